@@ -1,0 +1,1 @@
+"""What every service shares: the servicer, the backend's base class, config, errors."""

@@ -1,0 +1,126 @@
+"""Around every call: its error mapped to a status, its deadline kept, its line logged."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+import traceback
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+import grpc
+import structlog
+
+from arena_llm.types import Timings, Usage
+from services.common.errors import BackendError, DeadlineExceeded, Internal, trailers_of
+from services.common.handlers import Context
+
+log = structlog.get_logger()
+
+
+class CallRecord:
+    """What the call's line in the log will say; never the prompt, never a key."""
+
+    def __init__(self, rpc: str) -> None:
+        self.rpc = rpc
+        self.started = time.perf_counter()
+        self.status = "OK"
+        self._fields: dict[str, object] = {}
+
+    def add(self, **fields: object) -> None:
+        """Add fields to the line."""
+        self._fields.update(fields)
+
+    def add_request(self, model: str, session: str, labels: Mapping[str, str]) -> None:
+        """Add what the caller says of the call."""
+        self.add(model=model[:256])
+        if session:
+            self.add(session=session[:256])
+        self.add(**{f"label.{key}": value for key, value in labels.items()})
+
+    def add_result(self, usage: Usage, timings: Timings | None = None) -> None:
+        """Add tokens, cost and times."""
+        self.add(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+        if usage.cost_usd is not None:
+            self.add(cost_usd=usage.cost_usd)
+        if timings is not None:
+            self.add(
+                queue_s=round(timings.queue_seconds, 4),
+                first_token_s=round(timings.first_token_seconds, 4),
+            )
+
+    def write(self) -> None:
+        """Write the line."""
+        elapsed = round(time.perf_counter() - self.started, 4)
+        log.info("call", rpc=self.rpc, status=self.status, **self._fields, total_s=elapsed)
+
+
+@contextmanager
+def logged(rpc: str) -> Iterator[CallRecord]:
+    """Write one line for this call, however it ends."""
+    record = CallRecord(rpc)
+    try:
+        yield record
+    finally:
+        record.write()
+
+
+@asynccontextmanager
+async def mapped_errors(rpc: str, context: Context) -> AsyncIterator[CallRecord]:
+    """The one place where an error becomes a status, unary and streaming alike.
+
+    A BackendError goes out with its code and details; the caller's deadline ends
+    the body; anything else goes out as INTERNAL with an id, under which the log
+    has the exception's type and frames. Its message is not logged, as it may hold
+    a prompt or a key.
+    """
+    with logged(rpc) as record:
+        try:
+            async with _deadline(context):
+                yield record
+        except BackendError as error:
+            await abort(context, record, error)
+        except asyncio.CancelledError:
+            late = (left := context.time_remaining()) is not None and left <= 0
+            record.status = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            error_id = secrets.token_hex(6)
+            frames = [
+                f"{frame.filename}:{frame.lineno} {frame.name}"
+                for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error("bug", error_id=error_id, type=type(error).__qualname__, frames=frames)
+            bug = Internal(
+                f"a bug of this service; its log has more under the id {error_id}",
+                metadata={"error_id": error_id},
+            )
+            await abort(context, record, bug)
+
+
+@asynccontextmanager
+async def _deadline(context: Context) -> AsyncIterator[None]:
+    """End the body with DeadlineExceeded when the caller's time is up."""
+    timeout = asyncio.timeout(context.time_remaining())
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if not timeout.expired():  # a TimeoutError of the body's own
+            raise
+        raise DeadlineExceeded("the call's deadline has passed") from None
+
+
+async def abort(context: Context, record: CallRecord, error: BackendError) -> None:
+    """End the call with the error's status, details and trailers; raises."""
+    record.status = error.code.name
+    record.add(reason=error.reason)
+    if error.field:
+        record.add(field=error.field)
+    await context.abort(error.code, error.message, trailers_of(error))

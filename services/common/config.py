@@ -1,0 +1,150 @@
+"""Configuration: YAML checked by pydantic, with file, key and reason in every error."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used: names the file, the key and the reason."""
+
+
+def config_path(filename: str) -> Path:
+    """Where a configuration file lies: $ARENA_CONFIG_DIR, else ./configs."""
+    return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit() and 0 <= int(port) <= 65535):
+        raise ValueError(f"{value!r} is not host:port with a port from 0 to 65535")
+    return value
+
+
+#: "host:port"; port 0 lets the system choose one.
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class StrictModel(BaseModel):
+    """Unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ServiceConfig(StrictModel):
+    """What the configuration of every service holds."""
+
+    listen: Address
+
+
+class ModelEntry(StrictModel):
+    """One model; in YAML its bare name will do where nothing else is set."""
+
+    name: str
+    description: str = ""
+
+
+def entries_from_names(value: Any) -> Any:
+    """SPEC's plain lists of names, as entries; an empty list may be left blank."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        return value
+    return [{"name": item} if isinstance(item, str) else item for item in value]
+
+
+E = TypeVar("E", bound=ModelEntry)
+
+#: A list of models of one entry type.
+ModelEntries = Annotated[list[E], BeforeValidator(entries_from_names)]
+
+
+def check_names(entries: Sequence[ModelEntry], prefix: str) -> None:
+    """Raise ValueError where a model's name lacks the prefix or stands twice."""
+    seen: set[str] = set()
+    for entry in entries:
+        if not entry.name.startswith(prefix) or entry.name == prefix:
+            raise ValueError(f"{entry.name!r} must start with {prefix!r} and go on")
+        if entry.name in seen:
+            raise ValueError(f"{entry.name!r} is listed twice")
+        seen.add(entry.name)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+def _expand(text: str, path: Path) -> str:
+    """Fill in ${NAME} and ${NAME:-default} from the environment."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match["name"]) or match["default"]
+        if found is None:
+            raise ConfigError(f"{path}: the variable {match['name']} is not set")
+        return found
+
+    return _VARIABLE.sub(value, text)
+
+
+def _expand_values(value: Any, path: Path) -> Any:
+    if isinstance(value, str):
+        return _expand(value, path)
+    if isinstance(value, list):
+        return [_expand_values(item, path) for item in value]
+    if isinstance(value, dict):
+        return {key: _expand_values(item, path) for key, item in value.items()}
+    return value
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def load_config(path: Path, config_type: type[C]) -> C:
+    """Read and check one YAML file.
+
+    Raises ConfigError: no such file, broken YAML, a key twice, an unknown key, a
+    value out of range; always with the file and, where there is one, the key.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    try:
+        return config_type.model_validate(_expand_values(raw, path))
+    except ValidationError as error:
+        lines = [
+            f"{path}: {_key(problem['loc']) or 'the file'}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """("models", 0, "name") as models[0].name."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")

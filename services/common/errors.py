@@ -1,0 +1,172 @@
+"""What can go wrong, each with its gRPC code and reason, and its way onto the wire.
+
+BackendError
+├── UnknownPrefix          NOT_FOUND            nobody serves this prefix
+├── ModelNotFound          NOT_FOUND            not configured, or upstream 404
+├── InvalidRequest         INVALID_ARGUMENT     a field is at fault
+├── ContextTooLong         INVALID_ARGUMENT     prompt + max_tokens over the context
+├── Unsupported            UNIMPLEMENTED        this backend cannot do that
+├── ApiKeyMissing          FAILED_PRECONDITION  names the variable to set
+├── ApiKeyRejected         FAILED_PRECONDITION  upstream 401
+├── InsufficientCredits    FAILED_PRECONDITION  upstream 402
+├── BudgetInFlight         RESOURCE_EXHAUSTED   upstream 402 with Retry-After
+├── ModelMisconfigured     FAILED_PRECONDITION  the entry or its files need mending
+├── RefusedByProvider      PERMISSION_DENIED    moderation, region
+├── RateLimited            RESOURCE_EXHAUSTED   upstream 429
+├── Overloaded             RESOURCE_EXHAUSTED   own queue full
+├── UpstreamUnavailable    UNAVAILABLE          upstream 5xx, connection failure
+├── BackendDown            UNAVAILABLE          backend not reachable from the router
+├── DeadlineExceeded       DEADLINE_EXCEEDED    out of time
+└── Internal               INTERNAL             our bug: an id to find in the log
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyProto
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+ERROR_DOMAIN = "arena_llm"
+
+
+class BackendError(Exception):
+    """An error that its caller is told of, as it is.
+
+    message: what is wrong and how to mend it, without prompt or key.
+    field: the request's field at fault, such as "config.temperature".
+    retry_after: seconds after which another try makes sense.
+    metadata: more for programs, such as {"variable": "OPENAI_API_KEY"}.
+    """
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after = retry_after
+        self.metadata = dict(metadata or {})
+
+
+class UnknownPrefix(BackendError):
+    code, reason = grpc.StatusCode.NOT_FOUND, "UNKNOWN_PREFIX"
+
+
+class ModelNotFound(BackendError):
+    code, reason = grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"
+
+
+class InvalidRequest(BackendError):
+    code, reason = grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"
+
+
+class ContextTooLong(BackendError):
+    code, reason = grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_TOO_LONG"
+
+
+class Unsupported(BackendError):
+    code, reason = grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED"
+
+
+class ApiKeyMissing(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "API_KEY_MISSING"
+
+
+class ApiKeyRejected(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "API_KEY_REJECTED"
+
+
+class InsufficientCredits(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "INSUFFICIENT_CREDITS"
+
+
+class BudgetInFlight(BackendError):
+    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "INSUFFICIENT_CREDITS"
+
+
+class ModelMisconfigured(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "MODEL_MISCONFIGURED"
+
+
+class RefusedByProvider(BackendError):
+    code, reason = grpc.StatusCode.PERMISSION_DENIED, "REFUSED_BY_PROVIDER"
+
+
+class RateLimited(BackendError):
+    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"
+
+
+class Overloaded(BackendError):
+    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"
+
+
+class UpstreamUnavailable(BackendError):
+    code, reason = grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"
+
+
+class BackendDown(BackendError):
+    code, reason = grpc.StatusCode.UNAVAILABLE, "BACKEND_DOWN"
+
+
+class DeadlineExceeded(BackendError):
+    code, reason = grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
+
+
+class Internal(BackendError):
+    """Our bug; the message names the id of its line in the log."""
+
+
+def status_of(error: BackendError) -> status_pb2.Status:
+    """The error as google.rpc.Status with its details (AIP-193)."""
+    details = [
+        error_details_pb2.ErrorInfo(
+            reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
+        )
+    ]
+    packed = [_pack(detail) for detail in details]
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message, reason=error.reason
+        )
+        packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
+    if error.retry_after is not None:
+        fraction, seconds = math.modf(max(0.0, error.retry_after))
+        delay = Duration(seconds=int(seconds), nanos=int(fraction * 1e9))
+        packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    number: int = error.code.value[0]
+    return status_pb2.Status(code=number, message=error.message, details=packed)
+
+
+def _pack(
+    message: error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.RetryInfo,
+) -> AnyProto:
+    packed = AnyProto()
+    packed.Pack(message)
+    return packed
+
+
+def trailers_of(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata: the rich status, and a word against blind retries.
+
+    The services have retried as long as it made sense, so gRPC's own retry
+    policies (grpc-retry-pushback-ms, gRFC A6) are told not to.
+    """
+    return (
+        ("grpc-status-details-bin", status_of(error).SerializeToString()),
+        ("grpc-retry-pushback-ms", "-1"),
+    )

@@ -1,0 +1,157 @@
+"""A service's life: bind, make ready, serve, mark not serving, finish, stop.
+
+Used by every backend and by the router alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import structlog
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.backend import BaseLLMBackend
+from services.common.config import ConfigError, config_path, load_config
+from services.common.handlers import MAX_MESSAGE, SERVICE, LlmHandlers, llm_service_handler
+from services.common.log import configure_logging
+from services.common.servicer import LlmServicer
+
+log = structlog.get_logger()
+
+#: Seconds that calls in flight have to end after SIGTERM.
+GRACE = 30.0
+
+SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # Clients may ping often on idle channels: games think for long.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Service(LlmHandlers, Protocol):
+    """What can be served: the five handlers and a life of its own."""
+
+    name: str
+
+    async def start(self) -> None: ...
+
+    async def failed(self) -> str: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Server:
+    """One service on one address, with health and reflection."""
+
+    def __init__(self, service: Service, listen: str) -> None:
+        self._service = service
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # set at import time
+        self._server.add_generic_rpc_handlers((llm_service_handler(service),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{service.name}: cannot listen on {listen}: the port is in use, or the "
+                "address is not this machine's; stop what holds it or move the port"
+            ) from error
+        self.address = f"{listen.rpartition(':')[0]}:{self.port}"
+
+    async def start(self) -> None:
+        """Answer health at once, SERVING only when the service is ready.
+
+        The stock health servicer starts as SERVING, so that is undone first.
+        """
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        log.info("listening", service=self._service.name, address=self.address, pid=os.getpid())
+        await self._service.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", service=self._service.name, address=self.address)
+
+    async def failed(self) -> str:
+        """Wait until the service cannot go on; health is NOT_SERVING from then on."""
+        reason = await self._service.failed()
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        log.error("failed", service=self._service.name, reason=reason)
+        return reason
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Mark as not serving, let what runs finish, then stop the engine."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+        await self._service.aclose()
+        log.info("stopped", service=self._service.name)
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", SERVICE.full_name):
+            await self._health.set(name, status)
+
+
+async def serve(service: Service, listen: str) -> int:
+    """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1)."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+    server = Server(service, listen)
+    life = asyncio.create_task(_start_and_watch(server))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if life.done():
+        error = life.exception()
+        await server.stop(grace=1.0)
+        if error is not None:
+            raise error
+        return 1
+    life.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await life
+    await server.stop()
+    return 0
+
+
+async def _start_and_watch(server: Server) -> None:
+    await server.start()
+    await server.failed()
+
+
+def run(service: Service, listen: str) -> None:
+    """Serve on uvloop and leave the process with the exit status."""
+    try:
+        status = uvloop.run(serve(service, listen))
+    except ConfigError as error:
+        sys.exit(f"{error}")
+    sys.exit(status)
+
+
+def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
+    """`python -m services.<name> [--config FILE]`."""
+    name = backend_type.name
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name}")
+    default = config_path(f"{name}_models.yaml")
+    parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
+    arguments = parser.parse_args()
+    configure_logging()
+    try:
+        config = load_config(arguments.config, backend_type.config_type)
+    except ConfigError as error:
+        sys.exit(f"{error}")
+    run(LlmServicer(backend_type(config)), config.listen)

@@ -1,0 +1,145 @@
+"""The one servicer: validates, maps to domain types, calls the backend, maps back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from arena_llm import _convert
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    GenerationRequest,
+    ModelList,
+    ModelState,
+    Timings,
+)
+from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
+from services.common.backend import BaseLLMBackend
+from services.common.calls import CallRecord, mapped_errors
+from services.common.errors import ModelNotFound
+from services.common.handlers import Context, parse
+from services.common.validation import check_generate, check_model, check_score
+
+
+class LlmServicer:
+    """LlmService over one backend."""
+
+    def __init__(self, backend: BaseLLMBackend[Any]) -> None:
+        self._backend = backend
+        self.name = backend.name
+
+    async def start(self) -> None:
+        """Make the backend ready."""
+        await self._backend.start()
+
+    async def failed(self) -> str:
+        """Wait until the backend cannot go on, and say why."""
+        return await self._backend.failed()
+
+    async def aclose(self) -> None:
+        """Close the backend."""
+        await self._backend.aclose()
+
+    async def Generate(self, data: bytes, context: Context) -> bytes:
+        async with mapped_errors("Generate", context) as record:
+            request = self._generation_request(data, record)
+            completion = self._finish(
+                await self._backend.generate_response(request), record.started, record.started
+            )
+            record.add_result(completion.usage, completion.timings)
+            return _convert.completion_to_proto(completion).SerializeToString()
+        raise AssertionError("mapped_errors raises on every error")
+
+    async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+        async with mapped_errors("StreamGenerate", context) as record:
+            request = self._generation_request(data, record)
+            first = 0.0
+            async with aclosing(self._backend.stream_response(request)) as events:
+                async for event in events:
+                    first = first or time.perf_counter()
+                    if isinstance(event, Completion):
+                        completion = self._finish(event, record.started, first)
+                        record.add_result(completion.usage, completion.timings)
+                        yield generate_pb2.StreamGenerateResponse(
+                            completion=_convert.completion_to_proto(completion)
+                        ).SerializeToString()
+                        return
+                    for delta in _deltas(event):
+                        yield delta.SerializeToString()
+            raise AssertionError(f"{self.name}: the stream ended without its completion")
+
+    async def Score(self, data: bytes, context: Context) -> bytes:
+        async with mapped_errors("Score", context) as record:
+            proto = parse(score_pb2.ScoreRequest, data)
+            record.add_request(proto.model, proto.session, proto.labels)
+            check_score(proto)
+            self._check_prefix(proto.model)
+            scoring = await self._backend.score(_convert.score_request_from_proto(proto))
+            record.add_result(scoring.usage)
+            answer = replace(scoring, backend=self.name)
+            return _convert.scoring_to_proto(answer).SerializeToString()
+        raise AssertionError("mapped_errors raises on every error")
+
+    async def IsAvailable(self, data: bytes, context: Context) -> bytes:
+        async with mapped_errors("IsAvailable", context) as record:
+            proto = parse(models_pb2.IsAvailableRequest, data)
+            record.add_request(proto.model, "", {})
+            answer = await self._availability(proto.model)
+            return _convert.availability_to_proto(answer).SerializeToString()
+        raise AssertionError("mapped_errors raises on every error")
+
+    async def ListModels(self, data: bytes, context: Context) -> bytes:
+        async with mapped_errors("ListModels", context):
+            parse(models_pb2.ListModelsRequest, data)
+            models = await self._backend.get_available_models()
+            named = tuple(replace(model, backend=self.name) for model in models)
+            return _convert.models_to_proto(ModelList(named)).SerializeToString()
+        raise AssertionError("mapped_errors raises on every error")
+
+    async def _availability(self, model: str) -> Availability:
+        if not model:
+            return Availability(True, ModelState.READY, f"the {self.name} service answers")
+        try:
+            check_model(model)
+            self._check_prefix(model)
+        except ModelNotFound as error:
+            return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
+        return await self._backend.is_model_available(model)
+
+    def _generation_request(self, data: bytes, record: CallRecord) -> GenerationRequest:
+        proto = parse(generate_pb2.GenerateRequest, data)
+        record.add_request(proto.model, proto.session, proto.labels)
+        check_generate(proto)
+        self._check_prefix(proto.model)
+        return _convert.generate_request_from_proto(proto)
+
+    def _check_prefix(self, model: str) -> None:
+        prefix = f"{self.name}_"
+        if not model.startswith(prefix):
+            raise ModelNotFound(
+                f"{model!r} is not a model of this service: its models start with {prefix!r}",
+                field="model",
+            )
+
+    def _finish(self, completion: Completion, started: float, first: float) -> Completion:
+        """Say who answered and, where the backend has not measured them, the times."""
+        now = time.perf_counter()
+        timings = completion.timings
+        if not timings.total_seconds:
+            timings = Timings(0.0, (first - started) or (now - started), now - started)
+        return replace(completion, backend=self.name, timings=timings)
+
+
+def _deltas(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:
+    """A delta as events: the reasoning, then the text, neither of them empty."""
+    events = []
+    if delta.reasoning:
+        events.append(generate_pb2.StreamGenerateResponse(reasoning_delta=delta.reasoning))
+    if delta.text:
+        events.append(generate_pb2.StreamGenerateResponse(text_delta=delta.text))
+    return events

@@ -1,0 +1,121 @@
+"""The one judge of requests: every field's range, told by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from arena_llm.v1 import generate_pb2, score_pb2
+from services.common.errors import InvalidRequest
+
+MAX_CHOICES = 4096
+MAX_STOPS = 16
+MAX_LABELS = 16
+MAX_NAME = 256
+
+
+def _fail(field: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"{field} {problem}", field=field)
+
+
+# name, test, what is asked for
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("temperature", lambda v: 0 <= v <= 100, "must be from 0 to 100"),
+    ("top_p", lambda v: 0 < v <= 1, "must be over 0 and at most 1"),
+    ("top_k", lambda v: v >= 0, "must be 0 (off) or more"),
+    ("max_tokens", lambda v: v >= 1, "must be at least 1"),
+    ("seed", lambda v: v >= 0, "must be 0 or more"),
+    ("presence_penalty", lambda v: -2 <= v <= 2, "must be from -2 to 2"),
+    ("frequency_penalty", lambda v: -2 <= v <= 2, "must be from -2 to 2"),
+    ("logprobs", lambda v: 0 <= v <= 20, "must be from 0 to 20"),
+)
+
+
+def check_model(model: str) -> None:
+    """Raise InvalidRequest unless a model is named, in at most 256 characters."""
+    if not model.strip():
+        raise _fail("model", "must be set, such as hf_smollm2-135m-instruct")
+    if len(model) > MAX_NAME:
+        raise _fail("model", f"must be at most {MAX_NAME} characters long")
+
+
+def check_generate(request: generate_pb2.GenerateRequest) -> None:
+    """Raise InvalidRequest, with the field, where the request breaks the contract."""
+    check_model(request.model)
+    _check_input(request)
+    _check_labels(request.session, request.labels)
+    for name, fits, wanted in _RANGES:
+        if request.config.HasField(name):
+            value = getattr(request.config, name)
+            if math.isnan(value) or not fits(value):
+                raise _fail(f"config.{name}", f"{wanted}, not {value}")
+    _check_strings("config.stop", request.config.stop, MAX_STOPS)
+    if request.HasField("constraint"):
+        _check_constraint(request.constraint)
+
+
+def check_score(request: score_pb2.ScoreRequest) -> None:
+    """Raise InvalidRequest, with the field, where the request breaks the contract."""
+    check_model(request.model)
+    _check_input(request)
+    _check_labels(request.session, request.labels)
+    if not request.continuations:
+        raise _fail("continuations", "must hold at least one string")
+    _check_strings("continuations", request.continuations, MAX_CHOICES)
+
+
+def _check_input(request: generate_pb2.GenerateRequest | score_pb2.ScoreRequest) -> None:
+    match request.WhichOneof("input"):
+        case None:
+            raise _fail("input", "must be set: a prompt or a conversation")
+        case "prompt":
+            if not request.prompt:
+                raise _fail("prompt", "must not be empty")
+        case "conversation":
+            if not request.conversation.messages:
+                raise _fail("conversation.messages", "must hold at least one message")
+            for index, message in enumerate(request.conversation.messages):
+                known = generate_pb2.Role.values()
+                if message.role == generate_pb2.ROLE_UNSPECIFIED or message.role not in known:
+                    raise _fail(
+                        f"conversation.messages[{index}].role",
+                        "must be ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT",
+                    )
+
+
+def _check_labels(session: str, labels: object) -> None:
+    if len(session) > MAX_NAME:
+        raise _fail("session", f"must be at most {MAX_NAME} characters long")
+    pairs = dict(labels)  # type: ignore[call-overload]
+    if len(pairs) > MAX_LABELS:
+        raise _fail("labels", f"must be at most {MAX_LABELS}")
+    for key, value in pairs.items():
+        if not key or len(key) > 128 or len(value) > 128:
+            raise _fail("labels", "must have keys of 1 to 128 and values of at most 128 characters")
+
+
+def _check_strings(field: str, values: Sequence[str], most: int) -> None:
+    if len(values) > most:
+        raise _fail(field, f"must hold at most {most} strings, not {len(values)}")
+    for index, value in enumerate(values):
+        if not value:
+            raise _fail(f"{field}[{index}]", "must not be empty")
+
+
+def _check_constraint(constraint: generate_pb2.Constraint) -> None:
+    match constraint.WhichOneof("kind"):
+        case None:
+            raise _fail("constraint", "must be choices, json_schema or regex")
+        case "choices":
+            values = constraint.choices.values
+            if not values:
+                raise _fail("constraint.choices", "must hold at least one string")
+            _check_strings("constraint.choices.values", values, MAX_CHOICES)
+            if len(set(values)) < len(values):
+                raise _fail("constraint.choices.values", "must not hold a string twice")
+        case "json_schema":
+            if not constraint.json_schema.strip():
+                raise _fail("constraint.json_schema", "must not be empty")
+        case "regex":
+            if not constraint.regex:
+                raise _fail("constraint.regex", "must not be empty")
