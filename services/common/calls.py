@@ -84,7 +84,8 @@ async def mapped_errors(rpc: str, context: Context) -> AsyncIterator[CallRecord]
                 yield record
         except BackendError as error:
             await abort(context, record, error)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # GeneratorExit: gRPC drops a stream whose message could not be sent.
             late = (left := context.time_remaining()) is not None and left <= 0
             record.status = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise

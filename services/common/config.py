@@ -21,9 +21,13 @@ def config_path(filename: str) -> Path:
     return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
 
 
+# A name, an IPv4 address, or an IPv6 address in brackets; no scheme, no path.
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+
+
 def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdigit() and 0 <= int(port) <= 65535):
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match["port"]) > 65535:
         raise ValueError(f"{value!r} is not host:port with a port from 0 to 65535")
     return value
 

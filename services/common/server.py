@@ -11,8 +11,9 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -21,12 +22,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.backend import BaseLLMBackend
-from services.common.config import ConfigError, config_path, load_config
+from services.common.config import ConfigError, ServiceConfig, config_path, load_config
 from services.common.handlers import MAX_MESSAGE, SERVICE, LlmHandlers, llm_service_handler
 from services.common.log import configure_logging
 from services.common.servicer import LlmServicer
 
 log = structlog.get_logger()
+
+C = TypeVar("C", bound=ServiceConfig)
 
 #: Seconds that calls in flight have to end after SIGTERM.
 GRACE = 30.0
@@ -142,16 +145,28 @@ def run(service: Service, listen: str) -> None:
     sys.exit(status)
 
 
-def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
-    """`python -m services.<name> [--config FILE]`."""
-    name = backend_type.name
-    parser = argparse.ArgumentParser(prog=f"python -m services.{name}")
-    default = config_path(f"{name}_models.yaml")
+def launch(
+    name: str, filename: str, config_type: type[C], service_of: Callable[[C], Service]
+) -> None:
+    """`python -m <name> [--config FILE]`: read the configuration, then serve."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}")
+    default = config_path(filename)
     parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
     arguments = parser.parse_args()
     configure_logging()
     try:
-        config = load_config(arguments.config, backend_type.config_type)
+        config = load_config(arguments.config, config_type)
     except ConfigError as error:
         sys.exit(f"{error}")
-    run(LlmServicer(backend_type(config)), config.listen)
+    run(service_of(config), config.listen)
+
+
+def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
+    """`python -m services.<name> [--config FILE]`."""
+    name = backend_type.name
+    launch(
+        f"services.{name}",
+        f"{name}_models.yaml",
+        backend_type.config_type,
+        lambda config: LlmServicer(backend_type(config)),
+    )

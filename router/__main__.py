@@ -1,0 +1,7 @@
+"""`python -m router [--config FILE]`."""
+
+from router.config import RouterConfig
+from router.servicer import Router
+from services.common.server import launch
+
+launch("router", "router.yaml", RouterConfig, Router)

@@ -1,0 +1,116 @@
+"""One backend as the router sees it: a kept channel, and what its failures mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from arena_llm.v1 import models_pb2
+from router.config import Route
+from router.routing import (
+    Metadata,
+    backend_name,
+    channel_target,
+    down_message,
+    service_config,
+)
+from services.common.errors import BackendDown, BackendError, DeadlineExceeded
+from services.common.handlers import MAX_MESSAGE, SERVICE
+
+DETAILS = "grpc-status-details-bin"
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # A backend that is back is used again within about a second; a host that
+    # swallows packets is given up after two (this one is the connect timeout).
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    # A host that went without a word is noticed within 15 seconds. The services
+    # allow a ping every 5 (see SERVER_OPTIONS).
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+#: How gRPC's balancers and resolvers begin when there was no connection to use.
+_NEVER_CONNECTED = (
+    "connections to all backends failing",
+    "ring hash cannot find a connected endpoint",
+    "failed to connect to all addresses",
+    "DNS resolution failed",
+)
+
+
+def _channel(route: Route) -> Any:
+    """Any, as the type stubs do not know that (de)serializers may be left out."""
+    return grpc.aio.insecure_channel(
+        channel_target(route.targets),
+        options=(*CHANNEL_OPTIONS, ("grpc.service_config", service_config(route.policy))),
+    )
+
+
+class Backend:
+    """The replicas behind one prefix; made on the event loop that uses it."""
+
+    def __init__(self, prefix: str, route: Route) -> None:
+        self.prefix = prefix
+        self.name = backend_name(prefix)
+        self._route = route
+        self._channel = _channel(route)
+        # Connect now: the first call neither waits for it nor learns it the hard way.
+        self._channel.get_state(try_to_connect=True)
+        self._calls: dict[str, Any] = {
+            method.name: (
+                self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+            )(f"/{SERVICE.full_name}/{method.name}")
+            for method in SERVICE.methods
+        }
+
+    def call(self, rpc: str, data: bytes, timeout: float | None, metadata: Metadata = ()) -> Any:
+        """Start a call, bytes in and bytes out; the caller of this cancels it."""
+        return self._calls[rpc](data, timeout=timeout, metadata=metadata)
+
+    def own_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
+        """What the connection's failure means; None where the backend itself answered.
+
+        Whatever a service answers has status details; what gRPC makes up on this
+        side of the wire has none.
+        """
+        trailers: Any = error.trailing_metadata()
+        if DETAILS in trailers:
+            return None
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return DeadlineExceeded(
+                    f"backend {self.name} at {self.address} did not answer in time"
+                )
+            case grpc.StatusCode.UNAVAILABLE:
+                text = error.details() or ""
+                if text.startswith(_NEVER_CONNECTED):
+                    return self.down(f"cannot be reached ({text})")
+                return self.down(f"is gone: the connection broke during the call ({text})")
+        return None
+
+    def down(self, problem: str) -> BackendDown:
+        """The error that names this backend, its addresses and what to start."""
+        return BackendDown(
+            down_message(self.name, self._route, problem),
+            metadata={"backend": self.name, "address": self.address},
+        )
+
+    def unreachable(self, detail: str) -> models_pb2.UnreachableBackend:
+        """Its place in the list of those that could not be asked."""
+        return models_pb2.UnreachableBackend(backend=self.name, address=self.address, detail=detail)
+
+    @property
+    def address(self) -> str:
+        """Its targets, comma separated."""
+        return ",".join(self._route.targets)
+
+    async def aclose(self) -> None:
+        """Close the channel; calls in flight are cancelled."""
+        await self._channel.close()

@@ -1,0 +1,76 @@
+"""configs/router.yaml: which prefix is served where."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from services.common.config import Address, ServiceConfig, StrictModel
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """("127.0.0.1", "50054"), or ("[::1]", "50054")."""
+    host, _, port = address.rpartition(":")
+    return host, port
+
+
+def ip_version(address: str) -> int | None:
+    """4 or 6; None for the name of a host."""
+    try:
+        return ipaddress.ip_address(split_address(address)[0].strip("[]")).version
+    except ValueError:
+        return None
+
+
+def _targets(targets: list[str]) -> list[str]:
+    for index, target in enumerate(targets):
+        if split_address(target)[1] == "0":
+            raise ValueError(f"{target!r} has port 0, where nothing can listen")
+        if target in targets[:index]:
+            raise ValueError(f"{target!r} is listed twice")
+    versions = {ip_version(target) for target in targets}
+    if len(targets) > 1 and (None in versions or len(versions) > 1):
+        # What gRPC can resolve in one channel: ipv4:a,b or ipv6:a,b or dns:///name.
+        raise ValueError(
+            "several targets must be IP addresses of one kind; a host's name stands alone, "
+            "and every address that it resolves to is used"
+        )
+    return targets
+
+
+class Route(StrictModel):
+    """Where the models of one prefix are served.
+
+    targets: host:port of each replica: several IP addresses, or one host's name,
+    every address of which is a replica.
+    policy: which replica takes a call: each in turn, or by the request's session,
+    which then stays on one replica as long as that is up.
+    start: what a person can do to start the backend, told when it is down.
+    """
+
+    targets: Annotated[list[Address], Field(min_length=1), AfterValidator(_targets)]
+    policy: Literal["round_robin", "session"] = "round_robin"
+    start: str = ""
+
+
+Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+
+
+class RouterConfig(ServiceConfig):
+    """The whole file.
+
+    routes: by prefix; the longest that a model's name starts with takes the call.
+    ask_timeout_seconds: how long ListModels and IsAvailable wait for a backend.
+    """
+
+    routes: Annotated[dict[Prefix, Route], Field(min_length=1)]
+    ask_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+
+    @model_validator(mode="after")
+    def _not_itself(self) -> Self:
+        for prefix, route in self.routes.items():
+            if self.listen in route.targets:
+                raise ValueError(f"routes.{prefix}: {self.listen} is where the router listens")
+        return self

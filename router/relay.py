@@ -1,0 +1,55 @@
+"""A backend's answer on its way back: metadata, messages and status as they came."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from router.backends import Backend
+from services.common.calls import CallRecord
+from services.common.handlers import Context
+
+
+@asynccontextmanager
+async def relayed(
+    call: Any, backend: Backend, context: Context, record: CallRecord
+) -> AsyncIterator[None]:
+    """Around waiting for a backend's answer: how it ends, the caller's call ends.
+
+    The call to the backend is over when this is, however it ends: a caller that
+    is gone must not leave work behind.
+    """
+    try:
+        yield
+        context.set_trailing_metadata(tuple(await call.trailing_metadata()))
+    except grpc.aio.AioRpcError as error:
+        if failure := backend.own_failure(error):
+            raise failure from error
+        await _send_initial(tuple(error.initial_metadata()), context)
+        record.status = error.code().name
+        trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
+        await context.abort(error.code(), error.details() or "", trailers)
+    finally:
+        call.cancel()
+
+
+async def unary(call: Any, context: Context) -> bytes:
+    """The answer, with its initial metadata sent ahead."""
+    reply: bytes = await call
+    await _send_initial(tuple(await call.initial_metadata()), context)
+    return reply
+
+
+async def stream(call: Any, context: Context) -> AsyncGenerator[bytes, None]:
+    """The messages, each asked for when the one before it has been taken."""
+    await _send_initial(tuple(await call.initial_metadata()), context)
+    async for message in call:
+        yield message
+
+
+async def _send_initial(metadata: tuple[Any, ...], context: Context) -> None:
+    if metadata:  # else gRPC sends the headers with the first message, in one packet
+        await context.send_initial_metadata(metadata)

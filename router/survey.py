@@ -1,0 +1,85 @@
+"""Questions that go to all backends at once, and their answers as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import grpc
+
+from arena_llm.v1 import models_pb2
+from router.backends import Backend
+from router.routing import prefix_of
+from services.common.errors import BackendDown, BackendError, UnknownPrefix
+
+#: A backend's answer (bytes), or why it gave none.
+Answer = tuple[Backend, bytes | str]
+Answers = Sequence[Answer]  # in the order of the routes
+
+
+async def ask_all(backends: Iterable[Backend], rpc: str, data: bytes, seconds: float) -> Answers:
+    """Ask all at once; none takes longer than the seconds given."""
+    return await asyncio.gather(*(_ask(backend, rpc, data, seconds) for backend in backends))
+
+
+async def _ask(backend: Backend, rpc: str, data: bytes, seconds: float) -> Answer:
+    call = backend.call(rpc, data, seconds)
+    try:
+        return backend, await call
+    except grpc.aio.AioRpcError as error:
+        if failure := backend.own_failure(error):
+            return backend, failure.message
+        return backend, f"backend {backend.name} answered {error.code().name}: {error.details()}"
+    finally:
+        call.cancel()
+
+
+def merged_models(
+    answers: Answers, prefixes: Mapping[str, object]
+) -> models_pb2.ListModelsResponse:
+    """One list of the models that this router would route to where they come from."""
+    merged = models_pb2.ListModelsResponse()
+    for backend, answer in answers:
+        if isinstance(answer, str):
+            merged.unreachable.append(backend.unreachable(answer))
+            continue
+        listed = models_pb2.ListModelsResponse.FromString(answer)
+        merged.models.extend(
+            model for model in listed.models if _leads_to(backend.prefix, model.name, prefixes)
+        )
+        merged.unreachable.extend(listed.unreachable)
+    return merged
+
+
+def _leads_to(prefix: str, model: str, prefixes: Mapping[str, object]) -> bool:
+    try:
+        return prefix_of(model, prefixes) == prefix
+    except UnknownPrefix:
+        return False
+
+
+def merged_availability(answers: Answers) -> models_pb2.IsAvailableResponse:
+    """Whether any backend can be asked, and which cannot."""
+    unreachable = [
+        backend.unreachable(answer) for backend, answer in answers if isinstance(answer, str)
+    ]
+    up = [backend.name for backend, answer in answers if not isinstance(answer, str)]
+    names = f" ({', '.join(up)})" if up else ""
+    return models_pb2.IsAvailableResponse(
+        available=bool(up),
+        state=models_pb2.MODEL_STATE_READY if up else models_pb2.MODEL_STATE_UNKNOWN,
+        detail=f"{len(up)} of {len(answers)} backends answer{names}",
+        reason="" if up else BackendDown.reason,
+        unreachable=unreachable,
+    )
+
+
+def unavailable(error: BackendError) -> models_pb2.IsAvailableResponse:
+    """What to say of a model whose backend is not known, or could not be asked."""
+    if isinstance(error, UnknownPrefix):
+        state, reason = models_pb2.MODEL_STATE_MISCONFIGURED, error.reason
+    else:
+        state, reason = models_pb2.MODEL_STATE_UNKNOWN, BackendDown.reason
+    return models_pb2.IsAvailableResponse(
+        available=False, state=state, detail=error.message, reason=reason
+    )
