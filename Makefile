@@ -1,0 +1,58 @@
+# Arena LLM. Each target makes what it needs.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup lock up down status logs demo grpcurl proto lint test bench
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+LOCK := deploy/locks/requirements.txt
+DEPLOY := $(BIN)/python -m deploy
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make the environment .venv, or bring it up to date (PYTHON=python3.12 to choose one)
+
+$(STAMP): pyproject.toml client/pyproject.toml $(LOCK)
+	@$(PYTHON) deploy/bootstrap.py
+
+lock: ## Choose new versions of all dependencies
+	@$(PYTHON) deploy/bootstrap.py --lock
+
+up: $(STAMP) ## Start the services, wait until they serve, ask the embedded model once
+	@$(DEPLOY) up
+
+down: $(STAMP) ## Stop everything that `make up` started
+	@$(DEPLOY) down
+
+status: $(STAMP) ## Show each service: state, pid, health, address, memory
+	@$(DEPLOY) status
+
+logs: $(STAMP) ## Show the logs and follow them (SERVICE=hf, N=100, FOLLOW=0)
+	@$(DEPLOY) logs $(if $(SERVICE),--service $(SERVICE)) $(if $(N),--lines $(N)) $(if $(filter 0,$(FOLLOW)),--no-follow)
+
+demo: up ## Play tic-tac-toe: the embedded model against a random player
+	@ARENA_LLM_TARGET=$$($(DEPLOY) target) $(BIN)/python scripts/demo_tictactoe.py
+
+grpcurl: $(STAMP) ## Find grpcurl and print its path
+	@$(DEPLOY) grpcurl
+
+proto: $(STAMP) ## Make the stubs anew from proto/
+	$(BIN)/buf format -w
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=client/src --pyi_out=client/src \
+		--grpc_python_out=client/src proto/arena_llm/v1/*.proto
+
+lint: $(STAMP) ## Check style, types and the contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+test: $(STAMP) ## Run the unit and integration tests
+	@$(DEPLOY) prepare
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## Measure; print the figures and write them to bench/results/
+	$(BIN)/python -m bench

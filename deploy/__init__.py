@@ -1,0 +1,1 @@
+"""How the services run on one machine: environment, process manager, commands."""

@@ -1,0 +1,45 @@
+"""One running system for all integration tests, and its logs where one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.support.system import System
+
+_running = pytest.StashKey[System]()
+
+
+@pytest.fixture(scope="session")
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """Router and hf service, serving; whoever kills a process waits for its return."""
+    system = System(tmp_path_factory.mktemp("system") / "run")
+    request.config.stash[_running] = system
+    try:
+        system.up()
+        yield system
+    finally:
+        system.down()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.integration)
+            if not item.get_closest_marker("timeout"):
+                # The first test of a run starts the system.
+                item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    system = item.config.stash.get(_running, None)
+    if report.failed and system and "system" in getattr(item, "fixturenames", ()):
+        report.sections.append(("logs of the running system", system.logs()))
+    return report

@@ -1,0 +1,88 @@
+"""A running system of real processes, on ports and in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.services import ROOT, SERVICES
+from deploy.supervisor import Process, Supervisor
+
+#: What a test's system may not take over from the shell that runs the tests.
+_FOREIGN = ("ARENA_",)
+_KEPT = ("ARENA_CACHE_DIR",)
+
+
+class System:
+    """What `make up` starts, by the same code: `python -m deploy`."""
+
+    def __init__(self, run_dir: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.run_dir = run_dir
+        self.ports = dict(zip((s.name for s in SERVICES), free_ports(len(SERVICES)), strict=True))
+        self.target = f"127.0.0.1:{self.ports['router']}"
+        self.hf_target = f"127.0.0.1:{self.ports['hf']}"
+        self.supervisor = Supervisor(run_dir)
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _KEPT or not name.startswith(_FOREIGN)
+        }
+        #: For whatever is to work with this system: make, the CLI, the client.
+        self.env = own | {
+            "ARENA_RUN_DIR": str(run_dir),
+            "ARENA_LLM_TARGET": self.target,
+            **{s.variable: str(self.ports[s.name]) for s in SERVICES},
+            **(environ or {}),
+        }
+
+    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m deploy ...` against this system."""
+        return self.run([sys.executable, "-m", "deploy", *arguments])
+
+    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run any command with this system's environment, from the root."""
+        return subprocess.run(
+            command, cwd=ROOT, env=self.env, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+
+    def up(self) -> None:
+        done = self.deploy("up")
+        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+
+    def down(self) -> None:
+        done = self.deploy("down")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def process(self, service: str) -> Process:
+        """What the process manager says of a service."""
+        return self.supervisor.processes()[service]
+
+    def pid(self, service: str) -> int:
+        """The process of a service; 0 while it has none."""
+        return self.process(service).pid
+
+    def log(self, service: str) -> str:
+        """All that a service has logged."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.supervisor.log(service).read_text(errors="replace")
+        return ""
+
+    def logs(self) -> str:
+        """The ends of all logs, for a test that failed."""
+        names = ("supervisord", *self.ports)
+        return "\n".join(f"--- {name}\n{self.log(name)[-4000:]}" for name in names)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for held in sockets:
+            held.bind(("127.0.0.1", 0))
+        return [held.getsockname()[1] for held in sockets]
