@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import TracebackType
 
 from google.protobuf import json_format
 
@@ -66,36 +67,93 @@ _SCALARS = (
 # --- requests ---------------------------------------------------------------
 
 
-def _conversation(messages: Iterable[Message]) -> generate_pb2.Conversation:
-    return generate_pb2.Conversation(
-        messages=[generate_pb2.Message(role=_ROLES[m.role], content=m.content) for m in messages]
-    )
+class FieldError(ValueError):
+    """A value that its field of the wire cannot hold; `field` is the field's path."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class _field:
+    """Names the field at which protobuf refuses a value (type, range, lone surrogate)."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, _UNFIT) and not isinstance(error, FieldError):
+            raise FieldError(self._path, str(error)) from None
+
+
+_UNFIT = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
+def _fill_conversation(proto: generate_pb2.Conversation, messages: Iterable[Message]) -> None:
+    proto.SetInParent()
+    with _field("conversation.messages"):
+        for index, message in enumerate(messages):
+            with _field(f"conversation.messages[{index}].role"):
+                role = _ROLES.get(message.role)
+                if role is None:
+                    raise ValueError(f"must be one of {', '.join(_ROLES)}, not {message.role!r}")
+            with _field(f"conversation.messages[{index}].content"):
+                proto.messages.add(role=role, content=message.content)
+
+
+def _fill_common(
+    proto: generate_pb2.GenerateRequest | score_pb2.ScoreRequest,
+    request: GenerationRequest | ScoringRequest,
+) -> None:
+    with _field("model"):
+        proto.model = request.model
+    if isinstance(request.input, str):
+        with _field("prompt"):
+            proto.prompt = request.input
+    else:
+        _fill_conversation(proto.conversation, request.input)
+    with _field("session"):
+        proto.session = request.session
+    if request.labels:
+        with _field("labels"):
+            proto.labels.update(request.labels)
 
 
 def generate_request_to_proto(request: GenerationRequest) -> generate_pb2.GenerateRequest:
-    """Raises ValueError or TypeError where a value does not fit its field."""
-    proto = generate_pb2.GenerateRequest(
-        model=request.model, session=request.session, labels=dict(request.labels)
-    )
-    if isinstance(request.input, str):
-        proto.prompt = request.input
-    else:
-        proto.conversation.CopyFrom(_conversation(request.input))
+    """Raises FieldError where a value does not fit its field."""
+    proto = generate_pb2.GenerateRequest()
+    _fill_common(proto, request)
     for name in _SCALARS:
         value = getattr(request.sampling, name)
         if value is not None:
-            setattr(proto.config, name, value)
-    proto.config.stop.extend(request.sampling.stop)
+            with _field(f"config.{name}"):
+                setattr(proto.config, name, value)
+    with _field("config.stop"):
+        proto.config.stop.extend(request.sampling.stop)
     match request.constraint:
         case Choices(values):
-            proto.constraint.choices.values.extend(values)
-            proto.constraint.choices.SetInParent()
+            with _field("constraint.choices"):
+                proto.constraint.choices.SetInParent()
+                proto.constraint.choices.values.extend(values)
         case JsonSchema(schema):
-            proto.constraint.json_schema = schema
+            with _field("constraint.json_schema"):
+                proto.constraint.json_schema = schema
         case Regex(pattern):
-            proto.constraint.regex = pattern
+            with _field("constraint.regex"):
+                proto.constraint.regex = pattern
     if request.provider_options:
-        proto.provider_options.update(dict(request.provider_options))
+        with _field("provider_options"):
+            proto.provider_options.update(dict(request.provider_options))
     return proto
 
 
@@ -136,17 +194,11 @@ def _constraint(proto: generate_pb2.Constraint) -> Constraint | None:
 
 
 def score_request_to_proto(request: ScoringRequest) -> score_pb2.ScoreRequest:
-    """Raises ValueError or TypeError where a value does not fit its field."""
-    proto = score_pb2.ScoreRequest(
-        model=request.model,
-        continuations=request.continuations,
-        session=request.session,
-        labels=dict(request.labels),
-    )
-    if isinstance(request.input, str):
-        proto.prompt = request.input
-    else:
-        proto.conversation.CopyFrom(_conversation(request.input))
+    """Raises FieldError where a value does not fit its field."""
+    proto = score_pb2.ScoreRequest()
+    _fill_common(proto, request)
+    with _field("continuations"):
+        proto.continuations.extend(request.continuations)
     return proto
 
 
@@ -159,6 +211,14 @@ def score_request_from_proto(proto: score_pb2.ScoreRequest) -> ScoringRequest:
         session=proto.session,
         labels=dict(proto.labels),
     )
+
+
+def is_available_request_to_proto(model: str) -> models_pb2.IsAvailableRequest:
+    """Raises FieldError where the name does not fit its field."""
+    proto = models_pb2.IsAvailableRequest()
+    with _field("model"):
+        proto.model = model
+    return proto
 
 
 # --- answers ----------------------------------------------------------------
@@ -222,9 +282,7 @@ def completion_from_proto(proto: generate_pb2.GenerateResponse) -> Completion:
         model=proto.model,
         backend=proto.backend,
         id=proto.id,
-        timings=Timings(
-            timings.queue_seconds, timings.first_token_seconds, timings.total_seconds
-        ),
+        timings=Timings(timings.queue_seconds, timings.first_token_seconds, timings.total_seconds),
         logprobs=tuple(
             TokenLogprob(t.token, t.logprob, tuple(TopLogprob(a.token, a.logprob) for a in t.top))
             for t in proto.logprobs
@@ -266,11 +324,10 @@ _STATES = {
 }
 _STATE_NAMES = {number: state for state, number in _STATES.items()}
 
-_CAPABILITIES = {
-    capability: models_pb2.Capability.Value(f"CAPABILITY_{capability.name}")
+_CAPABILITY_NAMES = {
+    models_pb2.Capability.Value(f"CAPABILITY_{capability.name}"): capability
     for capability in Capability
 }
-_CAPABILITY_NAMES = {number: capability for capability, number in _CAPABILITIES.items()}
 
 
 def _unreachable_to_proto(
@@ -344,7 +401,7 @@ def models_to_proto(models: ModelList) -> models_pb2.ListModelsResponse:
                 backend=m.backend,
                 description=m.description,
                 context_length=m.context_length,
-                capabilities=[_CAPABILITIES[c] for c in m.capabilities],
+                capabilities=[f"CAPABILITY_{c.name}" for c in m.capabilities],
                 price=models_pb2.Price(
                     prompt_usd=m.price.prompt_usd, completion_usd=m.price.completion_usd
                 )

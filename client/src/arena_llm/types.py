@@ -5,10 +5,10 @@ Client and services share them; `_convert` maps them to and from the wire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +265,21 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelList:
-    """Every model reachable, and the backends that could not be asked."""
+class ModelList(Sequence[Model]):
+    """Every model reachable, as a sequence, and the backends that could not be asked."""
 
     models: tuple[Model, ...]
     unreachable: tuple[UnreachableBackend, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.models)
+
+    @overload
+    def __getitem__(self, index: int) -> Model: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Model, ...]: ...
+    def __getitem__(self, index: int | slice) -> Model | tuple[Model, ...]:
+        return self.models[index]

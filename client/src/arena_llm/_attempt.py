@@ -1,0 +1,70 @@
+"""One call's time and its second tries: what both clients share around the I/O."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from arena_llm._channel import Link
+from arena_llm._grpc import grpc
+from arena_llm._request import Call
+from arena_llm._status import arena_error, never_connected
+from arena_llm.errors import CallCancelledError, InvalidArgumentError
+
+#: Seconds between two tries to reach a target that cannot be connected to.
+_PAUSE = 0.1
+#: Seconds from which a timeout counts as none; grpc's clock ends somewhere beyond.
+_ENDLESS = 1e9
+
+
+class Attempt:
+    """Counts a call's remaining time, and judges its failures.
+
+    Only a connection that could not be made is tried again: such a call has
+    reached nobody. Everything else is raised, as the client's error.
+    """
+
+    def __init__(self, link: Link, call: Call[Any], timeout: float) -> None:
+        if not isinstance(timeout, int | float) or math.isnan(timeout):
+            raise InvalidArgumentError(
+                f"timeout must be seconds, not {timeout!r}",
+                reason="INVALID_REQUEST",
+                field="timeout",
+                model=call.model,
+            )
+        self._link = link
+        self._call = call
+        self._timeout = timeout
+        self._deadline = math.inf
+
+    def remaining(self) -> float | None:
+        """Seconds left, counted from the first asking; None for no bound."""
+        if self._deadline == math.inf:
+            self._deadline = time.monotonic() + self._timeout
+        if self._timeout >= _ENDLESS:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    def pause_after(self, error: Exception) -> float:
+        """Seconds to wait before the next try, or raises what the caller is to see."""
+        if not isinstance(error, grpc.RpcError):
+            # grpc's own complaint that the channel was closed under the call.
+            if self._link.closed:
+                raise self.closed() from None
+            raise error
+        if never_connected(error):
+            pause = min(self._link.patience(), self._deadline - time.monotonic())
+            if pause > 0:
+                return min(pause, _PAUSE)
+        raise arena_error(
+            error, target=self._link.target, model=self._call.model, timeout=self._timeout
+        ) from None
+
+    def closed(self) -> CallCancelledError:
+        """The error of a call whose client was closed while it ran."""
+        return CallCancelledError(
+            "the client was closed during the call",
+            reason="CLIENT_CLOSED",
+            model=self._call.model,
+        )

@@ -1,0 +1,166 @@
+"""Channels to the target: made on first use, never shared with a forked child."""
+
+from __future__ import annotations
+
+import os
+import time
+from asyncio import AbstractEventLoop, get_running_loop
+from typing import Any
+
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from arena_llm._grpc import FORK_SUPPORT, aio, grpc
+from arena_llm.errors import FailedPreconditionError
+from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
+
+TARGET_VARIABLE = "ARENA_LLM_TARGET"
+DEFAULT_TARGET = "localhost:50050"
+
+#: Bytes of one message, either way. grpc's own bound of 4 MiB is too near to
+#: long prompts; no bound at all would let one reply fill the memory.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+#: Seconds for which calls wait for a target that cannot be connected to: long
+#: enough for a router that is being restarted.
+CONNECT_SECONDS = 2.0
+#: Seconds without a failure to connect, after which the next one begins a new outage.
+_QUIET_SECONDS = 5.0
+
+_LOOPBACK = ("localhost", "127.", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
+
+
+def resolve_target(target: str | None) -> str:
+    """The argument, else ARENA_LLM_TARGET, else localhost:50050."""
+    return target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+
+
+def channel_options(target: str) -> list[tuple[str, int]]:
+    """The options of every channel.
+
+    There is no retry policy, and none is taken from DNS: retries belong to the
+    hosted services alone. What grpc still repeats by itself never reached a
+    server.
+    """
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.service_config_disable_resolution", 1),
+        # A router that is back is found within a second, not grpc's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # http_proxy must not take calls to this very machine elsewhere.
+        ("grpc.enable_http_proxy", int(not target.startswith(_LOOPBACK))),
+    ]
+
+
+class _Stub(LlmServiceStub):
+    """The service's methods, and the health check that stands beside it."""
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__(channel)  # type: ignore[no-untyped-call]  # generated code
+        # HealthCheckRequest {string service = 1} and HealthCheckResponse {enum
+        # status = 1} have the wire format of these wrappers, which spares the
+        # client a dependency (github.com/grpc/grpc/blob/master/doc/health-checking.md).
+        self.Health = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=Int32Value.FromString,
+        )
+
+
+class Link:
+    """A target, and a channel to it for each key: process or event loop."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._open: dict[Any, tuple[Any, _Stub]] = {}
+        self._closed = False
+        self._down_since = self._down_last = float("-inf")
+
+    def _key(self) -> Any:
+        raise NotImplementedError
+
+    def _connect(self) -> Any:
+        raise NotImplementedError
+
+    def method(self, name: str) -> Any:
+        """The stub's method, over a channel of the current key."""
+        if self._closed:
+            raise FailedPreconditionError(
+                "this client is closed: make another one", reason="CLIENT_CLOSED"
+            )
+        _, stub = self._open.get(self._key()) or self._new()
+        return getattr(stub, name)
+
+    def _new(self) -> tuple[Any, _Stub]:
+        _check_fork()
+        channel = self._connect()
+        # Without a lock, which a fork could copy while it is held. Of two
+        # threads that come at once one channel is kept; the other one, unused,
+        # costs nothing.
+        return self._open.setdefault(self._key(), (channel, _Stub(channel)))
+
+    def patience(self) -> float:
+        """Seconds left to wait for a connection, counted from the outage's start.
+
+        Counted once for all calls, so that a thousand calls to a target that is
+        not there fail together instead of each after its own wait.
+        """
+        now = time.monotonic()
+        if now - self._down_last > _QUIET_SECONDS:
+            self._down_since = now
+        self._down_last = now
+        return self._down_since + CONNECT_SECONDS - now
+
+    def release(self) -> Any:
+        """Refuse calls from now on; return the current channel, if any, to be closed."""
+        self._closed = True
+        opened = self._open.pop(self._key(), None)
+        return opened and opened[0]
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+
+class SyncLink(Link):
+    """One channel for each process, for use by all its threads."""
+
+    def _key(self) -> int:
+        return os.getpid()
+
+    def _connect(self) -> grpc.Channel:
+        return grpc.insecure_channel(self.target, options=channel_options(self.target))
+
+
+class AsyncLink(Link):
+    """One channel for each event loop: grpc.aio's objects stay with theirs."""
+
+    def _key(self) -> AbstractEventLoop:
+        return get_running_loop()
+
+    def _connect(self) -> aio.Channel:
+        return aio.insecure_channel(self.target, options=channel_options(self.target))
+
+    def _new(self) -> tuple[Any, _Stub]:
+        loops: list[AbstractEventLoop] = list(self._open)
+        for loop in loops:
+            if loop.is_closed():
+                del self._open[loop]
+        return super()._new()
+
+
+_opened_in: int | None = None
+
+
+def _check_fork() -> None:
+    """Refuse to open a channel that would break this process and its parent."""
+    global _opened_in
+    pid = os.getpid()
+    if _opened_in not in (None, pid) and not FORK_SUPPORT:
+        raise FailedPreconditionError(
+            "this process was forked from one that had made calls: import arena_llm before "
+            "grpc, set GRPC_ENABLE_FORK_SUPPORT=1, or start the process with spawn",
+            reason="FORK_UNSUPPORTED",
+        )
+    _opened_in = pid

@@ -1,0 +1,81 @@
+"""arena-llm generate MODEL PROMPT"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from arena_llm._request import GenerateOptions
+from arena_llm.cli._output import Output
+from arena_llm.client import Client
+from arena_llm.types import Message
+
+HELP = "print one completion"
+
+_OPTIONS = {
+    "max_tokens": (int, "N", "most completion tokens"),
+    "temperature": (float, "T", "0 (greedy) to 100"),
+    "top_p": (float, "P", "nucleus sampling, over 0 and up to 1"),
+    "top_k": (int, "K", "sample from the K likeliest tokens"),
+    "seed": (int, "N", "of the sampling"),
+    "json_schema": (str, "JSON", "the text must be JSON that this schema accepts"),
+    "regex": (str, "PATTERN", "the whole text must match"),
+    "session": (str, "NAME", "the game, to keep its prefix cache on one replica"),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the prompt and the options of a completion."""
+    parser.add_argument("model", metavar="MODEL", help="full name, with its prefix")
+    parser.add_argument("prompt", metavar="PROMPT", help="the prompt, or - for standard input")
+    parser.add_argument("--system", metavar="TEXT", help="instructions, as a system message")
+    parser.add_argument("--stream", action="store_true", help="print the text as it grows")
+    for name, (kind, metavar, about) in _OPTIONS.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=kind, metavar=metavar, help=about)
+    parser.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before this text (repeatable)"
+    )
+    parser.add_argument(
+        "--choice",
+        action="append",
+        dest="choices",
+        metavar="TEXT",
+        help="the text must be one of the choices (repeatable)",
+    )
+
+
+def run(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print the text; as JSON, the whole completion."""
+    prompt = read_prompt(args.prompt)
+    given: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in (*_OPTIONS, "stop", "choices")
+        if getattr(args, name) is not None
+    }
+    options: GenerateOptions = given  # type: ignore[assignment]  # the names are GenerateOptions'
+    messages = None
+    if args.system is not None:
+        messages = [Message("system", args.system), Message("user", prompt)]
+    text = prompt if messages is None else None
+    if not args.stream or output.json:
+        completion = client.generate(args.model, text, messages=messages, **options)
+        if output.json:
+            output.document(completion)
+        else:
+            output.text(completion.text)
+        return 0
+    with client.stream(args.model, text, messages=messages, **options) as deltas:
+        for delta in deltas:
+            output.text(delta, end="")
+    output.text("")
+    return 0
+
+
+def read_prompt(argument: str) -> str:
+    """The argument, or standard input for "-"."""
+    if argument != "-":
+        return argument
+    # Bytes that are no UTF-8 become lone surrogates, which the client refuses by name.
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")

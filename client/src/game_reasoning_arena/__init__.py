@@ -1,0 +1,1 @@
+"""The import path of the original arena, kept for code that was written for it."""
