@@ -1,0 +1,9 @@
+"""`make bench`: every benchmark, each in a process of its own."""
+
+import subprocess
+import sys
+
+BENCHMARKS = ("router", "hf")
+
+for name in BENCHMARKS:
+    subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)

@@ -1,0 +1,172 @@
+"""make up, status, logs, down: real processes under the real process manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.probe import health
+from deploy.services import ROOT
+from deploy.up import MODEL, PROMPT
+from tests.support.system import System
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "did not come true"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[System]:
+    """A system that is not up, in a folder whose path is too long for a socket."""
+    other = System(tmp_path / ("a long % path " * 8) / "run")
+    yield other
+    other.down()
+
+
+def test_up_is_idempotent(system: System) -> None:
+    before = [system.pid("router"), system.pid("hf")]
+    again = system.deploy("up")
+    assert again.returncode == 0, again.stderr
+    assert [system.pid("router"), system.pid("hf")] == before
+    assert "already up" in again.stdout
+
+
+def test_up_shows_a_generated_text_and_what_to_try_next(system: System) -> None:
+    calls = system.log("router").count("rpc=Generate status=OK")
+    lines = system.deploy("up").stdout.splitlines()
+    asked = lines.index(f"{MODEL}, asked {PROMPT!r}:")
+    assert "Paris" in lines[asked + 1]
+    assert f"next: ARENA_LLM_TARGET={system.target} .venv/bin/arena-llm" in lines[-1]
+    assert system.log("router").count("rpc=Generate status=OK") == calls + 1
+    done = system.run(["bash", "-c", lines[-1].removeprefix("next: ")])
+    assert (done.returncode, done.stdout.strip() in ("0", "4")) == (0, True), done.stderr
+
+
+def test_status_shows_each_service(system: System) -> None:
+    status = system.deploy("status", "--json")
+    rows = {row["service"]: row for row in json.loads(status.stdout)}
+    assert status.returncode == 0
+    assert list(rows) == ["router", "hf"]
+    for name, address in (("router", system.target), ("hf", system.hf_target)):
+        row = rows[name]
+        assert (row["health"], row["address"]) == ("SERVING", address)
+        assert row["state"] in ("STARTING", "RUNNING")
+        assert row["pid"] == system.pid(name)
+        assert row["memory_mb"] > 10
+    table = system.deploy("status").stdout
+    assert f"{system.pid('hf')}  SERVING      {system.hf_target}" in table
+
+
+def test_logs_end_at_once_where_nobody_reads_along(system: System) -> None:
+    logs = system.deploy("logs", "--service", "router", "--lines", "3")
+    assert logs.returncode == 0
+    assert logs.stdout.splitlines() == system.log("router").splitlines()[-3:]
+
+
+def test_nothing_listens_beyond_loopback(system: System) -> None:
+    members = system.supervisor.members()
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in members
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+    assert len(members) >= 3
+    assert listening == {"127.0.0.1"}
+
+
+def test_only_this_user_reaches_the_manager(system: System) -> None:
+    assert stat.S_IMODE(system.run_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(system.supervisor.socket.stat().st_mode) == 0o700
+    assert stat.S_IMODE(system.supervisor.socket.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE((system.run_dir / "supervisord.conf").stat().st_mode) == 0o600
+    assert all(
+        stat.S_IMODE(path.stat().st_mode) == 0o600
+        for path in (system.supervisor.log("router"), system.supervisor.log("hf"))
+    )
+
+
+def test_a_running_system_does_not_move(system: System) -> None:
+    moved = system.run(["env", "ARENA_ROUTER_PORT=1", sys.executable, "-m", "deploy", "up"])
+    assert moved.returncode == 1
+    assert f"router is up on {system.target}, not on 127.0.0.1:1" in moved.stderr
+
+
+def test_life(other: System) -> None:
+    """One system from start to end: keys, a crash, a killed manager, the end."""
+    other.env |= {"HF_TOKEN": "planted-in-the-environment", "OPENAI_API_KEY": "provider-key"}
+    other.up()
+
+    environ = {name: psutil.Process(other.pid(name)).environ() for name in ("router", "hf")}
+    assert environ["hf"].get("HF_TOKEN") == other.env["HF_TOKEN"]
+    assert "HF_TOKEN" not in environ["router"]
+    assert all("OPENAI_API_KEY" not in seen for seen in environ.values())
+    written = "".join(path.read_text() for path in other.run_dir.rglob("*") if path.is_file())
+    assert other.env["HF_TOKEN"] not in written
+
+    killed = other.pid("router")
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: other.pid("router") not in (0, killed) and health(other.target) == "SERVING")
+
+    manager, *services = other.supervisor.members()
+    assert {process.pid for process in services} >= {other.pid("router"), other.pid("hf")}
+    manager.kill()
+    psutil.wait_procs([manager])
+    assert health(other.target) == "SERVING"
+    assert other.deploy("status").returncode == 1
+
+    down = other.deploy("down")
+    assert (down.returncode, down.stdout) == (0, "down\n")
+    assert not any(process.is_running() for process in services)
+    assert {health(other.target), health(other.hf_target)} == {"UNREACHABLE"}
+    assert not other.supervisor.socket.exists()
+    assert {path.name for path in other.run_dir.iterdir()} == {"lock", "logs"}
+    assert other.deploy("down").stdout == "nothing was up\n"
+    assert other.deploy("status").returncode == 1
+
+
+@pytest.mark.parametrize("service", ["router", "hf"])
+def test_a_port_in_use_is_named_and_nothing_starts(other: System, service: str) -> None:
+    with socket.create_server(("127.0.0.1", other.ports[service])):
+        up = other.deploy("up")
+    assert up.returncode == 1
+    assert f"{service} cannot listen on 127.0.0.1:{other.ports[service]}" in up.stderr
+    assert f"pid {os.getpid()}" in up.stderr
+    assert f"make up ARENA_{service.upper()}_PORT=PORT" in up.stderr
+    assert not other.supervisor.members()
+
+
+def test_a_service_that_fails_is_named_with_its_log(other: System, tmp_path: Path) -> None:
+    broken = tmp_path / "configs"
+    broken.mkdir()
+    (broken / "router.yaml").write_text((ROOT / "configs/router.yaml").read_text())
+    models = (ROOT / "configs/hf_models.yaml").read_text()
+    (broken / "hf_models.yaml").write_text(models + "\nsurprise: 1\n")
+    other.env["ARENA_CONFIG_DIR"] = str(broken)
+    up = other.deploy("up")
+    assert up.returncode == 1
+    assert "hf does not stay up" in up.stderr
+    assert "surprise: Extra inputs are not permitted" in up.stderr
+    assert not other.supervisor.members()
+    assert health(other.target) == "UNREACHABLE"
+
+
+def test_two_services_on_one_address_are_refused(other: System) -> None:
+    other.env["ARENA_HF_PORT"] = other.env["ARENA_ROUTER_PORT"]
+    up = other.deploy("up")
+    assert up.returncode == 1
+    assert "hf cannot listen" in up.stderr
+    assert "same address" in up.stderr
