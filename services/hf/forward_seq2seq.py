@@ -1,0 +1,112 @@
+"""Forward passes of encoder-decoder models: the prompt goes to the encoder, once.
+
+The decoder's own cache and the encoded prompt are two windows over the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from services.hf.cache import WindowCache, left_padded_mask
+from services.hf.forward import Batch, Prefilled, Work, summed_logprob
+
+
+class Seq2SeqForward:
+    """Encoder-decoder models with relative positions (T5 and its kin)."""
+
+    def __init__(self, model: Any, step_tokens: int) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        self.start: int = model.config.decoder_start_token_id
+        self._step_tokens = step_tokens
+
+    def new_batch(self) -> Batch:
+        return Seq2SeqBatch(self)
+
+    def prefill(self, prompts: Sequence[list[int]]) -> Work:
+        # One by one: an encoder has no cache to read a prompt in pieces, and
+        # without padding every row's encoding is exact.
+        done: list[Prefilled] = []
+        for prompt in prompts:
+            if done:
+                yield
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+            output = self._decode(self._encode(prompt), [[self.start]], cache)
+            done.append(
+                Prefilled(
+                    cache.self_attention_cache,
+                    0,
+                    1,
+                    output.logits[0, -1],
+                    cache.cross_attention_cache,
+                )
+            )
+        return done
+
+    def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
+        encoded = self._encode(prompt)
+        scores = []
+        for tokens in continuations:
+            yield
+            # The encoded prompt is shared; the decoder reads one continuation a pass.
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+            output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
+            scores.append(summed_logprob(output.logits[0], tokens))
+        return scores
+
+    def _encode(self, prompt: list[int]) -> Any:
+        tokens = torch.tensor([prompt], device=self.device)
+        return self.model.get_encoder()(input_ids=tokens)
+
+    def _decode(self, encoded: Any, tokens: list[list[int]], cache: EncoderDecoderCache) -> Any:
+        return self.model(
+            encoder_outputs=encoded,
+            decoder_input_ids=torch.tensor(tokens, device=self.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+
+
+class Seq2SeqBatch:
+    """A running batch of an encoder-decoder model."""
+
+    def __init__(self, forward: Seq2SeqForward) -> None:
+        self._forward = forward
+        self._decoded = WindowCache()
+        self._encoded = WindowCache()
+
+    def join(self, prefilled: Prefilled) -> None:
+        encoded: Any = prefilled.encoded
+        self._decoded.insert(prefilled.cache, prefilled.row, prefilled.length)
+        self._encoded.insert(encoded, prefilled.row, encoded.layers[0].keys.shape[2])
+
+    def leave(self, row: int) -> None:
+        self._decoded.remove(row)
+        self._encoded.remove(row)
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        forward, device = self._forward, self._forward.device
+        self._encoded.expose()
+        cache = EncoderDecoderCache(self._decoded, self._encoded)
+        cache.is_updated = dict.fromkeys(range(len(self._encoded.layers)), True)
+        window = self._encoded.window
+        # Cross-attention reads its keys from the cache; only the shape of the
+        # encoder's output is looked at.
+        shape = (len(tokens), window.width, forward.model.config.hidden_size)
+        placeholder = torch.zeros(1, 1, 1, device=device, dtype=forward.model.dtype).expand(shape)
+        output = forward.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=placeholder),
+            attention_mask=left_padded_mask(window.lengths, window.width, device),
+            decoder_input_ids=torch.tensor(tokens, device=device)[:, None],
+            decoder_attention_mask=self._decoded.mask(device, extra=1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        self._decoded.advance()
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits

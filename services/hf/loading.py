@@ -1,0 +1,138 @@
+"""From a folder to a model that can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from services.common.errors import ModelMisconfigured
+from services.hf.config import HfModel
+from services.hf.forward import CausalForward, Forward
+from services.hf.forward_seq2seq import Seq2SeqForward
+from services.hf.grammar import GrammarCompiler
+from services.hf.text import Vocabulary
+
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with all that belongs to it.
+
+    context_length: tokens of prompt and completion together; for an encoder-decoder
+    model, of each. size: bytes of its weights.
+    """
+
+    name: str
+    tokenizer: Any
+    vocabulary: Vocabulary
+    grammars: GrammarCompiler
+    forward: Forward
+    eos: frozenset[int]
+    context_length: int
+    encoder_decoder: bool
+    size: int
+
+    @property
+    def chat(self) -> bool:
+        """Whether it has a chat template."""
+        return bool(self.tokenizer.chat_template)
+
+
+def context_length(entry: HfModel, config: Any) -> int | None:
+    """Tokens that the model's positions reach, or fewer if the entry says so."""
+    text_config = config.get_text_config(decoder=True)
+    found = [getattr(text_config, key, None) for key in _CONTEXT_KEYS]
+    lengths = [length for length in (*found, entry.context_length) if isinstance(length, int)]
+    return min(lengths, default=None)
+
+
+def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
+    """Load one model; takes seconds to minutes.
+
+    Raises ModelMisconfigured for whatever is wrong with the folder, and names it.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        return _load(entry, folder, device, step_tokens)
+    except ModelMisconfigured:
+        raise
+    except Exception as error:  # any library's error, about the files: nothing of a caller's
+        why = " ".join(str(error).split())[:300]
+        raise ModelMisconfigured(
+            f"{entry.name}: {folder} cannot be loaded: {type(error).__name__}: {why}"
+        ) from error
+
+
+def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
+    trust = {"trust_remote_code": entry.trust_remote_code}
+    config = AutoConfig.from_pretrained(folder, **trust)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+    if entry.chat_template is not None:
+        tokenizer.chat_template = entry.chat_template.read_text(encoding="utf-8")
+    vocabulary = Vocabulary(tokenizer)
+    encoder_decoder = bool(config.is_encoder_decoder)
+    auto: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    model, report = auto.from_pretrained(
+        folder,
+        dtype=_dtype(entry, device),
+        use_safetensors=None if entry.allow_pickle else True,
+        local_files_only=True,
+        output_loading_info=True,
+        **trust,
+    )
+    _check_complete(entry, folder, report)
+    model = model.to(device).eval()
+    eos = _end_tokens(model, tokenizer)
+    length = context_length(entry, config)
+    if length is None:
+        raise ModelMisconfigured(
+            f"{entry.name}: its config.json tells no context length: set context_length in "
+            "configs/hf_models.yaml"
+        )
+    forward = (Seq2SeqForward if encoder_decoder else CausalForward)(model, step_tokens)
+    tokens = model.get_output_embeddings().weight.shape[0]
+    return LoadedModel(
+        name=entry.name,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        grammars=GrammarCompiler(tokenizer, vocabulary, tuple(sorted(eos)), tokens),
+        forward=forward,
+        eos=eos,
+        context_length=length,
+        encoder_decoder=encoder_decoder,
+        size=sum(p.numel() * p.element_size() for p in model.parameters()),
+    )
+
+
+def _dtype(entry: HfModel, device: torch.device) -> Any:
+    if entry.dtype != "auto":
+        return getattr(torch, entry.dtype)
+    return torch.float32 if device.type == "cpu" else "auto"
+
+
+def _check_complete(entry: HfModel, folder: Path, report: dict[str, Any]) -> None:
+    """Refuse weights that do not fill the model: the rest would be random numbers."""
+    missing = sorted(report.get("missing_keys") or ())
+    mismatched = sorted(str(key) for key in report.get("mismatched_keys") or ())
+    if missing or mismatched:
+        names = ", ".join([*missing, *mismatched][:3])
+        raise ModelMisconfigured(
+            f"{entry.name}: the weights in {folder} do not fit its config.json: {names}"
+        )
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a completion: the tokenizer's and the generation config's."""
+    told = model.generation_config.eos_token_id if model.generation_config else None
+    listed = told if isinstance(told, list) else [told]
+    ends = {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+    if not ends:
+        raise ValueError("no end token is told: set eos_token in tokenizer_config.json")
+    return frozenset(ends)

@@ -1,0 +1,247 @@
+"""The loaded models: each loaded once, on first use, within a memory budget."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+import torch
+
+from arena_llm.types import Availability, Capability, ModelState
+from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
+from services.hf.checkpoint import in_hub_cache, locate, weight_bytes
+from services.hf.config import HfConfig, HfModel
+from services.hf.engine import Engine, Limits
+from services.hf.loading import LoadedModel, load
+from services.hf.tuning import release_memory
+
+log = structlog.get_logger()
+
+#: What the engine can do with every model.
+_CAPABILITIES = (
+    Capability.SCORE,
+    Capability.CHOICES,
+    Capability.JSON_SCHEMA,
+    Capability.REGEX,
+    Capability.LOGPROBS,
+    Capability.SEED,
+)
+
+#: Seconds for which a failed load is answered as it was, before another try.
+_FAILURE_HOLDS = 5.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A loaded model, its engine, and the thread that prepares its requests."""
+
+    model: LoadedModel
+    engine: Engine
+    tokenizing: ThreadPoolExecutor
+
+
+@dataclass(eq=False)
+class Slot:
+    """One configured model and what has become of it."""
+
+    entry: HfModel
+    running: Running | None = None
+    loading: asyncio.Task[None] | None = None
+    error: BackendError | None = None
+    failed_at: float = 0.0
+    used_at: float = 0.0
+    users: int = 0
+    size: int = field(default=0)
+
+
+class ModelPool:
+    """All configured models. One event loop owns it; loading runs in threads."""
+
+    def __init__(
+        self, config: HfConfig, device: torch.device, on_dead: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._on_dead = on_dead
+        self._slots = {entry.name: Slot(entry) for entry in config.models}
+        # One at a time: two loads at once would each see the other's memory as free.
+        self._one_load = asyncio.Lock()
+
+    def slot(self, name: str) -> Slot:
+        """Raises ModelNotFound, which lists the models there are."""
+        try:
+            return self._slots[name]
+        except KeyError:
+            known = ", ".join(self._slots) or "none"
+            raise ModelNotFound(
+                f"{name!r} is not in configs/hf_models.yaml; listed are: {known}", field="model"
+            ) from None
+
+    @asynccontextmanager
+    async def use(self, name: str) -> AsyncIterator[Running]:
+        """The running model, loaded if need be; it is not dropped meanwhile."""
+        slot = self.slot(name)
+        slot.users += 1
+        try:
+            slot.used_at = time.monotonic()
+            yield await self._loaded(slot)
+        finally:
+            slot.used_at = time.monotonic()
+            slot.users -= 1
+
+    async def preload(self) -> None:
+        """Load what is marked so; a failure is logged and told by IsAvailable."""
+        for slot in self._slots.values():
+            if slot.entry.preload:
+                try:
+                    await self._loaded(slot)
+                except BackendError as error:
+                    log.error("preload", model=slot.entry.name, reason=error.message)
+
+    async def aclose(self) -> None:
+        """Drop every model."""
+        for slot in self._slots.values():
+            if slot.loading is not None:
+                slot.loading.cancel()
+            if slot.running is not None:
+                await self._drop(slot)
+
+    def availability(self, name: str) -> Availability:
+        """The model's state, without touching it."""
+        slot = self.slot(name)
+        if slot.running is not None:
+            load_now = slot.running.engine.load()
+            return Availability(True, ModelState.READY, "loaded", load=load_now)
+        if slot.loading is not None:
+            return Availability(True, ModelState.LOADING, "being loaded; calls wait for it")
+        if slot.error is not None:
+            return Availability(
+                False, ModelState.MISCONFIGURED, slot.error.message, reason=slot.error.reason
+            )
+        if slot.entry.model_path is None and not in_hub_cache(slot.entry):
+            source = f"the first call fetches {slot.entry.hub_repo} from the model hub"
+            return Availability(True, ModelState.NOT_LOADED, source)
+        if slot.entry.model_path is not None:
+            try:
+                locate(slot.entry)
+            except BackendError as error:
+                return Availability(
+                    False, ModelState.MISCONFIGURED, error.message, reason=error.reason
+                )
+        return Availability(True, ModelState.NOT_LOADED, "the first call loads it")
+
+    def context_length(self, name: str) -> int | None:
+        """The model's context length, once it is known."""
+        slot = self.slot(name)
+        if slot.running is not None:
+            return slot.running.model.context_length
+        return slot.entry.context_length
+
+    def capabilities(self, name: str) -> tuple[Capability, ...]:
+        """What the model can do; whether it takes conversations shows when it is loaded."""
+        running = self.slot(name).running
+        chat = running is not None and running.model.chat
+        return (*((Capability.CHAT,) if chat else ()), *_CAPABILITIES)
+
+    async def _loaded(self, slot: Slot) -> Running:
+        """Wait until the slot's model runs; one load serves all who wait."""
+        while slot.running is None:
+            if slot.loading is None:
+                recent = time.monotonic() - slot.failed_at < _FAILURE_HOLDS
+                if slot.error is not None and recent:
+                    raise slot.error
+                slot.loading = asyncio.create_task(self._load(slot))
+                slot.loading.add_done_callback(_retrieve)
+            # Shielded: a caller who leaves does not end the load for the others.
+            await asyncio.shield(slot.loading)
+        return slot.running
+
+    async def _load(self, slot: Slot) -> None:
+        entry, started = slot.entry, time.monotonic()
+        slot.error = None
+        try:
+            async with self._one_load:
+                folder = await asyncio.to_thread(locate, entry)
+                await self._make_room(slot, weight_bytes(folder))
+                model = await asyncio.to_thread(
+                    load, entry, folder, self._device, self._config.prefill_tokens
+                )
+                slot.size = model.size
+                slot.running = self._run(model)
+                # The files' size was an estimate: float32 may take twice as much.
+                await self._make_room(slot, 0)
+            seconds = round(time.monotonic() - started, 1)
+            log.info("loaded", model=entry.name, bytes=model.size, seconds=seconds)
+        except BackendError as error:
+            log.error("load", model=entry.name, reason=error.message)
+            if not isinstance(error, Overloaded):  # which says nothing of the model
+                slot.error, slot.failed_at = error, time.monotonic()
+            raise
+        finally:
+            slot.loading = None
+
+    def _run(self, model: LoadedModel) -> Running:
+        limits = Limits(
+            max_batch=self._config.max_batch,
+            max_waiting=self._config.max_waiting,
+            max_cache_tokens=self._config.max_cache_tokens,
+            prefill_tokens=self._config.prefill_tokens,
+        )
+        engine = Engine(model.name, model.forward, limits, self._on_dead)
+        return Running(model, engine, ThreadPoolExecutor(1, f"tokenize {model.name}"))
+
+    async def _make_room(self, slot: Slot, needed: int) -> None:
+        """Drop idle models, least recently used first, until `needed` bytes fit.
+
+        Raises ModelMisconfigured where the model alone passes the budget, Overloaded
+        where all others are in use.
+        """
+        if self._config.memory_budget_gb is None:
+            return
+        budget = int(self._config.memory_budget_gb * 1e9)
+        own = needed or slot.size
+        if own > budget:
+            if slot.running is not None:
+                await self._drop(slot)
+            raise ModelMisconfigured(
+                f"{slot.entry.name} needs {own / 1e9:.2f} GB, over memory_budget_gb of "
+                f"{self._config.memory_budget_gb} in configs/hf_models.yaml"
+            )
+        others = [s for s in self._slots.values() if s is not slot and s.running is not None]
+        idle = sorted((s for s in others if not s.users), key=lambda s: s.used_at)
+        used = own + sum(s.size for s in others)
+        for other in idle:
+            if used <= budget:
+                return
+            used -= other.size
+            await self._drop(other)
+        if used > budget:
+            if slot.running is not None:
+                await self._drop(slot)
+            raise Overloaded(
+                f"no memory for {slot.entry.name}: the other loaded models are in use",
+                retry_after=5.0,
+            )
+
+    async def _drop(self, slot: Slot) -> None:
+        running, slot.running, slot.size = slot.running, None, 0
+        if running is None:
+            return
+        running.tokenizing.shutdown(wait=False)
+        await asyncio.to_thread(running.engine.close)
+        del running
+        gc.collect()
+        release_memory()
+        log.info("dropped", model=slot.entry.name)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Look at the error even if every caller has left; _load has logged it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,130 @@
+"""From logits to tokens, each row with its own parameters.
+
+A row's draw depends on its own logits and its own random numbers alone, and walks
+the vocabulary in its fixed order, so that the rows beside it do not change it.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+
+from arena_llm.types import Sampling
+from services.hf.grammar import Matcher
+
+_GREEDY_BELOW = 1e-5
+#: Nuclei are sought among this many tokens first, which spares a full sort.
+_NUCLEUS_PROBE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A token, its log-probability and the likeliest (token, log-probability) pairs."""
+
+    token: int
+    logprob: float = 0.0
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class TokenSampler:
+    """One request's sampling: its parameters, its random numbers, what it has drawn."""
+
+    def __init__(self, sampling: Sampling, matcher: Matcher | None) -> None:
+        temperature = 1.0 if sampling.temperature is None else sampling.temperature
+        self.top_k = sampling.top_k or 0
+        self.top_p = 1.0 if sampling.top_p is None else sampling.top_p
+        self.greedy = temperature < _GREEDY_BELOW or self.top_k == 1
+        self.temperature = temperature
+        self.presence = sampling.presence_penalty or 0.0
+        self.frequency = sampling.frequency_penalty or 0.0
+        self.logprobs = sampling.logprobs
+        self.matcher = matcher
+        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        self._random = random.Random(seed)  # noqa: S311 - sampling, no secret
+        self._counts: Counter[int] = Counter()
+
+    def uniform(self) -> float:
+        """The next random number of this request, from 0 to below 1."""
+        return self._random.random()
+
+    def took(self, token: int) -> None:
+        """Remember a token that was drawn."""
+        if self.presence or self.frequency:
+            self._counts[token] += 1
+        if self.matcher is not None:
+            self.matcher.consume(token)
+
+    def adjust(self, logits: torch.Tensor) -> None:
+        """Apply penalties and the constraint to one row, in place."""
+        if self._counts:
+            tokens = torch.tensor(list(self._counts), device=logits.device)
+            counts = torch.tensor(
+                list(self._counts.values()), device=logits.device, dtype=logits.dtype
+            )
+            logits[tokens] -= self.presence + self.frequency * counts
+        if self.matcher is not None:
+            allowed = self.matcher.allowed().to(logits.device)
+            logits.masked_fill_(~allowed, float("-inf"))
+
+
+def sample(logits: torch.Tensor, samplers: list[TokenSampler]) -> list[Sampled]:
+    """Draw one token a row from [rows, tokens] of logits, which are overwritten."""
+    logits = logits.float()
+    told = {
+        row: torch.log_softmax(logits[row], dim=-1)
+        for row, sampler in enumerate(samplers)
+        if sampler.logprobs is not None
+    }
+    for row, sampler in enumerate(samplers):
+        sampler.adjust(logits[row])
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    for row, sampler in enumerate(samplers):
+        if not sampler.greedy:
+            tokens[row] = _draw(logits[row], sampler)
+    for token, sampler in zip(tokens, samplers, strict=True):
+        sampler.took(token)
+    return [_with_logprobs(token, told.get(row), samplers[row]) for row, token in enumerate(tokens)]
+
+
+def _draw(logits: torch.Tensor, sampler: TokenSampler) -> int:
+    scaled = (logits - logits.max()) / sampler.temperature
+    probabilities = torch.softmax(scaled.double(), dim=-1)
+    if 0 < sampler.top_k < len(probabilities):
+        least = probabilities.topk(sampler.top_k).values[-1]
+        probabilities = probabilities.where(probabilities >= least, 0.0)
+    if sampler.top_p < 1:
+        least = _nucleus_edge(probabilities, sampler.top_p)
+        probabilities = probabilities.where(probabilities >= least, 0.0)
+    cumulative = probabilities.cumsum(dim=-1)
+    place = sampler.uniform() * float(cumulative[-1])
+    drawn = int(torch.searchsorted(cumulative, place, right=True))
+    # Rounding may leave the place at the very end: then the last possible token.
+    if drawn >= len(probabilities):
+        drawn = int(probabilities.nonzero()[-1])
+    return drawn
+
+
+def _nucleus_edge(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The least probability in the smallest set that holds `top_p` of the mass."""
+    target = top_p * float(probabilities.sum())
+    for count in (_NUCLEUS_PROBE, len(probabilities)):
+        ordered = probabilities.topk(min(count, len(probabilities))).values
+        cumulative = ordered.cumsum(dim=-1)
+        if float(cumulative[-1]) >= target:
+            break
+    place = int((cumulative < target).sum())
+    return ordered[min(place, len(ordered) - 1)]
+
+
+def _with_logprobs(token: int, told: torch.Tensor | None, sampler: TokenSampler) -> Sampled:
+    if told is None:
+        return Sampled(token)
+    top: tuple[tuple[int, float], ...] = ()
+    if sampler.logprobs:
+        likeliest = told.topk(min(sampler.logprobs, len(told)))
+        top = tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
+    return Sampled(token, float(told[token]), top)

@@ -1,0 +1,111 @@
+"""One request on its way through the engine."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from arena_llm.types import (
+    Completion,
+    Delta,
+    FinishReason,
+    Timings,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from services.hf.sampling import Sampled, TokenSampler
+from services.hf.text import TextStream, Vocabulary
+
+#: Takes what the engine's thread has to say; must be safe to call from there.
+Sink = Callable[[Delta | Completion | BaseException], None]
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A prompt, how to continue it, and what has come of it.
+
+    max_tokens: most tokens to generate. eos: tokens that end it.
+    """
+
+    model: str
+    prompt: list[int]
+    max_tokens: int
+    eos: frozenset[int]
+    vocabulary: Vocabulary
+    sampler: TokenSampler
+    text: TextStream
+    sink: Sink
+    cancelled: bool = False
+    generated: int = 0
+    last_token: int = 0
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    _arrived: float = field(default_factory=time.perf_counter)
+    _started: float = 0.0
+    _first: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """Cache columns that it may come to need."""
+        return len(self.prompt) + self.max_tokens
+
+    def cancel(self) -> None:
+        """Leave the batch at the next step."""
+        self.cancelled = True
+
+    def start(self) -> None:
+        """Note that work on it begins."""
+        self._started = time.perf_counter()
+
+    def accept(self, sampled: Sampled) -> bool:
+        """Take the next token; True if it is the last one."""
+        self.generated += 1
+        self.last_token = sampled.token
+        self._first = self._first or time.perf_counter()
+        if self.sampler.logprobs is not None:
+            self._logprobs.append(self._told(sampled))
+        if sampled.token in self.eos:
+            return self._finish(FinishReason.STOP, self.text.finish())
+        new = self.text.push(self.vocabulary.token_bytes(sampled.token))
+        matcher = self.sampler.matcher
+        if self.text.stopped:
+            return self._finish(FinishReason.STOP, new)
+        if matcher is not None and matcher.complete:
+            return self._finish(FinishReason.STOP, new + self.text.finish())
+        if self.generated >= self.max_tokens:
+            return self._finish(FinishReason.LENGTH, new + self.text.finish())
+        if new:
+            self.sink(Delta(text=new))
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error."""
+        self.sink(error)
+
+    def _finish(self, reason: FinishReason, new: str) -> bool:
+        if self.text.stopped:
+            reason = FinishReason.STOP
+        if new:
+            self.sink(Delta(text=new))
+        now = time.perf_counter()
+        self.sink(
+            Completion(
+                text=self.text.text,
+                finish_reason=reason,
+                usage=Usage(prompt_tokens=len(self.prompt), completion_tokens=self.generated),
+                model=self.model,
+                id=f"hf-{secrets.token_hex(8)}",
+                timings=Timings(
+                    self._started - self._arrived, self._first - self._arrived, now - self._arrived
+                ),
+                logprobs=tuple(self._logprobs),
+            )
+        )
+        return True
+
+    def _told(self, sampled: Sampled) -> TokenLogprob:
+        text = self.vocabulary.token_text
+        top = tuple(TopLogprob(text(token), logprob) for token, logprob in sampled.top)
+        return TokenLogprob(text(sampled.token), sampled.logprob, top)
