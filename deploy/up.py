@@ -51,9 +51,11 @@ def prepare() -> None:
     """Make what services need before they start, such as the embedded model."""
     for service in SERVICES:
         if service.prepare:
+            say(f"preparing {service.name}")
             command = [sys.executable, "-m", service.prepare]
-            if subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode:  # noqa: S603
-                raise DeployError(f"{service.name}: {' '.join(command)} failed, see above")
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+            if done.returncode:
+                raise DeployError(f"{service.name}: {service.prepare} failed:\n{done.stderr}")
 
 
 def say(text: str) -> None:

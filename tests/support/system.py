@@ -13,8 +13,8 @@ from pathlib import Path
 from deploy.services import ROOT, SERVICES
 from deploy.supervisor import Process, Supervisor
 
-#: What a test's system may not take over from the shell that runs the tests.
-_FOREIGN = ("ARENA_",)
+#: What a test's system may not take over from the shell, or the make, that runs the tests.
+_FOREIGN = ("ARENA_", "MAKE", "MFLAGS")
 _KEPT = ("ARENA_CACHE_DIR",)
 
 
