@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from arena_llm._attempt import Attempt
+from arena_llm._call import Call
 from arena_llm._channel import Link, resolve_target
-from arena_llm._request import Call
 
 #: Seconds: long enough for a long completion behind a full queue.
 DEFAULT_TIMEOUT = 600.0

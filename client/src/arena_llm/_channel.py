@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import time
 from asyncio import AbstractEventLoop, get_running_loop
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from arena_llm._call import MAX_MESSAGE_BYTES, Call
 from arena_llm._grpc import FORK_SUPPORT, aio, grpc
 from arena_llm.errors import FailedPreconditionError
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
 TARGET_VARIABLE = "ARENA_LLM_TARGET"
 DEFAULT_TARGET = "localhost:50050"
-
-#: Bytes of one message, either way. grpc's own bound of 4 MiB is too near to
-#: long prompts; no bound at all would let one reply fill the memory.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 #: Seconds for which calls wait for a target that cannot be connected to: long
 #: enough for a router that is being restarted.
@@ -68,12 +67,27 @@ class _Stub(LlmServiceStub):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An open channel, its methods, and the asynchronous calls that run over it."""
+
+    channel: Any
+    stub: _Stub
+    calls: WeakSet[aio.Call] = field(default_factory=WeakSet)
+
+    def started(self, rpc: Any) -> Any:
+        # grpc.aio's close() finds only those calls that a task awaits directly.
+        if isinstance(rpc, aio.Call):
+            self.calls.add(rpc)
+        return rpc
+
+
 class Link:
     """A target, and a channel to it for each key: process or event loop."""
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self._open: dict[Any, tuple[Any, _Stub]] = {}
+        self._open: dict[Any, _Open] = {}
         self._closed = False
         self._down_since = self._down_last = float("-inf")
 
@@ -83,22 +97,26 @@ class Link:
     def _connect(self) -> Any:
         raise NotImplementedError
 
-    def method(self, name: str) -> Any:
-        """The stub's method, over a channel of the current key."""
+    def start(self, call: Call[Any], timeout: float | None) -> Any:
+        """Make the call, over a channel of the current key; return what grpc returns.
+
+        timeout: seconds, None for no bound.
+        """
         if self._closed:
             raise FailedPreconditionError(
                 "this client is closed: make another one", reason="CLIENT_CLOSED"
             )
-        _, stub = self._open.get(self._key()) or self._new()
-        return getattr(stub, name)
+        opened = self._open.get(self._key()) or self._new()
+        method = getattr(opened.stub, call.method)
+        return opened.started(method(call.request, timeout=timeout, metadata=call.metadata))
 
-    def _new(self) -> tuple[Any, _Stub]:
+    def _new(self) -> _Open:
         _check_fork()
         channel = self._connect()
         # Without a lock, which a fork could copy while it is held. Of two
         # threads that come at once one channel is kept; the other one, unused,
         # costs nothing.
-        return self._open.setdefault(self._key(), (channel, _Stub(channel)))
+        return self._open.setdefault(self._key(), _Open(channel, _Stub(channel)))
 
     def patience(self) -> float:
         """Seconds left to wait for a connection, counted from the outage's start.
@@ -112,11 +130,10 @@ class Link:
         self._down_last = now
         return self._down_since + CONNECT_SECONDS - now
 
-    def release(self) -> Any:
-        """Refuse calls from now on; return the current channel, if any, to be closed."""
+    def release(self) -> _Open | None:
+        """Refuse calls from now on; return what is open, if anything, to be closed."""
         self._closed = True
-        opened = self._open.pop(self._key(), None)
-        return opened and opened[0]
+        return self._open.pop(self._key(), None)
 
     @property
     def closed(self) -> bool:
@@ -142,7 +159,7 @@ class AsyncLink(Link):
     def _connect(self) -> aio.Channel:
         return aio.insecure_channel(self.target, options=channel_options(self.target))
 
-    def _new(self) -> tuple[Any, _Stub]:
+    def _new(self) -> _Open:
         loops: list[AbstractEventLoop] = list(self._open)
         for loop in loops:
             if loop.is_closed():

@@ -138,8 +138,9 @@ def generate_request_to_proto(request: GenerationRequest) -> generate_pb2.Genera
         if value is not None:
             with _field(f"config.{name}"):
                 setattr(proto.config, name, value)
-    with _field("config.stop"):
-        proto.config.stop.extend(request.sampling.stop)
+    if request.sampling.stop:
+        with _field("config.stop"):
+            proto.config.stop.extend(request.sampling.stop)
     match request.constraint:
         case Choices(values):
             with _field("constraint.choices"):

@@ -6,8 +6,8 @@ from typing import Any
 
 from arena_llm import _convert
 from arena_llm._attempt import Attempt
+from arena_llm._call import Call
 from arena_llm._channel import Link
-from arena_llm._request import Call
 from arena_llm.errors import FailedPreconditionError, InternalError
 from arena_llm.types import Completion, Delta
 from arena_llm.v1 import generate_pb2
@@ -41,11 +41,7 @@ class BaseStream:
     def _open(self) -> Any:
         """The running call: started by the first read, so that none runs unread."""
         if self._rpc is None:
-            self._rpc = self._link.method("StreamGenerate")(
-                self._call.request,
-                timeout=self._attempt.remaining(),
-                metadata=self._call.metadata,
-            )
+            self._rpc = self._link.start(self._call, self._attempt.remaining())
         return self._rpc
 
     def _take(self, event: generate_pb2.StreamGenerateResponse) -> Delta | None:

@@ -11,16 +11,17 @@ from typing import Self, TypeVar, Unpack
 
 from arena_llm._attempt import Attempt
 from arena_llm._base import BaseClient
+from arena_llm._call import Call
 from arena_llm._channel import AsyncLink
 from arena_llm._grpc import aio, grpc
+from arena_llm._options import GenerateOptions
 from arena_llm._request import (
-    Call,
-    GenerateOptions,
     generate_call,
     generate_calls,
     is_available_call,
     list_models_call,
     score_call,
+    stream_call,
 )
 from arena_llm._stream import BaseStream
 from arena_llm.errors import ArenaError
@@ -63,7 +64,7 @@ class AsyncClient(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> AsyncStream:
         """Return a completion as it grows, for `async for`; see Client.stream."""
-        call = generate_call(model, prompt, messages, options)
+        call = stream_call(model, prompt, messages, options)
         return AsyncStream(self._link, call, self._attempt(call, timeout))
 
     async def generate_many(
@@ -120,8 +121,10 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Cancel what runs in this event loop and refuse calls from now on."""
-        if (channel := self._link.release()) is not None:
-            await channel.close(None)
+        if (opened := self._link.release()) is not None:
+            for rpc in opened.calls:
+                rpc.cancel()
+            await opened.channel.close(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,11 +140,8 @@ class AsyncClient(BaseClient):
     async def _send(self, call: Call[T], timeout: float | None = None) -> T:
         attempt = self._attempt(call, timeout)
         while True:
-            method = self._link.method(call.method)
             try:
-                reply = await method(
-                    call.request, timeout=attempt.remaining(), metadata=call.metadata
-                )
+                reply = await self._link.start(call, attempt.remaining())
             except asyncio.CancelledError:
                 raise _cancellation(attempt) from None
             except _FAILURES as error:

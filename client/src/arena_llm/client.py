@@ -9,16 +9,17 @@ from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 from arena_llm._base import BaseClient
+from arena_llm._call import Call
 from arena_llm._channel import SyncLink
 from arena_llm._grpc import grpc
+from arena_llm._options import GenerateOptions
 from arena_llm._request import (
-    Call,
-    GenerateOptions,
     generate_call,
     generate_calls,
     is_available_call,
     list_models_call,
     score_call,
+    stream_call,
 )
 from arena_llm._stream import BaseStream
 from arena_llm.errors import ArenaError
@@ -70,7 +71,7 @@ class Client(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> Stream:
         """Return a completion as it grows; arguments are those of generate."""
-        call = generate_call(model, prompt, messages, options)
+        call = stream_call(model, prompt, messages, options)
         return Stream(self._link, call, self._attempt(call, timeout))
 
     def generate_many(
@@ -139,8 +140,8 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Cancel what runs and refuse calls from now on. Harmless twice."""
-        if (channel := self._link.release()) is not None:
-            channel.close()
+        if (opened := self._link.release()) is not None:
+            opened.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,9 +157,8 @@ class Client(BaseClient):
     def _send(self, call: Call[T], timeout: float | None = None) -> T:
         attempt = self._attempt(call, timeout)
         while True:
-            method = self._link.method(call.method)
             try:
-                reply = method(call.request, timeout=attempt.remaining(), metadata=call.metadata)
+                reply = self._link.start(call, attempt.remaining())
             # ValueError: the channel was closed under the call.
             except (grpc.RpcError, ValueError) as error:
                 pause = attempt.pause_after(error)

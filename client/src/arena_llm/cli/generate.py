@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from arena_llm._request import GenerateOptions
+from arena_llm._options import GenerateOptions
 from arena_llm.cli._output import Output
 from arena_llm.client import Client
 from arena_llm.types import Message

@@ -1,0 +1,42 @@
+"""One RPC as a value: what both clients send, and how they read its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+T = TypeVar("T")
+
+#: Bytes of one message, either way. grpc's own bound of 4 MiB is too near to
+#: long prompts; no bound at all would let one reply fill the memory.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One RPC, ready to be sent, and the way from its reply to what is returned."""
+
+    method: str
+    request: Message
+    convert: Callable[[Any], T]
+    model: str = ""
+    session: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """For proxies that route and hash without reading bodies."""
+        pairs = (("arena-model", self.model), ("arena-session", self.session))
+        return tuple((key, value) for key, value in pairs if _legal_metadata(value))
+
+
+def _legal_metadata(value: str) -> bool:
+    """Printable ASCII that fits a header; the service reads the body for the rest."""
+    return (
+        0 < len(value) <= 1024
+        and value.isascii()
+        and value.isprintable()
+        and value == value.strip()
+    )

@@ -1,0 +1,115 @@
+"""Many prompts at once: in order, bounded, each error in its own place."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+import arena_llm
+from arena_llm import Message
+from arena_llm.errors import ArenaError, InvalidArgumentError, UnavailableError
+from tests.unit.client.scripted import HOLD, MODEL, Fail, Script, grpc, settle, text_reply
+
+
+async def test_in_order_whatever_ends_first(either, script: Script) -> None:
+    last_came = threading.Event()
+
+    def respond(request):
+        # The first answers last.
+        if request.prompt == "0":
+            assert last_came.wait(20)
+        if request.prompt == "99":
+            last_came.set()
+        return text_reply(f"re {request.prompt}")
+
+    script.respond = respond
+    replies = await settle(either.generate_many(MODEL, [str(i) for i in range(100)], seed=3))
+    assert [reply.text for reply in replies] == [f"re {i}" for i in range(100)]
+    assert all(seen.request.config.seed == 3 for seen in script.history)
+
+
+async def test_an_error_stands_in_its_own_place(either, script: Script) -> None:
+    def respond(request):
+        if request.prompt == "bad":
+            return Fail(grpc.StatusCode.UNAVAILABLE, "down", "UPSTREAM_UNAVAILABLE")
+        return text_reply(request.prompt)
+
+    script.respond = respond
+    a, bad, unfit, b = await settle(either.generate_many(MODEL, ["a", "bad", "\ud800", "b"]))
+    assert (a.text, b.text) == ("a", "b")
+    assert isinstance(bad, UnavailableError)
+    assert bad.reason == "UPSTREAM_UNAVAILABLE"
+    assert isinstance(unfit, InvalidArgumentError)
+    assert unfit.field == "prompt"
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_as_many_at_once_as_allowed_and_no_more(either, script: Script, concurrency) -> None:
+    # Nobody is answered until so many calls are here together.
+    together = threading.Barrier(concurrency)
+    running, most, lock = 0, 0, threading.Lock()
+
+    def respond(request):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait(20)
+        with lock:
+            running -= 1
+        return text_reply(request.prompt)
+
+    script.respond = respond
+    prompts = [str(i) for i in range(concurrency * 5)]
+    replies = await settle(either.generate_many(MODEL, prompts, concurrency=concurrency))
+    assert [reply.text for reply in replies] == prompts
+    assert most == concurrency
+
+
+async def test_conversations_and_no_prompts_at_all(either, script: Script) -> None:
+    script.respond = lambda request: text_reply(request.conversation.messages[0].content)
+    (reply,) = await settle(either.generate_many(MODEL, [[Message("user", "u")]]))
+    assert reply.text == "u"
+    assert await settle(either.generate_many(MODEL, iter(()))) == []
+
+
+async def test_the_timeout_is_each_calls_own(either, script: Script) -> None:
+    await settle(either.generate_many(MODEL, ["a", "b", "c"], concurrency=1, timeout=50))
+    assert all(40 < seen.time_remaining < 52 for seen in script.history)
+
+
+async def test_cancelling_ends_every_call(target: str, script: Script) -> None:
+    script.enqueue(*[HOLD] * 3)
+    arrived = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    original = script._seen
+
+    def seen(*args):
+        found = original(*args)
+        if len(script.history) == 3:
+            loop.call_soon_threadsafe(arrived.set)
+        return found
+
+    script._seen = seen
+    async with arena_llm.AsyncClient(target) as llm:
+        task = asyncio.create_task(llm.generate_many(MODEL, ["a", "b", "c", "d"], concurrency=3))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for call in script.history:
+            assert await asyncio.to_thread(call.ended.wait, 20)
+    assert len(script.history) == 3
+
+
+async def test_nobody_there(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)
+    target = f"unix:{tmp_path}/nobody"
+    with arena_llm.Client(target) as llm:
+        replies = llm.generate_many(MODEL, ["a"] * 20, concurrency=2)
+    assert [type(reply) for reply in replies] == [UnavailableError] * 20
+    async with arena_llm.AsyncClient(target) as llm:
+        replies = await llm.generate_many(MODEL, ["a"] * 20, concurrency=2)
+    assert all(isinstance(reply, ArenaError) for reply in replies)

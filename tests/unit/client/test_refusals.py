@@ -1,0 +1,151 @@
+"""What the wire cannot carry is refused before any I/O; the server judges the rest."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import arena_llm
+from arena_llm import Message
+from arena_llm.errors import InvalidArgumentError
+from tests.unit.client.scripted import MODEL, Fail, Script, grpc, settle
+
+SURROGATE = "a\ud800b"
+DEEP: dict = {}
+DEEP["self"] = DEEP
+
+# arguments of generate, and the field at fault
+UNFIT = [
+    ({}, "input"),
+    ({"prompt": "p", "messages": [Message("user", "u")]}, "input"),
+    ({"prompt": SURROGATE}, "prompt"),
+    ({"prompt": b"bytes"}, "prompt"),
+    ({"prompt": "x" * (65 * 2**20)}, "input"),
+    ({"messages": "one string"}, "conversation.messages"),
+    ({"messages": 7}, "conversation.messages"),
+    ({"messages": [Message("user", "u"), Message("bot", "b")]}, "conversation.messages[1].role"),
+    ({"messages": [Message("user", SURROGATE)]}, "conversation.messages[0].content"),
+    ({"messages": [{"role": "user"}]}, "conversation.messages[0].role"),
+    ({"prompt": "p", "model": SURROGATE}, "model"),
+    ({"prompt": "p", "model": None}, "model"),
+    ({"prompt": "p", "max_tokens": 2**40}, "config.max_tokens"),
+    ({"prompt": "p", "max_tokens": "9"}, "config.max_tokens"),
+    ({"prompt": "p", "max_tokens": 1.5}, "config.max_tokens"),
+    ({"prompt": "p", "seed": 2**63}, "config.seed"),
+    ({"prompt": "p", "top_k": -(2**31) - 1}, "config.top_k"),
+    ({"prompt": "p", "temperature": "hot"}, "config.temperature"),
+    ({"prompt": "p", "temperature": 10**400}, "config.temperature"),
+    ({"prompt": "p", "stop": [SURROGATE]}, "config.stop"),
+    ({"prompt": "p", "stop": 3}, "config.stop"),
+    ({"prompt": "p", "choices": "abc"}, "constraint.choices"),
+    ({"prompt": "p", "choices": ["a", 1]}, "constraint.choices"),
+    ({"prompt": "p", "choices": [SURROGATE]}, "constraint.choices"),
+    ({"prompt": "p", "json_schema": {"a": {1, 2}}}, "constraint.json_schema"),
+    ({"prompt": "p", "json_schema": {"a": math.nan}}, "constraint.json_schema"),
+    ({"prompt": "p", "json_schema": DEEP}, "constraint.json_schema"),
+    ({"prompt": "p", "regex": SURROGATE}, "constraint.regex"),
+    ({"prompt": "p", "regex": "a", "choices": ["a"]}, "constraint"),
+    ({"prompt": "p", "regex": "a", "json_schema": "{}"}, "constraint"),
+    ({"prompt": "p", "session": SURROGATE}, "session"),
+    ({"prompt": "p", "labels": {"a": 1}}, "labels"),
+    ({"prompt": "p", "labels": {SURROGATE: "a"}}, "labels"),
+    ({"prompt": "p", "provider_options": {"a": {1}}}, "provider_options"),
+    ({"prompt": "p", "provider_options": {"a": SURROGATE}}, "provider_options"),
+    ({"prompt": "p", "provider_options": DEEP}, "provider_options"),
+    ({"prompt": "p", "timeout": math.nan}, "timeout"),
+    ({"prompt": "p", "timeout": "soon"}, "timeout"),
+]
+
+
+def check(error: InvalidArgumentError, field: str) -> None:
+    assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert error.field == field
+    assert field in error.message
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"), UNFIT, ids=[f"{i}-{field}" for i, (_, field) in enumerate(UNFIT)]
+)
+async def test_generate(either, script: Script, arguments, field) -> None:
+    arguments = {"model": MODEL, **arguments}
+    with pytest.raises(InvalidArgumentError) as caught:
+        await settle(either.generate(**arguments))
+    check(caught.value, field)
+    with pytest.raises(InvalidArgumentError) as caught:
+        either.stream(**arguments)
+    check(caught.value, field)
+    assert script.history == []
+
+
+@pytest.mark.parametrize(
+    ("continuations", "field"),
+    [("abc", "continuations"), ([SURROGATE], "continuations"), (7, "continuations")],
+)
+async def test_score(either, script: Script, continuations, field) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await settle(either.score(MODEL, "p", continuations))
+    check(caught.value, field)
+    assert script.history == []
+
+
+async def test_is_available(either, script: Script) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await settle(either.is_available(SURROGATE))
+    check(caught.value, "model")
+    assert script.history == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"prompts": ["a"], "concurrency": 0}, "concurrency"),
+        ({"prompts": "one prompt"}, "prompts"),
+    ],
+)
+async def test_generate_many(either, arguments, field) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await settle(either.generate_many(MODEL, **arguments))
+    check(caught.value, field)
+
+
+async def test_an_unknown_option_is_a_type_error(either) -> None:
+    for method in (either.generate, either.stream):
+        with pytest.raises(TypeError, match="tempreature"):
+            await settle(method(MODEL, "p", tempreature=1))
+    with pytest.raises(TypeError, match="tempreature"):
+        await settle(either.generate_many(MODEL, ["p"], tempreature=1))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"model": ""},
+        {"prompt": ""},
+        {"prompt": None, "messages": []},
+        {"temperature": math.nan},
+        {"temperature": -1},
+        {"top_p": 2},
+        {"max_tokens": -5},
+        {"max_tokens": 2**31 - 1},
+        {"choices": []},
+        {"json_schema": "{broken"},
+        {"regex": "("},
+    ],
+)
+async def test_the_server_judges_what_the_wire_carries(either, script: Script, arguments) -> None:
+    script.enqueue(
+        Fail(grpc.StatusCode.INVALID_ARGUMENT, "config.x is bad", "INVALID_REQUEST", "config.x")
+    )
+    with pytest.raises(InvalidArgumentError) as caught:
+        await settle(either.generate(**{"model": MODEL, "prompt": "p", **arguments}))
+    check(caught.value, "config.x")
+    assert len(script.history) == 1
+
+
+def test_the_prompt_is_in_no_message(llm: arena_llm.Client) -> None:
+    secret = "my secret prompt"  # noqa: S105 - a word to look for
+    with pytest.raises(InvalidArgumentError) as caught:
+        llm.generate(MODEL, secret + SURROGATE)
+    assert "secret" not in str(caught.value)

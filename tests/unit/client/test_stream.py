@@ -1,0 +1,164 @@
+"""Deltas, the completion after them, and an end to the call whenever its reader goes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+import arena_llm
+from arena_llm import Delta
+from arena_llm.errors import CallCancelledError, FailedPreconditionError, InternalError
+from arena_llm.v1 import generate_pb2
+from tests.unit.client.scripted import (
+    HOLD,
+    MODEL,
+    Fail,
+    Script,
+    collect,
+    end_event,
+    grpc,
+    settle,
+    text_event,
+)
+
+WAIT = 20  # seconds for the server to notice: far more than it takes, less than any deadline
+
+
+def reasoning_event(text: str) -> generate_pb2.StreamGenerateResponse:
+    return generate_pb2.StreamGenerateResponse(reasoning_delta=text)
+
+
+THOUGHT = [reasoning_event("hm"), text_event("x"), text_event("4"), end_event("x4")]
+
+
+async def first(stream) -> str:
+    return await anext(stream) if hasattr(stream, "__anext__") else next(stream)
+
+
+async def close(stream) -> None:
+    await settle(stream.aclose() if hasattr(stream, "aclose") else stream.close())
+
+
+def was_cancelled(script: Script) -> bool:
+    """The server holds the call open until its caller goes."""
+    return script.history[0].ended.wait(WAIT)
+
+
+async def test_text_then_completion(either, script: Script) -> None:
+    script.enqueue(THOUGHT)
+    stream = either.stream(MODEL, "hi", seed=7)
+    assert await collect(stream) == ["x", "4"]
+    assert stream.completion.text == "x4"
+    assert script.history[0].request.config.seed == 7
+    assert script.history[0].metadata["arena-model"] == MODEL
+    assert 590 < script.history[0].time_remaining < 602
+
+
+async def test_events_tell_reasoning(either, script: Script) -> None:
+    script.enqueue(THOUGHT)
+    stream = either.stream(MODEL, "hi")
+    assert await collect(stream.events()) == [Delta(reasoning="hm"), Delta("x"), Delta("4")]
+    assert stream.completion.text == "x4"
+
+
+async def test_no_completion_before_the_end(either, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    stream = either.stream(MODEL, "hi")
+    assert await first(stream) == "x"
+    with pytest.raises(FailedPreconditionError, match="STREAM_NOT_ENDED"):
+        _ = stream.completion
+    await close(stream)
+    with pytest.raises(FailedPreconditionError, match="STREAM_NOT_ENDED"):
+        _ = stream.completion
+    assert await collect(stream) == []
+
+
+async def test_an_end_without_completion_is_the_servers_bug(either, script: Script) -> None:
+    script.enqueue([text_event("x")])
+    with pytest.raises(InternalError, match="without a completion"):
+        await collect(either.stream(MODEL, "hi"))
+
+
+async def test_a_status_after_the_completion_counts(either, script: Script) -> None:
+    script.enqueue([end_event("x"), Fail(grpc.StatusCode.INTERNAL, "bug", "INTERNAL")])
+    with pytest.raises(InternalError, match="bug"):
+        await collect(either.stream(MODEL, "hi"))
+
+
+async def test_nothing_is_called_before_the_first_read(either, script: Script) -> None:
+    stream = either.stream(MODEL, "hi")
+    await close(stream)
+    assert await collect(stream) == []
+    assert script.history == []
+
+
+async def test_close_cancels(either, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    stream = either.stream(MODEL, "hi")
+    assert await first(stream) == "x"
+    await close(stream)
+    await close(stream)
+    assert was_cancelled(script)
+
+
+async def test_dropping_cancels(either, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    stream = either.stream(MODEL, "hi")
+    assert await first(stream) == "x"
+    del stream
+    gc.collect()
+    # One turn of the loop, in which the asynchronous call learns of it.
+    await asyncio.sleep(0)
+    assert was_cancelled(script)
+
+
+def test_leaving_with_cancels(llm: arena_llm.Client, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    with llm.stream(MODEL, "hi") as stream:
+        assert next(stream) == "x"
+    assert was_cancelled(script)
+
+
+async def test_leaving_async_with_cancels(target: str, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    async with arena_llm.AsyncClient(target) as llm:
+        async with llm.stream(MODEL, "hi") as stream:
+            assert await anext(stream) == "x"
+        assert await asyncio.to_thread(was_cancelled, script)
+
+
+def test_break_cancels(llm: arena_llm.Client, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    for delta in llm.stream(MODEL, "hi"):
+        assert delta == "x"
+        break
+    assert was_cancelled(script)
+
+
+async def test_cancelling_the_task_cancels_the_call(target: str, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD], HOLD)
+    async with arena_llm.AsyncClient(target) as llm:
+        reading = asyncio.Event()
+
+        async def read() -> None:
+            async for _ in llm.stream(MODEL, "hi"):
+                reading.set()
+
+        task = asyncio.create_task(read())
+        await reading.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(was_cancelled, script)
+
+
+async def test_closing_the_client_ends_its_streams(either, script: Script) -> None:
+    script.enqueue([text_event("x"), HOLD])
+    stream = either.stream(MODEL, "hi")
+    assert await first(stream) == "x"
+    await settle(either.close())
+    with pytest.raises(CallCancelledError, match="closed"):
+        await first(stream)
+    assert was_cancelled(script)
