@@ -1,0 +1,73 @@
+"""How the system is run: what can be told without running it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy import bootstrap
+from deploy.program import environment, hidden, render
+from deploy.services import ROOT, SERVICES, Service
+from deploy.supervisor import Supervisor
+
+KEYED = Service("keyed", "services.keyed", "keyed_models.yaml", ("KEYED_*",))
+PLAIN = Service("plain", "services.plain", "plain_models.yaml")
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 10)])
+def test_an_old_python_is_told_what_to_do(version: tuple[int, int]) -> None:
+    reason = bootstrap.problem(version)
+    assert reason is not None
+    assert f"{version[0]}.{version[1]} is too old" in reason
+    assert "PYTHON=" in reason
+
+
+def test_this_python_will_do() -> None:
+    assert bootstrap.problem() is None
+
+
+def test_the_lock_serves_machines_of_every_kind() -> None:
+    lines = [line for line in Path(bootstrap.LOCK).read_text().splitlines() if line[0] != "#"]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    assert {"torch==2.13.0", "grpcio==1.75.0", *bootstrap.CARRIERS} <= set(lines)
+
+
+def test_a_key_reaches_its_own_service_only() -> None:
+    environ = {"PATH": "/bin", "KEYED_API_KEY": "1", "STRANGER": "2", "ARENA_ROUTER_PORT": "3"}
+    seen = environment([KEYED, PLAIN], environ)
+    assert set(seen) == {"PATH", "KEYED_API_KEY", "ARENA_ROUTER_PORT"}
+    assert hidden(KEYED, seen) == []
+    assert hidden(PLAIN, seen) == ["KEYED_API_KEY"]
+
+
+def test_the_configuration_holds_no_values() -> None:
+    text = render([KEYED, PLAIN], Path("s.sock"), {"KEYED_API_KEY": "planted"})
+    assert "-u KEYED_API_KEY" in text
+    assert "planted" not in text
+
+
+@pytest.mark.parametrize("depth", [1, 200])
+def test_a_socket_is_never_too_deep(tmp_path: Path, depth: int) -> None:
+    one, two = (Supervisor(tmp_path / ("d" * depth) / name).socket for name in "ab")
+    assert max(len(str(path)) for path in (one, two)) < 100
+    assert one != two
+
+
+def test_every_service_has_its_module_and_configuration() -> None:
+    for service in SERVICES:
+        assert (ROOT / service.module.replace(".", "/") / "__main__.py").is_file()
+        listen = yaml.safe_load((ROOT / "configs" / service.config).read_text())["listen"]
+        assert listen.startswith("127.0.0.1:${" + service.variable + ":-")
+
+
+def test_help_lists_every_target() -> None:
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    assert re.findall(r"^  make (\w+) ", shown.stdout, re.MULTILINE) == phony[1].split()
