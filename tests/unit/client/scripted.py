@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MODEL = "hf_scripted"
 
-#: A step of a stream: hold the call open until its caller goes.
+#: In place of an answer: hold the call open until its caller goes.
 HOLD = object()
 
 
@@ -103,11 +103,20 @@ class Script(llm_service_pb2_grpc.LlmServiceServicer):
     def __init__(self) -> None:
         self.history: list[Seen] = []
         self.respond: Callable[[Any], Any] = lambda request: text_reply(request.prompt)
+        #: Called as soon as a call is in the history.
+        self.on_arrival: Callable[[], object] = lambda: None
+        self.health = health.HealthServicer()
+        self.health.set("", health_pb2.HealthCheckResponse.SERVING)
         self._queue: deque[Any] = deque()
+        self._streams: deque[Any] = deque()
 
     def enqueue(self, *results: Any) -> None:
-        """Each a reply, a Fail, or (for a stream) a list of events, Fail and HOLD."""
+        """Each a reply or a Fail or HOLD, for the unary calls in their order."""
         self._queue.extend(results)
+
+    def enqueue_stream(self, *events: Any) -> None:
+        """The events of one streamed call; a Fail or HOLD may be among them."""
+        self._streams.append(events)
 
     def _seen(self, method: str, request: Any, context: grpc.ServicerContext) -> Seen:
         ended = threading.Event()
@@ -116,6 +125,7 @@ class Script(llm_service_pb2_grpc.LlmServiceServicer):
         metadata = {key: value for key, value in context.invocation_metadata()}  # noqa: C416 - pairs
         seen = Seen(method, request, metadata, context.time_remaining(), ended)
         self.history.append(seen)
+        self.on_arrival()
         return seen
 
     def _unary(self, method: str, request: Any, context: grpc.ServicerContext) -> Any:
@@ -141,7 +151,7 @@ class Script(llm_service_pb2_grpc.LlmServiceServicer):
 
     def StreamGenerate(self, request: Any, context: Any) -> Any:
         seen = self._seen("StreamGenerate", request, context)
-        for event in self._queue.popleft():
+        for event in self._streams.popleft():
             if event is HOLD:
                 seen.ended.wait()
                 return
@@ -155,9 +165,7 @@ def start(script: Script, address: str) -> tuple[grpc.Server, int]:
     limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(64), options=limits)
     llm_service_pb2_grpc.add_LlmServiceServicer_to_server(script, server)  # type: ignore[no-untyped-call]
-    checks = health.HealthServicer()
-    checks.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    health_pb2_grpc.add_HealthServicer_to_server(script.health, server)
     port = server.add_insecure_port(address)
     server.start()
     return server, port

@@ -91,7 +91,7 @@ async def test_every_method_raises_them(either, script: Script) -> None:
 
 
 async def test_in_the_middle_of_a_stream(either, script: Script) -> None:
-    script.enqueue([text_event("a"), Fail(CODES.UNAVAILABLE, "gone", "UPSTREAM_UNAVAILABLE")])
+    script.enqueue_stream(text_event("a"), Fail(CODES.UNAVAILABLE, "gone", "UPSTREAM_UNAVAILABLE"))
     stream = either.stream(MODEL, "hi")
     with pytest.raises(errors.UnavailableError) as caught:
         await collect(stream)

@@ -84,15 +84,12 @@ async def test_cancelling_ends_every_call(target: str, script: Script) -> None:
     script.enqueue(*[HOLD] * 3)
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
-    original = script._seen
 
-    def seen(*args):
-        found = original(*args)
+    def on_arrival() -> None:
         if len(script.history) == 3:
             loop.call_soon_threadsafe(arrived.set)
-        return found
 
-    script._seen = seen
+    script.on_arrival = on_arrival
     async with arena_llm.AsyncClient(target) as llm:
         task = asyncio.create_task(llm.generate_many(MODEL, ["a", "b", "c", "d"], concurrency=3))
         await arrived.wait()

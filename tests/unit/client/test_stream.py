@@ -47,7 +47,7 @@ def was_cancelled(script: Script) -> bool:
 
 
 async def test_text_then_completion(either, script: Script) -> None:
-    script.enqueue(THOUGHT)
+    script.enqueue_stream(*THOUGHT)
     stream = either.stream(MODEL, "hi", seed=7)
     assert await collect(stream) == ["x", "4"]
     assert stream.completion.text == "x4"
@@ -57,14 +57,14 @@ async def test_text_then_completion(either, script: Script) -> None:
 
 
 async def test_events_tell_reasoning(either, script: Script) -> None:
-    script.enqueue(THOUGHT)
+    script.enqueue_stream(*THOUGHT)
     stream = either.stream(MODEL, "hi")
     assert await collect(stream.events()) == [Delta(reasoning="hm"), Delta("x"), Delta("4")]
     assert stream.completion.text == "x4"
 
 
 async def test_no_completion_before_the_end(either, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     stream = either.stream(MODEL, "hi")
     assert await first(stream) == "x"
     with pytest.raises(FailedPreconditionError, match="STREAM_NOT_ENDED"):
@@ -76,13 +76,13 @@ async def test_no_completion_before_the_end(either, script: Script) -> None:
 
 
 async def test_an_end_without_completion_is_the_servers_bug(either, script: Script) -> None:
-    script.enqueue([text_event("x")])
+    script.enqueue_stream(text_event("x"))
     with pytest.raises(InternalError, match="without a completion"):
         await collect(either.stream(MODEL, "hi"))
 
 
 async def test_a_status_after_the_completion_counts(either, script: Script) -> None:
-    script.enqueue([end_event("x"), Fail(grpc.StatusCode.INTERNAL, "bug", "INTERNAL")])
+    script.enqueue_stream(end_event("x"), Fail(grpc.StatusCode.INTERNAL, "bug", "INTERNAL"))
     with pytest.raises(InternalError, match="bug"):
         await collect(either.stream(MODEL, "hi"))
 
@@ -95,7 +95,7 @@ async def test_nothing_is_called_before_the_first_read(either, script: Script) -
 
 
 async def test_close_cancels(either, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     stream = either.stream(MODEL, "hi")
     assert await first(stream) == "x"
     await close(stream)
@@ -104,7 +104,7 @@ async def test_close_cancels(either, script: Script) -> None:
 
 
 async def test_dropping_cancels(either, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     stream = either.stream(MODEL, "hi")
     assert await first(stream) == "x"
     del stream
@@ -115,14 +115,14 @@ async def test_dropping_cancels(either, script: Script) -> None:
 
 
 def test_leaving_with_cancels(llm: arena_llm.Client, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     with llm.stream(MODEL, "hi") as stream:
         assert next(stream) == "x"
     assert was_cancelled(script)
 
 
 async def test_leaving_async_with_cancels(target: str, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     async with arena_llm.AsyncClient(target) as llm:
         async with llm.stream(MODEL, "hi") as stream:
             assert await anext(stream) == "x"
@@ -130,7 +130,7 @@ async def test_leaving_async_with_cancels(target: str, script: Script) -> None:
 
 
 def test_break_cancels(llm: arena_llm.Client, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     for delta in llm.stream(MODEL, "hi"):
         assert delta == "x"
         break
@@ -138,7 +138,7 @@ def test_break_cancels(llm: arena_llm.Client, script: Script) -> None:
 
 
 async def test_cancelling_the_task_cancels_the_call(target: str, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD], HOLD)
+    script.enqueue_stream(text_event("x"), HOLD)
     async with arena_llm.AsyncClient(target) as llm:
         reading = asyncio.Event()
 
@@ -155,7 +155,7 @@ async def test_cancelling_the_task_cancels_the_call(target: str, script: Script)
 
 
 async def test_closing_the_client_ends_its_streams(either, script: Script) -> None:
-    script.enqueue([text_event("x"), HOLD])
+    script.enqueue_stream(text_event("x"), HOLD)
     stream = either.stream(MODEL, "hi")
     assert await first(stream) == "x"
     await settle(either.close())

@@ -1,0 +1,321 @@
+"""The command: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arena_llm.cli import main
+from arena_llm.v1 import models_pb2
+from tests.unit.client.scripted import (
+    HOLD,
+    MODEL,
+    Fail,
+    Script,
+    end_event,
+    grpc,
+    models,
+    scores,
+    text_event,
+)
+
+CONSOLE_SCRIPT = str(Path(sysconfig.get_path("scripts")) / "arena-llm")
+
+NOT_FOUND = Fail(grpc.StatusCode.NOT_FOUND, "no such\nmodel", "MODEL_NOT_FOUND")
+
+
+@pytest.fixture
+def run(target: str, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command against the server: exit code, stdout, stderr."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = main(["--target", target, *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def availability(**fields) -> models_pb2.IsAvailableResponse:
+    return models_pb2.IsAvailableResponse(
+        **{"available": True, "state": models_pb2.MODEL_STATE_READY, **fields}
+    )
+
+
+def test_models(run, script: Script) -> None:
+    reply = models("hf_a", "openrouter_long/name", unreachable=("vllm",))
+    reply.models[0].context_length = 2048
+    reply.models[0].capabilities.extend([models_pb2.CAPABILITY_CHAT, models_pb2.CAPABILITY_SEED])
+    reply.models[1].price.prompt_usd = 0.15e-6
+    reply.models[1].price.completion_usd = 0.6e-6
+    script.enqueue(reply, reply)
+    code, out, err = run("models")
+    assert code == 0
+    assert out.splitlines() == [
+        "MODEL                 BACKEND     CONTEXT  CAN        USD PER MILLION TOKENS",
+        "hf_a                  hf          2048     chat seed  -",
+        "openrouter_long/name  openrouter  -        -          0.15 in, 0.6 out",
+    ]
+    assert err == "arena-llm: vllm (127.0.0.1:9) not listed: start vllm\n"
+    code, out, err = run("models", "--json")
+    document = json.loads(out)
+    assert [model["name"] for model in document["models"]] == ["hf_a", "openrouter_long/name"]
+    assert document["models"][0]["capabilities"] == ["chat", "seed"]
+    assert document["unreachable"][0]["backend"] == "vllm"
+    assert (code, err) == (0, "")
+
+
+def test_check(run, script: Script) -> None:
+    poor = availability(
+        detail="ready",
+        warnings=["low balance"],
+        credits=models_pb2.Credits(balance_usd=0.5, limit_remaining_usd=2),
+    )
+    script.enqueue(availability(), poor)
+    code, out, err = run("check", "hf_a", "openrouter_b")
+    assert out.splitlines() == [
+        "MODEL         USABLE  STATE  CREDITS        DETAIL",
+        "hf_a          yes     ready  -              -",
+        "openrouter_b  yes     ready  $0.50 / $2.00  ready; low balance",
+    ]
+    assert (code, err) == (0, "")
+
+
+def test_check_fails_if_one_model_is_not_usable(run, script: Script) -> None:
+    answers = [availability(available=False, state=models_pb2.MODEL_STATE_UNKNOWN), NOT_FOUND]
+    script.enqueue(availability(), *answers, availability(), *answers)
+    code, out, err = run("check", "hf_a", "hf_b", "hf_c")
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+        ["hf_a", "yes", "ready"],
+        ["hf_b", "no", "unknown"],
+        ["hf_c", "no", "MODEL_NOT_FOUND"],
+    ]
+    assert (code, err) == (1, "")
+    code, out, _ = run("check", "hf_a", "hf_b", "hf_c", "--json")
+    document = json.loads(out)
+    assert [(one["model"], one["available"]) for one in document] == [
+        ("hf_a", True),
+        ("hf_b", False),
+        ("hf_c", False),
+    ]
+    assert document[2]["error"]["reason"] == "MODEL_NOT_FOUND"
+    assert code == 1
+
+
+def test_generate(run, script: Script) -> None:
+    flags = ["--max-tokens=5", "--temperature=0.5", "--top-p=0.9", "--top-k=3", "--seed=7"]
+    flags += ["--session=g", "--stop=a", "--stop=b"]
+    assert run("generate", MODEL, "Your move?", *flags) == (
+        0,
+        "Your move?\n",
+        "",
+    )
+    request = script.history[0].request
+    config = request.config
+    assert (request.model, request.prompt, request.session) == (MODEL, "Your move?", "g")
+    assert (config.max_tokens, config.temperature, config.seed) == (5, 0.5, 7)
+    assert (config.top_p, config.top_k, list(config.stop)) == (0.9, 3, ["a", "b"])
+    assert not request.HasField("constraint")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        (["--choice", "-1", "--choice", "0"], "choices"),
+        (["--json-schema", '{"type": "null"}'], "json_schema"),
+        (["--regex", "[0-8]"], "regex"),
+    ],
+)
+def test_generate_constrained(run, script: Script, flags, kind) -> None:
+    assert run("generate", MODEL, "p", *flags)[0] == 0
+    constraint = script.history[0].request.constraint
+    assert constraint.WhichOneof("kind") == kind
+    if kind == "choices":
+        assert list(constraint.choices.values) == ["-1", "0"]
+
+
+def test_generate_with_instructions(run, script: Script) -> None:
+    script.respond = lambda request: end_event("x4").completion
+    assert run("generate", MODEL, "p", "--system", "s")[1] == "x4\n"
+    messages = script.history[0].request.conversation.messages
+    assert [(m.role, m.content) for m in messages] == [(1, "s"), (2, "p")]
+
+
+def test_generate_json(run, script: Script) -> None:
+    code, out, err = run("--json", "generate", MODEL, "schön")
+    document = json.loads(out)
+    assert (document["text"], document["finish_reason"], document["model"]) == (
+        "schön",
+        "stop",
+        MODEL,
+    )
+    assert document["usage"]["cost_usd"] is None
+    assert (code, err) == (0, "")
+
+
+def test_generate_stream(run, script: Script) -> None:
+    script.enqueue_stream(text_event("x"), text_event("4"), end_event("x4"))
+    assert run("generate", MODEL, "p", "--stream", "--seed", "1") == (0, "x4\n", "")
+    assert script.history[0].method == "StreamGenerate"
+    assert script.history[0].request.config.seed == 1
+
+
+def test_generate_from_stdin(run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("zwei\nZüge".encode())))
+    assert run("generate", MODEL, "-") == (0, "zwei\nZüge\n", "")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+    code, out, err = run("generate", MODEL, "-")
+    assert (code, out) == (1, "")
+    assert err.startswith("arena-llm: INVALID_REQUEST: prompt: ")
+
+
+def test_score(run, script: Script) -> None:
+    script.enqueue(scores(("4", -0.5), ("-1", -12.25)), scores(("4", -0.5)))
+    code, out, err = run("score", MODEL, "p", "4", "-1")
+    assert out.splitlines() == [
+        "CHOICE  LOGPROB   TOKENS",
+        "4       -0.5000   1",
+        "-1      -12.2500  2",
+    ]
+    assert (code, err) == (0, "")
+    assert json.loads(run("score", MODEL, "p", "4", "--json")[1]) == [
+        {"text": "4", "logprob": -0.5, "tokens": 1}
+    ]
+
+
+def test_health(run, script: Script, target: str) -> None:
+    down = models_pb2.UnreachableBackend(backend="vllm", address="h:1", detail="start it")
+    script.enqueue(*[availability(detail="3 backends", unreachable=[down])] * 2)
+    code, out, err = run("health")
+    assert out.splitlines()[0].split() == ["WHERE", "STATUS", "DETAIL"]
+    assert out.splitlines()[1].split() == [target, "SERVING", "3", "backends"]
+    assert out.splitlines()[2].split() == ["vllm", "h:1", "UNREACHABLE", "start", "it"]
+    assert (code, err) == (0, "")
+    assert script.history[0].request.model == ""
+    document = json.loads(run("health", "--json")[1])
+    assert (document["target"], document["status"]) == (target, "SERVING")
+    assert document["unreachable"][0]["backend"] == "vllm"
+
+
+def test_health_of_what_does_not_serve(run, script: Script) -> None:
+    script.enqueue(availability())
+    script.health.enter_graceful_shutdown()
+    code, out, _ = run("health")
+    assert "NOT_SERVING" in out
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models",),
+        ("generate", MODEL, "p"),
+        ("score", MODEL, "p", "c"),
+        ("health",),
+    ],
+)
+def test_a_failure_is_one_line_and_one_document(run, script: Script, arguments) -> None:
+    script.enqueue(NOT_FOUND, NOT_FOUND)
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("arena-llm: MODEL_NOT_FOUND: no such model")
+    assert err.count("\n") == 1
+    code, out, _ = run(*arguments, "--json")
+    error = json.loads(out)["error"]
+    assert (error["code"], error["reason"]) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+    assert code == 1
+
+
+def test_nobody_listens(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0)
+    monkeypatch.setenv("ARENA_LLM_TARGET", f"unix:{tmp_path}/nobody")
+    for arguments in (["models"], ["check", MODEL], ["health"]):
+        assert main(arguments) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert f"{tmp_path}/nobody" in captured.err
+        assert "make up" in captured.err
+
+
+def test_the_timeout_counts_for_each_call(run, script: Script) -> None:
+    run("generate", MODEL, "p", "--timeout", "50")
+    assert 40 < script.history[0].time_remaining < 52
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["generate", MODEL],
+        ["generate", MODEL, "p", "--max-tokens", "many"],
+        ["check"],
+        ["score", MODEL, "p"],
+        ["models", "--timeout", "0"],
+        ["models", "--timeout", "nan"],
+    ],
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: arena-llm" in capsys.readouterr().err
+
+
+def console(*arguments: str) -> subprocess.Popen[str]:
+    """The installed command, as a shell starts it."""
+    return subprocess.Popen(
+        [CONSOLE_SCRIPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def test_the_console_script(target: str, script: Script) -> None:
+    process = console("--target", target, "generate", MODEL, "schön")
+    assert process.communicate(timeout=30) == ("schön\n", "")
+    assert process.returncode == 0
+    process = console("--version")
+    assert process.communicate(timeout=30) == ("0.1.0\n", "")
+
+
+def test_ctrl_c_ends_the_call(target: str, script: Script) -> None:
+    script.enqueue(HOLD)
+    arrived = threading.Event()
+    script.on_arrival = arrived.set
+    process = console("--target", target, "generate", MODEL, "p")
+    assert arrived.wait(30)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "arena-llm: interrupted\n")
+    assert process.returncode == 130
+    assert script.history[0].ended.wait(20)
+
+
+def test_a_reader_that_has_left(target: str, script: Script) -> None:
+    left = threading.Event()
+
+    def respond(request):
+        assert left.wait(30)
+        return models(*(f"hf_{i:04}" for i in range(5000)))
+
+    script.respond = respond
+    process = console("--target", target, "models")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    left.set()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 1
+    process.stderr.close()

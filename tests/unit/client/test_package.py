@@ -1,0 +1,127 @@
+"""The package's face: its names, what importing it loads, and the original arena's path."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import arena_llm
+from arena_llm import _shared, errors
+from arena_llm.v1 import models_pb2
+from game_reasoning_arena.backends import llm_registry
+from tests.unit.client.scripted import MODEL, Fail, Script, grpc, models
+
+
+@pytest.fixture
+def default_target(target: str, monkeypatch: pytest.MonkeyPatch):
+    """Where the functions of the module call."""
+    monkeypatch.setenv("ARENA_LLM_TARGET", target)
+    _shared._client.cache_clear()
+    yield target
+    _shared._client().close()
+    _shared._client.cache_clear()
+
+
+def test_all_is_sorted_complete_and_there() -> None:
+    assert arena_llm.__all__ == sorted(arena_llm.__all__)
+    for name in arena_llm.__all__:
+        assert getattr(arena_llm, name).__module__.startswith("arena_llm")
+    assert set(arena_llm.__all__) <= set(dir(arena_llm))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = arena_llm.nonsense
+    # What type checkers see is what there is.
+    source = ast.parse(Path(arena_llm.__file__ or "").read_text())
+    block = next(node for node in source.body if isinstance(node, ast.If))
+    seen = [alias.name for node in block.body for alias in node.names]  # type: ignore[attr-defined]
+    assert sorted(seen) == arena_llm.__all__
+
+
+HEAVY = {"torch", "vllm", "litellm", "transformers", "openai", "pydantic", "services", "router"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import arena_llm; [getattr(arena_llm, name) for name in arena_llm.__all__]",
+        "import arena_llm.cli",
+        "import game_reasoning_arena.backends.llm_registry",
+    ],
+)
+def test_nothing_heavy_is_loaded(statement: str) -> None:
+    look = f"import sys; {statement}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_types_load_no_grpc() -> None:
+    # The services use them, and decide themselves how grpc is imported.
+    look = "import sys, os, arena_llm.types, arena_llm._convert; print('grpc' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_quick_start(default_target: str, script: Script) -> None:
+    from game_reasoning_arena.backends.llm_registry import generate_response
+
+    response = generate_response(
+        model_name="openrouter_openai/gpt-4o-mini",
+        prompt="Explain the rules of tic-tac-toe",
+        max_tokens=200,
+        temperature=0.1,
+    )
+    assert response == "Explain the rules of tic-tac-toe"
+    request = script.history[0].request
+    assert request.model == "openrouter_openai/gpt-4o-mini"
+    assert (request.config.max_tokens, request.config.temperature) == (200, 0.1)
+
+
+def test_the_functions_of_the_module(default_target: str, script: Script) -> None:
+    assert arena_llm.generate_response(MODEL, "hi", 5, 0.5, seed=1, timeout=50) == "hi"
+    config = script.history[0].request.config
+    assert (config.max_tokens, config.temperature, config.seed) == (5, 0.5, 1)
+    script.enqueue(
+        models_pb2.IsAvailableResponse(available=True),
+        models_pb2.IsAvailableResponse(available=False),
+        Fail(grpc.StatusCode.NOT_FOUND, "no", "UNKNOWN_PREFIX"),
+        models("hf_a", "vllm_b"),
+    )
+    assert [arena_llm.is_model_available(name) for name in ("a", "b", "c")] == [True, False, False]
+    assert arena_llm.get_available_models() == ["hf_a", "vllm_b"]
+
+
+def test_the_registry(default_target: str, script: Script) -> None:
+    script.enqueue(models("hf_a", "vllm_b"), models("hf_c"))
+    assert llm_registry.initialize_llm_registry() is llm_registry.LLM_REGISTRY
+    assert list(llm_registry.LLM_REGISTRY) == ["hf_a", "vllm_b"]
+    assert llm_registry.LLM_REGISTRY["hf_a"].backend == "hf"
+    llm_registry.initialize_llm_registry()
+    assert list(llm_registry.LLM_REGISTRY) == ["hf_c"]
+    script.enqueue(Fail(grpc.StatusCode.UNAVAILABLE, "no", "X"))
+    with pytest.raises(errors.UnavailableError):
+        llm_registry.initialize_llm_registry()
+    assert list(llm_registry.LLM_REGISTRY) == ["hf_c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("openrouter_openai/gpt-4o", "openrouter"),
+        ("litellm_groq/llama-3.1-8b-instant", "litellm"),
+        ("vllm_llama-2-7b-chat", "vllm"),
+        ("hf_gpt2", "hf"),
+    ],
+)
+def test_backends_by_prefix(name: str, backend: str) -> None:
+    assert llm_registry.detect_model_backend(name) == backend
+
+
+@pytest.mark.parametrize("name", ["", "gpt2", "HF_gpt2", "hf-gpt2", "azure_x"])
+def test_an_unknown_prefix(name: str) -> None:
+    with pytest.raises(errors.NotFoundError) as caught:
+        llm_registry.detect_model_backend(name)
+    assert caught.value.reason == "UNKNOWN_PREFIX"
+    assert "openrouter_, litellm_, vllm_, hf_" in str(caught.value)
