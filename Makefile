@@ -47,7 +47,7 @@ lint: $(STAMP) ## Check style, types and the contract
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy scripts tests/support
+	$(BIN)/mypy scripts
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 
