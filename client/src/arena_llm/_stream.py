@@ -76,5 +76,5 @@ class BaseStream:
             self._rpc.cancel()
 
     def __del__(self) -> None:
-        # Dropped: nobody reads on, so the other end may stop.
+        # Dropped: nobody reads on. grpc does not collect every abandoned call (grpc#43462).
         self._cancel()

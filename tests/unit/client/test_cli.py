@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -280,6 +281,8 @@ def console(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        # With a shell's buffers, whatever this test run was told.
+        env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
     )
 
 
@@ -303,12 +306,13 @@ def test_ctrl_c_ends_the_call(target: str, script: Script) -> None:
     assert script.history[0].ended.wait(20)
 
 
-def test_a_reader_that_has_left(target: str, script: Script) -> None:
+@pytest.mark.parametrize("lines", [5, 5000], ids=["in one buffer", "in many"])
+def test_a_reader_that_has_left(target: str, script: Script, lines: int) -> None:
     left = threading.Event()
 
     def respond(request):
         assert left.wait(30)
-        return models(*(f"hf_{i:04}" for i in range(5000)))
+        return models(*(f"hf_{i:04}" for i in range(lines)))
 
     script.respond = respond
     process = console("--target", target, "models")

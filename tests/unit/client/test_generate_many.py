@@ -47,8 +47,9 @@ async def test_an_error_stands_in_its_own_place(either, script: Script) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_as_many_at_once_as_allowed_and_no_more(either, script: Script, concurrency) -> None:
-    # Nobody is answered until so many calls are here together.
-    together = threading.Barrier(concurrency)
+    # Nobody is answered until so many calls are here together, and another one
+    # has had a moment in which it could have come as well.
+    together, too_many = threading.Barrier(concurrency), threading.Event()
     running, most, lock = 0, 0, threading.Lock()
 
     def respond(request):
@@ -56,7 +57,10 @@ async def test_as_many_at_once_as_allowed_and_no_more(either, script: Script, co
         with lock:
             running += 1
             most = max(most, running)
+            if running > concurrency:
+                too_many.set()
         together.wait(20)
+        too_many.wait(0.05)
         with lock:
             running -= 1
         return text_reply(request.prompt)
