@@ -17,7 +17,7 @@ import structlog
 import torch
 
 from arena_llm.types import EngineLoad
-from services.common.errors import Overloaded, UpstreamUnavailable
+from services.common.errors import BackendError, Overloaded, UpstreamUnavailable
 from services.hf.forward import Forward, Work
 from services.hf.sampling import sample
 from services.hf.sequence import Sequence
@@ -240,8 +240,13 @@ class Engine:
         """Draw a token for each; returns the sequences that go on."""
         drawn = sample(logits, [sequence.sampler for sequence in sequences])
         self._generated += len(drawn)
-        pairs = zip(sequences, drawn, strict=True)
-        return {sequence for sequence, token in pairs if not sequence.accept(token)}
+        ongoing = set()
+        for sequence, sampled in zip(sequences, drawn, strict=True):
+            if isinstance(sampled, BackendError):
+                sequence.fail(sampled)
+            elif not sequence.accept(sampled):
+                ongoing.add(sequence)
+        return ongoing
 
     def _drop(self, rows: list[int]) -> None:
         for row in reversed(rows):

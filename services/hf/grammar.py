@@ -26,13 +26,32 @@ class _Wrapped:
         self.eos_token_id = eos
         self.bos_token_id = None
         self.special_token_ids = vocabulary.special_ids
+        self._longest = vocabulary.longest
         # A special token's bytes begin with 0xFF, which no text does.
         self.tokens = [
             vocabulary.token_bytes(index) or b"\xff<%d>" % index for index in range(size)
         ]
+        self._token_of = {token: index for index, token in reversed([*enumerate(self.tokens)])}
 
     def __call__(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        # SentencePiece sets a space before the text and some tokenizers normalize it:
+        # tokens that write another text would leave no way to go on.
+        faithful = all(index < len(self.tokens) for index in ids) and text.encode() == b"".join(
+            self.tokens[index] for index in ids
+        )
+        return ids if faithful else self._greedy(text.encode())
+
+    def _greedy(self, text: bytes) -> list[int]:
+        """The longest token that fits, again and again, up to what no token writes."""
+        ids = []
+        while text:
+            lengths = range(min(len(text), self._longest), 0, -1)
+            fitting = next((n for n in lengths if text[:n] in self._token_of), 0)
+            if not fitting:
+                break
+            ids.append(self._token_of[text[:fitting]])
+            text = text[fitting:]
         return ids
 
 
@@ -67,12 +86,13 @@ class GrammarCompiler:
                 case Regex(pattern):
                     field = "constraint.regex"
                     grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
-            matcher = llguidance.LLMatcher(self._tokenizer, grammar)
+            # Its own log would have texts in it.
+            matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         except ValueError as error:
             raise _unusable(field, str(error)) from error
         if matcher.is_error():
             raise _unusable(field, matcher.get_error())
-        return Matcher(matcher, self._tokens)
+        return Matcher(matcher, self._tokens, field)
 
 
 def _unusable(field: str, why: str) -> InvalidRequest:
@@ -80,23 +100,38 @@ def _unusable(field: str, why: str) -> InvalidRequest:
 
 
 class Matcher:
-    """One request's place in its grammar. The engine's thread owns it."""
+    """One request's place in its grammar. The engine's thread owns it.
 
-    def __init__(self, matcher: Any, tokens: int) -> None:
+    allowed and consume raise InvalidRequest, naming `field`, where there is no way to
+    go on: the vocabulary cannot write what must follow, or the grammar is too complex.
+    llguidance itself would then allow the end, as if the text were complete.
+    """
+
+    def __init__(self, matcher: Any, tokens: int, field: str) -> None:
         self._matcher = matcher
+        self._field = field
         self._bits = llguidance.numpy.allocate_token_bitmask(1, tokens)
         self._tokens = tokens
 
     def allowed(self) -> torch.Tensor:
         """[tokens] of bool: what may come next."""
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        self._check()
         flags = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
         return torch.from_numpy(flags[: self._tokens].view(np.bool_))
 
     def consume(self, token: int) -> None:
         """Move on by a token that was allowed."""
-        if not self._matcher.consume_token(token):
-            raise RuntimeError(f"the grammar refused a token: {self._matcher.get_error()}")
+        self._matcher.consume_token(token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            # What follows the first line repeats the text and the grammar.
+            why = self._matcher.get_error().partition("\n")[0]
+            if "NoExtension" in why:
+                why = "this model's vocabulary cannot write what must follow"
+            raise _unusable(self._field, why)
 
     @property
     def complete(self) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from arena_llm.types import Sampling
+from services.common.errors import BackendError
 from services.hf.grammar import Matcher
 
 _GREEDY_BELOW = 1e-5
@@ -71,23 +72,38 @@ class TokenSampler:
             logits.masked_fill_(~allowed, float("-inf"))
 
 
-def sample(logits: torch.Tensor, samplers: list[TokenSampler]) -> list[Sampled]:
-    """Draw one token a row from [rows, tokens] of logits, which are overwritten."""
+def sample(logits: torch.Tensor, samplers: list[TokenSampler]) -> list[Sampled | BackendError]:
+    """Draw one token a row from [rows, tokens] of logits, which are overwritten.
+
+    A row whose constraint leaves no way to go on gets its error; the others do not
+    notice.
+    """
     logits = logits.float()
     told = {
         row: torch.log_softmax(logits[row], dim=-1)
         for row, sampler in enumerate(samplers)
         if sampler.logprobs is not None
     }
+    failed: dict[int, BackendError] = {}
     for row, sampler in enumerate(samplers):
-        sampler.adjust(logits[row])
+        try:
+            sampler.adjust(logits[row])
+        except BackendError as error:
+            failed[row] = error
     tokens: list[int] = logits.argmax(dim=-1).tolist()
     for row, sampler in enumerate(samplers):
-        if not sampler.greedy:
+        if not sampler.greedy and row not in failed:
             tokens[row] = _draw(logits[row], sampler)
-    for token, sampler in zip(tokens, samplers, strict=True):
-        sampler.took(token)
-    return [_with_logprobs(token, told.get(row), samplers[row]) for row, token in enumerate(tokens)]
+    for row, sampler in enumerate(samplers):
+        if row not in failed:
+            try:
+                sampler.took(tokens[row])
+            except BackendError as error:
+                failed[row] = error
+    return [
+        failed.get(row) or _with_logprobs(tokens[row], told.get(row), sampler)
+        for row, sampler in enumerate(samplers)
+    ]
 
 
 def _draw(logits: torch.Tensor, sampler: TokenSampler) -> int:
