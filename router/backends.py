@@ -78,22 +78,18 @@ class Backend:
         """What the connection's failure means; None where the backend itself answered.
 
         Whatever a service answers has status details; what gRPC makes up on this
-        side of the wire has none.
+        side of the wire has none. Which side notices first that a deadline has
+        passed is chance, so that is always told in the same way.
         """
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"backend {self.name} at {self.address} did not answer in time")
         trailers: Any = error.trailing_metadata()
-        if DETAILS in trailers:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or DETAILS in trailers:
             return None
-        match error.code():
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                return DeadlineExceeded(
-                    f"backend {self.name} at {self.address} did not answer in time"
-                )
-            case grpc.StatusCode.UNAVAILABLE:
-                text = error.details() or ""
-                if text.startswith(_NEVER_CONNECTED):
-                    return self.down(f"cannot be reached ({text})")
-                return self.down(f"is gone: the connection broke during the call ({text})")
-        return None
+        text = error.details() or ""
+        if text.startswith(_NEVER_CONNECTED):
+            return self.down(f"cannot be reached ({text})")
+        return self.down(f"is gone: the connection broke during the call ({text})")
 
     def down(self, problem: str) -> BackendDown:
         """The error that names this backend, its addresses and what to start."""

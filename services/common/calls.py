@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import grpc
 import structlog
@@ -15,8 +16,17 @@ import structlog
 from arena_llm.types import Timings, Usage
 from services.common.errors import BackendError, DeadlineExceeded, Internal, trailers_of
 from services.common.handlers import Context
+from services.common.validation import MAX_LABELS
 
 log = structlog.get_logger()
+
+_NOT_IN_KEYS = str.maketrans(dict.fromkeys(' ="', "_"))
+
+
+def _safe(text: str, most: int) -> str:
+    """A caller's text, cut, and unable to forge a line or to steer a terminal."""
+    text = text[:most]
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 class CallRecord:
@@ -34,11 +44,14 @@ class CallRecord:
 
     def add_request(self, model: str, session: str, labels: Mapping[str, str]) -> None:
         """Add what the caller says of the call."""
-        self.add(model=model[:256])
+        self._fields["model"] = _safe(model, 256)
         if session:
-            self.add(session=session[:256])
-        for key in labels:  # items() of a protobuf map costs three times this
-            self._fields[f"label.{key}"] = labels[key]
+            self._fields["session"] = _safe(session, 256)
+        # Not items(): of a protobuf map it costs three times this.
+        for key in islice(labels, MAX_LABELS):
+            self._fields[f"label.{_safe(key, 128).translate(_NOT_IN_KEYS)}"] = _safe(
+                labels[key], 128
+            )
 
     def add_result(self, usage: Usage, timings: Timings | None = None) -> None:
         """Add tokens, cost and times."""

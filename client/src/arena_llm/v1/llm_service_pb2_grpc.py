@@ -88,6 +88,9 @@ class LlmServiceServicer(object):
         FAILED_PRECONDITION (key, credits, a model that cannot be loaded as it is
         configured), PERMISSION_DENIED (refused by the provider), RESOURCE_EXHAUSTED
         (rate limit, full queue), UNAVAILABLE (backend or upstream down).
+
+        Its request is StreamGenerate's as well: the two differ in delivery only.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,8 +99,6 @@ class LlmServiceServicer(object):
     def StreamGenerate(self, request, context):
         """Returns the completion as it grows: deltas, then exactly one completion and
         nothing after it. Errors are those of Generate, at any point of the stream.
-
-        It shares Generate's request on purpose: the two differ in delivery only.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

@@ -1,0 +1,205 @@
+"""The router as a process, in front of processes that are killed, stopped and started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from arena_llm.v1 import models_pb2
+from tests.support.processes import (
+    ServiceProcess,
+    router_process,
+    run_to_end,
+    scripted_process,
+)
+from tests.support.system import free_ports
+from tests.support.wire import failure, reason, request, stub, until_running
+
+
+class Fleet:
+    """A router, and a backend process for each name."""
+
+    def __init__(self, router: ServiceProcess, backends: dict[str, ServiceProcess]) -> None:
+        self.router = router
+        self.backends = backends
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
+    """Start a fleet; "hf vllm" are two backends, "hf*2" two replicas of one."""
+    with contextlib.ExitStack() as stack:
+
+        def start(names: str) -> Fleet:
+            backends, lines = {}, []
+            for name, _, count in (word.partition("*") for word in names.split()):
+                addresses = [f"127.0.0.1:{port}" for port in free_ports(int(count or 1))]
+                policy = "session" if count else "round_robin"
+                lines.append(f"  {name}_: {{targets: {addresses}, policy: {policy}}}")
+                for index, address in enumerate(addresses):
+                    key = f"{name}{index}" if count else name
+                    backends[key] = stack.enter_context(scripted_process(address, name, key))
+            address = f"127.0.0.1:{free_ports(1)[0]}"
+            config = tmp_path / "router.yaml"
+            config.write_text(
+                f"listen: {address}\nask_timeout_seconds: 1\nroutes:\n" + "\n".join(lines) + "\n"
+            )
+            return Fleet(stack.enter_context(router_process(address, config)), backends)
+
+        yield start
+
+
+async def until_answers(llm: Any, model: str) -> str:
+    """What the backend says, once it is there again."""
+    async with asyncio.timeout(30):
+        while await llm.Generate(request(model)).code() is not grpc.StatusCode.OK:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return str((await llm.Generate(request(model))).text)
+
+
+async def test_kill_9_of_a_backend_hurts_its_own_calls_only(fleet: Any) -> None:
+    running = fleet("hf vllm")
+    hf, vllm = running.backends["hf"], running.backends["vllm"]
+    async with stub(running.router.address) as llm:
+        other = llm.StreamGenerate(request("vllm_x", prompt="drip"))
+        events = aiter(other)
+        await anext(events)
+        unary = asyncio.ensure_future(failure(llm.Generate(request("hf_x", prompt="hang"))))
+        stream = llm.StreamGenerate(request("hf_x", prompt="drip"))
+        await anext(aiter(stream))
+        await until_running(hf.address, 2)
+        hf.kill()
+        for error in (await unary, await failure(stream)):
+            assert error.code().name == "UNAVAILABLE"
+            assert reason(error) == "BACKEND_DOWN"
+            assert "connection broke" in error.details()
+            assert hf.address in error.details()
+        later = await failure(llm.Generate(request("hf_x")))
+        assert reason(later) == "BACKEND_DOWN"
+        for _ in range(20):
+            await anext(events)
+        assert (await llm.Generate(request("vllm_x"))).text == "vllm"
+        hf.start()
+        assert await until_answers(llm, "hf_x") == "hf"
+        other.cancel()
+        await until_running(vllm.address, 0, "vllm_x")
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_cancelled_call_stops_the_backends_work(rpc: str, fleet: Any) -> None:
+    running = fleet("hf")
+    backend = running.backends["hf"].address
+    async with stub(running.router.address) as llm:
+        prompt = "hang" if rpc == "Generate" else "drip"
+        call = getattr(llm, rpc)(request(prompt=prompt))
+        await until_running(backend, 1)
+        call.cancel()
+        await until_running(backend, 0)
+
+
+async def test_a_callers_end_stops_the_backends_work(fleet: Any) -> None:
+    """Not a cancellation but a connection that is gone."""
+    running = fleet("hf")
+    backend = running.backends["hf"].address
+    async with stub(running.router.address) as llm:
+        llm.Generate(request(prompt="hang"))
+        await until_running(backend, 1)
+    await until_running(backend, 0)
+
+
+async def test_sessions_stay_spread_move_and_come_back(fleet: Any) -> None:
+    running = fleet("hf*2")
+    sessions = [f"game-{i}" for i in range(40)]
+
+    async with stub(running.router.address) as llm:
+
+        async def homes() -> dict[str, str]:
+            answers = await asyncio.gather(
+                *(llm.Generate(request(session=session)) for session in sessions)
+            )
+            return {s: answer.text for s, answer in zip(sessions, answers, strict=True)}
+
+        async def settled(wanted: set[str]) -> dict[str, str]:
+            async with asyncio.timeout(30):
+                while set((found := await homes()).values()) != wanted:
+                    pass
+            return found
+
+        first = await settled({"hf0", "hf1"})
+        assert await homes() == first == await homes()
+        assert min(Counter(first.values()).values()) >= 4
+        running.backends["hf0"].kill()
+        await settled({"hf1"})
+        running.backends["hf0"].start()
+        await settled({"hf0", "hf1"})
+        assert await homes() == first
+
+
+async def test_a_stopped_backend_is_named_and_holds_up_nobody(fleet: Any) -> None:
+    running = fleet("hf vllm")
+    vllm = running.backends["vllm"]
+    async with stub(running.router.address) as llm:
+        await llm.Generate(request("vllm_x"))
+        vllm.signal(signal.SIGSTOP)
+        listed = await llm.ListModels(models_pb2.ListModelsRequest(), timeout=60)
+        assert [m.name for m in listed.models] == ["hf_model"]
+        assert [(u.backend, u.address) for u in listed.unreachable] == [("vllm", vllm.address)]
+        answer = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="vllm_x"), timeout=60)
+        assert (answer.available, answer.reason) == (False, "BACKEND_DOWN")
+        vllm.signal(signal.SIGCONT)
+        assert await until_answers(llm, "vllm_x") == "vllm"
+
+
+@pytest.mark.parametrize("stopped", ["router", "hf"])
+async def test_sigterm_during_50_calls_fails_none_of_them(stopped: str, fleet: Any) -> None:
+    running = fleet("hf")
+    backend = running.backends["hf"]
+    async with stub(running.router.address) as llm:
+        calls = [asyncio.ensure_future(llm.Generate(request(prompt="slow"))) for _ in range(50)]
+        await until_running(backend.address, 50)
+        process = running.router if stopped == "router" else backend
+        process.signal(signal.SIGTERM)
+        assert [(await call).text for call in calls] == ["hf"] * 50
+    assert await asyncio.to_thread(process.process.wait, 20) == 0
+
+
+async def test_garbage_on_the_routers_port_hurts_nobody(fleet: Any) -> None:
+    running = fleet("hf")
+    async with stub(running.router.address) as llm:
+        host, port = running.router.address.split(":")
+        for garbage in (b"\x00" * 9999, b"GET / HTTP/1.1\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(garbage)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(1000), 10)
+            writer.close()
+        assert (await llm.Generate(request())).text == "hf"
+
+
+async def test_a_5_mb_prompt_passes(fleet: Any) -> None:
+    running = fleet("hf")
+    async with stub(running.router.address) as llm:
+        assert (await llm.Generate(request(prompt="x" * 5_000_000))).text == "hf"
+
+
+def test_a_configuration_that_cannot_be_used_stops_it(tmp_path: Path) -> None:
+    config = tmp_path / "router.yaml"
+    config.write_text("listen: 127.0.0.1:0\nroutes:\n  hf_: {targets: []}\n")
+    ended = run_to_end("-m", "router", "--config", str(config))
+    assert ended.returncode == 1
+    assert f"{config}: routes.hf_.targets: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_the_port_in_use_stops_it(fleet: Any, tmp_path: Path) -> None:
+    running = fleet("hf")
+    ended = run_to_end("-m", "router", "--config", str(tmp_path / "router.yaml"))
+    assert ended.returncode == 1
+    assert f"router: cannot listen on {running.router.address}: the port is in use" in ended.stderr

@@ -1,0 +1,88 @@
+"""Services as processes of their own: started, waited for, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+
+class ServiceProcess:
+    """`python *arguments`, which serves at an address; killed when the test ends."""
+
+    def __init__(self, address: str, *arguments: str) -> None:
+        self.address = address
+        self._arguments = arguments
+        self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed in __exit__
+
+    def start(self) -> Self:
+        """Start it, again if it has been; returns once health says SERVING."""
+        self.process = subprocess.Popen(
+            [sys.executable, *self._arguments], stdout=self._log, stderr=self._log
+        )
+        deadline = time.monotonic() + 60
+        while not self._serving():
+            assert self.process.poll() is None, f"it ended at once:\n{self.log()}"
+            assert time.monotonic() < deadline, f"it does not serve:\n{self.log()}"
+            time.sleep(0.02)
+        return self
+
+    def _serving(self) -> bool:
+        with grpc.insecure_channel(
+            self.address, options=(("grpc.use_local_subchannel_pool", 1),)
+        ) as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=1
+                )
+            except grpc.RpcError:
+                return False
+        serving: bool = answer.status == health_pb2.HealthCheckResponse.SERVING
+        return serving
+
+    def signal(self, signum: signal.Signals) -> None:
+        self.process.send_signal(signum)
+
+    def kill(self) -> None:
+        """kill -9, also where it is stopped; returns when it is gone."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._log.close()
+
+
+def scripted_process(address: str, name: str, says: str = "") -> ServiceProcess:
+    """A backend that does what its prompts say, and else says its name, or `says`."""
+    return ServiceProcess(address, "-m", "tests.support.scripted", address, name, says or name)
+
+
+def router_process(address: str, config: Path) -> ServiceProcess:
+    """The router with a configuration of its own."""
+    return ServiceProcess(address, "-m", "router", "--config", str(config))
+
+
+def run_to_end(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python *arguments` that ends by itself."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )

@@ -1,0 +1,187 @@
+"""A backend that plays a script, behind the real servicer and the real server.
+
+As a process of its own: `python -m tests.support.scripted LISTEN NAME SAYS`; there the
+prompt is the script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    EngineLoad,
+    FinishReason,
+    GenerationRequest,
+    Model,
+    ModelState,
+    Scoring,
+    ScoringRequest,
+    Usage,
+)
+from services.common.backend import BaseLLMBackend
+from services.common.config import ServiceConfig
+from services.common.log import configure_logging
+from services.common.server import Server, Service, run
+from services.common.servicer import LlmServicer
+
+#: What an enqueued step may be: an answer, an error, or a function that makes one.
+Step = str | Exception | Sequence[Delta | Exception] | Callable[[], Awaitable[str]]
+
+
+def completion(text: str, model: str) -> Completion:
+    return Completion(text, FinishReason.STOP, Usage(3, 1), model)
+
+
+class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
+    """Plays what `enqueue` was given, in order; keeps every request in `history`."""
+
+    config_type = ServiceConfig
+
+    def __init__(self, name: str = "hf") -> None:
+        super().__init__(ServiceConfig(listen="127.0.0.1:0"))
+        self.name = name  # type: ignore[misc]
+        self.history: list[GenerationRequest | ScoringRequest] = []
+        self.running = 0
+        self.ended: list[str] = []  # how each call ended: "done", or an exception's name
+        self.availability = Availability(True, ModelState.READY)
+        self.models = [Model(f"{name}_model")]
+        self._steps: deque[Step] = deque()
+
+    def enqueue(self, *steps: Step) -> None:
+        self._steps.extend(steps)
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        async with self._tracked(request):
+            return completion(await self._text(), request.model)
+
+    async def stream_response(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        async with self._tracked(request):
+            step = self._steps.popleft() if self._steps else "ok"
+            text = ""
+            for delta in [Delta(text=step)] if isinstance(step, str) else await _deltas(step):
+                if isinstance(delta, Exception):
+                    raise delta
+                text += delta.text
+                yield delta
+            yield completion(text, request.model)
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        async with self._tracked(request):
+            await self._text()
+            return Scoring((), Usage(3, 1), request.model)
+
+    async def is_model_available(self, model: str) -> Availability:
+        if self._steps:
+            await self._text()
+        return self.availability
+
+    async def get_available_models(self) -> Sequence[Model]:
+        if self._steps:
+            await self._text()
+        return self.models
+
+    async def _text(self) -> str:
+        step = self._steps.popleft() if self._steps else "ok"
+        if isinstance(step, str):
+            return step
+        if isinstance(step, Exception):
+            raise step
+        return await step()
+
+    @asynccontextmanager
+    async def _tracked(self, request: GenerationRequest | ScoringRequest) -> AsyncIterator[None]:
+        self.history.append(request)
+        self.running += 1
+        end = "done"
+        try:
+            yield
+        except BaseException as error:
+            end = type(error).__name__
+            raise
+        finally:
+            self.running -= 1
+            self.ended.append(end)
+
+
+async def _deltas(step: Any) -> Sequence[Delta | Exception]:
+    if isinstance(step, Exception):
+        return [step]
+    return [Delta(text=await step())] if callable(step) else step
+
+
+async def hang() -> str:
+    """A step that only a cancellation or a deadline ends."""
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+class PromptedBackend(ScriptedBackend):
+    """Does what the prompt says: "hang", "slow", "drip" (a stream without end), or answers."""
+
+    def __init__(self, name: str, says: str) -> None:
+        super().__init__(name)
+        self.says = says
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        match request.input:
+            case "hang":
+                self.enqueue(hang)
+            case "slow":
+                self.enqueue(lambda: asyncio.sleep(0.5, self.says))
+            case _:
+                self.enqueue(self.says)
+        return await super().generate_response(request)
+
+    async def stream_response(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        async with self._tracked(request):
+            while request.input == "drip":
+                yield Delta(text="x" * 1000)
+                await asyncio.sleep(0.001)
+            yield completion(self.says, request.model)
+
+    async def is_model_available(self, model: str) -> Availability:
+        return Availability(True, ModelState.READY, load=EngineLoad(running=self.running))
+
+
+@asynccontextmanager
+async def serving(service: Service, listen: str = "127.0.0.1:0") -> AsyncIterator[Server]:
+    """The service on a real socket, on a port of its own unless told otherwise."""
+    server = Server(service, listen)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(grace=0)
+
+
+@asynccontextmanager
+async def scripted(name: str = "hf") -> AsyncIterator[tuple[ScriptedBackend, Server]]:
+    """A scripted backend, served."""
+    backend = ScriptedBackend(name)
+    async with serving(LlmServicer(backend)) as server:
+        yield backend, server
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Return once the condition holds; fails after that many seconds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition, not an event
+            await asyncio.sleep(0.005)
+
+
+if __name__ == "__main__":
+    configure_logging()
+    listen, name, says = sys.argv[1:]
+    run(LlmServicer(PromptedBackend(name, says)), listen)

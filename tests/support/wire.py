@@ -1,0 +1,77 @@
+"""What a test sees of the wire: stubs, statuses and their details."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from arena_llm.v1 import generate_pb2, llm_service_pb2_grpc, models_pb2, score_pb2
+
+_DETAILS = {
+    "google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
+    "google.rpc.BadRequest": error_details_pb2.BadRequest,
+    "google.rpc.RetryInfo": error_details_pb2.RetryInfo,
+}
+
+
+@asynccontextmanager
+async def stub(address: str) -> AsyncIterator[Any]:
+    """A stub on a channel of its own, so that no test shares a connection's fate."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        yield llm_service_pb2_grpc.LlmServiceStub(channel)
+
+
+def request(model: str = "hf_model", prompt: str = "hello", **fields: Any) -> Any:
+    return generate_pb2.GenerateRequest(model=model, prompt=prompt, **fields)
+
+
+def score_request(model: str = "hf_model", **fields: Any) -> Any:
+    return score_pb2.ScoreRequest(model=model, prompt="hello", continuations=["a"], **fields)
+
+
+def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
+    """The status details by short name, such as "ErrorInfo"."""
+    trailers = dict(tuple(error.trailing_metadata()))
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    found = {}
+    for packed in status.details:
+        kind = _DETAILS[packed.TypeName()]()
+        assert packed.Unpack(kind)
+        found[packed.TypeName().rpartition(".")[2]] = kind
+    return found
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    info = details(error)["ErrorInfo"]
+    assert info.domain == "arena_llm"
+    return info.reason
+
+
+async def failure(call: Any) -> grpc.aio.AioRpcError:
+    """The error that a call ends with, unary or a stream."""
+    try:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        return error
+    raise AssertionError("the call succeeded")
+
+
+async def until_running(address: str, count: int, model: str = "hf_model") -> None:
+    """Return once a service's engine works on so many calls, as it tells itself."""
+    ask = models_pb2.IsAvailableRequest(model=model)
+    async with stub(address) as llm, asyncio.timeout(20):
+        while (await llm.IsAvailable(ask)).load.running != count:  # noqa: ASYNC110 - asks a process
+            await asyncio.sleep(0.005)

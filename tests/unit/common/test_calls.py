@@ -1,0 +1,178 @@
+"""Around every call: bugs, bytes that do not parse, deadlines, cancellation, the log line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import structlog
+
+from arena_llm.types import Delta
+from services.common.errors import Overloaded
+from tests.support.scripted import eventually, hang, scripted
+from tests.support.wire import details, failure, reason, request, score_request, stub
+
+PRIVATE = "sk-secret-key and the prompt"
+
+
+@pytest.fixture
+def log() -> Any:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def calls_of(log: Any) -> list[dict[str, Any]]:
+    return [line for line in log if line["event"] == "call"]
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_bug_is_internal_with_an_id_that_the_log_has(rpc: str, log: Any) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(ValueError(PRIVATE))
+        error = await failure(getattr(llm, rpc)(request(prompt=PRIVATE)))
+    assert error.code().name == "INTERNAL"
+    info = details(error)["ErrorInfo"]
+    assert info.reason == "INTERNAL"
+    (bug,) = [line for line in log if line["event"] == "bug"]
+    assert bug["error_id"] == info.metadata["error_id"]
+    assert bug["error_id"] in error.details()
+    assert bug["type"] == "ValueError"
+    assert any("scripted.py" in frame for frame in bug["frames"])
+    assert "secret" not in f"{log}{error.details()}{error.trailing_metadata()}"
+
+
+async def test_a_stream_without_its_completion_is_a_bug(log: Any) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+
+        async def cut_short(_: Any) -> Any:
+            yield Delta(text="half")
+
+        backend.stream_response = cut_short  # type: ignore[method-assign]
+        assert reason(await failure(llm.StreamGenerate(request()))) == "INTERNAL"
+
+
+async def test_a_time_out_inside_the_backend_is_a_bug_and_no_deadline() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(TimeoutError())
+        assert reason(await failure(llm.Generate(request(), timeout=60))) == "INTERNAL"
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score", "IsAvailable"])
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe"])  # 2nd: not UTF-8
+async def test_bytes_that_do_not_parse(rpc: str, data: bytes) -> None:
+    async with scripted() as (_, server), stub(server.address) as llm:
+        error = await failure(_raw(llm, rpc)(data))
+    assert error.code().name == "INVALID_ARGUMENT"
+    assert reason(error) == "INVALID_REQUEST"
+
+
+def _raw(llm: Any, rpc: str) -> Any:
+    call = getattr(llm, rpc)
+    call._request_serializer = None  # the stub's own, so that it sends what it is given
+    return call
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_deadline_ends_the_backends_work(rpc: str, log: Any) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(hang)
+        error = await failure(getattr(llm, rpc)(request(), timeout=0.1))
+        assert error.code().name == "DEADLINE_EXCEEDED"
+        await eventually(lambda: backend.ended == ["CancelledError"])
+        await eventually(lambda: calls_of(log))
+    assert calls_of(log)[0]["status"] == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_a_cancelled_call_ends_the_backends_work(rpc: str, log: Any) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(hang)
+        call = getattr(llm, rpc)(score_request() if rpc == "Score" else request())
+        await eventually(lambda: backend.running == 1)
+        call.cancel()
+        await eventually(lambda: backend.ended == ["CancelledError"])
+        await eventually(lambda: calls_of(log))
+    assert calls_of(log)[0]["status"] == "CANCELLED"
+
+
+async def test_a_stream_left_while_a_message_is_being_sent(log: Any) -> None:
+    """gRPC drops the generator there: it must end, and not as a success."""
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue([Delta(text="x" * 100_000)] * 1000)
+        call = llm.StreamGenerate(request())
+        await anext(aiter(call))
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call.code()
+        await eventually(lambda: backend.ended)
+        await eventually(lambda: calls_of(log))
+        assert backend.ended == ["GeneratorExit"] or backend.ended == ["CancelledError"]
+    assert calls_of(log)[0]["status"] == "CANCELLED"
+
+
+async def test_the_line_of_a_call(log: Any) -> None:
+    labels = {"experiment": "one", "player": "x"}
+    async with scripted() as (_, server), stub(server.address) as llm:
+        await llm.Generate(request(prompt=PRIVATE, session="game-7", labels=labels))
+    (line,) = calls_of(log)
+    assert line.pop("total_s") >= 0
+    assert line.pop("first_token_s") >= 0
+    assert line == {
+        "event": "call",
+        "log_level": "info",
+        "rpc": "Generate",
+        "status": "OK",
+        "model": "hf_model",
+        "session": "game-7",
+        "label.experiment": "one",
+        "label.player": "x",
+        "prompt_tokens": 3,
+        "completion_tokens": 1,
+        "queue_s": 0.0,
+    }
+
+
+async def test_the_line_of_a_failed_call(log: Any) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(Overloaded("full", field="prompt"))
+        await failure(llm.Generate(request(prompt=PRIVATE)))
+    (line,) = calls_of(log)
+    assert (line["status"], line["reason"], line["field"]) == (
+        "RESOURCE_EXHAUSTED",
+        "OVERLOADED",
+        "prompt",
+    )
+    assert "secret" not in str(log)
+
+
+#: A process of its own, as a service's logger is set up once and for good.
+_WRITE = """
+import json, sys
+from services.common.calls import CallRecord
+from services.common.log import configure_logging
+
+configure_logging()
+for text in json.load(sys.stdin):
+    record = CallRecord("Generate")
+    record.add_request(text, text, dict.fromkeys([text, *map(str, range(99))], text))
+    record.write()
+"""
+
+
+def test_no_text_of_a_caller_breaks_or_forges_a_line() -> None:
+    texts = ["a b", 'a"b', "a=b", "two\nlines", "\x1b[31mred", "\u2028", "\r", "x" * 9999]
+    written = subprocess.run(
+        [sys.executable, "-c", _WRITE], input=json.dumps(texts).encode(), capture_output=True
+    )
+    assert written.returncode == 0, written.stderr.decode()
+    lines = written.stderr.decode().split("\n")[:-1]
+    assert len(lines) == len(texts)
+    for line in lines:
+        assert line.startswith("timestamp=")
+        assert line.isprintable()
+        assert len(line) < 6000

@@ -1,0 +1,162 @@
+"""A service's life: bind, make ready, serve, mark not serving, finish, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.common.config import ConfigError
+from services.common.server import Server, serve
+from services.common.servicer import LlmServicer
+from tests.support.processes import run_to_end, scripted_process
+from tests.support.scripted import ScriptedBackend, eventually, scripted
+from tests.support.system import free_ports
+from tests.support.wire import request, stub, until_running
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Steps(ScriptedBackend):
+    """A backend whose life the test steers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready, self.broken = asyncio.Event(), asyncio.Event()
+        self.closed = False
+
+    async def start(self) -> None:
+        await self.ready.wait()
+
+    async def failed(self) -> str:
+        await self.broken.wait()
+        return "the engine died"
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def health(address: str, service: str = "") -> Any:
+    async with grpc.aio.insecure_channel(address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        return (await check(health_pb2.HealthCheckRequest(service=service))).status
+
+
+async def test_not_serving_until_ready_then_serving_then_failed() -> None:
+    backend = Steps()
+    server = Server(LlmServicer(backend), "127.0.0.1:0")
+    starting = asyncio.create_task(server.start())
+    try:
+        names = ("", "arena_llm.v1.LlmService")
+        await asyncio.sleep(0)
+        assert [await health(server.address, name) for name in names] == [NOT_SERVING] * 2
+        assert not starting.done()
+        backend.ready.set()
+        await starting
+        assert [await health(server.address, name) for name in names] == [SERVING] * 2
+        backend.broken.set()
+        assert await server.failed() == "the engine died"
+        assert [await health(server.address, name) for name in names] == [NOT_SERVING] * 2
+    finally:
+        await server.stop(grace=0)
+    assert backend.closed
+
+
+async def test_a_backend_that_fails_ends_the_service_with_status_1() -> None:
+    backend = Steps()
+    backend.ready.set()
+    backend.broken.set()
+    assert await serve(LlmServicer(backend), "127.0.0.1:0") == 1
+    assert backend.closed
+
+
+async def test_a_backend_that_cannot_start_ends_the_service_with_its_error() -> None:
+    class Broken(Steps):
+        async def start(self) -> None:
+            raise ConfigError("no such model folder")
+
+    backend = Broken()
+    with pytest.raises(ConfigError, match="no such model folder"):
+        await serve(LlmServicer(backend), "127.0.0.1:0")
+    assert backend.closed
+
+
+async def test_stop_lets_a_call_finish_and_refuses_new_ones() -> None:
+    finish = asyncio.Event()
+
+    async def step() -> str:
+        await finish.wait()
+        return "finished"
+
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(step)
+        call = asyncio.ensure_future(llm.Generate(request()))
+        await eventually(lambda: backend.running)
+        stopping = asyncio.create_task(server.stop(grace=30))
+        await eventually(lambda: not accepts_connections(server.port))
+        assert not stopping.done()
+        finish.set()
+        assert (await call).text == "finished"
+        await stopping
+
+
+def accepts_connections(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def test_a_port_in_use_is_a_clear_error_and_status_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        ended = run_to_end("-m", "tests.support.scripted", address, "hf", "hf")
+    assert ended.returncode == 1
+    assert f"hf: cannot listen on {address}: the port is in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_what_runs_finish_and_exits_with_0(signum: signal.Signals) -> None:
+    (port,) = free_ports(1)
+    with scripted_process(f"127.0.0.1:{port}", "hf") as service:
+        async with stub(service.address) as llm:
+            calls = [asyncio.ensure_future(llm.Generate(request(prompt="slow"))) for _ in range(5)]
+            await until_running(service.address, 5)
+            service.signal(signum)
+            assert [(await call).text for call in calls] == ["hf"] * 5
+        assert await asyncio.to_thread(service.process.wait, 30) == 0
+        assert "Traceback" not in service.log()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x00" * 4096, b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff" * 9],
+)
+async def test_garbage_on_the_port_hurts_nobody(garbage: bytes) -> None:
+    async with scripted() as (_, server), stub(server.address) as llm:
+        assert (await llm.Generate(request())).text == "ok"
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(garbage)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+            await asyncio.wait_for(reader.read(1000), 5)
+        writer.close()
+        assert (await llm.Generate(request())).text == "ok"
+        assert await health(server.address) == SERVING
+
+
+async def test_reflection_lists_the_service() -> None:
+    async with scripted() as (_, server), grpc.aio.insecure_channel(server.address) as channel:
+        ask = reflection_pb2.ServerReflectionRequest(list_services="")
+        info = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        (answer,) = [reply async for reply in info(iter([ask]))]
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"arena_llm.v1.LlmService", "grpc.health.v1.Health"} <= names

@@ -1,0 +1,98 @@
+"""The one servicer: five RPCs over a scripted backend, on a real socket."""
+
+from __future__ import annotations
+
+import pytest
+
+from arena_llm.types import Availability, Delta, GenerationRequest, Message, ModelState, Sampling
+from arena_llm.v1 import generate_pb2, models_pb2
+from tests.support.scripted import scripted
+from tests.support.wire import details, failure, reason, request, score_request, stub
+
+
+async def test_a_request_reaches_the_backend_as_domain_types() -> None:
+    asked = request(session="game-7", labels={"player": "x"})
+    asked.config.temperature = 0
+    asked.config.stop.append("\n")
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        await llm.Generate(asked)
+    assert backend.history == [
+        GenerationRequest(
+            model="hf_model",
+            input="hello",
+            sampling=Sampling(temperature=0.0, stop=("\n",)),
+            session="game-7",
+            labels={"player": "x"},
+        )
+    ]
+
+
+async def test_a_conversation_keeps_its_order_and_roles() -> None:
+    asked = generate_pb2.GenerateRequest(model="hf_model")
+    for role, content in ((generate_pb2.ROLE_SYSTEM, "s"), (generate_pb2.ROLE_USER, "u")):
+        asked.conversation.messages.add(role=role, content=content)
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        await llm.Generate(asked)
+    assert backend.history[0].input == (Message("system", "s"), Message("user", "u"))
+
+
+async def test_the_answer_says_who_gave_it_and_how_long_it_took() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue("e4")
+        answer = await llm.Generate(request())
+    assert (answer.text, answer.backend, answer.model) == ("e4", "hf", "hf_model")
+    assert answer.timings.total_seconds > 0
+
+
+async def test_a_stream_is_deltas_then_one_completion() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue([Delta(reasoning="hm", text="e"), Delta(text=""), Delta(text="4")])
+        events = [event async for event in llm.StreamGenerate(request())]
+    assert [event.WhichOneof("event") for event in events] == [
+        "reasoning_delta",
+        "text_delta",
+        "text_delta",
+        "completion",
+    ]
+    assert events[-1].completion.text == "e4"
+    assert events[-1].completion.backend == "hf"
+
+
+async def test_score_names_its_backend() -> None:
+    async with scripted() as (_, server), stub(server.address) as llm:
+        assert (await llm.Score(score_request())).backend == "hf"
+
+
+async def test_list_models_names_their_backend() -> None:
+    async with scripted() as (_, server), stub(server.address) as llm:
+        listed = await llm.ListModels(models_pb2.ListModelsRequest())
+    assert [(m.name, m.backend) for m in listed.models] == [("hf_model", "hf")]
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_a_model_of_another_backend(rpc: str) -> None:
+    asked = score_request("vllm_x") if rpc == "Score" else request("vllm_x")
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        error = await failure(getattr(llm, rpc)(asked))
+    assert error.code().name == "NOT_FOUND"
+    assert reason(error) == "MODEL_NOT_FOUND"
+    assert details(error)["BadRequest"].field_violations[0].field == "model"
+    assert "hf_" in error.details()
+    assert backend.history == []
+
+
+async def test_is_available() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.availability = Availability(False, ModelState.LOADING, "half way")
+        answer = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="hf_model"))
+        assert (answer.state, answer.detail) == (models_pb2.MODEL_STATE_LOADING, "half way")
+        itself = await llm.IsAvailable(models_pb2.IsAvailableRequest())
+        assert itself.available
+        other = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="vllm_x"))
+        assert (other.available, other.reason) == (False, "MODEL_NOT_FOUND")
+
+
+async def test_a_long_prompt_is_taken() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        await llm.Generate(request(prompt="x" * 5_000_000))
+    assert len(backend.history[0].input) == 5_000_000

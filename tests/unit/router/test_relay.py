@@ -1,0 +1,280 @@
+"""What a backend answers comes back as it was; what the caller does reaches the backend."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+
+from arena_llm.types import Delta
+from router.config import Route
+from services.common.errors import RateLimited, UpstreamUnavailable
+from tests.support.scripted import eventually, hang, scripted, serving
+from tests.support.system import free_ports
+from tests.support.wire import details, failure, reason, request, score_request, stub
+
+PATH = "/arena_llm.v1.LlmService"
+
+
+async def test_an_answer_passes_unchanged(routed: Any) -> None:
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue("e4")
+        answer = await llm.Generate(request(session="game-7"))
+        assert (answer.text, answer.backend) == ("e4", "hf")
+        assert backend.history[0].session == "game-7"
+        assert (await llm.Score(score_request())).backend == "hf"
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_backends_error_passes_unchanged(rpc: str, routed: Any) -> None:
+    raised = UpstreamUnavailable("try later: é", retry_after=1.5, metadata={"a": "b"})
+    async with (
+        scripted() as (backend, server),
+        routed(hf_=[server.address]) as llm,
+        stub(server.address) as direct,
+    ):
+        backend.enqueue(raised, raised)
+        want = await failure(getattr(direct, rpc)(request()))
+        got = await failure(getattr(llm, rpc)(request()))
+    assert (got.code(), got.details()) == (want.code(), want.details())
+    assert tuple(got.trailing_metadata()) == tuple(want.trailing_metadata())
+    assert reason(got) == "UPSTREAM_UNAVAILABLE"
+
+
+async def test_an_error_in_the_middle_of_a_stream(routed: Any) -> None:
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue([Delta(text="half"), RateLimited("slow down", retry_after=2)])
+        call = llm.StreamGenerate(request())
+        assert (await anext(aiter(call))).text_delta == "half"
+        assert details(await failure(call))["RetryInfo"].retry_delay.seconds == 2
+
+
+class Bare:
+    """A backend written against gRPC itself, to see and to send bare metadata."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Any] = {}
+        self.remaining: list[float | None] = []
+        self.sent = 0
+
+    async def Generate(self, data: bytes, context: Any) -> bytes:
+        self.seen = dict(context.invocation_metadata())
+        self.remaining.append(context.time_remaining())
+        await context.send_initial_metadata((("first", "1"), ("first-bin", b"\x00")))
+        context.set_trailing_metadata((("last", "2"), ("last-bin", b"\xff")))
+        return data
+
+    async def StreamGenerate(self, data: bytes, context: Any) -> Any:
+        await self.Generate(data, context)
+        for _ in range(1000):
+            yield b"x" * 100_000
+            self.sent += 1
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    name = "bare"
+    Score = IsAvailable = ListModels = Generate
+
+
+@pytest.fixture
+async def bare() -> Any:
+    backend: Any = Bare()
+    async with serving(backend) as server:
+        yield backend, server.address
+
+
+def raw(llm: Any, rpc: str) -> Any:
+    call = getattr(llm, rpc)
+    call._response_deserializer = None
+    return call
+
+
+async def test_metadata_passes_both_ways(bare: Any, routed: Any) -> None:
+    backend, address = bare
+    data = request(session="game 7")
+    async with routed(hf_=[address]) as llm:
+        metadata = (("traceparent", "00-1"), ("key-bin", b"\x00\xff"))
+        call = raw(llm, "Generate")(data, metadata=metadata)
+        assert await call == data.SerializeToString()
+        assert tuple(await call.initial_metadata()) == (("first", "1"), ("first-bin", b"\x00"))
+        assert tuple(await call.trailing_metadata()) == (("last", "2"), ("last-bin", b"\xff"))
+    del backend.seen["user-agent"]
+    assert backend.seen == {
+        "traceparent": "00-1",
+        "key-bin": b"\x00\xff",
+        "arena-session": "game%207",
+    }
+
+
+async def test_a_streams_metadata_passes_ahead_of_its_messages(bare: Any, routed: Any) -> None:
+    _, address = bare
+    async with routed(hf_=[address]) as llm:
+        call = raw(llm, "StreamGenerate")(request())
+        assert ("first", "1") in tuple(await call.initial_metadata())
+        received = 0
+        async for message in call:
+            received += len(message)
+        assert received == 1000 * 100_000
+        assert ("last", "2") in tuple(await call.trailing_metadata())
+
+
+async def test_a_slow_reader_holds_the_backend_back(bare: Any, routed: Any) -> None:
+    """100 MB are to be had; what is not read must not pile up in the router."""
+    backend, address = bare
+    async with routed(hf_=[address]) as llm:
+        events = aiter(raw(llm, "StreamGenerate")(request()))
+        await anext(events)
+        before = -1
+        while backend.sent != before:  # until it stands still
+            before = backend.sent
+            await asyncio.sleep(0.1)
+        assert before < 200
+        await anext(events)
+
+
+async def test_the_deadline_passes_on_and_none_is_made_up(bare: Any, routed: Any) -> None:
+    backend, address = bare
+    async with routed(hf_=[address]) as llm:
+        await raw(llm, "Generate")(request(), timeout=50)
+        await raw(llm, "Generate")(request())
+    assert 0 < backend.remaining[0] < 60  # the header is rounded up
+    assert backend.remaining[1] is None
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_deadline_ends_the_backends_work(rpc: str, routed: Any) -> None:
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue(hang)
+        error = await failure(getattr(llm, rpc)(request(), timeout=0.2))
+        assert error.code().name == "DEADLINE_EXCEEDED"
+        await eventually(lambda: backend.ended == ["CancelledError"])
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_a_cancelled_call_ends_the_backends_work(rpc: str, routed: Any) -> None:
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue(hang)
+        call = getattr(llm, rpc)(score_request() if rpc == "Score" else request())
+        await eventually(lambda: backend.running == 1)
+        call.cancel()
+        await eventually(lambda: backend.ended == ["CancelledError"])
+
+
+async def test_a_stream_left_half_way_ends_the_backends_work(routed: Any) -> None:
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue([Delta(text="x" * 100_000)] * 1000)
+        call = llm.StreamGenerate(request())
+        await anext(aiter(call))
+        call.cancel()
+        await eventually(lambda: backend.ended)
+        assert backend.ended != ["done"]
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_an_unknown_prefix(rpc: str, routed: Any) -> None:
+    asked = score_request("gpt2") if rpc == "Score" else request("gpt2")
+    async with routed(hf_=["127.0.0.1:1"], vllm_=["127.0.0.1:2"]) as llm:
+        error = await failure(getattr(llm, rpc)(asked))
+    assert error.code().name == "NOT_FOUND"
+    assert reason(error) == "UNKNOWN_PREFIX"
+    assert "hf_, vllm_" in error.details()
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_no_model_and_no_message(rpc: str, routed: Any) -> None:
+    asked = score_request("") if rpc == "Score" else request("")
+    async with routed(hf_=["127.0.0.1:1"]) as llm:
+        error = await failure(getattr(llm, rpc)(asked))
+        assert details(error)["BadRequest"].field_violations[0].field == "model"
+        call = getattr(llm, rpc)
+        call._request_serializer = None
+        assert reason(await failure(call(b"\xff\xff"))) == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+@pytest.mark.parametrize("policy", ["round_robin", "session"])
+async def test_a_backend_that_is_down_is_named_at_once(rpc: str, policy: Any, routed: Any) -> None:
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    route = Route(targets=addresses, policy=policy, start="make up VLLM=1")
+    asked = score_request("vllm_x") if rpc == "Score" else request("vllm_x", session="s")
+    async with routed(vllm_=route) as llm:
+        # Without a deadline: it must not wait for one.
+        error = await asyncio.wait_for(failure(getattr(llm, rpc)(asked)), 20)
+    assert error.code().name == "UNAVAILABLE"
+    assert reason(error) == "BACKEND_DOWN"
+    for word in ("vllm", *addresses, "cannot be reached", "refused", "`make up VLLM=1`"):
+        assert word in error.details()
+    assert dict(details(error)["ErrorInfo"].metadata) == {
+        "backend": "vllm",
+        "address": ",".join(addresses),
+    }
+
+
+async def test_a_host_that_does_not_exist(routed: Any) -> None:
+    async with routed(hf_=["nowhere.invalid:50054"]) as llm:
+        error = await failure(llm.Generate(request()))
+    assert reason(error) == "BACKEND_DOWN"
+    assert "cannot be reached" in error.details()
+
+
+async def test_a_hosts_name_will_do(routed: Any) -> None:
+    async with scripted() as (_, server), routed(hf_=[f"localhost:{server.port}"]) as llm:
+        assert (await llm.Generate(request())).backend == "hf"
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_connection_that_breaks_during_a_call(rpc: str, routed: Any) -> None:
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue(hang)
+        call = asyncio.ensure_future(failure(getattr(llm, rpc)(request())))
+        await eventually(lambda: backend.running == 1)
+        await server._server.stop(None)
+        error = await call
+    assert reason(error) == "BACKEND_DOWN"
+    assert "connection broke" in error.details()
+    assert server.address in error.details()
+
+
+async def test_a_status_without_details_that_is_not_about_the_connection(routed: Any) -> None:
+    async def refuse(data: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "no", (("why", "because"),))
+        raise AssertionError("unreachable")
+
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(PATH[1:], {"Generate": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with routed(hf_=[f"127.0.0.1:{port}"]) as llm:
+        error = await failure(llm.Generate(request()))
+    await server.stop(None)
+    assert (error.code().name, error.details()) == ("PERMISSION_DENIED", "no")
+    assert tuple(error.trailing_metadata()) == (("why", "because"),)
+
+
+async def test_one_line_per_call_names_the_backend_and_not_the_prompt(routed: Any) -> None:
+    with structlog.testing.capture_logs() as log:
+        async with routed(hf_=["127.0.0.1:1"]) as llm:
+            await failure(
+                llm.Generate(request(prompt="private", session="s", labels={"player": "x"}))
+            )
+    (line,) = [line for line in log if line["event"] == "call"]
+    assert line.pop("total_s") >= 0
+    assert line == {
+        "event": "call",
+        "log_level": "info",
+        "rpc": "Generate",
+        "status": "UNAVAILABLE",
+        "reason": "BACKEND_DOWN",
+        "backend": "hf",
+        "model": "hf_model",
+        "session": "s",
+        "label.player": "x",
+    }

@@ -1,0 +1,143 @@
+"""The rules of the design that keep the parts apart."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from router.config import RouterConfig
+from services.common.backend import BaseLLMBackend
+from services.common.config import load_config
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BACKENDS = sorted(
+    folder.name
+    for folder in (ROOT / "services").iterdir()
+    if folder.name != "common" and (folder / "__init__.py").exists()
+)
+HEAVY = ("torch", "vllm", "litellm", "transformers", "openai")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where a name comes from"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def packages(folder: str) -> Iterator[tuple[Path, str]]:
+    """Each file of a folder with each top-level package that it imports."""
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imports(path):
+            yield path.relative_to(ROOT), name.partition(".")[0]
+
+
+def test_there_are_backends_to_check() -> None:
+    assert "hf" in BACKENDS
+
+
+def test_no_folder_shadows_a_library() -> None:
+    """services/ must be a package (or services/vllm could be `vllm`), proto/ must not
+    (or it would shadow proto-plus)."""
+    assert (ROOT / "services/__init__.py").exists()
+    assert not list((ROOT / "proto").rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "module", ["arena_llm", "game_reasoning_arena.backends.llm_registry", "router.servicer"]
+)
+def test_importing_it_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "arena_llm" in loaded
+    assert not set(loaded) & set(HEAVY)
+    if module != "router.servicer":
+        assert not set(loaded) & {"services", "router", "pydantic", "yaml", "structlog", "uvloop"}
+
+
+def test_the_client_imports_nothing_of_the_services() -> None:
+    found = [pair for pair in packages("client/src") if pair[1] in ("services", "router", "arena")]
+    assert not found
+
+
+def test_the_client_imports_only_what_it_declares() -> None:
+    allowed = {"grpc", "google", "grpc_health", "arena_llm", "game_reasoning_arena"}
+    foreign = {
+        pair
+        for pair in packages("client/src")
+        if pair[1] not in allowed and pair[1] not in sys.stdlib_module_names
+    }
+    assert not foreign
+
+
+def test_the_router_and_the_common_ground_know_no_backend() -> None:
+    for folder in ("router", "services/common"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imports(path):
+                package, _, rest = name.partition(".")
+                assert package not in HEAVY, path
+                if package == "services":
+                    assert rest.partition(".")[0] == "common", path
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_imports_no_grpc_and_no_other_backend(backend: str) -> None:
+    for path in (ROOT / "services" / backend).rglob("*.py"):
+        for name in imports(path):
+            package, _, rest = name.partition(".")
+            assert not package.startswith("grpc"), f"{path}: adapters never see grpc"
+            if package == "services":
+                assert rest.partition(".")[0] in ("common", backend), path
+            assert package not in ("router", "arena"), path
+            assert name.rpartition(".")[0] != "arena_llm.v1", f"{path}: domain types only"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_has_its_extra_its_config_and_its_route(backend: str) -> None:
+    assert backend in PYPROJECT["project"]["optional-dependencies"]
+    assert (ROOT / f"configs/{backend}_models.yaml").exists()
+    routes = load_config(ROOT / "configs/router.yaml", RouterConfig).routes
+    assert f"{backend}_" in routes
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backends_config_listens_where_its_route_leads(backend: str) -> None:
+    module = importlib.import_module(f"services.{backend}.backend")
+    (kind,) = [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type)
+        and issubclass(found, BaseLLMBackend)
+        and found.__module__ == module.__name__
+    ]
+    assert kind.name == backend
+    config = load_config(ROOT / f"configs/{backend}_models.yaml", kind.config_type)
+    route = load_config(ROOT / "configs/router.yaml", RouterConfig).routes[f"{backend}_"]
+    assert config.listen in route.targets
+
+
+@pytest.mark.parametrize("folder", ["router", *(f"services/{backend}" for backend in BACKENDS)])
+def test_an_entry_point_is_ten_lines_at_most(folder: str) -> None:
+    assert len((ROOT / folder / "__main__.py").read_text().splitlines()) <= 10
+
+
+def test_every_dependency_has_an_upper_bound() -> None:
+    project = PYPROJECT["project"]
+    pins = chain(project["dependencies"], *project["optional-dependencies"].values())
+    assert not [pin for pin in pins if "<" not in pin and "==" not in pin]
