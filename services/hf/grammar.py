@@ -12,10 +12,14 @@ import torch
 
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
 from services.common.errors import InvalidRequest
+from services.common.validation import MAX_CHOICES
 from services.hf.text import Vocabulary
 
 # Between JSON's tokens a model may set a little white space, but not endlessly.
 _JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]{0,2}"}
+
+# Each choice is an item of the first row; the default is 2000.
+_LIMITS: Any = llguidance.LLParserLimits(max_items_in_row=2 * MAX_CHOICES)
 
 
 class _Wrapped:
@@ -87,7 +91,7 @@ class GrammarCompiler:
                     field = "constraint.regex"
                     grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
             # Its own log would have texts in it.
-            matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
+            matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         except ValueError as error:
             raise _unusable(field, str(error)) from error
         if matcher.is_error():
@@ -129,7 +133,7 @@ class Matcher:
         if self._matcher.is_error():
             # What follows the first line repeats the text and the grammar.
             why = self._matcher.get_error().partition("\n")[0]
-            if "NoExtension" in why:
+            if "NoExtension" in why or "doesn't satisfy" in why:
                 why = "this model's vocabulary cannot write what must follow"
             raise _unusable(self._field, why)
 
