@@ -47,7 +47,7 @@ class WindowLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, window: Window) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._window = window
         self._keys = self._values = torch.empty(0)
 

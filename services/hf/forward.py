@@ -13,10 +13,14 @@ from typing import Any, Protocol
 
 import torch
 from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from services.hf.cache import WindowCache, left_padded_mask
 
 Work = Generator[None, None, Any]
+
+#: Copies of a scored prompt, in columns: at most this times the tokens of a pass.
+_SHARED_COLUMNS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +120,14 @@ class CausalForward:
         first = torch.log_softmax(read.logits.float(), dim=-1)
         scores = [float(first[tokens[0]]) if tokens else 0.0 for tokens in continuations]
         longer = [index for index, tokens in enumerate(continuations) if len(tokens) > 1]
-        for group in _groups(longer, continuations, self._step_tokens):
+        most_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(prompt))
+        for group in _groups(longer, continuations, self._step_tokens, most_rows):
             yield
             width = max(len(continuations[index]) for index in group) - 1
             shown = [_padded(continuations[index][:-1], width) for index in group]
             output = self.model(
                 input_ids=torch.tensor(shown, device=self.device),
-                past_key_values=_repeated(read.cache, len(group)),
+                past_key_values=_shared(read.cache, len(group)),
                 use_cache=True,
                 **self.positions(
                     torch.arange(len(prompt), len(prompt) + width, device=self.device).expand(
@@ -176,14 +181,15 @@ def _padded(tokens: list[int], width: int) -> list[int]:
 
 
 def _groups(
-    indices: list[int], continuations: Sequence[list[int]], most_tokens: int
+    indices: list[int], continuations: Sequence[list[int]], most_tokens: int, most_rows: int
 ) -> Iterator[list[int]]:
-    """Split into groups of which each, padded, has at most `most_tokens` tokens."""
+    """Split into groups of at most so many rows and, padded, so many tokens."""
     group: list[int] = []
     width = 0
     for index in indices:
         wider = max(width, len(continuations[index]))
-        if group and wider * (len(group) + 1) > most_tokens:
+        full = len(group) == most_rows or wider * (len(group) + 1) > most_tokens
+        if group and full:
             yield group
             group, wider = [], len(continuations[index])
         group.append(index)
@@ -192,11 +198,26 @@ def _groups(
         yield group
 
 
-def _repeated(cache: Cache, rows: int) -> DynamicCache:
-    """A cache of `rows` copies of the only row of another."""
-    repeated = DynamicCache()
-    for index, layer in enumerate(cache.layers):
-        keys: Any = layer.keys  # type: ignore[union-attr] # full attention, as prefilled
-        values: Any = layer.values  # type: ignore[union-attr]
-        repeated.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), index)
-    return repeated
+class _SharedLayer(DynamicLayer):
+    """One row's keys and values, which `rows` rows read; what these add is not kept.
+
+    So there is one layer's copy of the prompt for each row at a time, not all layers'.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._shared = keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
+        self.keys, self.values = self._shared
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = self._shared
+        return torch.cat((keys, key_states), -2), torch.cat((values, value_states), -2)
+
+
+def _shared(cache: Cache, rows: int) -> Cache:
+    """The only row of a cache, for `rows` rows."""
+    layers: Any = cache.layers  # full attention, as prefilled
+    return Cache(layers=[_SharedLayer(layer.keys, layer.values, rows) for layer in layers])
