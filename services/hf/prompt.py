@@ -26,12 +26,11 @@ def prepare(
         _check_choices(model, constraint, request)
         # Bytes bound tokens: a choice always ends of itself.
         wanted = max(len(value.encode()) for value in constraint.values)
-        longest = max(len(_encoded(model, value)) for value in constraint.values)
-        _check_context(model, tokens, longest)
+        _check_context(model, request.input, tokens, wanted, "constraint.choices")
     else:
         room = model.context_length - (0 if model.encoder_decoder else len(tokens))
         wanted = sampling.max_tokens or max(1, min(default_max_tokens, room))
-        _check_context(model, tokens, wanted)
+        _check_context(model, request.input, tokens, wanted, "config.max_tokens")
     matcher = None if constraint is None else model.grammars.compile(constraint)
     return Sequence(
         model=model.name,
@@ -53,7 +52,7 @@ def prepare_scoring(model: LoadedModel, request: ScoringRequest, sink: ScoringSi
         if not continuation:
             field = f"continuations[{index}]"
             raise InvalidRequest(f"{field} has no token in this model's vocabulary", field=field)
-    _check_context(model, tokens, max(map(len, continuations)))
+    _check_context(model, request.input, tokens, max(map(len, continuations)), "continuations")
     return ScoringJob(tokens, continuations, sink)
 
 
@@ -61,7 +60,7 @@ def _tokens(model: LoadedModel, given: Input) -> list[int]:
     if model.chat:
         messages = (Message("user", given),) if isinstance(given, str) else given
         text = _chat_text(model, messages)
-        _check_length(model, text)
+        _check_length(model, given, text)
         return _encoded(model, text)
     if not isinstance(given, str):
         raise InvalidRequest(
@@ -69,7 +68,7 @@ def _tokens(model: LoadedModel, given: Input) -> list[int]:
             "continues",
             field="conversation",
         )
-    _check_length(model, given)
+    _check_length(model, given, given)
     ids: list[int] = model.tokenizer(given).input_ids
     if not ids:
         raise InvalidRequest("prompt has no token in this model's vocabulary", field="prompt")
@@ -96,19 +95,26 @@ def _encoded(model: LoadedModel, text: str) -> list[int]:
     return ids
 
 
-def _check_length(model: LoadedModel, text: str) -> None:
+def _input_field(given: Input) -> str:
+    return "prompt" if isinstance(given, str) else "conversation"
+
+
+def _check_length(model: LoadedModel, given: Input, text: str) -> None:
     """Refuse what cannot fit before megabytes of it are tokenized."""
     least = len(text.encode()) // model.vocabulary.longest
     if least > model.context_length:
         raise ContextTooLong(
             f"the prompt has at least {least} tokens, over the {model.context_length} of "
             f"{model.name}",
-            field="prompt",
+            field=_input_field(given),
         )
 
 
-def _check_context(model: LoadedModel, prompt: list[int], completion: int) -> None:
-    limit = model.context_length
+def _check_context(
+    model: LoadedModel, given: Input, prompt: list[int], completion: int, cause: str
+) -> None:
+    """Refuse what passes the context; `cause` is the field that asks for the completion."""
+    limit, source = model.context_length, _input_field(given)
     if model.encoder_decoder:
         too_long = max(len(prompt), completion) > limit
     else:
@@ -116,8 +122,8 @@ def _check_context(model: LoadedModel, prompt: list[int], completion: int) -> No
     if too_long:
         raise ContextTooLong(
             f"{len(prompt)} tokens of prompt and {completion} of completion pass the "
-            f"{limit} of {model.name}: shorten the prompt or lower max_tokens",
-            field="prompt" if len(prompt) >= limit else "config.max_tokens",
+            f"{limit} of {model.name}: shorten {source} or {cause}",
+            field=source if len(prompt) >= limit else cause,
             metadata={"prompt_tokens": str(len(prompt)), "context_length": str(limit)},
         )
 

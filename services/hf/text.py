@@ -98,10 +98,11 @@ class TextStream:
         if self._strip_space and new:
             new, self._strip_space = new.removeprefix(" "), False
         self._held += new
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        # The stop that is whole first, so that it does not matter how tokens cut the text.
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
-            return self._release(min(found))
+            return self._release(min(found)[1])
         return self._release(len(self._held) - (0 if final else self._possible_stop()))
 
     def _possible_stop(self) -> int:
