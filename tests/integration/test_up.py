@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,16 @@ def test_life(other: System) -> None:
     assert {path.name for path in other.run_dir.iterdir()} == {"lock", "logs"}
     assert other.deploy("down").stdout == "nothing was up\n"
     assert other.deploy("status").returncode == 1
+
+
+def test_an_interrupted_up_leaves_nothing(other: System) -> None:
+    command = [sys.executable, "-m", "deploy", "up"]
+    with subprocess.Popen(command, cwd=ROOT, env=other.env, stdout=subprocess.DEVNULL) as up:
+        wait_until(lambda: bool(other.supervisor.processes()))
+        up.send_signal(signal.SIGINT)
+    assert up.returncode == 130
+    assert not other.supervisor.members()
+    assert {path.name for path in other.run_dir.iterdir()} == {"lock", "logs"}
 
 
 @pytest.mark.parametrize("service", ["router", "hf"])
