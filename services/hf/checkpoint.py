@@ -7,9 +7,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -66,14 +65,14 @@ def _fetch(entry: HfModel) -> Path:
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelNotFound(f"{entry.name}: the model hub has no {repo}", field="model") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except HFValidationError as error:  # a name that no repository can have
+        raise ModelMisconfigured(f"{entry.name}: {error}") from error
+    except Exception as error:  # whatever a network, a proxy or a full disk comes up with
         raise UpstreamUnavailable(
             f"{entry.name}: {repo} is not on this machine and the model hub cannot be reached "
             f"({type(error).__name__}): connect this machine, or give the model's folder as "
             "model_path in configs/hf_models.yaml"
         ) from error
-    except ValueError as error:  # a name that no repository can have
-        raise ModelMisconfigured(f"{entry.name}: {error}") from error
 
 
 def weight_bytes(folder: Path) -> int:

@@ -29,7 +29,7 @@ class _Wrapped:
         self._tokenizer = tokenizer
         self.eos_token_id = eos
         self.bos_token_id = None
-        self.special_token_ids = vocabulary.special_ids
+        self.special_token_ids = [index for index in vocabulary.special_ids if index < size]
         self._longest = vocabulary.longest
         # A special token's bytes begin with 0xFF, which no text does.
         self.tokens = [

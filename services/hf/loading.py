@@ -25,7 +25,7 @@ class LoadedModel:
     """A model with all that belongs to it.
 
     context_length: tokens of prompt and completion together; for an encoder-decoder
-    model, of each. size: bytes of its weights.
+    model, of each. tokens: how many its embeddings know. size: bytes of its weights.
     """
 
     name: str
@@ -36,6 +36,7 @@ class LoadedModel:
     eos: frozenset[int]
     context_length: int
     encoder_decoder: bool
+    tokens: int
     size: int
 
     @property
@@ -77,6 +78,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     if entry.chat_template is not None:
         tokenizer.chat_template = entry.chat_template.read_text(encoding="utf-8")
     vocabulary = Vocabulary(tokenizer)
+    _check_weights(entry, folder)
     encoder_decoder = bool(config.is_encoder_decoder)
     auto: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
     model, report = auto.from_pretrained(
@@ -107,6 +109,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         eos=eos,
         context_length=length,
         encoder_decoder=encoder_decoder,
+        tokens=model.get_input_embeddings().weight.shape[0],
         size=sum(p.numel() * p.element_size() for p in model.parameters()),
     )
 
@@ -115,6 +118,17 @@ def _dtype(entry: HfModel, device: torch.device) -> Any:
     if entry.dtype != "auto":
         return getattr(torch, entry.dtype)
     return torch.float32 if device.type == "cpu" else "auto"
+
+
+def _check_weights(entry: HfModel, folder: Path) -> None:
+    if not entry.allow_pickle and not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin"))
+        raise ModelMisconfigured(
+            f"{entry.name}: {folder} has pickled weights only, which may hold code: set "
+            "allow_pickle: true in configs/hf_models.yaml if you trust their origin"
+            if pickled
+            else f"{entry.name}: {folder} has no weights (*.safetensors)"
+        )
 
 
 def _check_complete(entry: HfModel, folder: Path, report: dict[str, Any]) -> None:

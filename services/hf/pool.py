@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass
 
 import structlog
 import torch
@@ -57,7 +58,7 @@ class Slot:
     failed_at: float = 0.0
     used_at: float = 0.0
     users: int = 0
-    size: int = field(default=0)
+    size: int = 0
 
 
 class ModelPool:
@@ -155,7 +156,7 @@ class ModelPool:
             if slot.loading is None:
                 recent = time.monotonic() - slot.failed_at < _FAILURE_HOLDS
                 if slot.error is not None and recent:
-                    raise slot.error
+                    raise copy(slot.error)
                 slot.loading = asyncio.create_task(self._load(slot))
                 slot.loading.add_done_callback(_retrieve)
             # Shielded: a caller who leaves does not end the load for the others.
@@ -172,16 +173,16 @@ class ModelPool:
                 model = await asyncio.to_thread(
                     load, entry, folder, self._device, self._config.prefill_tokens
                 )
-                slot.size = model.size
-                slot.running = self._run(model)
                 # The files' size was an estimate: float32 may take twice as much.
-                await self._make_room(slot, 0)
+                await self._make_room(slot, model.size)
+                slot.size, slot.running = model.size, self._run(model)
             seconds = round(time.monotonic() - started, 1)
             log.info("loaded", model=entry.name, bytes=model.size, seconds=seconds)
         except BackendError as error:
             log.error("load", model=entry.name, reason=error.message)
             if not isinstance(error, Overloaded):  # which says nothing of the model
-                slot.error, slot.failed_at = error, time.monotonic()
+                # A copy, because the error's frames hold the weights.
+                slot.error, slot.failed_at = copy(error), time.monotonic()
             raise
         finally:
             slot.loading = None
@@ -205,29 +206,21 @@ class ModelPool:
         if self._config.memory_budget_gb is None:
             return
         budget = int(self._config.memory_budget_gb * 1e9)
-        own = needed or slot.size
-        if own > budget:
-            if slot.running is not None:
-                await self._drop(slot)
+        if needed > budget:
             raise ModelMisconfigured(
-                f"{slot.entry.name} needs {own / 1e9:.2f} GB, over memory_budget_gb of "
+                f"{slot.entry.name} needs {needed / 1e9:.2f} GB, over memory_budget_gb of "
                 f"{self._config.memory_budget_gb} in configs/hf_models.yaml"
             )
-        others = [s for s in self._slots.values() if s is not slot and s.running is not None]
-        idle = sorted((s for s in others if not s.users), key=lambda s: s.used_at)
-        used = own + sum(s.size for s in others)
-        for other in idle:
-            if used <= budget:
-                return
-            used -= other.size
-            await self._drop(other)
-        if used > budget:
-            if slot.running is not None:
-                await self._drop(slot)
-            raise Overloaded(
-                f"no memory for {slot.entry.name}: the other loaded models are in use",
-                retry_after=5.0,
-            )
+        others = [other for other in self._slots.values() if other is not slot]
+        while needed + sum(other.size for other in others) > budget:
+            # Looked up anew each time: while one was dropped, another may have got a call.
+            idle = [other for other in others if other.running is not None and not other.users]
+            if not idle:
+                raise Overloaded(
+                    f"no memory for {slot.entry.name}: the other loaded models are in use",
+                    retry_after=5.0,
+                )
+            await self._drop(min(idle, key=lambda other: other.used_at))
 
     async def _drop(self, slot: Slot) -> None:
         running, slot.running, slot.size = slot.running, None, 0

@@ -52,11 +52,23 @@ def prepare_scoring(model: LoadedModel, request: ScoringRequest, sink: ScoringSi
         if not continuation:
             field = f"continuations[{index}]"
             raise InvalidRequest(f"{field} has no token in this model's vocabulary", field=field)
+        if max(continuation) >= model.tokens:
+            raise InvalidRequest(f"{field} has a token without an embedding", field=field)
     _check_context(model, request.input, tokens, max(map(len, continuations)), "continuations")
     return ScoringJob(tokens, continuations, sink)
 
 
 def _tokens(model: LoadedModel, given: Input) -> list[int]:
+    ids = _read(model, given)
+    if any(token >= model.tokens for token in ids):  # would fail the others of its batch as well
+        field = _input_field(given)
+        raise InvalidRequest(
+            f"{field} has a token for which {model.name} has no embedding", field=field
+        )
+    return ids
+
+
+def _read(model: LoadedModel, given: Input) -> list[int]:
     if model.chat:
         messages = (Message("user", given),) if isinstance(given, str) else given
         text = _chat_text(model, messages)
