@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from arena_llm.types import Timings, Usage
-from services.common.errors import BackendError, DeadlineExceeded, Internal, trailers_of
+from services.common.errors import BackendError, Internal, trailers_of
 from services.common.handlers import Context
 from services.common.validation import MAX_LABELS
 
@@ -77,16 +77,14 @@ class CallRecord:
 async def mapped_errors(rpc: str, context: Context) -> AsyncIterator[CallRecord]:
     """The one place where an error becomes a status, unary and streaming alike.
 
-    A BackendError goes out with its code and details; the caller's deadline ends
-    the body; anything else goes out as INTERNAL with an id, under which the log
-    has the exception's type and frames. Its message is not logged, as it may hold
-    a prompt or a key.
+    A BackendError goes out with its code and details; anything else goes out as
+    INTERNAL with an id, under which the log has the exception's type and frames.
+    Its message is not logged, as it may hold a prompt or a key. When the caller is
+    gone or its deadline has passed, gRPC itself cancels the body.
     """
     record = CallRecord(rpc)
-    timeout = asyncio.timeout(context.time_remaining())
     try:
-        async with timeout:
-            yield record
+        yield record
     except BackendError as error:
         await abort(context, record, error)
     except (asyncio.CancelledError, GeneratorExit):
@@ -97,9 +95,7 @@ async def mapped_errors(rpc: str, context: Context) -> AsyncIterator[CallRecord]
     except grpc.aio.AbortError:
         raise
     except Exception as error:
-        late = isinstance(error, TimeoutError) and timeout.expired()
-        known = DeadlineExceeded("the call's deadline has passed") if late else _bug(error)
-        await abort(context, record, known)
+        await abort(context, record, _bug(error))
     finally:
         record.write()
 

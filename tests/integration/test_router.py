@@ -16,10 +16,12 @@ import pytest
 from arena_llm.v1 import models_pb2
 from tests.support.processes import (
     ServiceProcess,
+    listens,
     router_process,
     run_to_end,
     scripted_process,
 )
+from tests.support.scripted import eventually
 from tests.support.system import free_ports
 from tests.support.wire import failure, reason, request, stub, until_running
 
@@ -158,16 +160,22 @@ async def test_a_stopped_backend_is_named_and_holds_up_nobody(fleet: Any) -> Non
 
 
 @pytest.mark.parametrize("stopped", ["router", "hf"])
-async def test_sigterm_during_50_calls_fails_none_of_them(stopped: str, fleet: Any) -> None:
+async def test_sigterm_during_50_calls_fails_none_of_them(
+    stopped: str, fleet: Any, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    asked = request(prompt=f"until {go_on}")
     running = fleet("hf")
     backend = running.backends["hf"]
     async with stub(running.router.address) as llm:
-        calls = [asyncio.ensure_future(llm.Generate(request(prompt="slow"))) for _ in range(50)]
+        calls = [asyncio.ensure_future(llm.Generate(asked)) for _ in range(50)]
         await until_running(backend.address, 50)
         process = running.router if stopped == "router" else backend
         process.signal(signal.SIGTERM)
+        await eventually(lambda: not listens(process.address))
+        go_on.touch()
         assert [(await call).text for call in calls] == ["hf"] * 50
-    assert await asyncio.to_thread(process.process.wait, 20) == 0
+    assert await asyncio.to_thread(process.process.wait, 20) == 0  # well within the grace
 
 
 async def test_garbage_on_the_routers_port_hurts_nobody(fleet: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -65,6 +67,14 @@ class ServiceProcess:
     def __exit__(self, *_: object) -> None:
         self.kill()
         self._log.close()
+
+
+def listens(address: str) -> bool:
+    """Whether something accepts connections there."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port))):
+        return True
+    return False
 
 
 def scripted_process(address: str, name: str, says: str = "") -> ServiceProcess:

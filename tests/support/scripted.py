@@ -11,6 +11,8 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from arena_llm.types import (
@@ -126,7 +128,8 @@ async def hang() -> str:
 
 
 class PromptedBackend(ScriptedBackend):
-    """Does what the prompt says: "hang", "slow", "drip" (a stream without end), or answers."""
+    """Does what the prompt says: "hang", "until FILE" (there is one), "drip" (a stream
+    without end); to all else it answers."""
 
     def __init__(self, name: str, says: str) -> None:
         super().__init__(name)
@@ -136,11 +139,15 @@ class PromptedBackend(ScriptedBackend):
         match request.input:
             case "hang":
                 self.enqueue(hang)
-            case "slow":
-                self.enqueue(lambda: asyncio.sleep(0.5, self.says))
+            case str(prompt) if prompt.startswith("until "):
+                self.enqueue(partial(self._until, Path(prompt.removeprefix("until "))))
             case _:
                 self.enqueue(self.says)
         return await super().generate_response(request)
+
+    async def _until(self, file: Path) -> str:
+        await eventually(file.exists)
+        return self.says
 
     async def stream_response(
         self, request: GenerationRequest

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from services.common.config import ConfigError
 from services.common.server import Server, serve
 from services.common.servicer import LlmServicer
-from tests.support.processes import run_to_end, scripted_process
+from tests.support.processes import listens, run_to_end, scripted_process
 from tests.support.scripted import ScriptedBackend, eventually, scripted
 from tests.support.system import free_ports
 from tests.support.wire import request, stub, until_running
@@ -101,17 +102,11 @@ async def test_stop_lets_a_call_finish_and_refuses_new_ones() -> None:
         call = asyncio.ensure_future(llm.Generate(request()))
         await eventually(lambda: backend.running)
         stopping = asyncio.create_task(server.stop(grace=30))
-        await eventually(lambda: not accepts_connections(server.port))
+        await eventually(lambda: not listens(server.address))
         assert not stopping.done()
         finish.set()
         assert (await call).text == "finished"
         await stopping
-
-
-def accepts_connections(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
 
 
 def test_a_port_in_use_is_a_clear_error_and_status_1() -> None:
@@ -124,13 +119,19 @@ def test_a_port_in_use_is_a_clear_error_and_status_1() -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_lets_what_runs_finish_and_exits_with_0(signum: signal.Signals) -> None:
+async def test_a_signal_lets_what_runs_finish_and_exits_with_0(
+    signum: signal.Signals, tmp_path: Path
+) -> None:
     (port,) = free_ports(1)
+    go_on = tmp_path / "go on"
+    asked = request(prompt=f"until {go_on}")
     with scripted_process(f"127.0.0.1:{port}", "hf") as service:
         async with stub(service.address) as llm:
-            calls = [asyncio.ensure_future(llm.Generate(request(prompt="slow"))) for _ in range(5)]
+            calls = [asyncio.ensure_future(llm.Generate(asked)) for _ in range(5)]
             await until_running(service.address, 5)
             service.signal(signum)
+            await eventually(lambda: not listens(service.address))
+            go_on.touch()
             assert [(await call).text for call in calls] == ["hf"] * 5
         assert await asyncio.to_thread(service.process.wait, 30) == 0
         assert "Traceback" not in service.log()
