@@ -1,0 +1,151 @@
+"""Ask a real engine, step by step where a test wants to see what comes when."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arena_llm.types import Completion, Constraint, Delta, GenerationRequest, Input, Sampling
+from services.hf.config import HfModel
+from services.hf.engine import Engine, Limits
+from services.hf.forward import Batch, Forward, Work
+from services.hf.loading import LoadedModel, load
+from services.hf.prompt import prepare
+
+NAME = "hf_tiny"
+PATIENCE = 30.0
+
+
+def load_tiny(folder: Path, *, step_tokens: int = 32, **entry: Any) -> LoadedModel:
+    described = HfModel(name=NAME, model_path=folder, **entry)
+    return load(described, folder, torch.device("cpu"), step_tokens)
+
+
+def request(
+    given: Input = "Your move?", constraint: Constraint | None = None, **sampling: Any
+) -> GenerationRequest:
+    return GenerationRequest(NAME, given, Sampling(**sampling), constraint)
+
+
+def finished(work: Work) -> Any:
+    """What a generator of passes returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return stop.value
+
+
+class Asked:
+    """One request in an engine, and what has come of it."""
+
+    def __init__(self, model: LoadedModel, engine: Engine, wanted: GenerationRequest) -> None:
+        self._events: queue.Queue[Delta | Completion | BaseException] = queue.Queue()
+        self.sequence = prepare(model, wanted, 16, self._events.put)
+        engine.submit(self.sequence)
+
+    def next(self) -> Delta | Completion:
+        event = self._events.get(timeout=PATIENCE)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def completion(self) -> Completion:
+        """The end; what was streamed before it is its text."""
+        text = ""
+        while isinstance(event := self.next(), Delta):
+            assert event.text, "a delta is never empty"
+            text += event.text
+        assert text == event.text
+        return event
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come that has not been taken."""
+        return self._events.empty()
+
+
+class Stepped(Forward):
+    """A real model that takes its passes only when it is let.
+
+    `let(n)` allows n more passes (a decoding step, or a piece of a prompt) and waits
+    until they are done. `broken` makes passes fail: "step", "prefill".
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+        self._allowed = threading.Semaphore(0)
+        self._done = threading.Semaphore(0)
+        self._free = False
+        self.broken: set[str] = set()
+
+    def let(self, passes: int) -> None:
+        for _ in range(passes):
+            self._allowed.release()
+            assert self._done.acquire(timeout=PATIENCE)
+
+    def go(self) -> None:
+        """Let everything run from now on."""
+        self._free = True
+        self._allowed.release()
+
+    def wait(self, kind: str) -> None:
+        if not self._free:
+            assert self._allowed.acquire(timeout=PATIENCE)
+        if kind in self.broken:
+            self._done.release()
+            raise ArithmeticError(f"{kind} is broken")
+
+    def passed(self) -> None:
+        self._done.release()
+
+    def new_batch(self) -> Batch:
+        return SteppedBatch(self, self._forward.new_batch())
+
+    def prefill(self, prompts: Sequence[list[int]]) -> Work:
+        return self._each_pass("prefill", self._forward.prefill(prompts))
+
+    def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
+        return self._each_pass("score", self._forward.score(prompt, continuations))
+
+    def _each_pass(self, kind: str, work: Work) -> Work:
+        while True:
+            self.wait(kind)
+            try:
+                next(work)
+            except StopIteration as stop:
+                self.passed()
+                return stop.value
+            self.passed()
+            yield
+
+
+class SteppedBatch(Batch):
+    def __init__(self, stepped: Stepped, batch: Batch) -> None:
+        self._stepped, self._batch = stepped, batch
+        self.join, self.leave = batch.join, batch.leave
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        self._stepped.wait("step")
+        logits = self._batch.step(tokens)
+        self._stepped.passed()
+        return logits
+
+
+@contextmanager
+def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[Engine]:
+    """A running engine over a model's, or a stepped, forward."""
+    bounds = {"max_batch": 8, "max_waiting": 64, "max_cache_tokens": 65_536, "prefill_tokens": 32}
+    running = Engine(NAME, forward, Limits(**{**bounds, **limits}), on_dead or (lambda _: None))
+    try:
+        yield running
+    finally:
+        if isinstance(forward, Stepped):
+            forward.go()
+        running.close()

@@ -1,0 +1,36 @@
+"""Tiny models, made once for all tests of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from services.hf.loading import LoadedModel
+from tests.support.tiny_models import make_checkpoint
+from tests.unit.hf.asking import load_tiny
+
+#: An architecture's name, with "-chat" behind it for one that has a chat template.
+Checkpoints = Callable[[str], Path]
+Models = Callable[[str], LoadedModel]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """The folder of a tiny model; nobody changes what is in it."""
+
+    @cache
+    def make(name: str) -> Path:
+        architecture, _, kind = name.partition("-")
+        folder = tmp_path_factory.mktemp(name)
+        return make_checkpoint(folder, architecture, chat=kind == "chat")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint: Checkpoints) -> Models:
+    """A tiny model, loaded."""
+    return cache(lambda name: load_tiny(checkpoint(name)))

@@ -1,0 +1,101 @@
+"""Batched, staggered and chunked, every architecture answers as it does alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.hf.forward import Forward
+from services.hf.loading import LoadedModel
+from tests.support.tiny_models import ARCHITECTURES
+from tests.unit.hf.asking import finished
+from tests.unit.hf.conftest import Models
+
+NEW = 24
+_random = torch.Generator().manual_seed(1)
+#: From one token to more than two passes of 32, and over the sliding windows of 16.
+PROMPTS = [torch.randint(5, 80, (n,), generator=_random).tolist() for n in (5, 40, 17, 70, 1, 33)]
+CONTINUATIONS = [[7, 8, 9], [10], [11, 12], [9, 9, 9, 9, 9], *([i, i + 1] for i in range(20, 60))]
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def loaded(request: pytest.FixtureRequest, model: Models) -> LoadedModel:
+    return model(request.param)
+
+
+def alone(loaded: LoadedModel, prompt: list[int]) -> list[int]:
+    """What transformers' own `generate` answers."""
+    output = loaded.forward.model.generate(  # type: ignore[attr-defined]
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=NEW,
+        min_new_tokens=NEW,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return list(output[0, 1 if loaded.encoder_decoder else len(prompt) :].tolist())
+
+
+class GreedyBatch:
+    """The rows of a running batch, by their prompt's number."""
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward, self._batch = forward, forward.new_batch()
+        self.rows: list[int] = []
+        self.tokens: dict[int, list[int]] = {}
+
+    def join(self, *numbers: int) -> None:
+        read = finished(self._forward.prefill([PROMPTS[number] for number in numbers]))
+        for number, prefilled in zip(numbers, read, strict=True):
+            self.tokens[number] = [int(prefilled.logits.argmax())]
+            self._batch.join(prefilled)
+            self.rows.append(number)
+
+    def leave(self, number: int) -> None:
+        row, last = self.rows.index(number), self.rows.pop()
+        self._batch.leave(row)
+        if row < len(self.rows):
+            self.rows[row] = last
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            logits = self._batch.step([self.tokens[number][-1] for number in self.rows])
+            for number, row in zip(list(self.rows), logits, strict=True):
+                self.tokens[number].append(int(row.argmax()))
+            for number in [n for n in self.rows if len(self.tokens[n]) == NEW]:
+                self.leave(number)
+
+
+@torch.inference_mode()
+def test_rows_that_join_and_leave_do_not_change_each_other(loaded: LoadedModel) -> None:
+    batch = GreedyBatch(loaded.forward)
+    batch.join(0, 1)
+    batch.steps(3)
+    batch.join(2)
+    batch.steps(5)
+    batch.leave(0)
+    batch.join(3, 4, 5)
+    while batch.rows:
+        batch.steps(1)
+    expected = {number: alone(loaded, prompt) for number, prompt in enumerate(PROMPTS)}
+    expected[0] = expected[0][:9]  # left early
+    assert batch.tokens == expected
+
+
+@torch.inference_mode()
+def test_scores_are_the_log_probabilities_of_one_plain_pass(loaded: LoadedModel) -> None:
+    prompt = PROMPTS[1]
+    scores = finished(loaded.forward.score(prompt, CONTINUATIONS))
+    assert scores == pytest.approx([plain(loaded, prompt, c) for c in CONTINUATIONS], abs=1e-3)
+
+
+def plain(loaded: LoadedModel, prompt: list[int], continuation: list[int]) -> float:
+    module = loaded.forward.model  # type: ignore[attr-defined]
+    if loaded.encoder_decoder:
+        shown = torch.tensor([[0, *continuation[:-1]]])
+        logits = module(input_ids=torch.tensor([prompt]), decoder_input_ids=shown).logits[0]
+    else:
+        logits = module(torch.tensor([prompt + continuation])).logits[0, len(prompt) - 1 :]
+    told = logits.log_softmax(-1)
+    return sum(float(told[place, token]) for place, token in enumerate(continuation))

@@ -1,0 +1,178 @@
+"""Constraints: whatever tokens are drawn, the text is one that they accept."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+
+import pytest
+
+from arena_llm.types import Choices, Constraint, JsonSchema, Regex
+from services.common.errors import InvalidRequest
+from services.hf.loading import LoadedModel
+from services.hf.text import TextStream
+from tests.unit.hf.conftest import Models
+
+BYTE_LEVEL, UNIGRAM = "llama", "t5"
+
+
+def written(loaded: LoadedModel, constraint: Constraint, seed: int = 0, most: int = 2000) -> str:
+    """A text made of any tokens that are allowed, drawn as by a model without a clue."""
+    draw = random.Random(seed)  # noqa: S311
+    matcher, stream = loaded.grammars.compile(constraint), TextStream()
+    for _ in range(most):
+        token = draw.choice(matcher.allowed().nonzero().flatten().tolist())
+        matcher.consume(token)
+        if token in loaded.eos:
+            break
+        stream.push(loaded.vocabulary.token_bytes(token))
+        if matcher.complete:
+            break
+    else:
+        raise AssertionError("it does not end")
+    stream.finish()
+    return stream.text
+
+
+#: Each with what an ordinary tokenizer makes an odd job of.
+ODD = [
+    "1", "10", "100", "e4", "Yes", "yes", " x", "x ", '"quoted"', "back\\slash", "two\nlines",
+    "tab\t", "é", "e\u0301", "日本", "😀", "👨\u200d👩\u200d👧", "\x00", "\x7f", "/a/", "a|b",
+    "<|im_end|>", "{}", "%d", "\u2581", "\\n", "'",
+]  # fmt: skip
+
+
+def test_any_choice_can_come_back_and_nothing_else(model: Models) -> None:
+    loaded = model(BYTE_LEVEL)
+    found = {written(loaded, Choices(tuple(ODD)), seed) for seed in range(600)}
+    assert found == set(ODD)
+
+
+@pytest.mark.parametrize("choice", ODD, ids=repr)
+def test_a_single_choice_comes_back_whole(model: Models, choice: str) -> None:
+    assert written(model(BYTE_LEVEL), Choices((choice,))) == choice
+
+
+@pytest.mark.parametrize("name", [BYTE_LEVEL, UNIGRAM])
+def test_one_choice_a_prefix_of_another(model: Models, name: str) -> None:
+    values = ("1", "12", "123", "yes", "yes or no")
+    found = {written(model(name), Choices(values), seed) for seed in range(200)}
+    assert found == set(values)
+
+
+def test_as_many_choices_as_the_contract_allows(model: Models) -> None:
+    values = tuple(f"move {index}" for index in range(4096))
+    assert written(model(BYTE_LEVEL), Choices(values)) in values
+
+
+SCHEMAS = [
+    {"type": "integer"},
+    {"enum": ["x", "y", 3, None]},
+    {"type": "string", "maxLength": 5},
+    {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3},
+    {
+        "type": "object",
+        "properties": {
+            "move": {"type": "integer", "minimum": 0, "maximum": 8},
+            "why": {"enum": ["a"]},
+        },
+        "required": ["move", "why"],
+        "additionalProperties": False,
+    },
+]  # fmt: skip
+
+
+def accepts(schema: dict, value: object) -> bool:
+    """Whether a schema of those above accepts a value."""
+    match schema:
+        case {"enum": values}:
+            return value in values
+        case {"type": "integer"}:
+            low, high = schema.get("minimum", value), schema.get("maximum", value)
+            return isinstance(value, int) and low <= value <= high
+        case {"type": "string", "maxLength": most}:
+            return isinstance(value, str) and len(value) <= most
+        case {"type": "array", "items": items}:
+            fits = isinstance(value, list) and 1 <= len(value) <= 3
+            return fits and all(accepts(items, item) for item in value)
+        case {"type": "boolean"}:
+            return isinstance(value, bool)
+        case {"properties": properties}:
+            fits = isinstance(value, dict) and value.keys() == properties.keys()
+            return fits and all(accepts(properties[key], value[key]) for key in properties)
+    raise AssertionError(schema)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=str)
+def test_json_schema(model: Models, schema: dict) -> None:
+    for seed in range(10):
+        text = written(model(BYTE_LEVEL), JsonSchema(json.dumps(schema)), seed)
+        assert accepts(schema, json.loads(text)), text
+
+
+@pytest.mark.parametrize("name", [BYTE_LEVEL, UNIGRAM])
+@pytest.mark.parametrize(
+    "pattern", ["[0-8]", "[a-c]{2,4}", "^(yes|no)$", "a*", "(?i)no", "0?[1-3]"]
+)
+def test_regex(model: Models, pattern: str, name: str) -> None:
+    for seed in range(10):
+        text = written(model(name), Regex(pattern), seed)
+        assert re.fullmatch(pattern, text), text
+
+
+@pytest.mark.parametrize(
+    ("constraint", "field"),
+    [
+        (JsonSchema("{"), "constraint.json_schema"),
+        (JsonSchema("5"), "constraint.json_schema"),
+        (JsonSchema("true"), "constraint.json_schema"),
+        (JsonSchema('{"type": "nope"}'), "constraint.json_schema"),
+        (JsonSchema('{"enum": []}'), "constraint.json_schema"),
+        (JsonSchema('{"not": {}}'), "constraint.json_schema"),
+        (JsonSchema('{"$ref": "http://127.0.0.1:1/x"}'), "constraint.json_schema"),
+        (JsonSchema('{"items":' * 10_000 + "{}" + "}" * 10_000), "constraint.json_schema"),
+        (Regex("("), "constraint.regex"),
+        (Regex("(?=a)b"), "constraint.regex"),
+        (Regex(r"(a)\1"), "constraint.regex"),
+        (Regex("(" * 10_000 + "a" + ")" * 10_000), "constraint.regex"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_cannot_be_used_is_refused(model: Models, constraint: Constraint, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        model(BYTE_LEVEL).grammars.compile(constraint)
+    assert caught.value.field == field
+    assert field in caught.value.message
+    assert len(caught.value.message) < 700
+
+
+@pytest.mark.parametrize(
+    ("constraint", "field"),
+    [
+        (Choices(("😀",)), "constraint.choices"),
+        (Choices(("yes😀",)), "constraint.choices"),
+        (JsonSchema('{"type": "object"}'), "constraint.json_schema"),
+        (Regex("(a|b)😀"), "constraint.regex"),
+    ],
+    ids=str,
+)
+def test_what_a_vocabulary_cannot_write_is_told_not_cut(
+    model: Models, constraint: Constraint, field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="vocabulary cannot write") as caught:
+        written(model(UNIGRAM), constraint)
+    assert caught.value.field == field
+
+
+def test_a_grammar_that_grows_too_complex_is_told_not_cut(model: Models) -> None:
+    with pytest.raises(InvalidRequest, match=r"constraint\.regex cannot be used"):
+        written(model(BYTE_LEVEL), Regex("a{1000000}"))
+
+
+def test_it_writes_nothing_of_the_request_to_the_log(
+    model: Models, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InvalidRequest):
+        written(model(UNIGRAM), Choices(("yes😀secret",)))
+    assert capfd.readouterr() == ("", "")

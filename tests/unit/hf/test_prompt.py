@@ -1,0 +1,160 @@
+"""From a request to tokens: template or raw text, and what does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arena_llm.types import Choices, Constraint, Input, Message, ScoringRequest
+from services.common.errors import BackendError, ContextTooLong, InvalidRequest
+from services.hf.loading import LoadedModel
+from services.hf.prompt import prepare, prepare_scoring
+from services.hf.sequence import Sequence
+from tests.support.tiny_models import make_checkpoint
+from tests.unit.hf.asking import NAME, load_tiny, request
+from tests.unit.hf.conftest import Models
+
+CONTEXT = 512
+TALK = (Message("system", "Play."), Message("user", "0 or 8?"))
+
+
+def prepared(loaded: LoadedModel, given: Input = "Your move?", **options: Any) -> Sequence:
+    return prepare(loaded, request(given, **options), 16, lambda event: None)
+
+
+def shown(loaded: LoadedModel, given: Input) -> str:
+    return str(loaded.tokenizer.decode(prepared(loaded, given).prompt))
+
+
+def test_a_chat_model_sees_its_template(model: Models) -> None:
+    loaded = model("llama-chat")
+    assert shown(loaded, "0 or 8?") == (
+        "<|im_start|>user\n0 or 8?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert shown(loaded, TALK) == (
+        "<|im_start|>system\nPlay.<|im_end|>\n<|im_start|>user\n0 or 8?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_a_base_model_sees_the_text_itself(model: Models) -> None:
+    assert shown(model("llama"), "0 or 8?") == "0 or 8?"
+
+
+def test_a_base_model_refuses_a_conversation(model: Models) -> None:
+    with pytest.raises(InvalidRequest, match="base model without a chat template") as caught:
+        prepared(model("llama"), TALK)
+    assert caught.value.field == "conversation"
+
+
+def test_a_conversation_that_the_template_refuses(model: Models, tmp_path: Any) -> None:
+    folder = make_checkpoint(tmp_path / "picky", "llama")
+    template = tmp_path / "template.jinja"
+    template.write_text("{{ raise_exception('system first') }}")
+    with pytest.raises(InvalidRequest, match="system first") as caught:
+        prepared(load_tiny(folder, chat_template=template), TALK)
+    assert caught.value.field == "conversation"
+
+
+TOO_LONG: list[tuple[str, Input, dict[str, Any], str]] = [
+    ("llama", "7" * CONTEXT, {}, "prompt"),
+    ("llama", "7" * CONTEXT, {"max_tokens": 1}, "prompt"),
+    ("llama", "7" * (CONTEXT - 4), {"max_tokens": 5}, "config.max_tokens"),
+    ("llama", "7", {"max_tokens": 2**31 - 1}, "config.max_tokens"),
+    ("llama", "7" * (CONTEXT - 2), {"constraint": Choices(("1", "222"))}, "constraint.choices"),
+    ("llama", "x" * 5_000_000, {}, "prompt"),
+    ("llama", "日" * 1_700_000, {"max_tokens": 1}, "prompt"),
+    ("llama-chat", "x" * 5_000_000, {}, "prompt"),
+    ("llama-chat", (Message("user", "7" * CONTEXT),), {}, "conversation"),
+    ("llama-chat", (Message("user", "x" * 5_000_000),), {}, "conversation"),
+    ("t5", "x" * 5_000_000, {}, "prompt"),
+    ("t5", "7", {"max_tokens": CONTEXT + 1}, "config.max_tokens"),
+]  # fmt: skip
+
+
+@pytest.mark.timeout(20)  # 5 MB are not tokenized
+@pytest.mark.parametrize(
+    ("name", "given", "options", "field"), TOO_LONG, ids=lambda value: repr(value)[:30]
+)
+def test_what_passes_the_context_is_refused(
+    model: Models, name: str, given: Input, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        prepared(model(name), given, **options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "digits", "max_tokens", "allowed"),
+    [
+        ("llama", CONTEXT - 4, 4, 4),
+        ("llama", CONTEXT - 1, None, 1),
+        ("llama", CONTEXT - 4, None, 4),
+        ("llama", 8, None, 16),
+        ("t5", 8, CONTEXT, CONTEXT),  # an encoder-decoder has a context for each
+    ],
+)
+def test_what_fits_exactly_is_whole(
+    model: Models, name: str, digits: int, max_tokens: int | None, allowed: int
+) -> None:
+    sequence = prepared(model(name), "7" * digits, max_tokens=max_tokens)
+    assert len(sequence.prompt) >= digits
+    assert sequence.max_tokens == allowed
+
+
+@pytest.mark.parametrize(
+    ("sampling", "field"),
+    [({"max_tokens": 2}, "config.max_tokens"), ({"stop": ("2",)}, "config.stop")],
+)
+def test_parameters_that_would_cut_a_choice_are_refused(
+    model: Models, sampling: dict[str, Any], field: str
+) -> None:
+    choices: Constraint = Choices(("1", "123"))
+    with pytest.raises(InvalidRequest, match="123") as caught:
+        prepared(model("llama"), constraint=choices, **sampling)
+    assert caught.value.field == field
+
+
+def test_a_choice_has_room_however_it_is_cut(model: Models) -> None:
+    """As many tokens as bytes: the model may spell it letter by letter."""
+    assert prepared(model("llama"), constraint=Choices(("Choose", "日"))).max_tokens == 6
+
+
+def scoring(given: Input, *continuations: str) -> ScoringRequest:
+    return ScoringRequest(NAME, given, continuations)
+
+
+@pytest.mark.parametrize(
+    ("given", "continuations", "error", "field"),
+    [
+        ("7" * CONTEXT, ("1",), ContextTooLong, "prompt"),
+        ("7", ("1", "7" * CONTEXT), ContextTooLong, "continuations"),
+        (TALK, ("1",), InvalidRequest, "conversation"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_scoring_is_bound_alike(
+    model: Models,
+    given: Input,
+    continuations: tuple[str, ...],
+    error: type[BackendError],
+    field: str,
+) -> None:
+    with pytest.raises(error) as caught:
+        prepare_scoring(model("llama"), scoring(given, *continuations), lambda sums: None)
+    assert caught.value.field == field
+
+
+def test_each_continuation_is_tokenized_by_itself(model: Models) -> None:
+    loaded = model("llama")
+    job = prepare_scoring(loaded, scoring("Choose a", " move", "0"), lambda sums: None)
+    assert [loaded.tokenizer.decode(tokens) for tokens in job.continuations] == [" move", "0"]
+    assert loaded.tokenizer.decode(job.prompt) == "Choose a"
+
+
+def test_a_token_without_an_embedding_is_refused_before_it_fails_a_batch(tmp_path: Any) -> None:
+    loaded = load_tiny(make_checkpoint(tmp_path / "small", "llama", vocab_size=260))
+    with pytest.raises(InvalidRequest, match="no embedding") as caught:
+        prepared(loaded, "Choose a move")
+    assert caught.value.field == "prompt"

@@ -1,0 +1,123 @@
+"""Tokens' bytes to text: whole characters, no stop string, nothing lost."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from services.hf.text import TextStream
+from tests.unit.hf.conftest import Models
+
+TEXTS = [
+    "plain words",
+    "é日本😀👨\u200d👩\u200d👧 e\u0301",
+    "one\n\nEND two END",
+    "aaab aaab",
+    "STOSTOP ST",
+    " leading and trailing ",
+]
+STOPS: list[tuple[str, ...]] = [
+    (),
+    ("END",),
+    ("STOP", "TOP"),
+    ("aab",),
+    ("aaab ", "ab"),
+    ("\u200d", "本😀"),
+    ("never",),
+    ("one", "ne\n"),
+]
+
+
+def cut_by_first_stop(text: str, stops: tuple[str, ...]) -> str:
+    """Up to where the stop begins that is complete first, read character by character."""
+    for end in range(1, len(text) + 1):
+        begins = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
+        if begins:
+            return text[: min(begins)]
+    return text
+
+
+def cuts(data: bytes, seed: int) -> list[bytes]:
+    """The bytes as tokens of random lengths; seed 0: one by one, 1: all at once."""
+    draw = random.Random(seed)  # noqa: S311
+    pieces = []
+    while data:
+        length = {0: 1, 1: len(data)}.get(seed, draw.randint(1, 4))
+        pieces.append(data[:length])
+        data = data[length:]
+    return pieces
+
+
+@pytest.mark.parametrize("stops", STOPS, ids=repr)
+@pytest.mark.parametrize("text", TEXTS, ids=repr)
+def test_however_tokens_cut_it(text: str, stops: tuple[str, ...]) -> None:
+    expected = cut_by_first_stop(text, stops)
+    for seed in range(12):
+        stream = TextStream(stops)
+        released = []
+        for token in cuts(text.encode(), seed):
+            released.append(stream.push(token))
+            assert expected.startswith("".join(released)), "it shows what it should hold back"
+            if stream.stopped:
+                break
+        released.append(stream.finish())
+        assert "".join(released) == stream.text == expected
+        assert stream.stopped == (expected != text)
+
+
+def test_only_what_may_begin_a_stop_is_held_back() -> None:
+    stream = TextStream(("STOP",))
+    assert [stream.push(t) for t in (b"an", b" ST", b"ST", b"O", b"!", b"S")] == [
+        "an", " ", "ST", "", "STO!", "",
+    ]  # fmt: skip
+    assert stream.finish() == "S"
+
+
+def test_nothing_follows_a_stop() -> None:
+    stream = TextStream(("|",))
+    assert stream.push(b"a|b") == "a"
+    assert (stream.push(b"c"), stream.finish(), stream.text) == ("", "", "a")
+
+
+def test_half_a_character_shows_at_the_end_only() -> None:
+    stream = TextStream()
+    assert [stream.push(byte) for byte in (b"a", b"\xf0", b"\x9f")] == ["a", "", ""]
+    assert stream.finish() == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"), [([b" a", b" b"], "a b"), ([b" ", b" a"], " a"), ([b"", b" a"], "a")]
+)
+def test_sentencepiece_has_its_first_space_taken_off(pieces: list[bytes], text: str) -> None:
+    stream = TextStream(strip_space=True)
+    for piece in pieces:
+        stream.push(piece)
+    stream.finish()
+    assert stream.text == text
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_the_bytes_of_tokens_are_the_text(model: Models, name: str) -> None:
+    loaded = model(name)
+    text = "It's your turn: 0 1 2 or 8?" + ("" if name == "t5" else " é日本😀\n\t")
+    ids = loaded.tokenizer(text, add_special_tokens=False).input_ids
+    stream = TextStream(strip_space=loaded.vocabulary.spaced)
+    for token in ids:
+        stream.push(loaded.vocabulary.token_bytes(token))
+    stream.finish()
+    assert stream.text == text
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_special_tokens_and_padding_have_no_text(model: Models, name: str) -> None:
+    vocabulary = model(name).vocabulary
+    assert {vocabulary.token_bytes(token) for token in model(name).eos} == {b""}
+    assert vocabulary.token_bytes(100_000) == b""
+    assert len(vocabulary.special_ids) == 3
+
+
+def test_a_part_of_a_character_is_shown_as_such(model: Models) -> None:
+    loaded = model("llama")
+    first, *_ = loaded.tokenizer("日", add_special_tokens=False).input_ids
+    assert loaded.vocabulary.token_text(first) == "\ufffd"
