@@ -34,7 +34,9 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`python *arguments`, its log in a file as in real life, stopped at the end."""
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        running = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log)
+        running = subprocess.Popen(
+            [sys.executable, *arguments], stdout=log, stderr=log, env={**os.environ, **(env or {})}
+        )
         try:
             yield running
         finally:
