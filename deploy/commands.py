@@ -12,16 +12,16 @@ from pathlib import Path
 
 from arena_llm import ArenaError
 from deploy.probe import health, memory, reachable
-from deploy.services import ROOT, SERVICES, load_settings, run_dir
+from deploy.services import ROOT, SERVICES, run_dir
 from deploy.supervisor import DeployError, Process, Supervisor
 from deploy.up import prepare, say, up
-from services.common.config import ConfigError
+from services.common.config import ConfigError, load_dotenv
 
 
 def main() -> None:
     arguments = _parser().parse_args()
     os.chdir(ROOT)
-    load_settings()
+    load_dotenv(("ARENA_*",))  # keys stay in the services that need them
     supervisor = Supervisor(run_dir())
     try:
         sys.exit(_run(arguments, supervisor))

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotenv import dotenv_values
 from pydantic import BaseModel
 
 from services.common.config import Address, config_path, load_config
+from services.hf.backend import HfBackend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,27 +43,14 @@ class _Listen(BaseModel):
     listen: Address
 
 
-#: What a local engine reads from the environment: hub, proxy, threads, devices.
-_ENGINE = ("HF_*", "TRANSFORMERS_*", "*_proxy", "*_PROXY", "OMP_*", "MKL_*", "TORCH*", "CUDA_*")
-
 #: Stopped in this order and started in the reverse one: the router stops first, so
 #: that the calls it has accepted still find their backends.
 SERVICES = (
     Service("router", "router", "router.yaml"),
-    Service("hf", "services.hf", "hf_models.yaml", _ENGINE, prepare="services.hf.embedded"),
+    Service("hf", "services.hf", "hf_models.yaml", HfBackend.environment, "services.hf.embedded"),
 )
 
 
 def run_dir() -> Path:
     """Where sockets, pid files and logs of the running system lie."""
     return ROOT / (os.environ.get("ARENA_RUN_DIR") or ".run")
-
-
-def load_settings() -> None:
-    """Take the ARENA_* settings of .env, unless the environment has them already.
-
-    Only these: keys stay in the services that need them.
-    """
-    for name, value in dotenv_values(ROOT / ".env").items():
-        if name.startswith("ARENA_") and value:
-            os.environ.setdefault(name, value)

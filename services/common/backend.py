@@ -36,6 +36,9 @@ class BaseLLMBackend(ABC, Generic[C]):
 
     name: ClassVar[str]
     config_type: type[C]
+    #: Variables (fnmatch patterns) that this service alone reads, such as its keys:
+    #: from the environment, else from .env.
+    environment: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: C) -> None:
         self.config = config

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
+from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 
@@ -152,3 +154,13 @@ def _key(location: tuple[int | str, ...]) -> str:
     """("models", 0, "name") as models[0].name."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")
+
+
+def load_dotenv(patterns: Sequence[str]) -> None:
+    """Take from ./.env the variables that match, unless the environment has them.
+
+    Only those: a key must not be in a process that has no use for it.
+    """
+    for name, value in dotenv_values(".env").items():
+        if value and any(fnmatchcase(name, pattern) for pattern in patterns):
+            os.environ.setdefault(name, value)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +22,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.backend import BaseLLMBackend
-from services.common.config import ConfigError, ServiceConfig, config_path, load_config
+from services.common.config import (
+    ConfigError,
+    ServiceConfig,
+    config_path,
+    load_config,
+    load_dotenv,
+)
 from services.common.handlers import MAX_MESSAGE, SERVICE, LlmHandlers, llm_service_handler
 from services.common.log import configure_logging
 from services.common.servicer import LlmServicer
@@ -146,9 +152,14 @@ def run(service: Service, listen: str) -> None:
 
 
 def launch(
-    name: str, filename: str, config_type: type[C], service_of: Callable[[C], Service]
+    name: str,
+    filename: str,
+    config_type: type[C],
+    service_of: Callable[[C], Service],
+    environment: Sequence[str] = (),
 ) -> None:
     """`python -m <name> [--config FILE]`: read the configuration, then serve."""
+    load_dotenv(("ARENA_*", *environment))
     parser = argparse.ArgumentParser(prog=f"python -m {name}")
     default = config_path(filename)
     parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
@@ -169,4 +180,5 @@ def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
         f"{name}_models.yaml",
         backend_type.config_type,
         lambda config: LlmServicer(backend_type(config)),
+        backend_type.environment,
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import InvalidRequest
 
@@ -52,6 +55,8 @@ def check_generate(request: generate_pb2.GenerateRequest) -> None:
     _check_strings("config.stop", request.config.stop, MAX_STOPS)
     if request.HasField("constraint"):
         _check_constraint(request.constraint)
+    if request.HasField("provider_options"):
+        _check_options(request.provider_options)
 
 
 def check_score(request: score_pb2.ScoreRequest) -> None:
@@ -92,6 +97,13 @@ def _check_labels(session: str, labels: object) -> None:
     for key, value in pairs.items():
         if not key or len(key) > 128 or len(value) > 128:
             raise _fail("labels", "must have keys of 1 to 128 and values of at most 128 characters")
+
+
+def _check_options(options: Struct) -> None:
+    try:
+        json_format.MessageToDict(options)
+    except ValueError as error:
+        raise _fail("provider_options", "must be JSON: no NaN, no infinity") from error
 
 
 def _check_strings(field: str, values: Sequence[str], most: int) -> None:

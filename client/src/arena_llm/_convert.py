@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 from google.protobuf import json_format
 
@@ -169,8 +170,19 @@ def generate_request_from_proto(proto: generate_pb2.GenerateRequest) -> Generati
         constraint=_constraint(proto.constraint),
         session=proto.session,
         labels=dict(proto.labels),
-        provider_options=json_format.MessageToDict(proto.provider_options),
+        provider_options=_plain(json_format.MessageToDict(proto.provider_options)),
     )
+
+
+def _plain(value: Any) -> Any:
+    """Struct has no integers, so that 3 arrives as 3.0: providers want it back."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 def _input(proto: generate_pb2.GenerateRequest | score_pb2.ScoreRequest) -> Input:

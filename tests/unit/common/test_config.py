@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,7 @@ from services.common.config import (
     check_names,
     config_path,
     load_config,
+    load_dotenv,
 )
 
 
@@ -100,3 +102,17 @@ def test_the_folder_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config_path("router.yaml") == Path("configs/router.yaml")
     monkeypatch.setenv("ARENA_CONFIG_DIR", "/elsewhere")
     assert config_path("router.yaml") == Path("/elsewhere/router.yaml")
+
+
+def test_dotenv_gives_a_service_its_own_variables_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("MINE_KEY=from-file\nMINE_SET=from-file\nOTHER_KEY=secret\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINE_SET", "from-environment")
+    monkeypatch.setenv("MINE_KEY", "x")  # so that it is removed after the test
+    monkeypatch.delenv("MINE_KEY")
+    load_dotenv(["MINE_*"])
+    assert os.environ["MINE_KEY"] == "from-file"
+    assert os.environ["MINE_SET"] == "from-environment"
+    assert "OTHER_KEY" not in os.environ

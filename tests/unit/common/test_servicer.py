@@ -27,6 +27,16 @@ async def test_a_request_reaches_the_backend_as_domain_types() -> None:
     ]
 
 
+async def test_provider_options_arrive_with_their_integers() -> None:
+    asked = request()
+    asked.provider_options.update({"top": 3, "share": 0.5, "deep": [{"n": 7}], "on": True})
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        await llm.Generate(asked)
+    got = backend.history[0].provider_options
+    assert got == {"top": 3, "share": 0.5, "deep": [{"n": 7}], "on": True}
+    assert [type(got["top"]), type(got["deep"][0]["n"])] == [int, int]
+
+
 async def test_a_conversation_keeps_its_order_and_roles() -> None:
     asked = generate_pb2.GenerateRequest(model="hf_model")
     for role, content in ((generate_pb2.ROLE_SYSTEM, "s"), (generate_pb2.ROLE_USER, "u")):

@@ -64,6 +64,8 @@ REFUSED: list[tuple[str, Change]] = [
     ("labels", lambda r: r.labels.update({str(i): "" for i in range(17)})),
     ("labels", lambda r: r.labels.update({"": "x"})),
     ("labels", lambda r: r.labels.update({"x": "y" * 129})),
+    ("provider_options", lambda r: r.provider_options.update({"a": [math.nan]})),
+    ("provider_options", lambda r: r.provider_options.update({"a": math.inf})),
 ]
 
 ACCEPTED: list[Change] = [
@@ -80,6 +82,7 @@ ACCEPTED: list[Change] = [
     choices(*map(str, range(4096))),
     lambda r: r.conversation.messages.add(role=generate_pb2.ROLE_USER, content="hi"),
     lambda r: r.labels.update({"experiment": "one", "player": "x"}),
+    lambda r: r.provider_options.update({"provider": {"order": ["a"]}, "n": 1.5}),
 ]
 
 
