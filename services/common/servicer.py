@@ -47,7 +47,7 @@ class LlmServicer:
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Generate", context) as record:
-            request = self._generation_request(data, record)
+            request = self._generation_request(data, context, record)
             completion = self._finish(
                 await self._backend.generate_response(request), record.started, record.started
             )
@@ -57,7 +57,7 @@ class LlmServicer:
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with mapped_errors("StreamGenerate", context) as record:
-            request = self._generation_request(data, record)
+            request = self._generation_request(data, context, record)
             first = 0.0
             async with aclosing(self._backend.stream_response(request)) as events:
                 async for event in events:
@@ -111,12 +111,16 @@ class LlmServicer:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
         return await self._backend.is_model_available(model)
 
-    def _generation_request(self, data: bytes, record: CallRecord) -> GenerationRequest:
+    def _generation_request(
+        self, data: bytes, context: Context, record: CallRecord
+    ) -> GenerationRequest:
         proto = parse(generate_pb2.GenerateRequest, data)
         record.add_request(proto.model, proto.session, proto.labels)
         check_generate(proto)
         self._check_prefix(proto.model)
-        return _convert.generate_request_from_proto(proto)
+        left = context.time_remaining()
+        deadline = None if left is None else time.monotonic() + left
+        return _convert.generate_request_from_proto(proto, deadline)
 
     def _check_prefix(self, model: str) -> None:
         prefix = f"{self.name}_"

@@ -159,7 +159,9 @@ def generate_request_to_proto(request: GenerationRequest) -> generate_pb2.Genera
     return proto
 
 
-def generate_request_from_proto(proto: generate_pb2.GenerateRequest) -> GenerationRequest:
+def generate_request_from_proto(
+    proto: generate_pb2.GenerateRequest, deadline: float | None = None
+) -> GenerationRequest:
     """The request must have been validated: an input is set, roles are known."""
     config = proto.config
     scalars = {name: getattr(config, name) for name in _SCALARS if config.HasField(name)}
@@ -171,6 +173,7 @@ def generate_request_from_proto(proto: generate_pb2.GenerateRequest) -> Generati
         session=proto.session,
         labels=dict(proto.labels),
         provider_options=_plain(json_format.MessageToDict(proto.provider_options)),
+        deadline=deadline,
     )
 
 
@@ -281,6 +284,7 @@ def completion_to_proto(completion: Completion) -> generate_pb2.GenerateResponse
             )
             for t in completion.logprobs
         ],
+        attempts=completion.attempts,
     )
 
 
@@ -300,6 +304,7 @@ def completion_from_proto(proto: generate_pb2.GenerateResponse) -> Completion:
             TokenLogprob(t.token, t.logprob, tuple(TopLogprob(a.token, a.logprob) for a in t.top))
             for t in proto.logprobs
         ),
+        attempts=proto.attempts,
     )
 
 

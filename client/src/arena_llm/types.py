@@ -68,7 +68,11 @@ Input = str | tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A request for one completion, to a model by its full name."""
+    """A request for one completion, to a model by its full name.
+
+    deadline: when the caller's time is up, on the clock of time.monotonic(); a
+    service sets it, and it does not travel. None: the caller waits for ever.
+    """
 
     model: str
     input: Input
@@ -77,6 +81,7 @@ class GenerationRequest:
     session: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     provider_options: Mapping[str, Any] = field(default_factory=dict)
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,7 @@ class Completion:
     id: str = ""
     timings: Timings = Timings()
     logprobs: tuple[TokenLogprob, ...] = ()
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

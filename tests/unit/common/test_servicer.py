@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from arena_llm.types import Availability, Delta, GenerationRequest, Message, ModelState, Sampling
@@ -25,6 +27,17 @@ async def test_a_request_reaches_the_backend_as_domain_types() -> None:
             labels={"player": "x"},
         )
     ]
+
+
+async def test_the_backend_is_told_when_the_caller_runs_out_of_time() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        begun = time.monotonic()
+        await llm.Generate(request(), timeout=500)
+        ended = time.monotonic()
+        await llm.Generate(request())
+    timed, untimed = backend.history
+    assert begun + 499 < timed.deadline < ended + 501  # gRPC rounds up
+    assert untimed.deadline is None
 
 
 async def test_provider_options_arrive_with_their_integers() -> None:
