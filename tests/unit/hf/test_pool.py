@@ -1,0 +1,301 @@
+"""Which models are loaded, and when: through the backend, with real models."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import services.hf.pool
+from arena_llm.types import (
+    Capability,
+    Choices,
+    Completion,
+    GenerationRequest,
+    ModelState,
+    Regex,
+    Sampling,
+)
+from services.common.errors import (
+    ModelMisconfigured,
+    ModelNotFound,
+    Overloaded,
+    UpstreamUnavailable,
+)
+from services.hf.backend import HfBackend
+from services.hf.config import HfConfig
+from tests.support.scripted import eventually
+from tests.unit.hf.conftest import Checkpoints
+
+#: One tiny llama is 0.5 MB of weights.
+ONE_MODEL, TWO_MODELS = 0.0007, 0.0012
+
+
+@asynccontextmanager
+async def backend(*models: dict[str, Any], **config: Any) -> AsyncIterator[HfBackend]:
+    running = HfBackend(HfConfig(listen="127.0.0.1:0", device="cpu", models=list(models), **config))
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.aclose()
+
+
+@pytest.fixture
+def entry(checkpoint: Checkpoints) -> Callable[..., dict[str, Any]]:
+    """A model of its own name; all are the same tiny llama."""
+
+    def make(name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "model_path": checkpoint("llama"), **more}
+
+    return make
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models that are loaded, in order."""
+    names: list[str] = []
+    real = services.hf.pool.load
+
+    def counted(entry: Any, *arguments: Any) -> Any:
+        names.append(entry.name)
+        return real(entry, *arguments)
+
+    monkeypatch.setattr(services.hf.pool, "load", counted)
+    return names
+
+
+def request(model: str, max_tokens: int = 2) -> GenerationRequest:
+    """A request that does not end before max_tokens."""
+    return GenerationRequest(model, "7", Sampling(max_tokens=max_tokens), Regex("7{900}"))
+
+
+def ask(running: HfBackend, model: str) -> Awaitable[Completion]:
+    return running.generate_response(request(model))
+
+
+async def state(running: HfBackend, model: str) -> ModelState:
+    return (await running.is_model_available(model)).state
+
+
+async def states(running: HfBackend) -> str:
+    """The state of each model's initial, such as "r" for ready."""
+    names = [entry.name for entry in running.config.models]
+    return "".join([(await state(running, name)).value[0] for name in names])
+
+
+async def test_calls_at_once_load_once(entry: Any, loads: list[str]) -> None:
+    async with backend(entry("hf_a"), entry("hf_b")) as running:
+        await asyncio.gather(*(ask(running, f"hf_{name}") for name in "aabbab"))
+        assert sorted(loads) == ["hf_a", "hf_b"]
+
+
+async def test_the_states_of_a_models_life(entry: Any) -> None:
+    async with backend(entry("hf_a", description="A.")) as running:
+        before = await running.is_model_available("hf_a")
+        assert (before.available, before.state) == (True, ModelState.NOT_LOADED)
+        call = asyncio.ensure_future(ask(running, "hf_a"))
+        await asyncio.sleep(0)
+        assert await state(running, "hf_a") == ModelState.LOADING
+        await call
+        after = await running.is_model_available("hf_a")
+        assert (after.available, after.state) == (True, ModelState.READY)
+        assert after.load
+        assert after.load.generated_tokens > 0
+        [listed] = await running.get_available_models()
+        assert (listed.name, listed.description, listed.context_length) == ("hf_a", "A.", 512)
+        assert Capability.CHOICES in listed.capabilities
+        assert Capability.CHAT not in listed.capabilities
+
+
+async def test_a_chat_model_lists_as_one_once_it_is_loaded(checkpoint: Checkpoints) -> None:
+    chat = {"name": "hf_a", "model_path": checkpoint("llama-chat"), "preload": True}
+    async with backend(chat) as running:
+        [listed] = await running.get_available_models()
+        assert Capability.CHAT in listed.capabilities
+
+
+async def test_a_name_that_is_not_listed(entry: Any) -> None:
+    async with backend(entry("hf_a")) as running:
+        with pytest.raises(ModelNotFound, match="listed are: hf_a") as caught:
+            await ask(running, "hf_b")
+        assert caught.value.field == "model"
+        told = await running.is_model_available("hf_b")
+        assert (told.available, told.reason) == (False, "MODEL_NOT_FOUND")
+
+
+async def test_a_caller_who_leaves_does_not_end_the_load(entry: Any, loads: list[str]) -> None:
+    async with backend(entry("hf_a")) as running:
+        leaving = asyncio.ensure_future(ask(running, "hf_a"))
+        staying = asyncio.ensure_future(ask(running, "hf_a"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert (await staying).model == "hf_a"
+        assert loads == ["hf_a"]
+
+
+async def test_a_failed_load_is_told_and_tried_again_later(
+    entry: Any, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(entry("hf_a")["model_path"], tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-9])
+    async with backend(entry("hf_a", model_path=folder), entry("hf_b")) as running:
+        for _ in range(2):
+            with pytest.raises(ModelMisconfigured, match="hf_a"):
+                await ask(running, "hf_a")
+        assert loads == ["hf_a"], "the second call is told the same without another try"
+        told = await running.is_model_available("hf_a")
+        assert (told.available, told.state) == (False, ModelState.MISCONFIGURED)
+        assert told.reason == "MODEL_MISCONFIGURED"
+        assert "hf_a" in told.detail
+        assert (await ask(running, "hf_b")).model == "hf_b", "the others are unhurt"
+
+        (folder / "model.safetensors").write_bytes(weights)
+        monkeypatch.setattr(services.hf.pool, "_FAILURE_HOLDS", 0.0)
+        assert (await ask(running, "hf_a")).model == "hf_a"
+        assert await state(running, "hf_a") == ModelState.READY
+
+
+async def test_a_folder_that_is_not_there_shows_before_any_call(entry: Any) -> None:
+    async with backend(entry("hf_a", model_path=Path("/nowhere"))) as running:
+        told = await running.is_model_available("hf_a")
+        assert (told.available, told.state) == (False, ModelState.MISCONFIGURED)
+        assert "/nowhere" in told.detail
+
+
+async def test_preloading_goes_on_after_a_failure(entry: Any) -> None:
+    models = [
+        entry("hf_a", preload=True, model_path=Path("/nowhere")),
+        entry("hf_b", preload=True),
+        entry("hf_c"),
+    ]
+    async with backend(*models) as running:
+        assert await states(running) == "mrn"
+
+
+async def test_the_least_recently_used_makes_room(entry: Any) -> None:
+    models = [entry(f"hf_{name}") for name in "abc"]
+    async with backend(*models, memory_budget_gb=TWO_MODELS) as running:
+        await ask(running, "hf_a")
+        await ask(running, "hf_b")
+        await ask(running, "hf_a")
+        await ask(running, "hf_c")
+        assert await states(running) == "rnr"
+        await ask(running, "hf_b")
+        assert await states(running) == "nrr"
+
+
+async def test_a_model_in_use_is_not_dropped(entry: Any) -> None:
+    async with backend(entry("hf_a"), entry("hf_b"), memory_budget_gb=ONE_MODEL) as running:
+        events = running.stream_response(request("hf_a", max_tokens=400))
+        first = await anext(events)
+        with pytest.raises(Overloaded, match="no memory for hf_b") as caught:
+            await ask(running, "hf_b")
+        assert caught.value.retry_after
+        assert (await running.is_model_available("hf_b")).available, "it is not broken"
+        rest = [event async for event in events]
+        assert isinstance((rest or [first])[-1], Completion)
+        assert (await ask(running, "hf_b")).model == "hf_b"
+        assert await states(running) == "nr"
+
+
+async def test_a_model_that_got_a_call_while_another_was_dropped_stays(
+    entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [entry(f"hf_{name}") for name in "ab"]
+    async with backend(*models, entry("hf_c"), memory_budget_gb=TWO_MODELS) as running:
+        await ask(running, "hf_a")
+        await ask(running, "hf_b")
+        # c is as large as both: both must go for it.
+        monkeypatch.setattr(services.hf.pool, "weight_bytes", lambda folder: 1_100_000)
+        pool, dropped = running._pool, asyncio.Event()
+        drop = pool._drop
+
+        async def slow(slot: Any) -> None:
+            await drop(slot)
+            dropped.set()
+            await eventually(lambda: pool.slot("hf_b").users)
+
+        monkeypatch.setattr(pool, "_drop", slow)
+        loading = asyncio.ensure_future(ask(running, "hf_c"))
+        await dropped.wait()
+        events = running.stream_response(request("hf_b", max_tokens=400))
+        await anext(events)
+        with pytest.raises(Overloaded):
+            await loading
+        monkeypatch.setattr(pool, "_drop", drop)
+        assert [event async for event in events][-1:] != []
+        assert await states(running) == "nrn"
+
+
+@pytest.mark.parametrize("estimate", [None, 1], ids=["by its files", "by its weights"])
+async def test_a_model_over_the_whole_budget_is_misconfigured(
+    entry: Any, estimate: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if estimate:
+        monkeypatch.setattr(services.hf.pool, "weight_bytes", lambda folder: estimate)
+    async with backend(entry("hf_a"), memory_budget_gb=0.0001) as running:
+        with pytest.raises(ModelMisconfigured, match="over memory_budget_gb"):
+            await ask(running, "hf_a")
+        assert await states(running) == "m"
+
+
+async def test_closing_ends_calls_that_run(entry: Any) -> None:
+    async with backend(entry("hf_a", preload=True)) as running:
+        events = running.stream_response(request("hf_a", max_tokens=400))
+        await anext(events)
+        await running.aclose()
+        with pytest.raises(UpstreamUnavailable, match="unloaded"):
+            _ = [event async for event in events]
+
+
+async def test_calls_before_the_start_wait_for_it(entry: Any) -> None:
+    running = HfBackend(HfConfig(listen="127.0.0.1:0", device="cpu", models=[entry("hf_a")]))
+    early = asyncio.ensure_future(ask(running, "hf_a"))
+    assert (await running.is_model_available("hf_a")).state == ModelState.LOADING
+    assert [model.name for model in await running.get_available_models()] == ["hf_a"]
+    await running.start()
+    assert (await early).model == "hf_a"
+    await running.aclose()
+
+
+async def test_an_engine_that_fails_for_good_ends_the_service(
+    entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with backend(entry("hf_a", preload=True)) as running:
+        forward = running._pool.slot("hf_a").running.model.forward  # type: ignore[union-attr]
+        monkeypatch.setattr(forward, "prefill", lambda prompts: 1 / 0)
+        watching = asyncio.ensure_future(running.failed())
+        for _ in range(3):
+            assert not watching.done()
+            with pytest.raises(ZeroDivisionError):
+                await ask(running, "hf_a")
+        assert "ZeroDivisionError" in await watching
+
+
+async def test_a_stream_is_the_completion_in_pieces(entry: Any) -> None:
+    wanted = GenerationRequest("hf_a", "7", Sampling(max_tokens=40, seed=3, stop=("zz",)))
+    async with backend(entry("hf_a", preload=True)) as running:
+        whole = await running.generate_response(wanted)
+        *deltas, last = [event async for event in running.stream_response(wanted)]
+    assert isinstance(last, Completion)
+    assert last.text == whole.text == "".join(delta.text for delta in deltas)
+    assert len(deltas) > 1
+    assert last.timings.total_seconds >= last.timings.first_token_seconds > 0
+
+
+async def test_a_call_that_is_cancelled_frees_its_place(entry: Any) -> None:
+    async with backend(entry("hf_a", preload=True), max_batch=1) as running:
+        call = asyncio.ensure_future(running.generate_response(request("hf_a", max_tokens=400)))
+        slot = running._pool.slot("hf_a")
+        await eventually(lambda: slot.running.engine.load().generated_tokens)  # type: ignore[union-attr]
+        call.cancel()
+        choice = GenerationRequest("hf_a", "7", constraint=Choices(("4",)))
+        assert (await running.generate_response(choice)).text == "4"
+        assert not slot.users
