@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
@@ -43,6 +44,9 @@ _NEVER_CONNECTED = (
     "failed to connect to all addresses",
     "DNS resolution failed",
 )
+
+#: Within that text, what the system said: "Connection refused".
+_CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
 def _channel(route: Route) -> Any:
@@ -88,7 +92,8 @@ class Backend:
             return None
         text = error.details() or ""
         if text.startswith(_NEVER_CONNECTED):
-            return self.down(f"cannot be reached ({text})")
+            cause = _CAUSE.search(text)
+            return self.down(f"cannot be reached ({cause[1] if cause else text})")
         return self.down(f"is gone: the connection broke during the call ({text})")
 
     def down(self, problem: str) -> BackendDown:
