@@ -1,0 +1,298 @@
+"""The main job: moves from the embedded model, through client, router and hf service."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from arena_llm import AsyncClient, Client, Message
+from arena_llm.errors import ArenaError, DeadlineExceededError
+from arena_llm.types import Completion, EngineLoad, FinishReason, ModelState
+from tests.integration.test_up import wait_until
+from tests.support.scripted import eventually
+from tests.support.system import System
+
+MODEL = "hf_smollm2-135m-instruct"
+PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."
+#: Generates until it is stopped.
+ENDLESS: dict[str, Any] = {"regex": "(7 ){4000}", "max_tokens": 4000}
+
+
+@pytest.fixture(scope="module")
+def llm(system: System) -> Iterator[Client]:
+    with Client(system.target) as client:
+        yield client
+
+
+def load(llm: Client) -> EngineLoad:
+    now = llm.is_available(MODEL).load
+    assert now is not None
+    return now
+
+
+@contextmanager
+def stopped_work(llm: Client) -> Iterator[None]:
+    """What the block started has stopped: later tokens are all another call's."""
+    wait_until(lambda: not load(llm).running)
+    yield
+    wait_until(lambda: not load(llm).running)
+    before = load(llm).generated_tokens
+    other = llm.generate(MODEL, PROMPT, max_tokens=8)
+    assert load(llm).generated_tokens == before + other.usage.completion_tokens
+
+
+def test_a_move(llm: Client) -> None:
+    cells = [str(cell) for cell in range(9)]
+    reply = llm.generate(MODEL, PROMPT, choices=cells, session="game-1", labels={"player": "x"})
+    assert reply.text in cells
+    assert (reply.model, reply.backend) == (MODEL, "hf")
+    assert reply.finish_reason == FinishReason.STOP
+    assert reply.usage.prompt_tokens > 20
+    assert reply.usage.completion_tokens >= 1
+    assert reply.timings.total_seconds >= reply.timings.first_token_seconds > 0
+
+
+def test_it_knows_something(llm: Client) -> None:
+    reply = llm.generate(MODEL, "What is the capital of France?", max_tokens=32, temperature=0)
+    assert "Paris" in reply.text
+
+
+def test_a_conversation(llm: Client) -> None:
+    talk = [Message("system", "You answer with one word."), Message("user", "Capital of France?")]
+    assert llm.generate(MODEL, messages=talk, max_tokens=32, temperature=0).text
+
+
+def test_the_same_seed_gives_the_same_text(llm: Client) -> None:
+    texts = [llm.generate(MODEL, PROMPT, max_tokens=24, seed=seed).text for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_stream_is_the_completion_in_pieces(llm: Client) -> None:
+    options: dict[str, Any] = {"max_tokens": 32, "seed": 5, "temperature": 0.7}
+    whole = llm.generate(MODEL, PROMPT, **options)
+    stream = llm.stream(MODEL, PROMPT, **options)
+    deltas = list(stream)
+    assert len(deltas) > 1
+    assert "".join(deltas) == stream.completion.text == whole.text
+    assert stream.completion.usage == whole.usage
+
+
+def test_the_score_is_the_probability_of_the_choice(llm: Client) -> None:
+    scores = llm.score(MODEL, "What is the capital of France?", ["Paris", "Rome", "xq zv"])
+    assert [score.text for score in scores] == ["Paris", "Rome", "xq zv"]
+    assert all(score.logprob < 0 and score.tokens >= 1 for score in scores)
+    assert scores[0].logprob > scores[2].logprob
+    cell = llm.generate(MODEL, PROMPT, choices=["4"], logprobs=0)
+    [score] = llm.score(MODEL, PROMPT, ["4"])
+    assert score.logprob == pytest.approx(sum(t.logprob for t in cell.logprobs), abs=1e-3)
+    assert math.isfinite(score.logprob)
+
+
+def test_quick_start_to_the_letter(system: System) -> None:
+    """SPEC's snippet; only the model is the one that needs no key."""
+    program = f"""
+from game_reasoning_arena.backends.llm_registry import generate_response
+
+# Models are automatically routed to the correct backend
+response = generate_response(
+    model_name="{MODEL}",
+    prompt="Explain the rules of tic-tac-toe",
+    max_tokens=200,
+    temperature=0.1
+)
+print(type(response).__name__, len(response) > 50)
+"""
+    done = system.run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout) == (0, "str True\n"), done.stderr
+
+
+def test_64_callers_from_8_threads(system: System) -> None:
+    """Each has a choice of its own, so a mixed-up answer shows."""
+
+    async def eight(first: int) -> list[str]:
+        async with AsyncClient(system.target) as llm:
+            calls = [
+                llm.generate(MODEL, f"Say {n}.", choices=[f"move {n}"])
+                for n in range(first, first + 8)
+            ]
+            return [reply.text for reply in await asyncio.gather(*calls)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda thread: asyncio.run(eight(thread * 8)), range(8)))
+    assert [text for texts in answers for text in texts] == [f"move {n}" for n in range(64)]
+
+
+def test_a_cancelled_call_stops_generation(llm: Client) -> None:
+    with stopped_work(llm):
+        stream = llm.stream(MODEL, PROMPT, **ENDLESS)
+        assert next(stream)
+        assert load(llm).running == 1
+        stream.close()
+
+
+def test_a_cancelled_call_frees_its_place_before_its_prompt_is_read(llm: Client) -> None:
+    async def cancel() -> None:
+        async with AsyncClient(llm.target) as other:
+            call = asyncio.ensure_future(other.generate(MODEL, "7 " * 3000, max_tokens=8))
+            await eventually(lambda: load(llm).running)
+            call.cancel()
+            await asyncio.wait([call])
+
+    with stopped_work(llm):
+        asyncio.run(cancel())
+
+
+def test_a_deadline_ends_the_work(llm: Client) -> None:
+    with stopped_work(llm), pytest.raises(DeadlineExceededError):
+        llm.generate(MODEL, PROMPT, timeout=1.0, **ENDLESS)
+
+
+INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
+UNSUPPORTED = ("UNIMPLEMENTED", "UNSUPPORTED")
+TOO_LONG = ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG")
+
+#: What is wrong, the arguments over a sound call, code and reason, the field named.
+BAD_INPUT: list[tuple[str, dict[str, Any], tuple[str, str], str]] = [
+    ("empty model", {"model": ""}, INVALID, "model"),
+    ("blank model", {"model": "  "}, INVALID, "model"),
+    ("unknown prefix", {"model": "nobody_x"}, ("NOT_FOUND", "UNKNOWN_PREFIX"), "model"),
+    ("unlisted model", {"model": "hf_x"}, ("NOT_FOUND", "MODEL_NOT_FOUND"), "model"),
+    ("no input", {"prompt": None}, INVALID, "input"),
+    ("empty prompt", {"prompt": ""}, INVALID, "prompt"),
+    ("both inputs", {"messages": [Message("user", "x")]}, INVALID, "input"),
+    ("no messages", {"prompt": None, "messages": []}, INVALID, "conversation.messages"),
+    ("temperature NaN", {"temperature": math.nan}, INVALID, "config.temperature"),
+    ("temperature infinite", {"temperature": math.inf}, INVALID, "config.temperature"),
+    ("temperature negative", {"temperature": -0.1}, INVALID, "config.temperature"),
+    ("top_p 0", {"top_p": 0.0}, INVALID, "config.top_p"),
+    ("top_p 2", {"top_p": 2.0}, INVALID, "config.top_p"),
+    ("top_p NaN", {"top_p": math.nan}, INVALID, "config.top_p"),
+    ("top_k negative", {"top_k": -1}, INVALID, "config.top_k"),
+    ("max_tokens negative", {"max_tokens": -1}, INVALID, "config.max_tokens"),
+    ("max_tokens 0", {"max_tokens": 0}, INVALID, "config.max_tokens"),
+    ("max_tokens huge", {"max_tokens": 2**31 - 1}, TOO_LONG, "config.max_tokens"),
+    ("max_tokens no int32", {"max_tokens": 2**40}, INVALID, "config.max_tokens"),
+    ("seed negative", {"seed": -1}, INVALID, "config.seed"),
+    ("empty stop", {"stop": ["a", ""]}, INVALID, "config.stop[1]"),
+    ("no choices", {"choices": []}, INVALID, "constraint.choices"),
+    ("an empty choice", {"choices": ["a", ""]}, INVALID, "constraint.choices.values[1]"),
+    ("a choice twice", {"choices": ["a", "a"]}, INVALID, "constraint.choices.values"),
+    ("a choice cut by stop", {"choices": ["abc"], "stop": ["b"]}, INVALID, "config.stop"),
+    ("broken schema", {"json_schema": "{"}, INVALID, "constraint.json_schema"),
+    ("unknown type", {"json_schema": {"type": "x"}}, INVALID, "constraint.json_schema"),
+    ("broken regex", {"regex": "("}, INVALID, "constraint.regex"),
+    ("look-ahead", {"regex": "(?=a)b"}, INVALID, "constraint.regex"),
+    ("5 MB of words", {"prompt": "move " * 1_000_000}, TOO_LONG, "prompt"),
+    ("5 MB without a space", {"prompt": "x" * 5_000_000}, TOO_LONG, "prompt"),
+    ("one token too many", {"prompt": "7" * 8200, "max_tokens": 1}, TOO_LONG, "prompt"),
+    ("lone surrogate", {"prompt": "a\ud800"}, INVALID, "prompt"),
+    ("provider options", {"provider_options": {"a": 1}}, UNSUPPORTED, "provider_options"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+@pytest.mark.parametrize(
+    ("over", "code_and_reason", "field"),
+    [case[1:] for case in BAD_INPUT],
+    ids=[case[0] for case in BAD_INPUT],
+)
+def test_bad_input_is_refused_by_name(
+    llm: Client,
+    method: str,
+    over: dict[str, Any],
+    code_and_reason: tuple[str, str],
+    field: str,
+) -> None:
+    arguments = {"model": MODEL, "prompt": PROMPT, **over}
+    with pytest.raises(ArenaError) as caught:
+        list(getattr(llm, method)(**arguments))
+    error = caught.value
+    assert (error.code, error.reason, error.field) == (*code_and_reason, field)
+    named = field.partition("[")[0].removesuffix(".values")
+    assert named in error.message or "model" in error.message
+
+
+@pytest.mark.parametrize(
+    ("prompt", "continuations", "field"),
+    [
+        (PROMPT, [], "continuations"),
+        (PROMPT, ["a", ""], "continuations[1]"),
+        ("", ["a"], "prompt"),
+        (PROMPT, ["7" * 9000], "continuations"),
+        ("7" * 9000, ["a"], "prompt"),
+    ],
+)
+def test_bad_scoring_is_refused_by_name(
+    llm: Client, prompt: str, continuations: list[str], field: str
+) -> None:
+    with pytest.raises(ArenaError) as caught:
+        llm.score(MODEL, prompt, continuations)
+    assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", field)
+
+
+ODD = ["1", "10", " x", '"q"', "back\\slash", "two\nlines", "e\u0301", "日本", "😀", "<|im_end|>"]
+
+
+@pytest.mark.parametrize("choice", ODD, ids=repr)
+def test_odd_choices_come_back_as_they_are(llm: Client, choice: str) -> None:
+    assert llm.generate(MODEL, PROMPT, choices=[choice]).text == choice
+
+
+def test_one_choice_a_prefix_of_another(llm: Client) -> None:
+    replies = llm.generate_many(MODEL, [PROMPT] * 24, choices=["1", "10", "100"], temperature=5.0)
+    found = {reply.text for reply in replies if isinstance(reply, Completion)}
+    assert found == {"1", "10", "100"}
+
+
+@pytest.mark.parametrize("target", ["router", "hf"])
+def test_garbage_on_the_port_and_in_a_message(system: System, llm: Client, target: str) -> None:
+    address = ("127.0.0.1", system.ports[target])
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(range(256)) * 64, b"PRI * HTTP/2.0\r\n"):
+        with socket.create_connection(address) as connection:
+            connection.sendall(garbage)
+    with grpc.insecure_channel(f"127.0.0.1:{system.ports[target]}") as channel:
+        for message in (b"\xff\xff\xff", b"\x0a\x05hf_\xff\xff\x12\x01a"):
+            call = channel.unary_unary("/arena_llm.v1.LlmService/Generate")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(message, timeout=30)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert llm.generate(MODEL, PROMPT, choices=["4"]).text == "4"
+
+
+def test_a_line_per_call_without_the_prompt(system: System, llm: Client) -> None:
+    def lines(service: str) -> list[str]:
+        return [line for line in system.log(service).splitlines() if "rpc=Generate" in line]
+
+    before = {service: len(lines(service)) for service in ("router", "hf")}
+    marked = "ZEBRA-7713"
+    labels = {"experiment": "log-test"}
+    llm.generate(MODEL, f"{marked} {PROMPT}", choices=["4", "5"], labels=labels)
+    with pytest.raises(ArenaError):
+        llm.generate(MODEL, marked, regex=f"{marked}(", labels=labels)
+    for service in ("router", "hf"):
+        # A line is written when its call has ended, which the caller may know first.
+        wait_until(lambda service=service: len(lines(service)) == before[service] + 2)
+    for line, status in zip(lines("hf")[-2:], ("OK", "INVALID_ARGUMENT"), strict=True):
+        assert f"status={status}" in line
+        assert f"model={MODEL}" in line
+        assert "label.experiment=log-test" in line
+        assert "total_s=" in line
+    assert re.search(r"prompt_tokens=\d+ completion_tokens=\d+", lines("hf")[-2])
+    assert marked not in system.log("hf") + system.log("router")
+
+
+def test_the_service_still_serves(system: System, llm: Client) -> None:
+    """Last in this file: nothing above has ended a process."""
+    assert llm.is_available(MODEL).state == ModelState.READY
+    assert "bug" not in re.findall(r"event=(\w+)", system.log("hf"))
+    assert load(llm).running == 0
