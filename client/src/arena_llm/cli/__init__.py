@@ -15,7 +15,7 @@ from importlib.metadata import version
 from types import ModuleType
 
 from arena_llm._base import DEFAULT_TIMEOUT
-from arena_llm.cli import check, generate, health, models, score
+from arena_llm.cli import check, generate, health, models, score, validate
 from arena_llm.cli._output import Output
 from arena_llm.client import Client
 from arena_llm.errors import ArenaError
@@ -23,6 +23,7 @@ from arena_llm.errors import ArenaError
 COMMANDS: dict[str, ModuleType] = {
     "models": models,
     "check": check,
+    "validate": validate,
     "generate": generate,
     "score": score,
     "health": health,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from arena_llm.cli._cells import credits_cell
 from arena_llm.cli._output import Output, error_fields, plain
 from arena_llm.client import Client
 from arena_llm.errors import ArenaError, NotFoundError
-from arena_llm.types import Availability, Credits
+from arena_llm.types import Availability
 
 HELP = "tell whether models are usable now; fails if one is not"
 
@@ -51,9 +52,4 @@ def _cells(one: Availability | ArenaError) -> tuple[str, str, str, str]:
         return "no", one.reason or one.code, "-", one.message
     usable = "yes" if one.available else "no"
     detail = "; ".join(filter(None, (one.detail, *one.warnings))) or "-"
-    return usable, one.state, _credits(one.credits), detail
-
-
-def _credits(credit: Credits | None) -> str:
-    known = (credit.balance_usd, credit.limit_remaining_usd) if credit else ()
-    return " / ".join(f"${usd:.2f}" for usd in known if usd is not None) or "-"
+    return usable, one.state, credits_cell(one.credits), detail

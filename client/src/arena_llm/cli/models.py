@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from arena_llm.cli._cells import price_cell
 from arena_llm.cli._output import Output
 from arena_llm.client import Client
-from arena_llm.types import Model
 
 HELP = "list every model that can be reached"
 
@@ -29,7 +29,7 @@ def run(client: Client, args: argparse.Namespace, output: Output) -> int:
                 model.backend,
                 str(model.context_length or "-"),
                 " ".join(model.capabilities) or "-",
-                _price(model),
+                price_cell(model.price),
             )
             for model in found
         ],
@@ -37,9 +37,3 @@ def run(client: Client, args: argparse.Namespace, output: Output) -> int:
     for missing in found.unreachable:
         output.warn(f"{missing.backend} ({missing.address}) not listed: {missing.detail}")
     return 0
-
-
-def _price(model: Model) -> str:
-    if model.price is None:
-        return "-"
-    return f"{model.price.prompt_usd * 1e6:g} in, {model.price.completion_usd * 1e6:g} out"

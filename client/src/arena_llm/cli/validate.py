@@ -1,0 +1,145 @@
+"""arena-llm validate --models MODEL... | --config FILE"""
+
+from __future__ import annotations
+
+import argparse
+
+from arena_llm.cli._cells import credits_cell, price_cell
+from arena_llm.cli._output import Output
+from arena_llm.client import Client
+from arena_llm.errors import InvalidArgumentError
+from arena_llm.types import Price
+from arena_llm.validation.estimate import Estimate, estimate
+from arena_llm.validation.experiment import read_experiment
+from arena_llm.validation.plan import Plan, plan
+from arena_llm.validation.verdict import FREE, Status, Verdict, validate
+
+HELP = "tell before an expensive run whether all its models can run, and what it will cost"
+
+#: The exit code of argparse, here for a file that must be mended.
+USAGE = 2
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the models or the file that names them, and what to do with them."""
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--models", nargs="+", metavar="MODEL", help="full names")
+    models.add_argument(
+        "--config", metavar="FILE", help="an experiment: the models of its models: and agents:"
+    )
+    parser.add_argument(
+        "--estimate", action="store_true", help="predict the tokens and dollars of the experiment"
+    )
+    parser.add_argument("--quiet", action="store_true", help="show warnings and failures only")
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="assume that models of other backends than OpenRouter are valid, with a warning",
+    )
+
+
+def run(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print what is known of each model; 0 if all can run, 1 if not, 2 for a wrong file."""
+    try:
+        places, problems, planned = _wanted(args)
+    except InvalidArgumentError as error:
+        output.error(error)
+        return USAGE
+    for problem in problems:
+        output.warn(problem)
+    verdicts = validate(client, places, lenient=args.lenient)
+    costs = estimate(planned, verdicts) if planned else None
+    failed = [verdict for verdict in verdicts if verdict.status is Status.FAIL]
+    can_run = not (failed or problems or (costs and costs.failures))
+    if output.json:
+        output.document(
+            {
+                "target": client.target,
+                "can_run": can_run,
+                "models": verdicts,
+                "places": places,
+                "problems": problems,
+                "estimate": costs,
+            }
+        )
+    else:
+        _print_verdicts(verdicts, places, output, quiet=args.quiet)
+        if costs:
+            _print_estimate(costs, output, quiet=args.quiet)
+        if not args.quiet:
+            output.text(f"{len(verdicts) - len(failed)} of {len(verdicts)} models can run")
+    return USAGE if problems else int(not can_run)
+
+
+def _wanted(
+    args: argparse.Namespace,
+) -> tuple[dict[str, tuple[str, ...]], list[str], Plan | None]:
+    """The models with their places in the file, what is wrong in it, and the plan."""
+    if args.config is None:
+        if args.estimate:
+            raise InvalidArgumentError("--estimate needs --config", reason="INVALID_REQUEST")
+        return dict.fromkeys(args.models, ()), [], None
+    experiment = read_experiment(args.config)
+    problems, planned = list(experiment.problems), None
+    if args.estimate:
+        try:
+            planned = plan(experiment.config)
+        except InvalidArgumentError as error:
+            # The models are checked all the same.
+            problems.append(f"{experiment.path}: {error.message}")
+    return dict(experiment.models), problems, planned
+
+
+def _print_verdicts(
+    verdicts: list[Verdict], places: dict[str, tuple[str, ...]], output: Output, *, quiet: bool
+) -> None:
+    shown = [verdict for verdict in verdicts if not (quiet and verdict.status is Status.OK)]
+    if shown:
+        output.table(
+            ("MODEL", "BACKEND", "STATUS", "CREDITS", "USD PER MILLION TOKENS", "REASON"),
+            [
+                (
+                    verdict.model,
+                    verdict.backend,
+                    verdict.status,
+                    credits_cell(verdict.credits),
+                    _price(verdict.price),
+                    _reason(verdict, places[verdict.model]),
+                )
+                for verdict in shown
+            ],
+        )
+
+
+def _price(price: Price | None) -> str:
+    if price is None:
+        return "unknown"
+    return "free" if price == FREE else price_cell(price)
+
+
+def _reason(verdict: Verdict, places: tuple[str, ...]) -> str:
+    if verdict.status is not Status.FAIL:
+        return "; ".join(verdict.warnings) or verdict.detail or "-"
+    where = f" (in {', '.join(places)})" if places else ""
+    return "; ".join((f"{verdict.reason}: {verdict.detail}{where}", *verdict.warnings))
+
+
+def _print_estimate(costs: Estimate, output: Output, *, quiet: bool) -> None:
+    if not quiet:
+        rows = [
+            (
+                one.model,
+                f"{one.calls:,.0f}",
+                f"{one.prompt_tokens:,.0f}",
+                f"{one.completion_tokens:,.0f}",
+                "unknown" if one.usd is None else f"${one.usd:.2f}",
+            )
+            for one in costs.models
+        ]
+        output.table(("MODEL", "CALLS", "PROMPT TOKENS", "COMPLETION TOKENS", "COST"), rows)
+        output.text(f"about {'at least ' if costs.unpriced else ''}${costs.usd:.2f} in all")
+        for note in costs.notes:
+            output.text(f"note: {note}")
+    for label, lines in (("warning", costs.warnings), ("fail", costs.failures)):
+        for line in lines:
+            output.text(f"{label}: {line}")

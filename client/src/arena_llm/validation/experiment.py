@@ -1,0 +1,131 @@
+"""An experiment's configuration: which models it names, and where in the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena_llm.errors import FailedPreconditionError, InvalidArgumentError
+
+#: One finding: where (such as "agents.player_0.model"), the model, what is wrong.
+_Found = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A configuration that was read.
+
+    models: each model with the places that name it, in the order of the file.
+    problems: a line for each entry that names none, with file, key and reason.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    models: Mapping[str, tuple[str, ...]]
+    problems: tuple[str, ...] = ()
+
+
+def read_experiment(path: str | os.PathLike[str]) -> Experiment:
+    """Read a YAML file with `models:` (names, or mappings with a name) or `agents:`.
+
+    A wrong entry is a line in `problems`, beside the models of the others. Raises
+    InvalidArgumentError (reason INVALID_CONFIG) where the file cannot be read, is no
+    mapping or names no model at all; FailedPreconditionError without PyYAML.
+    """
+    path = Path(path)
+    config = _load(path)
+    models, problems = models_of(config)
+    if not models and not problems:
+        raise _invalid(path, "names no model, neither under models: nor under agents:")
+    return Experiment(path, config, models, tuple(f"{path}: {line}" for line in problems))
+
+
+def models_of(config: Mapping[str, Any]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Each model of `models:` and of the llm agents, with its places; and problems."""
+    models: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for where, model, problem in (*_listed(config.get("models")), *_agents(config.get("agents"))):
+        if problem:
+            problems.append(f"{where}: {problem}")
+        else:
+            models[model] = (*models.get(model, ()), where)
+    return models, problems
+
+
+def _listed(entries: Any) -> Iterator[_Found]:
+    if entries is None:
+        return
+    if not isinstance(entries, list):
+        yield "models", "", "must be a list"
+        return
+    for index, entry in enumerate(entries):
+        if isinstance(entry, Mapping):
+            yield _model(f"models[{index}].name", entry.get("name"))
+        else:
+            yield _model(f"models[{index}]", entry)
+
+
+def _agents(agents: Any) -> Iterator[_Found]:
+    if agents is None:
+        return
+    if not isinstance(agents, Mapping):
+        yield "agents", "", "must be a mapping, such as player_0: {type: llm, model: ...}"
+        return
+    for player, agent in agents.items():
+        if not isinstance(agent, Mapping):
+            yield f"agents.{player}", "", "must be a mapping, such as {type: llm, model: ...}"
+        elif not isinstance(agent.get("type"), str):
+            yield f"agents.{player}.type", "", "must be set, such as llm or random"
+        elif agent["type"] == "llm":
+            yield _model(f"agents.{player}.model", agent.get("model"))
+
+
+def _model(where: str, name: Any) -> _Found:
+    if isinstance(name, str) and name.strip():
+        return where, name, ""
+    given = "" if name is None else f", not {name!r}"
+    return where, "", f"must be a model's full name, such as openrouter_openai/gpt-4o{given}"
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        # The one command that needs it; the client itself does not.
+        import yaml
+    except ImportError as error:
+        raise FailedPreconditionError(
+            "reading a configuration needs PyYAML: pip install 'arena-llm[validate]' "
+            "(in the repository: make setup)",
+            reason="PYYAML_MISSING",
+        ) from error
+
+    class Loader(yaml.SafeLoader):
+        """A key that stands twice would drop a model in silence."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} stands twice", key.start_mark
+                    )
+                if isinstance(key, yaml.ScalarNode):
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise _invalid(path, f"cannot be read: {error.strerror}") from error
+    # Beside YAML's own: bytes that are no UTF-8, dates that do not exist, depths without end.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _invalid(path, f"is not valid YAML: {error}") from error
+    if not isinstance(config, Mapping):
+        raise _invalid(path, "must be a mapping of keys to values")
+    return config
+
+
+def _invalid(path: Path, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{path}: {problem}", reason="INVALID_CONFIG")

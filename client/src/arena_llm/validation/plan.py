@@ -1,0 +1,136 @@
+"""How often an experiment will ask each model, and with how many tokens.
+
+The assumptions, each of which the configuration may replace under `estimate:`, for the
+whole experiment or in a game's own mapping:
+
+plies              moves of all players in one episode: GAMES, measured at random
+seats              an agent has one; a model of `models:` plays every seat of the game
+                   in turn, `episodes` times each
+prompt_tokens      of one call: the position (GAMES) and RULES_TOKENS
+completion_tokens  of one call: COMPLETION_TOKENS, at most the experiment's max_tokens
+
+Every move is one call: illegal replies that are asked for again come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arena_llm.errors import InvalidArgumentError
+from arena_llm.validation.experiment import models_of
+from arena_llm.validation.games import GAMES, UNKNOWN_GAME
+
+#: The rules of a game and the format of the reply, beside the position.
+RULES_TOKENS = 200
+#: A short reasoning and an action in JSON. Models that think at length take far more.
+COMPLETION_TOKENS = 150
+
+#: No count of an experiment that will end.
+_ENDLESS = 1e12
+
+_ASSUMPTIONS = ("plies", "seats", "prompt_tokens", "completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The calls of one model in one game, and the tokens of one call."""
+
+    model: str
+    game: str
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All calls of an experiment; `notes` tell what had to be guessed."""
+
+    works: tuple[Work, ...]
+    notes: tuple[str, ...] = ()
+
+
+def plan(config: Mapping[str, Any]) -> Plan:
+    """The calls of an experiment, from its models, agents, games and episodes.
+
+    Reads `models`, `agents`, `games` (names, or mappings with name, episodes and
+    estimate), `episodes` or `num_episodes` (1), `max_tokens` and `estimate`. Raises
+    InvalidArgumentError (reason INVALID_CONFIG, with the key as `field`).
+    """
+    models, _ = models_of(config)
+    most = _number(config, "max_tokens", "max_tokens", whole=True)
+    general = _assumptions(config, "")
+    works, notes = [], []
+    for where, name, entry in _games(config):
+        figures = GAMES.get(name.partition("(")[0], UNKNOWN_GAME)
+        assumed = general | _assumptions(entry, f"{where}.")
+        episodes = _episodes(entry, f"{where}.") or _episodes(config, "") or 1
+        plies = assumed.get("plies", figures.moves)
+        prompt = assumed.get("prompt_tokens", figures.position_tokens + RULES_TOKENS)
+        completion = assumed.get("completion_tokens", COMPLETION_TOKENS)
+        completion = min(completion, most or completion)
+        if name not in GAMES and not {"plies", "prompt_tokens"} <= assumed.keys():
+            like = "that game's defaults" if figures is not UNKNOWN_GAME else "an average game"
+            notes.append(f"{name}: not measured, counted as {like} with {plies:g} plies an episode")
+        for model, places in models.items():
+            seats = sum(
+                1 if place.startswith("agents.") else assumed.get("seats", figures.players)
+                for place in places
+            )
+            calls = episodes * seats * plies / figures.players
+            works.append(Work(model, name, calls, prompt, completion))
+    return Plan(tuple(works), tuple(notes))
+
+
+def _games(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Where each game stands, its name, and its own mapping."""
+    games = config.get("games")
+    if not isinstance(games, list) or not games:
+        raise _invalid("games", "must be a list of games, for an estimate")
+    for index, game in enumerate(games):
+        entry = game if isinstance(game, Mapping) else {"name": game}
+        name = entry.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise _invalid(f"games[{index}]", "must be a game's name, or a mapping with a name")
+        yield f"games[{index}]", name, entry
+
+
+def _episodes(mapping: Mapping[str, Any], where: str) -> float | None:
+    for key in ("episodes", "num_episodes"):
+        if (count := _number(mapping, key, where + key, whole=True)) is not None:
+            return count
+    return None
+
+
+def _assumptions(mapping: Mapping[str, Any], where: str) -> dict[str, float]:
+    given = mapping.get("estimate")
+    where += "estimate"
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise _invalid(where, f"must be a mapping with any of {', '.join(_ASSUMPTIONS)}")
+    for key in given:
+        if key not in _ASSUMPTIONS:
+            raise _invalid(f"{where}.{key}", f"is none of {', '.join(_ASSUMPTIONS)}")
+    numbers = {key: _number(given, key, f"{where}.{key}") for key in given}
+    return {key: number for key, number in numbers.items() if number is not None}
+
+
+def _number(
+    mapping: Mapping[str, Any], key: str, where: str, *, whole: bool = False
+) -> float | None:
+    value = mapping.get(key)
+    if value is None:
+        return None
+    kind = int if whole else (int, float)
+    # A bool is an int to Python, and to nobody else.
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < _ENDLESS:
+        wanted = "a whole number of at least 1" if whole else "a number over 0"
+        raise _invalid(where, f"must be {wanted}, not {value!r}")
+    return value
+
+
+def _invalid(where: str, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{where}: {problem}", reason="INVALID_CONFIG", field=where)
