@@ -1,0 +1,126 @@
+"""How many upstream calls at once: per model, and for the service."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from services.common.errors import Overloaded, RateLimited
+from services.common.hosted.config import HostedConfig
+
+
+class Gate:
+    """So many at once, so many waiting, first come first served.
+
+    asyncio.Semaphore is FIFO and survives cancelled waiters; what it lacks is a bound.
+    """
+
+    def __init__(self, name: str, places: int, max_queue: int) -> None:
+        self._name = name
+        self._places = asyncio.Semaphore(places)
+        self._max_queue = max_queue
+        self.waiting = 0
+        self.running = 0
+
+    @asynccontextmanager
+    async def place(self, again: bool) -> AsyncIterator[None]:
+        """Hold one place. `again`: a further try of a call that was let in already.
+
+        Raises Overloaded where the queue is full.
+        """
+        if self._places.locked() and self.waiting >= self._max_queue and not again:
+            raise Overloaded(
+                f"{self._name}: {self.running} calls run and {self.waiting} wait",
+                retry_after=1.0,
+            )
+        self.waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._places.release()
+
+
+class ModelGate(Gate):
+    """A model's gate, which shuts for a while when the provider answers 429.
+
+    Without a Retry-After the pause doubles with each 429 in a row.
+    """
+
+    def __init__(self, config: HostedConfig[Any], model: str) -> None:
+        entry = config.listed(model)
+        places = (entry and entry.max_concurrency) or config.max_concurrency
+        super().__init__(model, places, config.max_queue)
+        self._config = config
+        self._opens = -math.inf
+        self._pause = config.backoff_seconds
+
+    async def wait_open(self, deadline: float | None) -> None:
+        """Wait out the pause; raises RateLimited where that is too long for the caller."""
+        while (left := self._opens - time.monotonic()) > 0:
+            if left > self._config.max_retry_after_seconds or (
+                deadline is not None and self._opens >= deadline
+            ):
+                raise RateLimited(
+                    f"{self._name}: its provider has asked for a pause", retry_after=left
+                )
+            await asyncio.sleep(left)
+
+    def shut(self, retry_after: float | None) -> None:
+        """Let nobody in for so long."""
+        if retry_after is None:
+            retry_after = self._pause
+            self._pause = min(2 * self._pause, self._config.max_backoff_seconds)
+        self._opens = max(self._opens, time.monotonic() + retry_after)
+
+    def answered(self) -> None:
+        """The provider has answered: its next 429 is the first of a row."""
+        self._pause = self._config.backoff_seconds
+
+
+class Limits:
+    """The gates of a service. All its methods belong to one event loop."""
+
+    def __init__(self, config: HostedConfig[Any]) -> None:
+        self._config = config
+        self._service = Gate("this service", config.max_concurrency, config.max_queue)
+        self._models: dict[str, ModelGate] = {}
+
+    @asynccontextmanager
+    async def place(
+        self, model: str, deadline: float | None = None, *, again: bool = False
+    ) -> AsyncIterator[None]:
+        """Hold a place for one upstream call, first of the model, then of the service.
+
+        A RateLimited that leaves the block shuts the model's gate; the other models'
+        stay open, and who waits at it holds no place of the service.
+
+        Raises Overloaded (a queue is full), RateLimited (the model rests for longer
+        than the caller's deadline, on time.monotonic's clock, allows).
+        """
+        gate = self._gate(model)
+        async with gate.place(again):
+            await gate.wait_open(deadline)
+            async with self._service.place(again):
+                try:
+                    yield
+                except RateLimited as error:
+                    gate.shut(error.retry_after)
+                    raise
+                gate.answered()
+
+    def _gate(self, model: str) -> ModelGate:
+        if (gate := self._models.get(model)) is None:
+            if len(self._models) >= 4096:  # names come from callers: forget the idle ones
+                self._models = {n: g for n, g in self._models.items() if g.waiting or g.running}
+            gate = self._models[model] = ModelGate(self._config, model)
+        return gate
