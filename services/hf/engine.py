@@ -100,7 +100,8 @@ class Engine:
     def load(self) -> EngineLoad:
         """What the engine is doing now."""
         with self._changed:
-            running = len(self._rows) + len(self._work_items)
+            # Those whose prompt was just read are in both for a moment.
+            running = len({*self._rows, *self._work_items})
             return EngineLoad(running, len(self._waiting), self._generated)
 
     def close(self) -> None:

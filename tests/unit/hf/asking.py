@@ -75,7 +75,8 @@ class Stepped(Forward):
     """A real model that takes its passes only when it is let.
 
     `let(n)` allows n more passes (a decoding step, or a piece of a prompt) and waits
-    until they are done. `broken` makes passes fail: "step", "prefill".
+    until they are done. `broken` makes passes fail: "step", "prefill". `read` are the
+    prompts that were begun.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -84,6 +85,7 @@ class Stepped(Forward):
         self._done = threading.Semaphore(0)
         self._free = False
         self.broken: set[str] = set()
+        self.read: list[list[int]] = []
 
     def let(self, passes: int) -> None:
         for _ in range(passes):
@@ -109,6 +111,7 @@ class Stepped(Forward):
         return SteppedBatch(self, self._forward.new_batch())
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
+        self.read.extend(prompts)
         return self._each_pass("prefill", self._forward.prefill(prompts))
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:

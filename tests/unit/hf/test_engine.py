@@ -49,6 +49,10 @@ class Scored:
         )
         running.submit(self.job)
 
+    @property
+    def silent(self) -> bool:
+        return self._results.empty()
+
     def sums(self) -> list[float]:
         result = self._results.get(timeout=PATIENCE)
         if isinstance(result, BaseException):
@@ -130,19 +134,22 @@ def test_a_cancelled_request_leaves_at_the_next_step(loaded: LoadedModel, steppe
         settle(running)
 
 
-def test_a_request_cancelled_while_it_waits_never_begins(
+def test_a_request_cancelled_while_it_waits_is_never_read(
     loaded: LoadedModel, stepped: Stepped
 ) -> None:
-    with engine(stepped, max_batch=1) as running:
-        first = Asked(loaded, running, SHORT)
+    with engine(stepped, max_batch=2) as running:
+        asked = [Asked(loaded, running, SHORT)]
         stepped.let(1)
-        waiting = Asked(loaded, running, SHORT)
-        waiting.sequence.cancel()
+        # Two that would be read together, were it not for the cancelled one's place.
+        asked += [Asked(loaded, running, request(text, max_tokens=2)) for text in "54321"]
+        for one in asked[1::2]:
+            one.sequence.cancel()
         stepped.go()
-        assert first.completion().usage.completion_tokens == 2
+        for one in asked[0::2]:
+            one.completion()
         settle(running)
-        assert running.load().generated_tokens == 2
-        assert waiting.silent
+        assert stepped.read == [one.sequence.prompt for one in asked[0::2]]
+        assert all(one.silent for one in asked[1::2])
 
 
 def test_a_request_cancelled_while_its_prompt_is_read_stops_there(
@@ -155,6 +162,7 @@ def test_a_request_cancelled_while_its_prompt_is_read_stops_there(
         stepped.let(1)  # the one that may have begun already
         settle(running)
         assert running.load().generated_tokens == 0
+        assert asked.silent, "it was left, it did not fail"
 
 
 def test_decoding_goes_on_between_the_passes_of_a_long_prompt(
@@ -193,6 +201,7 @@ def test_a_cancelled_scoring_job_stops_after_its_pass(
         scored.job.cancel()
         stepped.let(1)
         settle(running)
+        assert scored.silent
 
 
 def test_a_full_queue_refuses_with_a_time_to_come_back(

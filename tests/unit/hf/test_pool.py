@@ -298,4 +298,5 @@ async def test_a_call_that_is_cancelled_frees_its_place(entry: Any) -> None:
         call.cancel()
         choice = GenerationRequest("hf_a", "7", constraint=Choices(("4",)))
         assert (await running.generate_response(choice)).text == "4"
+        assert slot.running.engine.load().generated_tokens < 400  # type: ignore[union-attr]
         assert not slot.users
