@@ -84,7 +84,7 @@ def make_checkpoint(folder: Path, architecture: str, *, chat: bool = False, **ch
     torch.manual_seed(0)
     config = AutoConfig.for_model(architecture, **{**ARCHITECTURES[architecture], **changes})
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    auto.from_config(config).eval().save_pretrained(folder)
+    auto.from_config(config).eval().save_pretrained(folder)  # type: ignore[no-untyped-call]
     tokenizer = _unigram() if architecture == "t5" else _byte_level()
     if chat:
         tokenizer.chat_template = CHATML
