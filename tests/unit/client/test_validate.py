@@ -89,12 +89,17 @@ PRICE = Price(1e-6, 2e-6)
         ("hf_a", None, "hf", FREE),
         ("vllm_a", None, "vllm", FREE),
         ("vllm_a", Model("vllm_a", "vllm", price=PRICE), "vllm", PRICE),
+        ("nobody_a", None, "nobody", None),
         ("hf_gpu_a", Model("hf_gpu_a", "hf_gpu"), "hf_gpu", None),
     ],
 )
 def test_price(name: str, listed: Model | None, backend: str, price: Price | None) -> None:
     verdict = judge(name, READY, listed)
     assert (verdict.backend, verdict.price) == (backend, price)
+
+
+def test_a_prefix_that_nobody_serves_is_no_backend() -> None:
+    assert judge("nobody_a", NO_PREFIX).backend == ""
 
 
 def test_a_price_that_could_not_be_asked_for_is_a_warning() -> None:

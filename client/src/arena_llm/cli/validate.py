@@ -100,7 +100,7 @@ def _print_verdicts(
             [
                 (
                     verdict.model,
-                    verdict.backend,
+                    verdict.backend or "-",
                     verdict.status,
                     credits_cell(verdict.credits),
                     _price(verdict.price),
@@ -132,14 +132,21 @@ def _print_estimate(costs: Estimate, output: Output, *, quiet: bool) -> None:
                 f"{one.calls:,.0f}",
                 f"{one.prompt_tokens:,.0f}",
                 f"{one.completion_tokens:,.0f}",
-                "unknown" if one.usd is None else f"${one.usd:.2f}",
+                _cost(one.usd),
             )
             for one in costs.models
         ]
+        output.text("")
         output.table(("MODEL", "CALLS", "PROMPT TOKENS", "COMPLETION TOKENS", "COST"), rows)
-        output.text(f"about {'at least ' if costs.unpriced else ''}${costs.usd:.2f} in all")
+        output.text(f"{'at least' if costs.unpriced else 'about'} {_cost(costs.usd)} in all")
         for note in costs.notes:
             output.text(f"note: {note}")
     for label, lines in (("warning", costs.warnings), ("fail", costs.failures)):
         for line in lines:
             output.text(f"{label}: {line}")
+
+
+def _cost(usd: float | None) -> str:
+    if usd is None:
+        return "unknown"
+    return "<$0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"

@@ -58,8 +58,8 @@ def estimate(plan: Plan, verdicts: Iterable[Verdict]) -> Estimate:
     for backend, left in _credits(by_name[one.model] for one in models if one.model in by_name):
         of_backend = [one for one in models if _backend(by_name.get(one.model)) == backend]
         usd = sum(one.usd or 0 for one in of_backend)
-        at_least = "at least " if any(one.usd is None for one in of_backend) else ""
-        line = f"{backend}: about {at_least}${usd:.2f} to be spent, ${left:.2f} of credits left"
+        about = "at least" if any(one.usd is None for one in of_backend) else "about"
+        line = f"{backend}: {about} ${usd:.2f} to be spent, ${left:.2f} of credits left"
         if usd > left:
             failures.append(line)
         elif usd > _NEAR * left:

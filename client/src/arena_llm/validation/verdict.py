@@ -17,8 +17,9 @@ LOCAL_BACKENDS = frozenset({"hf", "vllm"})
 
 FREE = Price(0.0, 0.0)
 
+_UNKNOWN_PREFIX = "UNKNOWN_PREFIX"
 #: Failures of the name itself, which no leniency can run.
-_WRONG_NAMES = frozenset({"UNKNOWN_PREFIX", "INVALID_REQUEST"})
+_WRONG_NAMES = frozenset({_UNKNOWN_PREFIX, "INVALID_REQUEST"})
 
 
 class Status(StrEnum):
@@ -33,6 +34,7 @@ class Status(StrEnum):
 class Verdict:
     """What there is to know of one model before an expensive run.
 
+    backend: empty where nobody serves the name's prefix.
     reason: what a call would fail with, such as "API_KEY_MISSING"; empty if available.
     detail: how to mend it, or what the model is doing.
     warnings: to be shown whatever the status.
@@ -113,6 +115,8 @@ def judge(
         answer = Availability(
             False, ModelState.UNKNOWN, answer.message, reason=answer.reason or answer.code
         )
+    if answer.reason == _UNKNOWN_PREFIX:
+        backend = ""
     warnings = answer.warnings
     price = listed.price if listed else None
     if price is None and backend in LOCAL_BACKENDS:

@@ -1,0 +1,293 @@
+"""arena-llm validate: what it prints and its exit code, against a scripted router."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arena_llm.cli import main
+from arena_llm.v1 import models_pb2
+from tests.unit.client.scripted import HOLD, Script, models
+
+GPT, GROQ = "openrouter_openai/gpt-4o", "litellm_groq/llama-3.1-8b-instant"
+LOW = "Low balance: $0.50"
+
+READY = models_pb2.MODEL_STATE_READY
+BROKEN = models_pb2.MODEL_STATE_MISCONFIGURED
+ANSWERS: dict[str, dict[str, Any]] = {
+    GPT: {"available": True, "state": READY, "credits": models_pb2.Credits(balance_usd=9)},
+    "openrouter_poor": {
+        "available": True,
+        "state": READY,
+        "credits": models_pb2.Credits(balance_usd=0.5),
+        "warnings": [LOW],
+    },
+    "openrouter_nokey": {"state": BROKEN, "reason": "API_KEY_MISSING", "detail": "set the key"},
+    GROQ: {"state": BROKEN, "reason": "API_KEY_MISSING", "detail": "set GROQ_API_KEY"},
+    "litellm_x": {"available": True, "state": READY},
+    "hf_a": {"available": True, "state": READY, "detail": "ready"},
+    "hf_b": {"available": True, "state": READY},
+}
+
+
+@pytest.fixture(autouse=True)
+def answers(script: Script) -> None:
+    """Prices of two models, and the availability of each."""
+    listed = models(GPT, "hf_a")
+    listed.models[0].price.prompt_usd = 2.5e-6
+    listed.models[0].price.completion_usd = 10e-6
+    script.respond = lambda request: (
+        models_pb2.IsAvailableResponse(**ANSWERS[request.model])
+        if isinstance(request, models_pb2.IsAvailableRequest)
+        else listed
+    )
+
+
+@pytest.fixture
+def run(target: str, capsys: pytest.CaptureFixture[str]):
+    """Runs the command against the server: exit code, stdout, stderr."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = main(["validate", *arguments, "--target", target])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "experiment.yaml"
+
+
+def test_a_table(run) -> None:
+    code, out, err = run("--models", GPT, "openrouter_poor", "hf_a", "hf_b", GROQ, "hf_a")
+    assert [line.split(None, 3) for line in out.splitlines()] == [
+        ["MODEL", "BACKEND", "STATUS", "CREDITS  USD PER MILLION TOKENS  REASON"],
+        [GPT, "openrouter", "ok", "$9.00    2.5 in, 10 out          -"],
+        ["openrouter_poor", "openrouter", "warning", f"$0.50    unknown                 {LOW}"],
+        ["hf_a", "hf", "ok", "-        free                    ready"],
+        ["hf_b", "hf", "ok", "-        free                    -"],
+        [
+            GROQ,
+            "litellm",
+            "fail",
+            "-        unknown                 API_KEY_MISSING: set GROQ_API_KEY",
+        ],
+        ["4", "of", "5", "models can run"],
+    ]
+    assert (code, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["hf_a", GPT], 0, []),
+        (["hf_a", "openrouter_poor"], 0, [LOW]),
+        (["hf_a", GROQ], 1, ["GROQ_API_KEY"]),
+        ([GROQ, "--lenient"], 0, ["assumed to be valid, but API_KEY_MISSING: set GROQ_API_KEY"]),
+        (["openrouter_nokey", "--lenient"], 1, ["API_KEY_MISSING: set the key"]),
+    ],
+)
+def test_quiet_shows_what_is_wrong(run, arguments: list[str], code: int, shown: list[str]) -> None:
+    ended, out, err = run("--quiet", "--models", *arguments)
+    assert (ended, err) == (code, "")
+    # A header and a row for each.
+    assert len(out.splitlines()) == (len(shown) + 1 if shown else 0)
+    assert all(text in out for text in shown)
+    # The exit code does not depend on what is shown.
+    assert run("--models", *arguments)[0] == code
+    assert run("--json", "--models", *arguments)[0] == code
+
+
+def test_json(run, target: str) -> None:
+    code, out, err = run("--json", "--models", GPT, GROQ)
+    document = json.loads(out)
+    assert (code, err) == (1, "")
+    assert (document["target"], document["can_run"]) == (target, False)
+    assert (document["problems"], document["estimate"]) == ([], None)
+    assert document["models"][0] == {
+        "model": GPT,
+        "backend": "openrouter",
+        "status": "ok",
+        "state": "ready",
+        "reason": "",
+        "detail": "",
+        "warnings": [],
+        "credits": {"balance_usd": 9.0, "limit_remaining_usd": None},
+        "price": {"prompt_usd": 2.5e-6, "completion_usd": 10e-6},
+    }
+    assert document["models"][1]["reason"] == "API_KEY_MISSING"
+
+
+def test_config_names_where_a_model_stands(run, file: Path) -> None:
+    file.write_text(f"models: [hf_a]\nagents: {{x: {{type: llm, model: {GROQ}}}}}")
+    code, out, _ = run("--config", str(file))
+    assert code == 1
+    assert "hf_a" in out
+    assert "set GROQ_API_KEY (in agents.x.model)" in out
+    document = json.loads(run("--config", str(file), "--json")[1])
+    assert document["places"] == {"hf_a": ["models[0]"], GROQ: ["agents.x.model"]}
+
+
+def test_a_wrong_line_is_named_and_the_others_checked(run, file: Path) -> None:
+    file.write_text("models: [hf_a, 7]")
+    for quiet in ([], ["--quiet"]):
+        code, out, err = run("--config", str(file), *quiet)
+        assert code == 2
+        assert err.startswith(f"arena-llm: {file}: models[1]: must be a model's full name")
+        assert ("hf_a" in out) is not bool(quiet)
+    code, out, err = run("--config", str(file), "--json")
+    document = json.loads(out)
+    assert (code, err, document["can_run"]) == (2, "", False)
+    assert document["problems"][0].startswith(f"{file}: models[1]: ")
+
+
+@pytest.mark.parametrize("content", [None, "- hf_a", "models: [", "models:"])
+def test_a_file_that_cannot_be_used(run, script: Script, file: Path, content: str | None) -> None:
+    if content is not None:
+        file.write_text(content)
+    code, out, err = run("--config", str(file))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"arena-llm: INVALID_CONFIG: {file}: ")
+    assert err.count("\n") == 1
+    code, out, _ = run("--config", str(file), "--json")
+    assert (code, json.loads(out)["error"]["reason"]) == (2, "INVALID_CONFIG")
+    assert script.history == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--models"],
+        ["--config"],
+        ["--models", "hf_a", "--config", "x.yaml"],
+        ["hf_a"],
+    ],
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["validate", *arguments])
+    assert caught.value.code == 2
+    assert "usage: arena-llm validate" in capsys.readouterr().err
+
+
+def test_an_estimate_needs_an_experiment(run, script: Script) -> None:
+    code, out, err = run("--estimate", "--models", "hf_a")
+    assert (code, out) == (2, "")
+    assert "--estimate needs --config" in err
+    assert script.history == []
+
+
+ESTIMATED = """
+models: [%s]
+games: [{name: hex, episodes: 5}]
+max_tokens: 100
+estimate: {plies: 40, prompt_tokens: 300}
+"""
+
+
+def test_estimate(run, file: Path) -> None:
+    file.write_text(ESTIMATED % f"{GPT}, hf_a, litellm_x")
+    code, out, err = run("--config", str(file), "--estimate")
+    # 5 episodes, 2 seats, 20 moves each: 200 calls of 300 and 100 tokens, 60,000 at
+    # $2.5 and 20,000 at $10 a million.
+    assert [" ".join(line.split()) for line in out.splitlines()[5:]] == [
+        "MODEL CALLS PROMPT TOKENS COMPLETION TOKENS COST",
+        f"{GPT} 200 60,000 20,000 $0.35",
+        "hf_a 200 60,000 20,000 $0.00",
+        "litellm_x 200 60,000 20,000 unknown",
+        "at least $0.35 in all",
+        "warning: no price is known of litellm_x: it is not counted",
+        "3 of 3 models can run",
+    ]
+    assert (code, err) == (0, "")
+    assert run("--config", str(file), "--estimate", "--quiet") == (
+        0,
+        "warning: no price is known of litellm_x: it is not counted\n",
+        "",
+    )
+    found = json.loads(run("--config", str(file), "--estimate", "--json")[1])["estimate"]
+    assert found["usd"] == pytest.approx(0.35)
+    assert found["unpriced"] == ["litellm_x"]
+    assert found["models"][0]["prompt_tokens"] == 60_000
+
+
+@pytest.mark.parametrize(
+    ("episodes", "code", "says"),
+    [
+        (50, 0, ""),  # $3.50 of $9
+        (120, 0, "warning: openrouter: about $8.40 to be spent, $9.00 of credits left\n"),
+        (200, 1, "fail: openrouter: about $14.00 to be spent, $9.00 of credits left\n"),
+    ],
+)
+def test_an_estimate_over_the_credits(run, file: Path, episodes: int, code: int, says: str) -> None:
+    content = (ESTIMATED % GPT).replace("episodes: 5", f"episodes: {episodes}")
+    file.write_text(content)
+    assert run("--config", str(file), "--estimate", "--quiet") == (code, says, "")
+    document = json.loads(run("--config", str(file), "--estimate", "--json")[1])
+    assert document["can_run"] is (code == 0)
+    # Without being asked for, nothing is estimated.
+    assert run("--config", str(file), "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize(("episodes", "cost"), [(1, "$0.07"), (1000, "$70.00")])
+def test_the_whole_cost(run, file: Path, episodes: int, cost: str) -> None:
+    file.write_text((ESTIMATED % GPT).replace("episodes: 5", f"episodes: {episodes}"))
+    assert f"about {cost} in all" in run("--config", str(file), "--estimate")[1]
+    file.write_text((ESTIMATED % GPT).replace("plies: 40", "plies: 0.1"))
+    assert "about <$0.01 in all" in run("--config", str(file), "--estimate")[1]
+
+
+def test_an_estimate_of_a_wrong_experiment(run, file: Path) -> None:
+    file.write_text("models: [hf_a]\ngames: [{name: hex, episodes: 0}]")
+    code, out, err = run("--config", str(file), "--estimate")
+    assert code == 2
+    assert err.startswith(f"arena-llm: {file}: games[0].episodes: must be a whole number")
+    assert "1 of 1 models can run" in out
+
+
+def test_a_guess_is_noted(run, file: Path) -> None:
+    file.write_text("models: [hf_a]\ngames: [mine]")
+    arguments = ("--config", str(file), "--estimate")
+    assert "note: mine: not measured, counted as an average game" in run(*arguments)[1]
+    assert run(*arguments, "--quiet") == (0, "", "")
+
+
+def test_ctrl_c_ends_all_calls(target: str, script: Script) -> None:
+    script.respond = lambda request: HOLD
+    arrived = threading.Barrier(4)
+    script.on_arrival = lambda: arrived.wait(30)
+    code = "import sys, arena_llm.cli; sys.exit(arena_llm.cli.main())"
+    arguments = ["validate", "--target", target, "--models", "hf_a", "hf_b"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    arrived.wait(30)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == "arena-llm: interrupted\n"
+    assert process.returncode == 130
+    assert all(seen.ended.wait(20) for seen in script.history)
+
+
+def test_nobody_listens(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0)
+    monkeypatch.setenv("ARENA_LLM_TARGET", f"unix:{tmp_path}/nobody")
+    assert main(["validate", "--models", "hf_a", GPT]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("arena-llm: UNREACHABLE: ")
+    assert "make up" in captured.err
+    assert captured.err.count("\n") == 1

@@ -1,0 +1,78 @@
+"""scripts/utils: the validator as a command, and the measured games behind its estimates."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arena_llm.types import Availability, ModelState
+from arena_llm.validation.games import GAMES
+from tests.support.scripted import scripted
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = str(ROOT / "scripts/utils/model_validator.py")
+
+
+async def validator(*arguments: str, target: str = "") -> tuple[int, str, str]:
+    """Run the script; exit code, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        SCRIPT,
+        *arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "ARENA_LLM_TARGET": target},
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_it_asks_the_services() -> None:
+    async with scripted("hf") as (backend, server):
+        code, out, err = await validator("--models", "hf_model", target=server.address)
+        assert (code, err) == (0, "")
+        assert "1 of 1 models can run" in out
+        backend.availability = Availability(
+            False, ModelState.MISCONFIGURED, "no such folder", reason="MODEL_MISCONFIGURED"
+        )
+        code, out, err = await validator("--models", "hf_model", target=server.address)
+        assert (code, err) == (1, "")
+        assert "MODEL_MISCONFIGURED: no such folder" in out
+
+
+async def test_wrong_usage() -> None:
+    code, out, err = await validator()
+    assert (code, out) == (2, "")
+    assert "one of the arguments --models --config is required" in err
+
+
+def test_a_python_without_the_client() -> None:
+    # -I -S: this Python without its installed packages.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", SCRIPT, "--models", "hf_a"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No module named 'arena_llm'" in done.stderr
+    assert "make setup" in done.stderr
+    assert ".venv/bin/python" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["tic_tac_toe", "kuhn_poker", "matrix_rps", "goofspiel"])
+def test_the_games_are_as_measured(name: str) -> None:
+    path = ROOT / "scripts/utils/measure_games.py"
+    spec = importlib.util.spec_from_file_location("measure_games", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    players, moves, _ = module.measure(name, len)
+    # The playouts' seed is the game's name.
+    assert (players, round(moves, 1)) == GAMES[name][:2]
