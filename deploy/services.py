@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from services.common.config import Address, config_path, load_config
 from services.hf.backend import HfBackend
+from services.openrouter.backend import OpenRouterBackend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +48,12 @@ class _Listen(BaseModel):
 #: that the calls it has accepted still find their backends.
 SERVICES = (
     Service("router", "router", "router.yaml"),
+    Service(
+        "openrouter",
+        "services.openrouter",
+        "openrouter_models.yaml",
+        OpenRouterBackend.environment,
+    ),
     Service("hf", "services.hf", "hf_models.yaml", HfBackend.environment, "services.hf.embedded"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class ChoicesRule:
         """The bare choice, from the object or from plain text; None where it is none."""
         if text in self._values:
             return text
+        text = _unfenced(text)
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -75,7 +77,8 @@ class SchemaRule:
         self.response_format = _format("reply", schema, strict=_is_strict(schema))
 
     def accept(self, text: str) -> str | None:
-        """The text, where it is valid."""
+        """The JSON, where it is valid."""
+        text = _unfenced(text)
         try:
             self._validator.validate(json.loads(text))
         except (ValueError, RecursionError, ValidationError):
@@ -85,6 +88,15 @@ class SchemaRule:
                 f"{self.field} refers to a schema outside itself", field=self.field
             ) from error
         return text
+
+
+_FENCED = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
+
+
+def _unfenced(text: str) -> str:
+    """What stands in a Markdown code block, where the text is nothing but one."""
+    match = _FENCED.fullmatch(text)
+    return match[1] if match else text
 
 
 def rule_of(constraint: Constraint) -> ChoicesRule | SchemaRule:

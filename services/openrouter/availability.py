@@ -1,0 +1,69 @@
+"""Whether a model can be called now: key, credits, OpenRouter's own list."""
+
+from __future__ import annotations
+
+import asyncio
+
+from arena_llm.types import Availability, Credits, ModelState
+from services.common.errors import BackendError
+from services.common.hosted.config import nearest
+from services.common.hosted.statuses import TRANSIENT
+from services.openrouter.catalogue import Catalogue, Listing
+from services.openrouter.config import PREFIX, OpenRouterConfig
+from services.openrouter.credits import CreditWatch, left, warnings
+from services.openrouter.upstream import KEY_VARIABLE
+
+
+async def availability(
+    config: OpenRouterConfig,
+    model: str,
+    key: str,
+    catalogue: Catalogue,
+    credits: CreditWatch,
+) -> Availability:
+    """The model's availability, its credits and SPEC's warnings; raises nothing."""
+    slug = model.removeprefix(PREFIX)
+    if not key:
+        detail = f"{KEY_VARIABLE} is not set: put it into .env or the environment"
+        return _unavailable(detail, "API_KEY_MISSING")
+    try:
+        config.listed(model)
+        listing, spendable = await asyncio.gather(catalogue.find(slug), credits.credits())
+        if listing is None:
+            known = await catalogue.models()
+            detail = f"OpenRouter has no model {slug!r}{nearest(slug, known)}"
+            return _unavailable(detail, "MODEL_NOT_FOUND", spendable)
+    except TRANSIENT as error:
+        return Availability(False, ModelState.UNKNOWN, error.message, reason=error.reason)
+    except BackendError as error:
+        return _unavailable(error.message, error.reason)
+    return _judged(listing, spendable)
+
+
+def _judged(listing: Listing, spendable: Credits) -> Availability:
+    """A model that is there, by what it costs and what is left.
+
+    A free model needs no credits, but a debt stops free models too.
+    """
+    dollars = left(spendable)
+    free = listing.price is not None and not (
+        listing.price.prompt_usd or listing.price.completion_usd
+    )
+    if dollars is not None and (dollars < 0 or (dollars == 0 and not free)):
+        detail = f"${dollars:.2f} left on OpenRouter: add credits or raise the key's limit"
+        return _unavailable(detail, "INSUFFICIENT_CREDITS", spendable, warnings(dollars))
+    return Availability(
+        True,
+        ModelState.READY,
+        "credits are not told to this key" if dollars is None else f"${dollars:.2f} left",
+        warnings=warnings(dollars),
+        credits=spendable,
+    )
+
+
+def _unavailable(
+    detail: str, reason: str, credits: Credits | None = None, warned: tuple[str, ...] = ()
+) -> Availability:
+    return Availability(
+        False, ModelState.MISCONFIGURED, detail, warnings=warned, credits=credits, reason=reason
+    )

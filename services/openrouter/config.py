@@ -1,0 +1,42 @@
+"""configs/openrouter_models.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, PositiveFloat, TypeAdapter
+from pydantic.networks import HttpUrl
+
+from services.common.hosted.config import HostedConfig, HostedModel
+
+PREFIX = "openrouter_"
+
+_URL = TypeAdapter(HttpUrl)
+
+
+def _base_url(value: str) -> str:
+    _URL.validate_python(value)
+    return value.rstrip("/")
+
+
+class OpenRouterModel(HostedModel):
+    """One model: its name is "openrouter_" and OpenRouter's own name for it."""
+
+
+class OpenRouterConfig(HostedConfig[OpenRouterModel]):
+    """The whole file.
+
+    base_url: of OpenRouter's API, or of any server that speaks OpenAI's chat
+    completions. referer, title: how the application shows in OpenRouter's rankings.
+    connect_timeout_seconds: to connect. credits_seconds, catalogue_seconds: how long
+    what the provider said of credits and of models is believed.
+    """
+
+    prefix = PREFIX
+
+    base_url: Annotated[str, AfterValidator(_base_url)] = "https://openrouter.ai/api/v1"
+    referer: str = ""
+    title: str = "Arena LLM"
+    connect_timeout_seconds: PositiveFloat = 10
+    credits_seconds: PositiveFloat = 5
+    catalogue_seconds: PositiveFloat = 600
