@@ -1,0 +1,144 @@
+"""OpenRouter's wire format (https://openrouter.ai/docs/api/reference/overview)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
+
+#: Not a key of anybody: planted, to be looked for where it must not be.
+KEY = "sk-or-v1-planted0123456789abcdef"
+
+#: A figure with many digits, which must come through to the last.
+COST = 0.00012345678901234567
+
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 5,
+    "total_tokens": 17,
+    "cost": COST,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+
+PARAMETERS = ["temperature", "top_p", "max_tokens", "seed", "stop", "logprobs", "top_logprobs"]
+
+
+def listing(slug: str, *more: str, **fields: Any) -> dict[str, Any]:
+    """A model of /models that takes the usual parameters and `more`."""
+    return {
+        "id": slug,
+        "canonical_slug": f"{slug}-2026",
+        "name": f"Name of {slug}",
+        "context_length": 8192,
+        "pricing": {"prompt": "0.00000015", "completion": "0.0000006"},
+        "supported_parameters": [*PARAMETERS, *more],
+        **fields,
+    }
+
+
+class OpenRouterUpstream(UpstreamServer):
+    """Chat completions, /models, /key and /credits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models = [
+            listing("a/schema", "structured_outputs", "response_format"),
+            listing("a/plain"),
+            listing("a/gift:free", pricing={"prompt": "0", "completion": "0"}),
+        ]
+        #: What /key, /credits and /models answer: a status, and a body.
+        self.key: tuple[int, Any] = (200, {"data": {"limit_remaining": 20.5, "usage": 1}})
+        self.credits: tuple[int, Any] = (403, {"error": {"code": 403, "message": "management"}})
+        self.models_status = 200
+        self.asked: list[str] = []  # paths other than completions
+
+    @property
+    def url(self) -> str:
+        """What OPENROUTER_BASE_URL is to be."""
+        return f"{self.origin}/api/v1"
+
+    async def special(self, call: Call) -> web.StreamResponse | None:
+        if call.path == "/api/v1/chat/completions" and call.method == "POST":
+            if call.headers.get("Authorization") != f"Bearer {KEY}":
+                return self._rejected()
+            return None
+        self.asked.append(call.path.removeprefix("/api/v1"))
+        match self.asked[-1]:
+            case "/models":
+                return self._page(call)
+            case "/key":
+                status, body = self.key
+            case "/credits":
+                status, body = self.credits
+            case _:
+                status, body = 404, {"error": {"code": 404, "message": "no such path"}}
+        return web.json_response(body, status=status)
+
+    def _page(self, call: Call) -> web.Response:
+        """Half of the models, and where the other half is."""
+        half = len(self.models) // 2
+        if "offset" in call.query:
+            body: dict[str, Any] = {"data": self.models[half:], "links": {"next": None}}
+        else:
+            body = {"data": self.models[:half], "links": {"next": f"/api/v1/models?offset={half}"}}
+        return web.json_response(body, status=self.models_status)
+
+    def _rejected(self) -> web.Response:
+        said = {"code": 401, "message": "No auth credentials found"}
+        return web.json_response({"error": said}, status=401)
+
+    def wants_stream(self, call: Call) -> bool:
+        return bool(call.body.get("stream"))
+
+    def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
+        message = {"role": "assistant", "content": reply.text, "reasoning": reply.reasoning or None}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice |= reply.fields.get("choice", {})
+        return {
+            **self._head(call),
+            "object": "chat.completion",
+            "choices": [choice],
+            "usage": USAGE,
+            **{name: value for name, value in reply.fields.items() if name != "choice"},
+        }
+
+    def events(self, call: Call, reply: Reply) -> list[bytes]:
+        """A comment, the deltas, the finish reason, the usage, the end mark."""
+        pieces = list(reply.text) if reply.pieces is None else reply.pieces
+        deltas = [{"reasoning": reply.reasoning, "content": ""}] if reply.reasoning else []
+        deltas += [{"content": piece} for piece in pieces]
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
+        choice |= reply.fields.get("choice", {})
+        more = {name: value for name, value in reply.fields.items() if name != "choice"}
+        usage = {**self._head(call), "choices": [], "usage": USAGE, **more}
+        return [
+            b": OPENROUTER PROCESSING\n\n",
+            *(self._chunk(call, {"index": 0, "delta": delta}) for delta in deltas),
+            self._chunk(call, choice) + _event(usage),
+            b"data: [DONE]\n\n",
+        ]
+
+    def error(self, fault: Fault) -> dict[str, Any]:
+        code = fault.status if fault.status >= 400 else 502
+        return {"error": {"code": code, "message": fault.message, **(fault.error or {})}}
+
+    def error_event(self, fault: Fault) -> bytes:
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
+        return _event({"id": "gen-1", "choices": [choice], **self.error(fault)})
+
+    def empty(self, call: Call) -> dict[str, Any]:
+        return {**self._head(call), "choices": [], "usage": USAGE}
+
+    def _head(self, call: Call) -> dict[str, Any]:
+        return {"id": "gen-1", "model": call.body["model"]}
+
+    def _chunk(self, call: Call, choice: dict[str, Any]) -> bytes:
+        return _event({**self._head(call), "choices": [choice]})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"

@@ -1,0 +1,235 @@
+"""A provider's HTTP API on loopback, with failures to order.
+
+A subclass says how its provider writes an answer, an error and a stream; what may go
+wrong on the way is the same for all:
+
+    async with OpenRouterUpstream() as upstream:
+        upstream.enqueue(Fault(status=429, headers={"Retry-After": "1"}), Reply("ok"))
+        ...upstream.url...
+        assert upstream.history[0].body["model"] == "..."
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer. `fields` go into it as they are, over the provider's own."""
+
+    text: str = "ok"
+    reasoning: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+    delay: float = 0.0  # seconds before the first byte
+    hold: asyncio.Event | None = None  # answers (or ends its stream) once it is set
+    pieces: Sequence[str] | None = None  # the deltas of a stream; None: by character
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one call.
+
+    status: the HTTP status; an error's body comes with it, also with 200 (`error`).
+    reset: the connection is reset, at once or (`after`) within a stream or body.
+    truncate: the body ends in the middle, well-formed HTTP all the same.
+    """
+
+    status: int = 200
+    message: str = "a planted failure"
+    headers: dict[str, str] = field(default_factory=dict)
+    error: dict[str, Any] | None = None  # more keys of the error's object
+    body: bytes | None = None  # instead of the provider's own
+    content_type: str = "application/json"
+    reset: bool = False
+    truncate: bool = False
+    empty: bool = False  # an answer without any choice
+    after: Sequence[str] | None = None  # in a stream: these deltas come first
+    hang: bool = False  # never answers
+
+
+Step = Reply | Fault
+
+
+@dataclass
+class Call:
+    """A request as it arrived, and how it ended."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: Any
+    done: bool = False  # answered to the end
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)  # the caller hung up
+
+
+class UpstreamServer(ABC):
+    """The server. Without an order every call gets `default`."""
+
+    def __init__(self) -> None:
+        self.history: list[Call] = []
+        self.default: Step | Callable[[Call], Step] = Reply()
+        self.running = 0
+        self.most_running = 0
+        self._steps: deque[Step] = deque()
+
+    def enqueue(self, *steps: Step) -> None:
+        """What the next calls get, one each."""
+        self._steps.extend(steps)
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # Cancelled when the caller hangs up, which is what `dropped` reports.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=2048)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.origin = f"http://127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    # --- a provider's own ------------------------------------------------------------
+
+    @abstractmethod
+    def wants_stream(self, call: Call) -> bool:
+        """Whether the call asks for a stream."""
+
+    @abstractmethod
+    def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
+        """The body of a whole answer."""
+
+    @abstractmethod
+    def events(self, call: Call, reply: Reply) -> list[bytes]:
+        """A streamed answer, in pieces."""
+
+    @abstractmethod
+    def error(self, fault: Fault) -> dict[str, Any]:
+        """The body of an error."""
+
+    @abstractmethod
+    def error_event(self, fault: Fault) -> bytes:
+        """The piece of a stream that tells of an error."""
+
+    @abstractmethod
+    def empty(self, call: Call) -> dict[str, Any]:
+        """An answer without any choice."""
+
+    async def special(self, call: Call) -> web.StreamResponse | None:
+        """Paths other than that of completions; None where it is that one."""
+        return None
+
+    # --- the same for all ------------------------------------------------------------
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        data = await request.read()
+        call = Call(
+            request.method,
+            request.path,
+            request.query_string,
+            dict(request.headers),
+            json.loads(data) if data else None,
+        )
+        if (response := await self.special(call)) is not None:
+            return response
+        self.history.append(call)
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        try:
+            response = await self._play(request, call, self._next(call))
+            call.done = True
+            return response
+        except (asyncio.CancelledError, ConnectionResetError):
+            call.dropped.set()
+            raise
+        finally:
+            self.running -= 1
+
+    def _next(self, call: Call) -> Step:
+        if self._steps:
+            return self._steps.popleft()
+        return self.default(call) if callable(self.default) else self.default
+
+    async def _play(self, request: web.Request, call: Call, step: Step) -> web.StreamResponse:
+        if isinstance(step, Fault):
+            return await self._fail(request, call, step)
+        await asyncio.sleep(step.delay)
+        if not self.wants_stream(call):
+            if step.hold is not None:
+                await step.hold.wait()
+            return web.json_response(self.answer(call, step))
+        response = await self._begin_stream(request)
+        *pieces, last = self.events(call, step)
+        for piece in pieces:
+            await response.write(piece)
+        if step.hold is not None:
+            await step.hold.wait()
+        await response.write(last)
+        return response
+
+    async def _fail(self, request: web.Request, call: Call, fault: Fault) -> web.StreamResponse:
+        if fault.hang:
+            await asyncio.Event().wait()
+        if fault.after is not None and self.wants_stream(call):
+            return await self._fail_late(request, call, fault)
+        if fault.reset and not fault.truncate:
+            return _reset(request)
+        if fault.body is not None:
+            body = fault.body
+        elif fault.empty:
+            body = json.dumps(self.empty(call)).encode()
+        elif fault.truncate:
+            body = json.dumps(self.answer(call, Reply())).encode()
+        else:
+            body = json.dumps(self.error(fault)).encode()
+        if fault.truncate:
+            body = body[: len(body) // 2]
+        headers = {**fault.headers, "Content-Type": fault.content_type}
+        if fault.truncate and fault.reset:  # the body is shorter than its length says
+            response = web.StreamResponse(status=fault.status, headers=headers)
+            response.content_length = 2 * len(body)
+            await response.prepare(request)
+            await response.write(body)
+            _reset(request)
+            return response
+        return web.Response(status=fault.status, body=body, headers=headers)
+
+    async def _fail_late(self, request: web.Request, call: Call, fault: Fault) -> Any:
+        response = await self._begin_stream(request)
+        pieces = fault.after or ()
+        text = Reply("".join(pieces), pieces=pieces)
+        begun = self.events(call, text)[: len(pieces) + 1]
+        for piece in begun:
+            await response.write(piece)
+        if fault.reset:
+            return _reset(request, response)
+        if not fault.truncate:
+            await response.write(self.error_event(fault))
+        return response
+
+    async def _begin_stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        return response
+
+
+def _reset(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
+    """Drop the connection with a TCP reset."""
+    transport = request.transport
+    if transport is not None:
+        with suppress(AttributeError):
+            transport.abort()  # type: ignore[attr-defined]
+    return response or web.Response()
