@@ -6,12 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from arena_llm import validation
 from arena_llm.cli import main
 from arena_llm.v1 import models_pb2
 from tests.unit.client.scripted import HOLD, Script, models
@@ -206,13 +208,13 @@ def test_estimate(run, file: Path) -> None:
         "hf_a 200 60,000 20,000 $0.00",
         "litellm_x 200 60,000 20,000 unknown",
         "at least $0.35 in all",
-        "warning: no price is known of litellm_x: it is not counted",
+        "warning: litellm_x: no price is known (see `arena-llm models`)",
         "3 of 3 models can run",
     ]
     assert (code, err) == (0, "")
     assert run("--config", str(file), "--estimate", "--quiet") == (
         0,
-        "warning: no price is known of litellm_x: it is not counted\n",
+        "warning: litellm_x: no price is known (see `arena-llm models`)\n",
         "",
     )
     found = json.loads(run("--config", str(file), "--estimate", "--json")[1])["estimate"]
@@ -260,6 +262,19 @@ def test_a_guess_is_noted(run, file: Path) -> None:
     arguments = ("--config", str(file), "--estimate")
     assert "note: mine: not measured, counted as an average game" in run(*arguments)[1]
     assert run(*arguments, "--quiet") == (0, "", "")
+
+
+def test_from_python(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = textwrap.dedent((validation.__doc__ or "").partition("\n\n")[2])
+    (tmp_path / "experiment.yaml").write_text(ESTIMATED % f"{GPT}, {GROQ}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARENA_LLM_TARGET", target)
+    exec(compile(example, "example", "exec"), {})  # noqa: S102 - our own text
+    failed, usd = capsys.readouterr().out.splitlines()
+    assert failed == f"['{GROQ}']"
+    assert float(usd) == pytest.approx(0.35)
 
 
 def test_ctrl_c_ends_all_calls(target: str, script: Script) -> None:

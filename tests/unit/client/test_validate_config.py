@@ -138,6 +138,14 @@ def test_merged_mappings_are_read(file: Path) -> None:
     assert list(read_experiment(file).models) == ["hf_a", "hf_b"]
 
 
+def test_a_bomb_of_aliases_is_defused(file: Path) -> None:
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    file.write_text("\n".join(["a0: &a0 [x]", *levels, "models: [*a29, hf_a]"]))
+    experiment = read_experiment(file)
+    assert list(experiment.models) == ["hf_a"]
+    assert len(experiment.problems[0]) < 500
+
+
 def test_without_pyyaml(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(AGENTS)
     monkeypatch.setitem(sys.modules, "yaml", None)

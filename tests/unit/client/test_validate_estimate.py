@@ -127,7 +127,7 @@ def test_dollars_by_hand() -> None:
     assert (unknown.usd, unknown.prompt_tokens) == (None, 2_000)
     assert found.usd == pytest.approx(0.155)
     assert found.unpriced == ("litellm_x/y",)
-    assert found.warnings == ("no price is known of litellm_x/y: it is not counted",)
+    assert found.warnings == ("litellm_x/y: no price is known (see `arena-llm models`)",)
     assert (found.failures, found.notes) == ((), ("a note",))
 
 

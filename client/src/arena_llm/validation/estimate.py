@@ -53,7 +53,7 @@ def estimate(plan: Plan, verdicts: Iterable[Verdict]) -> Estimate:
         works[work.model].append(work)
     models = tuple(_of_model(name, parts, by_name.get(name)) for name, parts in works.items())
     unpriced = tuple(one.model for one in models if one.usd is None)
-    warnings = [f"no price is known of {name}: it is not counted" for name in unpriced]
+    warnings = [f"{name}: no price is known (see `arena-llm models`)" for name in unpriced]
     failures = []
     for backend, left in _credits(by_name[one.model] for one in models if one.model in by_name):
         of_backend = [one for one in models if _backend(by_name.get(one.model)) == backend]

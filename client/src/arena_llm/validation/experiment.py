@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arena_llm.errors import FailedPreconditionError, InvalidArgumentError
+
+#: Nested lists cut short: by aliases, a small file can hold endless ones.
+_repr = reprlib.Repr()
+_repr.maxlevel = 1
 
 #: One finding: where (such as "agents.player_0.model"), the model, what is wrong.
 _Found = tuple[str, str, str]
@@ -86,8 +91,13 @@ def _agents(agents: Any) -> Iterator[_Found]:
 def _model(where: str, name: Any) -> _Found:
     if isinstance(name, str) and name.strip():
         return where, name, ""
-    given = "" if name is None else f", not {name!r}"
+    given = "" if name is None else f", not {shown(name)}"
     return where, "", f"must be a model's full name, such as openrouter_openai/gpt-4o{given}"
+
+
+def shown(value: Any) -> str:
+    """A wrong value, in an error's one line."""
+    return _repr.repr(value)
 
 
 def _load(path: Path) -> Mapping[str, Any]:

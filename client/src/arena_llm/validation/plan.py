@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_llm.errors import InvalidArgumentError
-from arena_llm.validation.experiment import models_of
+from arena_llm.validation.experiment import models_of, shown
 from arena_llm.validation.games import GAMES, UNKNOWN_GAME
 
 #: The rules of a game and the format of the reply, beside the position.
@@ -128,7 +128,7 @@ def _number(
     # A bool is an int to Python, and to nobody else.
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < _ENDLESS:
         wanted = "a whole number of at least 1" if whole else "a number over 0"
-        raise _invalid(where, f"must be {wanted}, not {value!r}")
+        raise _invalid(where, f"must be {wanted}, not {shown(value)}")
     return value
 
 
