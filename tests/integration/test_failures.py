@@ -46,12 +46,12 @@ def system(folder: Path) -> Iterator[System]:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     environ = {
         "ARENA_CONFIG_DIR": str(configs),
-        "ARENA_OPENROUTER_PORT": address.rpartition(":")[2],
+        "ARENA_VLLM_PORT": address.rpartition(":")[2],
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(folder / "hub"),
     }
     system = System(folder / "run", environ)
-    with scripted_process(address, "openrouter"):
+    with scripted_process(address, "vllm"):
         try:
             system.up()
             yield system
@@ -80,7 +80,7 @@ def load(llm: Client) -> EngineLoad:
 
 def test_kill_9_in_the_middle_of_calls(system: System, llm: Client) -> None:
     killed = system.pid("hf")
-    with ThreadPoolExecutor(1) as pool, llm.stream("openrouter_model", "drip") as other:
+    with ThreadPoolExecutor(1) as pool, llm.stream("vllm_model", "drip") as other:
         assert next(other)
         stream = llm.stream(MODEL, "Your move?", **ENDLESS)
         assert next(stream)
@@ -95,7 +95,7 @@ def test_kill_9_in_the_middle_of_calls(system: System, llm: Client) -> None:
             assert "hf" in caught.value.message
             assert caught.value.model == MODEL
         assert next(other), "the other backend's stream goes on"
-        assert llm.generate("openrouter_model", "hello").text == "openrouter"
+        assert llm.generate("vllm_model", "hello").text == "vllm"
         wait_until(lambda: serves(llm))
         assert next(other), "all the time"
     assert system.pid("hf") not in (0, killed)

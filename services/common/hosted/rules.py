@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
@@ -67,6 +67,10 @@ class SchemaRule:
             raise InvalidRequest(
                 f"{self.field} is not a JSON schema: {reason[:200]}", field=self.field
             ) from error
+        if any(not ref.startswith("#") for ref in _references(schema)):
+            raise InvalidRequest(
+                f"{self.field} refers to a schema outside itself", field=self.field
+            )
         # An empty registry: the default one would fetch a $ref from the network.
         self._validator = jsonschema.Draft202012Validator(schema, registry=Registry())
         self.wish = (
@@ -85,7 +89,7 @@ class SchemaRule:
             return None
         except Unresolvable as error:
             raise InvalidRequest(
-                f"{self.field} refers to a schema outside itself", field=self.field
+                f"{self.field} refers to a part that it does not have", field=self.field
             ) from error
         return text
 
@@ -129,6 +133,18 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """Every $ref in a schema."""
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
 
 
 def _is_strict(schema: Any) -> bool:

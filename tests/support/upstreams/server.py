@@ -81,7 +81,13 @@ class UpstreamServer(ABC):
         self.default: Step | Callable[[Call], Step] = Reply()
         self.running = 0
         self.most_running = 0
+        self._sockets: set[object] = set()
         self._steps: deque[Step] = deque()
+
+    @property
+    def connections(self) -> int:
+        """How many connections there have been."""
+        return len(self._sockets)
 
     def enqueue(self, *steps: Step) -> None:
         """What the next calls get, one each."""
@@ -146,6 +152,7 @@ class UpstreamServer(ABC):
         if (response := await self.special(call)) is not None:
             return response
         self.history.append(call)
+        self._sockets.add(request.transport)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:

@@ -1,0 +1,124 @@
+"""Anthropic's messages (https://docs.anthropic.com/en/api/messages)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
+
+#: Not a key of anybody: planted, to be looked for where it must not be.
+KEY = "sk-ant-planted0123456789abcdef"
+
+#: input_tokens leaves out what came from the cache.
+USAGE = {
+    "input_tokens": 8,
+    "cache_read_input_tokens": 4,
+    "cache_creation_input_tokens": 0,
+    "output_tokens": 5,
+}
+
+#: https://docs.anthropic.com/en/api/errors
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
+
+class AnthropicUpstream(UpstreamServer):
+    """POST /v1/messages."""
+
+    @property
+    def url(self) -> str:
+        """What ANTHROPIC_API_BASE is to be."""
+        return self.origin
+
+    async def special(self, call: Call) -> web.StreamResponse | None:
+        if call.path != "/v1/messages":
+            return web.json_response(self.error(Fault(404, f"no {call.path}")), status=404)
+        if call.headers.get("x-api-key") != KEY:
+            return web.json_response(self.error(Fault(401, "invalid x-api-key")), status=401)
+        return None
+
+    def wants_stream(self, call: Call) -> bool:
+        return bool(call.body.get("stream"))
+
+    def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
+        content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}]
+        if reply.reasoning:
+            content.insert(
+                0, {"type": "thinking", "thinking": reply.reasoning, "signature": "signed"}
+            )
+        return {
+            **self._head(call),
+            "content": content,
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": USAGE,
+            **reply.fields,
+        }
+
+    def events(self, call: Call, reply: Reply) -> list[bytes]:
+        """https://docs.anthropic.com/en/docs/build-with-claude/streaming"""
+        pieces = list(reply.text) if reply.pieces is None else reply.pieces
+        start = {**self._head(call), "content": [], "stop_reason": None, "usage": USAGE}
+        head = _event("message_start", message=start)
+        index = 0
+        if reply.reasoning:
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+            delta = {"type": "thinking_delta", "thinking": reply.reasoning}
+            head += _event("content_block_start", index=0, content_block=block)
+            head += _event("content_block_delta", index=0, delta=delta)
+            head += _event("content_block_stop", index=0)
+            index = 1
+        head += _event("content_block_start", index=index, content_block=_TEXT) + _event("ping")
+        ending = {"stop_reason": "end_turn", "stop_sequence": None, **reply.fields}
+        return [
+            head,
+            *(
+                _event("content_block_delta", index=index, delta={**_DELTA, "text": piece})
+                for piece in pieces
+            ),
+            _event("content_block_stop", index=index)
+            + _event("message_delta", delta=ending, usage={"output_tokens": 5}),
+            _event("message_stop"),
+        ]
+
+    def error(self, fault: Fault) -> dict[str, Any]:
+        kind = _ERROR_TYPES.get(fault.status, "api_error")
+        return {
+            "type": "error",
+            "error": {"type": kind, "message": fault.message, **(fault.error or {})},
+            "request_id": "req_1",
+        }
+
+    def error_event(self, fault: Fault) -> bytes:
+        return _event(**self.error(fault))
+
+    def empty(self, call: Call) -> dict[str, Any]:
+        return {**self.answer(call, Reply()), "content": []}
+
+    def _head(self, call: Call) -> dict[str, Any]:
+        return {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": call.body["model"],
+        }
+
+
+_TEXT = {"type": "text", "text": ""}
+_DELTA = {"type": "text_delta"}
+
+
+def _event(type: str, **fields: Any) -> bytes:
+    data = {"type": type, **fields}
+    return f"event: {type}\n".encode() + b"data: " + json.dumps(data).encode() + b"\n\n"

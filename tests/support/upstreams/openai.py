@@ -1,0 +1,92 @@
+"""OpenAI's chat completions (https://platform.openai.com/docs/api-reference/chat)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
+
+#: Not a key of anybody: planted, to be looked for where it must not be.
+KEY = "sk-proj-planted0123456789abcdef"
+
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 5,
+    "total_tokens": 17,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+
+
+class OpenAIUpstream(UpstreamServer):
+    """POST /v1/chat/completions; `reasoning_content` as DeepSeek and vLLM write it."""
+
+    @property
+    def url(self) -> str:
+        """What OPENAI_API_BASE is to be."""
+        return f"{self.origin}/v1"
+
+    async def special(self, call: Call) -> web.StreamResponse | None:
+        if call.path != "/v1/chat/completions":
+            return web.json_response(self.error(Fault(404, f"no {call.path}")), status=404)
+        if call.headers.get("Authorization") != f"Bearer {KEY}":
+            said = call.headers.get("Authorization", "").removeprefix("Bearer ")
+            wrong = Fault(401, f"Incorrect API key provided: {said}")
+            return web.json_response(self.error(wrong), status=401)
+        return None
+
+    def wants_stream(self, call: Call) -> bool:
+        return bool(call.body.get("stream"))
+
+    def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
+        message = {"role": "assistant", "content": reply.text}
+        if reply.reasoning:
+            message["reasoning_content"] = reply.reasoning
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice |= reply.fields.get("choice", {})
+        more = {name: value for name, value in reply.fields.items() if name != "choice"}
+        head = self._head(call, "chat.completion")
+        return {**head, "choices": [choice], "usage": USAGE, **more}
+
+    def events(self, call: Call, reply: Reply) -> list[bytes]:
+        """The role, the deltas, the finish reason, the usage if asked for, the end mark."""
+        pieces = list(reply.text) if reply.pieces is None else reply.pieces
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        if reply.reasoning:
+            deltas += [{"reasoning_content": reply.reasoning}]
+        deltas += [{"content": piece} for piece in pieces]
+        last = {"index": 0, "delta": {}, "finish_reason": "stop", **reply.fields.get("choice", {})}
+        end = self._chunk(call, choices=[last])
+        if (call.body.get("stream_options") or {}).get("include_usage"):
+            end += self._chunk(call, choices=[], usage=USAGE)
+        return [
+            *(
+                self._chunk(call, choices=[{"index": 0, "delta": delta, "finish_reason": None}])
+                for delta in deltas
+            ),
+            end,
+            b"data: [DONE]\n\n",
+        ]
+
+    def error(self, fault: Fault) -> dict[str, Any]:
+        kind = {"message": fault.message, "type": "planted_error", "param": None, "code": None}
+        return {"error": {**kind, **(fault.error or {})}}
+
+    def error_event(self, fault: Fault) -> bytes:
+        return _event(self.error(fault))
+
+    def empty(self, call: Call) -> dict[str, Any]:
+        return {**self._head(call, "chat.completion"), "choices": [], "usage": USAGE}
+
+    def _head(self, call: Call, kind: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": call.body["model"]}
+
+    def _chunk(self, call: Call, **fields: Any) -> bytes:
+        return _event({**self._head(call, "chat.completion.chunk"), **fields})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
