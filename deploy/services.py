@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from services.common.config import Address, config_path, load_config
 from services.hf.backend import HfBackend
+from services.litellm.backend import LiteLlmBackend
 from services.openrouter.backend import OpenRouterBackend
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,7 @@ SERVICES = (
         "openrouter_models.yaml",
         OpenRouterBackend.environment,
     ),
+    Service("litellm", "services.litellm", "litellm_models.yaml", LiteLlmBackend.environment),
     Service("hf", "services.hf", "hf_models.yaml", HfBackend.environment, "services.hf.embedded"),
 )
 

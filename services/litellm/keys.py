@@ -1,0 +1,63 @@
+"""The variables that hold keys: which are missing, and which values to keep secret."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+#: What litellm's providers read: keys, addresses, the clouds' own ways to log in.
+ENVIRONMENT = (
+    *("*_API_KEY", "*_API_TOKEN", "*_AUTH_TOKEN", "*_API_BASE", "*_API_VERSION"),
+    *("TOGETHER_AI_TOKEN", "FIREWORKS_AI_TOKEN", "CLOUDFLARE_*", "DATABRICKS_*", "WATSONX_*"),
+    *("AWS_*", "AZURE_*", "VERTEX*", "GOOGLE_*"),
+    *("*_proxy", "*_PROXY"),
+)
+
+_SECRET = ("*KEY", "*KEY_ID", "*TOKEN", "*SECRET*", "*PASSWORD*")
+
+#: Providers of which any one variable will do. litellm.validate_environment names all of
+#: gemini's as if all were wanted, and knows only one of those that the others read.
+_ANY_OF = {
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "together_ai": (
+        "TOGETHER_API_KEY",
+        "TOGETHER_AI_API_KEY",
+        "TOGETHERAI_API_KEY",
+        "TOGETHER_AI_TOKEN",
+    ),
+    "fireworks_ai": (
+        "FIREWORKS_API_KEY",
+        "FIREWORKS_AI_API_KEY",
+        "FIREWORKSAI_API_KEY",
+        "FIREWORKS_AI_TOKEN",
+    ),
+}
+
+
+def forget_empty() -> None:
+    """Unset the variables that are set to nothing, which litellm would take for keys."""
+    for name, value in list(os.environ.items()):
+        if not value.strip() and any(fnmatchcase(name, pattern) for pattern in ENVIRONMENT):
+            del os.environ[name]
+
+
+def missing(provider: str, told: Iterable[str]) -> tuple[str, ...]:
+    """The variables to set before a provider can be called; the first is the usual one.
+
+    told: what litellm.validate_environment misses.
+    """
+    if (names := _ANY_OF.get(provider)) is not None:
+        return () if any(name in os.environ for name in names) else names[:1]
+    return tuple(told)
+
+
+def secrets() -> list[str]:
+    """The values of all variables that may be keys."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= 6  # shorter ones are words: hiding them would garble texts
+        and any(fnmatchcase(name, pattern) for pattern in ENVIRONMENT)
+        and any(fnmatchcase(name, pattern) for pattern in _SECRET)
+    ]

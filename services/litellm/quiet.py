@@ -1,0 +1,33 @@
+"""litellm, told to mind its own business: no telemetry, no downloads, no logs, no retries."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+#: Read by litellm while it is imported.
+_ENVIRONMENT = {
+    # The price map and the header list inside the package, not those of a web server.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOCAL_BLOG_POSTS": "True",
+    # In its "DEV" mode it loads all of .env, with the keys of the other services.
+    "LITELLM_MODE": "PRODUCTION",
+    "LITELLM_LOG": "CRITICAL",
+}
+
+
+def import_litellm() -> None:
+    """Import litellm, which takes seconds, and switch off what a service must not have."""
+    os.environ.update(_ENVIRONMENT)
+    import litellm
+
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).disabled = True  # its lines may hold a prompt or a key
+    litellm.suppress_debug_info = True  # else it prints advice to standard output
+    litellm.telemetry = False
+    litellm.drop_params = False  # nothing is dropped in silence
+    litellm.modify_params = False
+    litellm.num_retries = 0  # services.common.hosted.attempts retries
+    litellm.disable_streaming_logging = True  # a second copy of each stream, for callbacks
+    litellm.disable_hf_tokenizer_download = True  # a model hub, to estimate tokens
