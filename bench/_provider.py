@@ -1,0 +1,84 @@
+"""`python -m bench._provider PORT DELAY FAULTS`: a provider that costs next to nothing.
+
+Answers every POST with a chat completion after DELAY seconds, in raw HTTP, so that a
+benchmark measures what is before it. FAULTS is the share of calls that end in a 429, a
+500, a reset or a truncated body; the text of a good answer is the prompt's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from typing import Any
+
+import uvloop
+
+_HEAD = "HTTP/1.1 {} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+_ANSWER = (
+    '{"id":"gen-1","object":"chat.completion","created":1,"model":"a/b","choices":[{"index":0,'
+    '"message":{"role":"assistant","content":"TEXT"},"finish_reason":"stop"}],"usage":'
+    '{"prompt_tokens":60,"completion_tokens":1,"total_tokens":61,"cost":0.0001}}'
+)
+_ERROR = '{"error":{"code":CODE,"message":"planted"}}'
+
+
+def _http(status: int, body: str, headers: str = "") -> bytes:
+    return (_HEAD.format(status, len(body), headers) + body).encode()
+
+
+class Provider(asyncio.Protocol):
+    """One connection. Requests need a Content-Length."""
+
+    def __init__(self, delay: float, faults: float) -> None:
+        self._delay = delay
+        self._faults = faults
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport  # uvloop's is no asyncio.Transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while (head_end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = self._received[:head_end].lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            end = head_end + 4 + length
+            if len(self._received) < end:
+                return
+            body, self._received = self._received[head_end + 4 : end], self._received[end:]
+            if self._delay:
+                asyncio.get_running_loop().call_later(self._delay, self._answer, body)
+            else:
+                self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        if random.random() >= self._faults:  # noqa: S311 - no secret
+            text = body.partition(b'"content":"')[2].partition(b'"')[0].decode()
+            self._transport.write(_http(200, _ANSWER.replace("TEXT", text[:40] or "5")))
+            return
+        match random.randrange(4):  # noqa: S311 - no secret
+            case 0:
+                error = _ERROR.replace("CODE", "429")
+                self._transport.write(_http(429, error, "Retry-After: 0\r\n"))
+            case 1:
+                self._transport.write(_http(500, _ERROR.replace("CODE", "500")))
+            case 2:
+                self._transport.abort()
+            case 3:
+                self._transport.write(_http(200, _ANSWER[:100]))
+
+
+async def serve(port: int, delay: float, faults: float) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Provider(delay, faults), "127.0.0.1", port, backlog=2048
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    port, delay, faults = sys.argv[1:]
+    uvloop.run(serve(int(port), float(delay), float(faults)))
