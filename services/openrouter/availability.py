@@ -58,6 +58,7 @@ def _judged(listing: Listing, spendable: Credits) -> Availability:
         "credits are not told to this key" if dollars is None else f"${dollars:.2f} left",
         warnings=warnings(dollars),
         credits=spendable,
+        price=listing.price,
     )
 
 

@@ -221,6 +221,14 @@ class UnreachableBackend:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for one token."""
+
+    prompt_usd: float
+    completion_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class Availability:
     """Whether a model is usable now; `detail` says how to mend it if not.
 
@@ -235,6 +243,7 @@ class Availability:
     load: EngineLoad | None = None
     reason: str = ""
     unreachable: tuple[UnreachableBackend, ...] = ()
+    price: Price | None = None
 
 
 class Capability(StrEnum):
@@ -248,14 +257,6 @@ class Capability(StrEnum):
     LOGPROBS = "logprobs"
     SEED = "seed"
     REASONING = "reasoning"
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars for one token."""
-
-    prompt_usd: float
-    completion_usd: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ async def test_is_available(either, script: Script) -> None:
             warnings=["low"],
             credits=models_pb2.Credits(balance_usd=0.5),
             unreachable=[models_pb2.UnreachableBackend(backend="vllm")],
+            price=models_pb2.Price(prompt_usd=0.5, completion_usd=2),
         )
     )
     found = await settle(either.is_available(MODEL))
@@ -150,6 +151,7 @@ async def test_is_available(either, script: Script) -> None:
     assert found.state is ModelState.READY
     assert found.credits == arena_llm.Credits(balance_usd=0.5)
     assert found.unreachable[0].backend == "vllm"
+    assert found.price == arena_llm.Price(0.5, 2)
     assert script.history[0].request.model == MODEL
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,12 @@ PRICE = Price(1e-6, 2e-6)
 def test_price(name: str, listed: Model | None, backend: str, price: Price | None) -> None:
     verdict = judge(name, READY, listed)
     assert (verdict.backend, verdict.price) == (backend, price)
+
+
+def test_a_model_that_is_not_listed_has_the_price_that_its_service_tells() -> None:
+    told = replace(READY, price=PRICE)
+    assert judge(GPT, told).price == PRICE
+    assert judge(GPT, told, None, {"openrouter": "no answer"}).warnings == ()
 
 
 def test_a_prefix_that_nobody_serves_is_no_backend() -> None:

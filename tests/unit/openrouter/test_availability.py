@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from arena_llm import AsyncClient
+from arena_llm import AsyncClient, Price
 from tests.support.upstreams.openrouter import OpenRouterUpstream, listing
 from tests.unit.openrouter.conftest import Start
 
@@ -147,6 +147,13 @@ async def test_a_model_that_openrouter_does_not_list(
     if not known:
         assert "did you mean" in answer.detail
         assert "a/plain" in answer.detail
+
+
+async def test_a_model_tells_its_price_whether_it_is_listed_or_not(
+    llm: AsyncClient, upstream: OpenRouterUpstream
+) -> None:
+    upstream.models.append(listing("b/unlisted", pricing={"prompt": "0.5", "completion": "2"}))
+    assert (await llm.is_available("openrouter_b/unlisted")).price == Price(0.5, 2.0)
 
 
 async def test_models_are_described(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:

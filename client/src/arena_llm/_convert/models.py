@@ -47,6 +47,20 @@ def _unreachable_from_proto(
     return tuple(UnreachableBackend(u.backend, u.address, u.detail) for u in protos)
 
 
+def _price_to_proto(price: Price | None) -> models_pb2.Price | None:
+    if price is None:
+        return None
+    return models_pb2.Price(prompt_usd=price.prompt_usd, completion_usd=price.completion_usd)
+
+
+def _price_from_proto(
+    proto: models_pb2.ModelInfo | models_pb2.IsAvailableResponse,
+) -> Price | None:
+    if not proto.HasField("price"):
+        return None
+    return Price(proto.price.prompt_usd, proto.price.completion_usd)
+
+
 def availability_to_proto(availability: Availability) -> models_pb2.IsAvailableResponse:
     """A model's availability to the wire."""
     proto = models_pb2.IsAvailableResponse(
@@ -56,6 +70,7 @@ def availability_to_proto(availability: Availability) -> models_pb2.IsAvailableR
         warnings=availability.warnings,
         reason=availability.reason,
         unreachable=_unreachable_to_proto(availability.unreachable),
+        price=_price_to_proto(availability.price),
     )
     if (credit := availability.credits) is not None:
         proto.credits.CopyFrom(
@@ -91,6 +106,7 @@ def availability_from_proto(proto: models_pb2.IsAvailableResponse) -> Availabili
         else None,
         reason=proto.reason,
         unreachable=_unreachable_from_proto(proto.unreachable),
+        price=_price_from_proto(proto),
     )
 
 
@@ -104,11 +120,7 @@ def models_to_proto(models: ModelList) -> models_pb2.ListModelsResponse:
                 description=m.description,
                 context_length=m.context_length,
                 capabilities=[f"CAPABILITY_{c.name}" for c in m.capabilities],
-                price=models_pb2.Price(
-                    prompt_usd=m.price.prompt_usd, completion_usd=m.price.completion_usd
-                )
-                if m.price
-                else None,
+                price=_price_to_proto(m.price),
             )
             for m in models.models
         ],
@@ -128,9 +140,7 @@ def models_from_proto(proto: models_pb2.ListModelsResponse) -> ModelList:
                 capabilities=tuple(
                     _CAPABILITY_NAMES[c] for c in m.capabilities if c in _CAPABILITY_NAMES
                 ),
-                price=Price(m.price.prompt_usd, m.price.completion_usd)
-                if m.HasField("price")
-                else None,
+                price=_price_from_proto(m),
             )
             for m in proto.models
         ),

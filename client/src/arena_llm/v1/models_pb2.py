@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61rena_llm/v1/models.proto\x12\x0c\x61rena_llm.v1\"#\n\x12IsAvailableRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x8a\x02\n\x13IsAvailableResponse\x12\x11\n\tavailable\x18\x01 \x01(\x08\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.arena_llm.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12&\n\x07\x63redits\x18\x05 \x01(\x0b\x32\x15.arena_llm.v1.Credits\x12&\n\x04load\x18\x06 \x01(\x0b\x32\x18.arena_llm.v1.EngineLoad\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x35\n\x0bunreachable\x18\x08 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\"m\n\x07\x43redits\x12\x18\n\x0b\x62\x61lance_usd\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13limit_remaining_usd\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_balance_usdB\x16\n\x14_limit_remaining_usd\"H\n\nEngineLoad\x12\x0f\n\x07running\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\x18\n\x10generated_tokens\x18\x03 \x01(\x03\"\x13\n\x11ListModelsRequest\"t\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.arena_llm.v1.ModelInfo\x12\x35\n\x0bunreachable\x18\x02 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\"\xc3\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.arena_llm.v1.Capability\x12\"\n\x05price\x18\x06 \x01(\x0b\x32\x13.arena_llm.v1.PriceB\x11\n\x0f_context_length\"3\n\x05Price\x12\x12\n\nprompt_usd\x18\x01 \x01(\x01\x12\x16\n\x0e\x63ompletion_usd\x18\x02 \x01(\x01\"F\n\x12UnreachableBackend\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\xad\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x1a\n\x16MODEL_STATE_NOT_LOADED\x10\x03\x12\x1d\n\x19MODEL_STATE_MISCONFIGURED\x10\x04\x12\x17\n\x13MODEL_STATE_UNKNOWN\x10\x05*\xe5\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x16\n\x12\x43\x41PABILITY_CHOICES\x10\x03\x12\x1a\n\x16\x43\x41PABILITY_JSON_SCHEMA\x10\x04\x12\x14\n\x10\x43\x41PABILITY_REGEX\x10\x05\x12\x17\n\x13\x43\x41PABILITY_LOGPROBS\x10\x06\x12\x13\n\x0f\x43\x41PABILITY_SEED\x10\x07\x12\x18\n\x14\x43\x41PABILITY_REASONING\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61rena_llm/v1/models.proto\x12\x0c\x61rena_llm.v1\"#\n\x12IsAvailableRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xae\x02\n\x13IsAvailableResponse\x12\x11\n\tavailable\x18\x01 \x01(\x08\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.arena_llm.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12&\n\x07\x63redits\x18\x05 \x01(\x0b\x32\x15.arena_llm.v1.Credits\x12&\n\x04load\x18\x06 \x01(\x0b\x32\x18.arena_llm.v1.EngineLoad\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x35\n\x0bunreachable\x18\x08 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\x12\"\n\x05price\x18\t \x01(\x0b\x32\x13.arena_llm.v1.Price\"m\n\x07\x43redits\x12\x18\n\x0b\x62\x61lance_usd\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13limit_remaining_usd\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_balance_usdB\x16\n\x14_limit_remaining_usd\"H\n\nEngineLoad\x12\x0f\n\x07running\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\x18\n\x10generated_tokens\x18\x03 \x01(\x03\"\x13\n\x11ListModelsRequest\"t\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.arena_llm.v1.ModelInfo\x12\x35\n\x0bunreachable\x18\x02 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\"\xc3\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.arena_llm.v1.Capability\x12\"\n\x05price\x18\x06 \x01(\x0b\x32\x13.arena_llm.v1.PriceB\x11\n\x0f_context_length\"3\n\x05Price\x12\x12\n\nprompt_usd\x18\x01 \x01(\x01\x12\x16\n\x0e\x63ompletion_usd\x18\x02 \x01(\x01\"F\n\x12UnreachableBackend\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\xad\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x1a\n\x16MODEL_STATE_NOT_LOADED\x10\x03\x12\x1d\n\x19MODEL_STATE_MISCONFIGURED\x10\x04\x12\x17\n\x13MODEL_STATE_UNKNOWN\x10\x05*\xe5\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x16\n\x12\x43\x41PABILITY_CHOICES\x10\x03\x12\x1a\n\x16\x43\x41PABILITY_JSON_SCHEMA\x10\x04\x12\x14\n\x10\x43\x41PABILITY_REGEX\x10\x05\x12\x17\n\x13\x43\x41PABILITY_LOGPROBS\x10\x06\x12\x13\n\x0f\x43\x41PABILITY_SEED\x10\x07\x12\x18\n\x14\x43\x41PABILITY_REASONING\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'arena_llm.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=997
-  _globals['_MODELSTATE']._serialized_end=1170
-  _globals['_CAPABILITY']._serialized_start=1173
-  _globals['_CAPABILITY']._serialized_end=1402
+  _globals['_MODELSTATE']._serialized_start=1033
+  _globals['_MODELSTATE']._serialized_end=1206
+  _globals['_CAPABILITY']._serialized_start=1209
+  _globals['_CAPABILITY']._serialized_end=1438
   _globals['_ISAVAILABLEREQUEST']._serialized_start=43
   _globals['_ISAVAILABLEREQUEST']._serialized_end=78
   _globals['_ISAVAILABLERESPONSE']._serialized_start=81
-  _globals['_ISAVAILABLERESPONSE']._serialized_end=347
-  _globals['_CREDITS']._serialized_start=349
-  _globals['_CREDITS']._serialized_end=458
-  _globals['_ENGINELOAD']._serialized_start=460
-  _globals['_ENGINELOAD']._serialized_end=532
-  _globals['_LISTMODELSREQUEST']._serialized_start=534
-  _globals['_LISTMODELSREQUEST']._serialized_end=553
-  _globals['_LISTMODELSRESPONSE']._serialized_start=555
-  _globals['_LISTMODELSRESPONSE']._serialized_end=671
-  _globals['_MODELINFO']._serialized_start=674
-  _globals['_MODELINFO']._serialized_end=869
-  _globals['_PRICE']._serialized_start=871
-  _globals['_PRICE']._serialized_end=922
-  _globals['_UNREACHABLEBACKEND']._serialized_start=924
-  _globals['_UNREACHABLEBACKEND']._serialized_end=994
+  _globals['_ISAVAILABLERESPONSE']._serialized_end=383
+  _globals['_CREDITS']._serialized_start=385
+  _globals['_CREDITS']._serialized_end=494
+  _globals['_ENGINELOAD']._serialized_start=496
+  _globals['_ENGINELOAD']._serialized_end=568
+  _globals['_LISTMODELSREQUEST']._serialized_start=570
+  _globals['_LISTMODELSREQUEST']._serialized_end=589
+  _globals['_LISTMODELSRESPONSE']._serialized_start=591
+  _globals['_LISTMODELSRESPONSE']._serialized_end=707
+  _globals['_MODELINFO']._serialized_start=710
+  _globals['_MODELINFO']._serialized_end=905
+  _globals['_PRICE']._serialized_start=907
+  _globals['_PRICE']._serialized_end=958
+  _globals['_UNREACHABLEBACKEND']._serialized_start=960
+  _globals['_UNREACHABLEBACKEND']._serialized_end=1030
 # @@protoc_insertion_point(module_scope)

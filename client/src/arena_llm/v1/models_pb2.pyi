@@ -50,7 +50,7 @@ class IsAvailableRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class IsAvailableResponse(_message.Message):
-    __slots__ = ("available", "state", "detail", "warnings", "credits", "load", "reason", "unreachable")
+    __slots__ = ("available", "state", "detail", "warnings", "credits", "load", "reason", "unreachable", "price")
     AVAILABLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +59,7 @@ class IsAvailableResponse(_message.Message):
     LOAD_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
     available: bool
     state: ModelState
     detail: str
@@ -67,7 +68,8 @@ class IsAvailableResponse(_message.Message):
     load: EngineLoad
     reason: str
     unreachable: _containers.RepeatedCompositeFieldContainer[UnreachableBackend]
-    def __init__(self, available: bool = ..., state: _Optional[_Union[ModelState, str]] = ..., detail: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., credits: _Optional[_Union[Credits, _Mapping]] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., reason: _Optional[str] = ..., unreachable: _Optional[_Iterable[_Union[UnreachableBackend, _Mapping]]] = ...) -> None: ...
+    price: Price
+    def __init__(self, available: bool = ..., state: _Optional[_Union[ModelState, str]] = ..., detail: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., credits: _Optional[_Union[Credits, _Mapping]] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., reason: _Optional[str] = ..., unreachable: _Optional[_Iterable[_Union[UnreachableBackend, _Mapping]]] = ..., price: _Optional[_Union[Price, _Mapping]] = ...) -> None: ...
 
 class Credits(_message.Message):
     __slots__ = ("balance_usd", "limit_remaining_usd")

@@ -118,7 +118,7 @@ def judge(
     if answer.reason == _UNKNOWN_PREFIX:
         backend = ""
     warnings = answer.warnings
-    price = listed.price if listed else None
+    price = answer.price or (listed.price if listed else None)
     if price is None and backend in LOCAL_BACKENDS:
         price = FREE
     if answer.available:
