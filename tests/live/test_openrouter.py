@@ -1,0 +1,74 @@
+"""OpenRouter itself, with a real key: costs less than a cent. `pytest tests/live`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from arena_llm import ArenaError, AsyncClient
+from services.common.config import load_config
+from services.common.servicer import LlmServicer
+from services.openrouter.backend import OpenRouterBackend
+from services.openrouter.config import OpenRouterConfig
+from tests.support.scripted import serving
+from tests.support.system import ROOT
+
+MODEL = "openrouter_openai/gpt-4o-mini"
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(
+        not os.environ.get("OPENROUTER_API_KEY"), reason="OPENROUTER_API_KEY is not set"
+    ),
+]
+
+
+@pytest.fixture
+async def llm() -> AsyncIterator[AsyncClient]:
+    config = load_config(ROOT / "configs/openrouter_models.yaml", OpenRouterConfig)
+    async with (
+        serving(LlmServicer(OpenRouterBackend(config))) as server,
+        AsyncClient(server.address, timeout=60) as client,
+    ):
+        yield client
+
+
+async def test_generate(llm: AsyncClient) -> None:
+    reply = await llm.generate(MODEL, "Say: yes", max_tokens=5, temperature=0, seed=1)
+    assert "yes" in reply.text.lower()
+    assert reply.usage.cost_usd
+    assert reply.model.startswith("openrouter_openai/gpt-4o-mini")
+
+
+async def test_stream(llm: AsyncClient) -> None:
+    stream = llm.stream(MODEL, "Count to five.", max_tokens=20)
+    deltas = [delta async for delta in stream]
+    assert stream.completion is not None
+    assert stream.completion.text == "".join(deltas)
+    assert stream.completion.usage.cost_usd
+
+
+async def test_choices_and_logprobs(llm: AsyncClient) -> None:
+    assert (await llm.generate(MODEL, "Your move?", choices=["a1", "b2"])).text in ("a1", "b2")
+    reply = await llm.generate(MODEL, "Say: yes", max_tokens=2, logprobs=2)
+    assert reply.logprobs
+    assert reply.logprobs[0].top
+
+
+async def test_availability(llm: AsyncClient) -> None:
+    answer = await llm.is_available(MODEL)
+    assert answer.credits is not None
+    assert answer.detail
+    nothing = await llm.is_available("openrouter_openai/gpt-4o-minni")
+    assert nothing.reason == "MODEL_NOT_FOUND"
+    assert "gpt-4o-mini" in nothing.detail
+    listed = {model.name: model for model in await llm.list_models()}
+    assert listed[MODEL].price is not None
+
+
+async def test_a_model_that_is_not_there(llm: AsyncClient) -> None:
+    with pytest.raises(ArenaError) as caught:
+        await llm.generate("openrouter_openai/no-such-model", "hi")
+    assert caught.value.reason in ("MODEL_NOT_FOUND", "INVALID_REQUEST")
