@@ -132,7 +132,7 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
         known = await self._catalogue.find(model)
         if known.missing:
             raise ApiKeyMissing(
-                f"{' and '.join(known.missing)} must be set for {model}: put it into .env or "
+                f"{', '.join(known.missing)} must be set for {model}: put it into .env or "
                 "the environment, then make down and make up",
                 metadata={"variable": known.missing[0]},
             )

@@ -16,7 +16,7 @@ from arena_llm.types import Capability, Price
 from services.common.errors import InvalidRequest, ModelNotFound
 from services.common.hosted.config import nearest
 from services.litellm.config import PREFIX, LiteLlmConfig, LiteLlmModel
-from services.litellm.keys import missing
+from services.litellm.keys import USUAL
 
 #: Arguments of litellm's own, which no provider sees.
 INTERNAL = frozenset(all_litellm_params)
@@ -97,11 +97,11 @@ def _resolves(entry: LiteLlmModel) -> bool:
     return True
 
 
-def _provider(name: str) -> tuple[str, str]:
-    """litellm's name of the model without provider, and the provider."""
+def _provider(name: str) -> tuple[str, str, str | None]:
+    """litellm's name of the model without provider, the provider, and its key if found."""
     slug = name.removeprefix(PREFIX)
     try:
-        model, provider, _, _ = litellm.get_llm_provider(model=slug)
+        model, provider, key, _ = litellm.get_llm_provider(model=slug)
     except litellm.exceptions.BadRequestError as error:
         prefix = slug.partition("/")[0]
         known = sorted(provider.value for provider in LlmProviders)
@@ -110,11 +110,11 @@ def _provider(name: str) -> tuple[str, str]:
             f"Names are {PREFIX}<provider>/<model>",
             field="model",
         ) from error
-    return model, provider
+    return model, provider, key
 
 
 def _known(entry: LiteLlmModel) -> Known:
-    model, provider = _provider(entry.name)
+    model, provider, key = _provider(entry.name)
     row = _row(model, provider)
     parameters = set(litellm.get_supported_openai_params(model, provider) or ())
     if _takes_top_k(model, provider):
@@ -134,17 +134,23 @@ def _known(entry: LiteLlmModel) -> Known:
         price=_price(row),
         reasoning=bool(row.get("supports_reasoning")),
         entry=entry,
-        missing=_missing(entry, provider),
+        missing=_missing(entry, provider, key),
     )
 
 
-def _missing(entry: LiteLlmModel, provider: str) -> tuple[str, ...]:
+def _missing(entry: LiteLlmModel, provider: str, key: str | None) -> tuple[str, ...]:
     if entry.key_variable is not None:
         return () if entry.key_variable in os.environ else (entry.key_variable,)
+    # Of these it is litellm itself that looks for the key, under all names.
+    looked_for = provider in litellm.openai_compatible_providers
+    if looked_for and key:
+        return ()
     told = litellm.validate_environment(entry.name.removeprefix(PREFIX))["missing_keys"]
     if entry.api_base is not None:
         told = [name for name in told if not name.endswith("_API_BASE")]
-    return missing(provider, told)
+    if looked_for and not told:  # litellm's custom; it has no list of these names
+        told = [f"{provider.upper()}_API_KEY"]
+    return (USUAL[provider],) if told and provider in USUAL else tuple(told)
 
 
 def _row(model: str, provider: str) -> Mapping[str, Any]:

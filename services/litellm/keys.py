@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 #: What litellm's providers read: keys, addresses, the clouds' own ways to log in.
@@ -16,22 +15,12 @@ ENVIRONMENT = (
 
 _SECRET = ("*KEY", "*KEY_ID", "*TOKEN", "*SECRET*", "*PASSWORD*")
 
-#: Providers of which any one variable will do. litellm.validate_environment names all of
-#: gemini's as if all were wanted, and knows only one of those that the others read.
-_ANY_OF = {
-    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-    "together_ai": (
-        "TOGETHER_API_KEY",
-        "TOGETHER_AI_API_KEY",
-        "TOGETHERAI_API_KEY",
-        "TOGETHER_AI_TOKEN",
-    ),
-    "fireworks_ai": (
-        "FIREWORKS_API_KEY",
-        "FIREWORKS_AI_API_KEY",
-        "FIREWORKSAI_API_KEY",
-        "FIREWORKS_AI_TOKEN",
-    ),
+#: The variable to name where several would do; litellm.validate_environment names them
+#: all, as if all were wanted, or the least usual one.
+USUAL = {
+    "fireworks_ai": "FIREWORKS_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+    "together_ai": "TOGETHER_API_KEY",
 }
 
 
@@ -40,16 +29,6 @@ def forget_empty() -> None:
     for name, value in list(os.environ.items()):
         if not value.strip() and any(fnmatchcase(name, pattern) for pattern in ENVIRONMENT):
             del os.environ[name]
-
-
-def missing(provider: str, told: Iterable[str]) -> tuple[str, ...]:
-    """The variables to set before a provider can be called; the first is the usual one.
-
-    told: what litellm.validate_environment misses.
-    """
-    if (names := _ANY_OF.get(provider)) is not None:
-        return () if any(name in os.environ for name in names) else names[:1]
-    return tuple(told)
 
 
 def secrets() -> list[str]:

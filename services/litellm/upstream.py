@@ -27,6 +27,7 @@ class Upstream:
     async def aclose(self) -> None:
         """Close all connections."""
         await litellm.close_litellm_async_clients()
+        litellm.in_memory_llm_clients_cache.flush_cache()  # else it would hand out closed ones
 
     async def complete(self, arguments: Mapping[str, Any], provider: str, seconds: float) -> Any:
         """Ask once; the whole ModelResponse. seconds: how long it may take."""

@@ -1,0 +1,131 @@
+"""Keys: which is missing, which is used, and that none is ever told."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from arena_llm import AsyncClient
+from services.litellm import keys
+from tests.support.upstreams.server import Fault
+from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start, call, failed
+
+MODEL = OPENAI.model
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [
+        ("openai/gpt-4o-mini", "OPENAI_API_KEY"),
+        ("anthropic/claude-sonnet-4-5", "ANTHROPIC_API_KEY"),
+        ("groq/llama-3.1-8b-instant", "GROQ_API_KEY"),
+        ("together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo", "TOGETHER_API_KEY"),
+        ("fireworks_ai/accounts/fireworks/models/gpt-oss-20b", "FIREWORKS_API_KEY"),
+        ("gemini/gemini-2.5-flash", "GEMINI_API_KEY"),
+        ("mistral/mistral-small-latest", "MISTRAL_API_KEY"),
+        ("deepseek/deepseek-chat", "DEEPSEEK_API_KEY"),
+        ("perplexity/sonar", "PERPLEXITYAI_API_KEY"),
+        ("sambanova/some-model", "SAMBANOVA_API_KEY"),
+    ],
+)
+async def test_a_missing_key_is_named_and_nobody_asked(
+    start: Start, monkeypatch: pytest.MonkeyPatch, upstream: Any, model: str, variable: str
+) -> None:
+    name = f"litellm_{model}"
+    async with start({"name": "litellm_openai/other"}, key="") as llm:
+        answer = await llm.is_available(name)
+        error = await failed(llm, model=name)
+    assert not answer.available
+    assert (answer.state, answer.reason) == ("misconfigured", "API_KEY_MISSING")
+    assert variable in answer.detail
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "API_KEY_MISSING")
+    assert error.metadata["variable"] == variable
+    assert not upstream.history
+    monkeypatch.setenv(variable, "planted")
+    async with start({"name": "litellm_openai/other"}, key=OPENAI.key) as llm:
+        assert (await llm.is_available(name)).state == "ready"
+
+
+async def test_a_server_of_ones_own_needs_no_key(start: Start) -> None:
+    model = "litellm_hosted_vllm/mine"
+    async with start({"name": model, "api_base": "http://127.0.0.1:1"}) as llm:
+        assert (await llm.is_available(model)).state == "ready"
+
+
+async def test_another_name_of_a_key_will_do(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "planted")
+    monkeypatch.setenv("TOGETHERAI_API_KEY", "planted")
+    async with start() as llm:
+        for model in ("litellm_gemini/gemini-2.5-flash", "litellm_together_ai/a/b"):
+            assert (await llm.is_available(model)).state == "ready"
+
+
+async def test_a_variable_of_the_entrys_own(
+    start: Start, monkeypatch: pytest.MonkeyPatch, upstream: Any
+) -> None:
+    entry = {"key_variable": "MY_SERVER_API_KEY"}
+    async with start(entry, key="sk-the-usual-one") as llm:
+        assert (await failed(llm)).metadata["variable"] == "MY_SERVER_API_KEY"
+    monkeypatch.setenv("MY_SERVER_API_KEY", OPENAI.key)
+    async with start(entry, key="sk-the-usual-one") as llm:
+        assert (await llm.is_available(MODEL)).state == "ready"
+        assert await call(llm, streamed=False) == "ok"
+    assert upstream.history[0].headers["Authorization"] == f"Bearer {OPENAI.key}"
+
+
+async def test_a_name_that_leads_nowhere(llm: AsyncClient, upstream: Any) -> None:
+    error = await failed(llm, model="litellm_gropq/llama")
+    assert (error.code, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+    assert "did you mean groq?" in error.message
+    answer = await llm.is_available("litellm_gropq/llama")
+    assert (answer.available, answer.reason) == (False, "MODEL_NOT_FOUND")
+    error = await failed(llm, model="litellm_huggingface/http://elsewhere.invalid/x")
+    assert error.reason == "INVALID_REQUEST"
+
+
+async def test_an_unlisted_model_where_none_may_be(start: Start) -> None:
+    async with start(allow_unlisted=False) as llm:
+        error = await failed(llm, model="litellm_openai/gpt-4o")
+        assert error.reason == "MODEL_NOT_FOUND"
+        assert MODEL in error.message  # the nearest name
+        assert [model.name for model in await llm.list_models()] == [MODEL]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_a_key_is_never_told(
+    start: Start,
+    upstream: Any,
+    provider: Provider,
+    streamed: bool,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever the provider says: with the key, a part of it, or in a broken answer."""
+    caplog.set_level(logging.DEBUG)
+    said = f"Incorrect key {provider.key}, not {provider.key[:8]}****{provider.key[-4:]}"
+    async with start(max_attempts=2) as llm:
+        for status in (400, 401, 403, 404, 429, 500):
+            upstream.enqueue(*[Fault(status, said)] * (2 if status >= 429 else 1))
+            error = await failed(llm, streamed, model=provider.model)
+            assert provider.key not in f"{error!r} {error.message} {error.metadata}"
+            assert provider.key[-8:] not in error.message
+        upstream.enqueue(*[Fault(body=said.encode(), content_type="text/html")] * 2)
+        error = await failed(llm, streamed, model=provider.model)
+        assert provider.key not in error.message
+    async with start(key=f"{provider.key}-wrong", max_attempts=1) as llm:
+        error = await failed(llm, streamed, model=provider.model)
+        assert error.reason == "API_KEY_REJECTED"
+        assert provider.key not in error.message
+    output = capsys.readouterr()
+    assert provider.key not in output.out + output.err + caplog.text
+
+
+def test_an_empty_variable_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    monkeypatch.setenv("GROQ_API_KEY", "planted-key")
+    keys.forget_empty()
+    assert "OPENAI_API_KEY" not in keys.os.environ
+    assert "planted-key" in keys.secrets()
