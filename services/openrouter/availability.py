@@ -13,6 +13,10 @@ from services.openrouter.config import PREFIX, OpenRouterConfig
 from services.openrouter.credits import CreditWatch, left, warnings
 from services.openrouter.upstream import KEY_VARIABLE
 
+#: Seconds that OpenRouter has to answer: less than the router's `ask_timeout_seconds`.
+#: What comes later is there for the next who asks.
+_WAIT = 1.8
+
 
 async def availability(
     config: OpenRouterConfig,
@@ -28,11 +32,15 @@ async def availability(
         return _unavailable(detail, "API_KEY_MISSING")
     try:
         config.listed(model)
-        listing, spendable = await asyncio.gather(catalogue.find(slug), credits.credits())
+        async with asyncio.timeout(_WAIT):
+            listing, spendable = await asyncio.gather(catalogue.find(slug), credits.credits())
         if listing is None:
             known = await catalogue.models()
             detail = f"OpenRouter has no model {slug!r}{nearest(slug, known)}"
             return _unavailable(detail, "MODEL_NOT_FOUND", spendable)
+    except TimeoutError:
+        detail = f"OpenRouter has not answered within {_WAIT:g} s: ask again"
+        return Availability(False, ModelState.UNKNOWN, detail, reason="UPSTREAM_UNAVAILABLE")
     except TRANSIENT as error:
         return Availability(False, ModelState.UNKNOWN, error.message, reason=error.reason)
     except BackendError as error:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -18,11 +17,10 @@ from arena_llm.types import (
     Delta,
     GenerationRequest,
     Model,
-    Timings,
 )
 from services.common.backend import BaseLLMBackend
 from services.common.errors import BackendError, ModelNotFound, Unsupported
-from services.common.hosted.attempts import Answered, Attempts
+from services.common.hosted.attempts import Attempts
 from services.common.hosted.constraints import constrained
 from services.common.hosted.redaction import Redactor
 from services.openrouter.availability import availability
@@ -30,7 +28,7 @@ from services.openrouter.catalogue import Catalogue, Listing, described
 from services.openrouter.config import PREFIX, OpenRouterConfig
 from services.openrouter.credits import CreditWatch
 from services.openrouter.request import body_of, required_parameters, streamed
-from services.openrouter.response import Assembly, completion_of
+from services.openrouter.response import Assembly, completion_of, finished
 from services.openrouter.upstream import KEY_VARIABLE, Upstream
 
 log = structlog.get_logger()
@@ -95,7 +93,7 @@ class OpenRouterBackend(BaseLLMBackend[OpenRouterConfig]):
             while isinstance(event, Delta):
                 yield event
                 event = await anext(others)
-            yield _measured(event, answered, arrived, first)
+            yield finished(request, event, answered, arrived, first)
 
     async def is_model_available(self, model: str) -> Availability:
         """Tell from the key, its credits and OpenRouter's list, asked for at most
@@ -125,7 +123,7 @@ class OpenRouterBackend(BaseLLMBackend[OpenRouterConfig]):
 
         async with self._explained(request.model, body):
             answered = await self._attempts.call(request.model, request.deadline, attempt)
-            return _measured(answered.value, answered, arrived)
+            return finished(request, answered.value, answered, arrived)
 
     @asynccontextmanager
     async def _open(self, body: Mapping[str, Any], seconds: float) -> AsyncIterator[_Opened]:
@@ -149,12 +147,9 @@ class OpenRouterBackend(BaseLLMBackend[OpenRouterConfig]):
         try:
             yield
         except ModelNotFound as error:
-            required = required_parameters(body)
-            listing = await self._catalogue.find(_slug(model)) if required else None
-            if listing is None:
+            missing = await self._missing(model, required_parameters(body))
+            if not missing:
                 raise
-            told = listing.parameters or frozenset()
-            missing = [name for name in required if name not in told] or required
             raise Unsupported(
                 f"no provider of {model} honours {', '.join(missing)}: leave it out, or let "
                 "it be ignored with provider_options.provider.require_parameters = false",
@@ -162,19 +157,30 @@ class OpenRouterBackend(BaseLLMBackend[OpenRouterConfig]):
                 metadata=error.metadata,
             ) from error
 
+    async def _missing(self, model: str, required: Sequence[str]) -> list[str]:
+        """Those of the parameters that OpenRouter's list does not have for the model."""
+        listing = await self._listing(model) if required else None
+        if listing is None or listing.parameters is None:
+            return []
+        return [name for name in required if name not in listing.parameters]
+
     async def _structured(self, model: str) -> bool:
         """Whether the model keeps to a JSON schema; taken for granted where nobody tells."""
         entry = self.config.listed(model)
         if entry is not None and entry.structured_output is not None:
             return entry.structured_output
+        listing = await self._listing(model)
+        return listing is None or listing.structured
+
+    async def _listing(self, model: str) -> Listing | None:
+        """What OpenRouter says of the model; None where it says nothing, or cannot be asked."""
         if not self._key:
-            return True  # the call itself says what is missing
+            return None  # the call itself says what is missing
         try:
-            listing = await self._catalogue.find(_slug(model))
+            return await self._catalogue.find(_slug(model))
         except BackendError as error:
             log.warning("catalogue not at hand", error=error.reason)
-            return True
-        return listing is None or listing.structured
+            return None
 
 
 #: Where the request has what the body calls so, if not in config.
@@ -183,15 +189,3 @@ _FIELDS = {"response_format": "constraint", "top_logprobs": "config.logprobs"}
 
 def _slug(model: str) -> str:
     return model.removeprefix(PREFIX)
-
-
-def _measured(
-    completion: Completion,
-    answered: Answered[Any],
-    arrived: float,
-    first: float | None = None,
-) -> Completion:
-    """The completion with its tries and its times; without `first` it came whole."""
-    total = time.perf_counter() - arrived
-    timings = Timings(answered.queue_seconds, total if first is None else first, total)
-    return replace(completion, attempts=answered.attempts, timings=timings)

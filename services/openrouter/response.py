@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, TopLogprob, Usage
-from services.common.errors import BackendError, BudgetInFlight, UpstreamUnavailable
+from arena_llm.types import (
+    Completion,
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    Timings,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from services.common.errors import BackendError, BudgetInFlight, Unsupported, UpstreamUnavailable
+from services.common.hosted.attempts import Answered
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.statuses import CONTEXT_ERRORS, error_of, parse_retry_after
 from services.openrouter.config import PREFIX
@@ -87,8 +100,8 @@ def completion_of(answer: WireCompletion) -> Completion:
         reasoning=_reasoning(message),
         finish_reason=_FINISH.get(choice.finish_reason or "", FinishReason.UNKNOWN),
         usage=_usage(answer.usage),
-        model=PREFIX + answer.model,
-        id=answer.id,
+        model=PREFIX + (answer.model or ""),
+        id=answer.id or "",
         logprobs=tuple(_tokens(choice)),
     )
 
@@ -107,7 +120,7 @@ class Assembly:
 
     def add(self, chunk: WireCompletion) -> Delta | None:
         """Take the next chunk; what is new in it, if anything is."""
-        self._id = self._id or chunk.id
+        self._id = self._id or chunk.id or ""
         self._model = chunk.model or self._model
         self._usage = chunk.usage or self._usage
         if not chunk.choices:
@@ -137,6 +150,28 @@ class Assembly:
         )
 
 
+def finished(
+    request: GenerationRequest,
+    completion: Completion,
+    answered: Answered[Any],
+    arrived: float,
+    first: float | None = None,
+) -> Completion:
+    """The completion with its tries and its times; without `first` it came whole.
+
+    Raises Unsupported where log-probabilities were asked for and did not come: some
+    providers leave them out although they were told to honour all parameters.
+    """
+    if request.sampling.logprobs is not None and completion.text and not completion.logprobs:
+        raise Unsupported(
+            f"the provider of {completion.model} returned no log-probabilities",
+            field="config.logprobs",
+        )
+    total = time.perf_counter() - arrived
+    timings = Timings(answered.queue_seconds, total if first is None else first, total)
+    return replace(completion, attempts=answered.attempts, timings=timings)
+
+
 def _reasoning(message: WireMessage) -> str:
     return message.reasoning or message.reasoning_content or ""
 
@@ -146,7 +181,7 @@ def _tokens(choice: WireChoice) -> Iterable[TokenLogprob]:
 
 
 def _token(token: WireToken) -> TokenLogprob:
-    top = tuple(TopLogprob(other.token, other.logprob) for other in token.top_logprobs)
+    top = tuple(TopLogprob(other.token, other.logprob) for other in token.top_logprobs or ())
     return TokenLogprob(token.token, token.logprob, top)
 
 
@@ -155,8 +190,8 @@ def _usage(usage: WireUsage | None) -> Usage:
         return Usage()
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
         reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
         cached_tokens=(prompt and prompt.cached_tokens) or 0,
         cost_usd=usage.cost,

@@ -38,7 +38,7 @@ class WireTop(_Wire):
 
 
 class WireToken(WireTop):
-    top_logprobs: list[WireTop] = []
+    top_logprobs: list[WireTop] | None = None
 
 
 class WireLogprobs(_Wire):
@@ -66,8 +66,8 @@ class WireCompletionDetails(_Wire):
 class WireUsage(_Wire):
     """Tokens, and in `cost` what was billed, in US dollars."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     cost: float | None = None
     prompt_tokens_details: WirePromptDetails | None = None
     completion_tokens_details: WireCompletionDetails | None = None
@@ -76,8 +76,8 @@ class WireUsage(_Wire):
 class WireCompletion(_Wire):
     """A whole completion, a chunk of one, or an error in place of either."""
 
-    id: str = ""
-    model: str = ""
+    id: str | None = None
+    model: str | None = None
     choices: list[WireChoice] = []
     usage: WireUsage | None = None
     error: WireError | None = None

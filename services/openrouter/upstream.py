@@ -1,7 +1,8 @@
 """HTTP to OpenRouter: one session, every failure a BackendError.
 
-aiohttp because of its cost: bench/openrouter.py measures it against openai's own
-request path (over httpx and over aiohttp) and against bare httpx.
+aiohttp because of its cost. CPU per call at ten in flight, with a local upstream that
+answers at once (`python -m bench.openrouter`): 0.10 ms here; bare httpx 0.9; openai's
+request path 0.95 over aiohttp and 1.7 over httpx, which is all that the service would do.
 """
 
 from __future__ import annotations

@@ -60,10 +60,10 @@ def test_status_shows_each_service(system: System) -> None:
     status = system.deploy("status", "--json")
     rows = {row["service"]: row for row in json.loads(status.stdout)}
     assert status.returncode == 0
-    assert list(rows) == ["router", "hf"]
-    for name, address in (("router", system.target), ("hf", system.hf_target)):
+    assert list(rows) == list(system.ports)
+    for name, port in system.ports.items():
         row = rows[name]
-        assert (row["health"], row["address"]) == ("SERVING", address)
+        assert (row["health"], row["address"]) == ("SERVING", f"127.0.0.1:{port}")
         assert row["state"] in ("STARTING", "RUNNING")
         assert row["pid"] == system.pid(name)
         assert row["memory_mb"] > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -54,6 +55,7 @@ class OpenRouterUpstream(UpstreamServer):
         self.key: tuple[int, Any] = (200, {"data": {"limit_remaining": 20.5, "usage": 1}})
         self.credits: tuple[int, Any] = (403, {"error": {"code": 403, "message": "management"}})
         self.models_status = 200
+        self.key_hangs = False
         self.asked: list[str] = []  # paths other than completions
 
     @property
@@ -71,6 +73,8 @@ class OpenRouterUpstream(UpstreamServer):
             case "/models":
                 return self._page(call)
             case "/key":
+                if self.key_hangs:
+                    await asyncio.Event().wait()
                 status, body = self.key
             case "/credits":
                 status, body = self.credits

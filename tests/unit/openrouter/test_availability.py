@@ -116,6 +116,15 @@ async def test_a_key_that_openrouter_does_not_answer(
     assert answer.detail
 
 
+async def test_a_provider_that_never_answers_is_not_waited_for(
+    llm: AsyncClient, upstream: OpenRouterUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.openrouter.availability._WAIT", 0.05)
+    upstream.key_hangs = True
+    answer = await llm.is_available(MODEL)
+    assert (answer.available, answer.state) == (False, "unknown")
+
+
 async def test_a_server_without_credits_can_stand_in(
     llm: AsyncClient, upstream: OpenRouterUpstream
 ) -> None:

@@ -264,8 +264,18 @@ async def test_parameters_that_no_provider_honours_are_named(
         "UNSUPPORTED",
         "config.top_k",
     )
-    error = await failed(llm, False, model="openrouter_a/none", top_k=3)
-    assert error.reason == "MODEL_NOT_FOUND"
+    for model, options in {
+        "openrouter_a/none": {"top_k": 3},  # there is no such model
+        MODEL: {"seed": 1},  # honoured: the 404 has another cause
+    }.items():
+        error = await failed(llm, False, model=model, **options)
+        assert error.reason == "MODEL_NOT_FOUND"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_log_probabilities_that_do_not_come(llm: AsyncClient, streamed: bool) -> None:
+    error = await failed(llm, streamed, logprobs=1)
+    assert (error.reason, error.field) == ("UNSUPPORTED", "config.logprobs")
 
 
 async def test_random_faults_end_every_call_rightly(

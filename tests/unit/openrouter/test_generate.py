@@ -8,6 +8,8 @@ import json
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
+from arena_llm.aio import AsyncStream
+from arena_llm.types import Completion
 from tests.support.scripted import eventually
 from tests.support.upstreams.openrouter import COST, KEY, OpenRouterUpstream
 from tests.support.upstreams.server import Reply
@@ -16,9 +18,10 @@ from tests.unit.openrouter.conftest import Start
 MODEL = "openrouter_a/plain"
 
 
-async def drained(stream: object) -> tuple[list[str], object]:
-    texts = [delta async for delta in stream]  # type: ignore[attr-defined]
-    return texts, stream.completion  # type: ignore[attr-defined]
+async def drained(stream: AsyncStream) -> tuple[list[str], Completion]:
+    texts = [delta async for delta in stream]
+    assert stream.completion is not None
+    return texts, stream.completion
 
 
 async def test_every_field_of_the_request_goes_out(
@@ -123,19 +126,19 @@ async def test_everything_of_the_answer_comes_back(
         assert texts == list("grüße")
     else:
         reply = await llm.generate(MODEL, "hi", logprobs=2)
-    assert reply.text == "grüße"  # type: ignore[attr-defined]
-    assert reply.reasoning == "because"  # type: ignore[attr-defined]
-    assert reply.finish_reason == "stop"  # type: ignore[attr-defined]
-    assert reply.model == "openrouter_b/fallback"  # type: ignore[attr-defined]
-    assert (reply.backend, reply.id, reply.attempts) == ("openrouter", "gen-1", 1)  # type: ignore[attr-defined]
-    usage = reply.usage  # type: ignore[attr-defined]
+    assert reply.text == "grüße"
+    assert reply.reasoning == "because"
+    assert reply.finish_reason == "stop"
+    assert reply.model == "openrouter_b/fallback"
+    assert (reply.backend, reply.id, reply.attempts) == ("openrouter", "gen-1", 1)
+    usage = reply.usage
     assert usage.cost_usd == COST
     assert (usage.prompt_tokens, usage.completion_tokens) == (12, 5)
     assert (usage.reasoning_tokens, usage.cached_tokens) == (2, 4)
-    (token,) = reply.logprobs  # type: ignore[attr-defined]
+    (token,) = reply.logprobs
     assert (token.token, token.logprob) == ("ok", -0.25)
     assert [(t.token, t.logprob) for t in token.top] == [("ok", -0.25), ("no", -1.5)]
-    timings = reply.timings  # type: ignore[attr-defined]
+    timings = reply.timings
     assert 0 < timings.first_token_seconds <= timings.total_seconds
 
 
@@ -149,7 +152,7 @@ async def test_finish_reasons(
     reply = Reply("x", fields={"choice": {"finish_reason": told}})
     upstream.enqueue(reply, reply)
     assert (await llm.generate(MODEL, "hi")).finish_reason == expected
-    assert (await drained(llm.stream(MODEL, "hi")))[1].finish_reason == expected  # type: ignore[attr-defined]
+    assert (await drained(llm.stream(MODEL, "hi")))[1].finish_reason == expected
 
 
 async def test_a_delta_arrives_while_the_stream_goes_on(
