@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("router", "hf", "openrouter")
+BENCHMARKS = ("router", "hf", "openrouter", "gateways")
 
 for name in BENCHMARKS:
     subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)
