@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -161,11 +162,9 @@ def test_a_port_in_use_is_named_and_nothing_starts(other: System, service: str) 
 
 
 def test_a_service_that_fails_is_named_with_its_log(other: System, tmp_path: Path) -> None:
-    broken = tmp_path / "configs"
-    broken.mkdir()
-    (broken / "router.yaml").write_text((ROOT / "configs/router.yaml").read_text())
-    models = (ROOT / "configs/hf_models.yaml").read_text()
-    (broken / "hf_models.yaml").write_text(models + "\nsurprise: 1\n")
+    broken = Path(shutil.copytree(ROOT / "configs", tmp_path / "configs"))
+    with (broken / "hf_models.yaml").open("a") as models:
+        models.write("\nsurprise: 1\n")
     other.env["ARENA_CONFIG_DIR"] = str(broken)
     up = other.deploy("up")
     assert up.returncode == 1
