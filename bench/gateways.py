@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -99,6 +100,8 @@ def run() -> dict[str, Any]:
 
 def main() -> None:
     """Print the table and write the JSON."""
+    # Ended from outside, too, this ends the processes that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "--setup" in sys.argv[1:]:
         for name in PINS:
             try:
