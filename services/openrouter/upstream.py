@@ -50,6 +50,7 @@ class Upstream:
             # The limits bound what runs; a pool of its own bound would be a second queue.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
             proxy=_proxy(self._url),
         )
 

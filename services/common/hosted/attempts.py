@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -56,12 +61,16 @@ class Attempts:
         deadline: GenerationRequest.deadline. Raises the last try's error, Overloaded.
         """
 
-        @asynccontextmanager
-        async def connect() -> AsyncIterator[T]:
-            yield await attempt()
+        tries = _Tries()
 
-        async with self.open(model, deadline, connect) as answered:
-            return answered
+        async def once() -> T:
+            async with self._limits.place(model, deadline, again=tries.begin()):
+                tries.admitted()
+                return await attempt()
+
+        with tries.counted():
+            value = await self._answer(once, deadline)
+        return Answered(value, tries.count, tries.queue_seconds)
 
     @asynccontextmanager
     async def open(
@@ -75,31 +84,28 @@ class Attempts:
         Entering must read up to the first delta, so that no try follows one. The
         place is held, and the stream kept open, until the block ends.
         """
-        attempts = 0
-        queued = 0.0
+        tries = _Tries()
 
-        async def attempt() -> tuple[T, AsyncExitStack]:
-            nonlocal attempts, queued
+        async def once() -> tuple[T, AsyncExitStack]:
             async with AsyncExitStack() as stack:
-                arrived = time.perf_counter()
                 await stack.enter_async_context(
-                    self._limits.place(model, deadline, again=attempts > 0)
+                    self._limits.place(model, deadline, again=tries.begin())
                 )
-                queued += time.perf_counter() - arrived
-                attempts += 1
+                tries.admitted()
                 value = await stack.enter_async_context(connect())
                 return value, stack.pop_all()
 
-        try:
-            try:
-                value, stack = await attempt()
-            except TRANSIENT as error:
-                value, stack = await self._again(error, attempt, deadline)
+        with tries.counted():
+            value, stack = await self._answer(once, deadline)
             async with stack:
-                yield Answered(value, attempts, queued)
-        except BackendError as error:
-            error.metadata.setdefault("attempts", str(attempts))
-            raise
+                yield Answered(value, tries.count, tries.queue_seconds)
+
+    async def _answer(self, once: Callable[[], Awaitable[T]], deadline: float | None) -> T:
+        """What `once` answers, at the first or a further try."""
+        try:
+            return await once()
+        except TRANSIENT as error:
+            return await self._again(error, once, deadline)
 
     async def _again(
         self, failure: BackendError, attempt: Callable[[], Awaitable[T]], deadline: float | None
@@ -137,6 +143,34 @@ class Attempts:
         if over and (error := _error(state)).retry_after is None:
             error.retry_after = wait  # the caller's turn to wait
         return over
+
+
+class _Tries:
+    """The tries of one call: how many, and how long they waited for a place."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.queue_seconds = 0.0
+        self._arrived = 0.0
+
+    def begin(self) -> bool:
+        """A try sets out for its place; True if it is not the first."""
+        self._arrived = time.perf_counter()
+        return self.count > 0
+
+    def admitted(self) -> None:
+        """It has its place."""
+        self.count += 1
+        self.queue_seconds += time.perf_counter() - self._arrived
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Tell the count in the metadata of the error that goes out."""
+        try:
+            yield
+        except BackendError as error:
+            error.metadata.setdefault("attempts", str(self.count))
+            raise
 
 
 def _error(state: tenacity.RetryCallState) -> BackendError:

@@ -26,28 +26,30 @@ class Gate:
         self.waiting = 0
         self.running = 0
 
-    @asynccontextmanager
-    async def place(self, again: bool) -> AsyncIterator[None]:
-        """Hold one place. `again`: a further try of a call that was let in already.
+    async def enter(self, again: bool) -> None:
+        """Take a place. `again`: a further try of a call that was let in already.
 
         Raises Overloaded where the queue is full.
         """
-        if self._places.locked() and self.waiting >= self._max_queue and not again:
-            raise Overloaded(
-                f"{self._name}: {self.running} calls run and {self.waiting} wait",
-                retry_after=1.0,
-            )
-        self.waiting += 1
-        try:
+        if self._places.locked():
+            if self.waiting >= self._max_queue and not again:
+                raise Overloaded(
+                    f"{self._name}: {self.running} calls run and {self.waiting} wait",
+                    retry_after=1.0,
+                )
+            self.waiting += 1
+            try:
+                await self._places.acquire()
+            finally:
+                self.waiting -= 1
+        else:
             await self._places.acquire()
-        finally:
-            self.waiting -= 1
         self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._places.release()
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.running -= 1
+        self._places.release()
 
 
 class ModelGate(Gate):
@@ -108,15 +110,20 @@ class Limits:
         than the caller's deadline, on time.monotonic's clock, allows).
         """
         gate = self._gate(model)
-        async with gate.place(again):
+        await gate.enter(again)
+        try:
             await gate.wait_open(deadline)
-            async with self._service.place(again):
-                try:
-                    yield
-                except RateLimited as error:
-                    gate.shut(error.retry_after)
-                    raise
-                gate.answered()
+            await self._service.enter(again)
+            try:
+                yield
+            except RateLimited as error:
+                gate.shut(error.retry_after)
+                raise
+            finally:
+                self._service.leave()
+            gate.answered()
+        finally:
+            gate.leave()
 
     def _gate(self, model: str) -> ModelGate:
         if (gate := self._models.get(model)) is None:
