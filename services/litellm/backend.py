@@ -103,7 +103,12 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
             known = await self._callable(model)
         except BackendError as error:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
-        return Availability(True, ModelState.READY, f"{known.provider} is not asked before a call")
+        return Availability(
+            True,
+            ModelState.READY,
+            f"{known.provider} is not asked before a call",
+            price=known.price,
+        )
 
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models, with what litellm's tables say of them."""

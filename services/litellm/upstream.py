@@ -53,6 +53,8 @@ class Upstream:
                     stream=True,
                     stream_options={"include_usage": True},
                 )
+            # litellm's aclose leaves Anthropic's request open: its iterator has none to call.
+            lines = getattr(chunks.completion_stream, "streaming_response", None)
             try:
                 while True:
                     # Around each wait of its own: a timeout must not strike in a yield.
@@ -66,6 +68,8 @@ class Upstream:
                     raise UpstreamUnavailable(f"{provider}'s stream broke off before its end")
             finally:
                 await chunks.aclose()
+                if isinstance(lines, AsyncGenerator):
+                    await lines.aclose()
 
     @contextmanager
     def _errors(self, provider: str, seconds: float) -> Iterator[None]:
