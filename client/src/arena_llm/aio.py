@@ -187,7 +187,7 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
             except asyncio.CancelledError:
                 if self._ended and not _task_cancelled():
                     break
-                self._ended = True
+                self._cancel()  # grpc.aio does so too, but misses one that meets a message
                 raise _cancellation(self._attempt) from None
             except _FAILURES as error:
                 await asyncio.sleep(self._pause_after(error))
