@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import litellm
 import openai
 
@@ -53,8 +54,7 @@ class Upstream:
                     stream=True,
                     stream_options={"include_usage": True},
                 )
-            # litellm's aclose leaves Anthropic's request open: its iterator has none to call.
-            lines = getattr(chunks.completion_stream, "streaming_response", None)
+            response = _response_of(chunks)
             try:
                 while True:
                     # Around each wait of its own: a timeout must not strike in a yield.
@@ -68,8 +68,8 @@ class Upstream:
                     raise UpstreamUnavailable(f"{provider}'s stream broke off before its end")
             finally:
                 await chunks.aclose()
-                if isinstance(lines, AsyncGenerator):
-                    await lines.aclose()
+                if response is not None:
+                    await response.aclose()
 
     @contextmanager
     def _errors(self, provider: str, seconds: float) -> Iterator[None]:
@@ -81,3 +81,15 @@ class Upstream:
             ) from error
         except openai.OpenAIError as error:  # the base of all that litellm raises for a provider
             raise error_from(error, provider, self._redact) from None
+
+
+def _response_of(chunks: Any) -> httpx.Response | None:
+    """The HTTP response behind a stream that litellm's own aclose leaves open.
+
+    Anthropic's iterator has no aclose: it keeps nothing but `response.aiter_lines()`, a
+    generator, and closing that one closes the response only when it is collected.
+    """
+    lines = getattr(chunks.completion_stream, "streaming_response", None)
+    frame = getattr(lines, "ag_frame", None)
+    response = frame.f_locals.get("self") if frame is not None else None
+    return response if isinstance(response, httpx.Response) else None
