@@ -38,7 +38,7 @@ class HfBackend(BaseLLMBackend[HfConfig]):
     #: Hub, proxy, threads, devices.
     environment = (
         *("HF_*", "TRANSFORMERS_*", "*_proxy", "*_PROXY"),
-        *("OMP_*", "MKL_*", "TORCH*", "CUDA_*"),
+        *("OMP_*", "GOMP_*", "MKL_*", "TORCH*", "CUDA_*"),
     )
 
     _pool: ModelPool
@@ -172,10 +172,11 @@ class HfBackend(BaseLLMBackend[HfConfig]):
 
 
 def _make_pool(config: HfConfig, on_dead: Callable[[str], None]) -> ModelPool:
-    # Read when torch loads its OpenMP. Threads that spin while they wait gain up to a
-    # fifth on an idle machine and lose ten times as much (measured: 128 ms a step
-    # against 1,300) as soon as the router or a game wants one of the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch loads its OpenMP (libgomp): how long a thread spins for work. Its
+    # default is the fastest on an idle machine (72 ms a step of 8 rows) and the slowest,
+    # 430 to 1,300 ms, as soon as the router or a game wants one of the cores; not to
+    # spin at all takes 90 and 125. This short spin takes 78 and 160.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import torch
 
     from services.hf.pool import ModelPool

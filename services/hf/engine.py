@@ -3,7 +3,8 @@
 Each turn it takes one piece of waiting work (a part of some prompts, or of a scoring
 job) and then one decoding step of every running row, so that a new request waits for
 one step, not for the longest of a batch, and a finished or cancelled one leaves at
-the next step.
+the next step. While more requests wait for a place than run, the step is left out: a
+burst is read first and then decoded together, which is what makes a batch pay.
 """
 
 from __future__ import annotations
@@ -230,12 +231,22 @@ class Engine:
 
     def _step(self) -> bool:
         self._drop([row for row, sequence in enumerate(self._rows) if sequence.cancelled])
-        if not self._rows:
+        if not self._rows or self._more_are_joining():
             return False
         logits = self._batch.step([sequence.last_token for sequence in self._rows])
         ongoing = self._sample(logits, self._rows)
         self._drop([row for row, sequence in enumerate(self._rows) if sequence not in ongoing])
         return True
+
+    def _more_are_joining(self) -> bool:
+        """Whether more requests than run here are about to join them."""
+        with self._changed:
+            if len(self._waiting) <= len(self._rows):
+                return False
+            if self._work_items:
+                return isinstance(self._work_items[0], Sequence)
+            head = self._waiting[0]
+            return isinstance(head, Sequence) and self._has_room([], head)
 
     def _sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> set[Sequence]:
         """Draw a token for each; returns the sequences that go on."""

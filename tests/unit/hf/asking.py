@@ -76,7 +76,7 @@ class Stepped(Forward):
 
     `let(n)` allows n more passes (a decoding step, or a piece of a prompt) and waits
     until they are done. `broken` makes passes fail: "step", "prefill". `read` are the
-    prompts that were begun.
+    prompts that were begun, `passes` the kinds of passes so far.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -86,6 +86,7 @@ class Stepped(Forward):
         self._free = False
         self.broken: set[str] = set()
         self.read: list[list[int]] = []
+        self.passes: list[str] = []
 
     def let(self, passes: int) -> None:
         for _ in range(passes):
@@ -100,6 +101,7 @@ class Stepped(Forward):
     def wait(self, kind: str) -> None:
         if not self._free:
             assert self._allowed.acquire(timeout=PATIENCE)
+        self.passes.append(kind)
         if kind in self.broken:
             self._done.release()
             raise ArithmeticError(f"{kind} is broken")

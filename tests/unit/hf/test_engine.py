@@ -74,6 +74,31 @@ def test_a_short_request_comes_and_goes_while_a_long_one_runs(
         assert long.completion().usage.completion_tokens == 40
 
 
+def test_a_burst_is_read_before_it_is_decoded(loaded: LoadedModel, stepped: Stepped) -> None:
+    with engine(stepped, prefill_tokens=1) as running:  # one prompt a pass
+        _burst = [Asked(loaded, running, LONG) for _ in range(8)]
+        stepped.let(7)
+        # Until no more wait than run; from then on in turns.
+        assert stepped.passes == [*["prefill"] * 4, "step", "prefill", "step"]
+
+
+def test_a_queue_that_finds_no_place_holds_nobody_up(loaded: LoadedModel, stepped: Stepped) -> None:
+    with engine(stepped, max_batch=1) as running:
+        _queue = [Asked(loaded, running, LONG) for _ in range(4)]
+        stepped.let(3)
+        assert stepped.passes == ["prefill", "step", "step"]
+
+
+def test_scoring_holds_no_running_row_up(loaded: LoadedModel, stepped: Stepped) -> None:
+    with engine(stepped, max_batch=1) as running:
+        Asked(loaded, running, LONG)
+        stepped.let(1)
+        Scored(loaded, running, "7", "88 88", "99")
+        _queue = [Asked(loaded, running, LONG) for _ in range(4)]
+        stepped.let(4)
+        assert stepped.passes[1:].count("step") >= 2
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_request_answers_the_same_alone_and_in_a_full_batch(
     loaded: LoadedModel, temperature: float
