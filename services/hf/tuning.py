@@ -17,8 +17,9 @@ _LARGE = 1 << 30
 def tune_cpu(threads: int | None) -> None:
     """Keep freed memory, and share key-value heads without copying them.
 
-    Tensors over 32 MB are otherwise mapped and faulted in anew at every step: a
-    32-row `generate` of the embedded model made 36 tokens/s before and 140 after.
+    Tensors over 32 MB may otherwise be mapped and faulted in anew at every step. How
+    much that costs varies: a 32-row `generate` of the embedded model made 36 tokens/s
+    without and 140 with it at one time, at others as many with as without.
     """
     # Read by transformers at each call; the kernel takes a mask with shared heads.
     os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = "1"
