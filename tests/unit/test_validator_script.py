@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,10 +54,20 @@ async def test_wrong_usage() -> None:
     assert "one of the arguments --models --config is required" in err
 
 
-def test_a_python_without_the_client() -> None:
+def test_any_python_finds_the_environment() -> None:
+    outside = Path(sys.base_prefix) / "bin/python3"
+    done = subprocess.run([outside, "-I", "-S", SCRIPT, "--models"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "expected at least one argument" in done.stderr
+
+
+def test_a_python_without_the_client_and_no_environment(tmp_path: Path) -> None:
+    alone = tmp_path / "scripts/utils/model_validator.py"
+    alone.parent.mkdir(parents=True)
+    shutil.copy(SCRIPT, alone)
     # -I -S: this Python without its installed packages.
     done = subprocess.run(
-        [sys.executable, "-I", "-S", SCRIPT, "--models", "hf_a"], capture_output=True, text=True
+        [sys.executable, "-I", "-S", alone, "--models", "hf_a"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "No module named 'arena_llm'" in done.stderr
