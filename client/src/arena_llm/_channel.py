@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, get_running_loop
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,7 @@ class _Open:
         return rpc
 
 
-class Link:
+class Link(ABC):
     """A target, and a channel to it for each key: process or event loop."""
 
     def __init__(self, target: str) -> None:
@@ -91,11 +92,13 @@ class Link:
         self._closed = False
         self._down_since = self._down_last = float("-inf")
 
+    @abstractmethod
     def _key(self) -> Any:
-        raise NotImplementedError
+        """What a channel belongs to: this process, or this event loop."""
 
+    @abstractmethod
     def _connect(self) -> Any:
-        raise NotImplementedError
+        """A new channel."""
 
     def start(self, call: Call[Any], timeout: float | None) -> Any:
         """Make the call, over a channel of the current key; return what grpc returns.
