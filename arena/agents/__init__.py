@@ -1,0 +1,1 @@
+"""The players: language models, and yardsticks that need none."""

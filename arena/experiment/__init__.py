@@ -1,0 +1,1 @@
+"""An experiment: its configuration, its episodes, and how one is played."""

@@ -1,0 +1,63 @@
+-- One file per experiment. Nothing here depends on the clock, but for the latencies of
+-- the models' replies: a replay of the same replies gives the same rows.
+
+CREATE TABLE experiments (
+    name        TEXT PRIMARY KEY,
+    config      TEXT NOT NULL,  -- the whole configuration, as canonical JSON
+    fingerprint TEXT NOT NULL   -- SHA-256 of what decides the games: config less widths, budgets
+) WITHOUT ROWID;
+
+CREATE TABLE models (           -- every participant, model or not
+    agent  TEXT PRIMARY KEY,    -- its name in the experiment
+    type   TEXT NOT NULL,       -- llm, random, human, mcts, minimax
+    model  TEXT,                -- llm: the full prefixed name
+    config TEXT NOT NULL        -- its settings, as canonical JSON
+) WITHOUT ROWID;
+
+CREATE TABLE episodes (
+    episode TEXT PRIMARY KEY,   -- game/number/agents in seat order
+    game    TEXT NOT NULL,      -- OpenSpiel's string, with parameters
+    number  INTEGER NOT NULL,   -- counts from 0 within game and line-up
+    agents  TEXT NOT NULL,      -- JSON list, in seat order
+    seed    INTEGER NOT NULL,   -- of chance: the same for all line-ups of game and number
+    status  TEXT NOT NULL CHECK (status IN ('finished', 'forfeited', 'failed')),
+    reason  TEXT,               -- failed: the error; forfeited: why
+    loser   INTEGER,            -- forfeited: the seat that did
+    returns TEXT,               -- finished: OpenSpiel's returns, JSON list in seat order
+    plies   INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE moves (            -- one row for each answer, and for each event of chance
+    episode           TEXT NOT NULL REFERENCES episodes,
+    ply               INTEGER NOT NULL,
+    seat              INTEGER NOT NULL,  -- -1: chance
+    attempt           INTEGER NOT NULL,  -- 0, and one more for each answer that was no move
+    agent             TEXT,              -- NULL: chance
+    status            TEXT NOT NULL CHECK (status IN ('ok', 'illegal', 'unparseable', 'error')),
+    problem           TEXT,              -- not ok: why; error: code, reason and message
+    policy            TEXT,              -- not ok: what was done then: retry, forfeit, random
+    action            INTEGER,           -- what was played in the end (policy random: drawn)
+    action_text       TEXT,              -- its OpenSpiel string
+    legal_actions     TEXT,              -- JSON list of [action, string]
+    board             TEXT,              -- before the move, as a spectator sees it
+    prompt            TEXT,
+    reply             TEXT,
+    reasoning         TEXT,
+    model             TEXT,              -- the model that really answered
+    latency_ms        REAL,
+    prompt_tokens     INTEGER,
+    completion_tokens INTEGER,
+    reasoning_tokens  INTEGER,
+    cost_usd          REAL,
+    PRIMARY KEY (episode, ply, seat, attempt)
+) WITHOUT ROWID;
+
+CREATE TABLE calls (            -- the journal: replies of episodes that have not ended well
+    episode TEXT NOT NULL,
+    ply     INTEGER NOT NULL,
+    seat    INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    request TEXT NOT NULL,      -- JSON of ModelCall
+    reply   TEXT NOT NULL,      -- JSON of ModelReply
+    PRIMARY KEY (episode, ply, seat, attempt)
+) WITHOUT ROWID;
