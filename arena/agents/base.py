@@ -6,17 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 from arena.calls import Ask
-from arena.games.game import Game, State
-
-
-class LegalAction(NamedTuple):
-    """OpenSpiel's number of an action and its string."""
-
-    action: int
-    text: str
+from arena.games.game import Game, LegalAction, State
 
 
 @dataclass(frozen=True, slots=True)
