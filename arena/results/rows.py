@@ -9,6 +9,25 @@ CHANCE = -1
 
 
 @dataclass(frozen=True, slots=True)
+class ExperimentRow:
+    """The row of experiments."""
+
+    name: str
+    config: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A row of models: a participant."""
+
+    agent: str
+    type: str
+    model: str | None
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeRow:
     """A row of episodes; agents and returns are JSON lists in the file."""
 

@@ -1,20 +1,20 @@
 -- One file per experiment. Nothing here depends on the clock, but for the latencies of
 -- the models' replies: a replay of the same replies gives the same rows.
 
-CREATE TABLE experiments (
+CREATE TABLE IF NOT EXISTS experiments (
     name        TEXT PRIMARY KEY,
     config      TEXT NOT NULL,  -- the whole configuration, as canonical JSON
     fingerprint TEXT NOT NULL   -- SHA-256 of what decides the games: config less widths, budgets
 ) WITHOUT ROWID;
 
-CREATE TABLE models (           -- every participant, model or not
+CREATE TABLE IF NOT EXISTS models (           -- every participant, model or not
     agent  TEXT PRIMARY KEY,    -- its name in the experiment
     type   TEXT NOT NULL,       -- llm, random, human, mcts, minimax
     model  TEXT,                -- llm: the full prefixed name
     config TEXT NOT NULL        -- its settings, as canonical JSON
 ) WITHOUT ROWID;
 
-CREATE TABLE episodes (
+CREATE TABLE IF NOT EXISTS episodes (
     episode TEXT PRIMARY KEY,   -- game/number/agents in seat order
     game    TEXT NOT NULL,      -- OpenSpiel's string, with parameters
     number  INTEGER NOT NULL,   -- counts from 0 within game and line-up
@@ -22,12 +22,12 @@ CREATE TABLE episodes (
     seed    INTEGER NOT NULL,   -- of chance: the same for all line-ups of game and number
     status  TEXT NOT NULL CHECK (status IN ('finished', 'forfeited', 'failed')),
     reason  TEXT,               -- failed: the error; forfeited: why
-    loser   INTEGER,            -- forfeited: the seat that did
+    loser   INTEGER,            -- forfeited: the seat that did; NULL: several at once, so nobody won
     returns TEXT,               -- finished: OpenSpiel's returns, JSON list in seat order
-    plies   INTEGER NOT NULL
+    plies   INTEGER NOT NULL    -- steps of the game, events of chance included
 ) WITHOUT ROWID;
 
-CREATE TABLE moves (            -- one row for each answer, and for each event of chance
+CREATE TABLE IF NOT EXISTS moves (            -- one row for each answer, and for each event of chance
     episode           TEXT NOT NULL REFERENCES episodes,
     ply               INTEGER NOT NULL,
     seat              INTEGER NOT NULL,  -- -1: chance
@@ -52,7 +52,7 @@ CREATE TABLE moves (            -- one row for each answer, and for each event o
     PRIMARY KEY (episode, ply, seat, attempt)
 ) WITHOUT ROWID;
 
-CREATE TABLE calls (            -- the journal: replies of episodes that have not ended well
+CREATE TABLE IF NOT EXISTS calls (            -- the journal: replies of episodes that have not ended well
     episode TEXT NOT NULL,
     ply     INTEGER NOT NULL,
     seat    INTEGER NOT NULL,

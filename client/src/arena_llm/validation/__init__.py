@@ -13,7 +13,13 @@ print(estimate(plan(experiment.config), verdicts).usd)
 from __future__ import annotations
 
 from arena_llm.validation.estimate import Estimate, ModelEstimate, estimate
-from arena_llm.validation.experiment import Experiment, models_of, read_experiment
+from arena_llm.validation.experiment import (
+    Experiment,
+    models_of,
+    read_config,
+    read_experiment,
+)
+from arena_llm.validation.lineups import lineups
 from arena_llm.validation.plan import Plan, Work, plan
 from arena_llm.validation.verdict import Status, Verdict, judge, validate
 
@@ -27,8 +33,10 @@ __all__ = [
     "Work",
     "estimate",
     "judge",
+    "lineups",
     "models_of",
     "plan",
+    "read_config",
     "read_experiment",
     "validate",
 ]

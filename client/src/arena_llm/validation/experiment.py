@@ -41,7 +41,7 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     mapping or names no model at all; FailedPreconditionError without PyYAML.
     """
     path = Path(path)
-    config = _load(path)
+    config = read_config(path)
     models, problems = models_of(config)
     if not models and not problems:
         raise _invalid(path, "names no model, neither under models: nor under agents:")
@@ -100,7 +100,12 @@ def shown(value: Any) -> str:
     return _repr.repr(value)
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Read a YAML file that holds a mapping, in which no key stands twice.
+
+    Raises InvalidArgumentError (reason INVALID_CONFIG), with the file and why it cannot
+    be read; FailedPreconditionError without PyYAML.
+    """
     try:
         # The one command that needs it; the client itself does not.
         import yaml

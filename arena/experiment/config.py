@@ -1,0 +1,240 @@
+"""An experiment's file: read, checked, and made into what is to be played."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
+
+from arena.experiment.budget import Budget
+from arena.games.game import Game, GameError
+from arena.results.codec import canonical
+from arena.results.rows import ExperimentRow, ModelRow
+from arena_llm import ArenaError
+from arena_llm.validation import lineups, plan, read_config
+
+#: Settings of llm agents that may stand for the whole experiment as well.
+LLM_SETTINGS = (
+    "reply", "on_illegal", "system", "send_seed", "score_pick", "timeout_seconds",
+    "temperature", "top_p", "top_k", "max_tokens", "stop", "presence_penalty",
+    "frequency_penalty", "provider_options",
+)  # fmt: skip
+
+
+class ConfigError(Exception):
+    """A file that describes no experiment: one line each, with file, key and reason."""
+
+
+class _Strict(BaseModel):
+    """Unknown keys are errors, a value is of its type already, and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+#: A label of accounting, a part of episodes' ids, a file's name.
+_Name = Annotated[str, StringConstraints(pattern=r"^[^\s,/\\][^,/\\\x00-\x1f]*$", max_length=100)]
+
+
+class GameConfig(_Strict):
+    """A game of the experiment; in YAML its bare name will do.
+
+    params: OpenSpiel's. episodes: of each line-up, in place of the experiment's.
+    max_plies: an episode that has not ended by then has failed.
+    """
+
+    name: str
+    params: dict[str, bool | int | float | str] = {}
+    episodes: PositiveInt | None = None
+    max_plies: PositiveInt | None = None
+    estimate: Any = None
+
+
+class RayConfig(_Strict):
+    """Where Ray is; None: it is started here."""
+
+    address: str | None = None
+
+
+def _games(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+class Settings(_Strict):
+    """The keys of the file, but for the settings of llm agents and the agents' own.
+
+    results: a file that ends in .sqlite, or a folder for <name>.sqlite, from the working
+    directory. episodes_in_flight: how many are played at once. Both budgets hold for all
+    runs of the experiment together.
+    """
+
+    name: _Name
+    description: str = ""
+    games: Annotated[list[GameConfig], BeforeValidator(_games), Field(min_length=1)]
+    episodes: PositiveInt = 1
+    seed: int = 0
+    swap_seats: bool | None = None
+    agents: dict[_Name, dict[str, Any]] = {}
+    models: list[str | dict[str, Any]] = []
+    opponents: dict[_Name, dict[str, Any]] = {}
+    episodes_in_flight: PositiveInt = 64
+    max_cost_usd: PositiveFloat | None = None
+    max_tokens_total: PositiveInt | None = None
+    results: str = "results"
+    estimate: Any = None
+    ray: RayConfig = RayConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class GamePlan:
+    """A game of the experiment: OpenSpiel's string, and who plays it how often."""
+
+    spec: str
+    episodes: int
+    max_plies: int | None
+    lineups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What is to be played. It pickles.
+
+    participants: settings of each (type, model, ...), with the experiment's defaults,
+    by name. config: the file as canonical JSON.
+    """
+
+    path: Path
+    settings: Settings
+    games: tuple[GamePlan, ...]
+    participants: Mapping[str, Mapping[str, Any]]
+    config: str
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.settings.max_cost_usd, self.settings.max_tokens_total)
+
+    @property
+    def results(self) -> Path:
+        """The results file that the experiment's own configuration names."""
+        path = Path(self.settings.results)
+        return path if path.suffix == ".sqlite" else path / f"{self.name}.sqlite"
+
+    @property
+    def row(self) -> ExperimentRow:
+        """Its fingerprint: of all that decides the games, and of nothing else."""
+        games = [[game.spec, game.episodes, game.max_plies, game.lineups] for game in self.games]
+        decides = canonical([self.name, self.seed, games, self.participants])
+        return ExperimentRow(self.name, self.config, sha256(decides.encode()).hexdigest())
+
+    @property
+    def models(self) -> list[ModelRow]:
+        """Every participant."""
+        return [
+            ModelRow(name, settings["type"], settings.get("model"), canonical(settings))
+            for name, settings in self.participants.items()
+        ]
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment's file. Raises ConfigError."""
+    try:
+        config = read_config(path)
+        settings = _settings(config, path)
+        plan(config)  # checks `estimate:`
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(error))) from error
+    except ArenaError as error:
+        where = "" if str(path) in error.message else f"{path}: "
+        raise ConfigError(where + " ".join(error.message.split())) from error
+    try:
+        general = {key: config[key] for key in LLM_SETTINGS if key in config}
+        participants = dict(_participants(settings, general))
+        games = tuple(_games_to_play(settings))
+    except _Wrong as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return Experiment(path, settings, games, participants, canonical(config))
+
+
+class _Wrong(Exception):
+    """A key and the reason."""
+
+
+def _settings(config: Mapping[str, Any], path: Path) -> Settings:
+    own = {key: value for key, value in config.items() if key not in LLM_SETTINGS}
+    return Settings.model_validate({"name": path.stem} | own)
+
+
+def _lines(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]]
+        yield f"{''.join(parts).lstrip('.') or 'the file'}: {problem['msg']}"
+
+
+def _participants(
+    settings: Settings, general: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and settings of all who play."""
+    if bool(settings.agents) == bool(settings.models):
+        raise _Wrong("agents, models: give one of the two, and not both")
+    if settings.opponents and not settings.models:
+        raise _Wrong("opponents: are those of models:, which is not there")
+    entries = [(f"agents.{name}", name, one) for name, one in settings.agents.items()]
+    for index, model in enumerate(settings.models):
+        one: dict[str, Any] = {"name": model} if isinstance(model, str) else dict(model)
+        name = one.pop("name", None)
+        if not isinstance(name, str):
+            raise _Wrong(f"models[{index}].name: must be a model's full name")
+        entries.append((f"models[{index}]", name, {"type": "llm", "model": name} | one))
+    entries += [(f"opponents.{name}", name, one) for name, one in settings.opponents.items()]
+    seen: set[str] = set()
+    for where, name, one in entries:
+        if name in seen:
+            raise _Wrong(f"{where}: {name} stands twice")
+        seen.add(name)
+        yield name, {**general, **one} if one.get("type") == "llm" else one
+
+
+def _games_to_play(settings: Settings) -> Iterator[GamePlan]:
+    swap = bool(settings.models) if settings.swap_seats is None else settings.swap_seats
+    models = [one if isinstance(one, str) else one["name"] for one in settings.models]
+    seen: set[str] = set()
+    for index, entry in enumerate(settings.games):
+        try:
+            game = Game.load(entry.name, entry.params)
+            tables = lineups(
+                game.players,
+                agents=list(settings.agents),
+                models=models,
+                opponents=list(settings.opponents),
+                swap_seats=swap,
+            )
+        except GameError as error:
+            raise _Wrong(f"games[{index}]: {error}") from error
+        except ValueError as error:
+            raise _Wrong(f"games[{index}]: {game.spec} {error}") from error
+        if game.spec in seen:
+            raise _Wrong(f"games[{index}]: {game.spec} stands twice")
+        seen.add(game.spec)
+        yield GamePlan(game.spec, entry.episodes or settings.episodes, entry.max_plies, tables)

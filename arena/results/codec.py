@@ -1,0 +1,43 @@
+"""Requests and replies as JSON: equal ones give equal strings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from arena.calls import ModelCall, ModelReply
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+# By hand, not by asdict, which copies deeply: this is a part of what every move costs.
+
+
+def request_to_json(call: ModelCall) -> str:
+    return canonical(
+        {
+            "model": call.model,
+            "messages": call.messages,
+            "sampling": call.sampling,
+            "choices": call.choices,
+            "json_schema": call.json_schema,
+            "continuations": call.continuations,
+        }
+    )
+
+
+def reply_to_json(reply: ModelReply) -> str:
+    return canonical({name: getattr(reply, name) for name in ModelReply.__slots__})
+
+
+def reply_from_json(text: str) -> ModelReply:
+    return reply_of(json.loads(text))
+
+
+def reply_of(values: dict[str, Any]) -> ModelReply:
+    """Raises KeyError or TypeError where it is no reply's mapping."""
+    logprobs = values["logprobs"]
+    return ModelReply(**values | {"logprobs": None if logprobs is None else tuple(logprobs)})

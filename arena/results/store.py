@@ -1,0 +1,229 @@
+"""Where an experiment's results are written, reply by reply: safe against kill -9."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from arena.calls import ModelReply
+from arena.results.claims import Claims
+from arena.results.codec import reply_from_json, reply_to_json
+from arena.results.database import ResultsError, connect, create, naming, rebuild, transaction
+from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
+
+
+class Spent(NamedTuple):
+    """What the replies of an experiment took: prompt and completion tokens, US dollars."""
+
+    tokens: int
+    cost_usd: float
+
+
+#: What all processes spent so far, while some process is at it: one row, kept by each
+#: reply's own transaction. It is not a part of the finished file.
+_METER = """
+CREATE TABLE meter AS
+SELECT ifnull(sum(tokens), 0) AS tokens, ifnull(sum(cost_usd), 0.0) AS cost_usd FROM (
+    SELECT prompt_tokens + completion_tokens AS tokens, cost_usd FROM moves
+    WHERE model IS NOT NULL
+        AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
+    UNION ALL
+    SELECT reply ->> 'prompt_tokens' + reply ->> 'completion_tokens', reply ->> 'cost_usd'
+    FROM calls
+)
+"""
+
+_KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
+
+
+class Store:
+    """One experiment's results file, open for writing.
+
+    Several processes may have it open, and one Store each. What a method wrote is
+    there, whatever becomes of the process; every method raises ResultsError where the
+    disk refuses.
+    """
+
+    def __init__(self, path: Path, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
+        """Open or make the file and its folder.
+
+        Raises ResultsError: the file is of another experiment or something else, or
+        cannot be written.
+        """
+        self.path = path
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._claims = Claims(path.with_name(f"{path.name}.lock"))
+            try:
+                self._connection = connect(path, write=True)
+                try:
+                    self._begin(experiment, models)
+                except BaseException:
+                    self._connection.close()
+                    raise
+            except BaseException:
+                self._claims.close()
+                raise
+
+    def _begin(self, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
+        execute = self._connection.execute
+        tables = {name for (name,) in execute("SELECT name FROM sqlite_master")}
+        if tables:
+            self._same(experiment)
+        execute("PRAGMA journal_mode = WAL")
+        # A commit survives the process; power failures may take the last ones, whole.
+        execute("PRAGMA synchronous = NORMAL")
+        create(self._connection)
+        with transaction(self._connection):
+            self._same(experiment)
+            execute("INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)", astuple(experiment))
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", map(astuple, models)
+            )
+            if not execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
+                execute(_METER)
+
+    def _same(self, experiment: ExperimentRow) -> None:
+        for name, fingerprint in self._connection.execute(
+            "SELECT name, fingerprint FROM experiments"
+        ):
+            if name != experiment.name:
+                raise ResultsError(f"{self.path}: holds the results of the experiment {name!r}")
+            if fingerprint != experiment.fingerprint:
+                raise ResultsError(
+                    f"{self.path}: holds the results of {name!r} with other games, agents or "
+                    "seeds: name another file under results:, or give the experiment a new name"
+                )
+
+    def statuses(self) -> dict[str, str]:
+        """Status of each episode that has a row, by its id."""
+        with naming(self.path):
+            return dict(self._connection.execute("SELECT episode, status FROM episodes"))
+
+    def status(self, episode: str) -> str | None:
+        """Status of one episode; None where it has no row."""
+        with naming(self.path):
+            found = self._connection.execute(
+                "SELECT status FROM episodes WHERE episode = ?", (episode,)
+            ).fetchone()
+        return str(found[0]) if found else None
+
+    def answered(self) -> Iterator[CallKey]:
+        """The calls of all episodes that ended well."""
+        with naming(self.path):
+            for row in self._connection.execute(
+                "SELECT episode, ply, seat, attempt FROM moves JOIN episodes USING (episode)"
+                " WHERE model IS NOT NULL AND episodes.status <> 'failed'"
+            ):
+                yield CallKey(*row)
+
+    def claim(self, episode: str) -> bool:
+        """Take an episode for this process; False where another one plays it.
+
+        A claim ends with `release`, or with the process.
+        """
+        with naming(self.path):
+            return self._claims.take(episode)
+
+    def release(self, episode: str) -> None:
+        """Give up a claim."""
+        with naming(self.path):
+            self._claims.release(episode)
+
+    def call(self, key: CallKey) -> tuple[str, ModelReply] | None:
+        """The stored request and reply of a call, if its episode has not ended well."""
+        with naming(self.path):
+            row = self._connection.execute(
+                f"SELECT request, reply FROM calls WHERE {_KEY}",  # noqa: S608 - names of our own
+                _of(key),
+            ).fetchone()
+        return row and (row[0], reply_from_json(row[1]))
+
+    def put_call(self, key: CallKey, request: str, reply: ModelReply) -> tuple[ModelReply, Spent]:
+        """Store a reply; returns the one to use, and what all processes spent with it.
+
+        Where a reply to the same call is stored already, that one stays and is used.
+        """
+        with naming(self.path), transaction(self._connection):
+            execute = self._connection.execute
+            added = execute(
+                "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (*_of(key), request, reply_to_json(reply)),
+            )
+            (spent,) = execute(
+                "UPDATE meter SET tokens = tokens + ?, cost_usd = cost_usd + ?"
+                " RETURNING tokens, cost_usd",
+                (reply.prompt_tokens + reply.completion_tokens, reply.cost_usd or 0.0),
+            )
+            if not added.rowcount and (stored := self.call(key)):
+                _, reply = stored
+        return reply, Spent(*spent)
+
+    def spent(self) -> Spent:
+        """What was spent so far by all processes."""
+        with naming(self.path):
+            return Spent(*self._connection.execute("SELECT * FROM meter").fetchone())
+
+    def put_episode(self, row: EpisodeRow, moves: Collection[MoveRow]) -> None:
+        """Store an episode with its moves, in place of a failed one.
+
+        If it ended well, its calls leave the journal: they are in its moves.
+        """
+        with naming(self.path), transaction(self._connection):
+            execute = self._connection.execute
+            execute("DELETE FROM moves WHERE episode = ?", (row.episode,))
+            execute(_EPISODE, _values(row))
+            self._connection.executemany(_MOVE, map(_values, moves))
+            if row.status != "failed":
+                execute("DELETE FROM calls WHERE episode = ?", (row.episode,))
+
+    def close(self) -> None:
+        """Close the file. The last process leaves it in canonical form."""
+        try:
+            with naming(self.path):
+                self._finish()
+        finally:
+            self._connection.close()
+            self._claims.close()
+
+    def _finish(self) -> None:
+        if not self._claims.alone():
+            return
+        try:
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.OperationalError:
+            return  # somebody reads it: the next process to close it may be the last
+        self._connection.close()
+        rebuild(self.path)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _of(key: CallKey) -> tuple[str, int, int, int]:
+    return key.episode, key.ply, key.seat, key.attempt
+
+
+def _insert(table: str, row: type[EpisodeRow | MoveRow]) -> str:
+    names = [field.name for field in fields(row)]
+    places = ", ".join("?" * len(names))
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - names of our own
+
+
+_EPISODE = _insert("episodes", EpisodeRow)
+_MOVE = _insert("moves", MoveRow)
+
+
+def _values(row: EpisodeRow | MoveRow) -> list[Any]:
+    """Its columns; what is a tuple becomes a JSON list."""
+    return [
+        json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value
+        for value in (getattr(row, field.name) for field in fields(row))
+    ]
