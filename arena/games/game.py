@@ -9,6 +9,7 @@ from typing import Any
 
 import pyspiel
 
+from arena.games.families import Family, family_of, known_bounds
 from arena.games.state import LegalAction, State
 
 __all__ = ["Game", "GameError", "LegalAction", "State"]
@@ -25,12 +26,14 @@ class Game:
     """A game with its parameters; `new` starts one.
 
     name: the arena's. spec: OpenSpiel's string with parameters, such as
-    "hex(board_size=5)", which `load` accepts as a name. raw: OpenSpiel's game.
+    "hex(board_size=5)", which `load` accepts as a name. family: its words for players and
+    spectators. raw: OpenSpiel's game.
     """
 
-    def __init__(self, raw: pyspiel.Game) -> None:
+    def __init__(self, raw: pyspiel.Game, family: Family) -> None:
         kind = raw.get_type()
         self.raw = raw
+        self.family = family
         self.name: str = _ARENA_NAMES.get(kind.short_name, kind.short_name)
         self.spec: str = str(raw).removesuffix("()")
         self.title: str = kind.long_name
@@ -60,14 +63,14 @@ class Game:
         try:
             raw = pyspiel.load_game(kind.short_name, given)
             raw.new_initial_state()
+            _check_playable(raw.get_type())
+            return cls(raw, family_of(raw))
         except (pyspiel.SpielError, ValueError, IndexError, MemoryError) as error:
             raise GameError(f"game {short}: {_first_line(error)}") from None
-        _check_playable(short, raw.get_type())
-        return cls(raw)
 
     def new(self) -> State:
         """The first position."""
-        return State(self.raw.new_initial_state())
+        return State(self.raw.new_initial_state(), self.family.board)
 
 
 _ARENA_NAMES = {theirs: ours for ours, theirs in ALIASES.items()}
@@ -86,35 +89,34 @@ def _kind(name: str) -> pyspiel.GameType:
 
 def _check_parameters(game: str, given: Mapping[str, Any], kind: pyspiel.GameType) -> None:
     known: dict[str, Any] = kind.parameter_specification
-    players = given.get("players", kind.min_num_players)
-    if type(players) is int and not kind.min_num_players <= players <= kind.max_num_players:
-        raise GameError(
-            f"game {game}: parameter 'players' must be from {kind.min_num_players} "
-            f"to {kind.max_num_players}, not {players}"
-        )
+    bounds = {"players": (kind.min_num_players, kind.max_num_players)}
+    bounds |= known_bounds(kind.short_name)
     for key, value in given.items():
+        where = f"game {game}: parameter {key!r}"
         if key not in known:
-            has = ", ".join(known) or "none"
-            raise GameError(f"game {game}: unknown parameter {key!r}; it has: {has}")
+            raise GameError(f"{where} is unknown; there are: {', '.join(known) or 'none'}")
         default = known[key]
         wanted = type(default)
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise GameError(
-                f"game {game}: parameter {key!r} must be of type {wanted.__name__}, "
-                f"not {value!r} (default: {default!r})"
+                f"{where} must be of type {wanted.__name__}, not {value!r} (default: {default!r})"
             )
-        # Some games crash the process with sizes like these.
-        if wanted is int and default > 0 and value < 1:
-            raise GameError(f"game {game}: parameter {key!r} must be at least 1, not {value}")
+        if isinstance(value, dict):
+            inner = {name: item for name, item in value.items() if name != "name"}
+            _check_parameters(f"{game}.{key}", inner, _kind(str(value.get("name"))))
+        if wanted is int:
+            # Many games check no bounds of their own; some crash the process with 0 of a thing.
+            least, most = bounds.get(key, (1 if default > 0 else value, value))
+            if not least <= value <= most:
+                most_told = f" and at most {most}" if key in bounds else ""
+                raise GameError(f"{where} must be at least {least}{most_told}, not {value}")
 
 
-def _check_playable(game: str, kind: pyspiel.GameType) -> None:
+def _check_playable(kind: pyspiel.GameType) -> None:
     if kind.dynamics == pyspiel.GameType.Dynamics.MEAN_FIELD:
-        raise GameError(f"game {game}: mean field games have no seats to play")
+        raise ValueError("mean field games have no seats to play")
     if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
-        raise GameError(
-            f"game {game}: it draws its chance by itself, so no episode could be repeated"
-        )
+        raise ValueError("it draws its chance by itself, so no episode could be repeated")
 
 
 def _first_line(error: BaseException) -> str:

@@ -34,7 +34,7 @@ class State:
     far, oldest first; of players who moved at once, in seat order.
     """
 
-    def __init__(self, raw: pyspiel.State, draw: Callable[[pyspiel.State], str] = str) -> None:
+    def __init__(self, raw: pyspiel.State, draw: Callable[[State], str] = str) -> None:
         self.raw = raw
         self.history: list[Played] = []
         self._draw = draw
@@ -92,8 +92,12 @@ class State:
 
     def returns(self) -> tuple[float, ...]:
         """Each seat's return, in seat order."""
-        return tuple(self.raw.returns())
+        # Of -0.0, OpenSpiel's for some draws, this makes 0.0.
+        return tuple(value + 0.0 for value in self.raw.returns())
 
     def board(self) -> str:
         """The position as a spectator sees it, all cards open."""
-        return self._draw(self.raw)
+        return self._draw(self)
+
+    def __str__(self) -> str:
+        return str(self.raw)
