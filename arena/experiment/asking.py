@@ -48,15 +48,15 @@ class Models:
             await asyncio.sleep(pause)
 
     async def _ask(
-        self, call: ModelCall, options: dict[str, Any], timeout: float
+        self, call: ModelCall, options: dict[str, Any], seconds: float
     ) -> Completion | list[Score]:
         if call.continuations is not None:
             return await self._client.score(
-                call.model, None, call.continuations, timeout=timeout, **options
+                call.model, None, call.continuations, timeout=seconds, **options
             )
         return await self._client.generate(
             call.model,
-            timeout=timeout,
+            timeout=seconds,
             choices=call.choices,
             json_schema=call.json_schema,
             **options,

@@ -161,29 +161,29 @@ def load_experiment(path: Path) -> Experiment:
     """Read an experiment's file. Raises ConfigError."""
     try:
         config = read_config(path)
-        settings = _settings(config, path)
+        experiment = _experiment(path, config)
         plan(config)  # checks `estimate:`
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(error))) from error
+    except _Wrong as error:
+        raise ConfigError(f"{path}: {error}") from error
     except ArenaError as error:
         where = "" if str(path) in error.message else f"{path}: "
         raise ConfigError(where + " ".join(error.message.split())) from error
-    try:
-        general = {key: config[key] for key in LLM_SETTINGS if key in config}
-        participants = dict(_participants(settings, general))
-        games = tuple(_games_to_play(settings))
-    except _Wrong as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return Experiment(path, settings, games, participants, canonical(config))
+    return experiment
 
 
 class _Wrong(Exception):
     """A key and the reason."""
 
 
-def _settings(config: Mapping[str, Any], path: Path) -> Settings:
+def _experiment(path: Path, config: Mapping[str, Any]) -> Experiment:
+    general = {key: config[key] for key in LLM_SETTINGS if key in config}
     own = {key: value for key, value in config.items() if key not in LLM_SETTINGS}
-    return Settings.model_validate({"name": path.stem} | own)
+    settings = Settings.model_validate({"name": path.stem, **own})
+    participants = dict(_participants(settings, general))
+    games = tuple(_games_to_play(settings))
+    return Experiment(path, settings, games, participants, canonical(config))
 
 
 def _lines(error: ValidationError) -> Iterator[str]:

@@ -200,14 +200,14 @@ estimate: {plies: 40, prompt_tokens: 300}
 def test_estimate(run, file: Path) -> None:
     file.write_text(ESTIMATED % f"{GPT}, hf_a, litellm_x")
     code, out, err = run("--config", str(file), "--estimate")
-    # 5 episodes, 2 seats, 20 moves each: 200 calls of 300 and 100 tokens, 60,000 at
-    # $2.5 and 20,000 at $10 a million.
+    # 5 episodes against each of two others, from both seats, 20 moves each: 400 calls of
+    # 300 and 100 tokens, 120,000 at $2.5 and 40,000 at $10 a million.
     assert [" ".join(line.split()) for line in out.splitlines()[5:]] == [
         "MODEL CALLS PROMPT TOKENS COMPLETION TOKENS COST",
-        f"{GPT} 200 60,000 20,000 $0.35",
-        "hf_a 200 60,000 20,000 $0.00",
-        "litellm_x 200 60,000 20,000 unknown",
-        "at least $0.35 in all",
+        f"{GPT} 400 120,000 40,000 $0.70",
+        "hf_a 400 120,000 40,000 $0.00",
+        "litellm_x 400 120,000 40,000 unknown",
+        "at least $0.70 in all",
         "warning: litellm_x: no price is known (see `arena-llm models`)",
         "3 of 3 models can run",
     ]
@@ -218,9 +218,9 @@ def test_estimate(run, file: Path) -> None:
         "",
     )
     found = json.loads(run("--config", str(file), "--estimate", "--json")[1])["estimate"]
-    assert found["usd"] == pytest.approx(0.35)
+    assert found["usd"] == pytest.approx(0.70)
     assert found["unpriced"] == ["litellm_x"]
-    assert found["models"][0]["prompt_tokens"] == 60_000
+    assert found["models"][0]["prompt_tokens"] == 120_000
 
 
 @pytest.mark.parametrize(

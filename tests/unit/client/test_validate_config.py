@@ -55,12 +55,14 @@ def test_models(file: Path) -> None:
           a: {type: llm, model: vllm_new-model}
           b: {type: random}
           c: {type: human, model: 7}
+        opponents: {rival: {type: llm, model: hf_rival}, dice: {type: random}}
         """
     )
     experiment = read_experiment(str(file))
     assert experiment.models == {
         "openrouter_openai/gpt-4o-mini": ("models[0]", "models[2]"),
         "vllm_new-model": ("models[1].name", "agents.a.model"),
+        "hf_rival": ("opponents.rival.model",),
     }
     assert experiment.config["listen"] == "127.0.0.1:1"
 
@@ -80,6 +82,8 @@ def test_models(file: Path) -> None:
         ({"agents": {"a": {"model": "hf_a"}}}, "agents.a.type: must be set"),
         ({"agents": {"a": "llm"}}, "agents.a: must be a mapping"),
         ({"agents": ["hf_a"]}, "agents: must be a mapping"),
+        ({"opponents": ["hf_a"]}, "opponents: must be a mapping"),
+        ({"opponents": {"a": {"type": "llm"}}}, "opponents.a.model: must be a model's full name"),
     ],
 )
 def test_a_wrong_entry_names_itself(config, problem: str) -> None:

@@ -22,7 +22,7 @@ def agent(model: str) -> dict[str, str]:
     return {"type": "llm", "model": model}
 
 
-def test_a_models_list_plays_every_seat() -> None:
+def test_a_single_model_plays_every_seat() -> None:
     config = {"models": [GPT], "games": ["tic_tac_toe"], "episodes": 10}
     (work,) = plan(config).works
     # 10 episodes, 2 seats, 7.6 / 2 moves each.
@@ -37,6 +37,61 @@ def test_an_agent_has_one_seat() -> None:
     agents["player_1"] = agent(GPT)
     (work,) = plan({"agents": agents, "games": ["tic_tac_toe"], "num_episodes": 10}).works
     assert work.calls == pytest.approx(76)
+
+
+def calls(config: dict[str, object]) -> dict[str, float]:
+    """Calls of each model in matrix games, in which each player moves once an episode."""
+    found = plan({"games": ["matrix_pd"], **config}).works
+    return {work.model: work.calls for work in found}
+
+
+KUHN_3 = [{"name": "kuhn_poker", "params": {"players": 3}, "estimate": {"plies": 3}}]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # 3 pairs, 2 seatings each: every model sits 4 times.
+        ({"models": ["a", "b", "c"]}, {"a": 4, "b": 4, "c": 4}),
+        ({"models": ["a", "b", "c"], "swap_seats": False}, {"a": 2, "b": 2, "c": 2}),
+        ({"models": ["a", "b", "c"], "episodes": 5}, {"a": 20, "b": 20, "c": 20}),
+        # Each model against each opponent, both ways.
+        ({"models": ["a", "b"], "opponents": {"r": {"type": "random"}}}, {"a": 2, "b": 2}),
+        (
+            {"models": ["a", "b"], "opponents": {"r": {"type": "random"}, "x": agent("c")}},
+            {"a": 4, "b": 4, "c": 4},
+        ),
+        # One opponent takes both other seats, in three rotations.
+        ({"models": ["a"], "opponents": {"x": agent("c")}, "games": KUHN_3}, {"a": 3, "c": 6}),
+        ({"models": ["a", "b", "c"], "games": KUHN_3}, {"a": 3, "b": 3, "c": 3}),
+        ({"models": ["a"], "games": ["kuhn_poker(players=3)"], "estimate": {"plies": 3}}, {"a": 3}),
+        ({"agents": {"x": agent("a"), "y": agent("b")}}, {"a": 1, "b": 1}),
+        ({"agents": {"x": agent("a"), "y": agent("b")}, "swap_seats": True}, {"a": 2, "b": 2}),
+        # A game that was not measured has as many seats as there are agents.
+        (
+            {
+                "agents": {"x": agent("a"), "y": agent("b"), "z": agent("a")},
+                "games": ["mine"],
+                "estimate": {"plies": 3},
+            },
+            {"a": 2, "b": 1},
+        ),
+        # No more plies than are played.
+        ({"models": ["a"], "games": [{"name": "chess", "max_plies": 10}]}, {"a": 10}),
+    ],
+)
+def test_who_plays_whom(config: dict[str, object], expected: dict[str, float]) -> None:
+    assert calls(config) == pytest.approx(expected)
+
+
+def test_a_models_own_bound_comes_first() -> None:
+    config = {
+        "models": [{"name": "hf_a", "max_tokens": 20}, "hf_b"],
+        "games": ["hex"],
+        "max_tokens": 40,
+    }
+    found = {work.model: work.completion_tokens for work in plan(config).works}
+    assert found == {"hf_a": 20, "hf_b": 40}
 
 
 def test_games_models_and_episodes_multiply() -> None:
@@ -61,11 +116,11 @@ def test_assumptions_can_be_replaced() -> None:
         "models": ["hf_a"],
         "episodes": 4,
         "max_tokens": 100,
-        "estimate": {"plies": 10, "seats": 1, "prompt_tokens": 500, "completion_tokens": 400},
+        "estimate": {"plies": 10, "prompt_tokens": 500, "completion_tokens": 400},
         "games": ["chess", {"name": "mine", "estimate": {"plies": 20, "completion_tokens": 50}}],
     }
     found = plan(config)
-    assert found.works == (Work("hf_a", "chess", 20, 500, 100), Work("hf_a", "mine", 40, 500, 50))
+    assert found.works == (Work("hf_a", "chess", 40, 500, 100), Work("hf_a", "mine", 80, 500, 50))
     assert found.notes == ()
 
 
@@ -96,7 +151,13 @@ def test_a_game_that_was_not_measured_is_told() -> None:
         ({"games": ["hex"], "estimate": 7}, "estimate"),
         ({"games": ["hex"], "estimate": {"plys": 7}}, "estimate.plys"),
         ({"games": ["hex"], "estimate": {"plies": float("nan")}}, "estimate.plies"),
-        ({"games": [{"name": "hex", "estimate": {"seats": 0}}]}, "games[0].estimate.seats"),
+        ({"games": [{"name": "hex", "estimate": {"plies": 0}}]}, "games[0].estimate.plies"),
+        ({"games": [{"name": "hex", "max_plies": 0}]}, "games[0].max_plies"),
+        (
+            {"games": [{"name": "kuhn_poker", "params": {"players": 3}}], "models": ["a", "b"]},
+            "games[0]",
+        ),
+        ({"games": ["hex"], "models": [{"name": "hf_b", "max_tokens": 0}]}, "hf_b.max_tokens"),
     ],
 )
 def test_a_wrong_value_names_its_key(config, field: str) -> None:

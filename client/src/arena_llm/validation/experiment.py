@@ -6,6 +6,7 @@ import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Experiment:
 def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     """Read a YAML file with `models:` (names, or mappings with a name) or `agents:`.
 
+    The models' `opponents:` are read like agents.
+
     A wrong entry is a line in `problems`, beside the models of the others. Raises
     InvalidArgumentError (reason INVALID_CONFIG) where the file cannot be read, is no
     mapping or names no model at all; FailedPreconditionError without PyYAML.
@@ -52,7 +55,8 @@ def models_of(config: Mapping[str, Any]) -> tuple[dict[str, tuple[str, ...]], li
     """Each model of `models:` and of the llm agents, with its places; and problems."""
     models: dict[str, tuple[str, ...]] = {}
     problems = []
-    for where, model, problem in (*_listed(config.get("models")), *_agents(config.get("agents"))):
+    players = chain.from_iterable(_agents(key, config.get(key)) for key in ("agents", "opponents"))
+    for where, model, problem in (*_listed(config.get("models")), *players):
         if problem:
             problems.append(f"{where}: {problem}")
         else:
@@ -73,19 +77,19 @@ def _listed(entries: Any) -> Iterator[_Found]:
             yield _model(f"models[{index}]", entry)
 
 
-def _agents(agents: Any) -> Iterator[_Found]:
+def _agents(key: str, agents: Any) -> Iterator[_Found]:
     if agents is None:
         return
     if not isinstance(agents, Mapping):
-        yield "agents", "", "must be a mapping, such as player_0: {type: llm, model: ...}"
+        yield key, "", "must be a mapping, such as player_0: {type: llm, model: ...}"
         return
     for player, agent in agents.items():
         if not isinstance(agent, Mapping):
-            yield f"agents.{player}", "", "must be a mapping, such as {type: llm, model: ...}"
+            yield f"{key}.{player}", "", "must be a mapping, such as {type: llm, model: ...}"
         elif not isinstance(agent.get("type"), str):
-            yield f"agents.{player}.type", "", "must be set, such as llm or random"
+            yield f"{key}.{player}.type", "", "must be set, such as llm or random"
         elif agent["type"] == "llm":
-            yield _model(f"agents.{player}.model", agent.get("model"))
+            yield _model(f"{key}.{player}.model", agent.get("model"))
 
 
 def _model(where: str, name: Any) -> _Found:

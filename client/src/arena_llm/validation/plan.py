@@ -4,12 +4,12 @@ The assumptions, each of which the configuration may replace under `estimate:`, 
 whole experiment or in a game's own mapping:
 
 plies              moves of all players in one episode: GAMES, measured at random
-seats              an agent has one; a model of `models:` plays every seat of the game
-                   in turn, `episodes` times each
 prompt_tokens      of one call: the position (GAMES) and RULES_TOKENS
-completion_tokens  of one call: COMPLETION_TOKENS, at most the experiment's max_tokens
+completion_tokens  of one call: COMPLETION_TOKENS, at most max_tokens, the agent's own or
+                   the experiment's
 
-Every move is one call: illegal replies that are asked for again come on top.
+Who plays whom is known (lineups.py). Every move is one call: illegal replies that are
+asked for again come on top.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_llm.errors import InvalidArgumentError
-from arena_llm.validation.experiment import models_of, shown
+from arena_llm.validation.experiment import shown
 from arena_llm.validation.games import GAMES, UNKNOWN_GAME
+from arena_llm.validation.players import players_of
 
 #: The rules of a game and the format of the reply, beside the position.
 RULES_TOKENS = 200
@@ -30,7 +31,7 @@ COMPLETION_TOKENS = 150
 #: No count of an experiment that will end.
 _ENDLESS = 1e12
 
-_ASSUMPTIONS = ("plies", "seats", "prompt_tokens", "completion_tokens")
+_ASSUMPTIONS = ("plies", "prompt_tokens", "completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +56,35 @@ class Plan:
 def plan(config: Mapping[str, Any]) -> Plan:
     """The calls of an experiment, from its models, agents, games and episodes.
 
-    Reads `models`, `agents`, `games` (names, or mappings with name, episodes and
-    estimate), `episodes` or `num_episodes` (1), `max_tokens` and `estimate`. Raises
-    InvalidArgumentError (reason INVALID_CONFIG, with the key as `field`).
+    Reads `models`, `opponents`, `agents`, `swap_seats`, `games` (names, or mappings with
+    name, params, episodes, max_plies and estimate), `episodes` or `num_episodes` (1),
+    `max_tokens` and `estimate`. Raises InvalidArgumentError (reason INVALID_CONFIG, with
+    the key as `field`).
     """
-    models, _ = models_of(config)
-    most = _number(config, "max_tokens", "max_tokens", whole=True)
-    general = _assumptions(config, "")
+    players = players_of(config)
+    general, most = _assumptions(config, ""), _number(config, "max_tokens", whole=True)
     works, notes = [], []
     for where, name, entry in _games(config):
-        figures = GAMES.get(name.partition("(")[0], UNKNOWN_GAME)
+        known = GAMES.get(name.partition("(")[0])
+        figures = known or UNKNOWN_GAME
         assumed = general | _assumptions(entry, f"{where}.")
+        seats = players.seats(name, entry.get("params"), known and known.players)
+        plies = assumed.get("plies", figures.moves * seats / figures.players)
+        if name not in GAMES and not {"plies", "prompt_tokens"} <= assumed.keys():
+            like = "that game's defaults" if known else "an average game"
+            notes.append(f"{name}: not measured, counted as {like} with {plies:g} plies an episode")
+        plies = min(plies, _number(entry, "max_plies", f"{where}.", whole=True) or plies)
         episodes = _episodes(entry, f"{where}.") or _episodes(config, "") or 1
-        plies = assumed.get("plies", figures.moves)
         prompt = assumed.get("prompt_tokens", figures.position_tokens + RULES_TOKENS)
         completion = assumed.get("completion_tokens", COMPLETION_TOKENS)
-        completion = min(completion, most or completion)
-        if name not in GAMES and not {"plies", "prompt_tokens"} <= assumed.keys():
-            like = "that game's defaults" if figures is not UNKNOWN_GAME else "an average game"
-            notes.append(f"{name}: not measured, counted as {like} with {plies:g} plies an episode")
-        for model, places in models.items():
-            seats = sum(
-                1 if place.startswith("agents.") else assumed.get("seats", figures.players)
-                for place in places
-            )
-            calls = episodes * seats * plies / figures.players
-            works.append(Work(model, name, calls, prompt, completion))
+        try:
+            sittings = players.sittings(seats)
+        except ValueError as error:
+            raise _invalid(where, f"{name} {error}") from error
+        for asked, times in sittings.items():
+            own = _number(asked._asdict(), "max_tokens", f"{asked.model}.", whole=True)
+            tokens = min(completion, own or most or completion)
+            works.append(Work(asked.model, name, episodes * times * plies / seats, prompt, tokens))
     return Plan(tuple(works), tuple(notes))
 
 
@@ -99,7 +103,7 @@ def _games(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, A
 
 def _episodes(mapping: Mapping[str, Any], where: str) -> float | None:
     for key in ("episodes", "num_episodes"):
-        if (count := _number(mapping, key, where + key, whole=True)) is not None:
+        if (count := _number(mapping, key, where, whole=True)) is not None:
             return count
     return None
 
@@ -114,13 +118,14 @@ def _assumptions(mapping: Mapping[str, Any], where: str) -> dict[str, float]:
     for key in given:
         if key not in _ASSUMPTIONS:
             raise _invalid(f"{where}.{key}", f"is none of {', '.join(_ASSUMPTIONS)}")
-    numbers = {key: _number(given, key, f"{where}.{key}") for key in given}
+    numbers = {key: _number(given, key, f"{where}.") for key in given}
     return {key: number for key, number in numbers.items() if number is not None}
 
 
 def _number(
-    mapping: Mapping[str, Any], key: str, where: str, *, whole: bool = False
+    mapping: Mapping[str, Any], key: str, where: str = "", *, whole: bool = False
 ) -> float | None:
+    """The number under a key; where: the path of the mapping, up to its last dot."""
     value = mapping.get(key)
     if value is None:
         return None
@@ -128,7 +133,7 @@ def _number(
     # A bool is an int to Python, and to nobody else.
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < _ENDLESS:
         wanted = "a whole number of at least 1" if whole else "a number over 0"
-        raise _invalid(where, f"must be {wanted}, not {shown(value)}")
+        raise _invalid(where + key, f"must be {wanted}, not {shown(value)}")
     return value
 
 
