@@ -1,0 +1,68 @@
+"""What a language model is told at its turn: the same function for every game."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from arena.agents.base import Attempt, Turn
+
+#: How a model answers: in JSON, which it writes freely; with one of the legal actions, by
+#: constraint; or not at all, because the actions' probabilities are read.
+ReplyFormat = Literal["json", "choices", "score"]
+
+#: (role, content) each, as ModelCall has them.
+Messages = tuple[tuple[str, str], ...]
+
+_JSON = (
+    "How to reply: with one JSON object and nothing else, no text around it, no code fence:\n"
+    '{"reasoning": "<your reasoning, in short>", "action": "<a legal action, as listed>"}'
+)
+_BARE = "How to reply: with one of the legal actions, exactly as listed, and nothing else."
+
+#: Most characters of an own reply that a player is reminded of.
+_REMINDED = 2000
+
+
+def prompt_of(
+    turn: Turn, reply: ReplyFormat, before: Sequence[Attempt] = (), system: str = ""
+) -> Messages:
+    """What to ask at a turn. Pure.
+
+    What never changes in a game comes first, so that prefix caches hold it; then what the
+    seat can see, last what it may do. before: the attempts at this turn that were no
+    moves; the player sees each again, with what was wrong. system: a message ahead of all.
+    """
+    family = turn.game.family
+    how, closing = (_JSON, "Your JSON object:") if reply == "json" else (_BARE, "Your action:")
+    content = (
+        f"{family.rules}\n\n{how}\n\n{family.side(turn.seat)}\n"
+        f"{family.position(turn.state, turn.seat)}\n"
+        f"Legal actions: {legal_actions(turn, quoted=reply == 'json')}\n\n{closing}"
+    )
+    messages = [("system", system)] if system else []
+    messages.append(("user", content))
+    for attempt in before:
+        messages.append(("assistant", attempt.reply[:_REMINDED] or "(nothing)"))
+        messages.append(
+            ("user", f"Not accepted: {attempt.problem}. Try again.\n{how}\n\n{closing}")
+        )
+    return tuple(messages)
+
+
+def legal_actions(turn: Turn, *, quoted: bool) -> str:
+    """The strings of the legal actions, as JSON or bare, with the notes of the game."""
+    told = []
+    for action in turn.legal:
+        text = json.dumps(action.text, ensure_ascii=False) if quoted else action.text
+        note = turn.game.family.note(turn.state, turn.seat, action)
+        told.append(f"{text} ({note})" if note else text)
+    return ", ".join(told)
+
+
+def as_text(messages: Messages) -> str:
+    """Messages for people to read: a single one as it is."""
+    if len(messages) == 1:
+        return messages[0][1]
+    return "\n\n".join(f"[{role}]\n{content}" for role, content in messages)
