@@ -57,7 +57,10 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
         """Import litellm; asks nothing of any provider, and wants no key."""
         forget_empty()
         self._attempts = Attempts(self.config)
-        self._catalogue, self._upstream = await asyncio.to_thread(_load, self.config)
+        self._catalogue = await asyncio.to_thread(_load, self.config)
+        from services.litellm.upstream import Upstream  # litellm is in memory by now
+
+        self._upstream = Upstream(self.config, Redactor(secrets()))
         self._ready.set()
 
     async def aclose(self) -> None:
@@ -191,12 +194,14 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
         yield assembly.completion()
 
 
-def _load(config: LiteLlmConfig) -> tuple[Catalogue, Upstream]:
+def _load(config: LiteLlmConfig) -> Catalogue:
     import_litellm()
+    from services.litellm import upstream  # noqa: F401 - imported here, in the thread
     from services.litellm.catalogue import Catalogue
-    from services.litellm.upstream import Upstream
+    from services.litellm.gemini import tell_the_end
 
-    return Catalogue(config), Upstream(Redactor(secrets()))
+    tell_the_end()
+    return Catalogue(config)
 
 
 def _measured(

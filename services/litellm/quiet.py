@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 #: Read by litellm while it is imported.
 _ENVIRONMENT = {
@@ -16,6 +17,8 @@ _ENVIRONMENT = {
     "LITELLM_LOG": "CRITICAL",
 }
 
+NEVER_AWAITED = "coroutine '.*' was never awaited"
+
 
 def import_litellm() -> None:
     """Import litellm, which takes seconds, and switch off what a service must not have."""
@@ -24,6 +27,8 @@ def import_litellm() -> None:
 
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).disabled = True  # its lines may hold a prompt or a key
+    # Its call begins in a thread; what a caller who leaves then is not there to await.
+    warnings.filterwarnings("ignore", NEVER_AWAITED, RuntimeWarning)
     litellm.suppress_debug_info = True  # else it prints advice to standard output
     litellm.telemetry = False
     litellm.drop_params = False  # nothing is dropped in silence

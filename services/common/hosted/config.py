@@ -37,8 +37,9 @@ class HostedConfig(ServiceConfig, Generic[M]):
     OVERLOADED. timeout_seconds: of one attempt. max_attempts: tries of one call,
     the first included. backoff_seconds, max_backoff_seconds: the bound of the random
     wait before the second try, which doubles up to the maximum. max_retry_after_seconds:
-    a provider that asks to wait longer gets no second try. allow_unlisted: whether a
-    model that is not listed may be asked for.
+    a provider that asks to wait longer gets no second try. max_answer_bytes: of a whole
+    answer, and of one event of a stream; max_stream_bytes: of all events of a stream;
+    more is not read. allow_unlisted: whether a model that is not listed may be asked for.
     """
 
     prefix: ClassVar[str]
@@ -50,6 +51,8 @@ class HostedConfig(ServiceConfig, Generic[M]):
     backoff_seconds: PositiveFloat = 0.5
     max_backoff_seconds: PositiveFloat = 16
     max_retry_after_seconds: PositiveFloat = 60
+    max_answer_bytes: PositiveInt = 16 * 1024 * 1024
+    max_stream_bytes: PositiveInt = 64 * 1024 * 1024
     allow_unlisted: bool = True
     models: ModelEntries[M]
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from aiohttp import web
 
@@ -32,6 +33,7 @@ class Reply:
     fields: dict[str, Any] = field(default_factory=dict)
     delay: float = 0.0  # seconds before the first byte
     hold: asyncio.Event | None = None  # answers (or ends its stream) once it is set
+    held: int | None = None  # pieces of a stream before the hold; None: all but the last
     pieces: Sequence[str] | None = None  # the deltas of a stream; None: by character
 
 
@@ -54,7 +56,9 @@ class Fault:
     truncate: bool = False
     empty: bool = False  # an answer without any choice
     after: Sequence[str] | None = None  # in a stream: these deltas come first
+    again: bool = False  # ... and the last of them again and again
     hang: bool = False  # never answers
+    endless: bytes = b""  # a body that is this again and again
 
 
 Step = Reply | Fault
@@ -70,6 +74,7 @@ class Call:
     headers: dict[str, str]
     body: Any
     done: bool = False  # answered to the end
+    holding: asyncio.Event = field(default_factory=asyncio.Event)  # it has come to a hold
     dropped: asyncio.Event = field(default_factory=asyncio.Event)  # the caller hung up
 
 
@@ -176,15 +181,17 @@ class UpstreamServer(ABC):
         await asyncio.sleep(step.delay)
         if not self.wants_stream(call):
             if step.hold is not None:
+                call.holding.set()
                 await step.hold.wait()
             return web.json_response(self.answer(call, step))
         response = await self._begin_stream(request)
-        *pieces, last = self.events(call, step)
-        for piece in pieces:
+        pieces = self.events(call, step)
+        held = len(pieces) - 1 if step.held is None else step.held
+        for index, piece in enumerate(pieces):
+            if index == held and step.hold is not None:
+                call.holding.set()
+                await step.hold.wait()
             await response.write(piece)
-        if step.hold is not None:
-            await step.hold.wait()
-        await response.write(last)
         return response
 
     async def _fail(self, request: web.Request, call: Call, fault: Fault) -> web.StreamResponse:
@@ -205,6 +212,10 @@ class UpstreamServer(ABC):
         if fault.truncate:
             body = body[: len(body) // 2]
         headers = {**fault.headers, "Content-Type": fault.content_type}
+        if fault.endless:
+            response = web.StreamResponse(status=fault.status, headers=headers)
+            await response.prepare(request)
+            await _flood(response, fault.endless)
         if fault.truncate and fault.reset:  # the body is shorter than its length says
             response = web.StreamResponse(status=fault.status, headers=headers)
             response.content_length = 2 * len(body)
@@ -221,6 +232,8 @@ class UpstreamServer(ABC):
         begun = self.events(call, text)[: len(pieces) + 1]
         for piece in begun:
             await response.write(piece)
+        if fault.again:
+            await _flood(response, begun[-1])
         if fault.reset:
             return _reset(request, response)
         if not fault.truncate:
@@ -233,10 +246,18 @@ class UpstreamServer(ABC):
         return response
 
 
+async def _flood(response: web.StreamResponse, piece: bytes) -> NoReturn:
+    """Write the same until the caller hangs up, which ends it with an exception."""
+    while True:
+        await response.write(piece)
+
+
 def _reset(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
     """Drop the connection with a TCP reset."""
     transport = request.transport
-    if transport is not None:
-        with suppress(AttributeError):
-            transport.abort()  # type: ignore[attr-defined]
+    if isinstance(transport, asyncio.Transport):
+        # Not to linger at the close is to reset.
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
     return response or web.Response()

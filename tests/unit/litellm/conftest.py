@@ -14,6 +14,7 @@ from arena_llm import ArenaError, AsyncClient
 from services.common.servicer import LlmServicer
 from services.litellm.backend import LiteLlmBackend
 from services.litellm.config import LiteLlmConfig
+from services.litellm.quiet import NEVER_AWAITED
 from tests.support.scripted import serving
 from tests.support.upstreams import anthropic, gemini, openai
 from tests.support.upstreams.server import UpstreamServer
@@ -115,8 +116,10 @@ async def failed(llm: AsyncClient, streamed: bool = False, **options: Any) -> Ar
     return caught.value
 
 
-#: What litellm does in this process makes pydantic warn: its types, and how it reads them.
+#: What litellm does in this process makes pydantic warn: its types, and how it reads them;
+#: and Python, of calls that were cancelled as they began.
 _LITELLMS = (
+    f"ignore:{NEVER_AWAITED}:RuntimeWarning",
     "ignore:Item '.*' on TypedDict class '.*:UserWarning",
     "ignore:Accessing the 'model_.*fields' attribute on the instance:DeprecationWarning",
 )
