@@ -1,0 +1,51 @@
+"use strict";
+// The episodes: an index that is always at hand, moves that are unpacked when looked at.
+
+const index = JSON.parse(document.getElementById("index").textContent);
+const byId = new Map(index.episodes.map((episode) => [episode.id, episode]));
+const parts = document.querySelectorAll("script.part");
+const unpacked = new Map();
+/** So many parts of half a megabyte stay unpacked. */
+const KEPT = 4;
+
+async function unpack(number) {
+  const raw = Uint8Array.from(atob(parts[number].textContent), (char) => char.charCodeAt(0));
+  const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+/** The moves of an episode of the index; null where the page has none of it. */
+async function movesOf(episode) {
+  if (episode.part === undefined) return null;
+  const part = unpacked.get(episode.part) ?? unpack(episode.part);
+  unpacked.delete(episode.part);
+  unpacked.set(episode.part, part);
+  if (unpacked.size > KEPT) unpacked.delete(unpacked.keys().next().value);
+  return (await part)[episode.place ?? 0];
+}
+
+/** What a model wrote, with its control characters to be seen: as text, never as markup. */
+function visible(text) {
+  return text
+    .replace(/[\u0000-\u0008\u000b-\u001f]/g, (char) => String.fromCharCode(0x2400 + char.charCodeAt(0)))
+    .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, "\ufffd");
+}
+
+/** An element; attributes that are undefined, null or false are left out. */
+function make(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+function draw(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}

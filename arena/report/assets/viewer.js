@@ -1,0 +1,207 @@
+"use strict";
+// The replay. The page's address is its only state: links, keys and filters change the
+// address, and whatever changes it, show() makes the view fit.
+
+const stage = document.getElementById("stage");
+const KEYS = ["game", "player", "outcome", "episode", "move"];
+/** Milliseconds a position stays when it plays by itself. */
+const PACE = 900;
+let state = {};
+let shown = null;
+let timer = null;
+let inside = true;
+
+function address(values) {
+  const kept = KEYS.filter((key) => values[key] !== undefined && values[key] !== "");
+  return `#${new URLSearchParams(kept.map((key) => [key, values[key]]))}`;
+}
+
+function go(changes) {
+  inside = true;
+  const next = address({ ...state, ...changes });
+  // Moves leave no trail in the browser's history; episodes do.
+  if ("episode" in changes) location.hash = next;
+  else location.replace(next);
+}
+
+async function show() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (location.hash.length > 1 && !KEYS.some((key) => asked.has(key))) return; // a section of the page
+  const next = Object.fromEntries(KEYS.map((key) => [key, asked.get(key) ?? ""]));
+  if (!next.episode || !list.children.length || KEYS.slice(0, 3).some((key) => next[key] !== state[key])) listEpisodes(next);
+  state = next;
+  if (!inside) document.getElementById("replays").scrollIntoView();
+  inside = false;
+  const id = state.episode || listed[0]?.id;
+  if (!id) return refuse("No episode fits.");
+  const episode = byId.get(id);
+  if (!episode) return refuse(`This page has no episode ${visible(id)}`);
+  if (shown?.episode !== episode) {
+    stop();
+    const data = await movesOf(episode);
+    if ((state.episode || listed[0]?.id) !== id) return; // another one was asked for meanwhile
+    shown = openEpisode(episode, data ?? { steps: [], absent: true });
+  }
+  markEpisode(id);
+  showStep(Math.min(Math.max(Number.parseInt(state.move, 10) || 1, 1), shown.steps.length + 1));
+}
+
+function refuse(text) {
+  stop();
+  shown = null;
+  stage.replaceChildren(make("p", { class: "card empty" }, text));
+}
+
+const nameOf = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[episode.agents[seat]].name));
+
+/** Build what stays while one episode is looked at. */
+function openEpisode(episode, data) {
+  const steps = data.steps ?? [];
+  const view = { episode, data, steps, frame: make("div", { class: "frame" }), answer: make("div", { id: "answer" }) };
+  view.output = make("output", { role: "status" });
+  view.slider = make("input", { type: "range", min: 1, max: steps.length + 1, "aria-label": "Move", oninput: () => go({ move: view.slider.value }) });
+  const button = (text, label, act) => make("button", { type: "button", title: label, "aria-label": label, onclick: act }, text);
+  view.play = button("▶", "Play", toggle);
+  view.moves = make("ol", { class: "moves", "aria-label": "Moves" }, ...steps.map((step, place) => moveRow(episode, step, place)), endRow(episode, steps.length));
+  view.players = make("ul", { class: "players" }, ...episode.agents.map((_, seat) => playerItem(episode, seat)));
+  const status = episode.status === "finished" ? null : make("span", { class: `tag ${episode.status}` }, episode.status);
+  stage.replaceChildren(
+    make("header", {}, make("h3", {}, `${visible(index.games[episode.game])} #${episode.number + 1}`), status, make("small", {}, `${episode.plies} plies`)),
+    view.players,
+    make("div", { class: "panes" },
+      make("div", { class: "card sticky" }, view.frame,
+        make("div", { class: "controls" },
+          button("⏮", "First (Shift ←)", () => step(-Infinity)), button("◀", "Back (←)", () => step(-1)), view.play,
+          button("▶|", "Forward (→)", () => step(1)), button("⏭", "Last (Shift →)", () => step(Infinity)), view.output),
+        view.slider, view.moves),
+      view.answer));
+  return view;
+}
+
+function playerItem(episode, seat) {
+  const outcome = episode.outcomes[seat];
+  const result = episode.returns ? `return ${episode.returns[seat]}` : null;
+  return make("li", { "data-seat": seat }, make("small", {}, `seat ${seat}`), make("b", {}, nameOf(episode, seat)),
+    outcome && make("span", { class: `tag ${outcome}` }, outcome), result && make("small", {}, result));
+}
+
+function moveRow(episode, step, place) {
+  const sign = step.status === "ok" ? null : make("span", { class: `tag ${step.status}` }, step.status);
+  const seat = step.seat < 0 ? "⚂" : String(step.seat);
+  return make("a", { href: address({ ...state, episode: episode.id, move: place + 1 }), title: nameOf(episode, step.seat) },
+    make("span", { class: "ply" }, String(step.ply)), make("small", {}, seat), make("span", {}, step.text ? visible(step.text) : "–"), sign);
+}
+
+function endRow(episode, count) {
+  return make("a", { href: address({ ...state, episode: episode.id, move: count + 1 }) }, make("span", { class: "ply" }), make("small", {}), make("span", {}, "end"));
+}
+
+function showStep(number) {
+  const { steps, episode, data } = shown;
+  shown.number = number;
+  const current = steps[number - 1];
+  shown.output.textContent = current ? `${number} / ${steps.length}` : `end of ${steps.length}`;
+  shown.slider.value = number;
+  [...shown.moves.children].forEach((link, place) => {
+    if (place === number - 1) {
+      link.setAttribute("aria-current", "step");
+      const box = shown.moves;
+      if (link.offsetTop < box.scrollTop || link.offsetTop + link.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = link.offsetTop - box.clientHeight / 2;
+    } else link.removeAttribute("aria-current");
+  });
+  for (const item of shown.players.children) item.classList.toggle("turn", current !== undefined && Number(item.dataset.seat) === current.seat);
+  shown.frame.replaceChildren(boardOf(number));
+  shown.answer.replaceChildren(...(current ? answer(episode, current, data) : ending(episode, data)));
+}
+
+/** The position before this move; at the end, the last one. */
+function boardOf(number) {
+  const { steps, data, episode } = shown;
+  const ply = steps[number - 1]?.ply ?? Infinity;
+  const before = steps.findLast((step) => step.ply < ply && step.board !== undefined)?.board;
+  const text = steps[number - 1]?.board ?? data.board ?? before;
+  if (text === undefined) return make("small", {}, "no board");
+  const played = steps[number - 1]?.text !== undefined;
+  const after = played ? (steps.find((step) => step.ply > ply)?.board ?? data.board) : undefined;
+  return boardPicture(index.games[episode.game], text, before, after);
+}
+
+const card = (title, note, ...content) => make("section", { class: "card" }, make("h4", {}, title, note && make("small", {}, note)), ...content);
+const block = (text) => make("pre", { class: "text" }, visible(text));
+const length = (text) => `${text.length.toLocaleString("en")} characters`;
+
+function answer(episode, step, data) {
+  const chosen = step.text === undefined ? null : make("code", {}, visible(step.text));
+  const said = step.seat < 0
+    ? ["Chance: ", chosen]
+    : [make("b", {}, nameOf(episode, step.seat)), chosen && (step.status === "ok" ? " plays " : " was given "), chosen,
+      make("span", { class: `tag ${step.status}` }, step.status), step.policy && make("span", { class: "tag" }, `then: ${step.policy}`),
+      step.attempt && make("small", {}, `answer ${step.attempt + 1} of this turn`)];
+  const facts = [
+    ["model", step.model], ["latency", step.ms && `${Math.round(step.ms).toLocaleString("en")} ms`],
+    ["tokens", step.tokens && `${step.tokens[0]} in, ${step.tokens[1]} out${step.tokens[2] ? ` (${step.tokens[2]} reasoning)` : ""}`],
+    ["cost", step.cost !== undefined && `$${step.cost.toPrecision(2)}`],
+  ].filter(([, value]) => value).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, visible(value))));
+  return [
+    make("section", { class: "card" }, make("p", { class: "said" }, ...said.filter(Boolean)),
+      step.problem && make("p", { class: `problem ${step.status}` }, visible(step.problem)),
+      facts.length && make("p", { class: "facts" }, ...facts)),
+    step.reasoning && card("Reasoning", length(step.reasoning), block(step.reasoning)),
+    step.reply && card("Reply", length(step.reply), block(step.reply)),
+    data.brief && card("Prompt, reasoning, reply", null, make("small", {}, "not in this page, to keep it small; the results file has them")),
+    step.legal && card("Legal actions", String(step.legal.length), make("div", { class: "chips" },
+      ...step.legal.map(([action, text]) => make("span", { class: action === step.action && "chosen" }, visible(text))))),
+    step.prompt && card("Prompt", length(step.prompt), block(step.prompt)),
+  ].filter(Boolean);
+}
+
+function ending(episode, data) {
+  const words = { finished: "The game is over.", forfeited: "Forfeited.", failed: "The episode failed: it has no result." };
+  return [make("section", { class: "card" }, make("p", { class: "said" }, make("b", {}, words[episode.status])),
+    episode.reason && make("p", { class: `problem ${episode.status === "failed" ? "error" : ""}` }, visible(episode.reason)),
+    data.problem && make("p", { class: "problem error" }, `OpenSpiel does not confirm this result: ${visible(data.problem)}`),
+    data.absent && make("p", {}, "The moves are not in this page, to keep it small; the results file has them."),
+    make("p", { class: "facts" }, ...episode.agents.map((_, seat) =>
+      make("span", {}, `${nameOf(episode, seat)} `, make("b", {}, episode.outcomes[seat] ?? "played"), episode.returns ? ` (${episode.returns[seat]})` : ""))))];
+}
+
+function step(count) {
+  if (!shown) return;
+  go({ move: Math.min(Math.max(shown.number + count, 1), shown.steps.length + 1) });
+}
+
+function toggle() {
+  if (timer) return stop();
+  timer = setInterval(() => (shown && shown.number <= shown.steps.length ? step(1) : stop()), PACE);
+  shown.play.textContent = "⏸";
+}
+
+function stop() {
+  clearInterval(timer);
+  timer = null;
+  if (shown) shown.play.textContent = "▶";
+}
+
+function turnPage(count) {
+  const next = listed[listed.indexOf(shown?.episode) + count];
+  if (next) go({ episode: next.id, move: undefined });
+}
+
+addEventListener("keydown", (event) => {
+  if (!shown || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  const act = {
+    ArrowLeft: () => step(event.shiftKey ? -Infinity : -1),
+    ArrowRight: () => step(event.shiftKey ? Infinity : 1),
+    n: () => turnPage(1),
+    p: () => turnPage(-1),
+    " ": event.target === document.body && toggle,
+  }[event.key];
+  if (act) {
+    event.preventDefault();
+    act();
+  }
+});
+document.getElementById("viewer").addEventListener("click", () => (inside = true), true);
+addEventListener("hashchange", show);
+inside = location.hash.length < 2;
+show();

@@ -1,0 +1,107 @@
+"""Reads a results file, and only that: no configuration, no backend, no clock."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import fields, replace
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from arena.results.database import ResultsError, connect, naming
+from arena.results.rows import EpisodeRow, ModelRow, MoveRow
+
+COLUMNS = tuple(field.name for field in fields(MoveRow))
+#: What may be long; the tables do without.
+TEXTS = ("problem", "legal_actions", "board", "prompt", "reply", "reasoning")
+NUMBERS = ("latency_ms", "cost_usd")
+
+
+class Results:
+    """One snapshot of a results file, though others may be writing to it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        execute = connection.execute
+        row = execute("SELECT name FROM experiments").fetchone()
+        self.name: str = row[0] if row else ""
+        self.episodes = tuple(
+            map(_episode, execute("SELECT * FROM episodes ORDER BY game, number, episode"))
+        )
+        listed = execute("SELECT agent, type, model, config FROM models")
+        known = {row["agent"]: ModelRow(*row) for row in listed}
+        played = {agent for episode in self.episodes for agent in episode.agents}
+        self.participants: Mapping[str, ModelRow] = known | {
+            agent: ModelRow(agent, "unknown", None, "{}") for agent in sorted(played - set(known))
+        }
+        #: Episodes that have replies in the journal and are not in the file yet.
+        self.unfinished: int = execute(
+            "SELECT COUNT(DISTINCT episode) FROM calls"
+            " WHERE episode NOT IN (SELECT episode FROM episodes)"
+        ).fetchone()[0]
+
+    def light_moves(self) -> Iterator[tuple[EpisodeRow, list[MoveRow]]]:
+        """Each episode with its rows in the order of play, less what may be long (TEXTS)."""
+        light = ", ".join(f"NULL AS {name}" if name in TEXTS else name for name in COLUMNS)
+        query = f"SELECT {light} FROM moves ORDER BY episode, ply, seat, attempt"  # noqa: S608 - names of our own
+        rows = groupby(map(_move, self._connection.execute(query)), attrgetter("episode"))
+        known = {episode.episode: episode for episode in self.episodes}
+        for name, moves in rows:
+            yield known.pop(name), list(moves)
+        yield from ((episode, []) for episode in known.values())
+
+    def moves(self, episode: str) -> list[MoveRow]:
+        """One episode's rows, in the order of play, complete."""
+        query = (
+            f"SELECT {', '.join(COLUMNS)} FROM moves"  # noqa: S608 - names of our own
+            " WHERE episode = ? ORDER BY ply, seat, attempt"
+        )
+        return [_move(row) for row in self._connection.execute(query, (episode,))]
+
+
+@contextmanager
+def open_results(path: Path) -> Iterator[Results]:
+    """The results in a file. Raises ResultsError naming the file where it has none."""
+    with closing(connect(path)) as connection, naming(path):
+        connection.row_factory = sqlite3.Row
+        # What a model wrote need not be UTF-8 for the rest to be readable.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        connection.execute("BEGIN")
+        try:
+            results = Results(connection)
+        except (ValueError, TypeError) as error:
+            raise ResultsError(f"{path}: an episode cannot be read: {error}") from error
+        yield results
+
+
+def _episode(row: sqlite3.Row) -> EpisodeRow:
+    values: dict[str, Any] = dict(row)
+    values["agents"] = tuple(map(str, json.loads(values["agents"])))
+    if values["returns"] is not None:
+        values["returns"] = tuple(map(float, json.loads(values["returns"])))
+    episode = EpisodeRow(**values)
+    # An episode that does not say who won is counted, but never as a result.
+    returns, seats = episode.returns or (), range(len(episode.agents))
+    if episode.status == "finished" and (
+        len(returns) != len(seats) or not all(map(math.isfinite, returns))
+    ):
+        return replace(episode, status="failed", reason=f"returns are unusable: {row['returns']}")
+    if episode.loser is not None and episode.loser not in seats:
+        reason = f"loser is unusable: {episode.loser}"
+        return replace(episode, status="failed", reason=reason, loser=None)
+    return episode
+
+
+def _move(row: sqlite3.Row) -> MoveRow:
+    values: dict[str, Any] = dict(row)
+    for name in NUMBERS:
+        if values[name] is not None and not math.isfinite(values[name]):
+            values[name] = None
+    if values["legal_actions"] is not None:
+        values["legal_actions"] = tuple(map(tuple, json.loads(values["legal_actions"])))
+    return MoveRow(**values)

@@ -1,0 +1,88 @@
+"""The report as one page of HTML that needs nothing else: no server, no network."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from arena.report import words
+from arena.report.embed import Embedded, embed
+from arena.report.load import open_results
+from arena.report.outcomes import Share
+from arena.report.plot import Scale
+from arena.report.summary import Summary, summarise
+from arena.results.database import ResultsError
+
+ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("tables.js", "data.js", "boards.js", "list.js", "viewer.js")
+#: How many episodes of a kind of failure are linked.
+LINKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A part of the page that the browser may run or apply, and nothing else of its kind."""
+
+    text: Markup
+    hash: str
+
+    @classmethod
+    def of(cls, *names: str) -> Asset:
+        text = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
+        digest = base64.b64encode(sha256(text.encode()).digest()).decode()
+        return cls(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of our own
+
+
+def write_html(path: Path, out: Path) -> None:
+    """Write the page of a results file to `out`: whole, or not at all.
+
+    The same file makes the same bytes. Raises ResultsError if `path` is no results file
+    or `out` cannot be written.
+    """
+    with open_results(path) as results:
+        summary = summarise(results)
+        page = render(summary, embed(results, summary))
+    part = out.with_name(f"{out.name}.part")
+    try:
+        part.write_text(page, encoding="utf-8", errors="replace")
+        os.replace(part, out)
+    except OSError as error:
+        raise ResultsError(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def render(summary: Summary, embedded: Embedded) -> str:
+    """The page. Whatever a model or a server wrote is escaped by Jinja's autoescape."""
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(ASSETS),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters |= {
+        name: getattr(words, name)
+        for name in ("share", "number", "signed", "percent", "duration", "dollars", "cost")
+    }
+    return environment.get_template("report.html.j2").render(
+        summary=summary,
+        embedded=embedded,
+        style=Asset.of("report.css"),
+        script=Asset.of(*SCRIPTS),
+        Share=Share,
+        scale=Scale.of,
+        heat=heat,
+        links=LINKS,
+        panels=["", *summary.games] if len(summary.games) > 1 else [""],
+    )
+
+
+def heat(score: float | None) -> str:
+    """The class of a cell's colour: h0 (all lost) to h10 (all won)."""
+    return "none" if score is None else f"h{round(10 * score)}"

@@ -1,0 +1,228 @@
+"""The report in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arena.report import words
+from arena.report.answers import Answers
+from arena.report.load import open_results
+from arena.report.outcomes import Share, Tally
+from arena.report.summary import Summary, summarise
+
+T = TypeVar("T")
+
+#: How many reasons of failed episodes are shown.
+FAILURES = 20
+
+
+def print_tables(path: Path, console: Console) -> None:
+    """Print all tables of a results file.
+
+    Raises ResultsError if it is not one. What models and servers wrote is printed
+    without control characters and never as markup.
+    """
+    with open_results(path) as results:
+        summary = summarise(results)
+    console.print(_overview(summary))
+    if not summary.statuses:
+        console.print("No episode has ended yet.")
+        return
+    for table in (_outcomes(summary), _ratings(summary), _answers(summary), _costs(summary)):
+        console.print(table)
+    if summary.failures:
+        console.print(_failures(summary))
+    if summary.unverified:
+        console.print(_unverified(summary))
+
+
+def _table(title: str, *columns: str, note: str = "", left: int = 1) -> Table:
+    """left: how many columns hold names; the others hold numbers."""
+    table = Table(
+        title=Text(title, style="bold"),
+        caption=Text(note, style="dim") if note else None,
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for place, column in enumerate(columns):
+        named = place < left
+        table.add_column(
+            column, justify="left" if named else "right", overflow="fold", no_wrap=not named
+        )
+    return table
+
+
+def _add(table: Table, *cells: object, style: str | None = None) -> None:
+    table.add_row(*(Text(words.plain(str(cell))) for cell in cells), style=style)
+
+
+def _overview(summary: Summary) -> Text:
+    count, total = summary.statuses, summary.total
+    played = count.total()
+    checked = len(summary.replays) - len(summary.unverified)
+    parts = [
+        f"{played} episodes: {count['finished']} finished, {count['forfeited']} forfeited,"
+        f" {count['failed']} failed"
+        + (f"; {summary.unfinished} more under way" * bool(summary.unfinished)),
+        f"{len(summary.games)} games, {len(summary.participants)} players,"
+        f" {total.turns:,} turns, {words.share(total.illegal)} of answers illegal",
+        f"{total.prompt_tokens:,} prompt and {total.completion_tokens:,} completion tokens,"
+        f" {words.cost(total)}",
+        f"{checked} of {len(summary.replays)} finished episodes: OpenSpiel's replay has the same"
+        " returns",
+    ]
+    text = Text(words.plain(summary.name or "experiment without a name") + "\n", style="bold")
+    return text.append("\n".join(parts) + "\n", style="not bold")
+
+
+def _outcomes(summary: Summary) -> Table:
+    note = "with 95 % intervals (Wilson); losses include forfeits; failed episodes are no results"
+    table = _table(
+        "Wins, draws, losses",
+        "player",
+        "game",
+        *("games", "wins", "draws", "losses", "forfeits", "mean return", "failed"),
+        note=note,
+        left=2,
+    )
+    for agent, game, tally in _by_agent(summary, summary.tallies, summary.totals):
+        shares = (_counted(count, tally) for count in (tally.wins, tally.draws, tally.losses))
+        _add(
+            table,
+            agent,
+            game or "all",
+            tally.games,
+            *shares,
+            tally.forfeits or "",
+            words.signed(tally.mean_return),
+            tally.failed or "",
+            style=None if game else "bold",
+        )
+    return table
+
+
+def _counted(count: int, tally: Tally) -> str:
+    return f"{count}  {words.share(Share(count, tally.games))}" if tally.games else words.NONE
+
+
+def _by_agent(
+    summary: Summary, cells: dict[tuple[str, str], T], totals: dict[str, T]
+) -> Iterator[tuple[str, str, T]]:
+    """Each player's sum (its game is empty) and, if there are several, its games."""
+    for agent in sorted(totals):
+        yield agent, "", totals[agent]
+        games = [game for game in summary.games if (agent, game) in cells]
+        if len(summary.games) > 1:
+            yield from (("", game, cells[agent, game]) for game in games)
+
+
+def _ratings(summary: Summary) -> Table:
+    note = (
+        "Bradley-Terry on Elo's scale, mean 1500; a draw is half a win, and each pair that met is"
+        " given one more draw; 95 % intervals by bootstrap over episodes"
+    )
+    if summary.groups > 1:
+        note += f"; {summary.groups} groups never met each other: compare within a group only"
+    table = _table("Ratings", "player", "rating", "95 %", "compared", "group", "failed", note=note)
+    for rating in summary.ratings:
+        _add(
+            table,
+            rating.agent,
+            f"{rating.rating:.0f}",
+            f"{rating.low:.0f}-{rating.high:.0f}",
+            rating.games,
+            rating.group + 1,
+            summary.totals[rating.agent].failed or "",
+        )
+    for agent in sorted(set(summary.participants) - {rating.agent for rating in summary.ratings}):
+        failed = summary.totals[agent].failed if agent in summary.totals else 0
+        _add(table, agent, words.NONE, "met nobody", 0, "", failed or "")
+    return table
+
+
+def _answers(summary: Summary) -> Table:
+    table = _table(
+        "Answers",
+        "player",
+        "game",
+        *("turns", "answers", "illegal", "of these unparseable", "first legal", "then", "errors"),
+        note="illegal: no legal move, or not in the format asked for; then: what was done about it",
+        left=2,
+    )
+    for agent, game, found in _by_agent(summary, summary.answers, summary.answer_totals):
+        then = ", ".join(f"{policy} {count}" for policy, count in sorted(found.policies.items()))
+        _add(
+            table,
+            agent,
+            game or "all",
+            found.turns,
+            found.answers,
+            words.share(found.illegal),
+            found.statuses["unparseable"],
+            words.percent(found.per_turn(found.first_legal)),
+            then,
+            found.errors or "",
+            style=None if game else "bold",
+        )
+    return table
+
+
+def _costs(summary: Summary) -> Table:
+    table = _table(
+        "Calls of models",
+        "player",
+        "game",
+        *("calls", "p50", "p95", "tokens in", "out", "reasoning", "cost", "per move", "failed"),
+        note="latency of a call; tokens and cost of a move, with all its answers",
+        left=2,
+    )
+    for agent, game, found in _by_agent(summary, summary.answers, summary.answer_totals):
+        if found.latencies:
+            _add(table, agent, game or "all", *_cost_cells(found), _failed(summary, agent, game))
+    return table
+
+
+def _cost_cells(found: Answers) -> Iterable[str]:
+    priced = None if found.unpriced else found.per_turn(found.cost_usd)
+    tokens = (found.prompt_tokens, found.completion_tokens, found.reasoning_tokens)
+    return (
+        f"{len(found.latencies):,}",
+        words.duration(found.percentile(50)),
+        words.duration(found.percentile(95)),
+        *(words.number(found.per_turn(count)) for count in tokens),
+        words.cost(found),
+        words.dollars(priced),
+    )
+
+
+def _failed(summary: Summary, agent: str, game: str) -> object:
+    tally = summary.tallies[agent, game] if game else summary.totals[agent]
+    return tally.failed or ""
+
+
+def _failures(summary: Summary) -> Table:
+    table = _table("Failed and forfeited", "status", "game", "player", "reason", "episodes", left=4)
+    for failure in summary.failures[:FAILURES]:
+        reason = failure.reason if len(failure.reason) < 300 else failure.reason[:299] + "…"
+        _add(table, failure.status, failure.game, failure.agent, reason, len(failure.episodes))
+    if hidden := summary.failures[FAILURES:]:
+        count = sum(len(failure.episodes) for failure in hidden)
+        _add(table, "", "", "", f"{len(hidden)} more kinds", count)
+    return table
+
+
+def _unverified(summary: Summary) -> Table:
+    table = _table("Results that OpenSpiel does not confirm", "episode", "why", left=2)
+    for episode, problem in list(summary.unverified.items())[:FAILURES]:
+        _add(table, episode, problem)
+    if hidden := len(summary.unverified) - FAILURES:
+        _add(table, f"{max(hidden, 0)} more", "")
+    return table

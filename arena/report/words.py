@@ -1,0 +1,56 @@
+"""Numbers as people read them, and text that cannot do harm in a terminal."""
+
+from __future__ import annotations
+
+from arena.report.answers import Answers
+from arena.report.outcomes import Share
+
+NONE = "-"
+
+
+def share(found: Share) -> str:
+    """As in "62 % (41-79)": the share and its 95 % interval."""
+    if found.value is None or found.interval is None:
+        return NONE
+    low, high = found.interval
+    return f"{found.value:.0%} ({100 * low:.0f}-{100 * high:.0f})".replace("%", " %", 1)
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def signed(value: float | None) -> str:
+    return NONE if value is None else f"{value:+.2f}"
+
+
+def percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.0f} %"
+
+
+def duration(ms: float | None) -> str:
+    if ms is None:
+        return NONE
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+
+
+def dollars(value: float | None) -> str:
+    """Two digits, and for small sums as many as tell something."""
+    if value is None:
+        return NONE
+    if value == 0 or value >= 1:
+        return f"${value:,.2f}"
+    return f"${value:.2g}" if value >= 0.0001 else f"${value:.1e}"
+
+
+def cost(answers: Answers) -> str:
+    """A sum that leaves out what nobody knows says so."""
+    priced = answers.latencies and answers.unpriced < len(answers.latencies)
+    if answers.unpriced:
+        return f"{dollars(answers.cost_usd)} + unknown" if priced else "unknown"
+    return dollars(answers.cost_usd) if answers.latencies else NONE
+
+
+def plain(text: str) -> str:
+    """No control characters, no changes of the writing's direction."""
+    return "".join(char if char.isprintable() else "�" for char in text)
