@@ -19,6 +19,8 @@ from pydantic import (
     ValidationError,
 )
 
+from arena.agents.config import AgentConfig, LlmConfig, agent_config
+from arena.agents.registry import check_game
 from arena.experiment.budget import Budget
 from arena.games.game import Game, GameError
 from arena.results.codec import canonical
@@ -27,11 +29,7 @@ from arena_llm import ArenaError
 from arena_llm.validation import lineups, plan, read_config
 
 #: Settings of llm agents that may stand for the whole experiment as well.
-LLM_SETTINGS = (
-    "reply", "on_illegal", "system", "send_seed", "score_pick", "timeout_seconds",
-    "temperature", "top_p", "top_k", "max_tokens", "stop", "presence_penalty",
-    "frequency_penalty", "provider_options",
-)  # fmt: skip
+LLM_SETTINGS = tuple(LlmConfig.model_fields.keys() - {"type", "model"})
 
 
 class ConfigError(Exception):
@@ -113,14 +111,14 @@ class GamePlan:
 class Experiment:
     """What is to be played. It pickles.
 
-    participants: settings of each (type, model, ...), with the experiment's defaults,
-    by name. config: the file as canonical JSON.
+    participants: settings of each, with the experiment's defaults, by name. config: the
+    file as canonical JSON.
     """
 
     path: Path
     settings: Settings
     games: tuple[GamePlan, ...]
-    participants: Mapping[str, Mapping[str, Any]]
+    participants: Mapping[str, AgentConfig]
     config: str
 
     @property
@@ -145,15 +143,24 @@ class Experiment:
     def row(self) -> ExperimentRow:
         """Its fingerprint: of all that decides the games, and of nothing else."""
         games = [[game.spec, game.episodes, game.max_plies, game.lineups] for game in self.games]
-        decides = canonical([self.name, self.seed, games, self.participants])
+        players = {
+            name: one.model_dump(exclude={"timeout_seconds"})
+            for name, one in self.participants.items()
+        }
+        decides = canonical([self.name, self.seed, games, players])
         return ExperimentRow(self.name, self.config, sha256(decides.encode()).hexdigest())
 
     @property
     def models(self) -> list[ModelRow]:
         """Every participant."""
         return [
-            ModelRow(name, settings["type"], settings.get("model"), canonical(settings))
-            for name, settings in self.participants.items()
+            ModelRow(
+                name,
+                one.type,
+                one.model if isinstance(one, LlmConfig) else None,
+                canonical(one.model_dump(exclude_none=True)),
+            )
+            for name, one in self.participants.items()
         ]
 
 
@@ -181,9 +188,22 @@ def _experiment(path: Path, config: Mapping[str, Any]) -> Experiment:
     general = {key: config[key] for key in LLM_SETTINGS if key in config}
     own = {key: value for key, value in config.items() if key not in LLM_SETTINGS}
     settings = Settings.model_validate({"name": path.stem, **own})
+    _agent("", {"type": "llm", "model": "any", **general})
     participants = dict(_participants(settings, general))
-    games = tuple(_games_to_play(settings))
-    return Experiment(path, settings, games, participants, canonical(config))
+    games = tuple(_games_to_play(settings, participants))
+    try:
+        text = canonical(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise _Wrong(f"provider_options: are to be JSON: {error}") from error
+    return Experiment(path, settings, games, participants, text)
+
+
+def _agent(where: str, settings: Mapping[str, Any]) -> AgentConfig:
+    """where: the path of the settings in the file, up to its last dot."""
+    try:
+        return agent_config(settings)
+    except ValueError as error:
+        raise _Wrong(f"{where}{str(error).splitlines()[0]}") from error
 
 
 def _lines(error: ValidationError) -> Iterator[str]:
@@ -194,7 +214,7 @@ def _lines(error: ValidationError) -> Iterator[str]:
 
 def _participants(
     settings: Settings, general: Mapping[str, Any]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+) -> Iterator[tuple[str, AgentConfig]]:
     """Name and settings of all who play."""
     if bool(settings.agents) == bool(settings.models):
         raise _Wrong("agents, models: give one of the two, and not both")
@@ -213,10 +233,12 @@ def _participants(
         if name in seen:
             raise _Wrong(f"{where}: {name} stands twice")
         seen.add(name)
-        yield name, {**general, **one} if one.get("type") == "llm" else one
+        yield name, _agent(f"{where}.", {**(general if one.get("type") == "llm" else {}), **one})
 
 
-def _games_to_play(settings: Settings) -> Iterator[GamePlan]:
+def _games_to_play(
+    settings: Settings, participants: Mapping[str, AgentConfig]
+) -> Iterator[GamePlan]:
     swap = bool(settings.models) if settings.swap_seats is None else settings.swap_seats
     models = [one if isinstance(one, str) else one["name"] for one in settings.models]
     seen: set[str] = set()
@@ -230,6 +252,8 @@ def _games_to_play(settings: Settings) -> Iterator[GamePlan]:
                 opponents=list(settings.opponents),
                 swap_seats=swap,
             )
+            for one in participants.values():
+                check_game(one, game)
         except GameError as error:
             raise _Wrong(f"games[{index}]: {error}") from error
         except ValueError as error:

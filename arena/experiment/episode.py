@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from arena.agents.base import Agent, Attempt, Status, Turn
+from arena.agents.config import AgentConfig, LlmConfig
+from arena.agents.registry import build
 from arena.calls import Ask
 from arena.experiment.policy import Policy
 from arena.experiment.schedule import EpisodeSpec, turn_seed
@@ -31,6 +33,15 @@ class _Taken(NamedTuple):
     action: int | None = None
     ended: str = ""
     reason: str = ""
+
+
+def seated(spec: EpisodeSpec, participants: Mapping[str, AgentConfig]) -> list[Seat]:
+    """The players of an episode, in seat order."""
+    configs = [participants[name] for name in spec.agents]
+    return [
+        Seat(build(one), Policy.parse(one.on_illegal) if isinstance(one, LlmConfig) else Policy())
+        for one in configs
+    ]
 
 
 async def play_episode(

@@ -8,20 +8,22 @@ from typing import Any
 from arena.calls import ModelCall, ModelReply
 
 
-def canonical(value: Any) -> str:
+def canonical(value: Any, *, allow_nan: bool = True) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=allow_nan)
 
 
 # By hand, not by asdict, which copies deeply: this is a part of what every move costs.
 
 
 def request_to_json(call: ModelCall) -> str:
+    """All that the model is asked; how long it may take is no part of that."""
+    sampling = {name: value for name, value in call.sampling.items() if name != "timeout"}
     return canonical(
         {
             "model": call.model,
             "messages": call.messages,
-            "sampling": call.sampling,
+            "sampling": sampling,
             "choices": call.choices,
             "json_schema": call.json_schema,
             "continuations": call.continuations,
