@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from types import TracebackType
 from typing import Any
 
 import grpc
@@ -13,27 +13,45 @@ from services.common.calls import CallRecord
 from services.common.handlers import Context
 
 
-@asynccontextmanager
-async def relayed(
-    call: Any, backend: Backend, context: Context, record: CallRecord
-) -> AsyncIterator[None]:
+class relayed:
     """Around waiting for a backend's answer: how it ends, the caller's call ends.
 
     The call to the backend is over when this is, however it ends: a caller that
     is gone must not leave work behind.
     """
-    try:
-        yield
-        context.set_trailing_metadata(tuple(await call.trailing_metadata()))
-    except grpc.aio.AioRpcError as error:
-        if failure := backend.own_failure(error):
+
+    __slots__ = ("_backend", "_call", "_context", "_record")
+
+    def __init__(self, call: Any, backend: Backend, context: Context, record: CallRecord) -> None:
+        self._call = call
+        self._backend = backend
+        self._context = context
+        self._record = record
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._context.set_trailing_metadata(tuple(await self._call.trailing_metadata()))
+            elif isinstance(error, grpc.aio.AioRpcError):
+                await self._end(error)
+        finally:
+            self._call.cancel()
+
+    async def _end(self, error: grpc.aio.AioRpcError) -> None:
+        if failure := self._backend.own_failure(error):
             raise failure from error
-        await _send_initial(tuple(error.initial_metadata()), context)
-        record.status = error.code().name
+        await _send_initial(tuple(error.initial_metadata()), self._context)
+        self._record.status = error.code().name
         trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
-        await context.abort(error.code(), error.details() or "", trailers)
-    finally:
-        call.cancel()
+        await self._context.abort(error.code(), error.details() or "", trailers)
 
 
 async def unary(call: Any, context: Context) -> bytes:

@@ -43,14 +43,12 @@ class Router:
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Generate", context) as record:
             request = parse(generate_pb2.GenerateRequest, data)
-            reply = await self._unary("Generate", request, data, context, record)
-        return reply
+            return await self._unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Score", context) as record:
             request = parse(score_pb2.ScoreRequest, data)
-            reply = await self._unary("Score", request, data, context, record)
-        return reply
+            return await self._unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with mapped_errors("StreamGenerate", context) as record:
@@ -68,26 +66,22 @@ class Router:
             request = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(request.model, "", {})
             if request.model:
-                reply = await self._availability(request.model, data, context, record)
-            else:
-                answers = await self._ask_all("IsAvailable", data, context)
-                reply = survey.merged_availability(answers).SerializeToString()
-        return reply
+                return await self._availability(request.model, data, context, record)
+            answers = await self._ask_all("IsAvailable", data, context)
+            return survey.merged_availability(answers).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             answers = await self._ask_all("ListModels", data, context)
-            reply = survey.merged_models(answers, self._backends).SerializeToString()
-        return reply
+            return survey.merged_models(answers, self._backends).SerializeToString()
 
     async def _unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
         backend, call = self._call(rpc, request, data, context, record)
         async with relay.relayed(call, backend, context, record):
-            reply = await relay.unary(call, context)
-        return reply
+            return await relay.unary(call, context)
 
     async def _availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
@@ -98,10 +92,9 @@ class Router:
             metadata = forwarded(context.invocation_metadata() or (), "")
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
             async with relay.relayed(call, backend, context, record):
-                reply = await relay.unary(call, context)
+                return await relay.unary(call, context)
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
             return survey.unavailable(error).SerializeToString()
-        return reply
 
     def _call(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord

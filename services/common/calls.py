@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-import traceback
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import traceback as tracebacks
+from collections.abc import Mapping
 from itertools import islice
+from types import TracebackType
 
 import grpc
 import structlog
@@ -73,31 +73,50 @@ class CallRecord:
         log.info("call", rpc=self.rpc, status=self.status, **self._fields, total_s=elapsed)
 
 
-@asynccontextmanager
-async def mapped_errors(rpc: str, context: Context) -> AsyncIterator[CallRecord]:
+class mapped_errors:
     """The one place where an error becomes a status, unary and streaming alike.
 
     A BackendError goes out with its code and details; anything else goes out as
     INTERNAL with an id, under which the log has the exception's type and frames.
     Its message is not logged, as it may hold a prompt or a key. When the caller is
     gone or its deadline has passed, gRPC itself cancels the body.
+
+    A class, because it is around every call: @asynccontextmanager costs three times this.
     """
-    record = CallRecord(rpc)
-    try:
-        yield record
-    except BackendError as error:
-        await abort(context, record, error)
-    except (asyncio.CancelledError, GeneratorExit):
-        # GeneratorExit: gRPC drops a stream whose message could not be sent.
-        late = (left := context.time_remaining()) is not None and left <= 0
-        record.status = "DEADLINE_EXCEEDED" if late else "CANCELLED"
-        raise
-    except grpc.aio.AbortError:
-        raise
-    except Exception as error:
-        await abort(context, record, _bug(error))
-    finally:
-        record.write()
+
+    __slots__ = ("_context", "_record")
+
+    def __init__(self, rpc: str, context: Context) -> None:
+        self._context = context
+        self._record = CallRecord(rpc)
+
+    async def __aenter__(self) -> CallRecord:
+        return self._record
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None:
+                await self._end(error)
+        finally:
+            self._record.write()
+
+    async def _end(self, error: BaseException) -> None:
+        match error:
+            case BackendError():
+                await abort(self._context, self._record, error)
+            case asyncio.CancelledError() | GeneratorExit():
+                # GeneratorExit: gRPC drops a stream whose message could not be sent.
+                late = (left := self._context.time_remaining()) is not None and left <= 0
+                self._record.status = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+            case grpc.aio.AbortError():
+                pass  # the status is on its way
+            case Exception():
+                await abort(self._context, self._record, _bug(error))
 
 
 def _bug(error: Exception) -> Internal:
@@ -105,7 +124,7 @@ def _bug(error: Exception) -> Internal:
     error_id = secrets.token_hex(6)
     frames = [
         f"{frame.filename}:{frame.lineno} {frame.name}"
-        for frame in traceback.extract_tb(error.__traceback__)
+        for frame in tracebacks.extract_tb(error.__traceback__)
     ]
     log.error("bug", error_id=error_id, type=type(error).__qualname__, frames=frames)
     return Internal(

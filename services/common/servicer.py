@@ -48,12 +48,8 @@ class LlmServicer:
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Generate", context) as record:
             request = self._generation_request(data, context, record)
-            completion = self._finish(
-                await self._backend.generate_response(request), record.started, record.started
-            )
-            record.add_result(completion.usage, completion.timings)
-            reply = _convert.completion_to_proto(completion).SerializeToString()
-        return reply
+            completion = await self._backend.generate_response(request)
+            return self._reply(completion, record, record.started).SerializeToString()
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with mapped_errors("StreamGenerate", context) as record:
@@ -63,10 +59,9 @@ class LlmServicer:
                 async for event in events:
                     first = first or time.perf_counter()
                     if isinstance(event, Completion):
-                        completion = self._finish(event, record.started, first)
-                        record.add_result(completion.usage, completion.timings)
+                        completion = self._reply(event, record, first)
                         yield generate_pb2.StreamGenerateResponse(
-                            completion=_convert.completion_to_proto(completion)
+                            completion=completion
                         ).SerializeToString()
                         return
                     for delta in _deltas(event):
@@ -82,24 +77,21 @@ class LlmServicer:
             scoring = await self._backend.score(_convert.score_request_from_proto(proto))
             record.add_result(scoring.usage)
             answer = replace(scoring, backend=self.name)
-            reply = _convert.scoring_to_proto(answer).SerializeToString()
-        return reply
+            return _convert.scoring_to_proto(answer).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("IsAvailable", context) as record:
             proto = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(proto.model, "", {})
             answer = await self._availability(proto.model)
-            reply = _convert.availability_to_proto(answer).SerializeToString()
-        return reply
+            return _convert.availability_to_proto(answer).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             models = await self._backend.get_available_models()
             named = tuple(replace(model, backend=self.name) for model in models)
-            reply = _convert.models_to_proto(ModelList(named)).SerializeToString()
-        return reply
+            return _convert.models_to_proto(ModelList(named)).SerializeToString()
 
     async def _availability(self, model: str) -> Availability:
         if not model:
@@ -130,13 +122,22 @@ class LlmServicer:
                 field="model",
             )
 
-    def _finish(self, completion: Completion, started: float, first: float) -> Completion:
-        """Say who answered and, where the backend has not measured them, the times."""
-        now = time.perf_counter()
+    def _reply(
+        self, completion: Completion, record: CallRecord, first: float
+    ) -> generate_pb2.GenerateResponse:
+        """The answer, with who gave it and, where the backend has not measured them, the
+        times; `first` is when its first part came."""
         timings = completion.timings
         if not timings.total_seconds:
-            timings = Timings(0.0, (first - started) or (now - started), now - started)
-        return replace(completion, backend=self.name, timings=timings)
+            now = time.perf_counter()
+            timings = Timings(
+                0.0, (first - record.started) or (now - record.started), now - record.started
+            )
+            completion = replace(completion, timings=timings)
+        record.add_result(completion.usage, timings)
+        proto = _convert.completion_to_proto(completion)
+        proto.backend = self.name
+        return proto
 
 
 def _deltas(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
@@ -21,17 +21,17 @@ def _fail(field: str, problem: str) -> InvalidRequest:
     return InvalidRequest(f"{field} {problem}", field=field)
 
 
-# name, test, what is asked for
-_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    ("temperature", lambda v: 0 <= v <= 100, "must be from 0 to 100"),
-    ("top_p", lambda v: 0 < v <= 1, "must be over 0 and at most 1"),
-    ("top_k", lambda v: v >= 0, "must be 0 (off) or more"),
-    ("max_tokens", lambda v: v >= 1, "must be at least 1"),
-    ("seed", lambda v: v >= 0, "must be 0 or more"),
-    ("presence_penalty", lambda v: -2 <= v <= 2, "must be from -2 to 2"),
-    ("frequency_penalty", lambda v: -2 <= v <= 2, "must be from -2 to 2"),
-    ("logprobs", lambda v: 0 <= v <= 20, "must be from 0 to 20"),
-)
+# name: test, what is asked for
+_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda v: 0 <= v <= 100, "must be from 0 to 100"),
+    "top_p": (lambda v: 0 < v <= 1, "must be over 0 and at most 1"),
+    "top_k": (lambda v: v >= 0, "must be 0 (off) or more"),
+    "max_tokens": (lambda v: v >= 1, "must be at least 1"),
+    "seed": (lambda v: v >= 0, "must be 0 or more"),
+    "presence_penalty": (lambda v: -2 <= v <= 2, "must be from -2 to 2"),
+    "frequency_penalty": (lambda v: -2 <= v <= 2, "must be from -2 to 2"),
+    "logprobs": (lambda v: 0 <= v <= 20, "must be from 0 to 20"),
+}
 
 
 def check_model(model: str) -> None:
@@ -47,12 +47,13 @@ def check_generate(request: generate_pb2.GenerateRequest) -> None:
     check_model(request.model)
     _check_input(request)
     _check_labels(request.session, request.labels)
-    for name, fits, wanted in _RANGES:
-        if request.config.HasField(name):
-            value = getattr(request.config, name)
-            if math.isnan(value) or not fits(value):
-                raise _fail(f"config.{name}", f"{wanted}, not {value}")
-    _check_strings("config.stop", request.config.stop, MAX_STOPS)
+    for field, value in request.config.ListFields():
+        if field.name == "stop":
+            _check_strings("config.stop", value, MAX_STOPS)
+            continue
+        fits, wanted = _RANGES[field.name]
+        if math.isnan(value) or not fits(value):
+            raise _fail(f"config.{field.name}", f"{wanted}, not {value}")
     if request.HasField("constraint"):
         _check_constraint(request.constraint)
     if request.HasField("provider_options"):
@@ -88,10 +89,12 @@ def _check_input(request: generate_pb2.GenerateRequest | score_pb2.ScoreRequest)
                     )
 
 
-def _check_labels(session: str, labels: object) -> None:
+def _check_labels(session: str, labels: Mapping[str, str]) -> None:
     if len(session) > MAX_NAME:
         raise _fail("session", f"must be at most {MAX_NAME} characters long")
-    pairs = dict(labels)  # type: ignore[call-overload]
+    if not labels:
+        return
+    pairs = dict(labels)
     if len(pairs) > MAX_LABELS:
         raise _fail("labels", f"must be at most {MAX_LABELS}")
     for key, value in pairs.items():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any
 
 from services.common.errors import Overloaded, RateLimited
@@ -97,33 +96,16 @@ class Limits:
         self._service = Gate("this service", config.max_concurrency, config.max_queue)
         self._models: dict[str, ModelGate] = {}
 
-    @asynccontextmanager
-    async def place(
-        self, model: str, deadline: float | None = None, *, again: bool = False
-    ) -> AsyncIterator[None]:
+    def place(self, model: str, deadline: float | None = None, *, again: bool = False) -> _Place:
         """Hold a place for one upstream call, first of the model, then of the service.
 
         A RateLimited that leaves the block shuts the model's gate; the other models'
         stay open, and who waits at it holds no place of the service.
 
-        Raises Overloaded (a queue is full), RateLimited (the model rests for longer
-        than the caller's deadline, on time.monotonic's clock, allows).
+        Entering raises Overloaded (a queue is full), RateLimited (the model rests for
+        longer than the caller's deadline, on time.monotonic's clock, allows).
         """
-        gate = self._gate(model)
-        await gate.enter(again)
-        try:
-            await gate.wait_open(deadline)
-            await self._service.enter(again)
-            try:
-                yield
-            except RateLimited as error:
-                gate.shut(error.retry_after)
-                raise
-            finally:
-                self._service.leave()
-            gate.answered()
-        finally:
-            gate.leave()
+        return _Place(self._gate(model), self._service, deadline, again)
 
     def _gate(self, model: str) -> ModelGate:
         if (gate := self._models.get(model)) is None:
@@ -131,3 +113,38 @@ class Limits:
                 self._models = {n: g for n, g in self._models.items() if g.waiting or g.running}
             gate = self._models[model] = ModelGate(self._config, model)
         return gate
+
+
+class _Place:
+    """A place at both gates. A class, because it is around every try: @asynccontextmanager
+    costs three times this."""
+
+    __slots__ = ("_again", "_deadline", "_model", "_service")
+
+    def __init__(self, model: ModelGate, service: Gate, deadline: float | None, again: bool):
+        self._model = model
+        self._service = service
+        self._deadline = deadline
+        self._again = again
+
+    async def __aenter__(self) -> None:
+        await self._model.enter(self._again)
+        try:
+            await self._model.wait_open(self._deadline)
+            await self._service.enter(self._again)
+        except BaseException:
+            self._model.leave()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._service.leave()
+        if error is None:
+            self._model.answered()
+        elif isinstance(error, RateLimited):
+            self._model.shut(error.retry_after)
+        self._model.leave()

@@ -135,16 +135,21 @@ def generate_request_from_proto(
     proto: generate_pb2.GenerateRequest, deadline: float | None = None
 ) -> GenerationRequest:
     """The request must have been validated: an input is set, roles are known."""
-    config = proto.config
-    scalars = {name: getattr(config, name) for name in _SCALARS if config.HasField(name)}
+    sampling = {field.name: value for field, value in proto.config.ListFields()}
+    sampling["stop"] = tuple(sampling.get("stop", ()))
+    options = (
+        _plain(json_format.MessageToDict(proto.provider_options))
+        if proto.HasField("provider_options")
+        else {}
+    )
     return GenerationRequest(
         model=proto.model,
         input=_input(proto),
-        sampling=Sampling(stop=tuple(config.stop), **scalars),
+        sampling=Sampling(**sampling),
         constraint=_constraint(proto.constraint),
         session=proto.session,
         labels=dict(proto.labels),
-        provider_options=_plain(json_format.MessageToDict(proto.provider_options)),
+        provider_options=options,
         deadline=deadline,
     )
 
