@@ -37,15 +37,16 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         """Raises RecordError: the file is no record, or cannot be written."""
         self._path = path
-        self._answered: set[CallKey] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: a line is with the system, whole, before its reply is used.
             self._file = path.open("ab+", buffering=0)
+            # Read first: of a file that is no record, nothing is cut.
+            lines = _lines(path, unfinished=True)
+            self._answered = {line.key for line in lines if isinstance(line.outcome, ModelReply)}
             self._cut_short()
         except OSError as error:
             raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
-        self._answered = {line.key for line in _lines(path) if isinstance(line.outcome, ModelReply)}
 
     def _cut_short(self) -> None:
         """Take away a last line that a killed process left unfinished."""
@@ -146,10 +147,13 @@ def difference(recorded: str, asked: str) -> str:
     return "\n".join(unified_diff(before, after, "recorded", "asked", n=1, lineterm=""))
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def _lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
+    """unfinished: whether a last line that was cut short is left out."""
     try:
         with path.open("rb") as file:
             for number, text in enumerate(file, 1):
+                if unfinished and not text.endswith(b"\n"):
+                    return
                 try:
                     yield _line(text)
                 except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

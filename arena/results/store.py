@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,35 +71,38 @@ class Store:
                 self._claims.close()
                 raise
 
+    @classmethod
+    def check(cls, path: Path, experiment: ExperimentRow) -> None:
+        """Whether it could be opened, as far as that shows without writing.
+
+        Raises ResultsError as __init__ does.
+        """
+        with naming(path):
+            if path.exists():
+                with closing(connect(path)) as connection:
+                    _same(connection, path, experiment)
+                return
+            folder = next(one for one in path.absolute().parents if one.exists())
+            if not folder.is_dir():
+                raise NotADirectoryError(None, f"{folder} is no folder")
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(None, f"{folder} cannot be written to")
+
     def _begin(self, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
         execute = self._connection.execute
-        tables = {name for (name,) in execute("SELECT name FROM sqlite_master")}
-        if tables:
-            self._same(experiment)
+        _same(self._connection, self.path, experiment)
         execute("PRAGMA journal_mode = WAL")
         # A commit survives the process; power failures may take the last ones, whole.
         execute("PRAGMA synchronous = NORMAL")
         create(self._connection)
         with transaction(self._connection):
-            self._same(experiment)
+            _same(self._connection, self.path, experiment)
             execute("INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)", astuple(experiment))
             self._connection.executemany(
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", map(astuple, models)
             )
             if not execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
                 execute(_METER)
-
-    def _same(self, experiment: ExperimentRow) -> None:
-        for name, fingerprint in self._connection.execute(
-            "SELECT name, fingerprint FROM experiments"
-        ):
-            if name != experiment.name:
-                raise ResultsError(f"{self.path}: holds the results of the experiment {name!r}")
-            if fingerprint != experiment.fingerprint:
-                raise ResultsError(
-                    f"{self.path}: holds the results of {name!r} with other games, agents or "
-                    "seeds: name another file under results:, or give the experiment a new name"
-                )
 
     def statuses(self) -> dict[str, str]:
         """Status of each episode that has a row, by its id."""
@@ -205,6 +210,20 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _same(connection: sqlite3.Connection, path: Path, experiment: ExperimentRow) -> None:
+    """Raises ResultsError where the file holds another experiment's results."""
+    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        return  # it is empty
+    for name, fingerprint in connection.execute("SELECT name, fingerprint FROM experiments"):
+        if name != experiment.name:
+            raise ResultsError(f"{path}: holds the results of the experiment {name!r}")
+        if fingerprint != experiment.fingerprint:
+            raise ResultsError(
+                f"{path}: holds the results of {name!r} with other games, agents or "
+                "seeds: name another file under results:, or give the experiment a new name"
+            )
 
 
 def _of(key: CallKey) -> tuple[str, int, int, int]:
