@@ -10,7 +10,7 @@ import pytest
 
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import InvalidRequest
-from services.common.validation import check_generate, check_score
+from services.common.validation import _RANGES, check_generate, check_score
 from tests.support.scripted import scripted
 from tests.support.wire import details, failure, request, stub
 
@@ -130,6 +130,11 @@ async def test_a_refusal_on_the_wire_names_the_field_and_asks_no_backend(rpc: st
         assert found["BadRequest"].field_violations[0].field == "config.temperature"
         assert backend.history == []
         assert (await llm.Generate(request())).text == "ok"  # and it goes on serving
+
+
+def test_every_parameter_has_its_judge() -> None:
+    config = generate_pb2.GenerationConfig.DESCRIPTOR
+    assert {field.name for field in config.fields} == {*_RANGES, "stop"}
 
 
 def test_both_inputs_are_one_on_the_wire() -> None:
