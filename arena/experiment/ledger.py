@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 
 from arena.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget
-from arena.experiment.tape import Recorder, RecordError, difference
+from arena.experiment.tape import Recorder, RecordError, difference, shown
 from arena.results.codec import request_to_json
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.store import Spent, Store
@@ -63,8 +64,8 @@ class Ledger:
         asked, reply = stored
         if asked != request:
             raise RecordError(
-                f"{self._store.path}: {key} was stored for another request, so that the run "
-                f"cannot go on with it:\n{difference(asked, request)}"
+                f"{self._store.path}: {shown(key)} was another one when its reply was stored: "
+                f"the run cannot go on with it\n{difference(json.loads(asked), request)}"
             )
         if self._recorder is not None:
             self._recorder.reply(key, request, reply)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from arena.calls import ModelCall, ModelReply
-from arena.results.codec import canonical, reply_of, reply_to_json, request_to_json
+from arena.results.codec import canonical, reply_to_json, request_to_json
 from arena.results.rows import CallKey
 from arena_llm import ArenaError
 from arena_llm.errors import BY_CODE, UnknownError
@@ -25,10 +28,31 @@ class RecordError(Exception):
     """A record that cannot be used, or that lacks what is asked: names it and shows why."""
 
 
-class _Line(NamedTuple):
-    key: CallKey
-    request: str
-    outcome: ModelReply | ArenaError
+class _Failure(BaseModel):
+    """The fields of an ArenaError."""
+
+    message: str
+    code: str
+    reason: str
+    retry_after: float | None
+    model: str
+    field: str
+    metadata: dict[str, str]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: tuple[str, int, int, int]
+    request: dict[str, Any]
+    reply: ModelReply | None = None
+    error: _Failure | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.reply is None) == (self.error is None):
+            raise ValueError("must have a reply or an error, and not both")
+        return self
 
 
 class Recorder:
@@ -37,28 +61,29 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         """Raises RecordError: the file is no record, or cannot be written."""
         self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: a line is with the system, whole, before its reply is used.
-            self._file = path.open("ab+", buffering=0)
-            # Read first: of a file that is no record, nothing is cut.
-            lines = _lines(path, unfinished=True)
-            self._answered = {line.key for line in lines if isinstance(line.outcome, ModelReply)}
-            self._cut_short()
-        except OSError as error:
-            raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
+        with ExitStack() as undo:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Unbuffered: a line is with the system, whole, before its reply is used.
+                self._file = undo.enter_context(path.open("ab+", buffering=0))
+                # Read first: of a file that is no record, nothing is cut.
+                lines = _lines(path, unfinished=True)
+                self._answered = {CallKey(*line.key) for line in lines if line.reply}
+                self._cut_short()
+            except OSError as error:
+                raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
+            undo.pop_all()
 
     def _cut_short(self) -> None:
         """Take away a last line that a killed process left unfinished."""
         end = self._file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - 65536)
-            self._file.seek(start)
-            newline = self._file.read(end - start).rfind(b"\n")
-            end = start + newline + 1 if newline >= 0 else start
-            if newline >= 0:
-                break
+        while end and self._last_byte(end) != b"\n":
+            end -= 1
         self._file.truncate(end)
+
+    def _last_byte(self, end: int) -> bytes:
+        self._file.seek(end - 1)
+        return self._file.read(1)
 
     def check(self, keys: Iterable[CallKey], results: str) -> None:
         """Raises RecordError where one of the calls has no reply here."""
@@ -75,7 +100,8 @@ class Recorder:
             self._answered.add(key)
 
     def error(self, key: CallKey, request: str, error: ArenaError) -> None:
-        self._write(key, request, f'"error":{canonical(_error_to(error))}')
+        fields = {name: getattr(error, name) for name in _Failure.model_fields}
+        self._write(key, request, f'"error":{canonical(fields)}')
 
     def _write(self, key: CallKey, request: str, outcome: str) -> None:
         place = canonical([key.episode, key.ply, key.seat, key.attempt])
@@ -102,47 +128,46 @@ class Replay:
     def __init__(self, path: Path) -> None:
         """Raises RecordError: file, line and reason."""
         self._path = path
-        self._known = {line.key: line for line in _lines(path)}
+        self._known = {CallKey(*line.key): line for line in _lines(path)}
 
     async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
         """The recorded reply. Raises the recorded error; RecordError where there is none."""
-        request = request_to_json(call)
+        asked = request_to_json(call)
         line = self._known.get(key)
-        if line is None or line.request != request:
-            raise RecordError(self._missing(key, request, line))
-        if isinstance(line.outcome, ArenaError):
-            raise line.outcome
-        return line.outcome
+        if line is None or canonical(line.request) != asked:
+            raise RecordError(f"{self._path}: {self._missing(key, asked)}")
+        if line.error is not None:
+            options = line.error.model_dump()
+            kind = BY_CODE.get(line.error.code, UnknownError)
+            raise kind(options.pop("message"), **options)
+        return line.reply  # type: ignore[return-value]  # a line has one of the two
 
-    def _missing(self, key: CallKey, request: str, line: _Line | None) -> str:
-        if line is not None:
-            return (
-                f"{self._path}: {shown(key)} asks for something else than was recorded:\n"
-                f"{difference(line.request, request)}"
-            )
-        found = f"{self._path}: has no {shown(key)}"
-        before = [other for other in self._known if other.episode == key.episode]
-        if not before:
-            return f"{found}: nothing of this episode is recorded"
-        last = max(before, key=lambda other: (other.ply, other.seat, other.attempt))
-        return (
-            f"{found}; the episode's last recorded call is {shown(last)}, which differs:\n"
-            f"{difference(self._known[last].request, request)}"
-        )
+    def _missing(self, key: CallKey, asked: str) -> str:
+        """Why there is no reply: the nearest request that is there, and what differs."""
+        place = f"{shown(key)} was not recorded"
+        if key in self._known:
+            return f"{place} like that:\n{difference(self._known[key].request, asked)}"
+        of_episode = [other for other in self._known if other.episode == key.episode]
+        if not of_episode:
+            return f"{place}, nor any other of its episode"
+        last = max(of_episode, key=lambda other: (other.ply, other.seat, other.attempt))
+        found = difference(self._known[last].request, asked)
+        return f"{place}. The episode's last one is {shown(last)}, which differs:\n{found}"
 
 
 def shown(key: CallKey) -> str:
     """A call in words."""
-    return (
-        f"the call of episode {key.episode}, ply {key.ply}, seat {key.seat}, attempt {key.attempt}"
-    )
+    return f"the call of {key.episode}, ply {key.ply}, seat {key.seat}, attempt {key.attempt}"
 
 
-def difference(recorded: str, asked: str) -> str:
-    """What differs between two requests (JSON), line by line."""
+def difference(recorded: Any, asked: str) -> str:
+    """What differs between two requests, as JSON has them, line by line."""
     before, after = (
-        json.dumps(json.loads(text), indent=1, ensure_ascii=False).replace("\\n", "\n").splitlines()
-        for text in (recorded, asked)
+        # Prompts line by line as well: they are where the difference will be.
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+        .replace("\\n", "\n")
+        .splitlines()
+        for value in (recorded, json.loads(asked))
     )
     return "\n".join(unified_diff(before, after, "recorded", "asked", n=1, lineterm=""))
 
@@ -152,37 +177,16 @@ def _lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
     try:
         with path.open("rb") as file:
             for number, text in enumerate(file, 1):
-                if unfinished and not text.endswith(b"\n"):
-                    return
+                if not text.endswith(b"\n"):
+                    if unfinished:
+                        return
+                    raise RecordError(f"{path}:{number}: is cut short")
                 try:
-                    yield _line(text)
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                    reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-                    raise RecordError(
-                        f"{path}:{number}: is no line of a record: {reason}"
-                    ) from error
+                    yield _Line.model_validate_json(text)
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    where = ".".join(map(str, first["loc"]))
+                    reason = f"{where}: {first['msg']}" if where else first["msg"]
+                    raise RecordError(f"{path}:{number}: {reason}") from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _line(text: bytes) -> _Line:
-    if not text.endswith(b"\n"):
-        raise ValueError("it is cut short")
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise TypeError("it is no JSON object")
-    episode, ply, seat, attempt = values["key"]
-    outcome = reply_of(values["reply"]) if "reply" in values else _error_of(values["error"])
-    return _Line(CallKey(episode, ply, seat, attempt), canonical(values["request"]), outcome)
-
-
-_ERROR = ("message", "code", "reason", "retry_after", "model", "field", "metadata")
-
-
-def _error_to(error: ArenaError) -> dict[str, Any]:
-    return {name: getattr(error, name) for name in _ERROR}
-
-
-def _error_of(values: dict[str, Any]) -> ArenaError:
-    options = {name: values[name] for name in _ERROR}
-    return BY_CODE.get(options["code"], UnknownError)(options.pop("message"), **options)

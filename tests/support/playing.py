@@ -1,0 +1,110 @@
+"""Experiments against models that follow a script, on the real ledger and the real file.
+
+As a process of its own: `python -m tests.support.playing CONFIG RESULTS [RECORD]`. It says
+"ready", begins when its input has a line or ends, and says each call that it asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from hashlib import blake2b
+from pathlib import Path
+
+from arena.calls import ModelCall, ModelReply
+from arena.experiment.config import Experiment, load_experiment
+from arena.experiment.episode import play_episode, seated
+from arena.experiment.ledger import Backend, Ledger, asking
+from arena.experiment.schedule import EpisodeSpec, schedule
+from arena.experiment.tape import Recorder
+from arena.games.game import Game
+from arena.results.rows import CallKey
+from arena.results.store import Spent, Store
+
+
+class Script:
+    """A backend whose models say what `says` tells for a call; keeps the calls in `asked`.
+
+    Each answer takes 10 + 2 tokens and a cent, and depends on nothing but the call.
+    """
+
+    def __init__(self, says: Callable[[CallKey, ModelCall], str] | None = None) -> None:
+        self.asked: list[CallKey] = []
+        self.running = self.most_running = 0
+        self._says = says or some_choice
+
+    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+        self.asked.append(key)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            # Others get their turn, as often as the call says: the order is mixed up.
+            for _ in range(_number(key) % 7):
+                await asyncio.sleep(0)
+            text = self._says(key, call)
+        finally:
+            self.running -= 1
+        latency = 1 + _number(key) % 1000 / 7
+        return ModelReply(
+            text, call.model, latency, "", "stop", 10, 2, cost_usd=0.01, reasoning_tokens=0
+        )
+
+
+def some_choice(key: CallKey, call: ModelCall) -> str:
+    """One of the choices, the same whenever the call is the same."""
+    assert call.choices
+    return call.choices[_number(key) % len(call.choices)]
+
+
+def _number(key: CallKey) -> int:
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=4).digest())
+
+
+async def run(
+    experiment: Experiment,
+    results: Path,
+    backend: Backend,
+    *,
+    episodes: Iterable[EpisodeSpec] | None = None,
+    width: int = 8,
+    record: Path | None = None,
+) -> Spent:
+    """Play what is missing, `width` episodes at once; tells what was spent."""
+    with (
+        Recorder(record) if record else nullcontext() as recorder,
+        Store(results, experiment.row, experiment.models) as store,
+    ):
+        ledger = Ledger(store, experiment.budget, recorder)
+        waiting = iter(schedule(experiment) if episodes is None else episodes)
+
+        async def work() -> None:
+            for spec in waiting:
+                if await ledger.begin(spec.episode):
+                    players = seated(spec, experiment.participants)
+                    ask_for = asking(ledger, backend)
+                    played = await play_episode(spec, Game.load(spec.game), players, ask_for)
+                    await ledger.finish(*played)
+
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(width):
+                    workers.create_task(work())
+        except* Exception as group:
+            # One is enough to tell, as for a runner.
+            raise group.exceptions[0] from None
+        return ledger.spent
+
+
+def _say(key: CallKey, call: ModelCall) -> str:
+    print(key.episode, key.ply, key.seat, key.attempt, sep="\t", flush=True)
+    return some_choice(key, call)
+
+
+if __name__ == "__main__":
+    config, results, *record = map(Path, sys.argv[1:])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    taken = record[0] if record else None
+    asyncio.run(run(load_experiment(config), results, Script(_say), record=taken))

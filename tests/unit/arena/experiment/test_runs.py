@@ -1,0 +1,128 @@
+"""Whatever happens to a run, its results are the same: order, width, kill -9, another process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arena.experiment.config import Experiment
+from arena.experiment.schedule import schedule
+from tests.support.playing import Script, run
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture
+async def expected(load, tmp_path: Path) -> bytes:
+    """The file of a run that nothing happened to."""
+    path = tmp_path / "expected.sqlite"
+    await run(load(), path, Script())
+    return path.read_bytes()
+
+
+def process(config: Path, results: Path, *record: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.support.playing", config, results, *record]
+    pipe = subprocess.PIPE
+    running = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    assert running.stdout.readline() == "ready\n"
+    return running
+
+
+def files(path: Path) -> list[str]:
+    """The results file and what else a run may have left beside it."""
+    return sorted(name for name in os.listdir(path.parent) if name.startswith(path.name))
+
+
+def stored(path: Path) -> set[tuple[str, str, str, str]]:
+    """The calls whose replies are in the file."""
+    with sqlite3.connect(path) as connection:
+        found = connection.execute(
+            "SELECT episode, ply, seat, attempt FROM moves WHERE model IS NOT NULL"
+            " UNION SELECT episode, ply, seat, attempt FROM calls"
+        ).fetchall()
+    connection.close()
+    return {(episode, *map(str, rest)) for episode, *rest in found}
+
+
+async def test_neither_order_nor_width_matters(
+    load: Callable[..., Experiment], expected: bytes, tmp_path: Path
+) -> None:
+    experiment = load()
+    for width in (1, 50):
+        episodes = schedule(experiment)
+        random.Random(width).shuffle(episodes)  # noqa: S311 - repeatable, not secret
+        path = tmp_path / f"{width}.sqlite"
+        script = Script()
+        await run(experiment, path, script, episodes=episodes, width=width)
+        assert path.read_bytes() == expected
+        assert len(set(script.asked)) == len(script.asked)
+    assert script.most_running > 10
+
+
+async def test_what_is_there_is_not_played_again(load, expected: bytes, tmp_path: Path) -> None:
+    path, script = tmp_path / "again.sqlite", Script()
+    experiment = load()
+    first = await run(experiment, path, script, episodes=schedule(experiment)[:10])
+    asked = len(script.asked)
+    assert first.tokens == 12 * asked
+    assert path.read_bytes() != expected
+    assert (await run(experiment, path, script)).tokens == 12 * len(script.asked)
+    assert path.read_bytes() == expected
+    again = Script()
+    spent = await run(experiment, path, again)
+    assert again.asked == []
+    assert spent.tokens == 12 * len(script.asked)
+    assert spent.cost_usd == pytest.approx(0.01 * len(script.asked))
+    assert path.read_bytes() == expected
+
+
+async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> None:
+    """Each time it gets some calls further; what was stored is never asked again."""
+    config, path = load().path, tmp_path / "killed.sqlite"
+    rng = random.Random(9)  # noqa: S311 - repeatable, not secret
+    kills = 0
+    known: set[tuple[str, ...]] = set()
+    while True:
+        asked = set()
+        calls = rng.randint(1, 60) if kills < 6 else 10**6
+        with process(config, path) as running:
+            running.stdin.close()
+            for line in running.stdout:
+                asked.add(tuple(line.rstrip("\n").split("\t")))
+                if len(asked) == calls:
+                    running.send_signal(signal.SIGKILL)
+        code = running.returncode
+        assert not asked & known
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+        known = stored(path)
+        # All but what it was about to be told when it died: 8 at once at most.
+        assert len(asked - known) <= 8
+    assert kills >= 3
+    assert path.read_bytes() == expected
+    assert files(path) == [path.name]
+
+
+async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path: Path) -> None:
+    config, path = load().path, tmp_path / "shared.sqlite"
+    both = [process(config, path) for _ in range(2)]
+    for one in both:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    outputs = [one.communicate()[0].splitlines() for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert all(outputs)
+    assert set(Counter(outputs[0] + outputs[1]).values()) == {1}
+    assert path.read_bytes() == expected
+    assert files(path) == [path.name]

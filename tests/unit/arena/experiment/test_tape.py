@@ -1,0 +1,186 @@
+"""--record and --replay: the same bytes without a backend, and errors that show why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from arena.calls import ModelCall
+from arena.experiment.config import Experiment
+from arena.experiment.schedule import schedule
+from arena.experiment.tape import Recorder, RecordError, Replay
+from arena.results.codec import request_to_json
+from arena.results.database import connect
+from arena.results.export import export
+from arena.results.rows import CallKey
+from arena_llm.errors import NotFoundError, UnavailableError
+from tests.support.playing import Script, run, some_choice
+
+Load = Callable[..., Experiment]
+
+
+def sometimes(key: CallKey, call: ModelCall) -> str:
+    """Fails in some episodes, answers illegally in others."""
+    if key.episode.startswith("kuhn_poker/0/hf_a") and key.ply > 2:
+        raise UnavailableError("down \u2026", reason="BACKEND_DOWN", retry_after=2.5, model="hf_a")
+    if key.episode.startswith("tic_tac_toe/1/hf_b") and key.ply == 4:
+        return "somewhere"
+    return some_choice(key, call)
+
+
+def statuses(path: Path) -> list[str]:
+    with closing(connect(path)) as connection:
+        return [status for (status,) in connection.execute("SELECT status FROM episodes")]
+
+
+async def test_a_replay_gives_the_same_bytes(load: Load, tmp_path: Path) -> None:
+    experiment, record = load(), tmp_path / "record.jsonl"
+    first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
+    await run(experiment, first, Script(sometimes), record=record)
+    await run(experiment, again, Replay(record), width=3)
+    assert again.read_bytes() == first.read_bytes()
+    for one, other in zip(
+        export(first, tmp_path / "1", "csv"), export(again, tmp_path / "2", "csv"), strict=True
+    ):
+        assert one.read_bytes() == other.read_bytes()
+    text = (tmp_path / "1" / "episodes.csv").read_text()
+    assert "UNAVAILABLE BACKEND_DOWN: down \u2026 (model hf_a; retry after 2.5 s)" in text
+    assert "forfeited" in text
+
+
+async def test_a_record_of_several_runs(load: Load, tmp_path: Path) -> None:
+    """Failures are mended by a second run, of which the record takes the replies."""
+    experiment, record = load(), tmp_path / "record.jsonl"
+    first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
+    episodes = schedule(experiment)
+    await run(experiment, first, Script(sometimes), episodes=episodes[:15], record=record)
+    assert set(statuses(first)) == {"finished", "forfeited", "failed"}
+    # As a kill in the middle of a line leaves it.
+    with record.open("a") as file:
+        file.write('{"key":["tic_tac')
+    await run(experiment, first, Script(), record=record)
+    await run(experiment, again, Replay(record))
+    assert again.read_bytes() == first.read_bytes()
+    assert set(statuses(first)) == {"finished", "forfeited"}
+
+
+async def test_replies_of_the_journal_get_into_a_record(load: Load, tmp_path: Path) -> None:
+    """Killed between journal and record: the journal has what the record lacks."""
+    experiment, record = load(), tmp_path / "record.jsonl"
+    first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
+
+    def fails(key: CallKey, call: ModelCall) -> str:
+        if key.ply >= 2:
+            raise UnavailableError("down")
+        return some_choice(key, call)
+
+    await run(experiment, first, Script(fails), episodes=schedule(experiment)[:1])
+    await run(experiment, first, Script(), record=record)
+    await run(experiment, again, Replay(record))
+    assert again.read_bytes() == first.read_bytes()
+
+
+async def test_a_record_begins_with_the_experiment(load: Load, tmp_path: Path) -> None:
+    experiment, results = load(), tmp_path / "r.sqlite"
+    await run(experiment, results, Script(), episodes=schedule(experiment)[:1])
+    with pytest.raises(RecordError, match=rf"has no reply for .*, which {results} holds"):
+        await run(experiment, results, Script(), record=tmp_path / "record.jsonl")
+
+
+CALL = ModelCall("hf_a", (("user", "line one\nline two"),), {"max_tokens": 5})
+
+
+def tape(path: Path, request: dict[str, object] | None = None) -> Path:
+    call = {"model": "hf_a", "messages": [["user", "line one\nline two"]], "sampling": {}}
+    rest = {"choices": None, "json_schema": None, "continuations": None}
+    reply = {"text": "x", "model": "hf_a", "latency_ms": 1.5, "logprobs": [-0.5, -1.0]}
+    line = {"key": ["e", 3, 1, 0], "request": call | rest | (request or {}), "reply": reply}
+    path.write_text(json.dumps(line) + "\n")
+    return path
+
+
+async def test_a_reply(tmp_path: Path) -> None:
+    replay = Replay(tape(tmp_path / "r", {"sampling": {"max_tokens": 5}}))
+    reply = await replay(CallKey("e", 3, 1, 0), CALL)
+    assert (reply.text, reply.latency_ms, reply.logprobs) == ("x", 1.5, (-0.5, -1.0))
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (
+            CallKey("e", 3, 1, 0),
+            "the call of e, ply 3, seat 1, attempt 0 was not recorded like that:\n"
+            '--- recorded\n+++ asked\n@@ -12,3 +12,5 @@\n  "model": "hf_a",\n'
+            '- "sampling": {}\n+ "sampling": {\n+  "max_tokens": 5\n+ }\n }',
+        ),
+        (
+            CallKey("e", 4, 0, 0),
+            "the call of e, ply 4, seat 0, attempt 0 was not recorded. The episode's last one "
+            "is the call of e, ply 3, seat 1, attempt 0, which differs:\n--- recorded",
+        ),
+        (
+            CallKey("x", 0, 0, 0),
+            "the call of x, ply 0, seat 0, attempt 0 was not recorded, nor any other of its "
+            "episode",
+        ),
+    ],
+)
+async def test_a_request_that_was_not_recorded(key: CallKey, says: str, tmp_path: Path) -> None:
+    path = tape(tmp_path / "r")
+    with pytest.raises(RecordError) as caught:
+        await Replay(path)(key, CALL)
+    assert str(caught.value).startswith(f"{path}: {says}")
+
+
+async def test_a_failure_is_the_same_failure(tmp_path: Path) -> None:
+    path, key = tmp_path / "r", CallKey("e", 0, 0, 0)
+    error = NotFoundError("gone", reason="MODEL_NOT_FOUND", model="hf_a", metadata={"a": "b"})
+    with Recorder(path) as recorder:
+        recorder.error(key, request_to_json(CALL), error)
+    with pytest.raises(NotFoundError) as caught:
+        await Replay(path)(key, CALL)
+    assert vars(caught.value) == vars(error)
+    assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        ("", "Invalid JSON"),
+        ("\xff", "Invalid JSON"),
+        ('{"key": ["e", 0, 0], "request": {}, "reply": null}', r"key\.3: Field required"),
+        ('{"key": ["e", 0, 0, 0], "request": {}}', "must have a reply or an error"),
+        ('{"key": ["e", 0, 0, 0], "request": {}, "reply": {"text": "x"}}', r"reply\.model: Field"),
+        ('{"key": ["e", 0, 0, 0], "request": {}, "error": {}}', r"error\.message: Field"),
+        ('{"key": ["e", 0, 0, 0], "reply": null}', "request: Field required"),
+        ('{"key": ["e", "0", 0, 0], "request": {}}', r"key\.1: Input should be a valid integer"),
+    ],
+)
+@pytest.mark.parametrize("use", [Replay, Recorder])
+def test_a_corrupt_record_names_its_line(use, line: str, reason: str, tmp_path: Path) -> None:
+    path = tape(tmp_path / "r")
+    with path.open("ab") as file:
+        file.write(line.encode("latin-1") + b"\n")
+    with pytest.raises(RecordError, match=f"^{path}:2: .*{reason}"):
+        use(path)
+
+
+def test_a_record_that_is_cut_short(tmp_path: Path) -> None:
+    path = tape(tmp_path / "r")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RecordError, match=f"{path}:1: is cut short"):
+        Replay(path)
+
+
+def test_a_record_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=f"{tmp_path}/none: cannot be read: No such file"):
+        Replay(tmp_path / "none")
+    with pytest.raises(RecordError, match=f"{tmp_path}: cannot be written: Is a directory"):
+        Recorder(tmp_path)
