@@ -1,44 +1,29 @@
-"""BaseLLMBackend over litellm. The library is imported by `start`, not by this file."""
+"""litellm as a backend. The library is imported by `start`, not by this file."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from arena_llm.types import (
-    Availability,
-    Completion,
-    Delta,
-    GenerationRequest,
-    Model,
-    ModelState,
-    Timings,
-)
-from services.common.backend import BaseLLMBackend
+from arena_llm.types import Availability, Completion, GenerationRequest, Model, ModelState
 from services.common.errors import ApiKeyMissing, BackendError
-from services.common.hosted.attempts import Answered, Attempts
-from services.common.hosted.constraints import constrained
+from services.common.hosted.backend import Asked, HostedBackend
 from services.common.hosted.redaction import Redactor
+from services.common.hosted.rules import ResponseFormat
 from services.litellm.config import LiteLlmConfig
 from services.litellm.keys import ENVIRONMENT, forget_empty, secrets
 from services.litellm.parameters import arguments_of
 from services.litellm.quiet import import_litellm
-from services.litellm.replies import Assembly, completion_of
+from services.litellm.replies import Stream, completion_of
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import Catalogue, Known
     from services.litellm.upstream import Upstream
 
-#: What an open stream is: its first event, and the others.
-_Opened = tuple[Delta | Completion, AsyncGenerator[Delta | Completion, None]]
 
-
-class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
+class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
     """The models of 100+ providers, each with its provider's own key."""
 
     name = "litellm"
@@ -55,8 +40,8 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
 
     async def start(self) -> None:
         """Import litellm; asks nothing of any provider, and wants no key."""
+        await super().start()
         forget_empty()
-        self._attempts = Attempts(self.config)
         self._catalogue = await asyncio.to_thread(_load, self.config)
         from services.litellm.upstream import Upstream  # litellm is in memory by now
 
@@ -67,36 +52,6 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
         """Close all connections."""
         if self._ready.is_set():
             await self._upstream.aclose()
-
-    async def generate_response(self, request: GenerationRequest) -> Completion:
-        """Answer with one whole completion."""
-        known = await self._callable(request.model)
-        return await constrained(request, self._ask, known.structured)
-
-    async def stream_response(
-        self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
-        """Yield the text as it grows, then the completion.
-
-        A constrained text is checked first and comes as one piece.
-        """
-        if request.constraint is not None:
-            async with aclosing(super().stream_response(request)) as whole:
-                async for event in whole:
-                    yield event
-            return
-        arrived = time.perf_counter()
-        known = await self._callable(request.model)
-        arguments = self._arguments(request, known)
-        async with self._attempts.open(
-            request.model, request.deadline, lambda: self._open(arguments, known)
-        ) as answered:
-            first = time.perf_counter() - arrived
-            event, others = answered.value
-            while isinstance(event, Delta):
-                yield event
-                event = await anext(others)
-            yield _measured(event, answered, arrived, first)
 
     async def is_model_available(self, model: str) -> Availability:
         """Tell from the configuration and the environment alone; no provider is asked."""
@@ -146,12 +101,13 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
             )
         return known
 
-    def _arguments(
-        self,
-        request: GenerationRequest,
-        known: Known,
-        response_format: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    async def _structured(self, model: str) -> bool:
+        return (await self._callable(model)).structured
+
+    async def _asked(
+        self, request: GenerationRequest, response_format: ResponseFormat | None
+    ) -> _Asked:
+        known = await self._callable(request.model)
         from services.litellm.catalogue import INTERNAL  # litellm is in memory by now
 
         arguments = arguments_of(request, known, INTERNAL, response_format)
@@ -159,39 +115,30 @@ class LiteLlmBackend(BaseLLMBackend[LiteLlmConfig]):
             arguments["api_base"] = known.entry.api_base
         if known.entry.key_variable is not None:
             arguments["api_key"] = os.environ[known.entry.key_variable]
-        return arguments
+        return _Asked(self._upstream, known, arguments, self.config.timeout(request.model))
 
-    async def _ask(
-        self, request: GenerationRequest, response_format: Mapping[str, Any] | None
-    ) -> Completion:
-        arrived = time.perf_counter()
-        known = await self._catalogue.find(request.model)
-        arguments = self._arguments(request, known, response_format)
-        timeout = self.config.timeout(request.model)
 
-        async def attempt() -> Completion:
-            reply = await self._upstream.complete(arguments, known.provider, timeout)
-            return completion_of(reply, known)
+class _Asked(Asked):
+    """A request as the arguments of a call to litellm."""
 
-        answered = await self._attempts.call(request.model, request.deadline, attempt)
-        return _measured(answered.value, answered, arrived)
+    def __init__(
+        self, upstream: Upstream, known: Known, arguments: dict[str, Any], seconds: float
+    ) -> None:
+        self._upstream = upstream
+        self._known = known
+        self._arguments = arguments
+        self._seconds = seconds
+        self.logprobs = "logprobs" in arguments
 
-    @asynccontextmanager
-    async def _open(self, arguments: Mapping[str, Any], known: Known) -> AsyncIterator[_Opened]:
-        """A stream of which the first event has come: from then on nothing is tried again."""
-        async with aclosing(self._events(arguments, known)) as events:
-            yield await anext(events), events
+    async def whole(self) -> Completion:
+        reply = await self._upstream.complete(self._arguments, self._known.provider, self._seconds)
+        return completion_of(reply, self._known)
 
-    async def _events(
-        self, arguments: Mapping[str, Any], known: Known
-    ) -> AsyncGenerator[Delta | Completion, None]:
-        assembly = Assembly(known)
-        timeout = self.config.timeout(known.full_name)
-        async with aclosing(self._upstream.stream(arguments, known.provider, timeout)) as chunks:
-            async for chunk in chunks:
-                if (delta := assembly.add(chunk)) is not None:
-                    yield delta
-        yield assembly.completion()
+    def chunks(self) -> AsyncGenerator[Any, None]:
+        return self._upstream.stream(self._arguments, self._known.provider, self._seconds)
+
+    def assembly(self) -> Stream:
+        return Stream(self._known)
 
 
 def _load(config: LiteLlmConfig) -> Catalogue:
@@ -202,15 +149,3 @@ def _load(config: LiteLlmConfig) -> Catalogue:
 
     tell_the_end()
     return Catalogue(config)
-
-
-def _measured(
-    completion: Completion,
-    answered: Answered[Any],
-    arrived: float,
-    first: float | None = None,
-) -> Completion:
-    """The completion with its tries and its times; without `first` it came whole."""
-    total = time.perf_counter() - arrived
-    timings = Timings(answered.queue_seconds, total if first is None else first, total)
-    return replace(completion, attempts=answered.attempts, timings=timings)

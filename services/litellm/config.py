@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter
-from pydantic.networks import HttpUrl
+from pydantic import AfterValidator, Field
 
-from services.common.hosted.config import HostedConfig, HostedModel
+from services.common.hosted.config import BaseUrl, HostedConfig, HostedModel
 
 PREFIX = "litellm_"
-
-_URL = TypeAdapter(HttpUrl)
 
 #: What the service itself sets in each call to litellm.
 OWN = frozenset(
@@ -21,11 +18,6 @@ OWN = frozenset(
         *("api_key", "api_base", "base_url", "max_retries", "num_retries", "drop_params"),
     )
 )
-
-
-def _url(value: str) -> str:
-    _URL.validate_python(value)
-    return value.rstrip("/")
 
 
 def _not_own(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -44,7 +36,7 @@ class LiteLlmModel(HostedModel):
     it is left out of each call instead of being refused.
     """
 
-    api_base: Annotated[str, AfterValidator(_url)] | None = None
+    api_base: BaseUrl | None = None
     # Only such variables are read from .env, and only their values are kept out of texts.
     key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*_API_KEY$")] | None = None
     parameters: Annotated[Mapping[str, Any], AfterValidator(_not_own)] = {}

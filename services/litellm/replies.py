@@ -8,39 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
-from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, TopLogprob, Usage
+from arena_llm.types import Completion, Delta, TokenLogprob, Usage
 from services.common.errors import UpstreamUnavailable
+from services.common.hosted.assembly import Assembly, WireLogprobs, finish_reason
 from services.litellm.config import PREFIX
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import Known
-
-_FINISH = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-
-
-class _Loose(BaseModel):
-    """Log-probabilities come as objects from some providers and as mappings from others."""
-
-    model_config = ConfigDict(from_attributes=True, extra="ignore")
-
-
-class _Top(_Loose):
-    token: str
-    logprob: float
-
-
-class _Token(_Top):
-    top_logprobs: list[_Top] | None = None
-
-
-class _Logprobs(_Loose):
-    content: list[_Token] | None = None
 
 
 def completion_of(reply: Any, known: Known) -> Completion:
@@ -52,7 +26,7 @@ def completion_of(reply: Any, known: Known) -> Completion:
     return Completion(
         text=choice.message.content or "",
         reasoning=_reasoning(choice.message),
-        finish_reason=_FINISH.get(choice.finish_reason or "", FinishReason.UNKNOWN),
+        finish_reason=finish_reason(choice.finish_reason),
         usage=_usage(usage, known),
         model=_answered(reply.model, known),
         id=reply.id or "",
@@ -60,45 +34,27 @@ def completion_of(reply: Any, known: Known) -> Completion:
     )
 
 
-class Assembly:
+class Stream(Assembly):
     """A streamed completion, put together from its chunks."""
 
     def __init__(self, known: Known) -> None:
+        super().__init__()
         self._known = known
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
-        self._finish = ""
-        self._usage: Any = None
         self._model = ""
-        self._id = ""
+        self._usage: Any = None
 
     def add(self, chunk: Any) -> Delta | None:
-        """Take the next chunk; what is new in it, if anything is."""
-        self._id = self._id or chunk.id or ""
+        self.id = self.id or chunk.id or ""
         self._model = chunk.model or self._model
         self._usage = getattr(chunk, "usage", None) or self._usage
         if not chunk.choices:
             return None
         choice = chunk.choices[0]
-        self._finish = choice.finish_reason or self._finish
-        self._logprobs.extend(_tokens(choice))
-        delta = Delta(choice.delta.content or "", _reasoning(choice.delta))
-        self._text.append(delta.text)
-        self._reasoning.append(delta.reasoning)
-        return delta if delta.text or delta.reasoning else None
+        self.finish = choice.finish_reason or self.finish
+        return self.grow(choice.delta.content or "", _reasoning(choice.delta), _tokens(choice))
 
     def completion(self) -> Completion:
-        """The whole."""
-        return Completion(
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
-            finish_reason=_FINISH.get(self._finish, FinishReason.UNKNOWN),
-            usage=_usage(self._usage, self._known),
-            model=_answered(self._model, self._known),
-            id=self._id,
-            logprobs=tuple(self._logprobs),
-        )
+        return self.whole(_answered(self._model, self._known), _usage(self._usage, self._known))
 
 
 def _answered(model: str | None, known: Known) -> str:
@@ -113,14 +69,8 @@ def _reasoning(message: Any) -> str:
 
 
 def _tokens(choice: Any) -> Iterable[TokenLogprob]:
-    if (given := getattr(choice, "logprobs", None)) is None:
-        return ()
-    return map(_token, _Logprobs.model_validate(given).content or ())
-
-
-def _token(token: _Token) -> TokenLogprob:
-    top = tuple(TopLogprob(other.token, other.logprob) for other in token.top_logprobs or ())
-    return TokenLogprob(token.token, token.logprob, top)
+    given = getattr(choice, "logprobs", None)
+    return () if given is None else WireLogprobs.model_validate(given).tokens()
 
 
 def _usage(usage: Any, known: Known) -> Usage:

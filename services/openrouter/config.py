@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import PositiveFloat
 
-from pydantic import AfterValidator, PositiveFloat, TypeAdapter
-from pydantic.networks import HttpUrl
-
-from services.common.hosted.config import HostedConfig, HostedModel
+from services.common.hosted.config import BaseUrl, HostedConfig, HostedModel
 
 PREFIX = "openrouter_"
-
-_URL = TypeAdapter(HttpUrl)
-
-
-def _base_url(value: str) -> str:
-    _URL.validate_python(value)
-    return value.rstrip("/")
 
 
 class OpenRouterModel(HostedModel):
@@ -34,7 +24,7 @@ class OpenRouterConfig(HostedConfig[OpenRouterModel]):
 
     prefix = PREFIX
 
-    base_url: Annotated[str, AfterValidator(_base_url)] = "https://openrouter.ai/api/v1"
+    base_url: BaseUrl = "https://openrouter.ai/api/v1"
     referer: str = ""
     title: str = "Arena LLM"
     connect_timeout_seconds: PositiveFloat = 10

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
 
-from arena_llm.types import (
-    Completion,
-    Delta,
-    FinishReason,
-    GenerationRequest,
-    Timings,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
-)
-from services.common.errors import BackendError, BudgetInFlight, Unsupported, UpstreamUnavailable
-from services.common.hosted.attempts import Answered
+from arena_llm.types import Completion, Delta, TokenLogprob, Usage
+from services.common.errors import BackendError, BudgetInFlight, UpstreamUnavailable
+from services.common.hosted.assembly import Assembly, finish_reason
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.statuses import CONTEXT_ERRORS, error_of, parse_retry_after
 from services.openrouter.config import PREFIX
@@ -28,15 +16,8 @@ from services.openrouter.schema import (
     WireCompletion,
     WireError,
     WireMessage,
-    WireToken,
     WireUsage,
 )
-
-_FINISH = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
 
 #: `metadata.error_type`, OpenRouter's stable names, where they say more than the status.
 _TYPES: Mapping[str, type[BackendError]] = {
@@ -98,7 +79,7 @@ def completion_of(answer: WireCompletion) -> Completion:
     return Completion(
         text=message.content or "",
         reasoning=_reasoning(message),
-        finish_reason=_FINISH.get(choice.finish_reason or "", FinishReason.UNKNOWN),
+        finish_reason=finish_reason(choice.finish_reason),
         usage=_usage(answer.usage),
         model=PREFIX + (answer.model or ""),
         id=answer.id or "",
@@ -106,70 +87,30 @@ def completion_of(answer: WireCompletion) -> Completion:
     )
 
 
-class Assembly:
+class Stream(Assembly):
     """A streamed completion, put together from its chunks."""
 
     def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
-        self._finish: str | None = None
-        self._usage: WireUsage | None = None
+        super().__init__()
         self._model = ""
-        self._id = ""
+        self._usage: WireUsage | None = None
 
     def add(self, chunk: WireCompletion) -> Delta | None:
-        """Take the next chunk; what is new in it, if anything is."""
-        self._id = self._id or chunk.id or ""
+        self.id = self.id or chunk.id or ""
         self._model = chunk.model or self._model
         self._usage = chunk.usage or self._usage
         if not chunk.choices:
             return None
         choice = chunk.choices[0]
-        self._finish = choice.finish_reason or self._finish
-        self._logprobs.extend(_tokens(choice))
+        self.finish = choice.finish_reason or self.finish
         if choice.delta is None:
-            return None
-        delta = Delta(choice.delta.content or "", _reasoning(choice.delta))
-        self._text.append(delta.text)
-        self._reasoning.append(delta.reasoning)
-        return delta if delta.text or delta.reasoning else None
+            return self.grow("", "", _tokens(choice))
+        return self.grow(choice.delta.content or "", _reasoning(choice.delta), _tokens(choice))
 
     def completion(self) -> Completion:
-        """The whole; raises UpstreamUnavailable where the stream broke off before its end."""
-        if self._finish is None:
+        if not self.finish:
             raise UpstreamUnavailable("openrouter's stream ended without a finish_reason")
-        return Completion(
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
-            finish_reason=_FINISH.get(self._finish, FinishReason.UNKNOWN),
-            usage=_usage(self._usage),
-            model=PREFIX + self._model,
-            id=self._id,
-            logprobs=tuple(self._logprobs),
-        )
-
-
-def finished(
-    request: GenerationRequest,
-    completion: Completion,
-    answered: Answered[Any],
-    arrived: float,
-    first: float | None = None,
-) -> Completion:
-    """The completion with its tries and its times; without `first` it came whole.
-
-    Raises Unsupported where log-probabilities were asked for and did not come: some
-    providers leave them out although they were told to honour all parameters.
-    """
-    if request.sampling.logprobs is not None and completion.text and not completion.logprobs:
-        raise Unsupported(
-            f"the provider of {completion.model} returned no log-probabilities",
-            field="config.logprobs",
-        )
-    total = time.perf_counter() - arrived
-    timings = Timings(answered.queue_seconds, total if first is None else first, total)
-    return replace(completion, attempts=answered.attempts, timings=timings)
+        return self.whole(PREFIX + self._model, _usage(self._usage))
 
 
 def _reasoning(message: WireMessage) -> str:
@@ -177,12 +118,7 @@ def _reasoning(message: WireMessage) -> str:
 
 
 def _tokens(choice: WireChoice) -> Iterable[TokenLogprob]:
-    return map(_token, (choice.logprobs and choice.logprobs.content) or ())
-
-
-def _token(token: WireToken) -> TokenLogprob:
-    top = tuple(TopLogprob(other.token, other.logprob) for other in token.top_logprobs or ())
-    return TokenLogprob(token.token, token.logprob, top)
+    return choice.logprobs.tokens() if choice.logprobs else ()
 
 
 def _usage(usage: WireUsage | None) -> Usage:

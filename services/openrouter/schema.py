@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from services.common.hosted.assembly import WireLogprobs
+
 
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
@@ -30,19 +32,6 @@ class WireMessage(_Wire):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
-
-
-class WireTop(_Wire):
-    token: str
-    logprob: float
-
-
-class WireToken(WireTop):
-    top_logprobs: list[WireTop] | None = None
-
-
-class WireLogprobs(_Wire):
-    content: list[WireToken] | None = None
 
 
 class WireChoice(_Wire):

@@ -6,10 +6,29 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, ClassVar, Generic, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic.networks import HttpUrl
 
 from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
 from services.common.errors import ModelNotFound
+
+_URL = TypeAdapter(HttpUrl)
+
+
+def _base_url(value: str) -> str:
+    _URL.validate_python(value)
+    return value.rstrip("/")
+
+
+#: Where a provider's API is: http or https, as it was written, without a slash at its end.
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class HostedModel(ModelEntry):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
-from tests.support.scripted import eventually
 from tests.support.upstreams.server import Reply
-from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start, drained, failed
+from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start, call, drained, failed
 
 ALL = pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
 MODEL = OPENAI.model
@@ -24,8 +22,13 @@ COST = {
     "litellm_gemini/gemini-2.5-flash": 8 * 0.3e-6 + 4 * 0.03e-6 + 5 * 2.5e-6,
 }
 
+_TOP = [{"token": "ok", "logprob": -0.1}, {"token": "no", "logprob": -2.5}]
+_TOKEN = {"token": "ok", "logprob": -0.1, "bytes": None, "top_logprobs": _TOP}
+LOGPROBS = Reply(fields={"choice": {"logprobs": {"content": [_TOKEN], "refusal": None}}})
+
 
 async def test_every_field_of_the_request_goes_out(llm: AsyncClient, upstream: Any) -> None:
+    upstream.enqueue(LOGPROBS)
     await llm.generate(
         MODEL,
         messages=[Message("system", "Be brief."), Message("user", "Your move?")],
@@ -106,16 +109,23 @@ async def test_a_completion_that_was_cut_short(
 
 
 async def test_log_probabilities(llm: AsyncClient, upstream: Any) -> None:
-    top = [{"token": "ok", "logprob": -0.1}, {"token": "no", "logprob": -2.5}]
-    content = [{"token": "ok", "logprob": -0.1, "bytes": None, "top_logprobs": top}]
-    fields = {"choice": {"logprobs": {"content": content, "refusal": None}}}
-    upstream.enqueue(Reply(fields=fields), Reply(fields=fields))
+    upstream.enqueue(LOGPROBS, LOGPROBS)
     whole = await llm.generate(MODEL, "hi", logprobs=2)
     _, streamed = await drained(llm.stream(MODEL, "hi", logprobs=2))
     for reply in (whole, streamed):
         (token,) = reply.logprobs
         assert (token.token, token.logprob) == ("ok", -0.1)
         assert [(t.token, t.logprob) for t in token.top] == [("ok", -0.1), ("no", -2.5)]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_log_probabilities_that_do_not_come(
+    llm: AsyncClient, start: Start, streamed: bool
+) -> None:
+    error = await failed(llm, streamed, logprobs=2)
+    assert (error.reason, error.field) == ("UNSUPPORTED", "config.logprobs")
+    async with start({"drop_params": ["logprobs"]}) as careless:
+        assert await call(careless, streamed, logprobs=2) == "ok"
 
 
 @ALL
@@ -127,8 +137,8 @@ async def test_choices_are_asked_for_as_a_schema(
     assert reply.text == "4"
     texts, _ = await drained(llm.stream(provider.model, "Your move?", choices=["0", "4", "8"]))
     assert texts == ["8"]
-    for call in upstream.history:
-        assert '"enum": ["0", "4", "8"]' in json.dumps(call.body)
+    for asked in upstream.history:
+        assert '"enum": ["0", "4", "8"]' in json.dumps(asked.body)
 
 
 async def test_a_model_without_schemas_is_asked_in_words(start: Start, upstream: Any) -> None:
@@ -165,31 +175,6 @@ async def test_the_model_that_really_answered(llm: AsyncClient, upstream: Any) -
     upstream.enqueue(Reply(fields={"model": "gpt-4o-mini-2024-07-18"}))
     reply = await llm.generate(MODEL, "hi")
     assert reply.model == "litellm_openai/gpt-4o-mini-2024-07-18"
-
-
-@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
-@ALL
-async def test_a_cancelled_call_closes_the_providers_request(
-    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
-) -> None:
-    upstream.default = Reply(hold=asyncio.Event())
-    begun = asyncio.Event()
-
-    async def call() -> None:
-        if streamed:
-            async for _ in llm.stream(provider.model, "hi"):
-                begun.set()
-        else:
-            await llm.generate(provider.model, "hi")
-
-    task = asyncio.create_task(call())
-    if streamed:
-        await begun.wait()
-    await eventually(lambda: upstream.history)
-    task.cancel()
-    with pytest.raises((asyncio.CancelledError, ArenaError)):
-        await task
-    await asyncio.wait_for(upstream.history[0].dropped.wait(), 20)
 
 
 async def test_as_many_at_once_as_the_entry_allows(start: Start, upstream: Any) -> None:
