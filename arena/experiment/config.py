@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from arena.agents.config import AgentConfig, LlmConfig, agent_config
@@ -46,16 +47,32 @@ class _Strict(BaseModel):
 _Name = Annotated[str, StringConstraints(pattern=r"^[^\s,/\\][^,/\\\x00-\x1f]*$", max_length=100)]
 
 
-class GameConfig(_Strict):
+class _Repeated(_Strict):
+    """episodes: of each line-up; num_episodes is another name of it."""
+
+    episodes: PositiveInt | None = None
+    num_episodes: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if self.episodes and self.num_episodes:
+            raise ValueError("episodes and num_episodes are the same: give one of them")
+        return self
+
+    @property
+    def times(self) -> int | None:
+        return self.episodes or self.num_episodes
+
+
+class GameConfig(_Repeated):
     """A game of the experiment; in YAML its bare name will do.
 
-    params: OpenSpiel's. episodes: of each line-up, in place of the experiment's.
-    max_plies: an episode that has not ended by then has failed.
+    params: OpenSpiel's. episodes: in place of the experiment's. max_plies: an episode
+    that has not ended by then has failed.
     """
 
     name: str
     params: dict[str, bool | int | float | str] = {}
-    episodes: PositiveInt | None = None
     max_plies: PositiveInt | None = None
     estimate: Any = None
 
@@ -66,13 +83,21 @@ class RayConfig(_Strict):
     address: str | None = None
 
 
-def _games(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+def _named(entry: Any) -> Any:
+    return {"name": entry} if isinstance(entry, str) else entry
 
 
-class Settings(_Strict):
+def _model(entry: Any) -> dict[str, Any]:
+    """Name and own settings of a model."""
+    entry = _named(entry)
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
+        raise ValueError("must be a model's full name, or a mapping with a name")
+    if entry.keys() & {"type", "model"}:
+        raise ValueError("type and model are not to be given: its name is the model")
+    return entry
+
+
+class Settings(_Repeated):
     """The keys of the file, but for the settings of llm agents and the agents' own.
 
     results: a file that ends in .sqlite, or a folder for <name>.sqlite, from the working
@@ -82,12 +107,11 @@ class Settings(_Strict):
 
     name: _Name
     description: str = ""
-    games: Annotated[list[GameConfig], BeforeValidator(_games), Field(min_length=1)]
-    episodes: PositiveInt = 1
+    games: Annotated[list[Annotated[GameConfig, BeforeValidator(_named)]], Field(min_length=1)]
     seed: int = 0
     swap_seats: bool | None = None
     agents: dict[_Name, dict[str, Any]] = {}
-    models: list[str | dict[str, Any]] = []
+    models: list[Annotated[dict[str, Any], BeforeValidator(_model)]] = []
     opponents: dict[_Name, dict[str, Any]] = {}
     episodes_in_flight: PositiveInt = 64
     max_cost_usd: PositiveFloat | None = None
@@ -203,13 +227,15 @@ def _agent(where: str, settings: Mapping[str, Any]) -> AgentConfig:
     try:
         return agent_config(settings)
     except ValueError as error:
-        raise _Wrong(f"{where}{str(error).splitlines()[0]}") from error
+        first = str(error).splitlines()[0].replace(": Value error, ", ": ")
+        raise _Wrong(f"{where}{first}") from error
 
 
 def _lines(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]]
-        yield f"{''.join(parts).lstrip('.') or 'the file'}: {problem['msg']}"
+        where = "".join(parts).lstrip(".") or "the file"
+        yield f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _participants(
@@ -222,11 +248,9 @@ def _participants(
         raise _Wrong("opponents: are those of models:, which is not there")
     entries = [(f"agents.{name}", name, one) for name, one in settings.agents.items()]
     for index, model in enumerate(settings.models):
-        one: dict[str, Any] = {"name": model} if isinstance(model, str) else dict(model)
-        name = one.pop("name", None)
-        if not isinstance(name, str):
-            raise _Wrong(f"models[{index}].name: must be a model's full name")
-        entries.append((f"models[{index}]", name, {"type": "llm", "model": name} | one))
+        own = {key: value for key, value in model.items() if key != "name"}
+        own |= {"type": "llm", "model": model["name"]}
+        entries.append((f"models[{index}]", model["name"], own))
     entries += [(f"opponents.{name}", name, one) for name, one in settings.opponents.items()]
     seen: set[str] = set()
     for where, name, one in entries:
@@ -240,7 +264,7 @@ def _games_to_play(
     settings: Settings, participants: Mapping[str, AgentConfig]
 ) -> Iterator[GamePlan]:
     swap = bool(settings.models) if settings.swap_seats is None else settings.swap_seats
-    models = [one if isinstance(one, str) else one["name"] for one in settings.models]
+    models = [one["name"] for one in settings.models]
     seen: set[str] = set()
     for index, entry in enumerate(settings.games):
         try:
@@ -261,4 +285,4 @@ def _games_to_play(
         if game.spec in seen:
             raise _Wrong(f"games[{index}]: {game.spec} stands twice")
         seen.add(game.spec)
-        yield GamePlan(game.spec, entry.episodes or settings.episodes, entry.max_plies, tables)
+        yield GamePlan(game.spec, entry.times or settings.times or 1, entry.max_plies, tables)

@@ -1,0 +1,252 @@
+"""Experiments' files: what they mean, and one line naming file and key where they do not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from arena.agents.config import LlmConfig, MinimaxConfig, RandomConfig
+from arena.experiment.budget import Budget
+from arena.experiment.config import ConfigError, Experiment, load_experiment
+from arena.experiment.schedule import schedule, turn_seed
+
+Load = Callable[..., Experiment]
+
+#: SPEC.md's multi-backend configuration, and the game that SPEC.md leaves open.
+SPEC = """
+agents:
+  player_0:
+    type: llm
+    model: openrouter_anthropic/claude-3.5-sonnet  # OpenRouter
+  player_1:
+    type: llm
+    model: litellm_groq/llama-3.1-8b-instant       # LiteLLM
+  player_2:
+    type: llm
+    model: vllm_llama-2-7b-chat                    # Local vLLM
+games:
+  - {name: kuhn_poker, params: {players: 3}}
+"""
+
+
+def test_the_multi_backend_example(load: Load) -> None:
+    experiment = load(SPEC)
+    assert experiment.name == "experiment"
+    assert experiment.results == Path("results/experiment.sqlite")
+    assert [(row.agent, row.type, row.model) for row in experiment.models] == [
+        ("player_0", "llm", "openrouter_anthropic/claude-3.5-sonnet"),
+        ("player_1", "llm", "litellm_groq/llama-3.1-8b-instant"),
+        ("player_2", "llm", "vllm_llama-2-7b-chat"),
+    ]
+    (spec,) = schedule(experiment)
+    assert spec.episode == "kuhn_poker(players=3)/0/player_0,player_1,player_2"
+    assert pickle.loads(pickle.dumps(experiment)) == experiment  # noqa: S301 - our own
+
+
+def test_all_keys(load: Load) -> None:
+    experiment = load(
+        """
+        name: everything
+        description: all keys at once
+        games:
+          - tic_tac_toe
+          - {name: hex, params: {board_size: 3}, episodes: 2, max_plies: 5, estimate: {plies: 5}}
+        models: [hf_a, {name: hf_b, temperature: 0.5, on_illegal: random}]
+        opponents: {perfect: {type: minimax, depth: 9}, dice: {type: random}}
+        num_episodes: 3
+        swap_seats: false
+        seed: 7
+        reply: choices
+        temperature: 0
+        on_illegal: retry 2 then random
+        max_tokens: 64
+        episodes_in_flight: 4
+        max_cost_usd: 1.5
+        max_tokens_total: 1000
+        results: out/here.sqlite
+        estimate: {prompt_tokens: 400}
+        ray: {address: "ray://head:10001"}
+        """
+    )
+    assert experiment.participants == {
+        "hf_a": LlmConfig(
+            type="llm", model="hf_a", reply="choices", temperature=0, max_tokens=64,
+            on_illegal="retry 2 then random",
+        ),
+        "hf_b": LlmConfig(
+            type="llm", model="hf_b", reply="choices", temperature=0.5, max_tokens=64,
+            on_illegal="random",
+        ),
+        "perfect": MinimaxConfig(type="minimax", depth=9),
+        "dice": RandomConfig(type="random"),
+    }  # fmt: skip
+    everyone = (("hf_a", "perfect"), ("hf_a", "dice"), ("hf_b", "perfect"), ("hf_b", "dice"))
+    assert [astuple(game) for game in experiment.games] == [
+        ("tic_tac_toe", 3, None, everyone),
+        ("hex(board_size=3)", 2, 5, everyone),
+    ]
+    assert experiment.budget == Budget(1.5, 1000)
+    assert experiment.results == Path("out/here.sqlite")
+    assert experiment.settings.episodes_in_flight == 4
+    assert experiment.settings.ray.address == "ray://head:10001"
+    assert json.loads(experiment.config)["on_illegal"] == "retry 2 then random"
+
+
+BASE = "name: one\ngames: [matrix_pd]\nmodels: [hf_a, hf_b]\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        (BASE, True),
+        (BASE + "episodes_in_flight: 3\nmax_cost_usd: 2\nresults: there\nray: {}", True),
+        (BASE + "description: words\nestimate: {plies: 3}\nmax_tokens_total: 9", True),
+        (BASE + "timeout_seconds: 3", True),
+        (BASE + "reply: json\nswap_seats: true\nepisodes: 1\nseed: 0", True),  # the defaults
+        (BASE + "reply: choices", False),
+        (BASE + "on_illegal: random", False),
+        (BASE + "seed: 1", False),
+        (BASE + "episodes: 2", False),
+        (BASE + "swap_seats: false", False),
+        (BASE.replace("one", "two"), False),
+        (BASE.replace("matrix_pd", "matrix_rps"), False),
+        (BASE.replace("[matrix_pd]", "[{name: matrix_pd, max_plies: 1}]"), False),
+        (BASE.replace("hf_b", "hf_c"), False),
+    ],
+)
+def test_the_fingerprint_is_of_what_decides_the_games(load: Load, changed: str, same: bool) -> None:
+    before = load(BASE).row
+    after = load(changed).row
+    assert (after.fingerprint == before.fingerprint) is same
+    assert after.config != before.config or changed == BASE
+
+
+PAIR = "agents: {x: {type: random}, y: {type: random}}\n"
+GAME = "games: [tic_tac_toe]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- tic_tac_toe", "must be a mapping of keys to values"),
+        ("", "must be a mapping of keys to values"),
+        ("games: [", "is not valid YAML: "),
+        ("games: [hex]\ngames: [chess]", "is not valid YAML: key 'games' stands twice"),
+        (PAIR, "games: Field required"),
+        (PAIR + "games: []", "games: List should have at least 1 item"),
+        (PAIR + "games: tic_tac_toe", "games: Input should be a valid list"),
+        (PAIR + "games: [tictactoe]", "games[0]: game 'tictactoe': OpenSpiel has no game of that "
+         "name; near it: tic_tac_toe"),
+        (PAIR + "games: [{name: hex, params: {size: 3}}]", "games[0]: game hex: parameter 'si"),
+        (PAIR + "games: [{name: hex, params: [3]}]", "games[0].params: Input should be a valid d"),
+        (PAIR + "games: [{name: hex, episodes: 0}]", "games[0].episodes: Input should be greater"),
+        (PAIR + "games: [{name: hex, max_plies: -1}]", "games[0].max_plies: Input should be gr"),
+        (PAIR + "games: [{name: hex, plies: 3}]", "games[0].plies: Extra inputs are not permitted"),
+        (PAIR + "games: [{episodes: 3}]", "games[0].name: Field required"),
+        (PAIR + "games: [hex, hex]", "games[1]: hex stands twice"),
+        (PAIR + GAME + "episodes: -5", "episodes: Input should be greater than 0"),
+        (PAIR + GAME + "num_episodes: 0", "num_episodes: Input should be greater than 0"),
+        (PAIR + GAME + "num_episodes: 1\nepisodes: 1", "the file: episodes and num_episodes are"),
+        (PAIR + GAME + "episodes: true", "episodes: Input should be a valid integer"),
+        (PAIR + GAME + "episodes: '3'", "episodes: Input should be a valid integer"),
+        (PAIR + GAME + "max_cost_usd: 0", "max_cost_usd: Input should be greater than 0"),
+        (PAIR + GAME + "max_cost_usd: .nan", "max_cost_usd: Input should be a finite number"),
+        (PAIR + GAME + "max_tokens_total: many", "max_tokens_total: Input should be a valid int"),
+        (PAIR + GAME + "episodes_in_flight: 0", "episodes_in_flight: Input should be greater"),
+        (PAIR + GAME + "ray: {adress: x}", "ray.adress: Extra inputs are not permitted"),
+        (PAIR + GAME + "gmaes: []", "gmaes: Extra inputs are not permitted"),
+        (PAIR + GAME + "estimate: {plys: 7}", "estimate.plys: is none of plies, prompt_tokens"),
+        (PAIR + GAME + "name: ../up", "name: String should match pattern"),
+        (PAIR + GAME + "temperature: -1", "temperature: Input should be greater than or equal"),
+        (PAIR + GAME + "on_illegal: retry", "on_illegal: must be forfeit, random, "),
+        (PAIR + GAME + "provider_options: {a: 2026-01-01}", "provider_options: are to be JSON: "),
+        (GAME, "agents, models: give one of the two, and not both"),
+        (GAME + PAIR + "models: [hf_a]", "agents, models: give one of the two, and not both"),
+        (GAME + PAIR + "opponents: {x: {type: random}}", "opponents: are those of models:, which"),
+        (GAME + "agents: [hf_a]", "agents: Input should be a valid dictionary"),
+        (GAME + "agents: {x: {type: random}}", "games[0]: tic_tac_toe has 2 players, but agents: "
+         "lists 1"),
+        (PAIR + "games: [kuhn_poker(players=3)]", "games[0]: kuhn_poker(players=3) has 3 players, "
+         "but agents: lists 2"),
+        (GAME + "agents: {x: {type: robot}, y: {type: random}}", "agents.x.type: must be one of "
+         "llm, random, human, mcts, minimax, not 'robot'"),
+        (GAME + "agents: {x: {model: hf_a}, y: {type: random}}", "agents.x.type: must be one of"),
+        (GAME + "agents: {x: {type: llm}, y: {type: random}}", "agents.x.model: Field required"),
+        (GAME + "agents: {x: {type: llm, model: hf_a, temprature: 1}, y: {type: random}}",
+         "agents.x.temprature: Extra inputs"),
+        (GAME + "agents: {'a,b': {type: random}, y: {type: random}}", "agents.a,b"),
+        ("games: [kuhn_poker]\nagents: {x: {type: minimax, depth: 3}, y: {type: random}}",
+         "games[0]: "),
+        (GAME + "models: hf_a", "models: Input should be a valid list"),
+        (GAME + "models: [7]", "models[0]: must be a model's full name, or a mapping with a name"),
+        (GAME + "models: ['']", "models[0]: must be a model's full name, or a mapping with a name"),
+        (GAME + "models: [hf_a, hf_a]", "models[1]: hf_a stands twice"),
+        (GAME + "models: [{name: hf_a, model: hf_b}]", "models[0]: type and model are not to be"),
+        (GAME + "models: [{temperature: 1}]", "models[0]: must be a model's full name"),
+        (GAME + "models: [{name: hf_a, temperature: hot}]", "models[0].temperature: Input should"),
+        (GAME + "models: [hf_a]\nopponents: {hf_a: {type: random}}", "opponents.hf_a: hf_a stands "
+         "twice"),
+        ("games: [kuhn_poker(players=3)]\nmodels: [hf_a, hf_b]", "games[0]: kuhn_poker(players=3) "
+         "has 3 players, but models: lists 2; list more"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_with_file_and_key(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: {says}")
+    assert "\n" not in line
+
+
+def test_each_wrong_key_has_its_line(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(PAIR + GAME + "episodes: 0\nseed: x")
+    lines = str(caught.value).splitlines()
+    assert [line.partition(" Input")[0] for line in lines] == [
+        f"{tmp_path}/experiment.yaml: episodes:",
+        f"{tmp_path}/experiment.yaml: seed:",
+    ]
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "."])
+def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with pytest.raises(ConfigError, match=f"^{path}: cannot be read: "):
+        load_experiment(path)
+
+
+# --- the schedule ---
+
+
+def test_seats_are_swapped_fairly(load: Load) -> None:
+    experiment = load("games: [matrix_pd]\nmodels: [hf_a, hf_b, hf_c]\nepisodes: 4")
+    specs = schedule(experiment)
+    assert len(specs) == 4 * 6
+    assert len({spec.episode for spec in specs}) == len(specs)
+    for seat in (0, 1):
+        sits = [spec.agents[seat] for spec in specs]
+        assert {name: sits.count(name) for name in sits} == {"hf_a": 8, "hf_b": 8, "hf_c": 8}
+
+
+def test_seeds_come_from_experiment_game_number_seat_and_ply(load: Load) -> None:
+    text = "games: [kuhn_poker, leduc_poker]\nmodels: [hf_a, hf_b, hf_c]\nepisodes: 2"
+    specs = schedule(load(text))
+    seeds = {(spec.game, spec.number): spec.seed for spec in specs}
+    # All line-ups are dealt the same cards.
+    assert all(spec.seed == seeds[spec.game, spec.number] for spec in specs)
+    assert len(set(seeds.values())) == 4
+    assert all(0 <= seed < 2**63 for seed in seeds.values())
+    turns = {turn_seed(specs[0], seat, ply) for seat in (0, 1) for ply in range(5)}
+    assert len(turns) == 10
+    # Nothing else matters: other models, other games, more episodes.
+    other = schedule(load("games: [leduc_poker]\nmodels: [hf_x]\nepisodes: 5"))
+    assert other[1].seed == seeds["leduc_poker", 1]
+    assert schedule(load(text + "\nseed: 1"))[0].seed != specs[0].seed
+    assert schedule(load(text + "\nname: other"))[0].seed != specs[0].seed
