@@ -17,14 +17,15 @@ class Answers:
 
     turns: of a seat at a ply, however many answers it took. answers: all that came, so
     none of `errors`, where a call failed. first_legal: turns whose first answer was
-    legal. policies: what was done about those that were not. Tokens, dollars and
-    latencies (ms) are those of calls; `unpriced` calls cost an unknown sum.
+    legal. policies: what was done about those that were not. calls: of models; to them
+    belong latencies (ms), tokens and dollars. What `unpriced` ones cost, nobody knows.
     """
 
     turns: int = 0
     first_legal: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     policies: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
     latencies: list[float] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -38,6 +39,7 @@ class Answers:
         self.statuses[move.status] += 1
         if move.policy:
             self.policies[move.policy] += 1
+        self.calls += bool(move.model)
         if move.latency_ms is not None:
             self.latencies.append(move.latency_ms)
         self.prompt_tokens += move.prompt_tokens or 0
@@ -63,6 +65,11 @@ class Answers:
     def illegal(self) -> Share:
         """Answers that were no move: not in the format, or in it and not legal."""
         return Share(self.statuses["illegal"] + self.statuses["unparseable"], self.answers)
+
+    @property
+    def priced(self) -> int:
+        """Calls whose price is known."""
+        return self.calls - self.unpriced
 
     def percentile(self, percent: float) -> float | None:
         """Of the latencies, in ms."""

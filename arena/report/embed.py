@@ -41,7 +41,9 @@ class Embedded:
     absent: int = 0
 
 
-def embed(results: Results, summary: Summary, whole: int = WHOLE, brief: int = BRIEF) -> Embedded:
+def embed(
+    results: Results, summary: Summary, part: int = PART, whole: int = WHOLE, brief: int = BRIEF
+) -> Embedded:
     """All episodes, the first ones of each game and line-up before the others."""
     embedded = Embedded()
     agents = {agent: place for place, agent in enumerate(summary.participants)}
@@ -89,7 +91,7 @@ def embed(results: Results, summary: Summary, whole: int = WHOLE, brief: int = B
         }
         entry["part"], entry["place"] = len(embedded.parts), len(waiting)
         waiting.append(json.dumps(_compact(data), separators=(",", ":"), allow_nan=False))
-        if sum(map(len, waiting)) >= PART:
+        if sum(map(len, waiting)) >= part:
             flush()
     flush()
     episodes.sort(key=lambda entry: (entry["game"], entry["number"], entry["id"]))

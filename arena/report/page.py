@@ -53,6 +53,7 @@ def write_html(path: Path, out: Path) -> None:
         part.write_text(page, encoding="utf-8", errors="replace")
         os.replace(part, out)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise ResultsError(f"{out}: cannot be written: {error.strerror}") from error
 
 
@@ -68,7 +69,16 @@ def render(summary: Summary, embedded: Embedded) -> str:
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {
         name: getattr(words, name)
-        for name in ("share", "number", "signed", "percent", "duration", "dollars", "cost")
+        for name in (
+            "share",
+            "number",
+            "signed",
+            "percent",
+            "duration",
+            "dollars",
+            "cost",
+            "breakable",
+        )
     }
     return environment.get_template("report.html.j2").render(
         summary=summary,

@@ -49,14 +49,13 @@ def _table(title: str, *columns: str, note: str = "", left: int = 1) -> Table:
         title=Text(title, style="bold"),
         caption=Text(note, style="dim") if note else None,
         box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
         title_justify="left",
         caption_justify="left",
     )
     for place, column in enumerate(columns):
-        named = place < left
-        table.add_column(
-            column, justify="left" if named else "right", overflow="fold", no_wrap=not named
-        )
+        table.add_column(column, justify="left" if place < left else "right", overflow="fold")
     return table
 
 
@@ -88,40 +87,46 @@ def _outcomes(summary: Summary) -> Table:
     table = _table(
         "Wins, draws, losses",
         "player",
-        "game",
         *("games", "wins", "draws", "losses", "forfeits", "mean return", "failed"),
         note=note,
-        left=2,
     )
     for agent, game, tally in _by_agent(summary, summary.tallies, summary.totals):
         shares = (_counted(count, tally) for count in (tally.wins, tally.draws, tally.losses))
         _add(
             table,
-            agent,
-            game or "all",
+            _name(agent, game),
             tally.games,
             *shares,
             tally.forfeits or "",
             words.signed(tally.mean_return),
             tally.failed or "",
-            style=None if game else "bold",
+            style=_style(summary, game),
         )
     return table
 
 
+def _name(agent: str, game: str) -> str:
+    """A game stands under its player."""
+    return f"  {game}" if game else agent
+
+
+def _style(summary: Summary, game: str) -> str | None:
+    return "bold" if not game and len(summary.games) > 1 else None
+
+
 def _counted(count: int, tally: Tally) -> str:
-    return f"{count}  {words.share(Share(count, tally.games))}" if tally.games else words.NONE
+    return f"{count} {words.share(Share(count, tally.games))}" if tally.games else words.NONE
 
 
 def _by_agent(
     summary: Summary, cells: dict[tuple[str, str], T], totals: dict[str, T]
 ) -> Iterator[tuple[str, str, T]]:
-    """Each player's sum (its game is empty) and, if there are several, its games."""
+    """Each player's sum (its game is empty) and, if there are several games, each of them."""
     for agent in sorted(totals):
         yield agent, "", totals[agent]
         games = [game for game in summary.games if (agent, game) in cells]
         if len(summary.games) > 1:
-            yield from (("", game, cells[agent, game]) for game in games)
+            yield from ((agent, game, cells[agent, game]) for game in games)
 
 
 def _ratings(summary: Summary) -> Table:
@@ -152,17 +157,14 @@ def _answers(summary: Summary) -> Table:
     table = _table(
         "Answers",
         "player",
-        "game",
-        *("turns", "answers", "illegal", "of these unparseable", "first legal", "then", "errors"),
+        *("turns", "answers", "illegal", "no format", "first legal", "then", "errors", "failed"),
         note="illegal: no legal move, or not in the format asked for; then: what was done about it",
-        left=2,
     )
     for agent, game, found in _by_agent(summary, summary.answers, summary.answer_totals):
         then = ", ".join(f"{policy} {count}" for policy, count in sorted(found.policies.items()))
         _add(
             table,
-            agent,
-            game or "all",
+            _name(agent, game),
             found.turns,
             found.answers,
             words.share(found.illegal),
@@ -170,7 +172,8 @@ def _answers(summary: Summary) -> Table:
             words.percent(found.per_turn(found.first_legal)),
             then,
             found.errors or "",
-            style=None if game else "bold",
+            _failed(summary, agent, game),
+            style=_style(summary, game),
         )
     return table
 
@@ -179,22 +182,20 @@ def _costs(summary: Summary) -> Table:
     table = _table(
         "Calls of models",
         "player",
-        "game",
-        *("calls", "p50", "p95", "tokens in", "out", "reasoning", "cost", "per move", "failed"),
-        note="latency of a call; tokens and cost of a move, with all its answers",
-        left=2,
+        *("calls", "p50", "p95", "tokens in", "out", "cost", "a move", "failed"),
+        note="latency of a call; tokens, and cost a move, of a move with all its answers",
     )
     for agent, game, found in _by_agent(summary, summary.answers, summary.answer_totals):
-        if found.latencies:
-            _add(table, agent, game or "all", *_cost_cells(found), _failed(summary, agent, game))
+        if found.calls:
+            _add(table, _name(agent, game), *_cost_cells(found), _failed(summary, agent, game))
     return table
 
 
 def _cost_cells(found: Answers) -> Iterable[str]:
     priced = None if found.unpriced else found.per_turn(found.cost_usd)
-    tokens = (found.prompt_tokens, found.completion_tokens, found.reasoning_tokens)
+    tokens = (found.prompt_tokens, found.completion_tokens)
     return (
-        f"{len(found.latencies):,}",
+        f"{found.calls:,}",
         words.duration(found.percentile(50)),
         words.duration(found.percentile(95)),
         *(words.number(found.per_turn(count)) for count in tokens),
@@ -223,6 +224,6 @@ def _unverified(summary: Summary) -> Table:
     table = _table("Results that OpenSpiel does not confirm", "episode", "why", left=2)
     for episode, problem in list(summary.unverified.items())[:FAILURES]:
         _add(table, episode, problem)
-    if hidden := len(summary.unverified) - FAILURES:
-        _add(table, f"{max(hidden, 0)} more", "")
+    if (hidden := len(summary.unverified) - FAILURES) > 0:
+        _add(table, f"{hidden} more", "")
     return table

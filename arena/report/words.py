@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from markupsafe import Markup
+
 from arena.report.answers import Answers
 from arena.report.outcomes import Share
 
@@ -38,17 +42,21 @@ def dollars(value: float | None) -> str:
     """Two digits, and for small sums as many as tell something."""
     if value is None:
         return NONE
-    if value == 0 or value >= 1:
+    if value == 0 or value >= 0.1:
         return f"${value:,.2f}"
     return f"${value:.2g}" if value >= 0.0001 else f"${value:.1e}"
 
 
 def cost(answers: Answers) -> str:
     """A sum that leaves out what nobody knows says so."""
-    priced = answers.latencies and answers.unpriced < len(answers.latencies)
     if answers.unpriced:
-        return f"{dollars(answers.cost_usd)} + unknown" if priced else "unknown"
-    return dollars(answers.cost_usd) if answers.latencies else NONE
+        return f"{dollars(answers.cost_usd)} + unknown" if answers.priced else "unknown"
+    return dollars(answers.cost_usd) if answers.calls else NONE
+
+
+def breakable(name: str) -> Markup:
+    """A name that a browser may break after its signs, in HTML."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/(,:])", name))
 
 
 def plain(text: str) -> str:

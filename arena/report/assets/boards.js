@@ -30,7 +30,8 @@ function cellsOf(kind, text) {
 
 /** A picture of `text`; what `before` had otherwise is ringed, what `after` will have is faint. */
 function boardPicture(game, text, before, after) {
-  const kind = BOARDS[game.split("(")[0]];
+  const name = game.split("(")[0];
+  const kind = Object.hasOwn(BOARDS, name) ? BOARDS[name] : null;
   const rows = kind && cellsOf(kind, text);
   if (!rows) return make("pre", {}, visible(text));
   const was = before && cellsOf(kind, before);
@@ -40,7 +41,7 @@ function boardPicture(game, text, before, after) {
   const rise = kind.slant ? CELL * 0.866 : CELL;
   const width = left + rows[0].length * CELL + lean * (rows.length - 1) + 2;
   const height = 20 + rows.length * rise + (kind.slant ? CELL * 0.3 : 2);
-  const picture = draw("svg", { class: "board", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text });
+  const picture = draw("svg", { class: `board ${name}`, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text });
   const rings = [];
   rows.forEach((cells, row) => {
     const y = 18 + row * rise;
@@ -52,6 +53,7 @@ function boardPicture(game, text, before, after) {
       if (row === 0) picture.append(draw("text", { class: "label", x: x + CELL / 2, y: 12, "text-anchor": "middle" }, String(kind.column(column))));
       const place = (part, faint) => part && picture.append(draw("g", { transform: `translate(${x} ${y})`, class: faint && "ghost" }, part));
       place(kind.cell(sign, row, column));
+      if (kind.slant) for (const edge of edges(row, column, rows.length - 1, cells.length - 1)) place(edge);
       const coming = next?.[row]?.[column];
       const ring = (name) => rings.push(draw("rect", { class: name, x: x + 2, y: y + 2, width: CELL - 4, height: CELL - 4, rx: 5 }));
       if (sign !== ".") place(kind.piece(sign));
@@ -92,6 +94,15 @@ function pawn(sign) {
 function chessman(sign) {
   const white = sign === sign.toUpperCase();
   return draw("text", { class: `glyph ${white ? "white" : "black"}`, x: 20, y: 31, "text-anchor": "middle" }, PIECES[sign.toLowerCase()]);
+}
+/** x joins top and bottom, o left and right. */
+function edges(row, column, lastRow, lastColumn) {
+  return [
+    row === 0 && ["x", "0,8.5 20,-3.1 40,8.5"],
+    row === lastRow && ["x", "0,31.5 20,43.1 40,31.5"],
+    column === 0 && ["o", row === lastRow ? "0,8.5 0,31.5" : "0,8.5 0,31.5 20,43.1"],
+    column === lastColumn && ["o", row === 0 ? "40,31.5 40,8.5" : "40,31.5 40,8.5 20,-3.1"],
+  ].filter(Boolean).map(([name, points]) => draw("polyline", { class: `edge ${name}`, points }));
 }
 function hexagon(sign) {
   const side = "xyzX".includes(sign) ? "hexone" : "opqO".includes(sign) ? "hextwo" : "";

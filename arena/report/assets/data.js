@@ -31,6 +31,11 @@ function visible(text) {
     .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, "\ufffd");
 }
 
+/** A name of ours or of a model, which may be broken after its signs. */
+function breakable(name) {
+  return visible(name).split(/(?<=[_/(,:])/).flatMap((piece, place) => (place ? [make("wbr"), piece] : [piece]));
+}
+
 /** An element; attributes that are undefined, null or false are left out. */
 function make(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);

@@ -44,10 +44,10 @@ function addRows(count, state) {
 
 function row(episode, state) {
   const seats = episode.agents.map((agent, seat) =>
-    make("span", { class: `seat ${episode.outcomes[seat] ?? ""}` }, make("i", {}, SIGNS[episode.outcomes[seat]] ?? "·"), make("span", {}, visible(index.agents[agent].name))));
+    make("span", { class: `seat ${episode.outcomes[seat] ?? ""}` }, make("i", {}, SIGNS[episode.outcomes[seat]] ?? "·"), make("span", {}, ...breakable(index.agents[agent].name))));
   const status = episode.status === "finished" ? null : make("span", { class: `tag ${episode.status}` }, episode.status);
   return make("a", { href: address({ ...state, episode: episode.id, move: undefined }), "data-id": episode.id },
-    make("span", { class: "head" }, make("span", {}, `${visible(index.games[episode.game])} #${episode.number + 1}`), status), ...seats);
+    make("span", { class: "head" }, make("span", {}, ...breakable(index.games[episode.game]), ` #${episode.number + 1}`), status), ...seats);
 }
 
 /** Mark the episode that is shown. */

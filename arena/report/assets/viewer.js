@@ -30,7 +30,7 @@ async function show() {
   const next = Object.fromEntries(KEYS.map((key) => [key, asked.get(key) ?? ""]));
   if (!next.episode || !list.children.length || KEYS.slice(0, 3).some((key) => next[key] !== state[key])) listEpisodes(next);
   state = next;
-  if (!inside) document.getElementById("replays").scrollIntoView();
+  const jump = !inside;
   inside = false;
   const id = state.episode || listed[0]?.id;
   if (!id) return refuse("No episode fits.");
@@ -44,6 +44,8 @@ async function show() {
   }
   markEpisode(id);
   showStep(Math.min(Math.max(Number.parseInt(state.move, 10) || 1, 1), shown.steps.length + 1));
+  const top = matchMedia("(max-width: 800px)").matches ? stage : document.getElementById("replays");
+  if (jump) top.scrollIntoView({ behavior: "instant" });
 }
 
 function refuse(text) {
@@ -66,13 +68,13 @@ function openEpisode(episode, data) {
   view.players = make("ul", { class: "players" }, ...episode.agents.map((_, seat) => playerItem(episode, seat)));
   const status = episode.status === "finished" ? null : make("span", { class: `tag ${episode.status}` }, episode.status);
   stage.replaceChildren(
-    make("header", {}, make("h3", {}, `${visible(index.games[episode.game])} #${episode.number + 1}`), status, make("small", {}, `${episode.plies} plies`)),
+    make("header", {}, make("h3", {}, ...breakable(index.games[episode.game]), ` #${episode.number + 1}`), status, make("small", {}, `${episode.plies} plies`)),
     view.players,
     make("div", { class: "panes" },
       make("div", { class: "card sticky" }, view.frame,
         make("div", { class: "controls" },
-          button("⏮", "First (Shift ←)", () => step(-Infinity)), button("◀", "Back (←)", () => step(-1)), view.play,
-          button("▶|", "Forward (→)", () => step(1)), button("⏭", "Last (Shift →)", () => step(Infinity)), view.output),
+          button("⇤", "First (Shift ←)", () => step(-Infinity)), button("←", "Back (←)", () => step(-1)), view.play,
+          button("→", "Forward (→)", () => step(1)), button("⇥", "Last (Shift →)", () => step(Infinity)), view.output),
         view.slider, view.moves),
       view.answer));
   return view;
@@ -81,7 +83,7 @@ function openEpisode(episode, data) {
 function playerItem(episode, seat) {
   const outcome = episode.outcomes[seat];
   const result = episode.returns ? `return ${episode.returns[seat]}` : null;
-  return make("li", { "data-seat": seat }, make("small", {}, `seat ${seat}`), make("b", {}, nameOf(episode, seat)),
+  return make("li", { "data-seat": seat }, make("small", {}, `seat ${seat}`), make("b", {}, ...breakable(index.agents[episode.agents[seat]].name)),
     outcome && make("span", { class: `tag ${outcome}` }, outcome), result && make("small", {}, result));
 }
 
@@ -145,7 +147,7 @@ function answer(episode, step, data) {
   return [
     make("section", { class: "card" }, make("p", { class: "said" }, ...said.filter(Boolean)),
       step.problem && make("p", { class: `problem ${step.status}` }, visible(step.problem)),
-      facts.length && make("p", { class: "facts" }, ...facts)),
+      facts.length > 0 && make("p", { class: "facts" }, ...facts)),
     step.reasoning && card("Reasoning", length(step.reasoning), block(step.reasoning)),
     step.reply && card("Reply", length(step.reply), block(step.reply)),
     data.brief && card("Prompt, reasoning, reply", null, make("small", {}, "not in this page, to keep it small; the results file has them")),
@@ -173,7 +175,7 @@ function step(count) {
 function toggle() {
   if (timer) return stop();
   timer = setInterval(() => (shown && shown.number <= shown.steps.length ? step(1) : stop()), PACE);
-  shown.play.textContent = "⏸";
+  shown.play.textContent = "❚❚";
 }
 
 function stop() {

@@ -1,0 +1,123 @@
+"""The replays in the page: whole, bounded, and the same each time."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from arena.report.embed import TEXT, Embedded, clip, embed
+from arena.report.load import open_results
+from arena.report.summary import summarise
+from arena.results.rows import MoveRow
+from tests.support.random_play import Played, asked, play, write
+
+
+def embedded(path: Path, **limits: int) -> Embedded:
+    with open_results(path) as results:
+        return embed(results, summarise(results), **limits)
+
+
+def unpacked(found: Embedded, entry: dict[str, Any]) -> dict[str, Any]:
+    part = gzip.decompress(base64.b64decode(found.parts[entry["part"]]))
+    episodes: list[dict[str, Any]] = json.loads(part)
+    return episodes[entry["place"]]
+
+
+def test_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
+    game = play("kuhn_poker", ("hf_one", "random"), 3, lambda row: [asked(row)])
+    other = play("tic_tac_toe", ("random", "hf_one"), 0)
+    found = embedded(write(tmp_path / "r.db", [game, other]))
+    entry = next(entry for entry in found.index["episodes"] if entry["id"] == game.row.episode)
+    assert found.index["games"][entry["game"]] == "kuhn_poker"
+    assert [found.index["agents"][place]["name"] for place in entry["agents"]] == [
+        "hf_one",
+        "random",
+    ]
+    assert entry["returns"] == game.row.returns
+    steps = unpacked(found, entry)["steps"]
+    assert [step["seat"] for step in steps[:3]] == [-1, -1, 0]
+    for step, move in zip(steps, game.moves, strict=True):
+        for name in ("board", "prompt", "reply", "reasoning", "action"):
+            assert step.get(name) == getattr(move, name)
+        assert step.get("text") == move.action_text
+
+
+def test_the_last_position_is_there_though_no_move_has_it(tmp_path: Path) -> None:
+    game = play("tic_tac_toe", ("hf_one", "random"), 0)
+    found = embedded(write(tmp_path / "r.db", [game]))
+    board = unpacked(found, found.index["episodes"][0])["board"]
+    assert board.count(".") == (game.moves[-1].board or "").count(".") - 1
+
+
+def test_a_long_text_keeps_its_ends_and_says_what_is_left_out() -> None:
+    text = "a" * 600_000 + "b" * 400_000
+    short = clip(text)
+    assert short is not None
+    assert len(short) < TEXT + 200
+    assert short.startswith("aaa")
+    assert short.endswith("bbb")
+    assert f"{len(text) - TEXT:,} characters are left out" in short
+    assert clip("a" * TEXT) == "a" * TEXT
+
+
+def long_winded(row: MoveRow) -> list[MoveRow]:
+    return [asked(row, reply="\x00</script>" * 100_000)]
+
+
+def test_megabytes_of_replies_make_kilobytes_of_page(tmp_path: Path) -> None:
+    game = play("tic_tac_toe", ("hf_one", "hf_two"), 0, long_winded)
+    assert sum(len(move.reply or "") for move in game.moves) > 5_000_000
+    found = embedded(write(tmp_path / "r.db", [game]))
+    assert sum(map(len, found.parts)) < 50_000
+
+
+def test_beyond_the_limits_texts_and_then_moves_are_left_out(tmp_path: Path) -> None:
+    """Of each line-up the first episodes stay whole."""
+    pairs = (("hf_one", "hf_two"), ("hf_two", "hf_one"))
+    played = [
+        play("connect_four", pair, number, lambda row: [asked(row)])
+        for pair in pairs
+        for number in range(6)
+    ]
+    path = write(tmp_path / "r.db", played)
+    everything = embedded(path, part=1)
+    assert (everything.brief, everything.absent) == (0, 0)
+    size = sum(map(len, everything.parts))
+    found = embedded(path, part=1, whole=size // 4, brief=size // 2)
+    assert found.brief
+    assert sum(map(len, found.parts)) < size
+    entries = found.index["episodes"]
+    assert len(entries) == len(played)
+    whole = [
+        entry["number"]
+        for entry in entries
+        if "part" in entry and "brief" not in unpacked(found, entry)
+    ]
+    brief = [
+        entry["number"]
+        for entry in entries
+        if "part" in entry and "brief" in unpacked(found, entry)
+    ]
+    assert len(whole) + len(brief) + found.absent == len(played)
+    assert max(whole) <= min(brief)
+    shortened = next(entry for entry in entries if entry["number"] == min(brief))
+    step = unpacked(found, shortened)["steps"][0]
+    assert "board" in step
+    assert "prompt" not in step
+    nothing = embedded(path, whole=0, brief=0)
+    assert (nothing.absent, nothing.parts) == (len(played), [])
+
+
+def test_a_failed_episode_has_its_error_among_the_moves(tmp_path: Path) -> None:
+    game = play("tic_tac_toe", ("hf_one", "hf_two"), 0)
+    error = replace(game.moves[1], status="error", problem="A B c", action=None, action_text=None)
+    row = replace(game.row, status="failed", reason="A B c", returns=(float("nan"), 0.0))
+    found = embedded(write(tmp_path / "r.db", [Played(row, (game.moves[0], error))]))
+    (entry,) = found.index["episodes"]
+    assert entry["outcomes"] == ["failed", "failed"]
+    assert "returns" not in entry
+    assert unpacked(found, entry)["steps"][1]["problem"] == "A B c"

@@ -1,0 +1,90 @@
+"""Reading a results file, whatever is in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arena.calls import ModelReply
+from arena.report.load import open_results
+from arena.report.summary import summarise
+from arena.results.database import ResultsError
+from arena.results.rows import CallKey, ExperimentRow, ModelRow
+from arena.results.store import Store
+from tests.support.random_play import Played, play, write
+
+EXPERIMENT = ExperimentRow("test", "{}", "0" * 64)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database", b"SQLite format 3\0" * 100])
+def test_what_is_no_results_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "r.db"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ResultsError, match=r"r\.db: "), open_results(path):
+        pass
+
+
+def test_a_row_that_is_no_json_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE episodes SET agents = '[' ")
+    with pytest.raises(ResultsError, match="an episode cannot be read"), open_results(path):
+        pass
+
+
+@pytest.mark.parametrize("returns", ["[NaN, 1.0]", "[1.0]", "[Infinity, 0]", None])
+def test_returns_that_say_nothing_make_a_failed_episode(
+    tmp_path: Path, returns: str | None
+) -> None:
+    path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE episodes SET returns = ?", (returns,))
+    with open_results(path) as results:
+        summary = summarise(results)
+    assert summary.totals["a"].failed == 1
+    assert summary.totals["a"].games == 0
+    assert "returns are unusable" in summary.failures[0].reason
+
+
+def test_what_is_not_utf8_can_be_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE moves SET reply = CAST(X'61ff62' AS TEXT), latency_ms = 9e999")
+    with open_results(path) as results:
+        moves = results.moves(results.episodes[0].episode)
+    assert [move.reply for move in moves] == ["a\ufffdb"] * 2
+    assert [move.latency_ms for move in moves] == [None] * 2
+
+
+def test_participants_who_never_played_are_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))], {"hf_idle": "llm"})
+    with open_results(path) as results:
+        assert set(results.participants) == {"a", "b", "hf_idle"}
+
+
+def test_a_file_that_is_being_written_is_read_as_one_snapshot(tmp_path: Path) -> None:
+    first, second = (play("matrix_rps", ("a", "b"), number) for number in range(2))
+    models = [ModelRow(name, "random", None, "{}") for name in "ab"]
+    with Store(tmp_path / "r.db", EXPERIMENT, models) as store:
+        store.put_episode(first.row, first.moves)
+        store.put_call(CallKey("under/way", 0, 0, 0), "{}", ModelReply("", "", 1.0))
+        with open_results(store.path) as results:
+            store.put_episode(second.row, second.moves)
+            assert len(results.episodes) == 1
+            assert results.unfinished == 1
+            assert [episode.number for episode, _ in results.light_moves()] == [0]
+        with open_results(store.path) as results:
+            assert len(results.episodes) == 2
+
+
+def test_an_episode_without_moves_is_there(tmp_path: Path) -> None:
+    row = replace(play("matrix_rps", ("a", "b")).row, status="failed", reason="X")
+    with open_results(write(tmp_path / "r.db", [Played(row, ())])) as results:
+        assert [(episode.status, moves) for episode, moves in results.light_moves()] == [
+            ("failed", [])
+        ]
