@@ -79,8 +79,8 @@ class _Body(httpx.AsyncByteStream):
         if exchange.most_streamed is None:
             check_size(size, exchange.most, "max_answer_bytes")
         else:
-            check_size(size, exchange.most_streamed, "max_stream_bytes")
             check_size(line, exchange.most, "max_answer_bytes")
+            check_size(size, exchange.most_streamed, "max_stream_bytes")
 
     async def aclose(self) -> None:
         await self._stream.aclose()

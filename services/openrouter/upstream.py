@@ -18,6 +18,8 @@ from pydantic_core import to_json
 from yarl import URL
 
 from services.common.errors import ApiKeyMissing, ApiKeyRejected, UpstreamUnavailable
+from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
+from services.common.hosted.http import http_session
 from services.common.hosted.redaction import Redactor
 from services.openrouter.config import OpenRouterConfig
 from services.openrouter.response import error_from, error_in
@@ -46,13 +48,7 @@ class Upstream:
             headers["HTTP-Referer"] = config.referer
         self._url = URL(config.base_url)
         self._chat = self._url / "chat/completions"
-        self._session = aiohttp.ClientSession(
-            # The limits bound what runs; a pool of its own bound would be a second queue.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            headers=headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=_proxy(self._url),
-        )
+        self._session = http_session(headers, _proxy(self._url))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -62,12 +58,12 @@ class Upstream:
         """GET a path below the base URL; the query as it is."""
         url = (self._url / path).with_query(query)
         async with self._answer("GET", url, seconds) as answer:
-            return self._parsed(kind, await _read_json(answer))
+            return self._parsed(kind, await self._read_json(answer))
 
     async def complete(self, body: Mapping[str, Any], seconds: float) -> WireCompletion:
         """POST a chat completion and take the whole of it, which holds no error."""
         async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
-            completion = self._parsed(WireCompletion, await _read_json(answer))
+            completion = self._parsed(WireCompletion, await self._read_json(answer))
         return self._checked(completion)
 
     async def stream(
@@ -80,17 +76,17 @@ class Upstream:
         async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
             if answer.content_type != "text/event-stream":
                 # An error that came before the stream began, with HTTP 200.
-                self._checked(self._parsed(WireCompletion, await _read_json(answer)))
+                self._checked(self._parsed(WireCompletion, await self._read_json(answer)))
                 raise UpstreamUnavailable("openrouter answered a stream's request with none")
-            decoder = Decoder()
-            try:
-                async for piece in answer.content.iter_any():
-                    for data in decoder.feed(piece):
-                        if data == b"[DONE]":
-                            return
-                        yield self._checked(self._parsed(WireCompletion, data))
-            except ValueError as error:
-                raise UpstreamUnavailable(f"openrouter's stream is broken: {error}") from error
+            decoder = Decoder(self._config.max_answer_bytes)
+            size = 0
+            async for piece in answer.content.iter_any():
+                for data in decoder.feed(piece):
+                    if data == b"[DONE]":
+                        return
+                    yield self._checked(self._parsed(WireCompletion, data))
+                size += len(piece)
+                check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
         raise UpstreamUnavailable("openrouter's stream broke off before its end")
 
     def _checked(self, answer: WireCompletion) -> WireCompletion:
@@ -127,7 +123,7 @@ class Upstream:
             ) as answer:
                 if not 200 <= answer.status < 300:
                     raise error_from(
-                        self._reported(await answer.read(), answer),
+                        self._reported(await _beginning(answer), answer),
                         answer.status,
                         self._redact,
                         answer.headers.get("Retry-After"),
@@ -140,6 +136,17 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             said = self._redact(f"{type(error).__name__}: {error}", 200)
             raise UpstreamUnavailable(f"the connection to openrouter failed: {said}") from error
+
+    async def _read_json(self, answer: aiohttp.ClientResponse) -> bytes:
+        if not answer.content_type.endswith("json"):
+            raise UpstreamUnavailable(f"openrouter answered with {answer.content_type}, not JSON")
+        pieces = []
+        size = 0
+        async for piece in answer.content.iter_any():
+            size += len(piece)
+            check_size(size, self._config.max_answer_bytes, "max_answer_bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _reported(self, body: bytes, answer: aiohttp.ClientResponse) -> WireError:
         """What the body of a failure says; a proxy's page in HTML says its status alone."""
@@ -163,10 +170,14 @@ class Upstream:
         return self._key
 
 
-async def _read_json(answer: aiohttp.ClientResponse) -> bytes:
-    if not answer.content_type.endswith("json"):
-        raise UpstreamUnavailable(f"openrouter answered with {answer.content_type}, not JSON")
-    return await answer.read()
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    """A failure's body, as far as it is read; what does not end is no JSON."""
+    body = b""
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > MAX_ERROR_BYTES:
+            break
+    return body
 
 
 def _proxy(url: URL) -> str | None:

@@ -8,23 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.upstreams.cases import DOWN, ENDLESS, NARROW
 from tests.support.upstreams.server import Fault
 from tests.unit.litellm.conftest import PROVIDERS, Provider, Start, call, failed
-
-CHUNK = b"x" * 65536
-EVENTS: dict[str, Any] = {"content_type": "text/event-stream"}
-INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
-DOWN = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
-
-#: Whether it is streamed, what has no end, the error, and the setting that it names.
-ENDLESS: dict[str, tuple[bool, Fault, tuple[str, str], str]] = {
-    "a whole answer": (False, Fault(endless=CHUNK), DOWN, "max_answer_bytes"),
-    "an event": (True, Fault(endless=CHUNK, **EVENTS), DOWN, "max_answer_bytes"),
-    "a stream": (True, Fault(after="ab", again=True), DOWN, "max_stream_bytes"),
-    "an error": (False, Fault(400, endless=CHUNK), INVALID, ""),
-    "a stream's error": (True, Fault(400, endless=CHUNK), INVALID, ""),
-    "an outage": (False, Fault(503, endless=CHUNK), DOWN, ""),
-}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
@@ -32,7 +18,7 @@ ENDLESS: dict[str, tuple[bool, Fault, tuple[str, str], str]] = {
 async def test_without_end(start: Start, upstream: Any, provider: Provider, case: str) -> None:
     streamed, fault, error, setting = ENDLESS[case]
     upstream.default = fault
-    async with start(max_attempts=1, max_answer_bytes=200_000, max_stream_bytes=300_000) as llm:
+    async with start(**NARROW) as llm:
         got = await failed(llm, streamed, model=provider.model)
         assert (got.code, got.reason) == error
         assert setting in got.message

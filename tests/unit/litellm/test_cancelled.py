@@ -9,11 +9,9 @@ import pytest
 
 from arena_llm import ArenaError, AsyncClient
 from tests.support.scripted import eventually
+from tests.support.upstreams.cases import MOMENTS
 from tests.support.upstreams.server import Reply
 from tests.unit.litellm.conftest import PROVIDERS, Provider, call
-
-#: When the caller leaves, in pieces of the stream that have come by then.
-MOMENTS = {"before the first byte": 0, "before the first delta": 1, "after it": 2}
 
 ALL = pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
 

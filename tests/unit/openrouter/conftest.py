@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from arena_llm import AsyncClient
+from arena_llm import ArenaError, AsyncClient
 from services.common.servicer import LlmServicer
 from services.openrouter.backend import OpenRouterBackend
 from services.openrouter.config import OpenRouterConfig
 from tests.support.scripted import serving
 from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream
+
+MODEL = "openrouter_a/plain"
 
 #: Starts a service with these settings; the fixtures' usual one has none.
 Start = Callable[..., AbstractAsyncContextManager[AsyncClient]]
@@ -55,3 +57,15 @@ def start(upstream: OpenRouterUpstream, monkeypatch: pytest.MonkeyPatch) -> Star
 async def llm(start: Start) -> AsyncIterator[AsyncClient]:
     async with start() as client:
         yield client
+
+
+async def call(llm: AsyncClient, streamed: bool, model: str = MODEL, **options: Any) -> str:
+    if not streamed:
+        return (await llm.generate(model, "hi", **options)).text
+    return "".join([delta async for delta in llm.stream(model, "hi", **options)])
+
+
+async def failed(llm: AsyncClient, streamed: bool, **options: Any) -> ArenaError:
+    with pytest.raises(ArenaError) as caught:
+        await call(llm, streamed, **options)
+    return caught.value

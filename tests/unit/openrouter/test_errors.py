@@ -11,9 +11,8 @@ import pytest
 from arena_llm import ArenaError, AsyncClient
 from tests.support.upstreams.openrouter import OpenRouterUpstream
 from tests.support.upstreams.server import Call, Fault, Reply, Step
-from tests.unit.openrouter.conftest import Start
+from tests.unit.openrouter.conftest import MODEL, Start, call, failed
 
-MODEL = "openrouter_a/plain"
 LATER = {"Retry-After": "7"}
 
 
@@ -103,18 +102,6 @@ LATE: dict[str, tuple[Fault, str, str]] = {
     "cut": (Fault(truncate=True, after="ab"), "UNAVAILABLE", "UPSTREAM_UNAVAILABLE"),
     "reset": (Fault(reset=True, after="ab"), "UNAVAILABLE", "UPSTREAM_UNAVAILABLE"),
 }
-
-
-async def call(llm: AsyncClient, streamed: bool, model: str = MODEL, **options: Any) -> str:
-    if not streamed:
-        return (await llm.generate(model, "hi", **options)).text
-    return "".join([delta async for delta in llm.stream(model, "hi", **options)])
-
-
-async def failed(llm: AsyncClient, streamed: bool, **options: Any) -> ArenaError:
-    with pytest.raises(ArenaError) as caught:
-        await call(llm, streamed, **options)
-    return caught.value
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])

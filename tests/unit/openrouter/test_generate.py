@@ -167,27 +167,6 @@ async def test_a_delta_arrives_while_the_stream_goes_on(
     assert [delta async for delta in stream] == ["b"]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_cancelled_call_hangs_up_on_the_provider(
-    llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool
-) -> None:
-    upstream.enqueue(Reply("ab", hold=asyncio.Event()))
-
-    async def call() -> None:
-        if streamed:
-            await drained(llm.stream(MODEL, "hi"))
-        else:
-            await llm.generate(MODEL, "hi")
-
-    task = asyncio.create_task(call())
-    await eventually(lambda: upstream.running)
-    task.cancel()
-    await asyncio.wait([task])
-    assert task.cancelled()
-    async with asyncio.timeout(10):
-        await upstream.history[0].dropped.wait()
-
-
 async def test_a_deadline_hangs_up_on_the_provider(
     llm: AsyncClient, upstream: OpenRouterUpstream
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.openrouter import sse
+from services.common.errors import UpstreamUnavailable
+from services.openrouter.sse import Decoder
 
 CASES = [
     (b"data: a\n\n", [b"a"]),
@@ -24,14 +25,16 @@ CASES = [
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 @pytest.mark.parametrize(("stream", "events"), CASES)
 def test_events(stream: bytes, events: list[bytes], size: int) -> None:
-    decoder = sse.Decoder()
+    decoder = Decoder(1000)
     pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
     assert [data for piece in pieces for data in decoder.feed(piece)] == events
 
 
-def test_a_line_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_LINE", 100)
-    decoder = sse.Decoder()
-    assert list(decoder.feed(b"data: " + b"x" * 90)) == []
-    with pytest.raises(ValueError, match="100 bytes"):
-        list(decoder.feed(b"x" * 10))
+@pytest.mark.parametrize("pieces", [[b"data: ", b"x" * 95], [b"data: " + b"x" * 60 + b"\n"] * 2])
+def test_an_event_that_never_ends(pieces: list[bytes]) -> None:
+    *before, last = pieces
+    decoder = Decoder(100)
+    for piece in (b": on it\n\n" * 20, b"data: a\n\n" * 20, *before):
+        list(decoder.feed(piece))
+    with pytest.raises(UpstreamUnavailable, match="max_answer_bytes"):
+        list(decoder.feed(last))
