@@ -17,7 +17,7 @@ Messages = tuple[tuple[str, str], ...]
 
 _JSON = (
     "How to reply: with one JSON object and nothing else, no text around it, no code fence:\n"
-    '{"reasoning": "<your reasoning, in short>", "action": "<a legal action, as listed>"}'
+    '{"reasoning": "<your reasoning, in short>", "action": "<a legal action, exactly as listed>"}'
 )
 _BARE = "How to reply: with one of the legal actions, exactly as listed, and nothing else."
 
@@ -37,7 +37,8 @@ def prompt_of(
     family = turn.game.family
     how, closing = (_JSON, "Your JSON object:") if reply == "json" else (_BARE, "Your action:")
     content = (
-        f"{family.rules}\n\n{how}\n\n{family.side(turn.seat)}\n"
+        f"{family.rules}\nAim: a return of your own as high as possible.\n\n{how}\n\n"
+        f"{family.side(turn.seat)}\n"
         f"{family.position(turn.state, turn.seat)}\n"
         f"Legal actions: {legal_actions(turn, quoted=reply == 'json')}\n\n{closing}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from typing import Any
 import pyspiel
 
 from arena.games.families import Family, family_of, known_bounds
-from arena.games.state import LegalAction, State
+from arena.games.state import CHANCE, LegalAction, State
 
 __all__ = ["Game", "GameError", "LegalAction", "State"]
 
@@ -62,8 +63,7 @@ class Game:
         _check_parameters(short, given, kind)
         try:
             raw = pyspiel.load_game(kind.short_name, given)
-            raw.new_initial_state()
-            _check_playable(raw.get_type())
+            _check_playable(raw)
             return cls(raw, family_of(raw))
         except (pyspiel.SpielError, ValueError, IndexError, MemoryError) as error:
             raise GameError(f"game {short}: {_first_line(error)}") from None
@@ -112,11 +112,19 @@ def _check_parameters(game: str, given: Mapping[str, Any], kind: pyspiel.GameTyp
                 raise GameError(f"{where} must be at least {least}{most_told}, not {value}")
 
 
-def _check_playable(kind: pyspiel.GameType) -> None:
+def _check_playable(game: pyspiel.Game) -> None:
+    """Raises ValueError, or what OpenSpiel raises at the first positions."""
+    kind = game.get_type()
     if kind.dynamics == pyspiel.GameType.Dynamics.MEAN_FIELD:
         raise ValueError("mean field games have no seats to play")
     if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
         raise ValueError("it draws its chance by itself, so no episode could be repeated")
+    state = State(game.new_initial_state())
+    rng = random.Random(0)  # noqa: S311 - any deal will do
+    while state.is_chance:
+        state.apply({CHANCE: state.draw_chance(rng).action})
+    for seat in state.players_to_move():
+        state.legal_actions(seat)  # a game or two has no numbers for them
 
 
 def _first_line(error: BaseException) -> str:
