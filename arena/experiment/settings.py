@@ -1,0 +1,100 @@
+"""The keys of an experiment's file, with their types and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+
+class _Strict(BaseModel):
+    """Unknown keys are errors, a value is of its type already, and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+#: A label of accounting, a part of episodes' ids, a file's name.
+_Name = Annotated[str, StringConstraints(pattern=r"^[^\s,/\\][^,/\\\x00-\x1f]*$", max_length=100)]
+
+
+class _Repeated(_Strict):
+    """episodes: of each line-up; num_episodes is another name of it."""
+
+    episodes: PositiveInt | None = None
+    num_episodes: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if self.episodes and self.num_episodes:
+            raise ValueError("episodes and num_episodes are the same: give one of them")
+        return self
+
+    @property
+    def times(self) -> int | None:
+        return self.episodes or self.num_episodes
+
+
+class GameConfig(_Repeated):
+    """A game of the experiment; in YAML its bare name will do.
+
+    params: OpenSpiel's. episodes: in place of the experiment's. max_plies: an episode
+    that has not ended by then has failed.
+    """
+
+    name: str
+    params: dict[str, bool | int | float | str] = {}
+    max_plies: PositiveInt | None = None
+    estimate: Any = None
+
+
+class RayConfig(_Strict):
+    """Where Ray is; None: it is started here."""
+
+    address: str | None = None
+
+
+def _named(entry: Any) -> Any:
+    return {"name": entry} if isinstance(entry, str) else entry
+
+
+def _model(entry: Any) -> dict[str, Any]:
+    """Name and own settings of a model."""
+    entry = _named(entry)
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
+        raise ValueError("must be a model's full name, or a mapping with a name")
+    if entry.keys() & {"type", "model"}:
+        raise ValueError("type and model are not to be given: its name is the model")
+    return entry
+
+
+class Settings(_Repeated):
+    """The keys of the file, but for the settings of llm agents and the agents' own.
+
+    results: a file that ends in .sqlite, or a folder for <name>.sqlite, from the working
+    directory. episodes_in_flight: how many are played at once. Both budgets hold for all
+    runs of the experiment together.
+    """
+
+    name: _Name
+    description: str = ""
+    games: Annotated[list[Annotated[GameConfig, BeforeValidator(_named)]], Field(min_length=1)]
+    seed: int = 0
+    swap_seats: bool | None = None
+    agents: dict[_Name, dict[str, Any]] = {}
+    models: list[Annotated[dict[str, Any], BeforeValidator(_model)]] = []
+    opponents: dict[_Name, dict[str, Any]] = {}
+    episodes_in_flight: PositiveInt = 64
+    max_cost_usd: PositiveFloat | None = None
+    max_tokens_total: PositiveInt | None = None
+    results: str = "results"
+    estimate: Any = None
+    ray: RayConfig = RayConfig()
