@@ -24,7 +24,8 @@ def embedded(path: Path, **limits: int) -> Embedded:
 def unpacked(found: Embedded, entry: dict[str, Any]) -> dict[str, Any]:
     part = gzip.decompress(base64.b64decode(found.parts[entry["part"]]))
     episodes: list[dict[str, Any]] = json.loads(part)
-    return episodes[entry["place"]]
+    place: int = entry["place"]
+    return episodes[place]
 
 
 def test_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -92,20 +93,13 @@ def test_beyond_the_limits_texts_and_then_moves_are_left_out(tmp_path: Path) -> 
     assert sum(map(len, found.parts)) < size
     entries = found.index["episodes"]
     assert len(entries) == len(played)
-    whole = [
-        entry["number"]
-        for entry in entries
-        if "part" in entry and "brief" not in unpacked(found, entry)
-    ]
-    brief = [
-        entry["number"]
-        for entry in entries
-        if "part" in entry and "brief" in unpacked(found, entry)
-    ]
-    assert len(whole) + len(brief) + found.absent == len(played)
-    assert max(whole) <= min(brief)
-    shortened = next(entry for entry in entries if entry["number"] == min(brief))
-    step = unpacked(found, shortened)["steps"][0]
+    there = [entry for entry in entries if "part" in entry]
+    whole = [entry for entry in there if "brief" not in unpacked(found, entry)]
+    brief = [entry for entry in there if "brief" in unpacked(found, entry)]
+    assert len(brief) == found.brief
+    assert len(there) + found.absent == len(played)
+    assert max(entry["number"] for entry in whole) <= min(entry["number"] for entry in brief)
+    step = unpacked(found, brief[0])["steps"][0]
     assert "board" in step
     assert "prompt" not in step
     nothing = embedded(path, whole=0, brief=0)
