@@ -1,24 +1,32 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock up down status logs demo grpcurl proto lint test bench
+.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto lint test bench
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
 LOCK := deploy/locks/requirements.txt
+VLLM_STAMP := .venv-vllm/.complete
+VLLM_LOCKS := deploy/locks/vllm-cpu.txt deploy/locks/vllm-cuda.txt
 DEPLOY := $(BIN)/python -m deploy
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make the environment .venv, or bring it up to date (PYTHON=python3.12 to choose one)
 
 $(STAMP): pyproject.toml client/pyproject.toml $(LOCK)
 	@$(PYTHON) deploy/bootstrap.py
 
+setup-vllm: $(VLLM_STAMP) ## Make .venv-vllm for the vllm service: CUDA build where a GPU is, else CPU build
+
+$(VLLM_STAMP): pyproject.toml client/pyproject.toml $(VLLM_LOCKS)
+	@$(PYTHON) -m deploy.bootstrap_vllm
+
 lock: ## Choose new versions of all dependencies
 	@$(PYTHON) deploy/bootstrap.py --lock
+	@$(PYTHON) -m deploy.bootstrap_vllm --lock
 
 up: $(STAMP) ## Start the services, wait until they serve, ask the embedded model once
 	@$(DEPLOY) up

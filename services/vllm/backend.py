@@ -1,0 +1,142 @@
+"""BaseLLMBackend over vLLM. The library is imported by `start`, not by this file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import structlog
+
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    GenerationRequest,
+    Model,
+    ModelState,
+    Scoring,
+    ScoringRequest,
+)
+from services.common.backend import BaseLLMBackend
+from services.common.config import ConfigError
+from services.common.errors import Unsupported
+from services.vllm.config import VllmConfig
+
+if TYPE_CHECKING:
+    from services.vllm.metrics import Metrics
+    from services.vllm.pool import EnginePool
+
+log = structlog.get_logger()
+
+
+class VllmBackend(BaseLLMBackend[VllmConfig]):
+    """Models on vLLM's engine, one engine each."""
+
+    name = "vllm"
+    config_type = VllmConfig
+    #: Hub, threads, devices, and the engine's own switches.
+    environment = (
+        *("VLLM_*", "HF_*", "TRANSFORMERS_*", "TORCH*", "CUDA_*", "NVIDIA_*", "NCCL_*"),
+        *("OMP_*", "GOMP_*", "MKL_*", "GLOO_*", "LD_PRELOAD"),
+    )
+
+    _pool: EnginePool
+    _metrics: Metrics
+
+    def __init__(self, config: VllmConfig) -> None:
+        super().__init__(config)
+        # The server answers before vLLM is imported; calls then wait for the pool.
+        self._has_pool = asyncio.Event()
+
+    async def start(self) -> None:
+        """Import vLLM, check the engines' arguments, start what is marked `preload`.
+
+        Raises ConfigError for an argument that this vLLM does not have, and where vLLM
+        is missing.
+        """
+        await asyncio.to_thread(_import_vllm, self.config)
+        from services.vllm.metrics import Metrics
+        from services.vllm.pool import EnginePool
+
+        self._metrics = Metrics()
+        if self.config.metrics is not None:
+            log.info("metrics", address=self._metrics.serve(self.config.metrics))
+        self._pool = EnginePool(self.config, self._metrics)
+        self._has_pool.set()
+        await self._pool.preload()
+
+    async def failed(self) -> str:
+        """Wait until an engine's core ends."""
+        return await self._pool.dead()
+
+    async def aclose(self) -> None:
+        """Stop the engines."""
+        if self._has_pool.is_set():
+            await self._pool.aclose()
+            self._metrics.close()
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        """Answer with one whole completion."""
+        _check(request)
+        await self._has_pool.wait()
+        engine, adapter = await self._pool.use(request.model)
+        return await engine.generate(request, adapter)
+
+    async def stream_response(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        """Yield the text as it grows, then the completion."""
+        _check(request)
+        await self._has_pool.wait()
+        engine, adapter = await self._pool.use(request.model)
+        async with aclosing(engine.stream(request, adapter)) as events:
+            async for event in events:
+                yield event
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        """Give each continuation's summed log-probability."""
+        await self._has_pool.wait()
+        engine, adapter = await self._pool.use(request.model)
+        return await engine.score(request, adapter)
+
+    async def is_model_available(self, model: str) -> Availability:
+        """Tell the model's state from memory and disk alone."""
+        if not self._has_pool.is_set():
+            return Availability(True, ModelState.LOADING, "vllm is starting; calls wait for it")
+        return self._pool.availability(model)
+
+    async def get_available_models(self) -> Sequence[Model]:
+        """List the configured models, each base with its adapters after it."""
+        if not self._has_pool.is_set():
+            return [
+                Model(entry.name, description=entry.description) for entry in self.config.entries
+            ]
+        return [
+            Model(
+                name=entry.name,
+                description=entry.description,
+                context_length=self._pool.context_length(entry.name),
+                capabilities=self._pool.capabilities(entry.name),
+            )
+            for entry in self.config.entries
+        ]
+
+
+def _check(request: GenerationRequest) -> None:
+    if request.provider_options:
+        raise Unsupported("vllm models take no provider_options", field="provider_options")
+
+
+def _import_vllm(config: VllmConfig) -> None:
+    from services.vllm.arguments import check_arguments, prepare_environment
+
+    prepare_environment()
+    try:
+        check_arguments(config.models)
+    except ImportError as error:
+        raise ConfigError(
+            f"vllm: the engine cannot be imported ({error}): run `make setup-vllm`, and start this "
+            "service with .venv-vllm/bin/python -m services.vllm"
+        ) from error

@@ -1,0 +1,86 @@
+"""What is wrong with an entry, told before or after its engine has tried, and how to mend it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from services.common.errors import ModelMisconfigured
+from services.vllm.config import LoraAdapter, VllmModel
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt")
+
+#: What a failed start says, and what to do then.
+_REMEDIES = (
+    (
+        r"Free memory on device",
+        "another process or engine holds the GPU's memory: stop it, or lower "
+        "engine_args.gpu_memory_utilization",
+    ),
+    (
+        r"No available memory for the cache blocks|KV cache is needed|larger than the available",
+        "lower engine_args.max_model_len, or allow more memory: "
+        "engine_args.gpu_memory_utilization, on a CPU engine_args.kv_cache_memory_bytes",
+    ),
+    (
+        r"out of memory|OutOfMemory|Cannot allocate memory",
+        "the model does not fit in memory: take a larger GPU, or set "
+        "engine_args.tensor_parallel_size or quantization",
+    ),
+    (
+        r"[Ww]orld size|tensor.parallel|device ordinal|number of GPUs",
+        "set engine_args.tensor_parallel_size to the GPUs that there are",
+    ),
+)
+
+
+def check_files(entry: VllmModel) -> None:
+    """Raise ModelMisconfigured where the model, its tokenizer or its template is missing."""
+    if not (entry.model_path / "config.json").is_file():
+        raise _wrong(entry, f"model_path {entry.model_path} holds no model (no config.json)")
+    folder = entry.tokenizer_path or entry.model_path
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise _wrong(entry, f"{folder} holds no tokenizer: set tokenizer_path to a folder with one")
+    if entry.chat_template is not None and not entry.chat_template.is_file():
+        raise _wrong(entry, f"chat_template {entry.chat_template} is no file")
+
+
+def check_adapter(adapter: LoraAdapter) -> None:
+    """Raise ModelMisconfigured where the adapter's folder is none."""
+    if not (adapter.path / "adapter_config.json").is_file():
+        raise ModelMisconfigured(
+            f"{adapter.name}: {adapter.path} holds no LoRA adapter (no adapter_config.json): mend "
+            "its path in configs/vllm_models.yaml"
+        )
+
+
+def check_device(entry: VllmModel) -> None:
+    """Raise ModelMisconfigured where the engine finds no device to run on."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_unspecified() or (entry.device == "cuda" and current_platform.is_cpu()):
+        raise _wrong(
+            entry,
+            "no CUDA device: look at nvidia-smi and CUDA_VISIBLE_DEVICES; on a machine without a "
+            "GPU, set device: auto and run `make setup-vllm` for the CPU build",
+        )
+
+
+def failed_start(entry: VllmModel, error: BaseException, root_cause: Path) -> ModelMisconfigured:
+    """What a start's error says, or rather what its engine's process has logged."""
+    why = root_cause.read_text() if root_cause.exists() else f"{type(error).__name__}: {error}"
+    why = " ".join(why.split())
+    remedy = next((do for found, do in _REMEDIES if re.search(found, why)), "")
+    return _wrong(entry, f"its engine does not start: {why[:400]}{remedy and f': {remedy}'}")
+
+
+def failed_adapter(adapter: LoraAdapter, error: BaseException) -> ModelMisconfigured:
+    """Why an adapter cannot be loaded onto its base."""
+    why = " ".join(str(error).split())[:400]
+    return ModelMisconfigured(
+        f"{adapter.name}: the adapter in {adapter.path} does not fit its base: {why}"
+    )
+
+
+def _wrong(entry: VllmModel, what: str) -> ModelMisconfigured:
+    return ModelMisconfigured(f"{entry.name}: {what} (configs/vllm_models.yaml)")

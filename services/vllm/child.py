@@ -1,0 +1,51 @@
+"""What runs inside the processes of an engine, called by vLLM as a general plugin.
+
+vLLM starts an engine core for each engine, and the core its workers. The entry point in
+pyproject.toml makes each of them call `adopt` before it does anything else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+from pathlib import Path
+
+#: The pid of the service, and the file for the reason of a failed start.
+PARENT = "ARENA_VLLM_PARENT"
+FAILURE = "ARENA_VLLM_FAILURE"
+
+# prctl(2), <sys/prctl.h>
+_PR_SET_PDEATHSIG = 1
+
+
+def adopt() -> None:
+    """Make this process one of the service's; elsewhere do nothing."""
+    if PARENT not in os.environ:
+        return
+    if os.environ[PARENT] == str(os.getppid()):  # an engine core; workers stay with it
+        # A group of its own: Ctrl-C reaches the service alone, which lets calls end.
+        os.setpgid(0, 0)
+        # A service that is killed takes its engines along, and their memory.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It logs texts of grammars and of replies.
+    logging.getLogger("vllm.v1.structured_output.backend_guidance").disabled = True
+    if os.environ[PARENT] != str(os.getpid()):
+        logging.getLogger("vllm").addHandler(_FirstError(Path(os.environ[FAILURE])))
+
+
+class _FirstError(logging.Handler):
+    """Writes the first exception that is logged to a file.
+
+    The service itself is told only that a process failed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(logging.ERROR)
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None and not self._file.exists():
+            error = record.exc_info[1]
+            self._file.write_text(f"{type(error).__name__}: {error}")

@@ -1,0 +1,137 @@
+"""Metrics for Prometheus: each engine's own, and what a scaler asks for first."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
+
+from services.common.config import ConfigError
+
+#: Seconds over which tokens/s is taken.
+_WINDOW = 10
+
+
+class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
+    """What an engine says of itself at each of its steps."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.waiting = 0
+        self.cache_usage = 0.0
+        self.generated = 0
+        # (second, tokens generated until then), one for each second with any.
+        self._history: deque[tuple[int, int]] = deque()
+
+    def record(
+        self,
+        scheduler_stats: Any,
+        iteration_stats: Any,
+        mm_cache_stats: Any = None,
+        engine_idx: int = 0,
+    ) -> None:
+        if scheduler_stats is not None:
+            self.running = scheduler_stats.num_running_reqs
+            self.waiting = (
+                scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+            )
+            self.cache_usage = scheduler_stats.kv_cache_usage
+        if iteration_stats is not None:
+            now = int(time.monotonic())
+            if not self._history or self._history[-1][0] != now:
+                self._history.append((now, self.generated))
+                while self._history[0][0] < now - _WINDOW:
+                    self._history.popleft()
+            self.generated += iteration_stats.num_generation_tokens
+
+    def log_engine_initialized(self) -> None: ...
+
+    def tokens_per_second(self) -> float:
+        """Over the last seconds."""
+        since = int(time.monotonic()) - _WINDOW
+        before = next((tokens for second, tokens in self._history if second >= since), None)
+        return 0.0 if before is None else (self.generated - before) / _WINDOW
+
+
+def stat_loggers(registry: CollectorRegistry, stats: EngineStats) -> list[Any]:
+    """What vLLM is to tell its figures: its own metrics, and ours.
+
+    vLLM's own logger would take its metrics in the global registry away from the engine
+    before: here each engine has a registry of its own.
+    """
+
+    class Registered(PrometheusStatLogger):  # type: ignore[misc] # not typed
+        _gauge_cls = staticmethod(partial(Gauge, registry=registry))
+        _counter_cls = staticmethod(partial(Counter, registry=registry))
+        _histogram_cls = staticmethod(partial(Histogram, registry=registry))
+
+    return [Registered, lambda vllm_config, engine_index: stats]
+
+
+class Metrics(Collector):  # type: ignore[misc] # not typed
+    """All engines' metrics in one place, served over HTTP where the configuration says."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, tuple[CollectorRegistry, EngineStats]] = {}
+        self._stop: Callable[[], None] = lambda: None
+
+    def add(self, model: str, registry: CollectorRegistry, stats: EngineStats) -> None:
+        self._engines[model] = (registry, stats)
+
+    def serve(self, address: str) -> str:
+        """Answer on a thread of its own; returns the address. Raises ConfigError."""
+        host, _, port = address.rpartition(":")
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), registry)
+        except OSError as error:
+            raise ConfigError(f"vllm: metrics cannot listen on {address}: {error}") from error
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self._stop = stop
+        return f"{host}:{server.server_port}"
+
+    def close(self) -> None:
+        self._stop()
+
+    def collect(self) -> Iterator[Metric]:
+        """Each metric once, with the samples of all engines."""
+        yield from self._own()
+        families: dict[str, Metric] = {}
+        for registry in (REGISTRY, *(registry for registry, _ in self._engines.values())):
+            for family in registry.collect():
+                known = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                known.samples.extend(family.samples)
+        yield from families.values()
+
+    def _own(self) -> Iterator[Metric]:
+        figures: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
+            "queue_depth": ("Requests that wait for a place.", lambda s: s.waiting),
+            "running_requests": ("Requests in the batch.", lambda s: s.running),
+            "kv_cache_usage": ("Share of the KV cache in use, 0 to 1.", lambda s: s.cache_usage),
+            "tokens_per_second": (
+                f"Completion tokens per second over the last {_WINDOW} s.",
+                EngineStats.tokens_per_second,
+            ),
+        }
+        for name, (meaning, figure) in figures.items():
+            family = GaugeMetricFamily(f"arena_vllm_{name}", meaning, labels=["model"])
+            for model, (_, stats) in self._engines.items():
+                family.add_metric([model], figure(stats))
+            yield family

@@ -1,0 +1,127 @@
+"""From what the engine says to completions and deltas."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from arena_llm.types import (
+    Choices,
+    Completion,
+    Constraint,
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    JsonSchema,
+    Regex,
+    Timings,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from services.common.errors import InvalidRequest, UpstreamUnavailable
+from services.vllm.reasoning import ReasoningSplitter
+
+_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+
+
+class Reply:
+    """One request's outputs, put together as they come."""
+
+    def __init__(
+        self, request: GenerationRequest, arrived: float, splitter: ReasoningSplitter | None
+    ) -> None:
+        self._request = request
+        self._arrived = arrived
+        self._splitter = splitter
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def add(self, output: Any) -> Delta:
+        """Take one RequestOutput, which holds what is new since the one before."""
+        new = output.outputs[0]
+        self._tokens.extend(new.token_ids)
+        if new.logprobs:
+            most = self._request.sampling.logprobs or 0
+            self._logprobs.extend(_told(new.token_ids, new.logprobs, most))
+        delta = Delta(text=new.text)
+        if self._splitter is not None:
+            delta = self._splitter.split(output)
+        self._text.append(delta.text)
+        self._reasoning.append(delta.reasoning)
+        return delta
+
+    def completion(self, output: Any) -> Completion:
+        """The whole of it, after the last output. Raises InvalidRequest."""
+        text = "".join(self._text)
+        reasoning_tokens = self._splitter.count(self._tokens) if self._splitter else 0
+        return Completion(
+            text=text,
+            finish_reason=self._finish_reason(output.outputs[0].finish_reason, text),
+            usage=Usage(
+                prompt_tokens=len(output.prompt_token_ids),
+                completion_tokens=len(self._tokens),
+                reasoning_tokens=reasoning_tokens,
+                cached_tokens=output.num_cached_tokens or 0,
+            ),
+            model=self._request.model,
+            reasoning="".join(self._reasoning),
+            id=output.request_id,
+            timings=self._timings(output.metrics),
+            logprobs=tuple(self._logprobs),
+        )
+
+    def _finish_reason(self, told: str, text: str) -> FinishReason:
+        constraint = self._request.constraint
+        if told == "error":
+            field = constraint_field(constraint)
+            raise InvalidRequest(
+                f"{field} cannot be used: it is too complex, or this model's vocabulary cannot "
+                "write what must follow",
+                field=field,
+            )
+        if told == "abort":
+            raise UpstreamUnavailable("the engine has given the request up; try again")
+        if isinstance(constraint, Choices) and text in constraint.values:
+            return FinishReason.STOP  # its last byte was the last token's
+        return _REASONS.get(told, FinishReason.UNKNOWN)
+
+    def _timings(self, metrics: Any) -> Timings:
+        total = time.perf_counter() - self._arrived
+        if metrics is None:
+            return Timings(0.0, total, total)
+        queue = max(0.0, metrics.scheduled_ts - metrics.queued_ts)
+        return Timings(queue, min(total, metrics.first_token_latency), total)
+
+
+def constraint_field(constraint: Constraint | None) -> str:
+    """The request's field that holds it; empty for none."""
+    match constraint:
+        case None:
+            return ""
+        case Choices():
+            return "constraint.choices"
+        case JsonSchema():
+            return "constraint.json_schema"
+        case Regex():
+            return "constraint.regex"
+
+
+def _told(
+    tokens: Sequence[int], logprobs: Sequence[dict[int, Any]], most: int
+) -> list[TokenLogprob]:
+    found = []
+    for token, known in zip(tokens, logprobs, strict=True):
+        likeliest = sorted(
+            (entry for entry in known.values() if entry.rank <= most), key=lambda e: e.rank
+        )
+        top = tuple(TopLogprob(_shown(entry), entry.logprob) for entry in likeliest)
+        found.append(TokenLogprob(_shown(known[token]), known[token].logprob, top))
+    return found
+
+
+def _shown(entry: Any) -> str:
+    return entry.decoded_token or "\ufffd"  # a part of a character

@@ -1,0 +1,82 @@
+"""From an entry to a running engine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from services.common.errors import BackendError
+from services.vllm.arguments import engine_args
+from services.vllm.checks import check_device, check_files, failed_start
+from services.vllm.child import FAILURE
+from services.vllm.config import VllmModel
+from services.vllm.metrics import EngineStats, stat_loggers
+from services.vllm.prompt import PromptReader
+from services.vllm.reasoning import ReasoningSplitter, splitter_factory
+
+
+@dataclass(frozen=True)
+class Started:
+    """An AsyncLLM and what belongs to it. max_running: requests in its batch at most."""
+
+    llm: Any
+    reader: PromptReader
+    new_splitter: Callable[[], ReasoningSplitter] | None
+    stats: EngineStats
+    registry: CollectorRegistry
+    max_running: int
+
+
+def start(entry: VllmModel) -> Started:
+    """Start the engine's processes and wait until they are ready: seconds to minutes.
+
+    To be called from a thread that lives as long as the engine, whose core ends with it.
+    One at a time: an engine takes its memory by what it sees as free. Raises
+    ModelMisconfigured, which says what is wrong and how to mend it.
+    """
+    check_files(entry)
+    check_device(entry)
+    stats, registry = EngineStats(), CollectorRegistry()
+    with tempfile.TemporaryDirectory() as folder:
+        root_cause = Path(folder) / "error"
+        os.environ[FAILURE] = str(root_cause)
+        try:
+            arguments = engine_args(entry)
+            llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers(registry, stats))
+        except Exception as error:  # whatever the library comes up with: nothing of a caller's
+            raise failed_start(entry, error, root_cause) from error
+    try:
+        return _described(entry, llm, stats, registry)
+    except BackendError:
+        llm.shutdown()
+        raise
+
+
+def _described(
+    entry: VllmModel, llm: Any, stats: EngineStats, registry: CollectorRegistry
+) -> Started:
+    tokenizer = llm.get_tokenizer()
+    template: str | None = tokenizer.chat_template
+    if entry.chat_template is not None:
+        template = entry.chat_template.read_text(encoding="utf-8")
+    return Started(
+        llm=llm,
+        reader=PromptReader(
+            entry.name,
+            tokenizer,
+            template,
+            llm.model_config.max_model_len,
+            llm.model_config.get_vocab_size(),
+        ),
+        new_splitter=splitter_factory(entry.name, entry.reasoning_parser, tokenizer),
+        stats=stats,
+        registry=registry,
+        max_running=llm.vllm_config.scheduler_config.max_num_seqs,
+    )
