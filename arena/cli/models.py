@@ -1,0 +1,61 @@
+"""Before an experiment begins: can its models run?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from arena.experiment.config import ConfigError, Experiment
+from arena_llm import Client
+from arena_llm.validation import Status, Verdict, estimate, models_of, plan, validate
+
+
+def check_models(
+    experiment: Experiment, target: str | None, console: Console, *, lenient: bool
+) -> bool:
+    """Ask the services for every model, as `arena-llm validate` does; False if any cannot run.
+
+    Prints credits, warnings, failures and what it will cost. Raises ConfigError: a model's
+    prefix is one that nobody serves. ArenaError: the router does not answer.
+    """
+    config = json.loads(experiment.config)
+    places, _ = models_of(config)
+    if not places:
+        return True
+    with Client(target) as client:
+        verdicts = validate(client, places, lenient=lenient)
+    unknown = [
+        f"{experiment.path}: {places[verdict.model][0]}: {verdict.detail}"
+        for verdict in verdicts
+        if verdict.reason == "UNKNOWN_PREFIX"
+    ]
+    if unknown:
+        raise ConfigError("\n".join(unknown))
+    failed = [verdict for verdict in verdicts if verdict.status is Status.FAIL]
+    lines = [line for verdict in verdicts for line in _lines(verdict, places[verdict.model])]
+    lines.append(f"{len(verdicts) - len(failed)} of {len(verdicts)} models can run")
+    costs = estimate(plan(config), verdicts)
+    if costs.usd:
+        about = "at least" if costs.unpriced else "about"
+        lines.append(f"{about} ${costs.usd:.2f} to be expected (arena-llm validate --estimate)")
+    lines += [f"warning: {line}" for line in (*costs.failures, *costs.warnings)]
+    for line in lines:
+        console.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
+    return not failed
+
+
+def _lines(verdict: Verdict, places: tuple[str, ...]) -> Iterator[str]:
+    """What is to be said of a model: nothing of one that just runs."""
+    if verdict.status is Status.FAIL:
+        yield f"{verdict.model}: {verdict.reason}: {verdict.detail} (in {', '.join(places)})"
+    left = verdict.credits
+    for what, usd in (
+        ("of credits", left and left.balance_usd),
+        ("of its key's limit", left and left.limit_remaining_usd),
+    ):
+        if usd is not None:
+            yield f"{verdict.model}: ${usd:.2f} {what} left"
+    for warning in verdict.warnings:
+        yield f"warning: {verdict.model}: {warning}"

@@ -1,0 +1,115 @@
+"""How far a run is: a bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from arena.experiment.budget import NEAR
+from arena.runners.tally import Tally
+
+#: Seconds between two lines where there is no terminal.
+_INTERVAL = 10.0
+
+
+class Progress:
+    """Shows each tally that it is given. What is news stays as a line above."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=4)
+        self._begun: tuple[float, float] | None = None
+        self._said = float("-inf")
+        self._seen = Tally(0)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, tally: Tally) -> None:
+        """Show it; without a terminal at most once in ten seconds."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now, tally.done
+        for line in _news(self._seen, tally):
+            self._console.print(Text(line), highlight=False)
+        self._seen = tally
+        left = _left(tally, now - self._begun[0], self._begun[1])
+        if self._console.is_terminal:
+            self._live.update(_display(tally, left))
+        elif now >= self._said + _INTERVAL:
+            self._said = now
+            line = f"{_games(tally)}, {', '.join(_figures(tally))}, {left}"
+            self._console.print(Text(line), soft_wrap=True)
+
+
+def _display(tally: Tally, left: str) -> Group:
+    line = Table.grid(padding=(0, 1), expand=True)
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True)
+    line.add_column(no_wrap=True)
+    line.add_row(
+        ProgressBar(total=tally.work or 1, completed=tally.done if tally.work else 1),
+        Text(_games(tally), style="bold"),
+        Text(left, style="cyan"),
+    )
+    return Group(line, Text("  ".join(_figures(tally)), style="dim"))
+
+
+def _games(tally: Tally) -> str:
+    return f"{tally.episodes.total()}/{tally.total} games"
+
+
+def _figures(tally: Tally) -> list[str]:
+    failed = tally.episodes["failed"]
+    spent = f"${tally.cost_usd:.2f}"
+    return [
+        f"{tally.playing} in play",
+        *([f"{failed} failed"] if failed else []),
+        f"{share(tally.illegal, tally.answers)} illegal",
+        f"{tally.tokens:,} tokens",
+        f"{spent} ({tally.budget:.0%} of the budget)" if tally.budget else spent,
+    ]
+
+
+def share(count: int, total: int) -> str:
+    """A rate, such as "3.1 %"; "-" of nothing."""
+    return f"{100 * count / total:.1f} %" if total else "- %"
+
+
+def _left(tally: Tally, seconds: float, before: float) -> str:
+    """Time to the end, at the pace of this run so far."""
+    made = tally.done - before
+    if not made or seconds < 1:
+        return "-:--:-- left"
+    rest = round(seconds * (tally.work - tally.done) / made)
+    return f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02} left"
+
+
+def _news(before: Tally, now: Tally) -> Iterator[str]:
+    for reason in now.failures - before.failures:
+        if reason not in before.failures:
+            yield f"an episode failed: {' '.join(reason.split())}"
+    if before.budget < NEAR <= now.budget:
+        yield f"warning: {now.budget:.0%} of the budget is used"
+    if now.lost > before.lost:
+        yield "a worker was lost: its episodes are played again"
+    if now.stopped and not before.stopped:
+        yield f"{now.stopped}: no more calls are begun"

@@ -1,0 +1,31 @@
+"""arena report FILE [--html PAGE]"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from arena.report.page import write_html
+from arena.report.tables import print_tables
+
+HELP = "print an experiment's tables and write its page: ratings, rates, every game move by move"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the results file, and where the page goes."""
+    parser.add_argument("results", type=Path, metavar="FILE", help="results, as `run` wrote them")
+    parser.add_argument(
+        "--html", type=Path, metavar="PAGE", help="the page (default: FILE with .html at its end)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print and write; 0 also where episodes failed: the tables say so."""
+    page = args.html or args.results.with_suffix(".html")
+    console = Console(emoji=False)
+    print_tables(args.results, console)
+    write_html(args.results, page)
+    console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+    return 0

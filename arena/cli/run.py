@@ -1,0 +1,105 @@
+"""arena run --config FILE"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from arena.cli.models import check_models
+from arena.cli.progress import Progress, share
+from arena.experiment.asking import Models
+from arena.experiment.config import ConfigError, Experiment, load_experiment
+from arena.experiment.tape import Recorder, Replay
+from arena.results.store import Store
+from arena.runners import ray, sequential
+from arena.runners.job import Job
+from arena.runners.tally import Tally
+from arena_llm import AsyncClient
+
+HELP = "play what an experiment lacks: all of it, or what an earlier run left"
+
+RUNNERS = {"sequential": sequential.run, "ray": ray.run}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the experiment, and how to run it."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="an experiment")
+    parser.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default="sequential",
+        help="one process, or several by Ray (default: sequential)",
+    )
+    parser.add_argument(
+        "--results", metavar="PATH", help="a file, or a folder for it, in place of results:"
+    )
+    tape = parser.add_mutually_exclusive_group()
+    tape.add_argument(
+        "--record", type=Path, metavar="FILE", help="keep each request and reply there"
+    )
+    tape.add_argument(
+        "--replay", type=Path, metavar="FILE", help="take the replies from there; ask no model"
+    )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="assume that models of other backends than OpenRouter are valid, with a warning",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="HOST:PORT",
+        help="router or backend (default: $ARENA_LLM_TARGET, else localhost:50050)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything, then play; 0 if all episodes ended well."""
+    experiment = load_experiment(args.config)
+    if args.results:
+        settings = experiment.settings.model_copy(update={"results": args.results})
+        experiment = replace(experiment, settings=settings)
+    if args.runner == "ray" and any(row.type == "human" for row in experiment.models):
+        raise ConfigError(f"{args.config}: human players need --runner sequential")
+    Store.check(experiment.results, experiment.row)
+    if args.record and args.record.exists():
+        Recorder(args.record).close()
+    replay = Replay(args.replay) if args.replay else None
+    console = Console(stderr=True, emoji=False)
+    if replay is None and not check_models(experiment, args.target, console, lenient=args.lenient):
+        return 1
+    tally = asyncio.run(_play(args, experiment, replay, console))
+    _summarise(tally, experiment, Console(emoji=False, soft_wrap=True))
+    return int(bool(tally.episodes["failed"] or tally.stopped))
+
+
+async def _play(
+    args: argparse.Namespace, experiment: Experiment, replay: Replay | None, console: Console
+) -> Tally:
+    client = AsyncClient(args.target)
+    async with client:
+        backend = replay or Models(client, experiment.name)
+        job = Job(experiment, backend, experiment.results.absolute(), args.record)
+        with Progress(console) as progress:
+            return await RUNNERS[args.runner](job, progress.show)
+
+
+def _summarise(tally: Tally, experiment: Experiment, console: Console) -> None:
+    """What came of it, in a few lines."""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
+    left = tally.total - tally.episodes.total()
+    lines = [
+        f"{tally.total} episodes: {counts or 'none'}" + (f", {left} not played" if left else ""),
+        f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
+        f"{tally.tokens:,} tokens, ${tally.cost_usd:.4f}",
+        *(
+            f"{count} failed: {' '.join(reason.split())}"
+            for reason, count in tally.failures.items()
+        ),
+        f"results: {experiment.results} (arena report {experiment.results})",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"""Playing the episodes of an experiment: in this process, or in several by Ray."""

@@ -1,0 +1,136 @@
+"""Episodes in several processes, on this machine or on a cluster, by Ray.
+
+The desk is an actor beside the driver, so that every reply is in the results before a
+worker uses it. Workers are tasks: Ray begins a lost one again, and the desk deals its
+episodes anew. No worker holds a model; all ask the same router.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from arena.runners.desk import Desk
+from arena.runners.job import Job
+from arena.runners.play import Watch, play, together, watched
+from arena.runners.tally import Tally
+
+#: Episodes at once, for which another worker is worth its start.
+_PLACES = 16
+#: How often a worker that died is begun again.
+_RETRIES = 3
+#: Bytes of Ray's shared memory, its least: what travels here is small.
+_OBJECT_STORE = 80 * 2**20
+
+
+class RayError(Exception):
+    """Ray cannot be reached, or has failed. What was played is saved."""
+
+
+async def run(job: Job, watch: Watch) -> Tally:
+    """Play what is missing. Raises ResultsError, RecordError, RayError."""
+    with _ray(job.experiment.settings.ray.address) as ray:
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        actor = ray.remote(_Actor).options(num_cpus=0, scheduling_strategy=here).remote()
+        desk = cast(Desk, _Remote(actor))
+        try:
+            await _done(actor.open.remote(job))
+            return await watched(_workers(ray, job, actor), desk, watch)
+        finally:
+            await desk.close()
+
+
+async def _workers(ray: Any, job: Job, actor: Any) -> None:
+    places = job.experiment.settings.episodes_in_flight
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    count = max(1, min(cpus, math.ceil(places / _PLACES)))
+    task = ray.remote(_work).options(max_retries=_RETRIES, scheduling_strategy="SPREAD")
+    shared = ray.put(job)
+    refs = [
+        task.remote(shared, actor, number, math.ceil(places / count)) for number in range(count)
+    ]
+    try:
+        await together(_done(ref) for ref in refs)
+    finally:
+        for ref in refs:
+            ray.cancel(ref, force=True)
+
+
+def _work(job: Job, actor: Any, number: int, places: int) -> None:
+    """A worker's life, in a process of its own."""
+    desk = cast(Desk, _Remote(actor))
+    asyncio.run(play(desk, job.experiment, job.backend, places, number))
+
+
+class _Actor:
+    """The desk's process."""
+
+    async def open(self, job: Job) -> None:
+        self._desk = Desk(job)
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        return await getattr(self._desk, method)(*arguments)
+
+
+class _Remote:
+    """The desk's methods, from another process."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        return lambda *arguments: _done(self._actor.call.remote(method, *arguments))
+
+
+async def _done(ref: Awaitable[Any]) -> Any:
+    """Wait for what another process does, and raise what it raised there."""
+    from ray.exceptions import RayError as Failure
+    from ray.exceptions import RayTaskError
+
+    try:
+        return await ref
+    except RayTaskError as error:
+        raise error.cause from None
+    except Failure as error:
+        raise RayError(f"a process of Ray's is lost: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[Any]:
+    """Ray, connected to a cluster, or started here for the time of the run."""
+    with tempfile.TemporaryDirectory(prefix="arena-ray-", ignore_cleanup_errors=True) as folder:
+        options: dict[str, Any] = {"address": address}
+        if address is None:
+            # What Ray reads when it is imported, and hands on to its processes: loopback
+            # only (the variable's name is older than its meaning), and for us alone.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            options = {
+                "address": "local",
+                "include_dashboard": False,
+                "object_store_memory": _OBJECT_STORE,
+                "_temp_dir": folder,
+            }
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        # Imported here: it takes half a second, and reads what is set above.
+        import ray
+        import ray.util.scheduling_strategies
+
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise RayError(f"ray.address {address}: {' '.join(str(error).split())}") from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
