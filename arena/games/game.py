@@ -13,7 +13,7 @@ import pyspiel
 from arena.games.families import Family, family_of, known_bounds
 from arena.games.state import CHANCE, LegalAction, State
 
-__all__ = ["Game", "GameError", "LegalAction", "State"]
+__all__ = ["CHANCE", "Game", "GameError", "LegalAction", "State"]
 
 #: The arena's own names: alias to OpenSpiel's.
 ALIASES = {"matching_pennies": "matrix_mp"}

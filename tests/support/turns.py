@@ -1,0 +1,66 @@
+"""Positions and turns of games, for tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from arena.agents.base import Turn
+from arena.games.game import CHANCE, Game, State
+
+
+def reach(game: Game, actions: Sequence[int]) -> State:
+    """The position after these actions, chance's among them, one at a time."""
+    state = game.new()
+    for action in actions:
+        (seat,) = (CHANCE,) if state.is_chance else state.players_to_move()
+        state.apply({seat: action})
+    return state
+
+
+def turn_in(game: Game, state: State, seat: int, seed: int = 7) -> Turn:
+    return Turn(game, state, seat, len(state.history), state.legal_actions(seat), seed)
+
+
+def turn_after(spec: str, actions: Sequence[int] = (), seed: int = 7) -> Turn:
+    """The turn of whoever moves (first) after these actions."""
+    game = Game.load(spec)
+    state = reach(game, actions)
+    return turn_in(game, state, state.players_to_move()[0], seed)
+
+
+def playout(spec: str, seed: int = 1, most: int = 10_000) -> Iterator[Turn]:
+    """The turns of a random game, at most so many plies; a turn is over when the next comes."""
+    game, rng = Game.load(spec), random.Random(seed)  # noqa: S311 - a game, not a secret
+    state = game.new()
+    for _ in range(most):
+        if state.is_terminal:
+            return
+        if state.is_chance:
+            state.apply({CHANCE: state.draw_chance(rng).action})
+            continue
+        actions = {}
+        for seat in state.players_to_move():
+            turn = turn_in(game, state, seat, rng.getrandbits(63))
+            yield turn
+            actions[seat] = rng.choice(turn.legal).action
+        state.apply(actions)
+
+
+def every_turn(game: Game) -> Iterator[Turn]:
+    """Every turn of the whole tree of a game whose players move one at a time."""
+
+    def below(actions: tuple[int, ...]) -> Iterator[Turn]:
+        state = reach(game, actions)
+        if state.is_terminal:
+            return
+        if state.is_chance:
+            legal = tuple(action for action, _ in state.raw.chance_outcomes())
+        else:
+            turn = turn_in(game, state, state.players_to_move()[0])
+            yield turn
+            legal = tuple(action.action for action in turn.legal)
+        for action in legal:
+            yield from below((*actions, action))
+
+    return below(())

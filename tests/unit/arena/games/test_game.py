@@ -1,0 +1,167 @@
+"""Games by name, and positions that refuse what is not legal."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pyspiel
+import pytest
+
+from arena.games.game import CHANCE, Game, GameError
+from tests.support.turns import reach
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "ours", "spec"),
+    [
+        ("tic_tac_toe", None, "tic_tac_toe", "tic_tac_toe"),
+        ("hex", {"board_size": 5}, "hex", "hex(board_size=5)"),
+        ("hex(board_size=5)", {}, "hex", "hex(board_size=5)"),
+        ("hex(board_size=5)", {"swap": True}, "hex", "hex(board_size=5,swap=True)"),
+        ("matching_pennies", None, "matching_pennies", "matrix_mp"),
+        ("matrix_mp", None, "matching_pennies", "matrix_mp"),
+        ("python_tic_tac_toe", None, "python_tic_tac_toe", "python_tic_tac_toe"),
+        (
+            "repeated_game(stage_game=matrix_pd(),num_repetitions=3)",
+            None,
+            "repeated_game",
+            "repeated_game(num_repetitions=3,stage_game=matrix_pd())",
+        ),
+    ],
+)
+def test_a_game_has_one_name_and_one_spec_that_loads_it_again(
+    name: str, params: dict[str, object] | None, ours: str, spec: str
+) -> None:
+    game = Game.load(name, params)
+    assert (game.name, game.spec) == (ours, spec)
+    assert Game.load(game.spec).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        (
+            "tic_tac_to",
+            {},
+            "'tic_tac_to': OpenSpiel has no game of that name; near it: tic_tac",
+        ),
+        ("matching_penny", {}, "near it: matching_pennies"),
+        ("", {}, "not a game's name"),
+        ("hex(", {}, "Missing closing bracket"),
+        ("hex", {"bord": 3}, "'bord' is unknown; there are: board_size"),
+        ("matrix_pd", {"x": 1}, "'x' is unknown; there are: none"),
+        ("hex", {"board_size": "3"}, "'board_size' must be of type int, not '3' (default: 11)"),
+        ("hex", {"swap": 1}, "'swap' must be of type bool"),
+        ("kuhn_poker", {"players": True}, "'players' must be of type int"),
+        ("kuhn_poker", {"players": 11}, "'players' must be at least 2 and at most 10, not 11"),
+        # OpenSpiel would crash the process, or play without an end.
+        ("connect_four", {"rows": 0}, "'rows' must be at least 1 and at most 50, not 0"),
+        ("connect_four(rows=-1)", {}, "'rows' must be at least 1"),
+        ("go", {"board_size": 0}, "'board_size' must be at least 1, not 0"),
+        ("misere(game=connect_four(rows=0))", {}, "misere.game: parameter 'rows'"),
+        ("hex", {"board_size": 1}, "at least 2"),
+        ("hex", {"num_cols": 27}, "at most 26"),
+        ("hex", {"num_cols": 3, "num_rows": 4, "swap": True}, "'swap' needs a square board"),
+        ("hex", {"string_rep": "explicit"}, "'string_rep' must be standard"),
+        ("breakthrough", {"rows": 10}, "at most 9"),
+        ("leduc_poker", {"starting_player": 2}, "'starting_player' must be the number of a player"),
+        ("liars_dice", {"bidding_rule": "x"}, "bidding_rule_str"),
+        ("go", {"board_size": 50}, "up to 19"),
+        ("mfg_garnet", {}, "mean field"),
+        ("tarok", {}, "draws its chance by itself"),
+        ("crossword", {}, "LegalActions unimplemented"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_with_the_game_and_the_reason(
+    name: str, params: dict[str, object], words: str
+) -> None:
+    with pytest.raises(GameError) as caught:
+        Game.load(name, params)
+    message = str(caught.value)
+    assert words in message
+    assert message.startswith("game ")
+    assert "\n" not in message
+
+
+def test_a_game_tells_what_kind_it_is() -> None:
+    kinds = {
+        name: (game.players, game.simultaneous, game.perfect_information, game.deterministic)
+        for name in ("chess", "kuhn_poker(players=3)", "matching_pennies", "backgammon")
+        for game in [Game.load(name)]
+    }
+    assert kinds == {
+        "chess": (2, False, True, True),
+        "kuhn_poker(players=3)": (3, False, False, False),
+        "matching_pennies": (2, True, False, True),
+        "backgammon": (2, False, True, False),
+    }
+
+
+def test_players_take_turns_and_chance_and_the_end_have_no_player() -> None:
+    state = Game.load("kuhn_poker").new()
+    seen = []
+    for action in (2, 0, 1, 0):
+        seen.append((state.is_chance, state.players_to_move()))
+        state.apply({(CHANCE if state.is_chance else state.players_to_move()[0]): action})
+    assert seen == [(True, ()), (True, ()), (False, (0,)), (False, (1,))]
+    assert (state.is_terminal, state.players_to_move()) == (True, ())
+    assert state.returns() == (1.0, -1.0)
+    assert [(move.seat, move.text) for move in state.history] == [
+        (CHANCE, "Deal:2"),
+        (CHANCE, "Deal:0"),
+        (0, "Bet"),
+        (1, "Pass"),
+    ]
+
+
+def test_players_who_move_at_once_are_asked_at_once() -> None:
+    state = Game.load("matrix_pd").new()
+    assert state.players_to_move() == (0, 1)
+    assert [action.text for action in state.legal_actions(1)] == ["Cooperate", "Defect"]
+    state.apply({1: 0, 0: 1})
+    assert state.returns() == (10.0, 0.0)
+    assert [(move.seat, move.text) for move in state.history] == [(0, "Defect"), (1, "Cooperate")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "played", "actions", "words"),
+    [
+        ("tic_tac_toe", [4], {1: 4}, "seat 1 may not play 4"),
+        ("tic_tac_toe", [4], {0: 0}, r"seats \[0\] do not move now, but \[1\] do"),
+        ("tic_tac_toe", [], {0: 0, 1: 1}, r"seats \[0, 1\] do not move now"),
+        ("tic_tac_toe", [], {}, r"seats \[\] do not move now"),
+        ("tic_tac_toe", [0, 3, 1, 4, 2], {1: 5}, "do not move now"),
+        ("matrix_pd", [], {0: 0}, r"but \[0, 1\] do"),
+        ("matrix_pd", [], {0: 0, 1: 2}, "seat 1 may not play 2"),
+        ("kuhn_poker", [0], {CHANCE: 0}, "seat -1 may not play 0"),
+        ("kuhn_poker", [0], {0: 1}, r"but \[-1\] do"),
+    ],
+)
+def test_a_position_refuses_what_is_not_legal_and_stays_as_it_was(
+    spec: str, played: list[int], actions: dict[int, int], words: str
+) -> None:
+    state = reach(Game.load(spec), played)
+    before = (str(state), list(state.history))
+    with pytest.raises(ValueError, match=words):
+        state.apply(actions)
+    assert (str(state), state.history) == before
+
+
+def test_chance_is_drawn_by_its_probabilities_and_repeatably() -> None:
+    # Isomorphic suits: of the rank that is gone half is left, 1 card of 5.
+    state = reach(Game.load("leduc_poker(suit_isomorphism=true)"), [0])
+    rng = random.Random(3)  # noqa: S311 - a game, not a secret
+    drawn = [state.draw_chance(rng).action for _ in range(5000)]
+    share = {action: count / len(drawn) for action, count in Counter(drawn).items()}
+    assert share == pytest.approx({0: 0.2, 1: 0.4, 2: 0.4}, abs=0.03)
+    again = random.Random(3)  # noqa: S311 - a game, not a secret
+    assert [state.draw_chance(again).action for _ in range(5000)] == drawn
+    assert len(state.history) == 1  # drawing plays nothing
+
+
+def test_no_return_is_a_negative_zero() -> None:
+    state = reach(Game.load("tic_tac_toe"), [0, 1, 2, 4, 3, 5, 7, 6, 8])
+    assert state.is_terminal
+    assert [str(value) for value in state.returns()] == ["0.0", "0.0"]
+    assert str(-pyspiel.load_game("hex").new_initial_state().returns()[0]) == "-0.0"
