@@ -30,6 +30,7 @@ from services.common.config import (
     load_dotenv,
 )
 from services.common.handlers import MAX_MESSAGE, SERVICE, LlmHandlers, llm_service_handler
+from services.common.health import Health
 from services.common.log import configure_logging
 from services.common.servicer import LlmServicer
 
@@ -68,7 +69,7 @@ class Server:
     def __init__(self, service: Service, listen: str) -> None:
         self._service = service
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # set at import time
+        self._health = Health()
         self._server.add_generic_rpc_handlers((llm_service_handler(service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -109,6 +109,19 @@ async def test_stop_lets_a_call_finish_and_refuses_new_ones() -> None:
         await stopping
 
 
+async def test_watchers_are_told_and_hold_up_nothing() -> None:
+    """The router's load balancing watches each backend."""
+    async with scripted() as (_, server), grpc.aio.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        watchers = [watch(health_pb2.HealthCheckRequest()) for _ in range(3)]
+        told = [(await watcher.read()).status for watcher in watchers]
+        watchers.pop().cancel()  # and the others are told all the same
+        await asyncio.wait_for(server.stop(grace=600), 20)
+        told += [(await watcher.read()).status for watcher in watchers]
+        assert told == [SERVING] * 3 + [NOT_SERVING] * 2
+        assert [await watcher.read() for watcher in watchers] == [grpc.aio.EOF] * 2
+
+
 def test_a_port_in_use_is_a_clear_error_and_status_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         address = f"127.0.0.1:{held.getsockname()[1]}"
