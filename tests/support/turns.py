@@ -30,15 +30,14 @@ def turn_after(spec: str, actions: Sequence[int] = (), seed: int = 7) -> Turn:
 
 
 def playout(spec: str, seed: int = 1, most: int = 10_000) -> Iterator[Turn]:
-    """The turns of a random game, at most so many plies; a turn is over when the next comes."""
+    """The turns of a random game, of so many moves at most; each ends when the next comes."""
     game, rng = Game.load(spec), random.Random(seed)  # noqa: S311 - a game, not a secret
     state = game.new()
     for _ in range(most):
+        while state.is_chance:
+            state.apply({CHANCE: state.draw_chance(rng).action})
         if state.is_terminal:
             return
-        if state.is_chance:
-            state.apply({CHANCE: state.draw_chance(rng).action})
-            continue
         actions = {}
         for seat in state.players_to_move():
             turn = turn_in(game, state, seat, rng.getrandbits(63))
