@@ -15,6 +15,8 @@ _ENVIRONMENT = {
     # In its "DEV" mode it loads all of .env, with the keys of the other services.
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "CRITICAL",
+    # Seconds that it takes at exit for callbacks that did not run; there are none.
+    "MAX_TIME_TO_CLEAR_QUEUE": "0",
 }
 
 NEVER_AWAITED = "coroutine '.*' was never awaited"

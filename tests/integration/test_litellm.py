@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from arena_llm import ArenaError, AsyncClient
+from services.common.server import GRACE
 from tests.support.processes import ServiceProcess, router_process
 from tests.support.scripted import eventually
 from tests.support.system import free_ports
@@ -123,6 +127,34 @@ async def test_without_a_key_it_serves_and_says_what_is_missing(
             answer = await llm.is_available(model)
             assert (answer.available, answer.reason) == (False, "API_KEY_MISSING")
     assert not any(upstream.history for upstream in upstreams.values())
+
+
+async def test_it_stops_at_once_and_leaves_nothing_open(
+    fleet: Callable[[], Fleet], upstreams: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a channel open that watches its health, after calls of every kind."""
+    monkeypatch.setenv("PYTHONWARNINGS", "default::ResourceWarning")
+    service = fleet().service
+    async with (
+        AsyncClient(service.address) as llm,
+        grpc.aio.insecure_channel(service.address) as probe,
+    ):
+        for provider, model in MODELS.items():
+            upstreams[provider].enqueue(Reply(), Reply(), Fault(400), Reply(hold=asyncio.Event()))
+            assert (await llm.generate(model, PROMPT)).text == "ok"
+            assert [delta async for delta in llm.stream(model, PROMPT)] == ["o", "k"]
+            with pytest.raises(ArenaError):
+                await llm.generate(model, PROMPT)
+            with pytest.raises(ArenaError):
+                await llm.generate(model, PROMPT, timeout=0.2)
+        watching = health_pb2_grpc.HealthStub(probe).Watch(health_pb2.HealthCheckRequest())
+        await watching.read()
+        service.signal(signal.SIGTERM)
+        # Less than the grace that calls in flight are given.
+        assert await asyncio.to_thread(service.process.wait, GRACE / 2) == 0
+    lines = service.log().splitlines()
+    assert "event=stopped" in lines[-1]
+    assert not [line for line in lines if "event=" not in line]
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
