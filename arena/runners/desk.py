@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from arena.runners.job import Job
 from arena.runners.queue import FairQueue
 from arena.runners.tally import Tally
 from arena_llm.validation.games import GAMES, UNKNOWN_GAME
+
+_SEAT = re.compile(r"\bseat \d+: ")
 
 
 class Desk(Ledger):
@@ -87,7 +90,7 @@ class Desk(Ledger):
         tally.done += self._moves(spec)
         del self._calls[row.episode]
         if row.status == "failed":
-            tally.failures[row.reason or ""] += 1
+            tally.failures[_SEAT.sub("", row.reason or "")] += 1
         answers = [move.status for move in moves if move.model]
         tally.answers += len(answers)
         tally.illegal += len(answers) - answers.count("ok")

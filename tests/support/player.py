@@ -1,0 +1,88 @@
+"""A backend that plays games: what a model does is in its name.
+
+hf_illegal...  never a legal action
+hf_down...     fails
+hf_held...     waits while the player's file `hold` is there, then plays
+all others     play a legal action, the same whenever they are asked the same
+
+As a process of its own: `python -m tests.support.player LISTEN FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from hashlib import blake2b
+from pathlib import Path
+
+from arena_llm.types import Choices, Completion, FinishReason, GenerationRequest, Usage
+from services.common.errors import UpstreamUnavailable
+from services.common.log import configure_logging
+from services.common.server import run
+from services.common.servicer import LlmServicer
+from tests.support.processes import ServiceProcess
+from tests.support.scripted import ScriptedBackend, eventually
+from tests.support.system import free_ports
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+class PlayingBackend(ScriptedBackend):
+    def __init__(self, folder: Path) -> None:
+        super().__init__("hf")
+        self._hold = folder / "hold"
+        self._calls = (folder / "calls").open("a")
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        async with self._tracked(request):
+            asked = repr((request.model, request.session, request.input, request.constraint))
+            number = int.from_bytes(blake2b(asked.encode(), digest_size=8).digest())
+            print(request.model, number, file=self._calls, flush=True)
+            if request.model.startswith("hf_down"):
+                raise UpstreamUnavailable("the provider is down")
+            if request.model.startswith("hf_held"):
+                await eventually(lambda: not self._hold.exists(), 100)
+            usage = Usage(10, 2, cost_usd=0.01)
+            return Completion(_move(request, number), FinishReason.STOP, usage, request.model)
+
+
+def _move(request: GenerationRequest, number: int) -> str:
+    if isinstance(request.constraint, Choices):
+        return request.constraint.values[number % len(request.constraint.values)]
+    legal = []
+    if not request.model.startswith("hf_illegal"):
+        prompt = str(request.input[0])
+        legal = [
+            json.loads(text) for text in _STRING.findall(prompt.partition("Legal actions: ")[2])
+        ]
+    return json.dumps(
+        {"reasoning": "it wins", "action": legal[number % len(legal)] if legal else "all of it"}
+    )
+
+
+class Player(ServiceProcess):
+    """The process, and what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        address = f"127.0.0.1:{free_ports(1)[0]}"
+        super().__init__(address, "-m", "tests.support.player", address, str(folder))
+
+    def hold(self) -> None:
+        """From now on held models do not answer."""
+        (self._folder / "hold").touch()
+
+    def release(self) -> None:
+        (self._folder / "hold").unlink()
+
+    def asked(self) -> Counter[str]:
+        """How often each call came: a line with the model and a number of the call."""
+        return Counter((self._folder / "calls").read_text().splitlines())
+
+
+if __name__ == "__main__":
+    configure_logging()
+    listen, folder = sys.argv[1:]
+    run(LlmServicer(PlayingBackend(Path(folder))), listen)
