@@ -8,7 +8,8 @@ from collections import Counter
 import pyspiel
 import pytest
 
-from arena.games.game import CHANCE, Game, GameError
+from arena.games.game import ALIASES, CHANCE, Game, GameError
+from arena_llm.validation.games import GAMES
 from tests.support.turns import reach
 
 
@@ -82,6 +83,16 @@ def test_what_cannot_be_played_is_refused_with_the_game_and_the_reason(
     assert words in message
     assert message.startswith("game ")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_estimates_of_the_client_are_for_games_of_these_names(name: str) -> None:
+    assert Game.load(name).players == GAMES[name].players
+    assert GAMES[ALIASES.get(name, name)] == GAMES[name]
+
+
+def test_every_name_of_the_arenas_own_has_an_estimate() -> None:
+    assert ALIASES.keys() <= GAMES.keys()
 
 
 def test_a_game_tells_what_kind_it_is() -> None:

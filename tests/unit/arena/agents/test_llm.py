@@ -1,0 +1,156 @@
+"""Language models as players: what they are asked, and what becomes of the reply."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from arena.agents.base import Attempt, Status, Turn
+from arena.agents.config import agent_config
+from arena.agents.prompt import as_text, prompt_of
+from arena.agents.registry import build
+from arena.calls import ModelCall, ModelReply
+from arena_llm import NotFoundError
+from tests.support.turns import turn_after
+
+
+class Model:
+    """Answers as told and keeps what it was asked."""
+
+    def __init__(self, text: str = "", **reply: Any) -> None:
+        self.reply = ModelReply(text, "hf_answered", 12.5, **reply)
+        self.calls: list[ModelCall] = []
+
+    async def __call__(self, call: ModelCall) -> ModelReply:
+        self.calls.append(call)
+        return self.reply
+
+
+async def _act(model: Model, turn: Turn, *before: Attempt, **settings: Any) -> Attempt:
+    agent = build(agent_config({"type": "llm", "model": "hf_m", **settings}))
+    return await agent.act(turn, before, model)
+
+
+def _json(action: object) -> str:
+    return json.dumps({"reasoning": "I like it.", "action": action})
+
+
+async def test_a_json_reply_is_asked_for_without_any_constraint_and_all_of_it_is_kept() -> None:
+    turn = turn_after("tic_tac_toe", [4])
+    model = Model(
+        _json("o(0,2)"), reasoning="Hm.", prompt_tokens=300, completion_tokens=20,
+        reasoning_tokens=5, cost_usd=0.25,
+    )  # fmt: skip
+    attempt = await _act(model, turn)
+    messages = prompt_of(turn, "json")
+    assert model.calls == [ModelCall("hf_m", messages)]
+    assert attempt == Attempt(
+        Status.OK, 2, prompt=as_text(messages), reply=_json("o(0,2)"),
+        reasoning="Hm.\n\nI like it.", model="hf_answered", latency_ms=12.5, prompt_tokens=300,
+        completion_tokens=20, reasoning_tokens=5, cost_usd=0.25,
+    )  # fmt: skip
+
+
+async def test_an_illegal_reply_is_said_to_be_so_and_the_next_attempt_tells_the_model() -> None:
+    turn, model = turn_after("tic_tac_toe", [4]), Model(_json("o(1,1)"))
+    first = await _act(model, turn)
+    assert (first.status, first.action, first.reasoning) == (Status.ILLEGAL, None, "I like it.")
+    await _act(model, turn, first)
+    assert model.calls[1].messages == (
+        *model.calls[0].messages,
+        ("assistant", _json("o(1,1)")),
+        prompt_of(turn, "json", [first])[-1],
+    )
+    assert '"o(1,1)" is none of the legal actions' in model.calls[1].messages[-1][1]
+
+
+async def test_a_reply_that_was_cut_off_is_said_to_be_so() -> None:
+    turn = turn_after("tic_tac_toe")
+    cut = {"finish_reason": "length", "completion_tokens": 8}
+    attempt = await _act(Model('{"reasoning": "Well', **cut), turn)
+    assert attempt.status is Status.UNPARSEABLE
+    assert attempt.problem.endswith("(it was cut off after 8 tokens)")
+    whole = await _act(Model(_json("x(0,0)"), **cut), turn)
+    assert (whole.status, whole.problem) == (Status.OK, "")
+
+
+async def test_only_settings_that_are_given_go_out() -> None:
+    settings: dict[str, Any] = {
+        "temperature": 0, "top_p": 0.5, "top_k": 3, "max_tokens": 9, "stop": ["\n"],
+        "presence_penalty": 1, "frequency_penalty": -1, "provider_options": {"order": ["a"]},
+    }  # fmt: skip
+    turn, model = turn_after("kuhn_poker", [0, 1], seed=2**62), Model(_json("Bet"))
+    await _act(model, turn)
+    await _act(model, turn, **settings, send_seed=True, timeout_seconds=2.5, system="Short.")
+    assert [call.sampling for call in model.calls] == [
+        {},
+        settings | {"seed": 2**62, "timeout": 2.5},
+    ]
+    assert model.calls[1].messages[0] == ("system", "Short.")
+    assert json.loads(json.dumps(model.calls[1].sampling)) == model.calls[1].sampling
+
+
+async def test_choices_are_the_legal_actions() -> None:
+    turn, model = turn_after("kuhn_poker", [0, 1]), Model("Bet")
+    attempt = await _act(model, turn, reply="choices", temperature=0)
+    assert model.calls == [
+        ModelCall("hf_m", prompt_of(turn, "choices"), {"temperature": 0}, choices=("Pass", "Bet"))
+    ]
+    assert (attempt.status, attempt.action, attempt.reply) == (Status.OK, 1, "Bet")
+    # A backend that breaks the constraint is not believed.
+    assert (await _act(Model("Raise"), turn, reply="choices")).status is Status.ILLEGAL
+
+
+async def test_scores_pick_the_likeliest_action() -> None:
+    turn = turn_after("leduc_poker", [0, 5, 2])
+    model = Model(logprobs=(-2.0, -0.5, -3.0))
+    attempt = await _act(model, turn, reply="score", max_tokens=5, temperature=9, send_seed=True)
+    assert model.calls == [
+        ModelCall("hf_m", prompt_of(turn, "score"), continuations=("Fold", "Call", "Raise"))
+    ]
+    assert (attempt.status, attempt.action) == (Status.OK, 1)
+    assert json.loads(attempt.reply) == {"Fold": -2.0, "Call": -0.5, "Raise": -3.0}
+
+
+@pytest.mark.parametrize(
+    ("temperature", "weights"),
+    [
+        (None, (0.1, 0.6, 0.3)),
+        (1, (0.1, 0.6, 0.3)),
+        (0.5, (0.01 / 0.46, 0.36 / 0.46, 0.09 / 0.46)),
+        (0, (0, 1, 0)),
+    ],
+)
+async def test_scores_are_sampled_by_probability(
+    temperature: float | None, weights: tuple[float, ...]
+) -> None:
+    model = Model(logprobs=tuple(math.log(share / 1000) for share in (0.1, 0.6, 0.3)))
+    settings = {"reply": "score", "score_pick": "sample", "temperature": temperature}
+    turns = [turn_after("leduc_poker", [0, 5, 2], seed) for seed in range(3000)]
+    drawn = [(await _act(model, turn, **settings)).action for turn in turns]
+    counts = Counter(drawn)
+    assert [counts[action] / 3000 for action in range(3)] == pytest.approx(weights, abs=0.03)
+    again = await _act(model, turns[17], **settings)
+    assert again.action == drawn[17]
+
+
+async def test_an_action_that_is_impossible_is_never_sampled() -> None:
+    turn = turn_after("leduc_poker", [0, 5, 2])
+    settings = {"reply": "score", "score_pick": "sample"}
+    one = Model(logprobs=(-math.inf, -700.0, -math.inf))
+    none = Model(logprobs=(-math.inf, -math.inf, -math.inf))
+    assert (await _act(one, turn, **settings)).action == 1
+    assert (await _act(none, turn, **settings)).action == 0
+
+
+async def test_what_goes_wrong_with_the_call_is_the_callers_to_handle() -> None:
+    async def broken(call: ModelCall) -> ModelReply:
+        raise NotFoundError("no such model", reason="MODEL_NOT_FOUND")
+
+    agent = build(agent_config({"type": "llm", "model": "hf_m"}))
+    with pytest.raises(NotFoundError):
+        await agent.act(turn_after("tic_tac_toe"), (), broken)
