@@ -14,7 +14,7 @@ from arena.cli.progress import Progress, share
 from arena.experiment.asking import Models
 from arena.experiment.config import ConfigError, Experiment, load_experiment
 from arena.experiment.tape import Recorder, Replay
-from arena.results.store import Store
+from arena.results.opening import check_results
 from arena.runners import ray, sequential
 from arena.runners.job import Job
 from arena.runners.tally import Tally
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         experiment = replace(experiment, settings=settings)
     if args.runner == "ray" and any(row.type == "human" for row in experiment.models):
         raise ConfigError(f"{args.config}: human players need --runner sequential")
-    Store.check(experiment.results, experiment.row)
+    check_results(experiment.results, experiment.row)
     if args.record and args.record.exists():
         Recorder(args.record).close()
     replay = Replay(args.replay) if args.replay else None

@@ -15,6 +15,9 @@ from arena_llm import AsyncClient, Completion, Message, ResourceExhaustedError, 
 #: Part of a pause that is added at random, so that not all come back at once.
 _JITTER = 0.25
 
+#: Seconds that a pause takes at least, whatever the service says.
+_SHORTEST = 0.1
+
 
 class Models:
     """Answers calls by a client; full queues and rate limits are waited for.
@@ -42,8 +45,11 @@ class Models:
                 answer = await self._ask(call, options, left)
                 return _reply(answer, call.model, (time.monotonic() - started) * 1000)
             except ResourceExhaustedError as error:
-                pause = (error.retry_after or 0) * (1 + random.uniform(0, _JITTER))  # noqa: S311 - no secret
-                if error.retry_after is None or pause >= left:
+                if error.retry_after is None:
+                    raise
+                pause = max(error.retry_after, _SHORTEST)
+                pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
+                if pause >= started + timeout - time.monotonic():
                     raise
             await asyncio.sleep(pause)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena.results.store import Spent
+from arena.results.spending import Spent
 
 #: Part of a budget from which on there is a warning.
 NEAR = 0.8

@@ -10,7 +10,8 @@ from arena.experiment.budget import Budget
 from arena.experiment.tape import Recorder, RecordError, difference, shown
 from arena.results.codec import request_to_json
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
-from arena.results.store import Spent, Store
+from arena.results.spending import Spent
+from arena.results.store import Store
 from arena_llm import ArenaError
 
 #: Answers a call: the models themselves (asking.py), or a record of them (tape.py).

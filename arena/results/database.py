@@ -61,9 +61,12 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
 
 
 def _recognize(connection: sqlite3.Connection, path: Path) -> None:
+    # One state of the file: somebody may be making its tables.
+    connection.execute("BEGIN")
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("COMMIT")
     empty = not tables and not mark
     if mark != APPLICATION_ID and not empty:
         raise ResultsError(f"{path}: is no results file of the arena")

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from arena.calls import ModelReply
 from arena.results.claims import Claims
 from arena.results.codec import reply_from_json, reply_to_json
-from arena.results.database import ResultsError, connect, create, naming, rebuild, transaction
+from arena.results.database import connect, naming, rebuild, transaction
+from arena.results.opening import prepare
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
-
-
-class Spent(NamedTuple):
-    """What the replies of an experiment took: prompt and completion tokens, US dollars."""
-
-    tokens: int
-    cost_usd: float
-
-
-#: What all processes spent so far, while some process is at it: one row, kept by each
-#: reply's own transaction. It is not a part of the finished file.
-_METER = """
-CREATE TABLE meter AS
-SELECT ifnull(sum(tokens), 0) AS tokens, ifnull(sum(cost_usd), 0.0) AS cost_usd FROM (
-    SELECT prompt_tokens + completion_tokens AS tokens, cost_usd FROM moves
-    WHERE model IS NOT NULL
-        AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
-    UNION ALL
-    SELECT reply ->> 'prompt_tokens' + reply ->> 'completion_tokens', reply ->> 'cost_usd'
-    FROM calls
-)
-"""
+from arena.results.spending import Spent, add, read_meter
 
 _KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
 
@@ -63,46 +41,13 @@ class Store:
             try:
                 self._connection = connect(path, write=True)
                 try:
-                    self._begin(experiment, models)
+                    prepare(self._connection, path, experiment, models)
                 except BaseException:
                     self._connection.close()
                     raise
             except BaseException:
                 self._claims.close()
                 raise
-
-    @classmethod
-    def check(cls, path: Path, experiment: ExperimentRow) -> None:
-        """Whether it could be opened, as far as that shows without writing.
-
-        Raises ResultsError as __init__ does.
-        """
-        with naming(path):
-            if path.exists():
-                with closing(connect(path)) as connection:
-                    _same(connection, path, experiment)
-                return
-            folder = next(one for one in path.absolute().parents if one.exists())
-            if not folder.is_dir():
-                raise NotADirectoryError(None, f"{folder} is no folder")
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise PermissionError(None, f"{folder} cannot be written to")
-
-    def _begin(self, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
-        execute = self._connection.execute
-        _same(self._connection, self.path, experiment)
-        execute("PRAGMA journal_mode = WAL")
-        # A commit survives the process; power failures may take the last ones, whole.
-        execute("PRAGMA synchronous = NORMAL")
-        create(self._connection)
-        with transaction(self._connection):
-            _same(self._connection, self.path, experiment)
-            execute("INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)", astuple(experiment))
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", map(astuple, models)
-            )
-            if not execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
-                execute(_METER)
 
     def statuses(self) -> dict[str, str]:
         """Status of each episode that has a row, by its id."""
@@ -159,19 +104,15 @@ class Store:
                 "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (*_of(key), request, reply_to_json(reply)),
             )
-            (spent,) = execute(
-                "UPDATE meter SET tokens = tokens + ?, cost_usd = cost_usd + ?"
-                " RETURNING tokens, cost_usd",
-                (reply.prompt_tokens + reply.completion_tokens, reply.cost_usd or 0.0),
-            )
+            spent = add(self._connection, reply)
             if not added.rowcount and (stored := self.call(key)):
                 _, reply = stored
-        return reply, Spent(*spent)
+        return reply, spent
 
     def spent(self) -> Spent:
         """What was spent so far by all processes."""
         with naming(self.path):
-            return Spent(*self._connection.execute("SELECT * FROM meter").fetchone())
+            return read_meter(self._connection)
 
     def put_episode(self, row: EpisodeRow, moves: Collection[MoveRow]) -> None:
         """Store an episode with its moves, in place of a failed one.
@@ -210,20 +151,6 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _same(connection: sqlite3.Connection, path: Path, experiment: ExperimentRow) -> None:
-    """Raises ResultsError where the file holds another experiment's results."""
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        return  # it is empty
-    for name, fingerprint in connection.execute("SELECT name, fingerprint FROM experiments"):
-        if name != experiment.name:
-            raise ResultsError(f"{path}: holds the results of the experiment {name!r}")
-        if fingerprint != experiment.fingerprint:
-            raise ResultsError(
-                f"{path}: holds the results of {name!r} with other games, agents or "
-                "seeds: name another file under results:, or give the experiment a new name"
-            )
 
 
 def _of(key: CallKey) -> tuple[str, int, int, int]:

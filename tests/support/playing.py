@@ -21,7 +21,8 @@ from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.experiment.tape import Recorder
 from arena.games.game import Game
 from arena.results.rows import CallKey
-from arena.results.store import Spent, Store
+from arena.results.spending import Spent
+from arena.results.store import Store
 
 
 class Script:

@@ -14,7 +14,8 @@ from arena.experiment.config import Experiment
 from arena.experiment.ledger import Ledger
 from arena.results.database import connect
 from arena.results.rows import CallKey
-from arena.results.store import Spent, Store
+from arena.results.spending import Spent
+from arena.results.store import Store
 from arena_llm.errors import UnavailableError
 from tests.support.playing import Script, run, some_choice
 

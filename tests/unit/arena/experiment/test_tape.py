@@ -97,7 +97,7 @@ CALL = ModelCall("hf_a", (("user", "line one\nline two"),), {"max_tokens": 5})
 def tape(path: Path, request: dict[str, object] | None = None) -> Path:
     call = {"model": "hf_a", "messages": [["user", "line one\nline two"]], "sampling": {}}
     rest = {"choices": None, "json_schema": None, "continuations": None}
-    reply = {"text": "x", "model": "hf_a", "latency_ms": 1.5, "logprobs": [-0.5, -1.0]}
+    reply = {"text": "x", "model": "hf_a", "latency_ms": 1.5, "logprobs": [-0.5, float("-inf")]}
     line = {"key": ["e", 3, 1, 0], "request": call | rest | (request or {}), "reply": reply}
     path.write_text(json.dumps(line) + "\n")
     return path
@@ -106,7 +106,7 @@ def tape(path: Path, request: dict[str, object] | None = None) -> Path:
 async def test_a_reply(tmp_path: Path) -> None:
     replay = Replay(tape(tmp_path / "r", {"sampling": {"max_tokens": 5}}))
     reply = await replay(CallKey("e", 3, 1, 0), CALL)
-    assert (reply.text, reply.latency_ms, reply.logprobs) == ("x", 1.5, (-0.5, -1.0))
+    assert (reply.text, reply.latency_ms, reply.logprobs) == ("x", 1.5, (-0.5, float("-inf")))
 
 
 @pytest.mark.parametrize(

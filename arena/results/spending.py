@@ -1,0 +1,61 @@
+"""What an experiment's replies took, over all its runs and processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from arena.calls import ModelReply
+from arena.results.codec import reply_from_json
+
+
+class Spent(NamedTuple):
+    """Prompt and completion tokens together, and US dollars."""
+
+    tokens: int
+    cost_usd: float
+
+
+#: One row, there while some process is at it: each reply's own transaction keeps it, so
+#: that each process knows of all. It is not a part of the finished file.
+_METER = "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)"
+
+#: Failed episodes' replies are in the journal as well.
+_PLAYED = """
+SELECT ifnull(sum(prompt_tokens + completion_tokens), 0), ifnull(sum(cost_usd), 0.0) FROM moves
+WHERE model IS NOT NULL
+    AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
+"""
+
+
+def open_meter(connection: sqlite3.Connection) -> None:
+    """Count what is there, unless another process keeps the meter already."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
+        connection.execute(_METER)
+        connection.execute("INSERT INTO meter VALUES (?, ?)", _counted(connection))
+
+
+def _counted(connection: sqlite3.Connection) -> Spent:
+    tokens, cost = connection.execute(_PLAYED).fetchone()
+    for (text,) in connection.execute("SELECT reply FROM calls"):
+        of_reply = _of(reply_from_json(text))
+        tokens += of_reply.tokens
+        cost += of_reply.cost_usd
+    return Spent(tokens, cost)
+
+
+def read_meter(connection: sqlite3.Connection) -> Spent:
+    return Spent(*connection.execute("SELECT tokens, cost_usd FROM meter").fetchone())
+
+
+def add(connection: sqlite3.Connection, reply: ModelReply) -> Spent:
+    """Count a reply; returns what was spent with it. For the reply's own transaction."""
+    (spent,) = connection.execute(
+        "UPDATE meter SET tokens = tokens + ?, cost_usd = cost_usd + ? RETURNING tokens, cost_usd",
+        _of(reply),
+    )
+    return Spent(*spent)
+
+
+def _of(reply: ModelReply) -> Spent:
+    return Spent(reply.prompt_tokens + reply.completion_tokens, reply.cost_usd or 0.0)

@@ -1,0 +1,90 @@
+"""Writing results, and dying at each step of it: `python -m tests.support.dying FOLDER`.
+
+Prints how many deaths it died. It forks, so that it must have no threads.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from arena.calls import ModelReply
+from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
+from arena.results.store import Store
+
+EXPERIMENT = ExperimentRow("dying", "{}", "f")
+MODELS = [ModelRow("hf_a", "llm", "hf_a", "{}")]
+ENDED = EpisodeRow("ended", "nim", 0, ("hf_a",), 1, "finished", 1, returns=(1.0,))
+MOVE = MoveRow("ended", 0, 0, 0, "ok", model="hf_a", prompt_tokens=10, completion_tokens=2)
+REPLY = ModelReply("x" * 9000, "hf_a", 1.0, prompt_tokens=10, completion_tokens=2)
+
+
+def live(path: Path, said: int) -> None:
+    """All that a run does; says a byte when a step is done."""
+    with Store(path, EXPERIMENT, MODELS) as store:
+        if store.status("ended") is None:
+            for key in (CallKey("ended", 0, 0, 0), CallKey("open", 0, 0, 0)):
+                if store.call(key) is None:
+                    store.put_call(key, "{}", REPLY)
+                os.write(said, b"c")
+            store.put_episode(ENDED, [MOVE])
+        os.write(said, b"e")
+    os.write(said, b"z")
+
+
+def die_at(step: int) -> None:
+    """SIGKILL when the code of arena/results makes that many calls into C or Python."""
+    steps = count(1)
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        if "arena/results" in frame.f_code.co_filename and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(profile)
+
+
+def check(path: Path, done: bytes) -> None:
+    """What was done before the death is there."""
+    with Store(path, EXPERIMENT, MODELS) as store:
+        ended = store.status("ended") == "finished"
+        known = [store.call(CallKey(name, 0, 0, 0)) is not None for name in ("ended", "open")]
+        assert ended >= (b"e" in done), done
+        assert known[0] + ended == 1 or not done, done
+        assert known[1] or done.count(b"c") < 2, done
+        assert store.spent().tokens == 12 * (sum(known) + ended)
+
+
+def main(folder: Path) -> None:
+    expected = folder / "expected"
+    live(expected, os.open(os.devnull, os.O_WRONLY))
+    deaths = 0
+    for step in count(1, 7):  # each seventh: the disk takes its time
+        path = folder / f"{step}.sqlite"
+        heard, said = os.pipe()
+        if (child := os.fork()) == 0:
+            die_at(step)
+            live(path, said)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        os.close(said)
+        done = os.read(heard, 100)
+        os.close(heard)
+        if status == 0:
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        deaths += 1
+        check(path, done)
+        live(path, os.open(os.devnull, os.O_WRONLY))
+        assert path.read_bytes() == expected.read_bytes(), step
+        left = [name for name in os.listdir(folder) if name.startswith(f"{step}.sqlite")]
+        assert left == [path.name], left
+    print(deaths)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

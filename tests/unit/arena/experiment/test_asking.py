@@ -1,0 +1,128 @@
+"""Calls by the real client to a real server: what arrives, what comes back, what is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from arena.calls import ModelCall, ModelReply
+from arena.experiment.asking import Models
+from arena.results.rows import CallKey
+from arena_llm import AsyncClient
+from arena_llm.errors import ResourceExhaustedError
+from arena_llm.types import (
+    Choices,
+    Completion,
+    FinishReason,
+    JsonSchema,
+    Message,
+    Sampling,
+    Score,
+    Scoring,
+    ScoringRequest,
+    Usage,
+)
+from services.common.errors import Overloaded, RateLimited
+from services.common.servicer import LlmServicer
+from tests.support.scripted import ScriptedBackend, serving
+
+KEY = CallKey("tic_tac_toe/0/a,b", 3, 1, 0)
+CALL = ModelCall("hf_model", (("system", "s"), ("user", "u")), {"temperature": 0.5})
+
+
+class Backend(ScriptedBackend):
+    """Its answers have all that an answer can have."""
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        await super().score(request)
+        scores = tuple(Score(text, -float(len(text)), 1) for text in request.continuations)
+        return Scoring(scores, Usage(3, 1), request.model)
+
+    async def generate_response(self, request: object) -> Completion:
+        plain = await super().generate_response(request)  # type: ignore[arg-type]  # as it came
+        usage = Usage(10, 5, 2, 1, cost_usd=0.25)
+        return replace(
+            plain, reasoning="why", usage=usage, model="hf_real", finish_reason=FinishReason.LENGTH
+        )
+
+
+@asynccontextmanager
+async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, Models]]:  # noqa: ASYNC109 - the client's
+    backend = Backend()
+    async with (
+        serving(LlmServicer(backend)) as server,
+        AsyncClient(server.address, timeout=timeout) as client,
+    ):
+        yield backend, Models(client, "tournament")
+
+
+async def test_a_completion() -> None:
+    async with models() as (backend, ask):
+        backend.enqueue("x(0,0)")
+        reply = await ask(KEY, CALL)
+    assert reply == ModelReply(
+        "x(0,0)", "hf_real", reply.latency_ms, "why", "length", 10, 5, 2, 0.25
+    )
+    assert reply.latency_ms > 0
+    (request,) = backend.history
+    assert request.input == (Message("system", "s"), Message("user", "u"))
+    assert request.sampling == Sampling(temperature=0.5)
+    assert request.labels == {"experiment": "tournament", "player": "player_1"}
+
+
+async def test_an_episode_is_a_session() -> None:
+    async with models() as (backend, ask):
+        for key in (KEY, replace(KEY, ply=4, seat=0), replace(KEY, episode="é" * 300)):
+            await ask(key, CALL)
+    first, second, other = [request.session for request in backend.history]
+    assert first == second != other
+    assert all(one.isascii() and len(one) <= 64 for one in (first, other))
+
+
+@pytest.mark.parametrize(
+    ("extra", "constraint"),
+    [
+        ({"choices": ("a", "b")}, Choices(("a", "b"))),
+        ({"json_schema": {"type": "object"}}, JsonSchema('{"type": "object"}')),
+    ],
+)
+async def test_constraints(extra: dict[str, object], constraint: object) -> None:
+    async with models() as (backend, ask):
+        await ask(KEY, replace(CALL, **extra))
+    assert backend.history[0].constraint == constraint  # type: ignore[union-attr]  # a generation
+
+
+async def test_scores() -> None:
+    async with models() as (backend, ask):
+        call = ModelCall("hf_model", (("user", "u"),), continuations=("a", "bb"))
+        reply = await ask(KEY, call)
+    assert reply == ModelReply("", "hf_model", reply.latency_ms, logprobs=(-1.0, -2.0))
+    assert isinstance(backend.history[0], ScoringRequest)
+
+
+async def test_full_queues_and_rate_limits_are_waited_for() -> None:
+    async with models() as (backend, ask):
+        backend.enqueue(Overloaded("full", retry_after=0.0), RateLimited("slow", retry_after=0.05))
+        reply = await ask(KEY, CALL)
+    assert reply.text == "ok"
+    assert len(backend.history) == 3
+    assert reply.latency_ms >= 200  # two pauses of at least a tenth
+
+
+@pytest.mark.parametrize(
+    ("error", "call"),
+    [
+        (RateLimited("slow"), CALL),  # nobody says when to come again
+        (RateLimited("slow", retry_after=90), CALL),  # later than there is time
+        (RateLimited("slow", retry_after=5), replace(CALL, sampling={"timeout": 4.0})),
+    ],
+)
+async def test_what_is_not_worth_waiting_for(error: RateLimited, call: ModelCall) -> None:
+    async with models() as (backend, ask):
+        backend.enqueue(error)
+        with pytest.raises(ResourceExhaustedError, match="slow"):
+            await ask(KEY, call)
+    assert len(backend.history) == 1

@@ -1,0 +1,67 @@
+"""CSV and Parquet: the tables as they are."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from arena.results.database import ResultsError
+from arena.results.export import Format, export
+from arena.results.store import Store
+from tests.unit.arena.results.test_store import EXPERIMENT, MODELS, MOVE, ROW
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    path = tmp_path / "one.sqlite"
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_episode(ROW, [MOVE])
+    return path
+
+
+def test_csv(results: Path, tmp_path: Path) -> None:
+    files = export(results, tmp_path / "new" / "csv", "csv")
+    assert [file.name for file in files] == [
+        "experiments.csv", "models.csv", "episodes.csv", "moves.csv",
+    ]  # fmt: skip
+    found = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in files}
+    assert found["experiments"] == [{"name": "one", "config": '{"a":1}', "fingerprint": "f1"}]
+    assert [model["agent"] for model in found["models"]] == ["dice", "hf_a"]
+    (episode,), (move,) = found["episodes"], found["moves"]
+    assert (episode["returns"], episode["reason"]) == ("[1.0,-1.0]", "")
+    assert (move["latency_ms"], move["prompt"], move["action"]) == ("12.25", "", "3")
+
+
+def test_parquet(results: Path, tmp_path: Path) -> None:
+    files = export(results, tmp_path, "parquet")
+    tables = {file.stem: parquet.read_table(file) for file in files}
+    (move,) = tables["moves"].to_pylist()
+    assert (move["latency_ms"], move["prompt"], move["action"]) == (12.25, None, 3)
+    assert move["legal_actions"] == '[[3,"3"]]'
+    assert tables["episodes"].to_pylist()[0]["seed"] == 2**63 - 1
+    types = {name: str(tables["moves"].schema.field(name).type) for name in ("ply", "cost_usd")}
+    assert types == {"ply": "int64", "cost_usd": "double"}
+    # All columns and rows, and also where there are none.
+    assert tables["moves"].num_rows == 1
+    Store(tmp_path / "empty.sqlite", EXPERIMENT, []).close()
+    empty = parquet.read_table(export(tmp_path / "empty.sqlite", tmp_path, "parquet")[-1])
+    assert (empty.num_rows, empty.schema) == (0, tables["moves"].schema)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_cannot_be_exported(results: Path, tmp_path: Path, kind: Format) -> None:
+    with pytest.raises(ResultsError, match=r"^/.*/none: there is no such results file"):
+        export(tmp_path / "none", tmp_path, kind)
+    with pytest.raises(ResultsError, match=rf"^{results}/experiments.{kind}: cannot be written"):
+        export(results, results, kind)
+
+
+def test_an_export_is_possible_at_any_time(results: Path, tmp_path: Path) -> None:
+    with Store(results, EXPERIMENT, MODELS) as store:
+        store.put_episode(replace(ROW, episode="other"), [replace(MOVE, episode="other")])
+        export(results, tmp_path / "out", "csv")
+    assert len((tmp_path / "out" / "moves.csv").read_text().splitlines()) == 3

@@ -1,0 +1,236 @@
+"""The results file: durable, shared, canonical, and nobody else's."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from arena.calls import ModelReply
+from arena.results.database import ResultsError, connect
+from arena.results.opening import check_results
+from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
+from arena.results.spending import Spent
+from arena.results.store import Store
+
+ROOT = Path(__file__).parents[4]
+EXPERIMENT = ExperimentRow("one", '{"a":1}', "f1")
+MODELS = [ModelRow("hf_a", "llm", "hf_a", "{}"), ModelRow("dice", "random", None, "{}")]
+KEY = CallKey("nim/0/hf_a,dice", 0, 0, 0)
+REPLY = ModelReply(
+    "text \u2028\x00 é", "hf_a", 12.25, "why", "stop", 10, 2, 1, 0.125, (-0.5, float("-inf"))
+)
+ROW = EpisodeRow(
+    KEY.episode, "nim", 0, ("hf_a", "dice"), 2**63 - 1, "finished", 3, returns=(1.0, -1.0)
+)
+MOVE = MoveRow(
+    KEY.episode, 0, 0, 0, "ok", "hf_a", action=3, action_text="3", legal_actions=((3, "3"),),
+    model="hf_a", latency_ms=12.25, prompt_tokens=10, completion_tokens=2, cost_usd=0.125,
+)  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "er" / "one.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store(path, EXPERIMENT, MODELS) as store:
+        yield store
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_a_reply_is_there_for_everybody_at_once(store: Store, path: Path) -> None:
+    assert store.call(KEY) is None
+    assert store.put_call(KEY, "{}", REPLY) == (REPLY, Spent(12, 0.125))
+    assert store.call(KEY) == ("{}", REPLY)
+    assert rows(path, "SELECT episode, ply, request FROM calls") == [(KEY.episode, 0, "{}")]
+
+
+def test_the_first_reply_stays(store: Store) -> None:
+    store.put_call(KEY, "{}", REPLY)
+    late = ModelReply("late", "hf_a", 1.0, prompt_tokens=1)
+    # It was paid for all the same.
+    assert store.put_call(KEY, "{}", late) == (REPLY, Spent(13, 0.125))
+    assert store.call(KEY) == ("{}", REPLY)
+
+
+def test_an_episode_that_ended_well_takes_its_calls_along(store: Store, path: Path) -> None:
+    other = CallKey("nim/1/hf_a,dice", 0, 0, 0)
+    for key in (KEY, other):
+        store.put_call(key, "{}", REPLY)
+    store.put_episode(ROW, [MOVE])
+    assert (store.call(KEY), store.call(other)) == (None, ("{}", REPLY))
+    assert store.statuses() == {KEY.episode: "finished"}
+    assert store.spent() == Spent(24, 0.25)
+    assert list(store.answered()) == [KEY]
+    assert rows(path, "SELECT agents, returns, seed FROM episodes") == [
+        ('["hf_a","dice"]', "[1.0,-1.0]", 2**63 - 1)
+    ]
+    assert rows(path, "SELECT agent, legal_actions, prompt FROM moves") == [
+        ("hf_a", '[[3,"3"]]', None)
+    ]
+
+
+def test_a_failed_episode_keeps_its_calls_and_gives_way(store: Store, path: Path) -> None:
+    store.put_call(KEY, "{}", REPLY)
+    error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down")
+    failed = EpisodeRow(KEY.episode, "nim", 0, ("hf_a", "dice"), 1, "failed", 1, "down")
+    store.put_episode(failed, [MOVE, error])
+    assert store.status(KEY.episode) == "failed"
+    assert store.call(KEY) == ("{}", REPLY)
+    assert list(store.answered()) == []
+    store.put_episode(ROW, [MOVE])
+    assert rows(path, "SELECT status FROM episodes") == [("finished",)]
+    assert rows(path, "SELECT ply FROM moves") == [(0,)]
+
+
+def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
+    """However it came about: the same rows, the same bytes, and nothing beside the file."""
+    other = tmp_path / "other.sqlite"
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_call(KEY, "{}", REPLY)
+        store.put_episode(ROW, [MOVE])
+    for _ in range(3):
+        Store(other, EXPERIMENT, MODELS[::-1]).close()
+    with Store(other, EXPERIMENT, MODELS) as store:
+        for number in range(100):
+            store.put_call(CallKey(KEY.episode, number, 0, 0), "x" * 5000, REPLY)
+        store.put_episode(ROW, [MOVE] * 3)
+    assert other.read_bytes() == path.read_bytes()
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert rows(path, "PRAGMA journal_mode") == [("delete",)]
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    assert {name for (name,) in rows(path, "SELECT name FROM sqlite_master")} == {
+        "experiments", "models", "episodes", "moves", "calls",
+    }  # fmt: skip
+
+
+def test_a_reader_does_not_stand_in_the_way(path: Path) -> None:
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_call(KEY, "{}", REPLY)
+        reader = connect(path)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM calls").fetchone() == (1,)
+        store.put_episode(ROW, [MOVE])
+        assert reader.execute("SELECT count(*) FROM calls").fetchone() == (1,)
+    reader.close()
+    assert rows(path, "SELECT count(*) FROM calls") == [(0,)]
+
+
+def test_a_new_budget_or_width_is_no_other_experiment(path: Path) -> None:
+    Store(path, EXPERIMENT, MODELS).close()
+    Store(path, ExperimentRow("one", '{"a":2}', "f1"), MODELS).close()
+    assert rows(path, "SELECT * FROM experiments") == [("one", '{"a":2}', "f1")]
+
+
+def foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE episodes (x)")
+
+
+def newer(path: Path) -> None:
+    Store(path, EXPERIMENT, MODELS).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: Store(path, ExperimentRow("two", "{}", "f1"), []).close(),
+         "holds the results of the experiment 'two'"),
+        (lambda path: Store(path, ExperimentRow("one", "{}", "f2"), []).close(),
+         "holds the results of 'one' with other games, agents or seeds: name another file"),
+        (foreign, "is no results file of the arena"),
+        (newer, "has version 9 of the schema, not 1"),
+        (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
+        (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 2000), "cannot be used"),
+        (lambda path: path.mkdir(), "cannot be used: unable to open database file"),
+    ],
+)  # fmt: skip
+def test_somebody_elses_file_is_refused_and_left_alone(make, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "there.sqlite"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(ResultsError, match=rf"^{path}: .*{says}"):
+        Store(path, EXPERIMENT, MODELS)
+    with pytest.raises(ResultsError, match=rf"^{path}: "):
+        check_results(path, EXPERIMENT)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "one.sqlite"
+    for use in (Store, lambda path, experiment, _: check_results(path, experiment)):
+        with pytest.raises(ResultsError, match=rf"^{path}: cannot be used: "):
+            use(path, EXPERIMENT, MODELS)
+
+
+def test_a_file_to_read_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="there is no such results file"):
+        connect(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from arena.results.claims import Claims
+claims = Claims(Path(sys.argv[1]))
+print(claims.take("a"), claims.take("b"), claims.alone(), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_an_episode_is_one_processs(store: Store, path: Path) -> None:
+    assert store.claim("a")
+    assert store.claim("a")
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, f"{path}.lock"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdout.readline() == "False True False\n"
+        assert not store.claim("b")
+        other.kill()
+    assert store.claim("b")  # its claims died with it
+
+
+def test_it_survives_death_at_any_step(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.dying", tmp_path],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 40
+
+
+def test_processes_that_come_and_go_lose_nothing(path: Path) -> None:
+    """Each opens the file, writes and closes it, again and again: one is often the last."""
+    code = f"""
+import sys
+from pathlib import Path
+from tests.unit.arena.results.test_store import EXPERIMENT, MODELS, REPLY
+from arena.results.rows import CallKey
+from arena.results.store import Store
+for number in range(15):
+    with Store(Path({str(path)!r}), EXPERIMENT, MODELS) as store:
+        store.put_call(CallKey(sys.argv[1], number, 0, 0), "{{}}", REPLY)
+"""
+    names = ["a", "b", "c"]
+    running = [subprocess.Popen([sys.executable, "-c", code, name], cwd=ROOT) for name in names]
+    assert [one.wait() for one in running] == [0, 0, 0]
+    assert rows(path, "SELECT count(*) FROM calls") == [(45,)]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
