@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from tests.unit.client.scripted import (
     start,
     text_event,
 )
+
+FORK_SWITCH = "GRPC_ENABLE_FORK_SUPPORT"
 
 BOTH = pytest.mark.parametrize("make", [arena_llm.Client, arena_llm.AsyncClient])
 
@@ -160,9 +163,12 @@ async def test_a_lost_connection_is_not_tried_again(make, tmp_path: Path) -> Non
 
 
 def run_python(source: str, *arguments: str) -> subprocess.Popen[str]:
-    """A fresh interpreter, whose output is text."""
+    """A fresh interpreter, whose output is text, and whose choice of fork support is its own."""
+    # Importing the client sets it for this process, unless something imported grpc before.
+    env = {name: value for name, value in os.environ.items() if name != FORK_SWITCH}
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(source), *arguments],
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
