@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
+import aiohttp
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
 from tests.support.scripted import eventually
 from tests.support.upstreams.cases import MOMENTS
-from tests.support.upstreams.server import Reply
-from tests.unit.litellm.conftest import PROVIDERS, Provider, call
+from tests.support.upstreams.server import Fault, Reply
+from tests.unit.litellm.conftest import PROVIDERS, Provider, Start, call, failed
 
 ALL = pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
 
@@ -58,3 +60,16 @@ async def test_at_any_moment(llm: AsyncClient, upstream: Any, provider: Provider
         await leave(llm, provider.model, True, some)
     await eventually(lambda: not upstream.running)
     assert all(one.dropped.is_set() for one in upstream.history)
+
+
+@ALL
+async def test_nothing_stays_open(start: Start, upstream: Any, provider: Provider) -> None:
+    async with start(max_attempts=1) as llm:
+        for streamed in (False, True):
+            upstream.enqueue(Reply(), Fault(400), Fault(reset=True))
+            assert await call(llm, streamed, model=provider.model) == "ok"
+            for _ in range(2):
+                await failed(llm, streamed, model=provider.model)
+    sessions = [one for one in gc.get_objects() if type(one) is aiohttp.ClientSession]
+    assert sessions
+    assert all(session.closed for session in sessions)
