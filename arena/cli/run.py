@@ -62,8 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if args.results:
         settings = experiment.settings.model_copy(update={"results": args.results})
         experiment = replace(experiment, settings=settings)
-    if args.runner == "ray" and any(row.type == "human" for row in experiment.models):
-        raise ConfigError(f"{args.config}: human players need --runner sequential")
+    human = _human(experiment)
+    if human and args.runner != "sequential":
+        raise ConfigError(
+            f"{args.config}: {human}.type: human players need this very process: "
+            "use the sequential runner"
+        )
     check_results(experiment.results, experiment.row)
     if args.record and args.record.exists():
         Recorder(args.record).close()
@@ -76,13 +80,22 @@ def run(args: argparse.Namespace) -> int:
     return int(bool(tally.episodes["failed"] or tally.stopped))
 
 
+def _human(experiment: Experiment) -> str:
+    """Where somebody at the terminal plays, such as "agents.me"; empty if nobody does."""
+    people = {row.agent for row in experiment.models if row.type == "human"}
+    settings = experiment.settings
+    places = [("agents", settings.agents), ("opponents", settings.opponents)]
+    return next((f"{key}.{name}" for key, names in places for name in names if name in people), "")
+
+
 async def _play(
     args: argparse.Namespace, experiment: Experiment, replay: Replay | None, console: Console
 ) -> Tally:
-    client = AsyncClient(args.target)
-    async with client:
+    async with AsyncClient(args.target) as client:
         backend = replay or Models(client, experiment.name)
         job = Job(experiment, backend, experiment.results.absolute(), args.record)
+        if _human(experiment):  # the terminal is theirs
+            return await RUNNERS[args.runner](job, lambda tally: None)
         with Progress(console) as progress:
             return await RUNNERS[args.runner](job, progress.show)
 

@@ -2,6 +2,7 @@
 
 hf_illegal...  never a legal action
 hf_down...     fails
+hf_nokey...    lacks its key, and says so when it is asked whether it can run
 hf_held...     waits while the player's file `hold` is there, then plays
 all others     play a legal action, the same whenever they are asked the same
 
@@ -17,7 +18,15 @@ from collections import Counter
 from hashlib import blake2b
 from pathlib import Path
 
-from arena_llm.types import Choices, Completion, FinishReason, GenerationRequest, Usage
+from arena_llm.types import (
+    Availability,
+    Choices,
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    ModelState,
+    Usage,
+)
 from services.common.errors import UpstreamUnavailable
 from services.common.log import configure_logging
 from services.common.server import run
@@ -40,12 +49,19 @@ class PlayingBackend(ScriptedBackend):
             asked = repr((request.model, request.session, request.input, request.constraint))
             number = int.from_bytes(blake2b(asked.encode(), digest_size=8).digest())
             print(request.model, number, file=self._calls, flush=True)
-            if request.model.startswith("hf_down"):
+            if request.model.startswith(("hf_down", "hf_nokey")):
                 raise UpstreamUnavailable("the provider is down")
             if request.model.startswith("hf_held"):
                 await eventually(lambda: not self._hold.exists(), 100)
             usage = Usage(10, 2, cost_usd=0.01)
             return Completion(_move(request, number), FinishReason.STOP, usage, request.model)
+
+    async def is_model_available(self, model: str) -> Availability:
+        if model.startswith("hf_nokey"):
+            return Availability(
+                False, ModelState.MISCONFIGURED, "set THE_KEY", reason="API_KEY_MISSING"
+            )
+        return Availability(True, ModelState.READY)
 
 
 def _move(request: GenerationRequest, number: int) -> str:

@@ -1,0 +1,171 @@
+"""What cannot be run: one line naming file and key, exit 2, and nothing is written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import router_process
+from tests.support.system import free_ports
+
+GOOD = """
+name: good
+games: [tic_tac_toe]
+agents: {x: {type: llm, model: hf_a}, o: {type: random}}
+"""
+
+#: It asks no model.
+PLAIN = GOOD.replace("llm, model: hf_a", "random")
+
+#: What is wrong, the file, and what the line says beside the file's name.
+FILES = {
+    "unknown game": (GOOD.replace("tic_tac_toe", "tic_tac_to"), "games[0]: ", "tic_tac_toe"),
+    "wrong parameter": (
+        GOOD.replace("tic_tac_toe", "{name: hex, params: {size: 3}}"),
+        "games[0]: ",
+        "parameter 'size' is unknown",
+    ),
+    "agent type": (GOOD.replace("random", "lucky"), "agents.o.type: ", "not 'lucky'"),
+    "unknown key": (GOOD + "episode: 3", "episode: ", "not permitted"),
+    "players missing": (GOOD.replace(", o: {type: random}", ""), "games[0]: ", "2 players"),
+    "players too many": (
+        GOOD.replace("{type: random}", "{type: random}, p: {type: random}"),
+        "games[0]: ",
+        "agents: lists 3",
+    ),
+    "negative episodes": (GOOD + "episodes: -3", "episodes: ", "greater than 0"),
+    "no mapping": ("- tic_tac_toe", "must be a mapping", ""),
+    "no YAML": ("games: [", "is not valid YAML", ""),
+    "a key twice": (GOOD + "name: again", "is not valid YAML: ", "'name' stands twice"),
+    "a game it cannot play": (
+        GOOD.replace("random", "minimax, depth: 3").replace("tic_tac_toe", "kuhn_poker"),
+        "games[0]: ",
+        "minimax plays only",
+    ),
+    "wrong policy": (GOOD + "on_illegal: shrug", "on_illegal: ", "'shrug'"),
+}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("wrong", FILES)
+def test_a_wrong_experiment(arena, tmp_path: Path, wrong: str) -> None:
+    text, key, says = FILES[wrong]
+    (tmp_path / "experiment.yaml").write_text(text)
+    done = arena("run", "--config", "experiment.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"arena: experiment.yaml: {key}"), done.err
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert os.listdir() == ["experiment.yaml"]
+
+
+def test_a_file_that_is_not_there(arena) -> None:
+    for command in (("run", "--config", "no.yaml"), ("report", "no.yaml"), ("export", "no.yaml")):
+        done = arena(*command)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("arena: no.yaml: ")
+        assert done.err.count("\n") == 1
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("option", ["--replay", "--record"])
+@pytest.mark.parametrize(
+    "record", ["plainly no record", "[1]", '{"key":["e",0,0,0],"request":{},"reply":{}}', "\0\1"]
+)
+def test_a_corrupt_record(arena, tmp_path: Path, option: str, record: str) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "record").write_text(f"{record}\nand the rest")
+    before = files(tmp_path)
+    done = arena("run", "--config", "good.yaml", option, "record")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("arena: record:1: "), done.err
+    assert done.err.count("\n") == 1
+    assert files(tmp_path) == before
+
+
+def test_results_that_cannot_be_written(arena, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "file").write_text("in the way")
+    foreign = tmp_path / "foreign.sqlite"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE precious (value)")
+    connection.close()
+    (tmp_path / "text.sqlite").write_text("no database at all\n" * 99)
+    before = files(tmp_path)
+    for results, says in {
+        "file": "file is no folder",
+        "file/below": "file is no folder",
+        "foreign.sqlite": "is no results file of the arena",
+        "text.sqlite": "file is not a database",
+    }.items():
+        done = arena("run", "--config", "good.yaml", "--results", results)
+        assert (done.code, done.out) == (2, ""), results
+        assert done.err.startswith("arena: "), done.err
+        assert says in done.err
+        assert done.err.count("\n") == 1
+    assert files(tmp_path) == before
+
+
+def test_a_folder_that_the_system_does_not_let_make(arena, tmp_path: Path) -> None:
+    """Of which not even root hears before it tries."""
+    (tmp_path / "good.yaml").write_text(PLAIN)
+    done = arena("run", "--config", "good.yaml", "--results", "/proc/nowhere")
+    assert (done.code, done.out) == (2, "")
+    assert "arena: /proc/nowhere/good.sqlite: cannot be used: " in done.err
+
+
+def test_results_of_another_experiment(arena, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(PLAIN)
+    assert arena("run", "--config", "good.yaml", "--results", "one.sqlite").code == 0
+    for name, text in {
+        "other.yaml": PLAIN.replace("name: good", "name: other"),
+        "changed.yaml": PLAIN + "seed: 2",
+    }.items():
+        (tmp_path / name).write_text(text)
+        before = files(tmp_path)
+        done = arena("run", "--config", name, "--results", "one.sqlite")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("arena: one.sqlite: holds the results of ")
+        assert done.err.count("\n") == 1
+        assert files(tmp_path) == before
+
+
+def test_an_unknown_prefix(arena, tmp_path: Path) -> None:
+    """The router knows the prefixes, and is asked before anything is written."""
+    (tmp_path / "good.yaml").write_text(GOOD.replace("hf_a", "gpt-4o"))
+    router, elsewhere = (f"127.0.0.1:{port}" for port in free_ports(2))
+    config = tmp_path / "router.yaml"
+    config.write_text(f"listen: {router}\nroutes: {{hf_: {{targets: ['{elsewhere}']}}}}\n")
+    with router_process(router, config):
+        done = arena("run", "--config", "good.yaml", "--target", router)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("arena: good.yaml: agents.x.model: "), done.err
+    assert "gpt-4o" in done.err
+    assert "hf_" in done.err
+    assert done.err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.sqlite"))
+
+
+def test_wrong_usage(arena, tmp_path: Path) -> None:
+    (tmp_path / "human.yaml").write_text(GOOD.replace("random", "human"))
+    for arguments, says in {
+        (): "COMMAND",
+        ("run",): "--config",
+        ("run", "--config", "x", "--record", "a", "--replay", "b"): "not allowed with",
+        ("run", "--config", "x", "--runner", "slurm"): "invalid choice: 'slurm'",
+        ("run", "--config", "human.yaml", "--runner", "ray"): "human.yaml: agents.o.type: ",
+        ("export", "x", "--format", "xml"): "invalid choice: 'xml'",
+    }.items():
+        done = arena(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert says in done.err.splitlines()[-1]

@@ -1,0 +1,204 @@
+"""The command `arena` against a backend that plays: what it prints, leaves and returns."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.player import Player
+from tests.support.scripted import eventually
+
+EXPERIMENT = """
+name: small
+games: [tic_tac_toe, kuhn_poker, matrix_rps]
+models: [hf_a, hf_b]
+opponents: {random: {type: random}}
+"""
+
+
+@pytest.fixture
+def run(arena, player: Player, tmp_path: Path):
+    """Runs an experiment against the player; its results are small.sqlite."""
+
+    def command(text: str, *arguments: object):
+        (tmp_path / "experiment.yaml").write_text(text)
+        return arena(
+            *("run", "--config", "experiment.yaml", "--target", player.address),
+            *("--results", "small.sqlite", *arguments),
+        )
+
+    return command
+
+
+def rows(query: str, path: str | Path = "small.sqlite") -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def ended(path: Path) -> object:
+    """How many episodes are in the results of a run that goes on."""
+    with suppress(sqlite3.OperationalError):  # it has only begun
+        return path.exists() and rows("SELECT count(*) FROM episodes", path)[0][0]
+
+
+def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
+    done = run(EXPERIMENT)
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[0] == "2 of 2 models can run"
+    summary = done.out.splitlines()
+    assert summary[0] == "12 episodes: 12 finished"
+    ((answers, tokens),) = rows(
+        "SELECT count(*), sum(prompt_tokens + completion_tokens) FROM moves WHERE model NOT NULL"
+    )
+    assert summary[1] == (
+        f"0.0 % of {answers} answers illegal, {tokens:,} tokens, ${answers / 100:.4f}"
+    )
+    assert "small.sqlite" in summary[2]
+
+    asked = player.asked()
+    again = run(EXPERIMENT)
+    assert (again.code, again.out.splitlines()[0]) == (0, summary[0])
+    assert player.asked() == asked, "there was nothing left to play"
+
+    report = arena("report", "small.sqlite")
+    assert report.code == 0
+    assert "12 episodes: 12 finished, 0 forfeited, 0 failed" in report.out
+    assert report.out.endswith("page: small.html\n")
+    assert "<html" in Path("small.html").read_text()
+
+    exported = arena("export", "small.sqlite")
+    assert exported.code == 0
+    assert "small/episodes.csv" in exported.out.splitlines()
+    with Path("small/episodes.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+    assert (
+        "tables/moves.parquet"
+        in arena("export", "small.sqlite", "--format", "parquet", "--to", "tables").out.splitlines()
+    )
+
+
+def test_failed_episodes(run) -> None:
+    """They are rows with their reason, the exit code tells, and the next run tries again."""
+    done = run(EXPERIMENT.replace("hf_b", "hf_down"))
+    assert done.code == 1
+    reason = "UNAVAILABLE UPSTREAM_UNAVAILABLE: the provider is down"
+    assert done.err.count(f"an episode failed: {reason}") == 1
+    summary = done.out.splitlines()
+    assert summary[0] == "12 episodes: 6 failed, 6 finished"
+    assert f"6 failed: {reason}" in done.out
+    found = rows("SELECT DISTINCT agents LIKE '%hf_down%', reason NOT NULL, status FROM episodes")
+    assert sorted(found) == [(0, 0, "finished"), (1, 1, "failed")]
+    again = run(EXPERIMENT.replace("hf_b", "hf_down"))
+    assert (again.code, again.out.splitlines()[0]) == (1, summary[0])
+
+
+def test_replies_that_are_no_moves(run) -> None:
+    done = run(EXPERIMENT.replace("hf_a, hf_b", "hf_illegal") + "on_illegal: retry 2\n")
+    assert done.code == 0, "that is a result, and no failure"
+    assert done.out.splitlines()[0] == "6 episodes: 6 forfeited"
+    assert done.out.splitlines()[1].startswith("100.0 % of 18 answers illegal, ")
+    assert rows("SELECT DISTINCT status, loser NOT NULL FROM episodes") == [("forfeited", 1)]
+
+
+def test_a_model_that_cannot_run(run, player: Player) -> None:
+    asked = player.asked()
+    done = run(EXPERIMENT.replace("hf_b", "hf_nokey"))
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines() == [
+        "hf_nokey: API_KEY_MISSING: set THE_KEY (in models[1])",
+        "1 of 2 models can run",
+    ]
+    assert not list(Path().glob("small*"))
+    assert player.asked() == asked
+
+    lenient = run(EXPERIMENT.replace("hf_b", "hf_nokey"), "--lenient")
+    assert "warning: hf_nokey: assumed to be valid, but API_KEY_MISSING" in lenient.err
+    assert lenient.out.splitlines()[0] == "12 episodes: 6 failed, 6 finished"
+
+
+def test_nobody_there(run) -> None:
+    done = run(EXPERIMENT, "--target", "127.0.0.1:1")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("arena: UNREACHABLE: ")
+    assert done.err.count("\n") == 1
+    assert not list(Path().glob("small*"))
+
+
+def test_no_model_no_router(arena, tmp_path: Path) -> None:
+    (tmp_path / "plain.yaml").write_text(
+        "games: [tic_tac_toe]\nagents: {a: {type: minimax, depth: 9}, b: {type: random}}"
+    )
+    done = arena("run", "--config", "plain.yaml")
+    assert done.code == 0, done.err
+    assert "results/plain.sqlite" in done.out
+    assert (tmp_path / "results/plain.sqlite").exists()
+
+
+def test_record_and_replay(run, arena, player: Player, tmp_path: Path) -> None:
+    """With a model that fails, one that answers illegally, and no backend for the replay."""
+    text = EXPERIMENT.replace("hf_b", "hf_illegal, hf_down")
+    assert run(text, "--record", "record").code == 1
+    replay = ("run", "--config", "experiment.yaml", "--replay", "record", "--results")
+    for name in ("one", "two"):
+        done = arena(*replay, f"{name}.sqlite")
+        assert done.code == 1, "what failed then fails now"
+        assert done.out.startswith("18 episodes: 6 failed, 6 finished, 6 forfeited\n")
+    assert Path("one.sqlite").read_bytes() == Path("two.sqlite").read_bytes()
+    assert Path("one.sqlite").read_bytes() == Path("small.sqlite").read_bytes()
+
+    # Another experiment asks for something else.
+    (tmp_path / "experiment.yaml").write_text(text + "temperature: 0.5\n")
+    done = arena(*replay, "three.sqlite")
+    assert (done.code, done.out) == (2, "")
+    assert "arena: record: the call of " in done.err
+    assert '+  "temperature": 0.5' in done.err
+
+
+def test_budget(run) -> None:
+    done = run(EXPERIMENT + "max_cost_usd: 0.2\nepisodes_in_flight: 1")
+    assert done.code == 1
+    assert "of the budget is used" in done.err
+    assert "the budget is spent: $0.2000 of max_cost_usd 0.2: no more calls are begun" in done.err
+    assert "not played" in done.out.splitlines()[0]
+    assert "$0.2000" in done.out.splitlines()[1]
+    assert run(EXPERIMENT + "max_cost_usd: 2").code == 0
+
+
+async def test_interrupted_it_goes_on(player: Player, tmp_path: Path) -> None:
+    """Ctrl-C while a model does not answer: what others said is not asked for again."""
+    (tmp_path / "experiment.yaml").write_text(EXPERIMENT.replace("hf_b", "hf_held"))
+    command = (sys.executable, "-m", "arena.cli", "run", "--config", "experiment.yaml")
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, "--target", player.address],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    player.hold()
+    before = player.asked()
+    with begin() as running:
+        await eventually(lambda: ended(tmp_path / "results/small.sqlite") == 6)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    assert (running.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == (
+        "arena: interrupted: what was played is saved; the same command goes on"
+    )
+    player.release()
+    with begin() as again:
+        out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert out.startswith("12 episodes: 12 finished\n")
+    twice = [call for call, count in (player.asked() - before).items() if count > 1]
+    assert [call.split()[0] for call in twice] == ["hf_held"] * 6, "they had not been answered"
