@@ -49,16 +49,12 @@ async def availability(
 
 
 def _judged(listing: Listing, spendable: Credits) -> Availability:
-    """A model that is there, by what it costs and what is left.
-
-    A free model needs no credits, but a debt stops free models too.
-    """
+    """A model that is there, by what is left; null limits and untold balances say nothing."""
     dollars = left(spendable)
-    free = listing.price is not None and not (
-        listing.price.prompt_usd or listing.price.completion_usd
-    )
-    if dollars is not None and (dollars < 0 or (dollars == 0 and not free)):
+    if dollars is not None and dollars <= 0:
         detail = f"${dollars:.2f} left on OpenRouter: add credits or raise the key's limit"
+        if dollars == 0 and listing.free:
+            detail += "; a free model may still answer if asked"
         return _unavailable(detail, "INSUFFICIENT_CREDITS", spendable, warnings(dollars))
     return Availability(
         True,

@@ -38,6 +38,11 @@ class Listing:
     parameters: frozenset[str] | None
 
     @property
+    def free(self) -> bool:
+        """Whether its tokens are known to cost nothing."""
+        return self.price == Price(0.0, 0.0)
+
+    @property
     def structured(self) -> bool:
         """Whether it keeps to a JSON schema; taken for granted where nobody tells."""
         return self.parameters is None or "structured_outputs" in self.parameters

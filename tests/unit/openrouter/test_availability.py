@@ -64,12 +64,20 @@ async def test_credits(
     assert answer.credits.limit_remaining_usd == limit
 
 
-@pytest.mark.parametrize(("used", "available"), [(5, True), (7, False)])
-async def test_a_free_model_needs_no_credits_but_no_debt_either(
-    llm: AsyncClient, upstream: OpenRouterUpstream, used: float, available: bool
+@pytest.mark.parametrize(
+    ("used", "available", "may"), [(4, True, False), (5, False, True), (7, False, False)]
+)
+async def test_a_free_model_wants_a_balance_above_zero_too(
+    llm: AsyncClient, upstream: OpenRouterUpstream, used: float, available: bool, may: bool
 ) -> None:
+    """A debt stops free models for certain; at zero they may answer, and the detail says so."""
     upstream.credits = account(5, used)
-    assert (await llm.is_available("openrouter_a/gift:free")).available is available
+    free = await llm.is_available("openrouter_a/gift:free")
+    priced = await llm.is_available(MODEL)
+    assert free.available is priced.available is available
+    assert free.reason == priced.reason == ("" if available else "INSUFFICIENT_CREDITS")
+    assert ("free model may still answer" in free.detail) is may
+    assert "free model" not in priced.detail
 
 
 async def test_one_request_however_many_ask(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:
