@@ -22,14 +22,19 @@ TEXTS = ("problem", "legal_actions", "board", "prompt", "reply", "reasoning")
 NUMBERS = ("latency_ms", "cost_usd")
 
 
+class UnreadableRow(Exception):
+    """A row that cannot be what the schema says."""
+
+
 class Results:
     """One snapshot of a results file, though others may be writing to it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         execute = connection.execute
-        row = execute("SELECT name FROM experiments").fetchone()
+        row = execute("SELECT name, config FROM experiments").fetchone()
         self.name: str = row[0] if row else ""
+        self.config: str = row[1] if row else "{}"
         self.episodes = tuple(
             map(_episode, execute("SELECT * FROM episodes ORDER BY game, number, episode"))
         )
@@ -48,7 +53,10 @@ class Results:
     def light_moves(self) -> Iterator[tuple[EpisodeRow, list[MoveRow]]]:
         """Each episode with its rows in the order of play, less what may be long (TEXTS)."""
         light = ", ".join(f"NULL AS {name}" if name in TEXTS else name for name in COLUMNS)
-        query = f"SELECT {light} FROM moves ORDER BY episode, ply, seat, attempt"  # noqa: S608 - names of our own
+        query = (
+            f"SELECT {light} FROM moves"  # noqa: S608 - names of our own
+            " WHERE episode IN (SELECT episode FROM episodes) ORDER BY episode, ply, seat, attempt"
+        )
         rows = groupby(map(_move, self._connection.execute(query)), attrgetter("episode"))
         known = {episode.episode: episode for episode in self.episodes}
         for name, moves in rows:
@@ -73,17 +81,19 @@ def open_results(path: Path) -> Iterator[Results]:
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         connection.execute("BEGIN")
         try:
-            results = Results(connection)
-        except (ValueError, TypeError) as error:
-            raise ResultsError(f"{path}: an episode cannot be read: {error}") from error
-        yield results
+            yield Results(connection)
+        except UnreadableRow as error:
+            raise ResultsError(f"{path}: {error}") from error
 
 
 def _episode(row: sqlite3.Row) -> EpisodeRow:
     values: dict[str, Any] = dict(row)
-    values["agents"] = tuple(map(str, json.loads(values["agents"])))
-    if values["returns"] is not None:
-        values["returns"] = tuple(map(float, json.loads(values["returns"])))
+    try:
+        values["agents"] = tuple(map(str, json.loads(values["agents"])))
+        if values["returns"] is not None:
+            values["returns"] = tuple(map(float, json.loads(values["returns"])))
+    except (ValueError, TypeError) as error:
+        raise UnreadableRow(f"episode {row['episode']!r}: {error}") from error
     episode = EpisodeRow(**values)
     # An episode that does not say who won is counted, but never as a result.
     returns, seats = episode.returns or (), range(len(episode.agents))
@@ -103,5 +113,8 @@ def _move(row: sqlite3.Row) -> MoveRow:
         if values[name] is not None and not math.isfinite(values[name]):
             values[name] = None
     if values["legal_actions"] is not None:
-        values["legal_actions"] = tuple(map(tuple, json.loads(values["legal_actions"])))
+        try:
+            values["legal_actions"] = tuple(map(tuple, json.loads(values["legal_actions"])))
+        except (ValueError, TypeError) as error:
+            raise UnreadableRow(f"a move of {row['episode']!r}: legal_actions: {error}") from error
     return MoveRow(**values)

@@ -78,6 +78,7 @@ def render(summary: Summary, embedded: Embedded) -> str:
             "dollars",
             "cost",
             "breakable",
+            "pretty",
         )
     }
     return environment.get_template("report.html.j2").render(

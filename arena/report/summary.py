@@ -22,8 +22,8 @@ ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
 class Failure:
     """Episodes that failed or were forfeited alike: same status, game, culprit and kind.
 
-    agent: whose call failed, or who forfeited; empty where nobody is to blame. kind: code
-    and reason of the error. reason: the first such episode's, whole.
+    agent: whose call failed, or who forfeited, in one string; empty where no move says
+    so. kind: code and reason of the error. reason: the first such episode's, whole.
     """
 
     status: str
@@ -43,6 +43,7 @@ class Summary:
     """
 
     name: str
+    config: str
     participants: Mapping[str, ModelRow]
     unfinished: int
     games: list[str] = field(default_factory=list)
@@ -78,25 +79,25 @@ class Summary:
 
 def summarise(results: Results) -> Summary:
     """Count everything, in one pass over the moves."""
-    summary = Summary(results.name, results.participants, results.unfinished)
+    summary = Summary(results.name, results.config, results.participants, results.unfinished)
     summary.games = sorted({episode.game for episode in results.episodes})
     failures: dict[tuple[str, ...], Failure] = {}
     for episode, moves in results.light_moves():
         summary.statuses[episode.status] += 1
         _count(summary, episode)
-        culprit = "" if episode.loser is None else episode.agents[episode.loser]
+        culprits = set()
         for move in moves:
             if move.agent is not None:
                 summary.answers[move.agent, episode.game].add(move)
                 summary.answer_totals[move.agent].add(move)
-            if move.status == "error":
-                culprit = move.agent or ""
+            if move.status == "error" or move.policy == "forfeit":
+                culprits.add(move.agent or "")
         if episode.status == "finished":
             summary.replays[episode.episode] = replay(episode, moves)
         else:
             reason = episode.reason or "no reason given"
             kind = found[0] if (found := ERROR.match(reason)) else episode.status
-            key = (episode.status, episode.game, culprit, kind)
+            key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
             failure = failures.setdefault(key, Failure(*key, reason))
             failure.episodes.append(episode.episode)
     summary.failures = sorted(failures.values(), key=lambda failure: -len(failure.episodes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from markupsafe import Markup
@@ -57,6 +58,14 @@ def cost(answers: Answers) -> str:
 def breakable(name: str) -> Markup:
     """A name that a browser may break after its signs, in HTML."""
     return Markup("<wbr>").join(re.split(r"(?<=[_/(,:])", name))
+
+
+def pretty(text: str) -> str:
+    """JSON with a line for each value; what is no JSON as it is."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text
 
 
 def plain(text: str) -> str:

@@ -64,6 +64,6 @@ function markEpisode(id) {
 
 filters.addEventListener("change", () => {
   const { game, player, outcome } = filters;
-  go({ game: game.value, player: player.value, outcome: outcome.value, episode: undefined, move: undefined });
+  go({ game: game.value, player: player.value, outcome: outcome.value, episode: undefined, move: undefined }, true);
 });
 filters.addEventListener("submit", (event) => event.preventDefault());

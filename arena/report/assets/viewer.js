@@ -16,11 +16,11 @@ function address(values) {
   return `#${new URLSearchParams(kept.map((key) => [key, values[key]]))}`;
 }
 
-function go(changes) {
+/** Moves leave no trail in the browser's history; episodes and filters do. */
+function go(changes, trail = false) {
   inside = true;
   const next = address({ ...state, ...changes });
-  // Moves leave no trail in the browser's history; episodes do.
-  if ("episode" in changes) location.hash = next;
+  if (trail) location.hash = next;
   else location.replace(next);
 }
 
@@ -28,7 +28,7 @@ async function show() {
   const asked = new URLSearchParams(location.hash.slice(1));
   if (location.hash.length > 1 && !KEYS.some((key) => asked.has(key))) return; // a section of the page
   const next = Object.fromEntries(KEYS.map((key) => [key, asked.get(key) ?? ""]));
-  if (!next.episode || !list.children.length || KEYS.slice(0, 3).some((key) => next[key] !== state[key])) listEpisodes(next);
+  if (KEYS.slice(0, 3).some((key) => next[key] !== state[key])) listEpisodes(next);
   state = next;
   const jump = !inside;
   inside = false;
@@ -38,7 +38,12 @@ async function show() {
   if (!episode) return refuse(`This page has no episode ${visible(id)}`);
   if (shown?.episode !== episode) {
     stop();
-    const data = await movesOf(episode);
+    let data;
+    try {
+      data = await movesOf(episode);
+    } catch (error) {
+      return refuse(`The moves cannot be unpacked; a newer browser may do it. ${error}`);
+    }
     if ((state.episode || listed[0]?.id) !== id) return; // another one was asked for meanwhile
     shown = openEpisode(episode, data ?? { steps: [], absent: true });
   }
@@ -61,10 +66,10 @@ function openEpisode(episode, data) {
   const steps = data.steps ?? [];
   const view = { episode, data, steps, frame: make("div", { class: "frame" }), answer: make("div", { id: "answer" }) };
   view.output = make("output", { role: "status" });
-  view.slider = make("input", { type: "range", min: 1, max: steps.length + 1, "aria-label": "Move", oninput: () => go({ move: view.slider.value }) });
+  view.slider = make("input", { type: "range", min: 1, max: steps.length + 1, "aria-label": "Move", oninput: () => go({ episode: episode.id, move: view.slider.value }) });
   const button = (text, label, act) => make("button", { type: "button", title: label, "aria-label": label, onclick: act }, text);
   view.play = button("▶", "Play", toggle);
-  view.moves = make("ol", { class: "moves", "aria-label": "Moves" }, ...steps.map((step, place) => moveRow(episode, step, place)), endRow(episode, steps.length));
+  view.moves = make("nav", { class: "moves", "aria-label": "Moves" }, ...steps.map((step, place) => moveRow(episode, step, place)), endRow(episode, steps.length));
   view.players = make("ul", { class: "players" }, ...episode.agents.map((_, seat) => playerItem(episode, seat)));
   const status = episode.status === "finished" ? null : make("span", { class: `tag ${episode.status}` }, episode.status);
   stage.replaceChildren(
@@ -169,7 +174,7 @@ function ending(episode, data) {
 
 function step(count) {
   if (!shown) return;
-  go({ move: Math.min(Math.max(shown.number + count, 1), shown.steps.length + 1) });
+  go({ episode: shown.episode.id, move: Math.min(Math.max(shown.number + count, 1), shown.steps.length + 1) });
 }
 
 function toggle() {
@@ -186,7 +191,7 @@ function stop() {
 
 function turnPage(count) {
   const next = listed[listed.indexOf(shown?.episode) + count];
-  if (next) go({ episode: next.id, move: undefined });
+  if (next) go({ episode: next.id, move: undefined }, true);
 }
 
 addEventListener("keydown", (event) => {

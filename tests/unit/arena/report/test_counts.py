@@ -181,8 +181,11 @@ def test_failed_and_forfeited_episodes_are_counted_with_their_reasons(tmp_path: 
         )
         for found in (game, again)
     ]
+    refused = replace(other.moves[1], status="illegal", policy="forfeit", action=None)
     gave_up = replace(other.row, status="forfeited", reason="no legal answer", loser=1)
-    summary = summary_of(write(tmp_path / "r.db", [*over, Played(gave_up, other.moves[:1])]))
+    summary = summary_of(
+        write(tmp_path / "r.db", [*over, Played(gave_up, (other.moves[0], refused))])
+    )
     assert summary.statuses == {"failed": 2, "forfeited": 1}
     assert {agent: tally.failed for agent, tally in summary.totals.items()} == {
         "hf_one": 2,

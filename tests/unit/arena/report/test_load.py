@@ -32,8 +32,18 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, content: bytes | None)
 def test_a_row_that_is_no_json_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE episodes SET agents = '[' ")
-    with pytest.raises(ResultsError, match="an episode cannot be read"), open_results(path):
+        connection.execute("UPDATE moves SET legal_actions = '{' WHERE seat = 1")
+    reason = r"r\.db: a move of 'matrix_rps/0/a/b': legal_actions: "
+    with open_results(path) as results:
+        summarise(results)  # the tables do without
+    with pytest.raises(ResultsError, match=reason), open_results(path) as results:
+        results.moves("matrix_rps/0/a/b")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE episodes SET agents = '['")
+    with (
+        pytest.raises(ResultsError, match=r"r\.db: episode 'matrix_rps/0/a/b': "),
+        open_results(path),
+    ):
         pass
 
 
