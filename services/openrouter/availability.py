@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from arena_llm.types import Availability, Credits, ModelState
+from arena_llm.types import Availability, Credits, ModelState, Price
 from services.common.errors import BackendError
 from services.common.hosted.config import nearest
 from services.common.hosted.statuses import TRANSIENT
@@ -55,7 +55,7 @@ def _judged(listing: Listing, spendable: Credits) -> Availability:
         detail = f"${dollars:.2f} left on OpenRouter: add credits or raise the key's limit"
         if dollars == 0 and listing.free:
             detail += "; a free model may still answer if asked"
-        return _unavailable(detail, "INSUFFICIENT_CREDITS", spendable, warnings(dollars))
+        return _unavailable(detail, "INSUFFICIENT_CREDITS", spendable, listing.price)
     return Availability(
         True,
         ModelState.READY,
@@ -67,8 +67,15 @@ def _judged(listing: Listing, spendable: Credits) -> Availability:
 
 
 def _unavailable(
-    detail: str, reason: str, credits: Credits | None = None, warned: tuple[str, ...] = ()
+    detail: str, reason: str, credits: Credits | None = None, price: Price | None = None
 ) -> Availability:
+    warned = warnings(left(credits)) if credits else ()
     return Availability(
-        False, ModelState.MISCONFIGURED, detail, warnings=warned, credits=credits, reason=reason
+        False,
+        ModelState.MISCONFIGURED,
+        detail,
+        warnings=warned,
+        credits=credits,
+        reason=reason,
+        price=price,
     )

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from arena_llm import validation
+from arena_llm import Price, validation
 from arena_llm.cli import main
+from arena_llm.cli._cells import price_cell
 from arena_llm.v1 import models_pb2
 from tests.unit.client.scripted import HOLD, Script, models
 
@@ -23,14 +24,18 @@ LOW = "Low balance: $0.50"
 
 READY = models_pb2.MODEL_STATE_READY
 BROKEN = models_pb2.MODEL_STATE_MISCONFIGURED
+POOR: dict[str, Any] = {
+    "available": True,
+    "state": READY,
+    "detail": "$0.50 left",
+    "credits": models_pb2.Credits(balance_usd=0.5),
+    "warnings": [LOW],
+}
 ANSWERS: dict[str, dict[str, Any]] = {
     GPT: {"available": True, "state": READY, "credits": models_pb2.Credits(balance_usd=9)},
-    "openrouter_poor": {
-        "available": True,
-        "state": READY,
-        "credits": models_pb2.Credits(balance_usd=0.5),
-        "warnings": [LOW],
-    },
+    "openrouter_poor": POOR,
+    "openrouter_poor2": POOR,
+    "openrouter_poorer": {**POOR, "warnings": [LOW, "and slow"]},
     "openrouter_nokey": {"state": BROKEN, "reason": "API_KEY_MISSING", "detail": "set the key"},
     GROQ: {"state": BROKEN, "reason": "API_KEY_MISSING", "detail": "set GROQ_API_KEY"},
     "litellm_x": {"available": True, "state": READY},
@@ -86,6 +91,33 @@ def test_a_table(run) -> None:
         ["4", "of", "5", "models can run"],
     ]
     assert (code, err) == (1, "")
+
+
+def test_what_the_models_of_a_key_share_is_said_once(run) -> None:
+    models = ["openrouter_poor", "openrouter_poor2", "openrouter_poorer"]
+    _, out, _ = run("--models", *models, "hf_a")
+    _, *rows, _, warning, last = out.splitlines()
+    assert [row.split(None, 2) for row in rows] == [
+        [models[0], "openrouter", "warning  $0.50    unknown                 $0.50 left"],
+        [models[1], "openrouter", "warning  $0.50    unknown                 $0.50 left"],
+        [models[2], "openrouter", "warning  $0.50    unknown                 and slow"],
+    ]
+    assert (warning, last) == (f"warning: openrouter: {LOW}", "4 of 4 models can run")
+    _, out, _ = run("--json", "--models", *models)
+    assert [one["warnings"][0] for one in json.loads(out)["models"]] == [LOW] * 3
+
+
+@pytest.mark.parametrize(
+    ("price", "cell"),
+    [
+        ((1.5e-7, 6e-7), "0.15 in, 0.6 out"),
+        ((0, 1e-6), "0 in, 1 out"),
+        ((2.5e-10, 1.23456789e-5), "0.00025 in, 12.345679 out"),
+        ((0.5, 2), "500,000 in, 2,000,000 out"),
+    ],
+)
+def test_prices(price: tuple[float, float], cell: str) -> None:
+    assert price_cell(Price(*price)) == cell
 
 
 @pytest.mark.parametrize(

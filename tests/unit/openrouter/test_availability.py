@@ -78,6 +78,7 @@ async def test_a_free_model_wants_a_balance_above_zero_too(
     assert free.reason == priced.reason == ("" if available else "INSUFFICIENT_CREDITS")
     assert ("free model may still answer" in free.detail) is may
     assert "free model" not in priced.detail
+    assert (free.price, priced.price) == (Price(0, 0), Price(1.5e-7, 6e-7))
 
 
 async def test_one_request_however_many_ask(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:

@@ -15,4 +15,8 @@ def price_cell(price: Price | None) -> str:
     """US dollars for a million tokens."""
     if price is None:
         return "-"
-    return f"{price.prompt_usd * 1e6:g} in, {price.completion_usd * 1e6:g} out"
+    return f"{_million(price.prompt_usd)} in, {_million(price.completion_usd)} out"
+
+
+def _million(usd: float) -> str:
+    return f"{usd * 1e6:,.6f}".rstrip("0").removesuffix(".")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Container
 
 from arena_llm.cli._cells import credits_cell, price_cell
 from arena_llm.cli._output import Output
@@ -94,6 +96,7 @@ def _print_verdicts(
     verdicts: list[Verdict], places: dict[str, tuple[str, ...]], output: Output, *, quiet: bool
 ) -> None:
     shown = [verdict for verdict in verdicts if not (quiet and verdict.status is Status.OK)]
+    shared = _shared(shown)
     if shown:
         output.table(
             ("MODEL", "BACKEND", "STATUS", "CREDITS", "USD PER MILLION TOKENS", "REASON"),
@@ -104,11 +107,19 @@ def _print_verdicts(
                     verdict.status,
                     credits_cell(verdict.credits),
                     _price(verdict.price),
-                    _reason(verdict, places[verdict.model]),
+                    _reason(verdict, places[verdict.model], shared),
                 )
                 for verdict in shown
             ],
         )
+    for backend, warning in shared:
+        output.text(f"warning: {backend}: {warning}")
+
+
+def _shared(verdicts: list[Verdict]) -> list[tuple[str, str]]:
+    """Backends and warnings that several of their models have, such as of the one key."""
+    counted = Counter((one.backend, warning) for one in verdicts for warning in set(one.warnings))
+    return [one for one, count in counted.items() if count > 1]
 
 
 def _price(price: Price | None) -> str:
@@ -117,11 +128,12 @@ def _price(price: Price | None) -> str:
     return "free" if price == FREE else price_cell(price)
 
 
-def _reason(verdict: Verdict, places: tuple[str, ...]) -> str:
+def _reason(verdict: Verdict, places: tuple[str, ...], shared: Container[tuple[str, str]]) -> str:
+    own = [warning for warning in verdict.warnings if (verdict.backend, warning) not in shared]
     if verdict.status is not Status.FAIL:
-        return "; ".join(verdict.warnings) or verdict.detail or "-"
+        return "; ".join(own) or verdict.detail or "-"
     where = f" (in {', '.join(places)})" if places else ""
-    return "; ".join((f"{verdict.reason}: {verdict.detail}{where}", *verdict.warnings))
+    return "; ".join((f"{verdict.reason}: {verdict.detail}{where}", *own))
 
 
 def _print_estimate(costs: Estimate, output: Output, *, quiet: bool) -> None:
