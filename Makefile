@@ -28,7 +28,7 @@ lock: ## Choose new versions of all dependencies
 	@$(PYTHON) deploy/bootstrap.py --lock
 	@$(PYTHON) -m deploy.bootstrap_vllm --lock
 
-up: $(STAMP) ## Start the services, wait until they serve, ask the embedded model once
+up: $(STAMP) $(if $(filter-out 0,$(VLLM)),$(VLLM_STAMP)) ## Start the services and ask the embedded model once (VLLM=1: the vllm service too)
 	@$(DEPLOY) up
 
 down: $(STAMP) ## Stop everything that `make up` started

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from arena_llm import ArenaError
 from deploy.probe import health, memory, reachable
-from deploy.services import ROOT, SERVICES, run_dir
+from deploy.services import ROOT, SERVICES, VLLM, run_dir, wanted
 from deploy.supervisor import DeployError, Process, Supervisor
 from deploy.up import prepare, say, up
 from services.common.config import ConfigError, load_dotenv
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name)
     commands.add_parser("status").add_argument("--json", action="store_true")
     logs = commands.add_parser("logs")
-    logs.add_argument("--service", choices=[service.name for service in SERVICES])
+    logs.add_argument("--service", choices=[s.name for s in (*SERVICES, VLLM)])
     logs.add_argument("--lines", type=int, default=20)
     logs.add_argument("--no-follow", dest="follow", action="store_false")
     return parser
@@ -74,7 +74,7 @@ def addresses(supervisor: Supervisor) -> dict[str, str]:
     """Where the services listen, or would."""
     if supervisor.processes():
         return supervisor.addresses()
-    return {service.name: service.address for service in SERVICES}
+    return {service.name: service.address for service in wanted()}
 
 
 def target(supervisor: Supervisor) -> str:
@@ -108,7 +108,7 @@ def status(supervisor: Supervisor, *, as_json: bool) -> int:
 
 def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: bool) -> None:
     """Show the ends of the logs, and on a terminal go on showing what comes."""
-    names = [service] if service else [service.name for service in SERVICES]
+    names = [service] if service else [s.name for s in (*SERVICES, VLLM)]
     files = [str(path) for path in map(supervisor.log, names) if path.exists()]
     if not files:
         raise DeployError(f"no logs in {supervisor.run_dir / 'logs'}: make up writes them")

@@ -6,7 +6,6 @@ import configparser
 import io
 import os
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -64,7 +63,7 @@ def render(services: Sequence[Service], socket: Path, environ: Iterable[str]) ->
     names = list(environ)
     for place, service in enumerate(services):
         unset = [word for name in hidden(service, names) for word in ("-u", name)]
-        command = ["env", *unset, sys.executable, "-m", service.module]
+        command = ["env", *unset, str(service.python), "-m", service.module]
         config[f"program:{service.name}"] = {
             "command": shlex.join(command),
             "directory": str(ROOT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from services.common.config import Address, config_path, load_config
 from services.hf.backend import HfBackend
 from services.litellm.backend import LiteLlmBackend
 from services.openrouter.backend import OpenRouterBackend
+from services.vllm.backend import VllmBackend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,7 +23,8 @@ class Service:
     """A process of the system.
 
     `environment` are the variables (fnmatch patterns) that only this service sees,
-    beside those that every service sees; `prepare` is a module to run before it.
+    beside those that every service sees; `prepare` is a module to run before it;
+    `python` is the interpreter of its environment.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Service:
     config: str
     environment: tuple[str, ...] = ()
     prepare: str | None = None
+    python: Path = Path(sys.executable)
 
     @property
     def variable(self) -> str:
@@ -58,6 +62,20 @@ SERVICES = (
     Service("litellm", "services.litellm", "litellm_models.yaml", LiteLlmBackend.environment),
     Service("hf", "services.hf", "hf_models.yaml", HfBackend.environment, "services.hf.embedded"),
 )
+
+#: Started where VLLM=1 asks for it: its environment takes minutes to make and gigabytes.
+VLLM = Service(
+    "vllm",
+    "services.vllm",
+    "vllm_models.yaml",
+    VllmBackend.environment,
+    python=ROOT / ".venv-vllm" / "bin" / "python",
+)
+
+
+def wanted() -> tuple[Service, ...]:
+    """The services that `make up` starts."""
+    return (*SERVICES, VLLM) if os.environ.get("VLLM", "0") not in ("", "0") else SERVICES
 
 
 def run_dir() -> Path:

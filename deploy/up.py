@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from arena_llm import Client
 from deploy.probe import health, port_problem, reachable
-from deploy.services import ROOT, SERVICES, Service
+from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
 from deploy.supervisor import DeployError, Supervisor
 
 MODEL = "hf_smollm2-135m-instruct"
@@ -27,19 +28,20 @@ def up(supervisor: Supervisor) -> None:
     """
     with supervisor.lock():
         if supervisor.processes():
-            _check_not_moved(supervisor)
+            running = _running(supervisor)
             supervisor.revive()
-            _wait_serving(supervisor)
+            _wait_serving(supervisor, running)
             say(f"already up: {_list(supervisor.addresses())}")
             _ask(supervisor)
             return
         if supervisor.stop():
             say("stopped what a process manager that died had left")
-        addresses = _free_addresses()
+        services = wanted()
+        addresses = _free_addresses(services)
         prepare()
         try:
-            supervisor.start(SERVICES, addresses)
-            _wait_serving(supervisor)
+            supervisor.start(services, addresses)
+            _wait_serving(supervisor, services)
             say(f"up: {_list(addresses)}")
             _ask(supervisor)
         except BaseException:
@@ -66,10 +68,12 @@ def _list(addresses: dict[str, str]) -> str:
     return ", ".join(f"{name} on {address}" for name, address in addresses.items())
 
 
-def _free_addresses() -> dict[str, str]:
+def _free_addresses(services: Sequence[Service]) -> dict[str, str]:
     """The address of each service, all free. Raises DeployError."""
     taken: dict[str, str] = {}
-    for service in SERVICES:
+    for service in services:
+        if not service.python.exists():
+            raise DeployError(f"{service.name} has no environment: make setup-{service.name}")
         address = service.address
         problem = port_problem(address)
         if address in taken.values():
@@ -83,21 +87,24 @@ def _free_addresses() -> dict[str, str]:
     return taken
 
 
-def _check_not_moved(supervisor: Supervisor) -> None:
-    """Refuse to call it up where a port was asked for that is not the running one."""
+def _running(supervisor: Supervisor) -> list[Service]:
+    """The services that were started. Raises DeployError where others were asked for."""
     running = supervisor.addresses()
-    for service in SERVICES:
+    for service in wanted():
+        if service.name not in running:
+            raise DeployError(f"up without {service.name}: to start it as well, first make down")
         if service.variable in os.environ and running[service.name] != service.address:
             raise DeployError(
                 f"{service.name} is up on {running[service.name]}, not on {service.address}: "
                 "to move it, first make down"
             )
+    return [service for service in (*SERVICES, VLLM) if service.name in running]
 
 
-def _wait_serving(supervisor: Supervisor) -> None:
+def _wait_serving(supervisor: Supervisor, services: Sequence[Service]) -> None:
     addresses = supervisor.addresses()
     give_up = time.monotonic() + _UP_TIMEOUT
-    for service in SERVICES:
+    for service in services:
         first_pid = 0
         while health(addresses[service.name]) != "SERVING":
             process = supervisor.processes().get(service.name)

@@ -61,6 +61,7 @@ def check_arguments(models: Sequence[VllmModel]) -> None:
 
 def engine_args(entry: VllmModel) -> Any:
     """The entry as vLLM's AsyncEngineArgs."""
+    from vllm.config import StructuredOutputsConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
@@ -68,7 +69,9 @@ def engine_args(entry: VllmModel) -> Any:
         "enable_prefix_caching": True,
         # The library that constrains the hf service's models: one dialect for both.
         # JSON comes on one line, or a small model may never get to its end.
-        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
+        "structured_outputs_config": StructuredOutputsConfig(
+            backend="guidance", disable_any_whitespace=True
+        ),
     }
     if current_platform.is_cpu():
         defaults |= _ON_CPU

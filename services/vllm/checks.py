@@ -66,20 +66,17 @@ def check_device(entry: VllmModel) -> None:
         )
 
 
-def failed_start(entry: VllmModel, error: BaseException, root_cause: Path) -> ModelMisconfigured:
-    """What a start's error says, or rather what its engine's process has logged."""
+def failed_start(
+    entry: VllmModel, what: str, error: BaseException, root_cause: Path
+) -> ModelMisconfigured:
+    """What an error of the engine says, or rather what its processes have logged.
+
+    what: what the engine does, such as "does not start".
+    """
     why = root_cause.read_text() if root_cause.exists() else f"{type(error).__name__}: {error}"
     why = " ".join(why.split())
     remedy = next((do for found, do in _REMEDIES if re.search(found, why)), "")
-    return _wrong(entry, f"its engine does not start: {why[:400]}{remedy and f': {remedy}'}")
-
-
-def failed_adapter(adapter: LoraAdapter, error: BaseException) -> ModelMisconfigured:
-    """Why an adapter cannot be loaded onto its base."""
-    why = " ".join(str(error).split())[:400]
-    return ModelMisconfigured(
-        f"{adapter.name}: the adapter in {adapter.path} does not fit its base: {why}"
-    )
+    return _wrong(entry, f"its engine {what}: {why[:400]}{remedy and f': {remedy}'}")
 
 
 def _wrong(entry: VllmModel, what: str) -> ModelMisconfigured:

@@ -6,6 +6,7 @@ pyproject.toml makes each of them call `adopt` before it does anything else.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -48,4 +49,5 @@ class _FirstError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1] is not None and not self._file.exists():
             error = record.exc_info[1]
-            self._file.write_text(f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):  # the engine must not fail of its log
+                self._file.write_text(f"{type(error).__name__}: {error}")

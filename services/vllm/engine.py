@@ -73,8 +73,9 @@ class Engine:
         return EngineLoad(running, unfinished - running, stats.generated)
 
     async def try_out(self) -> None:
-        """Generate a token: some models load and cannot run."""
-        async for _ in self._outputs([0], SamplingParams(max_tokens=1), None, "model"):
+        """Generate a token: some models load and cannot run, and first calls are slow."""
+        params = SamplingParams(max_tokens=1, logprobs=1)
+        async for _ in self._outputs([0], params, None, "model"):
             pass
 
     async def add_adapter(self, adapter: Any) -> None:

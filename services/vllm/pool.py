@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
-from vllm.lora.request import LoRARequest
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from arena_llm.types import Availability, Capability, ModelState
-from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound
-from services.vllm.checks import check_adapter, check_files, failed_adapter
-from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
+from services.common.errors import BackendError, ModelNotFound
+from services.vllm.adapters import Adapter, load_adapters
+from services.vllm.checks import check_adapter, check_files, failed_start
+from services.vllm.config import VllmConfig, VllmModel
 from services.vllm.engine import Engine
 from services.vllm.metrics import Metrics
 from services.vllm.starting import start
@@ -47,7 +51,7 @@ class Slot:
     starting: asyncio.Task[None] | None = None
     error: BackendError | None = None
     failed_at: float = 0.0
-    adapters: dict[str, LoRARequest | BackendError] = field(default_factory=dict)
+    adapters: dict[str, Adapter] = field(default_factory=dict)
 
 
 class EnginePool:
@@ -66,15 +70,15 @@ class EnginePool:
         self._one_start = asyncio.Lock()
         self._dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._watches: list[asyncio.Task[None]] = []
+        self._folder = TemporaryDirectory(prefix="arena-vllm-")
 
     async def preload(self) -> None:
-        """Start what is marked so; a failure is logged and told by IsAvailable."""
+        """Start what is marked so."""
         for slot in self._slots.values():
             if slot.entry.preload:
-                try:
+                # It has been logged, and IsAvailable tells it.
+                with suppress(BackendError):
                     await self._started(slot)
-                except BackendError as error:
-                    log.error("preload", model=slot.entry.name, reason=error.message)
 
     async def dead(self) -> str:
         """Wait until an engine's core ends."""
@@ -87,6 +91,7 @@ class EnginePool:
                 task.cancel()
         engines = [slot.engine for slot in self._slots.values() if slot.engine is not None]
         await asyncio.gather(*(asyncio.to_thread(engine.close) for engine in engines))
+        self._folder.cleanup()
 
     async def use(self, name: str) -> tuple[Engine, Any]:
         """The model's engine, started if need be, and its adapter or None."""
@@ -165,12 +170,15 @@ class EnginePool:
         try:
             async with self._one_start:
                 loop = asyncio.get_running_loop()
-                started = await loop.run_in_executor(thread, start, entry)
+                root_cause = Path(self._folder.name) / entry.name.replace("/", "-")
+                root_cause.unlink(missing_ok=True)
+                started = await loop.run_in_executor(thread, start, entry, root_cause)
             engine = Engine(started, thread, self._config)
-            await self._make_ready(slot, engine)
+            watch = asyncio.create_task(engine.died())
+            slot.adapters = await self._ready(entry, engine, watch)
             slot.engine = engine
             self._metrics.add(entry.name, started.registry, started.stats)
-            self._watches.append(asyncio.create_task(self._watch(entry.name, engine)))
+            self._watches.append(asyncio.create_task(self._tell_dead(entry.name, watch)))
             log.info("started", model=entry.name, seconds=round(time.monotonic() - began, 1))
         except BackendError as error:
             log.error("start", model=entry.name, reason=error.message)
@@ -180,41 +188,35 @@ class EnginePool:
         finally:
             slot.starting = None
 
-    async def _make_ready(self, slot: Slot, engine: Engine) -> None:
-        """Let the engine show that it can run, then load its adapters."""
-        try:
-            await engine.try_out()
-        except Exception as error:
-            await asyncio.to_thread(engine.close)
-            raise ModelMisconfigured(
-                f"{slot.entry.name}: its engine starts but cannot run the model; the service's "
-                "log has vLLM's reason"
-            ) from error
-        for number, lora in enumerate(slot.entry.lora, start=1):
-            slot.adapters[lora.name] = await _load_adapter(engine, lora, number)
+    async def _ready(
+        self, entry: VllmModel, engine: Engine, died: asyncio.Task[None]
+    ) -> dict[str, Adapter]:
+        """Let the engine show that it can run, and load its adapters.
 
-    async def _watch(self, name: str, engine: Engine) -> None:
-        await engine.died()
+        Raises ModelMisconfigured where it dies of that.
+        """
+        making = asyncio.create_task(_make_ready(entry, engine))
+        await asyncio.wait((making, died), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if not making.done():
+                raise EngineDeadError
+            return await making
+        except Exception as error:
+            making.cancel()
+            died.cancel()
+            await asyncio.to_thread(engine.close)
+            root_cause = engine.started.root_cause
+            raise failed_start(entry, "cannot run the model", error, root_cause) from error
+
+    async def _tell_dead(self, name: str, died: asyncio.Task[None]) -> None:
+        await died
         if not self._dead.done():
             self._dead.set_result(f"the engine of {name} has died")
 
 
-async def _load_adapter(
-    engine: Engine, lora: LoraAdapter, number: int
-) -> LoRARequest | BackendError:
-    """The adapter as vLLM is told of it, or why it cannot be used; the base goes on."""
-    try:
-        check_adapter(lora)
-        adapter = LoRARequest(lora.name, number, str(lora.path))
-        await engine.add_adapter(adapter)
-    except BackendError as error:
-        found = error
-    except Exception as error:  # whatever is wrong with the adapter's files
-        found = failed_adapter(lora, error)
-    else:
-        return adapter
-    log.error("adapter", model=lora.name, reason=found.message)
-    return found
+async def _make_ready(entry: VllmModel, engine: Engine) -> dict[str, Adapter]:
+    await engine.try_out()
+    return await load_adapters(engine, entry)
 
 
 def _running(engine: Engine) -> Availability:

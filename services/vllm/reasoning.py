@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from arena_llm.types import Delta
@@ -55,7 +55,3 @@ class ReasoningSplitter:
         if message is None:
             return Delta()
         return Delta(text=message.content or "", reasoning=message.reasoning or "")
-
-    def count(self, tokens: Sequence[int]) -> int:
-        """How many of the completion's tokens are reasoning."""
-        return int(self._parser.count_reasoning_tokens(tokens))

@@ -37,19 +37,22 @@ class Reply:
         self._splitter = splitter
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tokens: list[int] = []
+        self._tokens = 0
+        self._reasoning_tokens = 0
         self._logprobs: list[TokenLogprob] = []
 
     def add(self, output: Any) -> Delta:
         """Take one RequestOutput, which holds what is new since the one before."""
         new = output.outputs[0]
-        self._tokens.extend(new.token_ids)
+        self._tokens += len(new.token_ids)
         if new.logprobs:
             most = self._request.sampling.logprobs or 0
             self._logprobs.extend(_told(new.token_ids, new.logprobs, most))
         delta = Delta(text=new.text)
         if self._splitter is not None:
             delta = self._splitter.split(output)
+            if not any(self._text) and not delta.text:  # the answer has not begun
+                self._reasoning_tokens = self._tokens
         self._text.append(delta.text)
         self._reasoning.append(delta.reasoning)
         return delta
@@ -57,18 +60,18 @@ class Reply:
     def completion(self, output: Any) -> Completion:
         """The whole of it, after the last output. Raises InvalidRequest."""
         text = "".join(self._text)
-        reasoning_tokens = self._splitter.count(self._tokens) if self._splitter else 0
+        reasoning = "".join(self._reasoning)
         return Completion(
             text=text,
             finish_reason=self._finish_reason(output.outputs[0].finish_reason, text),
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids),
-                completion_tokens=len(self._tokens),
-                reasoning_tokens=reasoning_tokens,
+                completion_tokens=self._tokens,
+                reasoning_tokens=self._reasoning_tokens if reasoning else 0,
                 cached_tokens=output.num_cached_tokens or 0,
             ),
             model=self._request.model,
-            reasoning="".join(self._reasoning),
+            reasoning=reasoning,
             id=output.request_id,
             timings=self._timings(output.metrics),
             logprobs=tuple(self._logprobs),
@@ -85,8 +88,13 @@ class Reply:
             )
         if told == "abort":
             raise UpstreamUnavailable("the engine has given the request up; try again")
-        if isinstance(constraint, Choices) and text in constraint.values:
-            return FinishReason.STOP  # its last byte was the last token's
+        if isinstance(constraint, Choices):
+            if text not in constraint.values:  # it has only reasoned
+                raise InvalidRequest(
+                    "config.max_tokens ended the reasoning, or the model did, before a choice",
+                    field="config.max_tokens",
+                )
+            return FinishReason.STOP  # also where its last byte was the last token's
         return _REASONS.get(told, FinishReason.UNKNOWN)
 
     def _timings(self, metrics: Any) -> Timings:

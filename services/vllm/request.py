@@ -59,7 +59,9 @@ def prepare(
         wanted = sampling.max_tokens or max(1, min(default_max_tokens, room))
         cause = "config.max_tokens"
     reader.check_room(request.input, len(prompt), wanted, cause)
-    params = _params(sampling, constraint, wanted, ends, stream=stream)
+    # The parser of reasoning wants to see it grow.
+    pieces = stream or splitter is not None
+    params = _params(sampling, constraint, wanted, ends, stream=pieces)
     if splitter is not None:
         params.skip_special_tokens = splitter.skip_special_tokens
     return prompt, params

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from services.common.errors import BackendError
@@ -24,7 +24,11 @@ from services.vllm.reasoning import ReasoningSplitter, splitter_factory
 
 @dataclass(frozen=True)
 class Started:
-    """An AsyncLLM and what belongs to it. max_running: requests in its batch at most."""
+    """An AsyncLLM and what belongs to it.
+
+    max_running: requests in its batch at most. root_cause: where its processes write why
+    they failed.
+    """
 
     llm: Any
     reader: PromptReader
@@ -32,9 +36,10 @@ class Started:
     stats: EngineStats
     registry: CollectorRegistry
     max_running: int
+    root_cause: Path
 
 
-def start(entry: VllmModel) -> Started:
+def start(entry: VllmModel, root_cause: Path) -> Started:
     """Start the engine's processes and wait until they are ready: seconds to minutes.
 
     To be called from a thread that lives as long as the engine, whose core ends with it.
@@ -44,23 +49,29 @@ def start(entry: VllmModel) -> Started:
     check_files(entry)
     check_device(entry)
     stats, registry = EngineStats(), CollectorRegistry()
-    with tempfile.TemporaryDirectory() as folder:
-        root_cause = Path(folder) / "error"
-        os.environ[FAILURE] = str(root_cause)
-        try:
-            arguments = engine_args(entry)
-            llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers(registry, stats))
-        except Exception as error:  # whatever the library comes up with: nothing of a caller's
-            raise failed_start(entry, error, root_cause) from error
+    os.environ[FAILURE] = str(root_cause)
     try:
-        return _described(entry, llm, stats, registry)
+        arguments = engine_args(entry)
+        if arguments.enforce_eager and current_platform.is_cpu():
+            # Parts of its sampler would be compiled all the same, by the first call
+            # that asks for log-probabilities: 11 s, and a C++ compiler is needed.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers(registry, stats))
+    except Exception as error:  # whatever the library comes up with: nothing of a caller's
+        raise failed_start(entry, "does not start", error, root_cause) from error
+    try:
+        return _described(entry, llm, stats, registry, root_cause)
     except BackendError:
         llm.shutdown()
         raise
 
 
 def _described(
-    entry: VllmModel, llm: Any, stats: EngineStats, registry: CollectorRegistry
+    entry: VllmModel,
+    llm: Any,
+    stats: EngineStats,
+    registry: CollectorRegistry,
+    root_cause: Path,
 ) -> Started:
     tokenizer = llm.get_tokenizer()
     template: str | None = tokenizer.chat_template
@@ -79,4 +90,5 @@ def _described(
         stats=stats,
         registry=registry,
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,
+        root_cause=root_cause,
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deploy import bootstrap
+from deploy import bootstrap, bootstrap_vllm
 from deploy.program import environment, hidden, render
-from deploy.services import ROOT, SERVICES, Service
+from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
 from deploy.supervisor import Supervisor
 
 KEYED = Service("keyed", "services.keyed", "keyed_models.yaml", ("KEYED_*",))
+PIN = r"[\w.-]+==[\w.]+"
 PLAIN = Service("plain", "services.plain", "plain_models.yaml")
 
 
@@ -32,8 +34,15 @@ def test_this_python_will_do() -> None:
 
 def test_the_lock_serves_machines_of_every_kind() -> None:
     lines = [line for line in Path(bootstrap.LOCK).read_text().splitlines() if line[0] != "#"]
-    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    assert [line for line in lines if not re.fullmatch(PIN, line)] == []
     assert {"torch==2.13.0", "grpcio==1.75.0", *bootstrap.CARRIERS} <= set(lines)
+
+
+@pytest.mark.parametrize("build", bootstrap_vllm.BUILDS)
+def test_each_build_of_vllm_has_its_lock(build: str) -> None:
+    lines = Path(bootstrap_vllm.lock_file(build)).read_text().splitlines()
+    assert [line for line in lines if line[0] != "#" and not re.fullmatch(PIN, line)] == []
+    assert {"grpcio==1.75.0", *bootstrap_vllm.BUILDS[build]} <= set(lines)
 
 
 def test_a_key_reaches_its_own_service_only() -> None:
@@ -50,6 +59,24 @@ def test_the_configuration_holds_no_values() -> None:
     assert "planted" not in text
 
 
+def test_each_service_runs_in_its_own_environment() -> None:
+    text = render([PLAIN, VLLM], Path("s.sock"), {})
+    assert f"{sys.executable} -m services.plain" in text
+    assert f"{ROOT}/.venv-vllm/bin/python -m services.vllm" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "started"), [(None, False), ("", False), ("0", False), ("1", True)]
+)
+def test_vllm_is_started_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, started: bool
+) -> None:
+    monkeypatch.delenv("VLLM", raising=False)
+    if value is not None:
+        monkeypatch.setenv("VLLM", value)
+    assert (VLLM in wanted()) == started
+
+
 @pytest.mark.parametrize("depth", [1, 200])
 def test_a_socket_is_never_too_deep(tmp_path: Path, depth: int) -> None:
     one, two = (Supervisor(tmp_path / ("d" * depth) / name).socket for name in "ab")
@@ -58,7 +85,7 @@ def test_a_socket_is_never_too_deep(tmp_path: Path, depth: int) -> None:
 
 
 def test_every_service_has_its_module_and_configuration() -> None:
-    for service in SERVICES:
+    for service in (*SERVICES, VLLM):
         assert (ROOT / service.module.replace(".", "/") / "__main__.py").is_file()
         listen = yaml.safe_load((ROOT / "configs" / service.config).read_text())["listen"]
         assert listen.startswith("127.0.0.1:${" + service.variable + ":-")
