@@ -41,12 +41,14 @@ class Claims:
     def release(self, episode: str) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(episode))
 
-    def alone(self) -> bool:
-        """Whether no other process is there; from then on newcomers wait for `close`."""
+    def leave(self) -> bool:
+        """Be there no more; True for the last one, for whom newcomers wait until `close`."""
+        # Given up first: of two that leave at once, one is the last.
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _PRESENCE)
         return self._lock(_PRESENCE)
 
     def close(self) -> None:
-        if self.alone():
+        if self.leave():
             self._path.unlink(missing_ok=True)
         os.close(self._file)
 

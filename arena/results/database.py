@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -82,6 +83,21 @@ def create(connection: sqlite3.Connection) -> None:
     )
 
 
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Let readers and one writer work at once (WAL)."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            # Somebody is at the file just now: here, SQLite does not wait by itself.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing. It holds the file's one write lock from the start."""
@@ -94,12 +110,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def rebuild(path: Path) -> None:
-    """Write the file anew, so that equal rows make equal bytes.
+def tidy(path: Path) -> None:
+    """Put a file that no process writes to into canonical form: equal rows, equal bytes.
 
-    Nobody else may have it open. The new one takes the old one's place at once: after a
-    crash there is one or the other.
+    Not while somebody reads it: the next process that closes it will. Raises ResultsError.
     """
+    with naming(path):
+        with closing(connect(path, write=True)) as connection:
+            try:
+                connection.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.OperationalError:
+                return
+        _rebuild(path)
+
+
+def _rebuild(path: Path) -> None:
+    """Write the file anew. It takes the old one's place at once: there is always one."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 
-from arena.results.database import ResultsError, connect, create, naming, transaction
+from arena.results.database import ResultsError, connect, create, naming, transaction, write_ahead
 from arena.results.rows import ExperimentRow, ModelRow
 from arena.results.spending import open_meter
 
@@ -39,7 +39,7 @@ def prepare(
 ) -> None:
     """Make what is missing. Raises ResultsError where the file is another experiment's."""
     _check_owner(connection, path, experiment)
-    connection.execute("PRAGMA journal_mode = WAL")
+    write_ahead(connection)
     # A commit survives the process; power failures may take the last ones, whole.
     connection.execute("PRAGMA synchronous = NORMAL")
     create(connection)

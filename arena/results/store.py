@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from arena.calls import ModelReply
 from arena.results.claims import Claims
 from arena.results.codec import reply_from_json, reply_to_json
-from arena.results.database import connect, naming, rebuild, transaction
+from arena.results.database import connect, naming, tidy, transaction
 from arena.results.opening import prepare
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
 from arena.results.spending import Spent, add, read_meter
@@ -23,9 +22,9 @@ _KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
 class Store:
     """One experiment's results file, open for writing.
 
-    Several processes may have it open, and one Store each. What a method wrote is
-    there, whatever becomes of the process; every method raises ResultsError where the
-    disk refuses.
+    Several processes may have it open, and one Store each; the disk must be a local one.
+    What a method wrote is there, whatever becomes of the process; every method raises
+    ResultsError where the disk refuses.
     """
 
     def __init__(self, path: Path, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
@@ -129,22 +128,12 @@ class Store:
 
     def close(self) -> None:
         """Close the file. The last process leaves it in canonical form."""
-        try:
-            with naming(self.path):
-                self._finish()
-        finally:
-            self._connection.close()
-            self._claims.close()
-
-    def _finish(self) -> None:
-        if not self._claims.alone():
-            return
-        try:
-            self._connection.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.OperationalError:
-            return  # somebody reads it: the next process to close it may be the last
         self._connection.close()
-        rebuild(self.path)
+        try:
+            if self._claims.leave():
+                tidy(self.path)
+        finally:
+            self._claims.close()
 
     def __enter__(self) -> Store:
         return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,17 @@ def test_a_reader_does_not_stand_in_the_way(path: Path) -> None:
     assert rows(path, "SELECT count(*) FROM calls") == [(0,)]
 
 
+def test_a_run_that_begins_waits_for_a_reader(path: Path) -> None:
+    Store(path, EXPERIMENT, MODELS).close()
+    reader = connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM episodes").fetchall()
+    ending = threading.Timer(0.2, reader.close)
+    ending.start()
+    Store(path, EXPERIMENT, MODELS).close()
+    ending.join()
+
+
 def test_a_new_budget_or_width_is_no_other_experiment(path: Path) -> None:
     Store(path, EXPERIMENT, MODELS).close()
     Store(path, ExperimentRow("one", '{"a":2}', "f1"), MODELS).close()
@@ -190,7 +202,7 @@ import sys
 from pathlib import Path
 from arena.results.claims import Claims
 claims = Claims(Path(sys.argv[1]))
-print(claims.take("a"), claims.take("b"), claims.alone(), flush=True)
+print(claims.take("a"), claims.take("b"), claims.leave(), flush=True)
 sys.stdin.readline()
 """
 
@@ -234,3 +246,43 @@ for number in range(15):
     assert [one.wait() for one in running] == [0, 0, 0]
     assert rows(path, "SELECT count(*) FROM calls") == [(45,)]
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+LEAVING = """
+import sys
+from pathlib import Path
+from arena.results.store import Store
+from tests.unit.arena.results.test_store import EXPERIMENT, MODELS
+for line in sys.stdin:
+    store = Store(Path(line.strip()), EXPERIMENT, MODELS)
+    print("there", flush=True)
+    sys.stdin.readline()
+    store.close()
+    print("gone", flush=True)
+"""
+
+
+def test_of_several_that_leave_at_once_one_is_the_last(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    with ExitStack() as ending:
+        workers = [
+            ending.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", LEAVING], cwd=ROOT, stdin=pipe, stdout=pipe, text=True
+                )
+            )
+            for _ in range(3)
+        ]
+
+        def all_of_them(asked: str, answer: str) -> None:
+            for worker in workers:
+                worker.stdin.write(f"{asked}\n")
+                worker.stdin.flush()
+            assert [worker.stdout.readline() for worker in workers] == [f"{answer}\n"] * 3
+
+        for number in range(10):
+            path = tmp_path / f"{number}.sqlite"
+            all_of_them(str(path), "there")
+            all_of_them("leave", "gone")
+            assert sorted(tmp_path.iterdir()) == [path]
+            path.unlink()
