@@ -25,7 +25,7 @@ class Terminal:
     def __init__(self, descriptor: int = 0, console: Console | None = None) -> None:
         self.lock = asyncio.Lock()
         self._console = console or Console()
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._read = b""
 
     def show(self, text: str) -> None:
@@ -36,7 +36,7 @@ class Terminal:
         """The next line without its end; None at the end of the input."""
         while b"\n" not in self._read:
             await self._readable()
-            chunk = os.read(self._descriptor, 65536)
+            chunk = os.read(self.descriptor, 65536)
             if not chunk:
                 break
             self._read += chunk
@@ -49,13 +49,13 @@ class Terminal:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         try:
-            loop.add_reader(self._descriptor, ready.set)
+            loop.add_reader(self.descriptor, ready.set)
         except PermissionError:
             return  # a plain file, which can always be read
         try:
             await ready.wait()
         finally:
-            loop.remove_reader(self._descriptor)
+            loop.remove_reader(self.descriptor)
 
 
 class HumanAgent(Agent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from rich.console import Console
 from arena.agents.base import Attempt, Status, Turn
 from arena.agents.human import HumanAgent, Terminal
 from arena.calls import ModelCall, ModelReply
+from arena.games.game import LegalAction
 from arena_llm import CallCancelledError
 from tests.support.turns import turn_after
 
@@ -93,6 +95,15 @@ async def test_case_and_spaces_do_not_matter_where_they_tell_nothing(
     assert (await _act(desk, turn_after("kuhn_poker", [0, 1]))).action == action
 
 
+async def test_case_matters_where_it_tells_two_actions_apart(desk: Desk) -> None:
+    # A bishop's move and a pawn's.
+    legal = (LegalAction(3, "Bb5"), LegalAction(4, "bb5"))
+    turn = dataclasses.replace(turn_after("chess"), legal=legal)
+    desk.types("BB5\nbb5\n")
+    assert (await _act(desk, turn)).action == 4
+    assert "'BB5' is no legal action" in desk.shows()
+
+
 async def test_the_rules_are_shown_once_and_the_position_each_time(pipe: Desk) -> None:
     human = HumanAgent(pipe.terminal)
     pipe.types("x0\nx1\n")
@@ -152,5 +163,6 @@ async def test_a_cancelled_turn_leaves_the_terminal_to_the_next(desk: Desk) -> N
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    assert not asyncio.get_running_loop().remove_reader(desk.terminal.descriptor)
     desk.types("x(0,0)\n")
     assert (await _act(desk, turn_after("tic_tac_toe"))).action == 0

@@ -174,3 +174,10 @@ def test_a_generic_game_with_secrets_tells_only_the_seats_own_view() -> None:
     assert len(told) == 1
     # Here it has hit the other's mark, and knows.
     assert _told(turn_after("phantom_ttt", [4, 0, 0])) not in told
+
+
+def test_a_generic_game_with_secrets_tells_all_that_the_seat_has_seen() -> None:
+    turn = turn_after("phantom_ttt", [4, 0, 0])  # the third move hit a mark that was not seen
+    seen = turn.state.raw.information_state_string(turn.seat)
+    assert seen != turn.state.raw.observation_string(turn.seat)
+    assert seen.rstrip() in _told(turn)
