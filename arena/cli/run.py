@@ -72,6 +72,11 @@ def run(args: argparse.Namespace) -> int:
     if args.record and args.record.exists():
         Recorder(args.record).close()
     replay = Replay(args.replay) if args.replay else None
+    if replay is not None:
+        # Nothing is spent anew: the budget was that of the run that was recorded.
+        no_bounds = {"max_cost_usd": None, "max_tokens_total": None}
+        settings = experiment.settings.model_copy(update=no_bounds)
+        experiment = replace(experiment, settings=settings)
     console = Console(stderr=True, emoji=False)
     if replay is None and not check_models(experiment, args.target, console, lenient=args.lenient):
         return 1

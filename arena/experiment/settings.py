@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -68,12 +69,13 @@ def _named(entry: Any) -> Any:
 
 def _model(entry: Any) -> dict[str, Any]:
     """Name and own settings of a model."""
-    entry = _named(entry)
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
+    settings: dict[str, Any] = _named(entry) if isinstance(entry, str | dict) else {}
+    name = settings.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[^\s,]{1,256}", name):
         raise ValueError("must be a model's full name, or a mapping with a name")
-    if entry.keys() & {"type", "model"}:
+    if settings.keys() & {"type", "model"}:
         raise ValueError("type and model are not to be given: its name is the model")
-    return entry
+    return settings
 
 
 class Settings(_Repeated):

@@ -76,6 +76,11 @@ def test_the_client_imports_nothing_of_the_services() -> None:
     assert not found
 
 
+def test_the_arena_uses_the_client_alone() -> None:
+    found = [pair for pair in packages("arena") if pair[1] in ("services", "router", "grpc")]
+    assert not found
+
+
 def test_the_client_imports_only_what_it_declares() -> None:
     allowed = {"grpc", "google", "grpc_health", "arena_llm", "game_reasoning_arena"}
     # Of the extra arena-llm[validate], and imported where it is used.

@@ -153,6 +153,10 @@ def test_record_and_replay(run, arena, player: Player, tmp_path: Path) -> None:
     assert Path("one.sqlite").read_bytes() == Path("two.sqlite").read_bytes()
     assert Path("one.sqlite").read_bytes() == Path("small.sqlite").read_bytes()
 
+    # Nothing is spent, whatever the budget is by now.
+    (tmp_path / "experiment.yaml").write_text(text + "max_cost_usd: 0.01\n")
+    assert arena(*replay, "bound.sqlite").out.startswith("18 episodes: 6 failed, 6 finished, 6 f")
+
     # Another experiment asks for something else.
     (tmp_path / "experiment.yaml").write_text(text + "temperature: 0.5\n")
     done = arena(*replay, "three.sqlite")

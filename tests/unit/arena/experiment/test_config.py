@@ -186,6 +186,7 @@ GAME = "games: [tic_tac_toe]\n"
         (GAME + "models: [7]", "models[0]: must be a model's full name, or a mapping with a name"),
         (GAME + "models: ['']", "models[0]: must be a model's full name, or a mapping with a name"),
         (GAME + "models: [hf_a, hf_a]", "models[1]: hf_a stands twice"),
+        (GAME + "models: ['hf_a,hf_b']", "models[0]: must be a model's full name, or a mapping w"),
         (GAME + "models: [{name: hf_a, model: hf_b}]", "models[0]: type and model are not to be"),
         (GAME + "models: [{temperature: 1}]", "models[0]: must be a model's full name"),
         (GAME + "models: [{name: hf_a, temperature: hot}]", "models[0].temperature: Input should"),
