@@ -7,6 +7,7 @@ are of earlier runs, and failed.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -59,17 +60,20 @@ class Recorder:
     """Appends to a record; a file that is there is gone on with."""
 
     def __init__(self, path: Path) -> None:
-        """Raises RecordError: the file is no record, or cannot be written."""
+        """Raises RecordError: the file is no record, is another run's, or cannot be written."""
         self._path = path
         with ExitStack() as undo:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # Unbuffered: a line is with the system, whole, before its reply is used.
                 self._file = undo.enter_context(path.open("ab+", buffering=0))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Read first: of a file that is no record, nothing is cut.
                 lines = _lines(path, unfinished=True)
                 self._answered = {CallKey(*line.key) for line in lines if line.reply}
                 self._cut_short()
+            except BlockingIOError as error:
+                raise RecordError(f"{path}: another run is writing to it") from error
             except OSError as error:
                 raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
             undo.pop_all()

@@ -36,7 +36,9 @@ class Store:
         self.path = path
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._claims = Claims(path.with_name(f"{path.name}.lock"))
+            # Where a link leads to is what is written anew in the end.
+            self._file = path.resolve()
+            self._claims = Claims(self._file.with_name(f"{self._file.name}.lock"))
             try:
                 self._connection = connect(path, write=True)
                 try:
@@ -131,7 +133,7 @@ class Store:
         self._connection.close()
         try:
             if self._claims.leave():
-                tidy(self.path)
+                tidy(self._file)
         finally:
             self._claims.close()
 

@@ -16,6 +16,7 @@ import pytest
 
 from arena.experiment.config import Experiment
 from arena.experiment.schedule import schedule
+from arena.experiment.tape import Replay
 from tests.support.playing import Script, run
 
 ROOT = Path(__file__).parents[4]
@@ -88,13 +89,14 @@ async def test_what_is_there_is_not_played_again(load, expected: bytes, tmp_path
 async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> None:
     """Each time it gets some calls further; what was stored is never asked again."""
     config, path = load().path, tmp_path / "killed.sqlite"
+    record = tmp_path / "record.jsonl"
     rng = random.Random(9)  # noqa: S311 - repeatable, not secret
     kills = 0
     known: set[tuple[str, ...]] = set()
     while True:
         asked = set()
         calls = rng.randint(1, 60) if kills < 6 else 10**6
-        with process(config, path) as running:
+        with process(config, path, record) as running:
             running.stdin.close()
             for line in running.stdout:
                 asked.add(tuple(line.rstrip("\n").split("\t")))
@@ -112,6 +114,9 @@ async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> No
     assert kills >= 3
     assert path.read_bytes() == expected
     assert files(path) == [path.name]
+    # Of all the runs together there is a whole record.
+    await run(load(), tmp_path / "replayed.sqlite", Replay(record))
+    assert (tmp_path / "replayed.sqlite").read_bytes() == expected
 
 
 async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path: Path) -> None:

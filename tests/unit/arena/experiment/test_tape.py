@@ -184,3 +184,10 @@ def test_a_record_that_is_not_there(tmp_path: Path) -> None:
         Replay(tmp_path / "none")
     with pytest.raises(RecordError, match=f"{tmp_path}: cannot be written: Is a directory"):
         Recorder(tmp_path)
+
+
+def test_a_record_is_one_runs(tmp_path: Path) -> None:
+    path = tape(tmp_path / "r")
+    with Recorder(path), pytest.raises(RecordError, match=f"^{path}: another run is writing"):
+        Recorder(path)
+    Recorder(path).close()

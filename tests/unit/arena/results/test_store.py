@@ -117,6 +117,17 @@ def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    path.parent.mkdir(parents=True)
+    with Store(link, EXPERIMENT, MODELS) as store:
+        store.put_call(KEY, "{}", REPLY)
+    assert link.is_symlink()
+    assert rows(path, "SELECT count(*) FROM calls") == [(1,)]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "deep", link]
+
+
 def test_a_reader_does_not_stand_in_the_way(path: Path) -> None:
     with Store(path, EXPERIMENT, MODELS) as store:
         store.put_call(KEY, "{}", REPLY)
