@@ -44,13 +44,17 @@ async def run(job: Job, watch: Watch) -> Tally:
         desk = cast(Desk, _Remote(actor))
         try:
             await _done(actor.open.remote(job))
-            return await watched(_workers(ray, job, actor), desk, watch)
+            tally = await desk.tally()
+            places = min(
+                job.experiment.settings.episodes_in_flight, tally.total - tally.episodes.total()
+            )
+            return await watched(_workers(ray, job, actor, places), desk, watch)
         finally:
             await desk.close()
 
 
-async def _workers(ray: Any, job: Job, actor: Any) -> None:
-    places = job.experiment.settings.episodes_in_flight
+async def _workers(ray: Any, job: Job, actor: Any, places: int) -> None:
+    """As many as there are processors, and work for."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
     count = max(1, min(cpus, math.ceil(places / _PLACES)))
     task = ray.remote(_work).options(max_retries=_RETRIES, scheduling_strategy="SPREAD")
@@ -122,6 +126,8 @@ def _ray(address: str | None) -> Iterator[Any]:
                 "_temp_dir": folder,
             }
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        # Of a lost worker the tally tells, in fewer words.
+        os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "worker died|retries remaining"
         # Imported here: it takes half a second, and reads what is set above.
         import ray
         import ray.util.scheduling_strategies

@@ -158,12 +158,14 @@ def test_an_unknown_prefix(arena, tmp_path: Path) -> None:
 
 def test_wrong_usage(arena, tmp_path: Path) -> None:
     (tmp_path / "human.yaml").write_text(GOOD.replace("random", "human"))
+    (tmp_path / "ray.yaml").write_text(GOOD + "ray: {address: 'ray://head:10001'}")
     for arguments, says in {
         (): "COMMAND",
         ("run",): "--config",
         ("run", "--config", "x", "--record", "a", "--replay", "b"): "not allowed with",
         ("run", "--config", "x", "--runner", "slurm"): "invalid choice: 'slurm'",
         ("run", "--config", "human.yaml", "--runner", "ray"): "human.yaml: agents.o.type: ",
+        ("run", "--config", "ray.yaml", "--runner", "ray"): "ray.yaml: ray.address: ",
         ("export", "x", "--format", "xml"): "invalid choice: 'xml'",
     }.items():
         done = arena(*arguments)

@@ -1,0 +1,143 @@
+"""The runner over several processes: the same rows, whoever dies on the way."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.player import Player
+from tests.support.scripted import eventually
+
+EXPERIMENT = """
+name: small
+games: [tic_tac_toe, kuhn_poker, matrix_rps]
+models: [hf_a, hf_held]
+opponents: {random: {type: random}}
+episodes: 2
+"""
+
+
+@pytest.fixture
+def player(tmp_path: Path) -> Iterator[Player]:
+    with Player(tmp_path) as player:
+        yield player
+
+
+def begin(folder: Path, player: Player, script: str, results: str) -> subprocess.Popen[str]:
+    config = folder / "experiment.yaml"
+    config.write_text(EXPERIMENT)
+    return subprocess.Popen(
+        [
+            *(sys.executable, f"scripts/{script}.py", "--config", config),
+            *("--target", player.address, "--results", folder / results),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(path: Path) -> int:
+    """How many episodes are in the results of a run that goes on."""
+    with suppress(sqlite3.OperationalError):  # it has only begun
+        return len(rows(path, "episodes")) if path.exists() else 0
+    return 0
+
+
+def rows(path: Path, table: str) -> list[tuple[object, ...]]:
+    """All but the latencies."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        columns = ", ".join(name for name in names if name != "latency_ms")
+        return connection.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608 - names of our own
+
+
+def processes(driver: int) -> list[psutil.Process]:
+    return psutil.Process(driver).children(recursive=True)
+
+
+def workers(driver: int) -> list[psutil.Process]:
+    found = []
+    for process in processes(driver):
+        with suppress(psutil.NoSuchProcess):
+            if process.cmdline()[:1] == ["ray::_work"]:
+                found.append(process)
+    return found
+
+
+def listens_beyond_loopback(driver: int) -> list[object]:
+    found = []
+    for process in processes(driver):
+        with suppress(psutil.NoSuchProcess):
+            found += [
+                (process.cmdline()[:2], one.laddr)
+                for one in process.net_connections("inet")
+                if one.status == psutil.CONN_LISTEN
+                and one.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+            ]
+    return found
+
+
+def leftovers() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("arena-ray-*")}
+
+
+async def test_a_lost_worker(player: Player, tmp_path: Path) -> None:
+    """Killed while a model does not answer; its episodes go on from what was said."""
+    before = leftovers()
+    player.hold()
+    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
+        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 60)
+        assert listens_beyond_loopback(driver.pid) == []
+        left = processes(driver.pid)
+        workers(driver.pid)[0].kill()
+        player.release()
+        out, err = driver.communicate()
+    assert driver.returncode == 0, err
+    assert out.startswith("24 episodes: 24 finished\n")
+    assert "a worker was lost: its episodes are played again" in err
+    assert "raylet" not in out + err, "Ray keeps quiet"
+    assert not any(process.is_running() for process in left)
+    assert leftovers() == before
+
+    asked = player.asked()
+    twice = {call for call, count in asked.items() if count > 1}
+    assert twice
+    assert {call.split()[0] for call in twice} == {"hf_held"}, "others had been answered"
+
+    with begin(tmp_path, player, "run_multi_model_games", "sequential.sqlite") as plain:
+        out, err = plain.communicate()
+    assert plain.returncode == 0, err
+    for table in ("experiments", "models", "episodes", "moves"):
+        ours = rows(tmp_path / "ray.sqlite", table)
+        assert ours == rows(tmp_path / "sequential.sqlite", table)
+        assert ours
+    assert set(player.asked()) == set(asked), "both runners ask the same"
+
+
+async def test_a_killed_driver(player: Player, tmp_path: Path) -> None:
+    """kill -9: no process of Ray's outlives it, and another run, of either kind, goes on."""
+    player.hold()
+    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
+        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 60)
+        # But for two agents of Ray's own, which look for it for a minute.
+        left = [one for one in processes(driver.pid) if "Agent" not in one.cmdline()[0]]
+        assert {"ray::_Actor", "ray::_work"} <= {one.cmdline()[0] for one in left}
+        driver.kill()
+    await eventually(lambda: not any(process.is_running() for process in left))
+    answered = {call for call in player.asked() if not call.startswith("hf_held")}
+    player.release()
+    with begin(tmp_path, player, "run_multi_model_games", "ray.sqlite") as again:
+        out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert out.startswith("24 episodes: 24 finished\n")
+    assert {player.asked()[call] for call in answered} == {1}
