@@ -1,0 +1,39 @@
+"""What the service does where vLLM is not installed, as in this environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from arena_llm.types import GenerationRequest, ModelState
+from services.common.config import ConfigError
+from services.common.errors import Unsupported
+from services.vllm.backend import VllmBackend
+from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
+
+
+@pytest.fixture
+def backend() -> VllmBackend:
+    adapter = LoraAdapter(name="vllm_b", path=Path("/b"))
+    model = VllmModel(name="vllm_a", model_path=Path("/a"), lora=[adapter])
+    return VllmBackend(VllmConfig(listen="127.0.0.1:0", models=[model]))
+
+
+async def test_a_missing_engine_says_how_to_get_it(backend: VllmBackend) -> None:
+    with pytest.raises(ConfigError, match="make setup-vllm"):
+        await backend.start()
+    await backend.aclose()
+
+
+async def test_it_answers_while_the_engine_is_imported(backend: VllmBackend) -> None:
+    found = await backend.is_model_available("vllm_a")
+    assert (found.available, found.state) == (True, ModelState.LOADING)
+    assert [model.name for model in await backend.get_available_models()] == ["vllm_a", "vllm_b"]
+
+
+async def test_options_are_refused_not_dropped(backend: VllmBackend) -> None:
+    request = GenerationRequest("vllm_a", "x", provider_options={"best_of": 2})
+    with pytest.raises(Unsupported) as caught:
+        await backend.generate_response(request)
+    assert caught.value.field == "provider_options"
