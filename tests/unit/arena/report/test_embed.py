@@ -47,6 +47,13 @@ def test_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
         assert step.get("text") == move.action_text
 
 
+def test_no_clock_is_in_the_parts(tmp_path: Path) -> None:
+    """Else the same results would not make the same page."""
+    found = embedded(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))]))
+    for part in found.parts:
+        assert base64.b64decode(part)[4:8] == bytes(4)  # MTIME (RFC 1952)
+
+
 def test_the_last_position_is_there_though_no_move_has_it(tmp_path: Path) -> None:
     game = play("tic_tac_toe", ("hf_one", "random"), 0)
     found = embedded(write(tmp_path / "r.db", [game]))
