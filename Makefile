@@ -10,6 +10,7 @@ LOCK := deploy/locks/requirements.txt
 VLLM_STAMP := .venv-vllm/.complete
 VLLM_LOCKS := deploy/locks/vllm-cpu.txt deploy/locks/vllm-cuda.txt
 DEPLOY := $(BIN)/python -m deploy
+DEMO := $(or $(ARENA_RUN_DIR),.run)/demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +41,11 @@ status: $(STAMP) ## Show each service: state, pid, health, address, memory
 logs: $(STAMP) ## Show the logs and follow them (SERVICE=hf, N=100, FOLLOW=0)
 	@$(DEPLOY) logs $(if $(SERVICE),--service $(SERVICE)) $(if $(N),--lines $(N)) $(if $(filter 0,$(FOLLOW)),--no-follow)
 
-demo: up ## Play tic-tac-toe: the embedded model against a random player
-	@ARENA_LLM_TARGET=$$($(DEPLOY) target) $(BIN)/python scripts/demo_tictactoe.py
+demo: up ## Play a small experiment with the embedded model, and report on it
+	@rm -rf $(DEMO)
+	@ARENA_LLM_TARGET=$$($(DEPLOY) target) $(BIN)/arena run \
+		--config configs/experiments/smoke.yaml --results $(DEMO)
+	@$(BIN)/arena report $(DEMO)/smoke.sqlite
 
 grpcurl: $(STAMP) ## Find grpcurl and print its path
 	@$(DEPLOY) grpcurl

@@ -45,6 +45,7 @@ def test_every_command_runs(reader: System) -> None:
         if text in RUN_BY_CI:
             continue
         here = re.sub(r"\b(50050|50054|6000)\b", lambda match: str(ports[match[0]]), text)
+        here = here.replace(".run/", f"{reader.run_dir}/")
         command = ["bash", "-c", here] if language == "bash" else [sys.executable, "-c", here]
         done = reader.run(command)
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}{reader.logs()}"

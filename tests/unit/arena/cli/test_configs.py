@@ -1,0 +1,53 @@
+"""The experiments that come with the project, and the README's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from arena.experiment.config import load_experiment
+from arena.experiment.schedule import schedule
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "episodes"),
+    [("smoke", 1, 12), ("multi_backend", 3, 30), ("tournament", 6, 15 * 2 * 5 * 5)],
+)
+def test_an_experiment_of_ours(name: str, models: int, episodes: int) -> None:
+    experiment = load_experiment(ROOT / f"configs/experiments/{name}.yaml")
+    assert len({row.model for row in experiment.models if row.model}) == models
+    assert len(schedule(experiment)) == episodes
+
+
+def test_the_multi_backend_example_is_the_specs() -> None:
+    text = (ROOT / "configs/experiments/multi_backend.yaml").read_text()
+    assert (
+        """
+agents:
+  player_0:
+    type: llm
+    model: openrouter_anthropic/claude-3.5-sonnet  # OpenRouter
+  player_1:
+    type: llm
+    model: litellm_groq/llama-3.1-8b-instant       # LiteLLM
+  player_2:
+    type: llm
+    model: vllm_llama-2-7b-chat                    # Local vLLM
+"""
+        in text
+    )
+
+
+def test_the_readmes_experiment(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Experiments")[2]
+    block = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    path = tmp_path / "readme.yaml"
+    path.write_text(block[1])
+    experiment = load_experiment(path)
+    # Two models, two opponents, both ways round.
+    assert len(schedule(experiment)) == 8 * 5 + 8 * 10
