@@ -217,6 +217,29 @@ async def test_what_ends_a_run_is_not_an_episodes_failure() -> None:
             await play(game, llm(), llm(), says=lambda *_: BudgetSpent("enough"))
 
 
+async def test_who_moves_at_once_is_waited_for_when_a_run_ends() -> None:
+    """The other's reply is paid for: it must come, to be kept."""
+    kept = []
+
+    def ask_for(key: CallKey) -> Ask:
+        async def ask(call: ModelCall) -> ModelReply:
+            if key.seat == 0:
+                raise BudgetSpent("enough")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            kept.append(key.seat)
+            return ModelReply((call.choices or ())[0], "m", 1.0)
+
+        return ask
+
+    spec = EpisodeSpec("one", "matrix_pd", 0, ("p0", "p1"), 1)
+    with pytest.raises(BudgetSpent):
+        await play_episode(
+            spec, Game.load("matrix_pd"), seated(spec, {"p0": llm(), "p1": llm()}), ask_for
+        )
+    assert kept == [1]
+
+
 async def test_an_episode_that_does_not_end() -> None:
     row, moves = await play("chess", llm(), llm(), max_plies=4)
     assert (row.status, row.plies, len(moves)) == ("failed", 4, 4)

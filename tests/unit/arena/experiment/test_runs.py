@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from arena.calls import ModelCall
 from arena.experiment.config import Experiment
 from arena.experiment.schedule import schedule
 from arena.experiment.tape import Replay
-from tests.support.playing import Script, run
+from arena.results.rows import CallKey
+from arena_llm.validation import plan
+from tests.support.playing import Script, run, some_choice
 
 ROOT = Path(__file__).parents[4]
 
@@ -131,3 +135,32 @@ async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path
     assert set(Counter(outputs[0] + outputs[1]).values()) == {1}
     assert path.read_bytes() == expected
     assert files(path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    "players",
+    [
+        "models: [hf_a]",
+        "models: [hf_a, hf_b, hf_c]",
+        "models: [hf_a, hf_b, hf_c]\nswap_seats: false",
+        "models: [hf_a, hf_b]\nopponents: {dice: {type: random}, c: {type: llm, model: hf_c}}",
+        "agents: {x: {type: llm, model: hf_a}, y: {type: llm, model: hf_b}}",
+        "agents: {x: {type: llm, model: hf_a}, y: {type: random}}\nswap_seats: true",
+    ],
+)
+async def test_an_estimate_counts_the_calls_that_are_made(
+    load, tmp_path: Path, players: str
+) -> None:
+    """In games in which each player moves once."""
+    experiment = load(f"games: [matrix_pd, matrix_rps]\nepisodes: 3\nreply: choices\n{players}")
+    made: Counter[str] = Counter()
+
+    def says(key: CallKey, call: ModelCall) -> str:
+        made[call.model] += 1
+        return some_choice(key, call)
+
+    await run(experiment, tmp_path / "r.sqlite", Script(says))
+    planned: Counter[str] = Counter()
+    for work in plan(json.loads(experiment.config)).works:
+        planned[work.model] += work.calls
+    assert made == planned
