@@ -32,7 +32,13 @@ async function show() {
   state = next;
   const jump = !inside;
   inside = false;
-  const id = state.episode || listed[0]?.id;
+  await showEpisode(state.episode || listed[0]?.id);
+  const top = matchMedia("(max-width: 800px)").matches ? stage : document.getElementById("replays");
+  if (jump) top.scrollIntoView({ behavior: "instant" });
+}
+
+/** Show the state's move of an episode. */
+async function showEpisode(id) {
   if (!id) return refuse("No episode fits.");
   const episode = byId.get(id);
   if (!episode) return refuse(`This page has no episode ${visible(id)}`);
@@ -45,12 +51,10 @@ async function show() {
       return refuse(`The moves cannot be unpacked; a newer browser may do it. ${error}`);
     }
     if ((state.episode || listed[0]?.id) !== id) return; // another one was asked for meanwhile
-    shown = openEpisode(episode, data ?? { steps: [], absent: true });
+    shown = build(episode, data ?? { steps: [], absent: true });
   }
   markEpisode(id);
   showStep(Math.min(Math.max(Number.parseInt(state.move, 10) || 1, 1), shown.steps.length + 1));
-  const top = matchMedia("(max-width: 800px)").matches ? stage : document.getElementById("replays");
-  if (jump) top.scrollIntoView({ behavior: "instant" });
 }
 
 function refuse(text) {
@@ -62,7 +66,7 @@ function refuse(text) {
 const nameOf = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[episode.agents[seat]].name));
 
 /** Build what stays while one episode is looked at. */
-function openEpisode(episode, data) {
+function build(episode, data) {
   const steps = data.steps ?? [];
   const view = { episode, data, steps, frame: make("div", { class: "frame" }), answer: make("div", { id: "answer" }) };
   view.output = make("output", { role: "status" });

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -38,8 +40,7 @@ class Elements(HTMLParser):
             self.found[-1][2].append(data)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("script", "style"):
-            self.found.append((f"/{tag}", {}, []))
+        self.found.append((f"/{tag}", {}, []))
 
     def all(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
         return [(attrs, "".join(text)) for name, attrs, text in self.found if name == tag]
@@ -113,6 +114,16 @@ def test_there_is_a_page_for_whatever_there_is(tmp_path: Path, played: list[Play
     page = page_of(write(tmp_path / "r.db", played, {"hf_idle": "llm"}))
     assert "hf_idle" in page
     assert "there is nothing to rate" in page
+
+
+def test_the_settings_can_be_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.db", [play("matrix_rps", ("hf_one", "b"))])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("""UPDATE experiments SET config = '{"temperature":0.7}'""")
+        connection.execute("""UPDATE models SET config = '{"on_illegal":"retry 2"}'""")
+    page = Elements(page_of(path))
+    assert [text for _, text in page.all("pre")] == ['{\n  "temperature": 0.7\n}']
+    assert [text for _, text in page.all("code")][:2] == ['{"on_illegal":"retry 2"}'] * 2
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
