@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("router", "hf", "openrouter", "gateways")
+BENCHMARKS = ("router", "hf", "openrouter", "gateways", "arena")
 
 for name in BENCHMARKS:
     subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)

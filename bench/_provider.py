@@ -2,13 +2,16 @@
 
 Answers every POST with a chat completion after DELAY seconds, in raw HTTP, so that a
 benchmark measures what is before it. FAULTS is the share of calls that end in a 429, a
-500, a reset or a truncated body; the text of a good answer is the prompt's.
+500, a reset or a truncated body; the text of a good answer is the prompt's, or, where
+that lists legal actions as the arena does, a move in JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
 import sys
 from typing import Any
 
@@ -20,11 +23,28 @@ _ANSWER = (
     '"message":{"role":"assistant","content":"TEXT"},"finish_reason":"stop"}],"usage":'
     '{"prompt_tokens":60,"completion_tokens":1,"total_tokens":61,"cost":0.0001}}'
 )
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ERROR = '{"error":{"code":CODE,"message":"planted"}}'
 
 
 def _http(status: int, body: str, headers: str = "") -> bytes:
     return (_HEAD.format(status, len(body), headers) + body).encode()
+
+
+def _text(body: bytes) -> str:
+    """What to answer, as it stands in JSON."""
+    if b"Legal actions: " in body:
+        move = {"reasoning": "it wins", "action": some_action(json.loads(body)["messages"])}
+        return json.dumps(json.dumps(move))[1:-1]
+    text = body.partition(b'"content":"')[2].partition(b'"')[0].decode()
+    return text[:40] or "5"
+
+
+def some_action(messages: list[dict[str, str]]) -> str:
+    """One of the legal actions that the arena's prompt lists, quoted."""
+    listed = messages[0]["content"].partition("Legal actions: ")[2]
+    action: str = json.loads(random.choice(_QUOTED.findall(listed)))  # noqa: S311 - no secret
+    return action
 
 
 class Provider(asyncio.Protocol):
@@ -56,8 +76,7 @@ class Provider(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if random.random() >= self._faults:  # noqa: S311 - no secret
-            text = body.partition(b'"content":"')[2].partition(b'"')[0].decode()
-            self._transport.write(_http(200, _ANSWER.replace("TEXT", text[:40] or "5")))
+            self._transport.write(_http(200, _ANSWER.replace("TEXT", _text(body))))
             return
         match random.randrange(4):  # noqa: S311 - no secret
             case 0:

@@ -29,7 +29,7 @@ CALLERS = (1, 8, 32)
 
 
 @contextmanager
-def _system(folder: Path) -> Iterator[tuple[str, int]]:
+def system(folder: Path) -> Iterator[tuple[str, int]]:
     """Router and hf service on free ports; yields the router's target and hf's pid."""
     hf_port, router_port = _util.free_port(), _util.free_port()
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def run() -> dict[str, Any]:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     bare = json.loads(bare_run.stdout)
-    with _system(folder) as (target, pid):
+    with system(folder) as (target, pid):
         asyncio.run(_tokens_per_second(target, 1))
         rates = {callers: asyncio.run(_tokens_per_second(target, callers)) for callers in CALLERS}
         move, prompt_tokens = _constrained_seconds(target)
