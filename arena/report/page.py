@@ -20,7 +20,7 @@ from arena.report.summary import Summary, summarise
 from arena.results.database import ResultsError
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("tables.js", "data.js", "boards.js", "list.js", "viewer.js")
+SCRIPTS = ("tables.js", "data.js", "boards.js", "list.js", "answer.js", "viewer.js")
 #: How many episodes of a kind of failure are linked.
 LINKS = 8
 

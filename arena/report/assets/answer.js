@@ -1,0 +1,43 @@
+"use strict";
+// What is told of one move, and of the end of an episode.
+
+const nameOf = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[episode.agents[seat]].name));
+
+const card = (title, note, ...content) => make("section", { class: "card" }, make("h4", {}, title, note && make("small", {}, note)), ...content);
+const block = (text) => make("pre", { class: "text" }, visible(text));
+const length = (text) => `${text.length.toLocaleString("en")} characters`;
+
+function answer(episode, step, data) {
+  const chosen = step.text === undefined ? null : make("code", {}, visible(step.text));
+  const said = step.seat < 0
+    ? ["Chance: ", chosen]
+    : [make("b", {}, nameOf(episode, step.seat)), chosen && (step.status === "ok" ? " plays " : " was given "), chosen,
+      make("span", { class: `tag ${step.status}` }, step.status), step.policy && make("span", { class: "tag" }, `then: ${step.policy}`),
+      step.attempt && make("small", {}, `answer ${step.attempt + 1} of this turn`)];
+  const facts = [
+    ["model", step.model], ["latency", step.ms && `${Math.round(step.ms).toLocaleString("en")} ms`],
+    ["tokens", step.tokens && `${step.tokens[0]} in, ${step.tokens[1]} out${step.tokens[2] ? ` (${step.tokens[2]} reasoning)` : ""}`],
+    ["cost", step.cost !== undefined && `$${step.cost.toPrecision(2)}`],
+  ].filter(([, value]) => value).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, visible(value))));
+  return [
+    make("section", { class: "card" }, make("p", { class: "said" }, ...said.filter(Boolean)),
+      step.problem && make("p", { class: `problem ${step.status}` }, visible(step.problem)),
+      facts.length > 0 && make("p", { class: "facts" }, ...facts)),
+    step.reasoning && card("Reasoning", length(step.reasoning), block(step.reasoning)),
+    step.reply && card("Reply", length(step.reply), block(step.reply)),
+    data.brief && card("Prompt, reasoning, reply", null, make("small", {}, "not in this page, to keep it small; the results file has them")),
+    step.legal && card("Legal actions", String(step.legal.length), make("div", { class: "chips" },
+      ...step.legal.map(([action, text]) => make("span", { class: action === step.action && "chosen" }, visible(text))))),
+    step.prompt && card("Prompt", length(step.prompt), block(step.prompt)),
+  ].filter(Boolean);
+}
+
+function ending(episode, data) {
+  const words = { finished: "The game is over.", forfeited: "Forfeited.", failed: "The episode failed: it has no result." };
+  return [make("section", { class: "card" }, make("p", { class: "said" }, make("b", {}, words[episode.status])),
+    episode.reason && make("p", { class: `problem ${episode.status === "failed" ? "error" : ""}` }, visible(episode.reason)),
+    data.problem && make("p", { class: "problem error" }, `OpenSpiel does not confirm this result: ${visible(data.problem)}`),
+    data.absent && make("p", {}, "The moves are not in this page, to keep it small; the results file has them."),
+    make("p", { class: "facts" }, ...episode.agents.map((_, seat) =>
+      make("span", {}, `${nameOf(episode, seat)} `, make("b", {}, episode.outcomes[seat] ?? "played"), episode.returns ? ` (${episode.returns[seat]})` : ""))))];
+}
