@@ -1,0 +1,1 @@
+"""The games: OpenSpiel's by name, and the words for them."""

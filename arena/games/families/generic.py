@@ -28,11 +28,11 @@ class Generic(Family):
             raise ValueError("it has hidden information, and no view for one player")
         turns = "at the same time" if kind.dynamics == _SIMULTANEOUS else "in turn"
         chance = "no chance" if kind.chance_mode == _DETERMINISTIC else "chance"
-        hidden = "some of it hidden from a player" if self._hidden else "all of it open"
+        hidden = "part of the position is hidden" if self._hidden else "all is open"
         self.rules = f"""\
 Game: {kind.long_name}, as OpenSpiel implements it: {game}.
 Rules: those of the game of that name. There are {game.num_players()} players, counted from 0, \
-who act {turns}; there is {chance}, and the position is {hidden}.
+who act {turns}; there is {chance}, and {hidden}.
 Actions: as OpenSpiel writes them; the legal ones are listed.
 Returns: from {game.min_utility():g} to {game.max_utility():g}; the more the better."""
 
