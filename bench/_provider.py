@@ -3,7 +3,8 @@
 Answers every POST with a chat completion after DELAY seconds, in raw HTTP, so that a
 benchmark measures what is before it. FAULTS is the share of calls that end in a 429, a
 500, a reset or a truncated body; the text of a good answer is the prompt's, or, where
-that lists legal actions as the arena does, a move in JSON.
+that lists legal actions as the arena does, a move in JSON. A GET gets what an experiment
+is validated with.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _ANSWER = (
     '"message":{"role":"assistant","content":"TEXT"},"finish_reason":"stop"}],"usage":'
     '{"prompt_tokens":60,"completion_tokens":1,"total_tokens":61,"cost":0.0001}}'
 )
+#: What validation asks for before an experiment.
+_MODELS = json.dumps({"data": [{"id": f"lab/model-{n}"} for n in range(6)]})
+_KEY = '{"data":{"usage":0,"total_credits":10,"total_usage":0}}'
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ERROR = '{"error":{"code":CODE,"message":"planted"}}'
 
@@ -62,12 +66,14 @@ class Provider(asyncio.Protocol):
         self._received += data
         while (head_end := self._received.find(b"\r\n\r\n")) >= 0:
             head = self._received[:head_end].lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0] or 0)
             end = head_end + 4 + length
             if len(self._received) < end:
                 return
             body, self._received = self._received[head_end + 4 : end], self._received[end:]
-            if self._delay:
+            if head.startswith(b"get "):
+                self._transport.write(_http(200, _MODELS if b"/models" in head else _KEY))
+            elif self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._answer, body)
             else:
                 self._answer(body)

@@ -100,7 +100,7 @@ def _slow(runner: str) -> dict[str, float]:
             [
                 *(sys.executable, f"scripts/{script}.py"),
                 *("--config", str(folder / "experiment.yaml"), "--results", str(folder)),
-                *("--target", fleet.target, "--lenient"),
+                *("--target", fleet.target),
             ],
             check=True,
             stdout=subprocess.DEVNULL,

@@ -9,7 +9,15 @@ from rich.console import Console
 
 from arena.experiment.config import ConfigError, Experiment
 from arena_llm import Client
-from arena_llm.validation import Status, Verdict, estimate, models_of, plan, validate
+from arena_llm.validation import (
+    Estimate,
+    Status,
+    Verdict,
+    estimate,
+    models_of,
+    plan,
+    validate,
+)
 
 
 def check_models(
@@ -36,14 +44,20 @@ def check_models(
     failed = [verdict for verdict in verdicts if verdict.status is Status.FAIL]
     lines = [line for verdict in verdicts for line in _lines(verdict, places[verdict.model])]
     lines.append(f"{len(verdicts) - len(failed)} of {len(verdicts)} models can run")
-    costs = estimate(plan(config), verdicts)
-    if costs.usd:
-        about = "at least" if costs.unpriced else "about"
-        lines.append(f"{about} ${costs.usd:.2f} to be expected (arena-llm validate --estimate)")
-    lines += [f"warning: {line}" for line in (*costs.failures, *costs.warnings)]
+    if not failed:
+        lines += _costs(estimate(plan(config), verdicts))
     for line in lines:
         console.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
     return not failed
+
+
+def _costs(costs: Estimate) -> Iterator[str]:
+    """What it will cost: a guess, so that nothing of it is a failure."""
+    if costs.usd:
+        about = "at least" if costs.unpriced else "about"
+        yield f"{about} ${costs.usd:.2f} to be expected (arena-llm validate --estimate)"
+    for line in (*costs.failures, *costs.warnings):
+        yield f"warning: {line}"
 
 
 def _lines(verdict: Verdict, places: tuple[str, ...]) -> Iterator[str]:
