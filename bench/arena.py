@@ -47,7 +47,7 @@ SLOW = {
         "connect_four",
         "othello",
         {"name": "hex", "params": {"board_size": 5}},
-        {"name": "breakthrough", "params": {"rows": 6, "columns": 6}},
+        "breakthrough",
     ],
     "models": [f"openrouter_lab/model-{n}" for n in range(6)],
     "opponents": {"random": {"type": "random"}},

@@ -16,6 +16,9 @@ from rich.text import Text
 from arena.experiment.budget import NEAR
 from arena.runners.tally import Tally
 
+#: Reasons of failed episodes that are told of.
+MOST_REASONS = 10
+
 #: Seconds between two lines where there is no terminal.
 _INTERVAL = 10.0
 
@@ -49,7 +52,7 @@ class Progress:
         if self._begun is None:
             self._begun = now, tally.done
         for line in _news(self._seen, tally):
-            self._console.print(Text(line), highlight=False)
+            self._console.print(Text(line), soft_wrap=True)
         self._seen = tally
         left = _left(tally, now - self._begun[0], self._begun[1])
         if self._console.is_terminal:
@@ -104,8 +107,8 @@ def _left(tally: Tally, seconds: float, before: float) -> str:
 
 
 def _news(before: Tally, now: Tally) -> Iterator[str]:
-    for reason in now.failures - before.failures:
-        if reason not in before.failures:
+    if len(before.failures) < MOST_REASONS:
+        for reason in now.failures.keys() - before.failures.keys():
             yield f"an episode failed: {' '.join(reason.split())}"
     if before.budget < NEAR <= now.budget:
         yield f"warning: {now.budget:.0%} of the budget is used"

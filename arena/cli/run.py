@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arena.cli.models import check_models
-from arena.cli.progress import Progress, share
+from arena.cli.progress import MOST_REASONS, Progress, share
 from arena.experiment.asking import Models
 from arena.experiment.config import ConfigError, Experiment, load_experiment
 from arena.experiment.tape import Recorder, Replay
@@ -109,6 +109,7 @@ def _summarise(tally: Tally, experiment: Experiment, console: Console) -> None:
     """What came of it, in a few lines."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
     left = tally.total - tally.episodes.total()
+    reasons = tally.failures.most_common(MOST_REASONS)
     lines = [
         f"{tally.total} episodes: {counts or 'none'}" + (f", {left} not played" if left else ""),
         f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "

@@ -1,0 +1,90 @@
+"""What a run shows: a bar in a terminal, lines elsewhere, and each piece of news once."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import replace
+
+from rich.console import Console
+
+from arena.cli import progress
+from arena.cli.progress import Progress
+from arena.runners.tally import Tally
+
+TALLY = Tally(
+    total=300,
+    episodes=Counter(finished=120, failed=2),
+    playing=60,
+    answers=1000,
+    illegal=31,
+    tokens=182_340,
+    cost_usd=0.314,
+    work=1000.0,
+    done=250.0,
+)
+
+
+def shown(*tallies: Tally, terminal: bool, width: int = 100) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
+    with Progress(console) as bar:
+        for tally in tallies:
+            bar.show(tally)
+            if terminal:
+                bar._live.refresh()
+    return out.getvalue()
+
+
+def test_without_a_terminal_it_is_a_line() -> None:
+    line = "122/300 games, 60 in play, 2 failed, 3.1 % illegal, 182,340 tokens, $0.31, -:--:-- left"
+    # Many tallies in ten seconds are one line.
+    assert shown(TALLY, TALLY, TALLY, terminal=False).splitlines() == [line]
+
+
+def test_in_a_terminal_it_is_a_bar() -> None:
+    text = shown(TALLY, terminal=True)
+    assert "122/300 games" in text
+    assert "60 in play  2 failed  3.1 % illegal  182,340 tokens  $0.31" in text
+    assert text.endswith("\x1b[2K"), "nothing of it stays"
+    assert "━" in text
+
+
+def test_the_budget() -> None:
+    text = shown(replace(TALLY, budget=0.85), terminal=False)
+    assert "$0.31 (85% of the budget)" in text
+    assert text.count("warning: 85% of the budget is used") == 1
+
+
+def test_the_time_left_is_by_the_moves_of_this_run(monkeypatch) -> None:
+    clock = iter([100.0, 130.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    # 250 of 1000 moves were there before; 30 s for 50 more, 700 to go.
+    later = replace(TALLY, done=300.0)
+    assert shown(TALLY, later, terminal=False).splitlines()[-1].endswith("0:07:00 left")
+
+
+def test_news_comes_once() -> None:
+    once = replace(TALLY, failures=Counter({"UNAVAILABLE: down\nfor now": 1}))
+    more = replace(once, failures=Counter({"UNAVAILABLE: down\nfor now": 9, "other": 1}), lost=1)
+    stopped = replace(more, stopped="the budget is spent")
+    for terminal in (True, False):
+        text = shown(TALLY, once, once, more, more, stopped, stopped, terminal=terminal)
+        for news in (
+            "an episode failed: UNAVAILABLE: down for now",
+            "an episode failed: other",
+            "a worker was lost: its episodes are played again",
+            "the budget is spent: no more calls are begun",
+        ):
+            assert text.count(news) == 1
+
+
+def test_what_models_and_servers_write_is_no_markup() -> None:
+    told = replace(TALLY, failures=Counter({"[red]boo[/red] [/]": 1}))
+    assert "an episode failed: [red]boo[/red] [/]" in shown(told, terminal=False)
+
+
+def test_nothing_to_do() -> None:
+    done = Tally(total=3, episodes=Counter(finished=3))
+    assert shown(done, terminal=False).startswith("3/3 games, 0 in play, - % illegal")
+    assert "3/3 games" in shown(done, terminal=True)
