@@ -16,7 +16,7 @@ from arena_llm.types import Capability, Price
 from services.common.errors import InvalidRequest, ModelNotFound
 from services.common.hosted.config import nearest
 from services.litellm.config import PREFIX, LiteLlmConfig, LiteLlmModel
-from services.litellm.keys import USUAL
+from services.litellm.keys import OWN_SERVERS, USUAL
 
 #: Arguments of litellm's own, which no provider sees.
 INTERNAL = frozenset(all_litellm_params)
@@ -97,11 +97,11 @@ def _resolves(entry: LiteLlmModel) -> bool:
     return True
 
 
-def _provider(name: str) -> tuple[str, str, str | None]:
-    """litellm's name of the model without provider, the provider, and its key if found."""
+def _provider(name: str) -> tuple[str, str, str | None, str | None]:
+    """litellm's name of the model without provider, the provider, its key and address if found."""
     slug = name.removeprefix(PREFIX)
     try:
-        model, provider, key, _ = litellm.get_llm_provider(model=slug)
+        found: tuple[str, str, str | None, str | None] = litellm.get_llm_provider(model=slug)
     except litellm.exceptions.BadRequestError as error:
         prefix = slug.partition("/")[0]
         known = sorted(provider.value for provider in LlmProviders)
@@ -110,11 +110,11 @@ def _provider(name: str) -> tuple[str, str, str | None]:
             f"Names are {PREFIX}<provider>/<model>",
             field="model",
         ) from error
-    return model, provider, key
+    return found
 
 
 def _known(entry: LiteLlmModel) -> Known:
-    model, provider, key = _provider(entry.name)
+    model, provider, key, address = _provider(entry.name)
     row = _row(model, provider)
     parameters = set(litellm.get_supported_openai_params(model, provider) or ())
     if _takes_top_k(model, provider):
@@ -134,11 +134,15 @@ def _known(entry: LiteLlmModel) -> Known:
         price=_price(row),
         reasoning=bool(row.get("supports_reasoning")),
         entry=entry,
-        missing=_missing(entry, provider, key),
+        missing=_missing(entry, provider, key, address),
     )
 
 
-def _missing(entry: LiteLlmModel, provider: str, key: str | None) -> tuple[str, ...]:
+def _missing(
+    entry: LiteLlmModel, provider: str, key: str | None, address: str | None
+) -> tuple[str, ...]:
+    if provider in OWN_SERVERS and entry.api_base is None and not address:
+        return (f"{provider.upper()}_API_BASE",)
     if entry.key_variable is not None:
         return () if entry.key_variable in os.environ else (entry.key_variable,)
     # Of these it is litellm itself that looks for the key, under all names.

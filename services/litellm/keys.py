@@ -23,6 +23,9 @@ USUAL = {
     "together_ai": "TOGETHER_API_KEY",
 }
 
+#: Servers of one's own. Without an address litellm would ask api.openai.com for them.
+OWN_SERVERS = frozenset({"hosted_vllm", "litellm_proxy", "lm_studio"})
+
 
 def forget_empty() -> None:
     """Unset the variables that are set to nothing, which litellm would take for keys."""

@@ -17,22 +17,23 @@ import httpx
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from services.common.errors import UpstreamUnavailable
+from services.common.errors import BackendError, ModelMisconfigured, UpstreamUnavailable
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
 
 
 class Exchange:
     """The HTTP responses of one call to litellm, from `begin` to `aclose`.
 
-    most: bytes of a whole answer, or of a line of a stream. most_streamed: bytes of a
-    whole stream; None: the call asks for none. failure: why a response was given up,
-    for which litellm would have its own words.
+    provider: by litellm's name. most: bytes of a whole answer, or of a line of a stream.
+    most_streamed: bytes of a whole stream; None: the call asks for none. failure: why the
+    exchange was given up, for which litellm would have its own words.
     """
 
-    def __init__(self, most: int, most_streamed: int | None = None) -> None:
+    def __init__(self, provider: str, most: int, most_streamed: int | None = None) -> None:
+        self.provider = provider
         self.most = most
         self.most_streamed = most_streamed
-        self.failure: UpstreamUnavailable | None = None
+        self.failure: BackendError | None = None
         self._streams: list[httpx.AsyncByteStream] = []
 
     def begin(self) -> None:
@@ -48,6 +49,10 @@ class Exchange:
         for stream in self._streams:
             await stream.aclose()
 
+
+#: Where litellm goes when it knows no address.
+_OPENAI = "api.openai.com"
+_OPENAIS = ("openai", "text-completion-openai")
 
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
@@ -88,6 +93,13 @@ class _Body(httpx.AsyncByteStream):
 
 class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells no types
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        exchange = _current.get()
+        if exchange and request.url.host == _OPENAI and exchange.provider not in _OPENAIS:
+            exchange.failure = ModelMisconfigured(
+                f"litellm knows no address of {exchange.provider} and would ask {_OPENAI}: set "
+                "api_base in the model's entry"
+            )
+            raise httpx.ReadError(exchange.failure.message)
         # What came packed would have to be unpacked to be measured.
         request.headers["Accept-Encoding"] = "identity"
         try:
@@ -95,7 +107,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
         except httpx.ConnectError as error:
             # Of this class litellm would try once more by itself.
             raise httpx.ReadError(str(error)) from error
-        if (exchange := _current.get()) is None:
+        if exchange is None:
             return response
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - its own, above
         exchange.add(response.stream)

@@ -80,7 +80,7 @@ class Upstream:
         self, provider: str, seconds: float, most_streamed: int | None = None
     ) -> AsyncIterator[None]:
         """One call: its responses closed at the end, its failures BackendErrors."""
-        exchange = Exchange(self._config.max_answer_bytes, most_streamed)
+        exchange = Exchange(provider, self._config.max_answer_bytes, most_streamed)
         exchange.begin()
         try:
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from arena_llm.types import Availability, Credits, ModelState, Price
-from services.common.errors import BackendError
+from services.common.errors import BackendError, ModelNotFound, UpstreamUnavailable
 from services.common.hosted.config import nearest
 from services.common.hosted.statuses import TRANSIENT
 from services.openrouter.catalogue import Catalogue, Listing
@@ -27,25 +27,40 @@ async def availability(
 ) -> Availability:
     """The model's availability, its credits and SPEC's warnings; raises nothing."""
     slug = model.removeprefix(PREFIX)
-    if not key:
+    openrouter = config.dialect == "openrouter"
+    who = "OpenRouter" if openrouter else config.base_url
+    if openrouter and not key:
         detail = f"{KEY_VARIABLE} is not set: put it into .env or the environment"
         return _unavailable(detail, "API_KEY_MISSING")
     try:
         config.listed(model)
         async with asyncio.timeout(_WAIT):
-            listing, spendable = await asyncio.gather(catalogue.find(slug), credits.credits())
+            listing, spendable = await asyncio.gather(
+                catalogue.find(slug), credits.credits() if openrouter else _none_told()
+            )
         if listing is None:
             known = await catalogue.models()
-            detail = f"OpenRouter has no model {slug!r}{nearest(slug, known)}"
+            detail = f"{who} has no model {slug!r}{nearest(slug, known)}"
             return _unavailable(detail, "MODEL_NOT_FOUND", spendable)
     except TimeoutError:
-        detail = f"OpenRouter has not answered within {_WAIT:g} s: ask again"
+        detail = f"{who} has not answered within {_WAIT:g} s: ask again"
         return Availability(False, ModelState.UNKNOWN, detail, reason="UPSTREAM_UNAVAILABLE")
-    except TRANSIENT as error:
-        return Availability(False, ModelState.UNKNOWN, error.message, reason=error.reason)
     except BackendError as error:
+        status = error.metadata.get("upstream_status")
+        if not openrouter and status and isinstance(error, ModelNotFound | UpstreamUnavailable):
+            # It is there, and what it can do without a list, a call will tell.
+            detail = f"{who} does not list its models (HTTP {status})"
+            return Availability(True, ModelState.UNKNOWN, detail, warnings=(detail,))
+        if isinstance(error, TRANSIENT):
+            return Availability(False, ModelState.UNKNOWN, error.message, reason=error.reason)
         return _unavailable(error.message, error.reason)
+    if not openrouter:
+        return Availability(True, ModelState.READY, f"{who} lists it", price=listing.price)
     return _judged(listing, spendable)
+
+
+async def _none_told() -> Credits:
+    return Credits()
 
 
 def _judged(listing: Listing, spendable: Credits) -> Availability:

@@ -41,6 +41,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         await super().start()
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         self.upstream = Upstream(self.config, self._key, Redactor([self._key]))
+        self._may_ask = bool(self._key) or self.config.dialect == "openai"
         self._catalogue = Catalogue(self.upstream, self.config.catalogue_seconds)
         self._credits = CreditWatch(self.upstream, self.config.credits_seconds)
 
@@ -58,7 +59,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models, with what OpenRouter says of them if it is at hand."""
         listings: Mapping[str, Listing] = {}
-        if self._key and self.config.models:
+        if self._may_ask and self.config.models:
             try:
                 async with asyncio.timeout(_LIST_WAIT):
                     listings = await self._catalogue.models()
@@ -70,7 +71,9 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         self, request: GenerationRequest, response_format: ResponseFormat | None
     ) -> _Asked:
         seconds = self.config.timeout(request.model)
-        return _Asked(self, request.model, body_of(request, response_format), seconds)
+        openrouter = self.config.dialect == "openrouter"
+        body = body_of(request, response_format, openrouter)
+        return _Asked(self, request.model, body, seconds)
 
     async def _structured(self, model: str) -> bool:
         """Whether the model keeps to a JSON schema; taken for granted where nobody tells."""
@@ -82,7 +85,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     async def listing(self, model: str) -> Listing | None:
         """What OpenRouter says of the model; None where it says nothing, or cannot be asked."""
-        if not self._key:
+        if not self._may_ask:
             return None  # the call itself says what is missing
         try:
             return await self._catalogue.find(_slug(model))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import PositiveFloat
 
 from services.common.hosted.config import BaseUrl, HostedConfig, HostedModel
@@ -17,7 +19,9 @@ class OpenRouterConfig(HostedConfig[OpenRouterModel]):
     """The whole file.
 
     base_url: of OpenRouter's API, or of any server that speaks OpenAI's chat
-    completions. referer, title: how the application shows in OpenRouter's rankings.
+    completions. dialect: what is spoken there; to "openai" nothing goes out that only
+    OpenRouter knows, no credits are asked for, and no key is needed.
+    referer, title: how the application shows in OpenRouter's rankings.
     connect_timeout_seconds: to connect. credits_seconds, catalogue_seconds: how long
     what the provider said of credits and of models is believed.
     """
@@ -25,6 +29,7 @@ class OpenRouterConfig(HostedConfig[OpenRouterModel]):
     prefix = PREFIX
 
     base_url: BaseUrl = "https://openrouter.ai/api/v1"
+    dialect: Literal["openrouter", "openai"] = "openrouter"
     referer: str = ""
     title: str = "Arena LLM"
     connect_timeout_seconds: PositiveFloat = 10

@@ -28,10 +28,13 @@ _REQUIRED = {
 
 
 def body_of(
-    request: GenerationRequest, response_format: Mapping[str, Any] | None = None
+    request: GenerationRequest,
+    response_format: Mapping[str, Any] | None = None,
+    openrouter: bool = True,
 ) -> dict[str, Any]:
     """The body of a request that is not streamed.
 
+    openrouter: False leaves out what other servers do not know. Otherwise
     `provider.require_parameters` goes along with every parameter that a provider could
     leave out; provider_options may set it to false, with all that follows.
 
@@ -42,7 +45,7 @@ def body_of(
         "messages": [{"role": m.role, "content": m.content} for m in messages(request.input)],
         **_parameters(request.sampling),
     }
-    if request.session:
+    if request.session and openrouter:
         body["session_id"] = request.session  # one game, one provider's prompt cache
     if response_format is not None:
         body["response_format"] = response_format
@@ -58,7 +61,7 @@ def body_of(
         raise InvalidRequest(
             "provider_options.provider must be an object", field="provider_options.provider"
         )
-    if not _REQUIRED.isdisjoint(body):
+    if openrouter and not _REQUIRED.isdisjoint(body):
         provider = {"require_parameters": True, **provider}
     if provider:
         body["provider"] = provider

@@ -26,6 +26,21 @@ class WireError(_Wire):
     metadata: dict[str, Any] | None = None
 
 
+class WireFailure(_Wire):
+    """The body of an HTTP status that tells of a failure. `detail` is what FastAPI says."""
+
+    error: WireError | str | None = None
+    detail: Any = None
+    message: str | None = None
+
+    def told(self) -> WireError | None:
+        """What it says, if anything."""
+        if isinstance(self.error, WireError):
+            return self.error
+        said = self.error or self.message or self.detail
+        return WireError(message=said if isinstance(said, str) else str(said)) if said else None
+
+
 class WireMessage(_Wire):
     """A message, or its next piece. `reasoning_content` is what some servers say instead."""
 

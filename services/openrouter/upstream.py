@@ -23,17 +23,13 @@ from services.common.hosted.http import http_session
 from services.common.hosted.redaction import Redactor
 from services.openrouter.config import OpenRouterConfig
 from services.openrouter.response import error_from, error_in
-from services.openrouter.schema import WireCompletion, WireError
+from services.openrouter.schema import WireCompletion, WireError, WireFailure
 from services.openrouter.sse import Decoder
 
 B = TypeVar("B", bound=BaseModel)
 
 KEY_VARIABLE = "OPENROUTER_API_KEY"
 _JSON = {"Content-Type": "application/json"}
-
-
-class _ErrorBody(BaseModel):
-    error: WireError
 
 
 class Upstream:
@@ -87,7 +83,10 @@ class Upstream:
                     yield self._checked(self._parsed(WireCompletion, data))
                 size += len(piece)
                 check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
-        raise UpstreamUnavailable("openrouter's stream broke off before its end")
+        # Of OpenRouter the usage is still to come; others end where they like, and whether
+        # the text is whole their finish_reason says.
+        if self._config.dialect == "openrouter":
+            raise UpstreamUnavailable("openrouter's stream broke off before its end")
 
     def _checked(self, answer: WireCompletion) -> WireCompletion:
         """The answer; raises the error that it holds."""
@@ -115,7 +114,7 @@ class Upstream:
                 method,
                 url,
                 data=body,
-                headers={**_JSON, "Authorization": f"Bearer {self._usable_key()}"},
+                headers=self._headers(),
                 timeout=aiohttp.ClientTimeout(
                     total=seconds, sock_connect=self._config.connect_timeout_seconds
                 ),
@@ -151,11 +150,15 @@ class Upstream:
     def _reported(self, body: bytes, answer: aiohttp.ClientResponse) -> WireError:
         """What the body of a failure says; a proxy's page in HTML says its status alone."""
         try:
-            return _ErrorBody.model_validate_json(body).error
+            told = WireFailure.model_validate_json(body).told()
         except ValidationError:
-            return WireError(message=f"HTTP {answer.status} {answer.reason or ''}".strip())
+            told = None
+        return told or WireError(message=f"HTTP {answer.status} {answer.reason or ''}".strip())
 
-    def _usable_key(self) -> str:
+    def _headers(self) -> dict[str, str]:
+        """With the key, where there must be one."""
+        if not self._key and self._config.dialect == "openai":
+            return _JSON
         if not self._key:
             raise ApiKeyMissing(
                 f"{KEY_VARIABLE} is not set: put it into .env or the environment, then "
@@ -167,7 +170,7 @@ class Upstream:
                 f"{KEY_VARIABLE} holds characters that no key has",
                 metadata={"variable": KEY_VARIABLE},
             )
-        return self._key
+        return {**_JSON, "Authorization": f"Bearer {self._key}"}
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:

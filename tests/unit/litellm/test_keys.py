@@ -54,6 +54,35 @@ async def test_a_server_of_ones_own_needs_no_key(start: Start) -> None:
         assert (await llm.is_available(model)).state == "ready"
 
 
+@pytest.mark.parametrize("server", ["hosted_vllm", "lm_studio", "litellm_proxy"])
+async def test_a_server_of_ones_own_needs_an_address(
+    start: Start, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    """litellm would send the prompt to api.openai.com."""
+    model, variable = f"litellm_{server}/mine", f"{server.upper()}_API_BASE"
+    async with start() as llm:
+        answer = await llm.is_available(model)
+        error = await failed(llm, model=model)
+    assert not answer.available
+    assert (error.reason, error.metadata["variable"]) == ("API_KEY_MISSING", variable)
+    assert variable in answer.detail
+    monkeypatch.setenv(variable, "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("LITELLM_PROXY_API_KEY", "planted")
+    async with start(max_attempts=1) as llm:
+        assert (await llm.is_available(model)).available
+        assert (await failed(llm, model=model)).reason == "UPSTREAM_UNAVAILABLE"
+
+
+async def test_a_prompt_goes_to_nobody_else(start: Start) -> None:
+    """Of another server of one's own, whose address litellm has not got either."""
+    model = "litellm_xinference/mine"
+    entry = {"name": model, "key_variable": OPENAI.variable, "api_base": None}
+    async with start(entry) as llm:
+        error = await failed(llm, model=model)
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "MODEL_MISCONFIGURED")
+    assert "api_base" in error.message
+
+
 async def test_another_name_of_a_key_will_do(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "planted")
     monkeypatch.setenv("TOGETHERAI_API_KEY", "planted")
