@@ -68,6 +68,11 @@ def run(args: argparse.Namespace) -> int:
             f"{args.config}: {human}.type: human players need this very process: "
             "use the sequential runner"
         )
+    if args.runner == "ray" and (experiment.settings.ray.address or "").startswith("ray://"):
+        raise ConfigError(
+            f"{args.config}: ray.address: must be host:port of a cluster that this machine is "
+            "a node of, or auto: with ray:// the results would be written elsewhere"
+        )
     check_results(experiment.results, experiment.row)
     if args.record and args.record.exists():
         Recorder(args.record).close()
@@ -109,14 +114,13 @@ def _summarise(tally: Tally, experiment: Experiment, console: Console) -> None:
     """What came of it, in a few lines."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
     left = tally.total - tally.episodes.total()
-    reasons = tally.failures.most_common(MOST_REASONS)
     lines = [
         f"{tally.total} episodes: {counts or 'none'}" + (f", {left} not played" if left else ""),
         f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
         f"{tally.tokens:,} tokens, ${tally.cost_usd:.4f}",
         *(
             f"{count} failed: {' '.join(reason.split())}"
-            for reason, count in tally.failures.items()
+            for reason, count in tally.failures.most_common(MOST_REASONS)
         ),
         f"results: {experiment.results} (arena report {experiment.results})",
     ]
