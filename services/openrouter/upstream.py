@@ -29,6 +29,7 @@ from services.openrouter.sse import Decoder
 B = TypeVar("B", bound=BaseModel)
 
 KEY_VARIABLE = "OPENROUTER_API_KEY"
+_ANSWERED = {"upstream_status": "200"}
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -101,7 +102,8 @@ class Upstream:
             where = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, where["loc"])) or "it"
             raise UpstreamUnavailable(
-                f"openrouter's answer cannot be read: {place}: {where['msg'][:100]}"
+                f"openrouter's answer cannot be read: {place}: {where['msg'][:100]}",
+                metadata=_ANSWERED,
             ) from error
 
     @asynccontextmanager
@@ -138,7 +140,9 @@ class Upstream:
 
     async def _read_json(self, answer: aiohttp.ClientResponse) -> bytes:
         if not answer.content_type.endswith("json"):
-            raise UpstreamUnavailable(f"openrouter answered with {answer.content_type}, not JSON")
+            raise UpstreamUnavailable(
+                f"openrouter answered with {answer.content_type}, not JSON", metadata=_ANSWERED
+            )
         pieces = []
         size = 0
         async for piece in answer.content.iter_any():

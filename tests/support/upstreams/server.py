@@ -35,6 +35,7 @@ class Reply:
     hold: asyncio.Event | None = None  # answers (or ends its stream) once it is set
     held: int | None = None  # pieces of a stream before the hold; None: all but the last
     pieces: Sequence[str] | None = None  # the deltas of a stream; None: by character
+    mark: bool = True  # a stream ends with its format's last piece, such as [DONE]
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,8 @@ class UpstreamServer(ABC):
             return web.json_response(self.answer(call, step))
         response = await self._begin_stream(request)
         pieces = self.events(call, step)
+        if not step.mark:
+            pieces.pop()
         held = len(pieces) - 1 if step.held is None else step.held
         for index, piece in enumerate(pieces):
             if index == held and step.hold is not None:
