@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml client/pyproject.toml $(LOCK)
 setup-vllm: $(VLLM_STAMP) ## Make .venv-vllm for the vllm service: CUDA build where a GPU is, else CPU build
 
 $(VLLM_STAMP): pyproject.toml client/pyproject.toml $(VLLM_LOCKS)
-	@$(PYTHON) -m deploy.bootstrap_vllm
+	@$(PYTHON) -m deploy.bootstrap_vllm $(VLLM_FLAGS)
 
 lock: ## Choose new versions of all dependencies
 	@$(PYTHON) deploy/bootstrap.py --lock
@@ -63,7 +63,9 @@ lint: $(STAMP) ## Check style, types and the contract
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 
-test: $(STAMP) ## Run the unit and integration tests
+# Where vLLM has no build, its tests are skipped and say so.
+test: VLLM_FLAGS := --if-supported
+test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare
 	$(BIN)/python -m pytest
 

@@ -29,8 +29,8 @@ from arena_llm.types import (
 from services.common.errors import InvalidRequest, Overloaded, UpstreamUnavailable
 from services.vllm.config import VllmConfig
 from services.vllm.reply import Reply, constraint_field
-from services.vllm.request import next_token, prepare, prepare_scoring
-from services.vllm.scoring import Path, sums
+from services.vllm.request import next_token, prepare, prepare_scoring, this_token
+from services.vllm.scoring import Path, all_of, sums
 from services.vllm.starting import Started
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Engine:
         """Return when the core has ended, however it did; calls in flight then fail."""
         while not self.dead:  # noqa: ASYNC110 - vLLM has no event for it
             await asyncio.sleep(_LOOK)
-        # vLLM itself leaves those waiting whose core was killed.
+        # vLLM does so as well, when it has cleaned up, which can take it seconds.
         self._llm.output_processor.propagate_error(EngineDeadError())
 
     def load(self) -> EngineLoad:
@@ -123,8 +123,30 @@ class Engine:
                     delta = reply.add(output)
                     if stream and (delta.text or delta.reasoning):
                         yield delta
-                    if output.finished:
-                        yield reply.completion(output)
+                    last = output
+            most = request.sampling.logprobs
+            if most is not None and request.constraint is not None:
+                told = await self._unconstrained(prompt, reply.tokens, most, adapter)
+                reply.tell(reply.tokens, told)
+            yield reply.completion(last)
+
+    async def _unconstrained(
+        self, prompt: list[int], tokens: list[int], most: int, adapter: Any
+    ) -> list[Mapping[int, Any]]:
+        """The tokens' log-probabilities before the constraint; vLLM tells those after it.
+
+        Each is a step of its own, from the prefix cache.
+        """
+
+        async def at(place: int) -> Mapping[int, Any]:
+            ids, params = [*prompt, *tokens[:place]], this_token(tokens[place], most)
+            async with aclosing(self._outputs(ids, params, adapter, "config.logprobs")) as outputs:
+                async for output in outputs:
+                    found: Mapping[int, Any] = output.outputs[0].logprobs[0]
+            return found
+
+        places = [partial(at, place) for place in range(len(tokens))]
+        return await all_of(places, self.started.max_running)
 
     async def score(self, request: ScoringRequest, adapter: Any) -> Scoring:
         """Each continuation's summed log-probability."""

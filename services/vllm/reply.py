@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arena_llm.types import (
@@ -37,25 +37,29 @@ class Reply:
         self._splitter = splitter
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tokens = 0
+        self.tokens: list[int] = []
         self._reasoning_tokens = 0
         self._logprobs: list[TokenLogprob] = []
 
     def add(self, output: Any) -> Delta:
         """Take one RequestOutput, which holds what is new since the one before."""
         new = output.outputs[0]
-        self._tokens += len(new.token_ids)
+        self.tokens.extend(new.token_ids)
         if new.logprobs:
-            most = self._request.sampling.logprobs or 0
-            self._logprobs.extend(_told(new.token_ids, new.logprobs, most))
+            self.tell(new.token_ids, new.logprobs)
         delta = Delta(text=new.text)
         if self._splitter is not None:
             delta = self._splitter.split(output)
             if not any(self._text) and not delta.text:  # the answer has not begun
-                self._reasoning_tokens = self._tokens
+                self._reasoning_tokens = len(self.tokens)
         self._text.append(delta.text)
         self._reasoning.append(delta.reasoning)
         return delta
+
+    def tell(self, tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]]) -> None:
+        """Take vLLM's log-probabilities of the next tokens of the completion."""
+        most = self._request.sampling.logprobs or 0
+        self._logprobs.extend(_told(tokens, logprobs, most))
 
     def completion(self, output: Any) -> Completion:
         """The whole of it, after the last output. Raises InvalidRequest."""
@@ -66,7 +70,7 @@ class Reply:
             finish_reason=self._finish_reason(output.outputs[0].finish_reason, text),
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids),
-                completion_tokens=self._tokens,
+                completion_tokens=len(self.tokens),
                 reasoning_tokens=self._reasoning_tokens if reasoning else 0,
                 cached_tokens=output.num_cached_tokens or 0,
             ),
@@ -119,7 +123,7 @@ def constraint_field(constraint: Constraint | None) -> str:
 
 
 def _told(
-    tokens: Sequence[int], logprobs: Sequence[dict[int, Any]], most: int
+    tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]], most: int
 ) -> list[TokenLogprob]:
     found = []
     for token, known in zip(tokens, logprobs, strict=True):

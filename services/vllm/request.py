@@ -114,7 +114,8 @@ def _params(
         include_stop_str_in_output=bool(ends),
         presence_penalty=sampling.presence_penalty or 0.0,
         frequency_penalty=sampling.frequency_penalty or 0.0,
-        logprobs=sampling.logprobs,
+        # Under a constraint vLLM tells them after it; see Engine.
+        logprobs=sampling.logprobs if constraint is None else None,
         structured_outputs=None if constraint is None else _structured(constraint),
         output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         skip_clone=True,  # it is this request's alone
@@ -139,6 +140,19 @@ def next_token(tokens: list[int]) -> Any:
         temperature=0.0,
         logprob_token_ids=tokens,
         detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def this_token(token: int, most: int) -> Any:
+    """SamplingParams for one step that takes this token, and tells its log-probability and
+    those of as many likeliest."""
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        allowed_token_ids=[token],
+        logprobs=most,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: Tokens from the prompt's end to a place in the tree.
 Path = tuple[int, ...]
@@ -34,21 +38,32 @@ def tree(continuations: Sequence[Sequence[int]]) -> dict[Path, list[int]]:
 async def sums(continuations: Sequence[Sequence[int]], ask: Ask, at_once: int) -> list[float]:
     """Each continuation's log-probability; `ask` is called for `at_once` places at once."""
     places = tree(continuations)
+    asked = [
+        (path, tokens[start : start + _MOST_TOKENS])
+        for path, tokens in places.items()
+        for start in range(0, len(tokens), _MOST_TOKENS)
+    ]
     known: dict[Path, dict[int, float]] = {path: {} for path in places}
-    free = asyncio.Semaphore(at_once)
-
-    async def fill(path: Path, tokens: list[int]) -> None:
-        async with free:
-            known[path].update(await ask(path, tokens))
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for path, tokens in places.items():
-                for start in range(0, len(tokens), _MOST_TOKENS):
-                    group.create_task(fill(path, tokens[start : start + _MOST_TOKENS]))
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed
+    answers = await all_of([partial(ask, *place) for place in asked], at_once)
+    for (path, _), answer in zip(asked, answers, strict=True):
+        known[path].update(answer)
     return [
         sum(known[tuple(tokens[:place])][token] for place, token in enumerate(tokens))
         for tokens in continuations
     ]
+
+
+async def all_of(calls: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
+    """What the calls return, in their order; the first error is raised and ends the rest."""
+    free = asyncio.Semaphore(at_once)
+
+    async def one(call: Callable[[], Awaitable[T]]) -> T:
+        async with free:
+            return await call()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(call)) for call in calls]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return [task.result() for task in tasks]

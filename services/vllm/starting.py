@@ -52,10 +52,10 @@ def start(entry: VllmModel, root_cause: Path) -> Started:
     os.environ[FAILURE] = str(root_cause)
     try:
         arguments = engine_args(entry)
-        if arguments.enforce_eager and current_platform.is_cpu():
-            # Parts of its sampler would be compiled all the same, by the first call
-            # that asks for log-probabilities: 11 s, and a C++ compiler is needed.
-            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        if current_platform.is_cpu():
+            # Parts of an eager engine's sampler would be compiled all the same, by the first
+            # call that asks for log-probabilities: 11 s, and a C++ compiler is needed.
+            os.environ["TORCHDYNAMO_DISABLE"] = str(int(bool(arguments.enforce_eager)))
         llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers(registry, stats))
     except Exception as error:  # whatever the library comes up with: nothing of a caller's
         raise failed_start(entry, "does not start", error, root_cause) from error
@@ -64,6 +64,9 @@ def start(entry: VllmModel, root_cause: Path) -> Started:
     except BackendError:
         llm.shutdown()
         raise
+    except Exception as error:  # a template that is no text, a tokenizer of another kind
+        llm.shutdown()
+        raise failed_start(entry, "cannot be asked", error, root_cause) from error
 
 
 def _described(

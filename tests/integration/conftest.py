@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.system import System
+
+if TYPE_CHECKING:
+    from tests.support.vllm import VllmProcess
 
 _running = pytest.StashKey[System]()
 
@@ -23,6 +27,20 @@ def system(
         yield system
     finally:
         system.down()
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmProcess]:
+    """The vllm service alone: small engines, among them the embedded model's, and entries
+    that cannot run. Starting it takes a minute."""
+    # It imports torch, which the other tests do not wait for.
+    from tests.support.vllm import VllmProcess, broken_models, require_vllm, serving_models
+
+    require_vllm()
+    folder = tmp_path_factory.mktemp("vllm")
+    models = [*serving_models(folder), *broken_models(folder)]
+    with VllmProcess(folder, models, max_waiting=200) as process:
+        yield process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,19 +18,27 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 class ServiceProcess:
-    """`python *arguments`, which serves at an address; killed when the test ends."""
+    """`python *arguments`, which serves at an address; killed when the test ends.
 
-    def __init__(self, address: str, *arguments: str) -> None:
+    python: another environment's. patience: seconds until it serves.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *arguments: str,
+        python: Path = Path(sys.executable),
+        patience: float = 60,
+    ) -> None:
         self.address = address
-        self._arguments = arguments
+        self._command = [str(python), *arguments]
+        self._patience = patience
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed in __exit__
 
     def start(self) -> Self:
         """Start it, again if it has been; returns once health says SERVING."""
-        self.process = subprocess.Popen(
-            [sys.executable, *self._arguments], stdout=self._log, stderr=self._log
-        )
-        deadline = time.monotonic() + 60
+        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        deadline = time.monotonic() + self._patience
         while not self._serving():
             assert self.process.poll() is None, f"it ended at once:\n{self.log()}"
             assert time.monotonic() < deadline, f"it does not serve:\n{self.log()}"

@@ -14,7 +14,7 @@ from deploy.services import ROOT, SERVICES
 from deploy.supervisor import Process, Supervisor
 
 #: What a test's system may not take over from the shell, or the make, that runs the tests.
-_FOREIGN = ("ARENA_", "MAKE", "MFLAGS")
+_FOREIGN = ("ARENA_", "MAKE", "MFLAGS", "VLLM")
 _KEPT = ("ARENA_CACHE_DIR",)
 
 
