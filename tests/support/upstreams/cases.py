@@ -12,6 +12,14 @@ DOWN = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
 #: When a caller leaves a stream: after so many of its pieces.
 MOMENTS = {"before the first byte": 0, "before the first delta": 1, "after it": 2}
 
+#: Whether it is streamed, and what never goes on: each ends with its attempt's time.
+STALLS: dict[str, tuple[bool, Fault]] = {
+    "before its answer": (False, Fault(hang=True)),
+    "before its stream": (True, Fault(hang=True)),
+    "within a body": (False, Fault(truncate=True, hang=True)),
+    "within a stream": (True, Fault(after="ab", hang=True)),
+}
+
 _CHUNK = b"x" * 65536
 _EVENTS: dict[str, Any] = {"content_type": "text/event-stream"}
 

@@ -58,7 +58,7 @@ class Fault:
     empty: bool = False  # an answer without any choice
     after: Sequence[str] | None = None  # in a stream: these deltas come first
     again: bool = False  # ... and the last of them again and again
-    hang: bool = False  # never answers
+    hang: bool = False  # never answers; with `after` or `truncate`: never goes on
     endless: bytes = b""  # a body that is this again and again
 
 
@@ -198,7 +198,7 @@ class UpstreamServer(ABC):
         return response
 
     async def _fail(self, request: web.Request, call: Call, fault: Fault) -> web.StreamResponse:
-        if fault.hang:
+        if fault.hang and fault.after is None and not fault.truncate:
             await asyncio.Event().wait()
         if fault.after is not None and self.wants_stream(call):
             return await self._fail_late(request, call, fault)
@@ -219,11 +219,13 @@ class UpstreamServer(ABC):
             response = web.StreamResponse(status=fault.status, headers=headers)
             await response.prepare(request)
             await _flood(response, fault.endless)
-        if fault.truncate and fault.reset:  # the body is shorter than its length says
+        if fault.truncate and (fault.reset or fault.hang):  # shorter than its length says
             response = web.StreamResponse(status=fault.status, headers=headers)
             response.content_length = 2 * len(body)
             await response.prepare(request)
             await response.write(body)
+            if fault.hang:
+                await asyncio.Event().wait()
             _reset(request)
             return response
         return web.Response(status=fault.status, body=body, headers=headers)
@@ -235,6 +237,8 @@ class UpstreamServer(ABC):
         begun = self.events(call, text)[: len(pieces) + 1]
         for piece in begun:
             await response.write(piece)
+        if fault.hang:
+            await asyncio.Event().wait()
         if fault.again:
             await _flood(response, begun[-1])
         if fault.reset:

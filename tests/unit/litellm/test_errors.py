@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from arena_llm import ArenaError
 from services.litellm.errors import TYPES
 from tests.support.scripted import eventually
+from tests.support.upstreams.cases import STALLS
 from tests.support.upstreams.server import Fault, Reply
 from tests.unit.litellm.conftest import PROVIDERS, Provider, Start, call, failed
 
@@ -104,11 +106,12 @@ async def test_the_table(
     await check(start, upstream, provider.model, ROWS[row], streamed)
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
 @pytest.mark.parametrize("row", WORDS)
 async def test_the_words_of_openai(
-    start: Start, upstream: Any, provider: Provider, row: str
+    start: Start, upstream: Any, provider: Provider, row: str, streamed: bool
 ) -> None:
-    await check(start, upstream, provider.model, WORDS[row], streamed=False)
+    await check(start, upstream, provider.model, WORDS[row], streamed)
 
 
 @pytest.mark.parametrize("row", LATE)
@@ -153,14 +156,46 @@ async def test_a_provider_that_is_not_there(start: Start) -> None:
     assert error.metadata["attempts"] == "2"
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
-async def test_an_attempt_that_takes_too_long(start: Start, upstream: Any, streamed: bool) -> None:
-    upstream.default = Fault(hang=True)
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+@pytest.mark.parametrize("case", STALLS)
+async def test_a_provider_that_stalls(
+    start: Start, upstream: Any, provider: Provider, case: str
+) -> None:
+    streamed, upstream.default = STALLS[case]
     async with start({"timeout_seconds": 0.5}, max_attempts=1) as llm:
-        error = await failed(llm, streamed)
-    assert (error.code, error.reason) == DOWN
-    assert "did not answer in time" in error.message
-    await eventually(lambda: all(call.dropped.is_set() for call in upstream.history))
+        error = await failed(llm, streamed, model=provider.model)
+        assert (error.code, error.reason) == DOWN
+        assert "did not answer in time" in error.message
+        await eventually(lambda: upstream.history[0].dropped.is_set())
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_a_model_that_answers_429_rests(start: Start, upstream: Any, streamed: bool) -> None:
+    upstream.enqueue(Fault(429, headers={"Retry-After": "30"}))
+    async with start() as llm:
+        await failed(llm, streamed, timeout=20)
+        error = await failed(llm, streamed, timeout=20)
+        assert (error.reason, len(upstream.history)) == ("RATE_LIMITED", 1)
+        assert 0 < (error.retry_after or 0) <= 30
+        other = {"model": "litellm_openai/gpt-4o"}
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("OPENAI_API_BASE", upstream.url)
+            assert await call(llm, streamed, **other) == "ok"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_a_full_queue(start: Start, upstream: Any, streamed: bool) -> None:
+    upstream.default = Reply(hold=asyncio.Event())
+    async with start({"max_concurrency": 1}, max_queue=1) as llm:
+        calls = [asyncio.create_task(call(llm, streamed)) for _ in range(3)]
+        done, others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        (error,) = (task.exception() for task in done)
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+    assert isinstance(error, ArenaError)
+    assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+    assert error.retry_after is not None
 
 
 async def test_a_transient_fault_is_tried_again(start: Start, upstream: Any) -> None:
@@ -173,10 +208,13 @@ async def test_a_transient_fault_is_tried_again(start: Start, upstream: Any) -> 
     assert len(upstream.history) == 10
 
 
-async def test_the_callers_deadline_ends_the_call(start: Start, upstream: Any) -> None:
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_the_callers_deadline_ends_the_call(
+    start: Start, upstream: Any, streamed: bool
+) -> None:
     upstream.default = Fault(hang=True)
     async with start() as llm:
-        error = await failed(llm, timeout=0.3)
+        error = await failed(llm, streamed, timeout=0.3)
         assert error.code == "DEADLINE_EXCEEDED"
         (asked,) = upstream.history
         await asyncio.wait_for(asked.dropped.wait(), 20)

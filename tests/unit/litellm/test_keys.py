@@ -37,6 +37,7 @@ async def test_a_missing_key_is_named_and_nobody_asked(
     async with start({"name": "litellm_openai/other"}, key="") as llm:
         answer = await llm.is_available(name)
         error = await failed(llm, model=name)
+        assert (await failed(llm, True, model=name)).reason == error.reason
     assert not answer.available
     assert (answer.state, answer.reason) == ("misconfigured", "API_KEY_MISSING")
     assert variable in answer.detail

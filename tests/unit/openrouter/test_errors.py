@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
+from tests.support.upstreams.cases import STALLS
 from tests.support.upstreams.openrouter import OpenRouterUpstream
 from tests.support.upstreams.server import Call, Fault, Reply, Step
 from tests.unit.openrouter.conftest import MODEL, Start, call, failed
@@ -190,12 +191,25 @@ async def test_one_attempt_has_a_bound_of_its_own(
         assert (await llm.generate(MODEL, "hi")).attempts == 2
 
 
-async def test_a_full_queue(start: Start, upstream: OpenRouterUpstream) -> None:
+@pytest.mark.parametrize("case", STALLS)
+async def test_a_provider_that_stalls(
+    start: Start, upstream: OpenRouterUpstream, case: str
+) -> None:
+    streamed, upstream.default = STALLS[case]
+    async with start(timeout_seconds=0.3, max_attempts=1) as llm:
+        error = await failed(llm, streamed)
+        assert (error.code, error.reason) == ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
+        assert "did not answer in time" in error.message
+        await asyncio.wait_for(upstream.history[0].dropped.wait(), 20)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_a_full_queue(start: Start, upstream: OpenRouterUpstream, streamed: bool) -> None:
     gate = asyncio.Event()
     upstream.default = Reply(hold=gate)
     entry = {"name": MODEL, "max_concurrency": 1}
     async with start(models=[entry], max_queue=2) as llm:
-        calls = [asyncio.create_task(llm.generate(MODEL, "hi")) for _ in range(6)]
+        calls = [asyncio.create_task(call(llm, streamed)) for _ in range(6)]
         done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         while len(done) < 3:
             more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -207,7 +221,7 @@ async def test_a_full_queue(start: Start, upstream: OpenRouterUpstream) -> None:
             assert error.retry_after is not None
         assert upstream.most_running == 1
         gate.set()
-        assert {reply.text for reply in await asyncio.gather(*waiting)} == {"ok"}
+        assert set(await asyncio.gather(*waiting)) == {"ok"}
     assert upstream.most_running == 1
 
 

@@ -13,7 +13,7 @@ from arena_llm.types import Completion
 from tests.support.scripted import eventually
 from tests.support.upstreams.openrouter import COST, KEY, OpenRouterUpstream
 from tests.support.upstreams.server import Reply
-from tests.unit.openrouter.conftest import Start
+from tests.unit.openrouter.conftest import Start, failed
 
 MODEL = "openrouter_a/plain"
 
@@ -167,13 +167,12 @@ async def test_a_delta_arrives_while_the_stream_goes_on(
     assert [delta async for delta in stream] == ["b"]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
 async def test_a_deadline_hangs_up_on_the_provider(
-    llm: AsyncClient, upstream: OpenRouterUpstream
+    llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool
 ) -> None:
     upstream.enqueue(Reply(hold=asyncio.Event()))
-    with pytest.raises(ArenaError) as caught:
-        await llm.generate(MODEL, "hi", timeout=0.3)
-    assert caught.value.code == "DEADLINE_EXCEEDED"
+    assert (await failed(llm, streamed, timeout=0.3)).code == "DEADLINE_EXCEEDED"
     async with asyncio.timeout(10):
         await upstream.history[0].dropped.wait()
 
