@@ -1,5 +1,5 @@
-"""Measure OpenSpiel games by random playouts: how many moves an episode has, and how
-many tokens its positions take. Prints the rows of client/src/arena_llm/validation/games.py.
+"""Measure games by random playouts: how many moves an episode has, and how many tokens
+the arena's prompts take. Prints the rows of client/src/arena_llm/validation/games.py.
 
     .venv/bin/python scripts/utils/measure_games.py [GAME ...]
 """
@@ -9,64 +9,54 @@ from __future__ import annotations
 import random
 import statistics
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import pyspiel
 from tokenizers import Tokenizer
 
+from arena.agents.base import Turn
+from arena.agents.prompt import as_text, prompt_of
+from arena.games.game import ALIASES, CHANCE, Game
 from arena_llm.validation.games import GAMES
+from services.hf.embedded import default_folder
 
 #: The embedded model's: `make up` prepares it.
-TOKENIZER = ".cache/models/smollm2-135m-instruct/tokenizer.json"
+TOKENIZER = str(default_folder() / "tokenizer.json")
 
 PLAYOUTS = 200
-#: Names of the arena, not of OpenSpiel.
-ALIASES = {"matching_pennies"}
-#: Positions of which tokens are counted, in each game.
-POSITIONS = 500
+#: Prompts of which tokens are counted, in each game.
+PROMPTS = 500
 
 
-def playout(game: Any, chance: random.Random) -> list[str]:
-    """Play one episode at random; what each mover saw at each of its moves."""
-    state = game.new_initial_state()
-    seen = []
-    while not state.is_terminal():
-        if state.is_chance_node():
-            outcomes, weights = zip(*state.chance_outcomes(), strict=True)
-            state.apply_action(chance.choices(outcomes, weights)[0])
+def playout(game: Game, chance: random.Random) -> Iterator[Turn]:
+    """Play one episode at random; a turn is to be looked at before the next one."""
+    state = game.new()
+    while not state.is_terminal:
+        if state.is_chance:
+            state.apply({CHANCE: state.draw_chance(chance).action})
             continue
-        together = state.is_simultaneous_node()
-        players = range(game.num_players()) if together else [state.current_player()]
-        movers = [player for player in players if state.legal_actions(player)]
-        seen += [_position(game, state, player) for player in movers]
-        actions = [
-            chance.choice(state.legal_actions(player) or [pyspiel.INVALID_ACTION])
-            for player in players
-        ]
-        if together:
-            state.apply_actions(actions)
-        else:
-            state.apply_action(actions[0])
-    return seen
-
-
-def _position(game: Any, state: Any, player: int) -> str:
-    shows = game.get_type().provides_observation_string
-    board = state.observation_string(player) if shows else str(state)
-    legal = [state.action_to_string(player, action) for action in state.legal_actions(player)]
-    return f"{board}\n{', '.join(legal)}"
+        actions = {}
+        for seat in state.players_to_move():
+            turn = Turn(game, state, seat, len(state.history), state.legal_actions(seat), seed=0)
+            yield turn
+            actions[seat] = chance.choice(turn.legal).action
+        state.apply(actions)
 
 
 def measure(name: str, tokens: Callable[[str], int], playouts: int = PLAYOUTS) -> tuple[float, ...]:
-    """Players, mean moves of all players in an episode, mean tokens of a position."""
-    game = pyspiel.load_game(name)
-    chance = random.Random(name)  # noqa: S311 - a player, not a secret
-    episodes = [playout(game, chance) for _ in range(playouts)]
-    positions = [position for episode in episodes for position in episode]
-    sample = chance.sample(positions, min(POSITIONS, len(positions)))
-    moves = statistics.mean(len(episode) for episode in episodes)
-    return game.num_players(), moves, statistics.mean(map(tokens, sample))
+    """Players, mean moves of all players in an episode, mean tokens of a prompt."""
+    game = Game.load(name)
+    # Two, so that the moves do not depend on which prompts are looked at.
+    chance, drawing = random.Random(name), random.Random(name)  # noqa: S311 - no secrets
+    moves = 0
+    counts: list[int] = []
+    for _ in range(playouts):
+        for turn in playout(game, chance):
+            moves += 1
+            # A uniform sample of a stream whose length is not known (Vitter 1985, R).
+            place = len(counts) if moves <= PROMPTS else drawing.randrange(moves)
+            if place < PROMPTS:
+                counts[place : place + 1] = [tokens(as_text(prompt_of(turn, "json")))]
+    return game.players, moves / playouts, statistics.mean(counts)
 
 
 def main() -> None:

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from arena_llm.types import Availability, ModelState
 from arena_llm.validation.games import GAMES
+from services.hf.embedded import default_folder, prepare
 from tests.support.scripted import scripted
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,8 @@ def test_the_games_are_as_measured(name: str) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    players, moves, _ = module.measure(name, len)
+    prepare(default_folder())
+    tokenizer = Tokenizer.from_file(module.TOKENIZER)
+    players, moves, prompt = module.measure(name, lambda text: len(tokenizer.encode(text).ids))
     # The playouts' seed is the game's name.
-    assert (players, round(moves, 1)) == GAMES[name][:2]
+    assert (players, round(moves, 1), round(prompt)) == GAMES[name]

@@ -26,7 +26,7 @@ def test_a_single_model_plays_every_seat() -> None:
     config = {"models": [GPT], "games": ["tic_tac_toe"], "episodes": 10}
     (work,) = plan(config).works
     # 10 episodes, 2 seats, 7.6 / 2 moves each.
-    assert work == Work(GPT, "tic_tac_toe", pytest.approx(76), 42 + 200, 150)
+    assert work == Work(GPT, "tic_tac_toe", pytest.approx(76), 303, 150)
     assert plan(config).notes == ()
 
 
@@ -90,8 +90,7 @@ def test_a_models_own_bound_comes_first() -> None:
         "games": ["hex"],
         "max_tokens": 40,
     }
-    found = {work.model: work.completion_tokens for work in plan(config).works}
-    assert found == {"hf_a": 20, "hf_b": 40}
+    assert completions(config) == {"hf_a": 20, "hf_b": 40}
 
 
 def test_games_models_and_episodes_multiply() -> None:
@@ -109,6 +108,27 @@ def test_games_models_and_episodes_multiply() -> None:
 def test_max_tokens_bounds_the_completion(most: int | None, tokens: int) -> None:
     config = {"models": ["hf_a"], "games": ["hex"], "max_tokens": most}
     assert plan(config).works[0].completion_tokens == tokens
+
+
+def test_the_reply_decides_how_much_is_generated() -> None:
+    config = {
+        "agents": {
+            "own": agent("a") | {"reply": "json"},
+            "general": agent("b"),
+            "bounded": agent("c") | {"max_tokens": 4},
+            "scoring": agent("d") | {"reply": "score"},
+        },
+        "reply": "choices",
+        "games": ["mine"],
+    }
+    assert completions(config) == {"a": 150, "b": 10, "c": 4, "d": 0}
+    # A model that thinks before it chooses; one that only scores generates nothing ever.
+    config["estimate"] = {"completion_tokens": 800}
+    assert completions(config) == {"a": 800, "b": 800, "c": 4, "d": 0}
+
+
+def completions(config: dict[str, object]) -> dict[str, float]:
+    return {work.model: work.completion_tokens for work in plan(config).works}
 
 
 def test_assumptions_can_be_replaced() -> None:
@@ -157,7 +177,16 @@ def test_a_game_that_was_not_measured_is_told() -> None:
             {"games": [{"name": "kuhn_poker", "params": {"players": 3}}], "models": ["a", "b"]},
             "games[0]",
         ),
-        ({"games": ["hex"], "models": [{"name": "hf_b", "max_tokens": 0}]}, "hf_b.max_tokens"),
+        (
+            {"games": ["hex"], "models": [{"name": "hf_b", "max_tokens": 0}]},
+            "models[0].max_tokens",
+        ),
+        (
+            {"games": ["hex"], "models": ["hf_b", {"name": "x", "max_tokens": [1]}]},
+            "models[1].max_tokens",
+        ),
+        ({"games": ["hex"], "reply": "free"}, "reply"),
+        ({"games": ["hex"], "opponents": {"x": agent("c") | {"reply": []}}}, "opponents.x.reply"),
     ],
 )
 def test_a_wrong_value_names_its_key(config, field: str) -> None:

@@ -1,4 +1,4 @@
-"""How long OpenSpiel's games are, and how many tokens their positions take."""
+"""How long games are, and how many tokens the arena's prompts and the replies take."""
 
 from __future__ import annotations
 
@@ -9,42 +9,47 @@ class Game(NamedTuple):
     """What one episode asks of its players.
 
     players: seats. moves: of all players together, by chance alone; where players
-    move at once, each one's move counts. position_tokens: of the board as OpenSpiel
-    prints it and the list of legal moves, by the embedded model's tokenizer.
+    move at once, each one's move counts. prompt_tokens: of a whole prompt that asks for
+    a reply in JSON, by the embedded model's tokenizer; others hardly differ in words,
+    and more in boards.
     """
 
     players: int
     moves: float
-    position_tokens: float
+    prompt_tokens: float
 
 
 #: Means over 200 random playouts; real players may end a game sooner.
 #: Measured by: .venv/bin/python scripts/utils/measure_games.py
 GAMES: dict[str, Game] = {
-    "backgammon": Game(2, 117.1, 538),
-    "breakthrough": Game(2, 64.2, 184),
-    "checkers": Game(2, 71.9, 71),
-    "chess": Game(2, 351.9, 126),
-    "connect_four": Game(2, 20.7, 45),
-    "dots_and_boxes": Game(2, 12.0, 112),
-    "go": Game(2, 570.2, 865),
-    "goofspiel": Game(2, 24.0, 171),
-    "hex": Game(2, 106.9, 360),
-    "kuhn_poker": Game(2, 2.2, 7),
-    "leduc_poker": Game(2, 3.9, 50),
-    "liars_dice": Game(2, 3.4, 40),
-    "matrix_mp": Game(2, 2.0, 9),
-    "matrix_pd": Game(2, 2.0, 10),
-    "matrix_rps": Game(2, 2.0, 10),
-    "nim": Game(2, 7.7, 81),
-    "othello": Game(2, 60.4, 147),
-    "pig": Game(2, 116.7, 26),
-    "tic_tac_toe": Game(2, 7.6, 42),
-    "y": Game(2, 174.6, 591),
+    "backgammon": Game(2, 117.1, 1319),
+    "breakthrough": Game(2, 64.2, 584),
+    "checkers": Game(2, 71.9, 510),
+    "chess": Game(2, 351.9, 1440),
+    "connect_four": Game(2, 20.7, 341),
+    "dots_and_boxes": Game(2, 12.0, 369),
+    "go": Game(2, 570.2, 1514),
+    "goofspiel": Game(2, 24.0, 553),
+    "hex": Game(2, 106.9, 772),
+    "kuhn_poker": Game(2, 2.2, 300),
+    "leduc_poker": Game(2, 3.9, 389),
+    "liars_dice": Game(2, 3.4, 351),
+    "matrix_mp": Game(2, 2.0, 281),
+    "matrix_pd": Game(2, 2.0, 298),
+    "matrix_rps": Game(2, 2.0, 426),
+    "nim": Game(2, 7.7, 310),
+    "othello": Game(2, 60.4, 511),
+    "pig": Game(2, 116.7, 411),
+    "tic_tac_toe": Game(2, 7.6, 303),
+    "y": Game(2, 174.6, 1130),
 }
 
 #: The arena's own name of OpenSpiel's matrix_mp.
 GAMES["matching_pennies"] = GAMES["matrix_mp"]
 
 #: In place of a game that was not measured: about the middle of those above.
-UNKNOWN_GAME = Game(2, 60.0, 150)
+UNKNOWN_GAME = Game(2, 60.0, 420)
+
+#: Of one call, by `reply`: a short reasoning and an action in JSON; an action alone, which
+#: hosted models put into JSON too; nothing. Models that think at length take far more.
+COMPLETION_TOKENS = {"json": 150, "choices": 10, "score": 0}

@@ -8,17 +8,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from arena_llm.validation.games import COMPLETION_TOKENS
 from arena_llm.validation.lineups import lineups
+from arena_llm.validation.values import number, word
 
 #: OpenSpiel's name for the number of seats, where a game lets one choose.
 _SEATS = re.compile(r"[(,] *players=([0-9]+) *[,)]")
 
 
 class Asked(NamedTuple):
-    """A model as an experiment asks it; max_tokens: its own, None where it has none."""
+    """A model as an experiment asks it: by its own settings, or the experiment's.
+
+    max_tokens: None where there is no bound. reply: a key of COMPLETION_TOKENS.
+    """
 
     model: str
-    max_tokens: Any
+    max_tokens: float | None
+    reply: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,15 @@ class Players:
 
 
 def players_of(config: Mapping[str, Any]) -> Players:
-    """The players of a configuration; entries that name no model are left out."""
-    agents, opponents = (dict(_agents(config.get(key))) for key in ("agents", "opponents"))
-    models = dict(_models(config.get("models")))
-    asked = {name: one for name, one in (agents | models | opponents).items() if one.model}
+    """The players of a configuration; entries that name no model are not asked.
+
+    Raises InvalidArgumentError (reason INVALID_CONFIG, with the key as `field`).
+    """
+    general = _asked("", config, "", Asked("", None, "json"))
+    agents = dict(_agents("agents", config, general))
+    opponents = dict(_agents("opponents", config, general))
+    models = dict(_models(config, general))
+    asked = {name: one for name, one in (agents | models | opponents).items() if one}
     swap = config.get("swap_seats")
     return Players(
         tuple(agents),
@@ -75,15 +86,27 @@ def players_of(config: Mapping[str, Any]) -> Players:
     )
 
 
-def _agents(entries: Any) -> Iterator[tuple[str, Asked]]:
+def _agents(
+    key: str, config: Mapping[str, Any], general: Asked
+) -> Iterator[tuple[str, Asked | None]]:
+    entries = config.get(key)
     for name, entry in entries.items() if isinstance(entries, Mapping) else ():
         if isinstance(entry, Mapping):
             model = entry.get("model") if entry.get("type") == "llm" else None
-            yield str(name), Asked(str(model or ""), entry.get("max_tokens"))
+            yield str(name), _asked(str(model), entry, f"{key}.{name}.", general) if model else None
 
 
-def _models(entries: Any) -> Iterator[tuple[str, Asked]]:
-    for entry in entries if isinstance(entries, list) else ():
+def _models(config: Mapping[str, Any], general: Asked) -> Iterator[tuple[str, Asked]]:
+    entries = config.get("models")
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         one = entry if isinstance(entry, Mapping) else {"name": entry}
         if isinstance(name := one.get("name"), str) and name:
-            yield name, Asked(name, one.get("max_tokens"))
+            yield name, _asked(name, one, f"models[{index}].", general)
+
+
+def _asked(model: str, settings: Mapping[str, Any], where: str, general: Asked) -> Asked:
+    return Asked(
+        model,
+        number(settings, "max_tokens", where, whole=True) or general.max_tokens,
+        word(settings, "reply", COMPLETION_TOKENS, where) or general.reply,
+    )

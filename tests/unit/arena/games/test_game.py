@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import get_args
 
 import pytest
 
+from arena.agents.prompt import ReplyFormat
 from arena.games.game import ALIASES, CHANCE, Game, GameError
-from arena_llm.validation.games import GAMES
+from arena_llm.validation.games import COMPLETION_TOKENS, GAMES
 from tests.support.turns import reach
 
 
@@ -92,6 +94,7 @@ def test_the_estimates_of_the_client_are_for_games_of_these_names(name: str) -> 
 
 def test_every_name_of_the_arenas_own_has_an_estimate() -> None:
     assert ALIASES.keys() <= GAMES.keys()
+    assert set(get_args(ReplyFormat)) == COMPLETION_TOKENS.keys()
 
 
 def test_a_game_tells_what_kind_it_is() -> None:
