@@ -42,7 +42,8 @@ def check_models(
     if unknown:
         raise ConfigError("\n".join(unknown))
     failed = [verdict for verdict in verdicts if verdict.status is Status.FAIL]
-    lines = [line for verdict in verdicts for line in _lines(verdict, places[verdict.model])]
+    told = (line for verdict in verdicts for line in _lines(verdict, places[verdict.model]))
+    lines = list(dict.fromkeys(told))  # models of one account have the same credits
     lines.append(f"{len(verdicts) - len(failed)} of {len(verdicts)} models can run")
     if not failed:
         lines += _costs(estimate(plan(config), verdicts))
@@ -70,6 +71,6 @@ def _lines(verdict: Verdict, places: tuple[str, ...]) -> Iterator[str]:
         ("of its key's limit", left and left.limit_remaining_usd),
     ):
         if usd is not None:
-            yield f"{verdict.model}: ${usd:.2f} {what} left"
+            yield f"{verdict.backend}: ${usd:.2f} {what} left"
     for warning in verdict.warnings:
         yield f"warning: {verdict.model}: {warning}"

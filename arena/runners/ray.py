@@ -81,18 +81,57 @@ class _Actor:
     async def open(self, job: Job) -> None:
         self._desk = Desk(job)
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        return await getattr(self._desk, method)(*arguments)
+    async def call(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[tuple[Any, Any]]:
+        """Call methods of the desk: (result, None) or (None, error) of each."""
+        outcomes: list[tuple[Any, Any]] = []
+        for method, arguments in calls:
+            try:
+                outcomes.append((await getattr(self._desk, method)(*arguments), None))
+            except Exception as error:
+                outcomes.append((None, error))
+        return outcomes
 
 
 class _Remote:
-    """The desk's methods, from another process."""
+    """The desk's methods, from another process.
+
+    What is called while a message is on its way goes with the next one: a message costs
+    far more than what the desk does for it.
+    """
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
+        self._calls: list[tuple[str, tuple[Any, ...]]] = []
+        self._futures: list[asyncio.Future[Any]] = []
+        self._sender: asyncio.Task[None] | None = None
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        return lambda *arguments: _done(self._actor.call.remote(method, *arguments))
+        return lambda *arguments: self._call(method, arguments)
+
+    def _call(self, method: str, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
+        self._calls.append((method, arguments))
+        self._futures.append(future)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+        return future
+
+    async def _send(self) -> None:
+        while self._calls:
+            calls, self._calls = self._calls, []
+            futures, self._futures = self._futures, []
+            try:
+                outcomes = await _done(self._actor.call.remote(calls))
+            except Exception as failure:  # to be raised where each of them is awaited
+                outcomes = [(None, failure)] * len(calls)
+            for future, (result, error) in zip(futures, outcomes, strict=True):
+                if future.done():
+                    continue  # who asked has been cancelled
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+        self._sender = None
 
 
 async def _done(ref: Awaitable[Any]) -> Any:
