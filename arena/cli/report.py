@@ -7,8 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arena.report.page import write_html
-from arena.report.tables import print_tables
+from arena.report import Report, print_tables, write_html
 
 HELP = "print an experiment's tables and write its page: ratings, rates, every game move by move"
 
@@ -22,10 +21,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print and write; 0 also where episodes failed: the tables say so."""
+    """Write and print; 0 also where episodes failed: the tables say so."""
     page = args.html or args.results.with_suffix(".html")
+    report = Report.load(args.results)
+    # First: whoever reads the tables may stop before their end, and this process with it.
+    write_html(report, page)
     console = Console(emoji=False)
-    print_tables(args.results, console)
-    write_html(args.results, page)
+    print_tables(report, console)
     console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -12,11 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from arena.report import words
-from arena.report.embed import Embedded, embed
-from arena.report.load import open_results
 from arena.report.outcomes import Share
 from arena.report.plot import Scale
-from arena.report.summary import Summary, summarise
+from arena.report.report import Report
 from arena.results.database import ResultsError
 
 ASSETS = Path(__file__).parent / "assets"
@@ -39,15 +37,12 @@ class Asset:
         return cls(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of our own
 
 
-def write_html(path: Path, out: Path) -> None:
-    """Write the page of a results file to `out`: whole, or not at all.
+def write_html(report: Report, out: Path) -> None:
+    """Write the page to `out`: whole, or not at all.
 
-    The same file makes the same bytes. Raises ResultsError if `path` is no results file
-    or `out` cannot be written.
+    The same file makes the same bytes. Raises ResultsError if `out` cannot be written.
     """
-    with open_results(path) as results:
-        summary = summarise(results)
-        page = render(summary, embed(results, summary))
+    page = render(report)
     part = out.with_name(f"{out.name}.part")
     try:
         part.write_text(page, encoding="utf-8", errors="replace")
@@ -57,7 +52,7 @@ def write_html(path: Path, out: Path) -> None:
         raise ResultsError(f"{out}: cannot be written: {error.strerror}") from error
 
 
-def render(summary: Summary, embedded: Embedded) -> str:
+def render(report: Report) -> str:
     """The page. Whatever a model or a server wrote is escaped by Jinja's autoescape."""
     environment = Environment(
         autoescape=True,
@@ -82,15 +77,15 @@ def render(summary: Summary, embedded: Embedded) -> str:
         )
     }
     return environment.get_template("report.html.j2").render(
-        summary=summary,
-        embedded=embedded,
+        summary=report.summary,
+        embedded=report.embedded,
         style=Asset.of("report.css"),
         script=Asset.of(*SCRIPTS),
         Share=Share,
         scale=Scale.of,
         heat=heat,
         links=LINKS,
-        panels=["", *summary.games] if len(summary.games) > 1 else [""],
+        panels=["", *report.summary.games] if len(report.summary.games) > 1 else [""],
     )
 
 

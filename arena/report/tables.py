@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
@@ -13,9 +12,9 @@ from rich.text import Text
 
 from arena.report import words
 from arena.report.answers import Answers
-from arena.report.load import open_results
 from arena.report.outcomes import Share, Tally
-from arena.report.summary import Summary, summarise
+from arena.report.report import Report
+from arena.report.summary import Summary
 
 T = TypeVar("T")
 
@@ -23,14 +22,12 @@ T = TypeVar("T")
 FAILURES = 20
 
 
-def print_tables(path: Path, console: Console) -> None:
-    """Print all tables of a results file.
+def print_tables(report: Report, console: Console) -> None:
+    """Print all tables.
 
-    Raises ResultsError if it is not one. What models and servers wrote is printed
-    without control characters and never as markup.
+    What models and servers wrote is printed without control characters and never as markup.
     """
-    with open_results(path) as results:
-        summary = summarise(results)
+    summary = report.summary
     console.print(_overview(summary))
     if not summary.statuses:
         console.print("No episode has ended yet.")

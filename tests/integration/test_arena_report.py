@@ -16,7 +16,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from arena.report import write_html
+from arena.report import Report, write_html
 from arena.report.load import open_results
 from arena.report.outcomes import outcome
 from arena.report.replay import replay
@@ -77,7 +77,8 @@ def tournament() -> list[Played]:
 
 
 def made(driver: Chrome, folder: Path, played: Sequence[Played]) -> Page:
-    write_html(write(folder / "results.db", played), folder / "report.html")
+    report = Report.load(write(folder / "results.db", played))
+    write_html(report, folder / "report.html")
     return Page(driver, folder / "report.html", played)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from arena.report import write_html
+from arena.report import Report, write_html
 from arena.report.page import heat
 from arena.report.plot import Scale
 from arena.report.ratings import Rating
@@ -48,7 +48,7 @@ class Elements(HTMLParser):
 
 def page_of(path: Path) -> str:
     out = path.with_suffix(".html")
-    write_html(path, out)
+    write_html(Report.load(path), out)
     return out.read_text(encoding="utf-8")
 
 
@@ -127,11 +127,11 @@ def test_the_settings_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
+    report = Report.load(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))]))
     with pytest.raises(ResultsError, match=r"none/p\.html: cannot be written: No such file"):
-        write_html(path, tmp_path / "none" / "p.html")
+        write_html(report, tmp_path / "none" / "p.html")
     with pytest.raises(ResultsError, match="cannot be written"):
-        write_html(path, tmp_path)
+        write_html(report, tmp_path)
     assert not list(tmp_path.glob("*.part"))
     assert not list(tmp_path.parent.glob("*.part"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arena.report import print_tables, words
+from arena.report import Report, print_tables, words
 from arena.report.answers import Answers
 from arena.results.rows import MoveRow
 from tests.support.random_play import Played, asked, play, write
@@ -19,7 +19,7 @@ from tests.support.random_play import Played, asked, play, write
 
 def printed(path: Path, width: int = 160) -> str:
     out = io.StringIO()
-    print_tables(path, Console(file=out, width=width, force_terminal=False))
+    print_tables(Report.load(path), Console(file=out, width=width, force_terminal=False))
     return out.getvalue()
 
 
