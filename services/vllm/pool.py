@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
+from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from arena_llm.types import Availability, Capability, ModelState
@@ -179,6 +180,8 @@ class EnginePool:
             slot.engine = engine
             self._metrics.add(entry.name, started.registry, started.stats)
             self._watches.append(asyncio.create_task(self._tell_dead(entry.name, watch)))
+            # Or the collector walks all of torch and vLLM again and again, for seconds at the end.
+            freeze_gc_heap()
             log.info("started", model=entry.name, seconds=round(time.monotonic() - began, 1))
         except BackendError as error:
             log.error("start", model=entry.name, reason=error.message)
