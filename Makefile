@@ -1,7 +1,7 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto lint test bench
+.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto lint test test-gpu bench
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -68,6 +68,10 @@ test: VLLM_FLAGS := --if-supported
 test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare
 	$(BIN)/python -m pytest
+
+test-gpu: $(STAMP) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; without one they say so
+	@$(DEPLOY) prepare
+	$(BIN)/python -m pytest tests/gpu
 
 bench: $(STAMP) ## Measure; print the figures and write them to bench/results/
 	$(BIN)/python -m bench
