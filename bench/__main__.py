@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("router", "hf", "openrouter", "gateways", "arena")
+BENCHMARKS = ("router", "hf", "vllm", "vllm_replicas", "openrouter", "gateways", "arena")
 
 for name in BENCHMARKS:
     subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)

@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
 
+Running = subprocess.Popen[bytes]
+
 
 def free_port() -> int:
     """A port that nothing listens on now."""
@@ -30,12 +32,15 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process(
-    *arguments: str, env: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """`python *arguments`, its log in a file as in real life, stopped at the end."""
+    *arguments: str, env: dict[str, str] | None = None, python: Path = Path(sys.executable)
+) -> Iterator[Running]:
+    """`python *arguments`, its log in a file as in real life, stopped at the end.
+
+    python: another environment's.
+    """
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         running = subprocess.Popen(
-            [sys.executable, *arguments], stdout=log, stderr=log, env={**os.environ, **(env or {})}
+            [str(python), *arguments], stdout=log, stderr=log, env={**os.environ, **(env or {})}
         )
         try:
             yield running
@@ -44,8 +49,9 @@ def process(
             running.wait(timeout=30)
 
 
-def wait_serving(address: str, seconds: float = 60) -> None:
-    """Return once health says SERVING; raises TimeoutError."""
+def wait_serving(address: str, seconds: float = 60, running: Running | None = None) -> None:
+    """Return once health says SERVING; raises TimeoutError, and RuntimeError where the
+    process has ended."""
     end = time.perf_counter() + seconds
     request = health_pb2.HealthCheckRequest()
     while time.perf_counter() < end:
@@ -56,18 +62,25 @@ def wait_serving(address: str, seconds: float = 60) -> None:
                     return
             except grpc.RpcError:
                 pass  # not listening yet
+        _check(running)
         time.sleep(0.01)
     raise TimeoutError(f"{address} is not serving after {seconds} s")
 
 
-def wait_listening(port: int, seconds: float = 60) -> None:
-    """Return once something accepts connections there; raises TimeoutError."""
+def wait_listening(port: int, seconds: float = 60, running: Running | None = None) -> None:
+    """Return once something accepts connections there; raises as wait_serving does."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
+        _check(running)
         time.sleep(0.01)
     raise TimeoutError(f"nothing listens on port {port} after {seconds} s")
+
+
+def _check(running: Running | None) -> None:
+    if running is not None and running.poll() is not None:
+        raise RuntimeError(f"{running.args!r} ended with {running.returncode}")
 
 
 def cpu_seconds(pid: int) -> float:
