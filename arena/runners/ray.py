@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -151,19 +152,22 @@ async def _done(ref: Awaitable[Any]) -> Any:
 def _ray(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster, or started here for the time of the run."""
     with tempfile.TemporaryDirectory(prefix="arena-ray-", ignore_cleanup_errors=True) as folder:
-        options: dict[str, Any] = {"address": address}
         if address is None:
-            # What Ray reads when it is imported, and hands on to its processes: loopback
-            # only (the variable's name is older than its meaning), and for us alone.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            # For us alone.
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-            options = {
+            options: dict[str, Any] = {
                 "address": "local",
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE,
                 "_temp_dir": folder,
             }
+        else:
+            _check(address)
+            options = {"address": address}
+        if address is None or address.startswith(("127.", "localhost:")):
+            # Loopback only: the variable's name is older than its meaning.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # Of a lost worker the tally tells, in fewer words.
         os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "worker died|retries remaining"
@@ -174,8 +178,20 @@ def _ray(address: str | None) -> Iterator[Any]:
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RayError(f"ray.address {address}: {' '.join(str(error).split())}") from error
+            where = f"ray.address {address}: " if address else ""
+            raise RayError(f"{where}{' '.join(str(error).split())}") from error
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Raise RayError where nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return  # "auto", or whatever else Ray knows
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise RayError(f"ray.address {address}: cannot be reached: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 
 from tests.support.player import Player
 from tests.support.scripted import eventually
+from tests.support.system import free_ports
 
 EXPERIMENT = """
 name: small
@@ -31,9 +34,12 @@ def player(tmp_path: Path) -> Iterator[Player]:
         yield player
 
 
-def begin(folder: Path, player: Player, script: str, results: str) -> subprocess.Popen[str]:
+def begin(
+    folder: Path, player: Player, script: str, results: str, more: str = ""
+) -> subprocess.Popen[str]:
+    """more: keys of the experiment."""
     config = folder / "experiment.yaml"
-    config.write_text(EXPERIMENT)
+    config.write_text(EXPERIMENT + more)
     return subprocess.Popen(
         [
             *(sys.executable, f"scripts/{script}.py", "--config", config),
@@ -96,7 +102,7 @@ async def test_a_lost_worker(player: Player, tmp_path: Path) -> None:
     before = leftovers()
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
-        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 60)
+        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
         assert listens_beyond_loopback(driver.pid) == []
         left = processes(driver.pid)
         workers(driver.pid)[0].kill()
@@ -124,20 +130,46 @@ async def test_a_lost_worker(player: Player, tmp_path: Path) -> None:
     assert set(player.asked()) == set(asked), "both runners ask the same"
 
 
-async def test_a_killed_driver(player: Player, tmp_path: Path) -> None:
-    """kill -9: no process of Ray's outlives it, and another run, of either kind, goes on."""
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a cluster that is there already."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    command = [sys.executable, "-m", "tests.support.cluster"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
+        yield running.stdout.readline().strip()
+        running.stdin.close()
+
+
+async def test_a_killed_driver(player: Player, tmp_path: Path, cluster: str) -> None:
+    """kill -9: no process of Ray's outlives it, and another run goes on, on a cluster."""
+    before = leftovers()
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
-        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 60)
+        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
         # But for two agents of Ray's own, which look for it for a minute.
         left = [one for one in processes(driver.pid) if "Agent" not in one.cmdline()[0]]
-        assert {"ray::_Actor", "ray::_work"} <= {one.cmdline()[0] for one in left}
+        assert {"ray::_Actor", "ray::_work"} <= {one.cmdline()[0].split(".")[0] for one in left}
         driver.kill()
     await eventually(lambda: not any(process.is_running() for process in left))
+    for folder in leftovers() - before:  # Ray's logs: nobody was left to take them away
+        shutil.rmtree(Path(tempfile.gettempdir(), folder))
     answered = {call for call in player.asked() if not call.startswith("hf_held")}
     player.release()
-    with begin(tmp_path, player, "run_multi_model_games", "ray.sqlite") as again:
+    ray = f"ray: {{address: '{cluster}'}}"
+    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite", ray) as again:
         out, err = again.communicate()
     assert again.returncode == 0, err
     assert out.startswith("24 episodes: 24 finished\n")
     assert {player.asked()[call] for call in answered} == {1}
+
+
+def test_nobody_at_the_address(player: Player, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    ray = f"ray: {{address: '{address}'}}"
+    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite", ray) as driver:
+        out, err = driver.communicate()
+    assert (driver.returncode, out) == (1, "")
+    assert err.splitlines()[-1].startswith(f"arena: ray.address {address}: cannot be reached: ")
+    assert not (tmp_path / "ray.sqlite").exists()
