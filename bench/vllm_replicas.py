@@ -5,9 +5,9 @@ each a conversation that grows with every move, and the engines' own counters te
 many prompt tokens they looked up in their prefix caches and found. First with sessions
 kept on one replica, then with each call to the next replica in turn.
 
-A replica's cache holds the ends of ROOM games. That is where affinity counts: kept apart,
-the sixteen games fit in both caches together, in turn each cache would have to hold all
-of them. Four games fit either way; there a game only finds its last but one prompt.
+A replica's cache holds the ends of ROOM games, so that both together hold the sixteen.
+That is where affinity counts: in turn, each cache would have to hold all of them. Four
+games fit either way; there a game in turn finds its last prompt but one, or an older one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from bench._vllm_load import MODEL, PYTHON, environment, make_model
 
 GAMES = (16, 4)
 PLIES = 9
-ROOM = 12
+ROOM = 8
 #: Tokens of a game's last prompt, and bytes of one in the cache: keys and values of 4
 #: layers with 4 heads of 32 float32 numbers.
-_LAST_PROMPT, _TOKEN_BYTES = 640, 2 * 4 * 4 * 32 * 4
+_LAST_PROMPT, _TOKEN_BYTES = 760, 2 * 4 * 4 * 32 * 4
 _MOVE = "The player looks at the board once more, thinks and takes cell {}. Your move?"
 
 
