@@ -10,13 +10,18 @@ from typing import Any
 
 from arena.agents.base import Agent, Attempt, Status, Turn
 from arena.agents.config import LlmConfig
-from arena.agents.prompt import as_text, prompt_of
+from arena.agents.prompt import as_text, in_quotes, prompt_of
 from arena.agents.reply import Answer, parse_choice, parse_json
 from arena.calls import Ask, ModelCall, ModelReply
 
 
 class LlmAgent(Agent):
-    """Asks its model once for each attempt."""
+    """Asks its model once for each attempt.
+
+    Scores are of actions in quotes, as the prompt asks for them. Bare ones would be
+    compared unfairly: a reply that begins with x10 also begins with x1, which so never is
+    the less likely one. The closing quote ends an action, so that none begins another.
+    """
 
     def __init__(self, config: LlmConfig) -> None:
         self._config = config
@@ -33,7 +38,9 @@ class LlmAgent(Agent):
                 messages,
                 self._options(turn),
                 choices=texts if config.reply == "choices" else None,
-                continuations=texts if config.reply == "score" else None,
+                continuations=(
+                    tuple(map(in_quotes, turn.legal)) if config.reply == "score" else None
+                ),
             )
         )
         answer = self._answer(turn, reply)

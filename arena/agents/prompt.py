@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from arena.agents.base import Attempt, Turn
+from arena.games.game import LegalAction
 
 #: How a model answers: in JSON, which it writes freely; with one of the legal actions, by
-#: constraint; or not at all, because the actions' probabilities are read.
+#: constraint; or not at all, because the actions' probabilities are read, in quotes.
 ReplyFormat = Literal["json", "choices", "score"]
 
 #: (role, content) each, as ModelCall has them.
@@ -20,6 +21,17 @@ _JSON = (
     '{"reasoning": "<your reasoning, in short>", "action": "<a legal action, exactly as listed>"}'
 )
 _BARE = "How to reply: with one of the legal actions, exactly as listed, and nothing else."
+_QUOTED = (
+    "How to reply: with one of the legal actions in its quotes, exactly as listed, and nothing "
+    "else."
+)
+
+#: How to reply, and the prompt's last line.
+_FORMATS: Mapping[ReplyFormat, tuple[str, str]] = {
+    "json": (_JSON, "Your JSON object:"),
+    "choices": (_BARE, "Your action:"),
+    "score": (_QUOTED, "Your action:"),
+}
 
 #: Most characters of an own reply that a player is reminded of.
 _REMINDED = 2000
@@ -35,12 +47,12 @@ def prompt_of(
     moves; the player sees each again, with what was wrong. system: a message ahead of all.
     """
     family = turn.game.family
-    how, closing = (_JSON, "Your JSON object:") if reply == "json" else (_BARE, "Your action:")
+    how, closing = _FORMATS[reply]
     content = (
         f"{family.rules}\nAim: a return of your own as high as possible.\n\n{how}\n\n"
         f"{family.side(turn.seat)}\n"
         f"{family.position(turn.state, turn.seat)}\n"
-        f"Legal actions: {legal_actions(turn, quoted=reply == 'json')}\n\n{closing}"
+        f"Legal actions: {legal_actions(turn, quoted=reply != 'choices')}\n\n{closing}"
     )
     messages = [("system", system)] if system else []
     messages.append(("user", content))
@@ -53,13 +65,18 @@ def prompt_of(
 
 
 def legal_actions(turn: Turn, *, quoted: bool) -> str:
-    """The strings of the legal actions, as JSON or bare, with the notes of the game."""
+    """The strings of the legal actions, in quotes or bare, with the notes of the game."""
     told = []
     for action in turn.legal:
-        text = json.dumps(action.text, ensure_ascii=False) if quoted else action.text
+        text = in_quotes(action) if quoted else action.text
         note = turn.game.family.note(turn.state, turn.seat, action)
         told.append(f"{text} ({note})" if note else text)
     return ", ".join(told)
+
+
+def in_quotes(action: LegalAction) -> str:
+    """An action's string as JSON, which never is the beginning of another one."""
+    return json.dumps(action.text, ensure_ascii=False)
 
 
 def as_text(messages: Messages) -> str:

@@ -98,6 +98,21 @@ def test_the_score_is_the_probability_of_the_choice(llm: Client) -> None:
     assert math.isfinite(score.logprob)
 
 
+@pytest.mark.parametrize("wanted", ["k1", "k10", "k11"])
+def test_quoted_actions_are_scored_alike_though_one_begins_another(
+    llm: Client, wanted: str
+) -> None:
+    asked = (
+        'Legal actions: "k1", "k10", "k11".\nHow to reply: with one of the legal actions in its '
+        f'quotes, exactly as listed, and nothing else.\nPlay "{wanted}".\n\nYour action:'
+    )
+    scores = llm.score(MODEL, asked, ['"k1"', '"k10"', '"k11"'])
+    assert max(scores, key=lambda score: score.logprob).text == f'"{wanted}"'
+    # Bare, what begins the others is never less likely than they are.
+    bare = llm.score(MODEL, asked, ["k1", "k10", "k11"])
+    assert max(bare, key=lambda score: score.logprob).text == "k1"
+
+
 def test_quick_start_to_the_letter(system: System) -> None:
     """SPEC's snippet; only the model is the one that needs no key."""
     program = f"""

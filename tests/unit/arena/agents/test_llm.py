@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from arena.agents.prompt import as_text, prompt_of
 from arena.agents.registry import build
 from arena.calls import ModelCall, ModelReply
 from arena_llm import NotFoundError
-from tests.support.turns import turn_after
+from tests.support.turns import playout, turn_after
 
 
 class Model:
@@ -110,10 +111,25 @@ async def test_scores_pick_the_likeliest_action() -> None:
     model = Model(logprobs=(-2.0, -0.5, -3.0))
     attempt = await _act(model, turn, reply="score", max_tokens=5, temperature=9, send_seed=True)
     assert model.calls == [
-        ModelCall("hf_m", prompt_of(turn, "score"), continuations=("Fold", "Call", "Raise"))
+        ModelCall("hf_m", prompt_of(turn, "score"), continuations=('"Fold"', '"Call"', '"Raise"'))
     ]
     assert (attempt.status, attempt.action) == (Status.OK, 1)
     assert json.loads(attempt.reply) == {"Fold": -2.0, "Call": -0.5, "Raise": -3.0}
+
+
+@pytest.mark.parametrize("spec", ["hex", "go(board_size=19)", "goofspiel", "hive"])
+async def test_no_action_that_is_scored_begins_another(spec: str) -> None:
+    """As k1 would begin k10: its probability would hold that of k10."""
+    turn = next(playout(spec))
+    model = Model(logprobs=tuple(-float(place) for place in range(len(turn.legal))))
+    await _act(model, turn, reply="score")
+    (call,) = model.calls
+    texts = sorted(call.continuations or ())
+    assert [json.loads(text) for text in call.continuations or ()] == [a.text for a in turn.legal]
+    # In their order, what begins others stands right before one of them.
+    assert [one for one, two in pairwise(texts) if two.startswith(one)] == []
+    ((_, told),) = call.messages
+    assert [text for text in texts if text not in told] == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arena.agents.base import Attempt, Status
-from arena.agents.prompt import as_text, prompt_of
+from arena.agents.prompt import ReplyFormat, as_text, prompt_of
 from tests.support.turns import playout, turn_after
 
 GAMES = [
@@ -47,11 +47,17 @@ Your JSON object:""",
     )
 
 
-@pytest.mark.parametrize("reply", ["choices", "score"])
-def test_where_the_reply_is_the_action_alone_actions_stand_without_quotes(reply: str) -> None:
-    ((_, told),) = prompt_of(turn_after("kuhn_poker", [0, 1, 1]), reply)  # type: ignore[arg-type]  # a literal
-    assert told.endswith("\nLegal actions: Pass (Fold), Bet (Call)\n\nYour action:")
-    assert "and nothing else." in told
+@pytest.mark.parametrize(
+    ("reply", "listed", "how"),
+    [
+        ("choices", "Pass (Fold), Bet (Call)", "legal actions, exactly as listed, and nothing"),
+        ("score", '"Pass" (Fold), "Bet" (Call)', "in its quotes, exactly as listed, and nothing"),
+    ],
+)
+def test_where_the_reply_is_the_action_alone(reply: ReplyFormat, listed: str, how: str) -> None:
+    ((_, told),) = prompt_of(turn_after("kuhn_poker", [0, 1, 1]), reply)
+    assert told.endswith(f"\nLegal actions: {listed}\n\nYour action:")
+    assert how in told
     assert "JSON" not in told
 
 
