@@ -10,8 +10,9 @@ class Game(NamedTuple):
 
     players: seats. moves: of all players together, by chance alone; where players
     move at once, each one's move counts. prompt_tokens: of a whole prompt that asks for
-    a reply in JSON, by the embedded model's tokenizer; others hardly differ in words,
-    and more in boards.
+    a reply in JSON (the other kinds are a little shorter), over all of an episode, by the
+    embedded model's tokenizer. Prompts with a history, such as chess's, grow: where
+    max_plies ends episodes early, theirs are shorter than this.
     """
 
     players: int
