@@ -23,7 +23,7 @@ from services.vllm.checks import check_adapter, check_files, failed_start
 from services.vllm.config import VllmConfig, VllmModel
 from services.vllm.engine import Engine
 from services.vllm.metrics import Metrics
-from services.vllm.starting import start
+from services.vllm.starting import abandon_starts, start
 
 log = structlog.get_logger()
 
@@ -92,6 +92,7 @@ class EnginePool:
                 task.cancel()
         engines = [slot.engine for slot in self._slots.values() if slot.engine is not None]
         await asyncio.gather(*(asyncio.to_thread(engine.close) for engine in engines))
+        abandon_starts()
         self._folder.cleanup()
 
     async def use(self, name: str) -> tuple[Engine, Any]:

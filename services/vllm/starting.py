@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +97,14 @@ def _described(
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,
         root_cause=root_cause,
     )
+
+
+def abandon_starts() -> None:
+    """End what engines that have not started yet have of processes: their starts then fail."""
+    for core in multiprocessing.active_children():
+        if core.pid is None:  # which a child that has been started never is
+            continue
+        try:
+            os.killpg(core.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not got as far as to a group of its own
+            core.kill()
