@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from llguidance import LLMatcher, LLTokenizer
 
 from arena_llm.types import (
     Choices,
@@ -24,6 +27,7 @@ from services.common.errors import InvalidRequest, UpstreamUnavailable
 from services.vllm.reasoning import ReasoningSplitter
 
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+_BYTES = LLTokenizer("byte")
 
 
 class Reply:
@@ -65,9 +69,14 @@ class Reply:
         """The whole of it, after the last output. Raises InvalidRequest."""
         text = "".join(self._text)
         reasoning = "".join(self._reasoning)
+        new = output.outputs[0]
+        told = new.finish_reason
+        by_string = isinstance(new.stop_reason, str)
+        if told == "stop" and not by_string and not is_whole(self._request.constraint, text):
+            told = "error"
         return Completion(
             text=text,
-            finish_reason=self._finish_reason(output.outputs[0].finish_reason, text),
+            finish_reason=self._finish_reason(told, text),
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids),
                 completion_tokens=len(self.tokens),
@@ -120,6 +129,21 @@ def constraint_field(constraint: Constraint | None) -> str:
             return "constraint.json_schema"
         case Regex():
             return "constraint.regex"
+
+
+def is_whole(constraint: Constraint | None, text: str) -> bool:
+    """Whether a text may end so: where nothing can follow, llguidance lets a model end."""
+    match constraint:
+        case JsonSchema():
+            try:
+                json.loads(text)
+            except ValueError:
+                return False
+        case Regex(pattern):
+            grammar = LLMatcher.grammar_from_regex(pattern)
+            matcher = LLMatcher(_BYTES, grammar, log_level=0)
+            return bool(matcher.consume_tokens([*text.encode()]) and matcher.is_accepting())
+    return True
 
 
 def _told(

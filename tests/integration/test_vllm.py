@@ -170,6 +170,14 @@ def test_a_pattern_is_obeyed(llm: Client) -> None:
         assert re.fullmatch("[a-h][1-8]-[a-h][1-8]", reply.text)
 
 
+@pytest.mark.parametrize("constraint", [{"json_schema": {"$ref": "#"}}, {"regex": r"[^\s\S]"}])
+def test_what_no_text_fulfils_is_refused(llm: Client, constraint: dict[str, Any]) -> None:
+    """llguidance would let the model end at once."""
+    with pytest.raises(ArenaError, match="cannot be used: it is too complex, or") as caught:
+        llm.generate(TINY, PROMPT, max_tokens=20, **constraint)
+    assert caught.value.field == f"constraint.{next(iter(constraint))}"
+
+
 def test_a_stop_string_ends_it_and_does_not_show(llm: Client) -> None:
     reply = llm.generate(TINY, PROMPT, regex="(7 ){9}END(7 ){9}", stop=["END"], max_tokens=90)
     assert (reply.text, reply.finish_reason) == ("7 " * 9, FinishReason.STOP)
