@@ -31,7 +31,8 @@ async def _measure(llm: Any, prompts: list[Any], callers: int, params: Any) -> d
         for number, prompt in work:
             begun, seen = time.perf_counter(), 0.0
             async for output in llm.generate(prompt, params, f"bare-{number}"):
-                seen = seen or time.perf_counter()
+                if output.outputs[0].text:  # a first token may be a part of a character
+                    seen = seen or time.perf_counter()
                 made += len(output.outputs[0].token_ids)
             first.append(seen - begun)
 

@@ -50,9 +50,10 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
-def prompts(topic: str, count: int) -> list[str]:
-    """Prompts of about 100 tokens that have nothing in common but the chat's first words."""
-    return [f"{topic} {number}. {_BOARD * 2}Your move?" for number in range(count)]
+def prompts(topic: str, count: int, *, boards: int = 2) -> list[str]:
+    """Prompts of 32 tokens, and 35 for each board, that have nothing in common but the
+    chat's first words."""
+    return [f"{topic} {number}. {_BOARD * boards}Your move?" for number in range(count)]
 
 
 def environment() -> dict[str, str]:

@@ -75,7 +75,14 @@ async def _ways(folder: Path) -> AsyncIterator[dict[str, Way]]:
 
 
 async def _turns(
-    ways: Mapping[str, Way], topic: str, callers: int, requests: int, tokens: int, *, stream: bool
+    ways: Mapping[str, Way],
+    topic: str,
+    callers: int,
+    requests: int,
+    tokens: int,
+    *,
+    stream: bool = False,
+    boards: int = 2,
 ) -> dict[str, list[Measured]]:
     """Each way's rounds; all prompts are new, as two ways lead to the service's engine."""
     rounds: dict[str, list[Measured]] = {name: [] for name in ways}
@@ -83,7 +90,8 @@ async def _turns(
         # Who comes first changes: it finds the machine as the round before left it.
         order = [*ways][number % len(ways) :] + [*ways][: number % len(ways)]
         for name in order:
-            work = prompts(f"{topic} {number} {[*ways].index(name)} {callers}", callers * requests)
+            head = f"{topic} {number} {[*ways].index(name)} {callers}"
+            work = prompts(head, callers * requests, boards=boards)
             rounds[name].append(await ways[name](Load(work, callers, tokens, stream)))
     return rounds
 
@@ -130,16 +138,14 @@ async def _run(folder: Path) -> dict[str, Any]:
             await way(Load(prompts("warm", 8), 8, 8, stream=True))
         whole, streamed = {}, {}
         for callers, requests in REQUESTS.items():
-            rounds = await _turns(ours, "whole", callers, requests, TOKENS, stream=False)
+            rounds = await _turns(ours, "whole", callers, requests, TOKENS)
             whole[str(callers)] = _throughput(rounds)
             rounds = await _turns(ours, "stream", callers, requests, TOKENS, stream=True)
             streamed[str(callers)] = {
                 name: {**figures, **_first(rounds)[name]}
                 for name, figures in _throughput(rounds).items()
             }
-        rounds = await _turns(
-            ways, "short", SHORT_CALLERS, SHORT_REQUESTS, SHORT_TOKENS, stream=False
-        )
+        rounds = await _turns(ways, "short", SHORT_CALLERS, SHORT_REQUESTS, SHORT_TOKENS, boards=0)
         rates = {name: _rates(measured) for name, measured in rounds.items()}
     return {
         "whole": whole,
@@ -166,7 +172,7 @@ def _print(results: dict[str, Any]) -> None:
         _util.print_table(f"vllm: {title} of {TOKENS} tokens", header[:width], rows)
     rows = [[way, *figures.values()] for way, figures in results["short"].items()]
     _util.print_table(
-        f"vllm: {SHORT_CALLERS} at once, {SHORT_TOKENS} tokens",
+        f"vllm: {SHORT_CALLERS} at once, prompts of 32 tokens, replies of {SHORT_TOKENS}",
         ["way", "requests/s", "x vllm serve"],
         rows,
     )
