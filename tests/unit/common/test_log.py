@@ -29,16 +29,22 @@ def test_lines_come_in_order_and_a_warning_brings_those_before_it() -> None:
     assert _written(body) == (0, ["a", "b n=1", "c"])
 
 
-def test_a_line_is_written_without_another_to_push_it() -> None:
+def test_the_first_line_does_not_wait() -> None:
+    assert _written('log.info("a")\nlog.info("b")\nos._exit(0)') == (0, ["a"])
+
+
+def test_a_line_that_waits_is_written_without_another_to_push_it() -> None:
     body = """read, write = os.pipe()
 os.dup2(write, 2)
-log.info("alone")
+log.info("first")
+log.info("waits")
+os.read(read, 1000)
 loop = asyncio.get_running_loop()
 readable = asyncio.Event()
 loop.add_reader(read, readable.set)
 await readable.wait()
 os.dup2(1, 2)
-assert b"event=alone" in os.read(read, 1000)
+assert b"event=waits" in os.read(read, 1000)
 os._exit(7)"""
     assert _written(body)[0] == 7
 
