@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -41,16 +43,23 @@ class Claims:
     def release(self, episode: str) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(episode))
 
-    def leave(self) -> bool:
-        """Be there no more; True for the last one, for whom newcomers wait until `close`."""
-        # Given up first: of two that leave at once, one is the last.
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _PRESENCE)
-        return self._lock(_PRESENCE)
+    @contextmanager
+    def leaving(self) -> Iterator[bool]:
+        """Be there no more. Yields whether this is the last process: newcomers wait for its block.
 
-    def close(self) -> None:
-        if self.leave():
-            self._path.unlink(missing_ok=True)
-        os.close(self._file)
+        A process tries once: a second attempt could keep another one from being the last.
+        """
+        try:
+            # Given up first: of two that leave at once, one is the last.
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _PRESENCE)
+            last = self._lock(_PRESENCE)
+            try:
+                yield last
+            finally:
+                if last:
+                    self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._file)
 
     def _lock(self, byte: int) -> bool:
         try:

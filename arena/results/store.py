@@ -47,8 +47,8 @@ class Store:
                     self._connection.close()
                     raise
             except BaseException:
-                self._claims.close()
-                raise
+                with self._claims.leaving():
+                    raise
 
     def statuses(self) -> dict[str, str]:
         """Status of each episode that has a row, by its id."""
@@ -131,11 +131,9 @@ class Store:
     def close(self) -> None:
         """Close the file. The last process leaves it in canonical form."""
         self._connection.close()
-        try:
-            if self._claims.leave():
+        with self._claims.leaving() as last:
+            if last:
                 tidy(self._file)
-        finally:
-            self._claims.close()
 
     def __enter__(self) -> Store:
         return self

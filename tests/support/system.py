@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploy.services import ROOT, SERVICES
@@ -77,6 +77,20 @@ class System:
         """The ends of all logs, for a test that failed."""
         names = ("supervisord", *self.ports)
         return "\n".join(f"--- {name}\n{self.log(name)[-4000:]}" for name in names)
+
+
+@contextlib.contextmanager
+def refusing(count: int = 1) -> Iterator[list[str]]:
+    """Addresses that refuse connections for as long as the block lasts.
+
+    Their ports are taken, without a listener: a port that were merely free could be given
+    to the next server, such as the router under test, which would then call itself.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for held in sockets:
+            held.bind(("127.0.0.1", 0))
+        yield [f"127.0.0.1:{held.getsockname()[1]}" for held in sockets]
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.system import free_ports
+from tests.support.system import refusing
 
 #: What the library asks of its hub is fixed at its import, so it gets a process of its own.
 PROGRAM = """
@@ -87,7 +87,8 @@ def test_what_a_hub_answers(
 
 @pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["unreachable", "offline"])
 def test_no_hub_says_so_and_what_to_do(tmp_path: Path, more: dict[str, str]) -> None:
-    said = told(tmp_path, f"http://127.0.0.1:{free_ports(1)[0]}", **more)
+    with refusing() as (address,):
+        said = told(tmp_path, f"http://{address}", **more)
     assert said.startswith("UPSTREAM_UNAVAILABLE ")
     assert "the model hub cannot be reached" in said
     assert "model_path in configs/hf_models.yaml" in said
@@ -105,5 +106,6 @@ def test_what_was_fetched_once_needs_no_hub(tmp_path: Path) -> None:
     (snapshot / "config.json").write_text("{}")
     (repo / "refs").mkdir()
     (repo / "refs/main").write_text("a" * 40)
-    said = told(tmp_path, f"http://127.0.0.1:{free_ports(1)[0]}")
+    with refusing() as (address,):
+        said = told(tmp_path, f"http://{address}")
     assert said == f"True {snapshot}\n"

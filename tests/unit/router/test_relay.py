@@ -13,7 +13,7 @@ from arena_llm.types import Delta
 from router.config import Route
 from services.common.errors import RateLimited, UpstreamUnavailable
 from tests.support.scripted import eventually, hang, scripted, serving
-from tests.support.system import free_ports
+from tests.support.system import refusing
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 PATH = "/arena_llm.v1.LlmService"
@@ -199,12 +199,12 @@ async def test_no_model_and_no_message(rpc: str, routed: Any) -> None:
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
 @pytest.mark.parametrize("policy", ["round_robin", "session"])
 async def test_a_backend_that_is_down_is_named_at_once(rpc: str, policy: Any, routed: Any) -> None:
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    route = Route(targets=addresses, policy=policy, start="make up VLLM=1")
     asked = score_request("vllm_x") if rpc == "Score" else request("vllm_x", session="s")
-    async with routed(vllm_=route) as llm:
-        # Without a deadline: it must not wait for one.
-        error = await asyncio.wait_for(failure(getattr(llm, rpc)(asked)), 20)
+    with refusing(2) as addresses:
+        route = Route(targets=addresses, policy=policy, start="make up VLLM=1")
+        async with routed(vllm_=route) as llm:
+            # Without a deadline: it must not wait for one.
+            error = await asyncio.wait_for(failure(getattr(llm, rpc)(asked)), 20)
     assert error.code().name == "UNAVAILABLE"
     assert reason(error) == "BACKEND_DOWN"
     for word in ("vllm", *addresses, "cannot be reached", "refused", "`make up VLLM=1`"):

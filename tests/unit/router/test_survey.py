@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from arena_llm.v1 import models_pb2
 from router.config import Route
 from services.common.errors import Overloaded
 from tests.support.scripted import eventually, hang, scripted
-from tests.support.system import free_ports
+from tests.support.system import refusing
 from tests.support.wire import failure, reason
 
 LIST = models_pb2.ListModelsRequest()
@@ -23,9 +24,10 @@ def ask(model: str) -> models_pb2.IsAvailableRequest:
 
 
 @pytest.fixture
-def nobody() -> str:
+def nobody() -> Iterator[str]:
     """An address where nothing listens."""
-    return f"127.0.0.1:{free_ports(1)[0]}"
+    with refusing() as (address,):
+        yield address
 
 
 async def test_lists_are_merged_in_the_order_of_the_routes(routed: Any, nobody: str) -> None:

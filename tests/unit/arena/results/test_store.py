@@ -213,8 +213,9 @@ import sys
 from pathlib import Path
 from arena.results.claims import Claims
 claims = Claims(Path(sys.argv[1]))
-print(claims.take("a"), claims.take("b"), claims.leave(), flush=True)
-sys.stdin.readline()
+with claims.leaving() as last:
+    print(claims.take("a"), claims.take("b"), last, flush=True)
+    sys.stdin.readline()
 """
 
 
