@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -93,10 +95,31 @@ def refusing(count: int = 1) -> Iterator[list[str]]:
         yield [f"127.0.0.1:{held.getsockname()[1]}" for held in sockets]
 
 
+def _quiet_ports() -> Iterator[int]:
+    """Ports below those that the kernel gives to connections and to whoever wants any.
+
+    From somewhere on, so that runs of the tests beside each other seldom meet.
+    """
+    first, end = 10_000, 32_768
+    with contextlib.suppress(FileNotFoundError):  # it is Linux's
+        kernels = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        end = max(int(kernels[0]), first + 1_000)
+    start = random.SystemRandom().randrange(first, end)
+    return itertools.cycle((*range(start, end), *range(first, start)))
+
+
+_candidates = _quiet_ports()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for held in sockets:
-            held.bind(("127.0.0.1", 0))
-        return [held.getsockname()[1] for held in sockets]
+    """Ports that nothing listens on; none is given twice, nor to a connection meanwhile."""
+    return list(itertools.islice(filter(_is_free, _candidates), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
