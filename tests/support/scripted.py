@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from arena_llm.types import (
     Availability,
@@ -33,6 +33,8 @@ from services.common.config import ServiceConfig
 from services.common.log import configure_logging
 from services.common.server import Server, Service, run
 from services.common.servicer import LlmServicer
+
+T = TypeVar("T")
 
 #: What an enqueued step may be: an answer, an error, or a function that makes one.
 Step = str | Exception | Sequence[Delta | Exception] | Callable[[], Awaitable[str]]
@@ -55,6 +57,7 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
         self.ended: list[str] = []  # how each call ended: "done", or an exception's name
         self.availability = Availability(True, ModelState.READY)
         self.models = [Model(f"{name}_model")]
+        self.default: Step = "ok"
         self._steps: deque[Step] = deque()
 
     def enqueue(self, *steps: Step) -> None:
@@ -68,7 +71,7 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
         self, request: GenerationRequest
     ) -> AsyncGenerator[Delta | Completion, None]:
         async with self._tracked(request):
-            step = self._steps.popleft() if self._steps else "ok"
+            step = self._steps.popleft() if self._steps else self.default
             text = ""
             for delta in [Delta(text=step)] if isinstance(step, str) else await _deltas(step):
                 if isinstance(delta, Exception):
@@ -93,11 +96,12 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
         return self.models
 
     async def _text(self) -> str:
-        step = self._steps.popleft() if self._steps else "ok"
+        step = self._steps.popleft() if self._steps else self.default
         if isinstance(step, str):
             return step
         if isinstance(step, Exception):
             raise step
+        assert callable(step), "deltas are for streams"
         return await step()
 
     @asynccontextmanager
@@ -181,11 +185,28 @@ async def scripted(name: str = "hf") -> AsyncIterator[tuple[ScriptedBackend, Ser
         yield backend, server
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return once the condition holds; fails after that many seconds."""
+async def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Return once the condition holds; fails after that many seconds.
+
+    They are many because a machine that does other work may stand still for some.
+    """
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition, not an event
             await asyncio.sleep(0.005)
+
+
+async def reaching(arrived: Callable[[], object], attempt: Callable[[float], Awaitable[T]]) -> T:
+    """What the first attempt ends with during which something has arrived.
+
+    Each has more seconds than the one before: on a busy machine a short deadline may be over
+    before the call is where it is to be cut off, and the call arrive there all the same.
+    """
+    seconds = 0.1
+    while True:
+        ended = await attempt(seconds)
+        if arrived():
+            return ended
+        seconds *= 2
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import structlog
 
 from arena_llm.types import Delta
 from services.common.errors import Overloaded
-from tests.support.scripted import eventually, hang, scripted
+from tests.support.scripted import eventually, hang, reaching, scripted
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 PRIVATE = "sk-secret-key and the prompt"
@@ -80,10 +80,14 @@ def _raw(llm: Any, rpc: str) -> Any:
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
 async def test_a_deadline_ends_the_backends_work(rpc: str, log: Any) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
-        backend.enqueue(hang)
-        error = await failure(getattr(llm, rpc)(request(), timeout=0.1))
+        backend.default = hang
+        error = await reaching(
+            lambda: backend.history,
+            lambda seconds: failure(getattr(llm, rpc)(request(), timeout=seconds)),
+        )
         assert error.code().name == "DEADLINE_EXCEEDED"
-        await eventually(lambda: backend.ended == ["CancelledError"])
+        await eventually(lambda: not backend.running)
+        assert set(backend.ended) == {"CancelledError"}
         await eventually(lambda: calls_of(log))
     assert calls_of(log)[0]["status"] == "DEADLINE_EXCEEDED"
 

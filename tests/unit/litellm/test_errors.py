@@ -9,7 +9,7 @@ import pytest
 
 from arena_llm import ArenaError
 from services.litellm.errors import TYPES
-from tests.support.scripted import eventually
+from tests.support.scripted import eventually, reaching
 from tests.support.upstreams.cases import STALLS
 from tests.support.upstreams.server import Fault, Reply
 from tests.unit.litellm.conftest import PROVIDERS, Provider, Start, call, failed
@@ -162,11 +162,16 @@ async def test_a_provider_that_stalls(
     start: Start, upstream: Any, provider: Provider, case: str
 ) -> None:
     streamed, upstream.default = STALLS[case]
-    async with start({"timeout_seconds": 0.5}, max_attempts=1) as llm:
-        error = await failed(llm, streamed, model=provider.model)
-        assert (error.code, error.reason) == DOWN
-        assert "did not answer in time" in error.message
-        await eventually(lambda: upstream.history[0].dropped.is_set())
+
+    async def attempt(seconds: float) -> ArenaError:
+        async with start({"timeout_seconds": seconds}, max_attempts=1) as llm:
+            error = await failed(llm, streamed, model=provider.model)
+            await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
+            return error
+
+    error = await reaching(lambda: upstream.history, attempt)
+    assert (error.code, error.reason) == DOWN
+    assert "did not answer in time" in error.message
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
@@ -214,10 +219,11 @@ async def test_the_callers_deadline_ends_the_call(
 ) -> None:
     upstream.default = Fault(hang=True)
     async with start() as llm:
-        error = await failed(llm, streamed, timeout=0.3)
+        error = await reaching(
+            lambda: upstream.history, lambda seconds: failed(llm, streamed, timeout=seconds)
+        )
         assert error.code == "DEADLINE_EXCEEDED"
-        (asked,) = upstream.history
-        await asyncio.wait_for(asked.dropped.wait(), 20)
+        await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
 
 
 def test_every_class_of_the_table_is_one_of_litellms() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
+from tests.support.scripted import eventually, reaching
 from tests.support.upstreams.cases import STALLS
 from tests.support.upstreams.openrouter import OpenRouterUpstream
 from tests.support.upstreams.server import Call, Fault, Reply, Step
@@ -187,8 +188,9 @@ async def test_one_attempt_has_a_bound_of_its_own(
     start: Start, upstream: OpenRouterUpstream
 ) -> None:
     upstream.enqueue(Fault(hang=True))
-    async with start(timeout_seconds=0.2) as llm:
-        assert (await llm.generate(MODEL, "hi")).attempts == 2
+    async with start(timeout_seconds=0.2, max_attempts=20) as llm:
+        # A busy machine may let the time of a further one pass.
+        assert (await llm.generate(MODEL, "hi")).attempts >= 2
 
 
 @pytest.mark.parametrize("case", STALLS)
@@ -196,11 +198,16 @@ async def test_a_provider_that_stalls(
     start: Start, upstream: OpenRouterUpstream, case: str
 ) -> None:
     streamed, upstream.default = STALLS[case]
-    async with start(timeout_seconds=0.3, max_attempts=1) as llm:
-        error = await failed(llm, streamed)
-        assert (error.code, error.reason) == ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
-        assert "did not answer in time" in error.message
-        await asyncio.wait_for(upstream.history[0].dropped.wait(), 20)
+
+    async def attempt(seconds: float) -> ArenaError:
+        async with start(timeout_seconds=seconds, max_attempts=1) as llm:
+            error = await failed(llm, streamed)
+            await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
+            return error
+
+    error = await reaching(lambda: upstream.history, attempt)
+    assert (error.code, error.reason) == ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
+    assert "did not answer in time" in error.message
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])

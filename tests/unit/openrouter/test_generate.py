@@ -10,7 +10,7 @@ import pytest
 from arena_llm import ArenaError, AsyncClient, Message
 from arena_llm.aio import AsyncStream
 from arena_llm.types import Completion
-from tests.support.scripted import eventually
+from tests.support.scripted import eventually, reaching
 from tests.support.upstreams.openrouter import COST, KEY, OpenRouterUpstream
 from tests.support.upstreams.server import Reply
 from tests.unit.openrouter.conftest import Start, failed
@@ -171,10 +171,12 @@ async def test_a_delta_arrives_while_the_stream_goes_on(
 async def test_a_deadline_hangs_up_on_the_provider(
     llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool
 ) -> None:
-    upstream.enqueue(Reply(hold=asyncio.Event()))
-    assert (await failed(llm, streamed, timeout=0.3)).code == "DEADLINE_EXCEEDED"
-    async with asyncio.timeout(10):
-        await upstream.history[0].dropped.wait()
+    upstream.default = Reply(hold=asyncio.Event())
+    error = await reaching(
+        lambda: upstream.history, lambda seconds: failed(llm, streamed, timeout=seconds)
+    )
+    assert error.code == "DEADLINE_EXCEEDED"
+    await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
 
 
 async def test_connections_are_used_again(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:

@@ -12,7 +12,7 @@ import structlog
 from arena_llm.types import Delta
 from router.config import Route
 from services.common.errors import RateLimited, UpstreamUnavailable
-from tests.support.scripted import eventually, hang, scripted, serving
+from tests.support.scripted import eventually, hang, reaching, scripted, serving
 from tests.support.system import refusing
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
@@ -149,10 +149,14 @@ async def test_the_deadline_passes_on_and_none_is_made_up(bare: Any, routed: Any
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
 async def test_a_deadline_ends_the_backends_work(rpc: str, routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
-        backend.enqueue(hang)
-        error = await failure(getattr(llm, rpc)(request(), timeout=0.2))
+        backend.default = hang
+        error = await reaching(
+            lambda: backend.history,
+            lambda seconds: failure(getattr(llm, rpc)(request(), timeout=seconds)),
+        )
         assert error.code().name == "DEADLINE_EXCEEDED"
-        await eventually(lambda: backend.ended == ["CancelledError"])
+        await eventually(lambda: not backend.running)
+        assert set(backend.ended) == {"CancelledError"}
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])

@@ -65,6 +65,7 @@ async def test_a_backend_that_hangs_holds_up_nobody_for_long(routed: Any) -> Non
         scripted("vllm") as (hung, vllm),
         routed(ask_timeout_seconds=0.3, vllm_=[vllm.address], hf_=[hf.address]) as llm,
     ):
+        await llm.ListModels(LIST)  # connected
         hung.enqueue(hang)
         listed = await llm.ListModels(LIST)
         assert [m.name for m in listed.models] == ["hf_model"]
