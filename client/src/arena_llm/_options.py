@@ -100,9 +100,9 @@ def input_of(prompt: str | None, messages: Iterable[Message] | None) -> Input:
 def _constraint(
     choices: Sequence[str] | None, json_schema: Mapping[str, Any] | str | None, regex: str | None
 ) -> Constraint | None:
-    options = {"choices": choices, "json_schema": json_schema, "regex": regex}
-    given = [name for name, value in options.items() if value is not None]
-    if len(given) > 1:
+    if (choices is not None) + (json_schema is not None) + (regex is not None) > 1:
+        options = {"choices": choices, "json_schema": json_schema, "regex": regex}
+        given = [name for name, value in options.items() if value is not None]
         raise FieldError("constraint", f"only one of {', '.join(given)} can hold")
     if choices is not None:
         return Choices(listed("constraint.choices", choices))

@@ -56,3 +56,8 @@ def test_what_waits_at_the_end_is_written() -> None:
 def test_before_the_loop_runs_a_line_does_not_wait() -> None:
     body = 'await asyncio.to_thread(log.info, "outside")\nos._exit(0)'
     assert _written(body) == (0, ["outside"])
+
+
+def test_a_value_cannot_forge_a_field_or_a_line() -> None:
+    body = r"""log.info("a b", said='c d=1 "e"\nf', path="g\\h", none="")"""
+    assert _written(body) == (0, [r""""a b" said="c d=1 \"e\"\nf" path="g\\h" none="""])
