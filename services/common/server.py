@@ -117,10 +117,9 @@ class Server:
 
 
 def _settle() -> None:
-    """Keep the collector from what is loaded now and stays: 1 % of a small call's CPU."""
+    """Keep the collector from walking again and again through what is loaded now and stays."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
 
 
 async def serve(service: Service, listen: str) -> int:
