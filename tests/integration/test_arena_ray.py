@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -67,25 +67,25 @@ def rows(path: Path, table: str) -> list[tuple[object, ...]]:
         return connection.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608 - names of our own
 
 
-def processes(driver: int) -> list[psutil.Process]:
-    return psutil.Process(driver).children(recursive=True)
+def processes(driver: int) -> dict[psutil.Process, list[str]]:
+    """Those below the driver, and their command lines."""
+    found = {}
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found[process] = process.cmdline()
+    return {process: command for process, command in found.items() if command}
 
 
 def workers(driver: int) -> list[psutil.Process]:
-    found = []
-    for process in processes(driver):
-        with suppress(psutil.NoSuchProcess):
-            if process.cmdline()[:1] == ["ray::_work"]:
-                found.append(process)
-    return found
+    return [one for one, command in processes(driver).items() if command[0] == "ray::_work"]
 
 
 def listens_beyond_loopback(driver: int) -> list[object]:
     found = []
-    for process in processes(driver):
+    for process, command in processes(driver).items():
         with suppress(psutil.NoSuchProcess):
             found += [
-                (process.cmdline()[:2], one.laddr)
+                (command[:2], one.laddr)
                 for one in process.net_connections("inet")
                 if one.status == psutil.CONN_LISTEN
                 and one.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
@@ -93,16 +93,21 @@ def listens_beyond_loopback(driver: int) -> list[object]:
     return found
 
 
-def leftovers() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("arena-ray-*")}
+@pytest.fixture
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a run keeps Ray's files. Its path is short, since there will be sockets below."""
+    # Ray's agents may outlive a killed driver, and write.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
-async def test_a_lost_worker(player: Player, tmp_path: Path) -> None:
+async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> None:
     """Killed while a model does not answer; its episodes go on from what was said."""
-    before = leftovers()
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
         await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
+        assert len(os.listdir(scratch)) == 1
         assert listens_beyond_loopback(driver.pid) == []
         left = processes(driver.pid)
         workers(driver.pid)[0].kill()
@@ -113,7 +118,7 @@ async def test_a_lost_worker(player: Player, tmp_path: Path) -> None:
     assert "a worker was lost: its episodes are played again" in err
     assert "raylet" not in out + err, "Ray keeps quiet"
     assert not any(process.is_running() for process in left)
-    assert leftovers() == before
+    assert os.listdir(scratch) == []
 
     asked = player.asked()
     twice = {call for call, count in asked.items() if count > 1}
@@ -142,19 +147,21 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         running.stdin.close()
 
 
+@pytest.mark.usefixtures("scratch")
 async def test_a_killed_driver(player: Player, tmp_path: Path, cluster: str) -> None:
     """kill -9: no process of Ray's outlives it, and another run goes on, on a cluster."""
-    before = leftovers()
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
         await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
         # But for two agents of Ray's own, which look for it for a minute.
-        left = [one for one in processes(driver.pid) if "Agent" not in one.cmdline()[0]]
-        assert {"ray::_Actor", "ray::_work"} <= {one.cmdline()[0].split(".")[0] for one in left}
+        left = {
+            one: command
+            for one, command in processes(driver.pid).items()
+            if "Agent" not in command[0]
+        }
+        assert {"ray::_Actor", "ray::_work"} <= {c[0].split(".")[0] for c in left.values()}
         driver.kill()
     await eventually(lambda: not any(process.is_running() for process in left))
-    for folder in leftovers() - before:  # Ray's logs: nobody was left to take them away
-        shutil.rmtree(Path(tempfile.gettempdir(), folder))
     answered = {call for call in player.asked() if not call.startswith("hf_held")}
     player.release()
     ray = f"ray: {{address: '{cluster}'}}"

@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 class ServiceProcess:
     """`python *arguments`, which serves at an address; killed when the test ends.
 
-    python: another environment's. patience: seconds until it serves.
+    python: another environment's. patience: seconds until it serves, far more than it takes.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ServiceProcess:
         address: str,
         *arguments: str,
         python: Path = Path(sys.executable),
-        patience: float = 60,
+        patience: float = 120,
     ) -> None:
         self.address = address
         self._command = [str(python), *arguments]
@@ -102,5 +102,5 @@ def run_to_end(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
