@@ -49,8 +49,9 @@ async def play_episode(
 ) -> tuple[EpisodeRow, list[MoveRow]]:
     """Play to the end, and tell all that happened.
 
-    A call that fails (ArenaError) makes the episode one that failed, as does a game that
-    has not ended within max_plies. Raises what else comes out of agents and `ask_for`.
+    A call that fails (ArenaError) makes the episode one that failed. A game that has not
+    ended within max_plies is truncated: its returns so far count. Raises what else comes
+    out of agents and `ask_for`.
     """
     return await _Episode(spec, game, seats, ask_for).play()
 
@@ -76,7 +77,9 @@ class _Episode:
         state = self._state
         while not state.is_terminal:
             if self._ply == self._spec.max_plies:
-                return self._row("failed", reason=f"MAX_PLIES: no end after {self._ply} plies")
+                # Played again it would end here again, so it is a result and no failure.
+                reason = f"max_plies: no end after {self._ply} plies"
+                return self._row("truncated", reason=reason, returns=state.returns())
             if state.is_chance:
                 self._draw()
             elif ended := await self._move():

@@ -15,7 +15,7 @@ class EpisodeSpec:
     episode: its id, readable and unique: game/number/agents in seat order.
     game: OpenSpiel's string with parameters, such as "hex(board_size=5)".
     agents: names of participants in seat order. seed: of chance, 63 bits.
-    max_plies: the episode fails if the game has not ended by then; None: no bound.
+    max_plies: the episode is truncated if the game has not ended by then; None: no bound.
     """
 
     episode: str

@@ -48,7 +48,8 @@ class GameConfig(_Repeated):
     """A game of the experiment; in YAML its bare name will do.
 
     params: OpenSpiel's. episodes: in place of the experiment's. max_plies: an episode
-    that has not ended by then has failed.
+    that has not ended by then is truncated: the returns so far are its result, which is
+    a draw in games whose rewards come at the end.
     """
 
     name: str

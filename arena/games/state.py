@@ -93,7 +93,7 @@ class State:
     def returns(self) -> tuple[float, ...]:
         """Each seat's return, in seat order."""
         # Of -0.0, OpenSpiel's for some draws, this makes 0.0.
-        return tuple(value + 0.0 for value in self.raw.returns())
+        return tuple(float(value) + 0.0 for value in self.raw.returns())
 
     def board(self) -> str:
         """The position as a spectator sees it, all cards open."""

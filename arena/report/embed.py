@@ -17,7 +17,7 @@ from typing import Any
 from arena.report.load import Results
 from arena.report.outcomes import outcome
 from arena.report.summary import Summary
-from arena.results.rows import MoveRow
+from arena.results.rows import PLAYED, MoveRow
 
 #: Uncompressed characters of a part.
 PART = 500_000
@@ -69,7 +69,7 @@ def embed(
             "status": episode.status,
             "reason": clip(episode.reason),
             "outcomes": [outcome(episode, seat) for seat in range(len(episode.agents))],
-            "returns": episode.returns if episode.status == "finished" else None,
+            "returns": episode.returns if episode.status in PLAYED else None,
             "plies": episode.plies,
             "loser": episode.loser,
         }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.results.database import ResultsError, connect, naming
-from arena.results.rows import EpisodeRow, ModelRow, MoveRow
+from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 
 COLUMNS = tuple(field.name for field in fields(MoveRow))
 #: What may be long; the tables do without.
@@ -97,7 +97,7 @@ def _episode(row: sqlite3.Row) -> EpisodeRow:
     episode = EpisodeRow(**values)
     # An episode that does not say who won is counted, but never as a result.
     returns, seats = episode.returns or (), range(len(episode.agents))
-    if episode.status == "finished" and (
+    if episode.status in PLAYED and (
         len(returns) != len(seats) or not all(map(math.isfinite, returns))
     ):
         return replace(episode, status="failed", reason=f"returns are unusable: {row['returns']}")

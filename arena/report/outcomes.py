@@ -9,7 +9,7 @@ from itertools import combinations
 
 from scipy.stats import binomtest
 
-from arena.results.rows import EpisodeRow
+from arena.results.rows import PLAYED, EpisodeRow
 
 
 class Outcome(StrEnum):
@@ -51,14 +51,14 @@ def comparisons(episode: EpisodeRow) -> Iterator[tuple[str, str, float]]:
             continue
         if episode.status == "forfeited" and episode.loser in (one, two):
             yield *agents, float(episode.loser == two)
-        elif episode.status == "finished" and episode.returns is not None:
+        elif episode.status in PLAYED and episode.returns is not None:
             a, b = episode.returns[one], episode.returns[two]
             yield *agents, 0.5 if a == b else float(a > b)
 
 
 @dataclass(slots=True)
 class Tally:
-    """Outcomes counted. returns: of the finished episodes; forfeits are among the losses."""
+    """Outcomes counted. returns: of the episodes that have any; forfeits are among the losses."""
 
     wins: int = 0
     draws: int = 0
@@ -78,7 +78,7 @@ class Tally:
             case Outcome.FAILED:
                 self.failed += 1
         self.forfeits += episode.status == "forfeited" and episode.loser in (seat, None)
-        if episode.status == "finished" and episode.returns is not None:
+        if episode.status in PLAYED and episode.returns is not None:
             self.returns.append(episode.returns[seat])
 
     @property

@@ -25,7 +25,7 @@ class Replay:
 
 
 def replay(episode: EpisodeRow, moves: Iterable[MoveRow]) -> Replay:
-    """Replay a finished episode; moves: its rows in the order of play."""
+    """Replay a finished or truncated episode; moves: its rows in the order of play."""
     try:
         state = _load(episode.game).new()
         for _, rows in groupby(moves, attrgetter("ply")):
@@ -34,8 +34,9 @@ def replay(episode: EpisodeRow, moves: Iterable[MoveRow]) -> Replay:
             state.apply({seat: action for seat, action in played.items() if action is not None})
     except (GameError, ValueError) as error:
         return Replay(problem=str(error))
-    if not state.is_terminal:
-        return Replay(problem="the stored actions do not reach the game's end")
+    if state.is_terminal != (episode.status == "finished"):
+        reach = "reach" if state.is_terminal else "do not reach"
+        return Replay(problem=f"the stored actions {reach} the game's end")
     if state.returns() != episode.returns:
         return Replay(state.board(), f"OpenSpiel's returns are {list(state.returns())}")
     return Replay(state.board())

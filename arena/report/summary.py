@@ -12,7 +12,7 @@ from arena.report.load import Results
 from arena.report.outcomes import Tally, comparisons
 from arena.report.ratings import Rating, rate
 from arena.report.replay import Replay, replay
-from arena.results.rows import EpisodeRow, ModelRow
+from arena.results.rows import PLAYED, EpisodeRow, ModelRow
 
 #: "CODE REASON message", as a call's error is kept.
 ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
@@ -39,7 +39,8 @@ class Summary:
     """An experiment's results. Keys are agents, games, or both.
 
     seats: by game and seat. pairs: outcomes of the first agent against the second.
-    ratings: over all games together, and by game. replays: of the finished episodes.
+    ratings: over all games together, and by game. replays: of the finished and
+    truncated episodes.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Summary:
 
     @property
     def unverified(self) -> dict[str, str]:
-        """Finished episodes whose result OpenSpiel does not confirm, and why."""
+        """Episodes with returns that OpenSpiel does not confirm, and why."""
         return {key: found.problem for key, found in self.replays.items() if found.problem}
 
 
@@ -92,7 +93,7 @@ def summarise(results: Results) -> Summary:
                 summary.answer_totals[move.agent].add(move)
             if move.status == "error" or move.policy == "forfeit":
                 culprits.add(move.agent or "")
-        if episode.status == "finished":
+        if episode.status in PLAYED:
             summary.replays[episode.episode] = replay(episode, moves)
         else:
             reason = episode.reason or "no reason given"

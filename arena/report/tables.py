@@ -65,15 +65,15 @@ def _overview(summary: Summary) -> Text:
     played = count.total()
     checked = len(summary.replays) - len(summary.unverified)
     parts = [
-        f"{played} episodes: {count['finished']} finished, {count['forfeited']} forfeited,"
-        f" {count['failed']} failed"
+        f"{played} episodes: {count['finished']} finished, "
+        + (f"{count['truncated']} truncated, " * bool(count["truncated"]))
+        + f"{count['forfeited']} forfeited, {count['failed']} failed"
         + (f"; {summary.unfinished} more under way" * bool(summary.unfinished)),
         f"{len(summary.games)} games, {len(summary.participants)} players,"
         f" {total.turns:,} turns, {words.share(total.illegal)} of answers illegal",
         f"{total.prompt_tokens:,} prompt and {total.completion_tokens:,} completion tokens,"
         f" {words.cost(total)}",
-        f"{checked} of {len(summary.replays)} finished episodes: OpenSpiel's replay has the same"
-        " returns",
+        f"{checked} of {len(summary.replays)} results: OpenSpiel's replay has the same returns",
     ]
     text = Text(words.plain(summary.name or "experiment without a name") + "\n", style="bold")
     return text.append("\n".join(parts) + "\n", style="not bold")

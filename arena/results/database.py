@@ -13,7 +13,7 @@ from pathlib import Path
 APPLICATION_ID = 0x61524C4D
 
 #: PRAGMA user_version: of schema.sql.
-VERSION = 1
+VERSION = 2
 
 TABLES = ("experiments", "models", "episodes", "moves", "calls")
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 #: The seat of chance.
 CHANCE = -1
 
+#: Statuses of episodes whose returns are a result.
+PLAYED = ("finished", "truncated")
+
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRow:

@@ -20,10 +20,10 @@ CREATE TABLE IF NOT EXISTS episodes (
     number  INTEGER NOT NULL,   -- counts from 0 within game and line-up
     agents  TEXT NOT NULL,      -- JSON list, in seat order
     seed    INTEGER NOT NULL,   -- of chance: the same for all line-ups of game and number
-    status  TEXT NOT NULL CHECK (status IN ('finished', 'forfeited', 'failed')),
-    reason  TEXT,               -- failed: the error; forfeited: why
+    status  TEXT NOT NULL CHECK (status IN ('finished', 'truncated', 'forfeited', 'failed')),
+    reason  TEXT,               -- failed: the error; truncated, forfeited: why
     loser   INTEGER,            -- forfeited: the seat that did; NULL: several at once, so nobody won
-    returns TEXT,               -- finished: OpenSpiel's returns, JSON list in seat order
+    returns TEXT,               -- finished, truncated: OpenSpiel's returns, JSON list in seat order
     plies   INTEGER NOT NULL    -- steps of the game, events of chance included
 ) WITHOUT ROWID;
 

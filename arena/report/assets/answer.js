@@ -33,7 +33,7 @@ function answer(episode, step, data) {
 }
 
 function ending(episode, data) {
-  const words = { finished: "The game is over.", forfeited: "Forfeited.", failed: "The episode failed: it has no result." };
+  const words = { finished: "The game is over.", truncated: "Cut off: what was won so far is the result.", forfeited: "Forfeited.", failed: "The episode failed: it has no result." };
   return [make("section", { class: "card" }, make("p", { class: "said" }, make("b", {}, words[episode.status])),
     episode.reason && make("p", { class: `problem ${episode.status === "failed" ? "error" : ""}` }, visible(episode.reason)),
     data.problem && make("p", { class: "problem error" }, `OpenSpiel does not confirm this result: ${visible(data.problem)}`),

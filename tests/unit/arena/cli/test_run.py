@@ -107,6 +107,22 @@ def test_replies_that_are_no_moves(run) -> None:
     assert rows("SELECT DISTINCT status, loser NOT NULL FROM episodes") == [("forfeited", 1)]
 
 
+def test_games_that_are_cut_off(run, arena, player: Player) -> None:
+    """They are results, with what was won so far, and are not played again."""
+    chess = "name: small\ngames: [{name: chess, max_plies: 2}]\nmodels: [hf_a, hf_b]\n"
+    done = run(chess)
+    assert (done.code, done.out.splitlines()[0]) == (0, "2 episodes: 2 truncated")
+    found = rows("SELECT DISTINCT status, reason, returns, plies FROM episodes")
+    assert found == [("truncated", "max_plies: no end after 2 plies", "[0.0,0.0]", 2)]
+    asked = player.asked()
+    assert run(chess).code == 0
+    assert player.asked() == asked
+    report = arena("report", "small.sqlite").out
+    assert "2 episodes: 0 finished, 2 truncated, 0 forfeited, 0 failed" in report
+    assert "2 of 2 results: OpenSpiel's replay has the same returns" in report
+    assert "2 of 2 episodes were cut off by max_plies." in Path("small.html").read_text()
+
+
 def test_a_model_that_cannot_run(run, player: Player) -> None:
     asked = player.asked()
     done = run(EXPERIMENT.replace("hf_b", "hf_nokey"))

@@ -242,8 +242,15 @@ async def test_who_moves_at_once_is_waited_for_when_a_run_ends() -> None:
 
 async def test_an_episode_that_does_not_end() -> None:
     row, moves = await play("chess", llm(), llm(), max_plies=4)
-    assert (row.status, row.plies, len(moves)) == ("failed", 4, 4)
-    assert row.reason == "MAX_PLIES: no end after 4 plies"
+    assert (row.status, row.plies, len(moves)) == ("truncated", 4, 4)
+    assert row.reason == "max_plies: no end after 4 plies"
+    assert row.returns == (0.0, 0.0)
+    # Rewards that came on the way count.
+    random = agent_config({"type": "random"})
+    row, _ = await play("python_iterated_prisoners_dilemma", random, random, max_plies=2)
+    assert row.status == "truncated"
+    assert row.returns is not None
+    assert any(row.returns)
     row, _ = await play("tic_tac_toe", llm(), llm(), max_plies=7)
     assert row.status == "finished"
 

@@ -44,6 +44,8 @@ def ended(
         (ended(status="forfeited", loser=1, agents="abc"), ["win", "loss", "win"]),
         (ended(status="forfeited"), ["loss", "loss"]),
         (ended(status="failed"), ["failed", "failed"]),
+        (ended((0.0, 0.0), status="truncated"), ["draw", "draw"]),
+        (ended((1.0, 3.0), status="truncated"), ["loss", "win"]),
         (ended((3.0,), agents="a"), [None]),
         (ended(status="forfeited", loser=0, agents="a"), ["loss"]),
     ],
@@ -70,6 +72,7 @@ def test_an_episode_has_an_outcome_for_each_seat(
         ),
         (ended(status="forfeited"), []),
         (ended(status="failed"), []),
+        (ended((0.0, 0.0), status="truncated"), [("a", "b", 0.5)]),
         (ended((1.0, -1.0), agents="aa"), []),
     ],
 )

@@ -48,7 +48,7 @@ def test_all_tables_have_their_numbers(tmp_path: Path) -> None:
     reason = "UNAVAILABLE BACKEND_DOWN hf at localhost:50054"
     text = printed(write(tmp_path / "r.db", [game, failed(1, reason)]))
     assert "2 episodes: 1 finished, 0 forfeited, 1 failed" in text
-    assert "1 of 1 finished episodes: OpenSpiel's replay has the same returns" in text
+    assert "1 of 1 results: OpenSpiel's replay has the same returns" in text
     mine = game.row.returns[0] if game.row.returns else 0
     wins, draws, losses = (int(mine == value) for value in (1, 0, -1))
     shares = {0: ["0", "%", "(0-79)"], 1: ["100", "%", "(21-100)"]}

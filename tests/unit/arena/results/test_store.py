@@ -176,7 +176,7 @@ def newer(path: Path) -> None:
         (lambda path: Store(path, ExperimentRow("one", "{}", "f2"), []).close(),
          "holds the results of 'one' with other games, agents or seeds: name another file"),
         (foreign, "is no results file of the arena"),
-        (newer, "has version 9 of the schema, not 1"),
+        (newer, "has version 9 of the schema, not 2"),
         (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
         (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 2000), "cannot be used"),
         (lambda path: path.mkdir(), "cannot be used: unable to open database file"),
