@@ -6,11 +6,11 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 
 from arena.calls import Ask, ModelCall, ModelReply
-from arena.experiment.budget import Budget
+from arena.experiment.budget import Budget, UnderWay
 from arena.experiment.tape import Recorder, RecordError, difference, shown
 from arena.results.codec import request_to_json
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
-from arena.results.spending import Spent
+from arena.results.spending import Spent, took
 from arena.results.store import Store
 from arena_llm import ArenaError
 
@@ -24,7 +24,9 @@ class Ledger:
     Its methods are coroutines so that it can as well be another process's. They raise
     ResultsError where the disk refuses.
 
-    budget: calls beyond it raise BudgetSpent. recorder: gets every reply and failure too.
+    budget: calls that would pass it raise BudgetSpent, as far as that can be foreseen
+    (see UnderWay); other processes' calls count when they have replies. recorder: gets
+    every reply and failure too.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Ledger:
         self._budget = budget or Budget()
         self._recorder = recorder
         self._spent = store.spent()
+        self._under_way = UnderWay({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:
             recorder.check(store.answered(), str(store.path))
 
@@ -52,15 +55,16 @@ class Ledger:
         self._store.release(episode)
         return False
 
-    async def recall(self, key: CallKey, request: str) -> ModelReply | None:
-        """The stored reply to a call; None: go and ask.
+    async def recall(self, key: CallKey, request: str, model: str) -> ModelReply | None:
+        """The stored reply to a call; None: go and ask, then tell by `record` or `failed`.
 
         Raises RecordError: the stored one answers another request. BudgetSpent: there is
         none, and there is to be none.
         """
         stored = self._store.call(key)
         if stored is None:
-            self._budget.check(self._spent)
+            self._budget.check(self._spent, self._under_way.expected(model))
+            self._under_way.begin(key, model)
             return None
         asked, reply = stored
         if asked != request:
@@ -74,6 +78,7 @@ class Ledger:
 
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
         """Keep a reply; returns the one to use, which is the one that was kept first."""
+        self._under_way.end(key, took(reply))
         reply, self._spent = self._store.put_call(key, request, reply)
         if self._recorder is not None:
             self._recorder.reply(key, request, reply)
@@ -81,6 +86,7 @@ class Ledger:
 
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
         """Note a call that failed, in the record if there is one."""
+        self._under_way.end(key)
         if self._recorder is not None:
             self._recorder.error(key, request, error)
 
@@ -91,6 +97,7 @@ class Ledger:
 
     async def drop(self, episode: str) -> None:
         """Leave an episode that was begun to others; its replies stay."""
+        self._under_way.drop(episode)
         self._store.release(episode)
 
 
@@ -100,7 +107,7 @@ def asking(ledger: Ledger, backend: Backend) -> Callable[[CallKey], Ask]:
     def ask_for(key: CallKey) -> Ask:
         async def ask(call: ModelCall) -> ModelReply:
             request = request_to_json(call)
-            if (known := await ledger.recall(key, request)) is not None:
+            if (known := await ledger.recall(key, request, call.model)) is not None:
                 return known
             try:
                 reply = await backend(key, call)

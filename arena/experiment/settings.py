@@ -84,7 +84,7 @@ class Settings(_Repeated):
 
     results: a file that ends in .sqlite, or a folder for <name>.sqlite, from the working
     directory. episodes_in_flight: how many are played at once. Both budgets hold for all
-    runs of the experiment together.
+    runs of the experiment together; see UnderWay for what is foreseen.
     """
 
     name: _Name

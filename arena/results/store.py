@@ -14,7 +14,7 @@ from arena.results.codec import reply_from_json, reply_to_json
 from arena.results.database import connect, naming, tidy, transaction
 from arena.results.opening import prepare
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
-from arena.results.spending import Spent, add, read_meter
+from arena.results.spending import Spent, add, by_model, read_meter
 
 _KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
 
@@ -114,6 +114,11 @@ class Store:
         """What was spent so far by all processes."""
         with naming(self.path):
             return read_meter(self._connection)
+
+    def spent_by_model(self) -> dict[str, tuple[int, Spent]]:
+        """How many replies of each model are here, and what they took."""
+        with naming(self.path):
+            return by_model(self._connection)
 
     def put_episode(self, row: EpisodeRow, moves: Collection[MoveRow]) -> None:
         """Store an episode with its moves, in place of a failed one.
