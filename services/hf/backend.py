@@ -9,20 +9,17 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arena_llm.types import (
-    Availability,
     Completion,
     Delta,
     GenerationRequest,
-    Model,
-    ModelState,
     Score,
     Scoring,
     ScoringRequest,
     Usage,
 )
-from services.common.backend import BaseLLMBackend
-from services.common.errors import BackendError, Unsupported
-from services.hf.config import HfConfig
+from services.common.errors import Unsupported
+from services.common.local.backend import LocalBackend
+from services.hf.config import HfConfig, HfModel
 
 if TYPE_CHECKING:
     from services.hf.pool import ModelPool
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class HfBackend(BaseLLMBackend[HfConfig]):
+class HfBackend(LocalBackend[HfConfig]):
     """Models that run in this process, batched continuously."""
 
     name = "hf"
@@ -43,10 +40,10 @@ class HfBackend(BaseLLMBackend[HfConfig]):
 
     _pool: ModelPool
 
-    def __init__(self, config: HfConfig) -> None:
-        super().__init__(config)
-        # The server answers before torch is imported; calls then wait for the pool.
-        self._has_pool = asyncio.Event()
+    @property
+    def entries(self) -> Sequence[HfModel]:
+        """Every model that can be asked for."""
+        return self.config.models
 
     async def start(self) -> None:
         """Import torch, choose the device, load what is marked `preload`."""
@@ -135,31 +132,6 @@ class HfBackend(BaseLLMBackend[HfConfig]):
             usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=sum(counts)),
             model=request.model,
         )
-
-    async def is_model_available(self, model: str) -> Availability:
-        """Tell the model's state from memory and disk alone."""
-        if not self._has_pool.is_set():
-            return Availability(True, ModelState.LOADING, "hf is starting; calls wait for it")
-        try:
-            return self._pool.availability(model)
-        except BackendError as error:
-            return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
-
-    async def get_available_models(self) -> Sequence[Model]:
-        """List the configured models."""
-        if not self._has_pool.is_set():
-            return [
-                Model(entry.name, description=entry.description) for entry in self.config.models
-            ]
-        return [
-            Model(
-                name=entry.name,
-                description=entry.description,
-                context_length=self._pool.context_length(entry.name),
-                capabilities=self._pool.capabilities(entry.name),
-            )
-            for entry in self.config.models
-        ]
 
     def _tell_dead(self) -> Callable[[str], None]:
         loop, dead = asyncio.get_running_loop(), self._dead

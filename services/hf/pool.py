@@ -7,15 +7,17 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from copy import copy
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import torch
 
 from arena_llm.types import Availability, Capability, ModelState
-from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
+from services.common.errors import BackendError, ModelMisconfigured, Overloaded
+from services.common.local.backend import CAPABILITIES
+from services.common.local.slot import Slot, find
 from services.hf.checkpoint import in_hub_cache, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
 from services.hf.engine import Engine, Limits
@@ -23,16 +25,6 @@ from services.hf.loading import LoadedModel, load
 from services.hf.tuning import release_memory
 
 log = structlog.get_logger()
-
-#: What the engine can do with every model.
-_CAPABILITIES = (
-    Capability.SCORE,
-    Capability.CHOICES,
-    Capability.JSON_SCHEMA,
-    Capability.REGEX,
-    Capability.LOGPROBS,
-    Capability.SEED,
-)
 
 #: Seconds for which a failed load is answered as it was, before another try.
 _FAILURE_HOLDS = 5.0
@@ -47,15 +39,9 @@ class Running:
     tokenizing: ThreadPoolExecutor
 
 
-@dataclass(eq=False)
-class Slot:
-    """One configured model and what has become of it."""
+class HfSlot(Slot[HfModel, Running]):
+    """A model that can be dropped again. size: bytes of its weights, while it is loaded."""
 
-    entry: HfModel
-    running: Running | None = None
-    loading: asyncio.Task[None] | None = None
-    error: BackendError | None = None
-    failed_at: float = 0.0
     used_at: float = 0.0
     users: int = 0
     size: int = 0
@@ -70,19 +56,13 @@ class ModelPool:
         self._config = config
         self._device = device
         self._on_dead = on_dead
-        self._slots = {entry.name: Slot(entry) for entry in config.models}
+        self._slots = {entry.name: HfSlot(entry) for entry in config.models}
         # One at a time: two loads at once would each see the other's memory as free.
         self._one_load = asyncio.Lock()
 
-    def slot(self, name: str) -> Slot:
+    def slot(self, name: str) -> HfSlot:
         """Raises ModelNotFound, which lists the models there are."""
-        try:
-            return self._slots[name]
-        except KeyError:
-            known = ", ".join(self._slots) or "none"
-            raise ModelNotFound(
-                f"{name!r} is not in configs/hf_models.yaml; listed are: {known}", field="model"
-            ) from None
+        return find(self._slots, name, "configs/hf_models.yaml")
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Running]:
@@ -97,19 +77,17 @@ class ModelPool:
             slot.users -= 1
 
     async def preload(self) -> None:
-        """Load what is marked so; a failure is logged and told by IsAvailable."""
+        """Load what is marked so."""
         for slot in self._slots.values():
             if slot.entry.preload:
-                try:
+                # It has been logged, and IsAvailable tells it.
+                with suppress(BackendError):
                     await self._loaded(slot)
-                except BackendError as error:
-                    log.error("preload", model=slot.entry.name, reason=error.message)
 
     async def aclose(self) -> None:
         """Drop every model."""
         for slot in self._slots.values():
-            if slot.loading is not None:
-                slot.loading.cancel()
+            slot.cancel()
             if slot.running is not None:
                 await self._drop(slot)
 
@@ -119,23 +97,7 @@ class ModelPool:
         if slot.running is not None:
             load_now = slot.running.engine.load()
             return Availability(True, ModelState.READY, "loaded", load=load_now)
-        if slot.loading is not None:
-            return Availability(True, ModelState.LOADING, "being loaded; calls wait for it")
-        if slot.error is not None:
-            return Availability(
-                False, ModelState.MISCONFIGURED, slot.error.message, reason=slot.error.reason
-            )
-        if slot.entry.model_path is None and not in_hub_cache(slot.entry):
-            source = f"the first call fetches {slot.entry.hub_repo} from the model hub"
-            return Availability(True, ModelState.NOT_LOADED, source)
-        if slot.entry.model_path is not None:
-            try:
-                locate(slot.entry)
-            except BackendError as error:
-                return Availability(
-                    False, ModelState.MISCONFIGURED, error.message, reason=error.reason
-                )
-        return Availability(True, ModelState.NOT_LOADED, "the first call loads it")
+        return slot.availability(partial(_first_call, slot.entry))
 
     def context_length(self, name: str) -> int | None:
         """The model's context length, once it is known."""
@@ -148,44 +110,22 @@ class ModelPool:
         """What the model can do; whether it takes conversations shows when it is loaded."""
         running = self.slot(name).running
         chat = running is not None and running.model.chat
-        return (*((Capability.CHAT,) if chat else ()), *_CAPABILITIES)
+        return (*((Capability.CHAT,) if chat else ()), *CAPABILITIES)
 
-    async def _loaded(self, slot: Slot) -> Running:
-        """Wait until the slot's model runs; one load serves all who wait."""
-        while slot.running is None:
-            if slot.loading is None:
-                recent = time.monotonic() - slot.failed_at < _FAILURE_HOLDS
-                if slot.error is not None and recent:
-                    raise copy(slot.error)
-                slot.loading = asyncio.create_task(self._load(slot))
-                slot.loading.add_done_callback(_retrieve)
-            # Shielded: a caller who leaves does not end the load for the others.
-            await asyncio.shield(slot.loading)
-        return slot.running
+    async def _loaded(self, slot: HfSlot) -> Running:
+        return await slot.loaded(partial(self._load, slot), _FAILURE_HOLDS)
 
-    async def _load(self, slot: Slot) -> None:
-        entry, started = slot.entry, time.monotonic()
-        slot.error = None
-        try:
-            async with self._one_load:
-                folder = await asyncio.to_thread(locate, entry)
-                await self._make_room(slot, weight_bytes(folder))
-                model = await asyncio.to_thread(
-                    load, entry, folder, self._device, self._config.prefill_tokens
-                )
-                # The files' size was an estimate: float32 may take twice as much.
-                await self._make_room(slot, model.size)
-                slot.size, slot.running = model.size, self._run(model)
-            seconds = round(time.monotonic() - started, 1)
-            log.info("loaded", model=entry.name, bytes=model.size, seconds=seconds)
-        except BackendError as error:
-            log.error("load", model=entry.name, reason=error.message)
-            if not isinstance(error, Overloaded):  # which says nothing of the model
-                # A copy, because the error's frames hold the weights.
-                slot.error, slot.failed_at = copy(error), time.monotonic()
-            raise
-        finally:
-            slot.loading = None
+    async def _load(self, slot: HfSlot) -> Running:
+        async with self._one_load:
+            folder = await asyncio.to_thread(locate, slot.entry)
+            await self._make_room(slot, weight_bytes(folder))
+            model = await asyncio.to_thread(
+                load, slot.entry, folder, self._device, self._config.prefill_tokens
+            )
+            # The files' size was an estimate: float32 may take twice as much.
+            await self._make_room(slot, model.size)
+            slot.size = model.size
+            return self._run(model)
 
     def _run(self, model: LoadedModel) -> Running:
         limits = Limits(
@@ -197,7 +137,7 @@ class ModelPool:
         engine = Engine(model.name, model.forward, limits, self._on_dead)
         return Running(model, engine, ThreadPoolExecutor(1, f"tokenize {model.name}"))
 
-    async def _make_room(self, slot: Slot, needed: int) -> None:
+    async def _make_room(self, slot: HfSlot, needed: int) -> None:
         """Drop idle models, least recently used first, until `needed` bytes fit.
 
         Raises ModelMisconfigured where the model alone passes the budget, Overloaded
@@ -222,7 +162,7 @@ class ModelPool:
                 )
             await self._drop(min(idle, key=lambda other: other.used_at))
 
-    async def _drop(self, slot: Slot) -> None:
+    async def _drop(self, slot: HfSlot) -> None:
         running, slot.running, slot.size = slot.running, None, 0
         if running is None:
             return
@@ -234,7 +174,10 @@ class ModelPool:
         log.info("dropped", model=slot.entry.name)
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Look at the error even if every caller has left; _load has logged it."""
-    if not task.cancelled():
-        task.exception()
+def _first_call(entry: HfModel) -> str:
+    """What the first call will do. Raises BackendError where the model's folder is wrong."""
+    if entry.model_path is not None:
+        locate(entry)
+    elif not in_hub_cache(entry):
+        return f"the first call fetches {entry.hub_repo} from the model hub"
+    return "the first call loads it"

@@ -64,10 +64,10 @@ class Sequence:
         self.generated += 1
         self.last_token = sampled.token
         self._first = self._first or time.perf_counter()
-        if self.sampler.logprobs is not None:
-            self._logprobs.append(self._told(sampled))
         if sampled.token in self.eos:
             return self._finish(FinishReason.STOP, self.text.finish())
+        if self.sampler.logprobs is not None:
+            self._logprobs.append(self._told(sampled))
         new = self.text.push(self.vocabulary.token_bytes(sampled.token))
         matcher = self.sampler.matcher
         if self.text.stopped:

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from arena_llm.types import (
-    Availability,
     Completion,
     Delta,
     GenerationRequest,
-    Model,
-    ModelState,
     Scoring,
     ScoringRequest,
 )
-from services.common.backend import BaseLLMBackend
-from services.common.config import ConfigError
+from services.common.config import ConfigError, ModelEntry
 from services.common.errors import Unsupported
+from services.common.local.backend import LocalBackend
 from services.vllm.config import VllmConfig
 
 if TYPE_CHECKING:
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class VllmBackend(BaseLLMBackend[VllmConfig]):
+class VllmBackend(LocalBackend[VllmConfig]):
     """Models on vLLM's engine, one engine each."""
 
     name = "vllm"
@@ -45,10 +42,10 @@ class VllmBackend(BaseLLMBackend[VllmConfig]):
     _pool: EnginePool
     _metrics: Metrics
 
-    def __init__(self, config: VllmConfig) -> None:
-        super().__init__(config)
-        # The server answers before vLLM is imported; calls then wait for the pool.
-        self._has_pool = asyncio.Event()
+    @property
+    def entries(self) -> Sequence[ModelEntry]:
+        """Every model that can be asked for."""
+        return self.config.entries
 
     async def start(self) -> None:
         """Import vLLM, check the engines' arguments, start what is marked `preload`.
@@ -68,8 +65,8 @@ class VllmBackend(BaseLLMBackend[VllmConfig]):
         await self._pool.preload()
 
     async def failed(self) -> str:
-        """Wait until an engine's core ends."""
-        return await self._pool.dead()
+        """Wait until an engine's core ends or hangs, and say which."""
+        return await self._pool.failed()
 
     async def aclose(self) -> None:
         """Stop the engines."""
@@ -100,28 +97,6 @@ class VllmBackend(BaseLLMBackend[VllmConfig]):
         await self._has_pool.wait()
         engine, adapter = await self._pool.use(request.model)
         return await engine.score(request, adapter)
-
-    async def is_model_available(self, model: str) -> Availability:
-        """Tell the model's state from memory and disk alone."""
-        if not self._has_pool.is_set():
-            return Availability(True, ModelState.LOADING, "vllm is starting; calls wait for it")
-        return self._pool.availability(model)
-
-    async def get_available_models(self) -> Sequence[Model]:
-        """List the configured models, each base with its adapters after it."""
-        if not self._has_pool.is_set():
-            return [
-                Model(entry.name, description=entry.description) for entry in self.config.entries
-            ]
-        return [
-            Model(
-                name=entry.name,
-                description=entry.description,
-                context_length=self._pool.context_length(entry.name),
-                capabilities=self._pool.capabilities(entry.name),
-            )
-            for entry in self.config.entries
-        ]
 
 
 def _check(request: GenerationRequest) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from services.common.errors import ModelMisconfigured
 from services.vllm.config import LoraAdapter, VllmModel
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt")
+
+#: Of what pydantic says: the whole of the arguments, and where to read of pydantic.
+_NOISE = re.compile(
+    r" ?\[type=\w+, input_value=ArgsKwargs.*?, input_type=ArgsKwargs\]"
+    r"| ?For further information visit \S+"
+)
 
 #: What a failed start says, and what to do then.
 _REMEDIES = (
@@ -71,12 +80,28 @@ def failed_start(
 ) -> ModelMisconfigured:
     """What an error of the engine says, or rather what its processes have logged.
 
-    what: what the engine does, such as "does not start".
+    what: what the engine does, such as "does not start". root_cause: a file, empty where
+    they have logged nothing.
     """
-    why = root_cause.read_text() if root_cause.exists() else f"{type(error).__name__}: {error}"
-    why = " ".join(why.split())
-    remedy = next((do for found, do in _REMEDIES if re.search(found, why)), "")
+    why = root_cause.read_text() or f"{type(error).__name__}: {error}"
+    why = _NOISE.sub("", " ".join(why.split()))
+    remedies = (do for found, do in _REMEDIES if re.search(found, why))
+    remedy = next(remedies, "") or _broken_file(entry)
     return _wrong(entry, f"its engine {what}: {why[:400]}{remedy and f': {remedy}'}")
+
+
+def _broken_file(entry: VllmModel) -> str:
+    """Which of the model's files cannot be read; empty if none. The libraries' errors name
+    no file."""
+    for folder in (entry.model_path, entry.tokenizer_path or entry.model_path):
+        for path in sorted(folder.glob("*.json")):
+            try:
+                json.loads(path.read_bytes())
+                if path.name == "tokenizer.json":
+                    Tokenizer.from_file(str(path))
+            except Exception as error:  # tokenizers raises nothing more special
+                return f"{path} cannot be read ({error}): mend it or fetch it anew"
+    return ""
 
 
 def _wrong(entry: VllmModel, what: str) -> ModelMisconfigured:

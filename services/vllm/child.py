@@ -11,9 +11,9 @@ import ctypes
 import logging
 import os
 import signal
-from pathlib import Path
+from typing import TextIO
 
-#: The pid of the service, and the file for the reason of a failed start.
+#: The pid of the service, and, while an engine starts, the file for why it fails.
 PARENT = "ARENA_VLLM_PARENT"
 FAILURE = "ARENA_VLLM_FAILURE"
 
@@ -32,8 +32,9 @@ def adopt() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # It logs texts of grammars and of replies.
     logging.getLogger("vllm.v1.structured_output.backend_guidance").disabled = True
-    if os.environ[PARENT] != str(os.getpid()):
-        logging.getLogger("vllm").addHandler(_FirstError(Path(os.environ[FAILURE])))
+    if os.environ[PARENT] != str(os.getpid()) and FAILURE in os.environ:
+        file = open(os.environ[FAILURE], "a", encoding="utf-8")  # noqa: SIM115 - for good
+        logging.getLogger("vllm").addHandler(_FirstError(file))
 
 
 class _FirstError(logging.Handler):
@@ -42,12 +43,15 @@ class _FirstError(logging.Handler):
     The service itself is told only that a process failed.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: TextIO) -> None:
         super().__init__(logging.ERROR)
         self._file = file
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] is not None and not self._file.exists():
-            error = record.exc_info[1]
-            with contextlib.suppress(OSError):  # the engine must not fail of its log
-                self._file.write_text(f"{type(error).__name__}: {error}")
+        if record.exc_info is None or record.exc_info[1] is None:
+            return
+        error = record.exc_info[1]
+        with contextlib.suppress(OSError):  # the engine must not fail of its log
+            if not os.fstat(self._file.fileno()).st_size:
+                self._file.write(f"{type(error).__name__}: {error}")
+                self._file.flush()

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from services.common.config import Address, ModelEntries, ModelEntry, ServiceConfig, check_names
 
@@ -52,6 +52,11 @@ class VllmModel(ModelEntry):
     @field_validator("engine_args")
     @classmethod
     def _not_set_twice(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments.get("disable_log_stats"):
+            raise ValueError(
+                "'disable_log_stats' cannot be set: load, metrics and the watch over the engine "
+                "need its reports"
+            )
         for name in arguments:
             if key := _SET_BY_ENTRY.get(name):
                 raise ValueError(f"{name!r} is set by the entry's own key {key!r}")
@@ -63,12 +68,15 @@ class VllmConfig(ServiceConfig):
 
     metrics: where Prometheus finds the metrics; none: nowhere. max_waiting: calls that
     wait for a place in the engine's batch, per engine; one more is answered OVERLOADED.
-    default_max_tokens: where a request sets none.
+    default_max_tokens: where a request sets none. hang_seconds: an engine that has requests
+    and makes no step for so long counts as dead; vLLM gives its workers 300 s for a step
+    (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS), and no sound one takes that.
     """
 
     metrics: Address | None = None
     max_waiting: Annotated[int, Field(ge=0)] = 512
     default_max_tokens: PositiveInt = 256
+    hang_seconds: PositiveFloat = 300.0
     models: ModelEntries[VllmModel]
 
     @model_validator(mode="after")

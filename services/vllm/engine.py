@@ -32,10 +32,11 @@ from services.vllm.reply import Reply, constraint_field
 from services.vllm.request import next_token, prepare, prepare_scoring, this_token
 from services.vllm.scoring import Path, all_of, sums
 from services.vllm.starting import Started
+from services.vllm.watchdog import Watchdog
 
 T = TypeVar("T")
 
-#: Seconds between two looks at the core's process.
+#: Seconds between two looks at the core.
 _LOOK = 0.1
 
 
@@ -52,17 +53,24 @@ class Engine:
         self._thread = thread
         self._config = config
         self._calls = 0
+        self._hangs = False
 
     @property
-    def dead(self) -> bool:
-        """Whether its core has ended."""
-        return bool(self._llm.errored)
+    def failure(self) -> str:
+        """What has become of its core; empty while that is well."""
+        if self._llm.errored:
+            return "has died"
+        return f"has hung for {self._config.hang_seconds:g} s" if self._hangs else ""
 
-    async def died(self) -> None:
-        """Return when the core has ended, however it did; calls in flight then fail."""
-        while not self.dead:  # noqa: ASYNC110 - vLLM has no event for it
-            await asyncio.sleep(_LOOK)
-        # vLLM does so as well, when it has cleaned up, which can take it seconds.
+    async def failed(self) -> None:
+        """Return when the core has ended or hangs; calls in flight then fail."""
+        watchdog = Watchdog(self._config.hang_seconds, _LOOK)
+        while not self.failure:
+            await asyncio.sleep(_LOOK)  # vLLM has no event for it
+            unfinished = self._llm.get_num_unfinished_requests()
+            self._hangs = watchdog.hangs(unfinished, self.started.stats.steps)
+        # vLLM does so as well where the core has died, when it has cleaned up, which can
+        # take it seconds.
         self._llm.output_processor.propagate_error(EngineDeadError())
 
     def load(self) -> EngineLoad:
@@ -117,7 +125,7 @@ class Engine:
                 stream=stream,
             )
             field = constraint_field(request.constraint) or "config"
-            reply = Reply(request, arrived, splitter)
+            reply = Reply(request, arrived, splitter, params.stop_token_ids)
             async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
                 async for output in outputs:
                     delta = reply.add(output)
@@ -180,8 +188,10 @@ class Engine:
         """vLLM's RequestOutputs; leaving it early ends the request in the engine.
 
         Raises InvalidRequest with `field` for what vLLM refuses, UpstreamUnavailable
-        where the engine has died.
+        where the engine has failed.
         """
+        if self._hangs:
+            raise self._unavailable()
         request_id = f"vllm-{secrets.token_hex(8)}"
         outputs = self._llm.generate(tokens_input(prompt), params, request_id, lora_request=adapter)
         try:
@@ -192,13 +202,16 @@ class Engine:
             why = " ".join(str(error).split())[:500]
             raise InvalidRequest(f"{field} cannot be used: {why}", field=field) from error
         except VLLMServerError as error:
-            if not self.dead:
+            if not self.failure:
                 raise
-            raise UpstreamUnavailable(
-                f"the engine of {self.started.reader.name} has died and is being started anew; "
-                "try again",
-                retry_after=5.0,
-            ) from error
+            raise self._unavailable() from error
+
+    def _unavailable(self) -> UpstreamUnavailable:
+        return UpstreamUnavailable(
+            f"the engine of {self.started.reader.name} {self.failure} and is being started anew; "
+            "try again",
+            retry_after=5.0,
+        )
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
     """What an engine says of itself at each of its steps."""
 
     def __init__(self) -> None:
+        self.steps = 0
         self.running = 0
         self.waiting = 0
         self.cache_usage = 0.0
@@ -39,6 +40,7 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
+        self.steps += 1
         if scheduler_stats is not None:
             self.running = scheduler_stats.num_running_reqs
             self.waiting = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
@@ -31,34 +31,51 @@ _BYTES = LLTokenizer("byte")
 
 
 class Reply:
-    """One request's outputs, put together as they come."""
+    """One request's outputs, put together as they come.
+
+    last_tokens: those that may end the text and belong to it; an end token does not, and
+    has no place among the log-probabilities. tokens: the text's, so far.
+    """
 
     def __init__(
-        self, request: GenerationRequest, arrived: float, splitter: ReasoningSplitter | None
+        self,
+        request: GenerationRequest,
+        arrived: float,
+        splitter: ReasoningSplitter | None,
+        last_tokens: Collection[int],
     ) -> None:
         self._request = request
         self._arrived = arrived
         self._splitter = splitter
+        self._last_tokens = frozenset(last_tokens)  # vLLM adds end tokens to its own list
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self.tokens: list[int] = []
+        self._generated = 0
         self._reasoning_tokens = 0
         self._logprobs: list[TokenLogprob] = []
 
     def add(self, output: Any) -> Delta:
         """Take one RequestOutput, which holds what is new since the one before."""
         new = output.outputs[0]
-        self.tokens.extend(new.token_ids)
+        self._generated += len(new.token_ids)
+        tokens = new.token_ids[:-1] if self._has_end_token(new) else new.token_ids
+        self.tokens.extend(tokens)
         if new.logprobs:
-            self.tell(new.token_ids, new.logprobs)
+            self.tell(tokens, new.logprobs[: len(tokens)])
         delta = Delta(text=new.text)
         if self._splitter is not None:
             delta = self._splitter.split(output)
             if not any(self._text) and not delta.text:  # the answer has not begun
-                self._reasoning_tokens = len(self.tokens)
+                self._reasoning_tokens = self._generated
         self._text.append(delta.text)
         self._reasoning.append(delta.reasoning)
         return delta
+
+    def _has_end_token(self, new: Any) -> bool:
+        by_string = isinstance(new.stop_reason, str)
+        ended = new.finish_reason == "stop" and not by_string
+        return ended and new.stop_reason not in self._last_tokens
 
     def tell(self, tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]]) -> None:
         """Take vLLM's log-probabilities of the next tokens of the completion."""
@@ -79,7 +96,7 @@ class Reply:
             finish_reason=self._finish_reason(told, text),
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids),
-                completion_tokens=len(self.tokens),
+                completion_tokens=self._generated,
                 reasoning_tokens=self._reasoning_tokens if reasoning else 0,
                 cached_tokens=output.num_cached_tokens or 0,
             ),

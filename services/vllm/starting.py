@@ -28,8 +28,7 @@ from services.vllm.reasoning import ReasoningSplitter, splitter_factory
 class Started:
     """An AsyncLLM and what belongs to it.
 
-    max_running: requests in its batch at most. root_cause: where its processes write why
-    they failed.
+    max_running: requests in its batch at most.
     """
 
     llm: Any
@@ -38,15 +37,15 @@ class Started:
     stats: EngineStats
     registry: CollectorRegistry
     max_running: int
-    root_cause: Path
 
 
 def start(entry: VllmModel, root_cause: Path) -> Started:
     """Start the engine's processes and wait until they are ready: seconds to minutes.
 
     To be called from a thread that lives as long as the engine, whose core ends with it.
-    One at a time: an engine takes its memory by what it sees as free. Raises
-    ModelMisconfigured, which says what is wrong and how to mend it.
+    One at a time: an engine takes its memory by what it sees as free. root_cause: an empty
+    file, where its processes write why they fail. Raises ModelMisconfigured, which says what
+    is wrong and how to mend it.
     """
     check_files(entry)
     check_device(entry)
@@ -61,8 +60,10 @@ def start(entry: VllmModel, root_cause: Path) -> Started:
         llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers(registry, stats))
     except Exception as error:  # whatever the library comes up with: nothing of a caller's
         raise failed_start(entry, "does not start", error, root_cause) from error
+    finally:
+        del os.environ[FAILURE]
     try:
-        return _described(entry, llm, stats, registry, root_cause)
+        return _described(entry, llm, stats, registry)
     except BackendError:
         llm.shutdown()
         raise
@@ -72,11 +73,7 @@ def start(entry: VllmModel, root_cause: Path) -> Started:
 
 
 def _described(
-    entry: VllmModel,
-    llm: Any,
-    stats: EngineStats,
-    registry: CollectorRegistry,
-    root_cause: Path,
+    entry: VllmModel, llm: Any, stats: EngineStats, registry: CollectorRegistry
 ) -> Started:
     tokenizer = llm.get_tokenizer()
     template: str | None = tokenizer.chat_template
@@ -95,7 +92,6 @@ def _described(
         stats=stats,
         registry=registry,
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,
-        root_cause=root_cause,
     )
 
 

@@ -19,6 +19,13 @@ from arena_llm import AsyncClient, Client, Message
 from arena_llm.errors import ArenaError, DeadlineExceededError
 from arena_llm.types import Completion, EngineLoad, FinishReason, ModelState
 from tests.integration.test_up import wait_until
+from tests.support.bad_input import (
+    NOT_FOUND,
+    TOO_LONG,
+    bad_input,
+    check_refused,
+    check_scoring_refused,
+)
 from tests.support.scripted import eventually
 from tests.support.system import System
 
@@ -172,69 +179,17 @@ def test_a_deadline_ends_the_work(llm: Client) -> None:
         llm.generate(MODEL, PROMPT, timeout=1.0, **ENDLESS)
 
 
-INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
-UNSUPPORTED = ("UNIMPLEMENTED", "UNSUPPORTED")
-TOO_LONG = ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG")
-
-#: What is wrong, the arguments over a sound call, code and reason, the field named.
-BAD_INPUT: list[tuple[str, dict[str, Any], tuple[str, str], str]] = [
-    ("empty model", {"model": ""}, INVALID, "model"),
-    ("blank model", {"model": "  "}, INVALID, "model"),
-    ("unknown prefix", {"model": "nobody_x"}, ("NOT_FOUND", "UNKNOWN_PREFIX"), "model"),
-    ("unlisted model", {"model": "hf_x"}, ("NOT_FOUND", "MODEL_NOT_FOUND"), "model"),
-    ("no input", {"prompt": None}, INVALID, "input"),
-    ("empty prompt", {"prompt": ""}, INVALID, "prompt"),
-    ("both inputs", {"messages": [Message("user", "x")]}, INVALID, "input"),
-    ("no messages", {"prompt": None, "messages": []}, INVALID, "conversation.messages"),
-    ("temperature NaN", {"temperature": math.nan}, INVALID, "config.temperature"),
-    ("temperature infinite", {"temperature": math.inf}, INVALID, "config.temperature"),
-    ("temperature negative", {"temperature": -0.1}, INVALID, "config.temperature"),
-    ("top_p 0", {"top_p": 0.0}, INVALID, "config.top_p"),
-    ("top_p 2", {"top_p": 2.0}, INVALID, "config.top_p"),
-    ("top_p NaN", {"top_p": math.nan}, INVALID, "config.top_p"),
-    ("top_k negative", {"top_k": -1}, INVALID, "config.top_k"),
-    ("max_tokens negative", {"max_tokens": -1}, INVALID, "config.max_tokens"),
-    ("max_tokens 0", {"max_tokens": 0}, INVALID, "config.max_tokens"),
-    ("max_tokens huge", {"max_tokens": 2**31 - 1}, TOO_LONG, "config.max_tokens"),
-    ("max_tokens no int32", {"max_tokens": 2**40}, INVALID, "config.max_tokens"),
-    ("seed negative", {"seed": -1}, INVALID, "config.seed"),
-    ("empty stop", {"stop": ["a", ""]}, INVALID, "config.stop[1]"),
-    ("no choices", {"choices": []}, INVALID, "constraint.choices"),
-    ("an empty choice", {"choices": ["a", ""]}, INVALID, "constraint.choices.values[1]"),
-    ("a choice twice", {"choices": ["a", "a"]}, INVALID, "constraint.choices.values"),
-    ("a choice cut by stop", {"choices": ["abc"], "stop": ["b"]}, INVALID, "config.stop"),
-    ("broken schema", {"json_schema": "{"}, INVALID, "constraint.json_schema"),
-    ("unknown type", {"json_schema": {"type": "x"}}, INVALID, "constraint.json_schema"),
-    ("broken regex", {"regex": "("}, INVALID, "constraint.regex"),
-    ("look-ahead", {"regex": "(?=a)b"}, INVALID, "constraint.regex"),
-    ("5 MB of words", {"prompt": "move " * 1_000_000}, TOO_LONG, "prompt"),
-    ("5 MB without a space", {"prompt": "x" * 5_000_000}, TOO_LONG, "prompt"),
-    ("one token too many", {"prompt": "7" * 8200, "max_tokens": 1}, TOO_LONG, "prompt"),
-    ("lone surrogate", {"prompt": "a\ud800"}, INVALID, "prompt"),
-    ("provider options", {"provider_options": {"a": 1}}, UNSUPPORTED, "provider_options"),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("method", ["generate", "stream"])
-@pytest.mark.parametrize(
-    ("over", "code_and_reason", "field"),
-    [case[1:] for case in BAD_INPUT],
-    ids=[case[0] for case in BAD_INPUT],
-)
+@bad_input(
+    ("unknown prefix", {"model": "nobody_x"}, ("NOT_FOUND", "UNKNOWN_PREFIX"), "model"),
+    ("unlisted model", {"model": "hf_x"}, NOT_FOUND, "model"),
+    ("one token too many", {"prompt": "7" * 8200, "max_tokens": 1}, TOO_LONG, "prompt"),
+)  # fmt: skip
 def test_bad_input_is_refused_by_name(
-    llm: Client,
-    method: str,
-    over: dict[str, Any],
-    code_and_reason: tuple[str, str],
-    field: str,
+    llm: Client, method: str, over: dict[str, Any], code_and_reason: tuple[str, str], field: str
 ) -> None:
     arguments = {"model": MODEL, "prompt": PROMPT, **over}
-    with pytest.raises(ArenaError) as caught:
-        list(getattr(llm, method)(**arguments))
-    error = caught.value
-    assert (error.code, error.reason, error.field) == (*code_and_reason, field)
-    named = field.partition("[")[0].removesuffix(".values")
-    assert named in error.message or "model" in error.message
+    check_refused(llm, method, arguments, code_and_reason, field)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +205,7 @@ def test_bad_input_is_refused_by_name(
 def test_bad_scoring_is_refused_by_name(
     llm: Client, prompt: str, continuations: list[str], field: str
 ) -> None:
-    with pytest.raises(ArenaError) as caught:
-        llm.score(MODEL, prompt, continuations)
-    assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", field)
+    check_scoring_refused(llm, MODEL, prompt, continuations, field)
 
 
 ODD = ["1", "10", " x", '"q"', "back\\slash", "two\nlines", "e\u0301", "日本", "😀", "<|im_end|>"]

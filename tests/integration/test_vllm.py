@@ -16,6 +16,15 @@ from arena_llm import AsyncClient, Client, Message
 from arena_llm.errors import ArenaError, DeadlineExceededError, ResourceExhaustedError
 from arena_llm.types import Capability, Completion, EngineLoad, FinishReason, ModelState
 from tests.integration.test_up import wait_until
+from tests.support.bad_input import (
+    INVALID,
+    NOT_FOUND,
+    TOO_LONG,
+    UNSUPPORTED,
+    bad_input,
+    check_refused,
+    check_scoring_refused,
+)
 from tests.support.scripted import eventually
 from tests.support.vllm import BREAK, EMBEDDED, TINY, VllmProcess
 
@@ -201,6 +210,7 @@ UNUSABLE = {
     f"{TINY}-absent": r"holds no LoRA adapter",
     "vllm_absent": r"model_path .*/none holds no model",
     "vllm_untokenized": r"holds no tokenizer: set tokenizer_path",
+    "vllm_garbled": r"its engine does not start: .*/garbled/tokenizer.json cannot be read",
     "vllm_gpu-only": r"no CUDA device: look at nvidia-smi",
     "vllm_mistyped": r"its engine does not start: .*float77",
     "vllm_memory": r"No available memory for the cache.*kv_cache_memory_bytes",
@@ -240,51 +250,20 @@ def test_the_models_and_what_they_can_do(llm: Client) -> None:
     assert Capability.REASONING not in models[EMBEDDED].capabilities
 
 
-INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
-UNSUPPORTED = ("UNIMPLEMENTED", "UNSUPPORTED")
-TOO_LONG = ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG")
-
-#: What is wrong, the arguments over a sound call, code and reason, the field named.
-BAD_INPUT: list[tuple[str, dict[str, Any], tuple[str, str], str]] = [
-    ("unlisted model", {"model": "vllm_x"}, ("NOT_FOUND", "MODEL_NOT_FOUND"), "model"),
-    ("another prefix", {"model": "hf_x"}, ("NOT_FOUND", "MODEL_NOT_FOUND"), "model"),
-    ("no input", {"prompt": None}, INVALID, "input"),
-    ("empty prompt", {"prompt": ""}, INVALID, "prompt"),
-    ("temperature NaN", {"temperature": math.nan}, INVALID, "config.temperature"),
+@pytest.mark.parametrize("method", ["generate", "stream"])
+@bad_input(
+    ("unlisted model", {"model": "vllm_x"}, NOT_FOUND, "model"),
+    ("another prefix", {"model": "hf_x"}, NOT_FOUND, "model"),
     ("temperature over vLLM's", {"temperature": 2.1}, UNSUPPORTED, "config.temperature"),
-    ("max_tokens 0", {"max_tokens": 0}, INVALID, "config.max_tokens"),
-    ("max_tokens huge", {"max_tokens": 2**31 - 1}, TOO_LONG, "config.max_tokens"),
-    ("a choice cut by stop", {"choices": ["abc"], "stop": ["b"]}, INVALID, "config.stop"),
-    ("broken schema", {"json_schema": "{"}, INVALID, "constraint.json_schema"),
-    ("unknown type", {"json_schema": {"type": "x"}}, INVALID, "constraint.json_schema"),
-    ("broken regex", {"regex": "("}, INVALID, "constraint.regex"),
-    ("look-ahead", {"regex": "(?=a)b"}, INVALID, "constraint.regex"),
     ("a regex too large", {"regex": "(a{1000}){1000}"}, INVALID, "constraint.regex"),
     ("a special token", {"choices": ["<|im_end|>"]}, INVALID, "constraint.choices"),
-    ("5 MB without a space", {"prompt": "x" * 5_000_000}, TOO_LONG, "prompt"),
     ("one token too many", {"prompt": "7" * 600, "max_tokens": 1}, TOO_LONG, "prompt"),
-    ("provider options", {"provider_options": {"a": 1}}, UNSUPPORTED, "provider_options"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("method", ["generate", "stream"])
-@pytest.mark.parametrize(
-    ("over", "code_and_reason", "field"),
-    [case[1:] for case in BAD_INPUT],
-    ids=[case[0] for case in BAD_INPUT],
-)
+)  # fmt: skip
 def test_bad_input_is_refused_by_name(
-    llm: Client,
-    method: str,
-    over: dict[str, Any],
-    code_and_reason: tuple[str, str],
-    field: str,
+    llm: Client, method: str, over: dict[str, Any], code_and_reason: tuple[str, str], field: str
 ) -> None:
     arguments = {"model": TINY, "prompt": PROMPT, **over}
-    with pytest.raises(ArenaError) as caught:
-        list(getattr(llm, method)(**arguments))
-    error = caught.value
-    assert (error.code, error.reason, error.field) == (*code_and_reason, field)
+    check_refused(llm, method, arguments, code_and_reason, field)
 
 
 @pytest.mark.parametrize(
@@ -299,9 +278,7 @@ def test_bad_input_is_refused_by_name(
 def test_bad_scoring_is_refused_by_name(
     llm: Client, prompt: str, continuations: list[str], field: str
 ) -> None:
-    with pytest.raises(ArenaError) as caught:
-        llm.score(TINY, prompt, continuations)
-    assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", field)
+    check_scoring_refused(llm, TINY, prompt, continuations, field)
 
 
 def test_a_closed_stream_and_a_passed_deadline_free_the_engine(

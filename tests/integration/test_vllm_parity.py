@@ -106,11 +106,22 @@ def test_greedy_tokens_are_those_of_bare_transformers(
 
 
 def _tokens(reply: Completion | ArenaError, end: str) -> list[str]:
-    """Each service shows the end token in a way of its own."""
+    """All that the model made. An end token has no log-probability, as it is no text."""
     assert isinstance(reply, Completion), reply
     tokens = [told.token for told in reply.logprobs]
+    if reply.finish_reason == FinishReason.STOP:
+        tokens.append(end)
     assert len(tokens) == reply.usage.completion_tokens > 1
-    return [*tokens[:-1], end] if reply.finish_reason == FinishReason.STOP else tokens
+    return tokens
+
+
+def test_an_end_token_has_no_log_probability(clients: dict[str, Client]) -> None:
+    prompt = "Answer with one word: yes."
+    for model, client in clients.items():
+        reply = client.generate(model, prompt, max_tokens=64, temperature=0, logprobs=2)
+        assert reply.finish_reason == FinishReason.STOP
+        assert "".join(told.token for told in reply.logprobs) == reply.text
+        assert len(reply.logprobs) == reply.usage.completion_tokens - 1
 
 
 def test_scores_agree(clients: dict[str, Client]) -> None:

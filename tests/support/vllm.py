@@ -117,10 +117,13 @@ def broken_models(folder: Path) -> list[dict[str, Any]]:
     untokenized = make_tiny(folder / "untokenized")
     for path in untokenized.glob("tokenizer*"):
         path.unlink()
+    garbled = make_tiny(folder / "garbled") / "tokenizer.json"
+    garbled.write_bytes(garbled.read_bytes()[:-9])
     tiny = str(folder / "tiny")
     return [
         {"name": "vllm_absent", "model_path": str(folder / "none")},
         {"name": "vllm_untokenized", "model_path": str(untokenized)},
+        {"name": "vllm_garbled", "model_path": str(garbled.parent)},
         {"name": "vllm_gpu-only", "model_path": tiny, "device": "cuda"},
         {"name": "vllm_mistyped", "model_path": tiny, "engine_args": {"dtype": "float77"}},
         {

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from services.common.errors import ModelMisconfigured
 from services.vllm.checks import check_adapter, check_files, failed_start
@@ -77,6 +81,51 @@ def test_what_an_engine_process_said_comes_with_a_remedy(tmp_path: Path, said: s
     assert "initialization failed" not in message
 
 
+def explained(folder: Path, error: Exception) -> str:
+    """What is told of an error that no process has logged."""
+    nothing = folder.parent / "nothing"
+    nothing.touch()
+    return failed_start(entry(folder), "does not start", error, nothing).message
+
+
 def test_an_error_that_no_process_has_explained(tmp_path: Path) -> None:
-    error = failed_start(entry(tmp_path), "does not start", ValueError("odd"), tmp_path / "none")
-    assert "ValueError: odd" in error.message
+    assert "ValueError: odd" in explained(tmp_path, ValueError("odd"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("text", ['{"a": ', "\udc80"], ids=["cut", "no text"])
+def test_a_broken_file_is_named(folder: Path, name: str, text: str) -> None:
+    for path in folder.iterdir():
+        path.write_text("{}")
+    Tokenizer(BPE()).save(str(folder / "tokenizer.json"))
+    assert "cannot be read" not in explained(folder, ValueError("odd"))
+    (folder / name).write_bytes(text.encode(errors="surrogateescape"))
+    message = explained(folder, ValueError("odd"))
+    assert f"ValueError: odd: {folder / name} cannot be read (" in message
+
+
+def test_json_that_is_no_tokenizer_is_named(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.write_text("{}")
+    assert f"{folder / 'tokenizer.json'} cannot be read" in explained(folder, KeyError("model"))
+
+
+def test_what_pydantic_adds_is_left_out(tmp_path: Path) -> None:
+    @dataclass
+    class Config:
+        dtype: int
+
+        @model_validator(mode="after")
+        def check(self) -> Config:
+            raise ValueError("too odd")
+
+    with pytest.raises(ValidationError) as one:
+        Config(dtype="float77")  # type: ignore[arg-type] # what is wrong
+    assert "https://" in str(one.value)
+    message = explained(tmp_path, one.value)
+    assert "https://" not in message
+    assert "input_value='float77'" in message
+    with pytest.raises(ValidationError, match=r"input_value=ArgsKwargs\(") as all_of_it:
+        Config(dtype=7)
+    message = explained(tmp_path, all_of_it.value)
+    assert message.endswith("Value error, too odd (configs/vllm_models.yaml)")

@@ -1,0 +1,1 @@
+"""What services share that run models on this machine."""
