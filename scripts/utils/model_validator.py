@@ -6,22 +6,14 @@ python3 scripts/utils/model_validator.py --config FILE
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
-_VENV = Path(__file__).resolve().parents[2] / ".venv"
+from environment import enter  # type: ignore[import-not-found]  # it is beside this script
 
 try:
     from arena_llm.cli import main
 except ImportError as error:
-    # SPEC's command is `python3 ...`: the environment that `make` made does the rest.
-    if (_VENV / "bin/python").exists() and Path(sys.prefix) != _VENV:
-        os.execv(_VENV / "bin/python", [str(_VENV / "bin/python"), *sys.argv])  # noqa: S606
-    sys.exit(
-        f"{sys.executable} cannot load the client ({error}): run `make setup`, then use "
-        f".venv/bin/python in place of python3"
-    )
+    enter(error)
 
 if __name__ == "__main__":
     sys.exit(main(["validate", *sys.argv[1:]]))

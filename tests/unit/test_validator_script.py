@@ -56,20 +56,32 @@ async def test_wrong_usage() -> None:
     assert "one of the arguments --models --config is required" in err
 
 
-def test_any_python_finds_the_environment() -> None:
+#: A Python without its installed packages.
+BARE = ("-E", "-s", "-S")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        ("utils/model_validator.py", ["--models"], "--models: expected at least one argument"),
+        ("run_multi_model_games.py", ["--config"], "--config: expected one argument"),
+        ("run_ray_multi_model.py", ["--config"], "--config: expected one argument"),
+    ],
+)
+def test_any_python_finds_the_environment(script: str, arguments: list[str], says: str) -> None:
     outside = Path(sys.base_prefix) / "bin/python3"
-    done = subprocess.run([outside, "-I", "-S", SCRIPT, "--models"], capture_output=True, text=True)
+    command = [outside, *BARE, f"scripts/{script}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "expected at least one argument" in done.stderr
+    assert says in done.stderr
 
 
 def test_a_python_without_the_client_and_no_environment(tmp_path: Path) -> None:
-    alone = tmp_path / "scripts/utils/model_validator.py"
-    alone.parent.mkdir(parents=True)
-    shutil.copy(SCRIPT, alone)
-    # -I -S: this Python without its installed packages.
+    alone = shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     done = subprocess.run(
-        [sys.executable, "-I", "-S", alone, "--models", "hf_a"], capture_output=True, text=True
+        [sys.executable, *BARE, alone / "utils/model_validator.py", "--models", "hf_a"],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "No module named 'arena_llm'" in done.stderr

@@ -1,0 +1,1 @@
+"""A package, so that no other `utils` on the path comes before it."""
