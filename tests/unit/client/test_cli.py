@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
 import sys
-import sysconfig
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +13,6 @@ import pytest
 from arena_llm.cli import main
 from arena_llm.v1 import models_pb2
 from tests.unit.client.scripted import (
-    HOLD,
     MODEL,
     Fail,
     Script,
@@ -28,8 +22,6 @@ from tests.unit.client.scripted import (
     scores,
     text_event,
 )
-
-CONSOLE_SCRIPT = str(Path(sysconfig.get_path("scripts")) / "arena-llm")
 
 NOT_FOUND = Fail(grpc.StatusCode.NOT_FOUND, "no such\nmodel", "MODEL_NOT_FOUND")
 
@@ -272,54 +264,3 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         main(arguments)
     assert caught.value.code == 2
     assert "usage: arena-llm" in capsys.readouterr().err
-
-
-def console(*arguments: str) -> subprocess.Popen[str]:
-    """The installed command, as a shell starts it."""
-    return subprocess.Popen(
-        [CONSOLE_SCRIPT, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        # With a shell's buffers, whatever this test run was told.
-        env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
-    )
-
-
-def test_the_console_script(target: str, script: Script) -> None:
-    process = console("--target", target, "generate", MODEL, "schön")
-    assert process.communicate(timeout=30) == ("schön\n", "")
-    assert process.returncode == 0
-    process = console("--version")
-    assert process.communicate(timeout=30) == ("0.1.0\n", "")
-
-
-def test_ctrl_c_ends_the_call(target: str, script: Script) -> None:
-    script.enqueue(HOLD)
-    arrived = threading.Event()
-    script.on_arrival = arrived.set
-    process = console("--target", target, "generate", MODEL, "p")
-    assert arrived.wait(30)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("", "arena-llm: interrupted\n")
-    assert process.returncode == 130
-    assert script.history[0].ended.wait(20)
-
-
-@pytest.mark.parametrize("lines", [5, 5000], ids=["in one buffer", "in many"])
-def test_a_reader_that_has_left(target: str, script: Script, lines: int) -> None:
-    left = threading.Event()
-
-    def respond(request):
-        assert left.wait(30)
-        return models(*(f"hf_{i:04}" for i in range(lines)))
-
-    script.respond = respond
-    process = console("--target", target, "models")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    left.set()
-    assert process.stderr.read() == ""
-    assert process.wait(30) == 1
-    process.stderr.close()

@@ -1,179 +1,29 @@
-"""Targets, connections that come and go, threads, forks, pickles."""
+"""Clients in threads, forks and loops, pickled, and closed while they are called."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import pickle
-import subprocess
-import sys
-import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 import arena_llm
 from arena_llm import errors
+from tests.unit.client.interpreter import run_python
 from tests.unit.client.scripted import (
     HOLD,
     MODEL,
-    Fail,
     Script,
+    collect,
     end_event,
-    grpc,
     settle,
-    start,
     text_event,
 )
 
-FORK_SWITCH = "GRPC_ENABLE_FORK_SUPPORT"
-
 BOTH = pytest.mark.parametrize("make", [arena_llm.Client, arena_llm.AsyncClient])
-
-
-def test_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ARENA_LLM_TARGET", raising=False)
-    assert arena_llm.Client().target == "localhost:50050"
-    monkeypatch.setenv("ARENA_LLM_TARGET", "")
-    assert arena_llm.Client().target == "localhost:50050"
-    monkeypatch.setenv("ARENA_LLM_TARGET", "router:1")
-    assert arena_llm.Client().target == "router:1"
-    assert arena_llm.AsyncClient().target == "router:1"
-    assert arena_llm.Client("here:2").target == "here:2"
-
-
-def test_a_proxy_of_the_environment_is_not_for_this_machine(
-    target: str, script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with arena_llm.Client(target) as llm:
-        assert llm.generate(MODEL, "hi").text == "hi"
-
-
-@BOTH
-async def test_nobody_listens(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)
-    llm = make(f"unix:{tmp_path}/nobody")
-    for call in (lambda: llm.generate(MODEL, "hi"), lambda: drain(llm.stream(MODEL, "hi"))):
-        with pytest.raises(errors.UnavailableError) as caught:
-            await settle(call())
-        assert caught.value.reason == "UNREACHABLE"
-        assert f"{tmp_path}/nobody" in str(caught.value)
-        assert "make up" in str(caught.value)
-    await settle(llm.close())
-
-
-def drain(stream):
-    async def asynchronous() -> list[str]:
-        return [delta async for delta in stream]
-
-    return asynchronous() if hasattr(stream, "__aiter__") else list(stream)
-
-
-@pytest.fixture
-def late_server(script: Script, tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """An address where nobody listens, and what makes somebody listen."""
-    address = f"unix:{tmp_path}/late"
-    servers: list[grpc.Server] = []
-
-    def begin() -> None:
-        if not servers:
-            servers.append(start(script, address)[0])
-
-    yield address, begin
-    for server in servers:
-        server.stop(None).wait()
-
-
-@BOTH
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_connection_that_could_not_be_made_is_tried_again(
-    make, streamed: bool, script: Script, late_server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, begin = late_server
-    # However slow this machine is: the server's start is what ends the waiting.
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 60)
-    really_sleep, really_wait = time.sleep, asyncio.sleep
-
-    def sleep(seconds: float) -> None:
-        begin()
-        really_sleep(seconds)
-
-    async def wait(seconds: float) -> None:
-        begin()
-        await really_wait(seconds)
-
-    monkeypatch.setattr("arena_llm.client.time.sleep", sleep)
-    monkeypatch.setattr("arena_llm.aio.asyncio.sleep", wait)
-    llm = make(address)
-    if streamed:
-        script.enqueue_stream(text_event("x"), end_event("x"))
-        assert await settle(drain(llm.stream(MODEL, "hi"))) == ["x"]
-    else:
-        assert (await settle(llm.generate(MODEL, "hi"))).text == "hi"
-    assert len(script.history) == 1
-    await settle(llm.close())
-
-
-async def test_what_a_server_says_is_final(either, script: Script) -> None:
-    # Even in the words that grpc uses for a connection that could not be made.
-    words = "failed to connect to all addresses"
-    script.enqueue(Fail(grpc.StatusCode.UNAVAILABLE, words, "BACKEND_DOWN"))
-    with pytest.raises(errors.UnavailableError) as caught:
-        await settle(either.generate(MODEL, "hi"))
-    assert caught.value.reason == "BACKEND_DOWN"
-    assert len(script.history) == 1
-
-
-@BOTH
-async def test_a_lost_connection_is_not_tried_again(make, tmp_path: Path) -> None:
-    server = run_python(
-        """
-        import os, sys, threading
-        from concurrent.futures import ThreadPoolExecutor
-        import grpc
-        from arena_llm.v1 import llm_service_pb2_grpc
-        class Dying(llm_service_pb2_grpc.LlmServiceServicer):
-            def Generate(self, request, context):
-                os._exit(1)
-        server = grpc.server(ThreadPoolExecutor())
-        llm_service_pb2_grpc.add_LlmServiceServicer_to_server(Dying(), server)
-        server.add_insecure_port(sys.argv[1])
-        server.start()
-        print("up", flush=True)
-        threading.Event().wait()
-        """,
-        f"unix:{tmp_path}/dying",
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "up\n"
-    llm = make(f"unix:{tmp_path}/dying")
-    with pytest.raises(errors.UnavailableError) as caught:
-        await settle(llm.generate(MODEL, "hi"))
-    # Another try would have found nobody: UNREACHABLE.
-    assert caught.value.reason == "CONNECTION_LOST"
-    assert "dying" in str(caught.value)
-    await settle(llm.close())
-    server.communicate(timeout=20)
-
-
-def run_python(source: str, *arguments: str) -> subprocess.Popen[str]:
-    """A fresh interpreter, whose output is text, and whose choice of fork support is its own."""
-    # Importing the client sets it for this process, unless something imported grpc before.
-    env = {name: value for name, value in os.environ.items() if name != FORK_SWITCH}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(source), *arguments],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
 
 FORK = """
     import os, sys
@@ -276,7 +126,7 @@ async def test_closed(either, script: Script) -> None:
     await settle(either.generate(MODEL, "hi"))
     await settle(either.close())
     await settle(either.close())
-    for call in (lambda: either.generate(MODEL, "hi"), lambda: drain(either.stream(MODEL, "hi"))):
+    for call in (lambda: either.generate(MODEL, "hi"), lambda: collect(either.stream(MODEL, "hi"))):
         with pytest.raises(errors.FailedPreconditionError) as caught:
             await settle(call())
         assert caught.value.reason == "CLIENT_CLOSED"
@@ -317,10 +167,3 @@ async def test_a_cancelled_task_is_cancelled_and_so_is_its_call(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await asyncio.to_thread(script.history[0].ended.wait, 20)
-
-
-def test_nothing_is_connected_before_the_first_call(tmp_path: Path) -> None:
-    llm = arena_llm.Client(f"unix:{tmp_path}/nobody")
-    assert repr(llm) == f"Client('unix:{tmp_path}/nobody', timeout=600)"
-    assert not llm._link._open
-    llm.close()
