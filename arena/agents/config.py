@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from arena.agents.prompt import ReplyFormat
 from arena.experiment.policy import Policy
+from arena.problems import told
 
 
 class _Settings(BaseModel):
@@ -113,5 +114,6 @@ def agent_config(settings: Mapping[str, Any]) -> AgentConfig:
     try:
         return _BY_TYPE[kind].model_validate(settings)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        known = _BY_TYPE[kind].model_fields
+        lines = (f"{'.'.join(map(str, e['loc']))}: {told(e, known)}" for e in error.errors())
         raise ValueError("\n".join(lines)) from None

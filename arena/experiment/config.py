@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from arena.agents.config import AgentConfig, LlmConfig, agent_config
 from arena.agents.registry import check_game
 from arena.experiment.budget import Budget
-from arena.experiment.settings import Settings
+from arena.experiment.settings import GameConfig, RayConfig, Settings
 from arena.games.game import Game, GameError
+from arena.problems import told
 from arena.results.codec import canonical
 from arena.results.rows import ExperimentRow, ModelRow
 from arena_llm import ArenaError
@@ -22,6 +23,11 @@ from arena_llm.validation import lineups, plan, read_config
 
 #: Settings of llm agents that may stand for the whole experiment as well.
 LLM_SETTINGS = tuple(LlmConfig.model_fields.keys() - {"type", "model"})
+
+
+#: Keys of the file, and of the mappings under some of them.
+_TOP_KEYS = (*Settings.model_fields, *LLM_SETTINGS)
+_KEYS = {"games": GameConfig.model_fields, "ray": RayConfig.model_fields}
 
 
 class ConfigError(Exception):
@@ -134,15 +140,15 @@ def _agent(where: str, settings: Mapping[str, Any]) -> AgentConfig:
     try:
         return agent_config(settings)
     except ValueError as error:
-        first = str(error).splitlines()[0].replace(": Value error, ", ": ")
-        raise _Wrong(f"{where}{first}") from error
+        raise _Wrong(f"{where}{str(error).splitlines()[0]}") from error
 
 
 def _lines(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]]
         where = "".join(parts).lstrip(".") or "the file"
-        yield f"{where}: {problem['msg'].removeprefix('Value error, ')}"
+        known = _KEYS.get(str(problem["loc"][0])) if len(problem["loc"]) > 1 else None
+        yield f"{where}: {told(problem, known or _TOP_KEYS)}"
 
 
 def _participants(

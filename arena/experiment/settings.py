@@ -6,13 +6,13 @@ import re
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    StringConstraints,
     model_validator,
 )
 
@@ -23,8 +23,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[^\s,/\\][^,/\\\x00-\x1f]{0,99}", text):
+        raise ValueError(
+            "must be 1 to 100 characters, the first no blank, without , / \\ and line breaks"
+        )
+    return text
+
+
 #: A label of accounting, a part of episodes' ids, a file's name.
-_Name = Annotated[str, StringConstraints(pattern=r"^[^\s,/\\][^,/\\\x00-\x1f]*$", max_length=100)]
+_Name = Annotated[str, AfterValidator(_name)]
 
 
 class _Repeated(_Strict):

@@ -29,7 +29,7 @@ FILES = {
         "parameter 'size' is unknown",
     ),
     "agent type": (GOOD.replace("random", "lucky"), "agents.o.type: ", "not 'lucky'"),
-    "unknown key": (GOOD + "episode: 3", "episode: ", "not permitted"),
+    "unknown key": (GOOD + "episode: 3", "episode: ", "near it: episodes"),
     "players missing": (GOOD.replace(", o: {type: random}", ""), "games[0]: ", "2 players"),
     "players too many": (
         GOOD.replace("{type: random}", "{type: random}, p: {type: random}"),
