@@ -14,7 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.random_play import Played
+from arena.report import Report, write_html
+from tests.support.random_play import Played, write
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Page:
         return str(self.one(selector).get_property("textContent"))
 
     def until(self, condition: Callable[[], T]) -> T:
-        return WebDriverWait(self.driver, 20, 0.02).until(lambda _: condition())
+        return WebDriverWait(self.driver, 60, 0.02).until(lambda _: condition())
 
     def at(self, position: str) -> None:
         """Wait until the replay stands at a position, such as "2 / 9"."""
@@ -75,3 +76,9 @@ class Page:
             if str(found.get_property("textContent")).startswith(title)
         ]
         return str(card.find_element(By.TAG_NAME, "pre").get_property("textContent"))
+
+
+def made(driver: Chrome, folder: Path, played: Sequence[Played]) -> Page:
+    report = Report.load(write(folder / "results.db", played))
+    write_html(report, folder / "report.html")
+    return Page(driver, folder / "report.html", played)

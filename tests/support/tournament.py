@@ -1,0 +1,50 @@
+"""A tournament with all that a report shows: boards, cards, illegal answers, failures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+from arena.results.rows import MoveRow
+from tests.support.random_play import Played, asked, play
+
+AGENTS = ("hf_one", "litellm_maker/two-instruct", "random")
+GAMES = ("tic_tac_toe", "connect_four", "hex(board_size=4)", "breakthrough(rows=5,columns=4)")
+
+
+def answered(row: MoveRow) -> list[MoveRow]:
+    """hf_one's first answer of a game is illegal; a random player answers nothing."""
+    if row.agent == "random":
+        return [row]
+    if row.agent == "hf_one" and row.ply == 0:
+        lost = {"action": None, "action_text": None, "policy": "retry", "problem": "z9 is no move"}
+        return [asked(row, status="illegal", reply="z9!", **lost), asked(row, attempt=1)]
+    return [asked(row)]
+
+
+def tournament() -> list[Played]:
+    """Games with boards, cards and simultaneous moves; a forfeit, a failure."""
+    pairs = list(permutations(AGENTS, 2))
+    played = [play(game, pair, 0, answered) for game in GAMES for pair in pairs]
+    played += [play("kuhn_poker", pair, number, answered) for pair in pairs for number in range(3)]
+    played += [play("matrix_rps", pair, number, answered) for pair in pairs for number in range(18)]
+    forfeited, failed = (play("tic_tac_toe", AGENTS[:2], number, answered) for number in (1, 2))
+    gave_up = replace(forfeited.moves[0], policy="forfeit")
+    played.append(
+        Played(
+            replace(
+                forfeited.row, status="forfeited", loser=0, reason="no legal answer", returns=None
+            ),
+            (gave_up,),
+        )
+    )
+    error = replace(
+        failed.moves[3], status="error", problem="UNAVAILABLE BACKEND_DOWN hf", action=None
+    )
+    played.append(
+        Played(
+            replace(failed.row, status="failed", reason=error.problem, returns=None),
+            (*failed.moves[:3], error),
+        )
+    )
+    return played
