@@ -255,8 +255,6 @@ def test_the_timeout_counts_for_each_call(run, script: Script) -> None:
         ["generate", MODEL, "p", "--max-tokens", "many"],
         ["check"],
         ["score", MODEL, "p"],
-        ["models", "--timeout", "0"],
-        ["models", "--timeout", "nan"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,3 +262,11 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         main(arguments)
     assert caught.value.code == 2
     assert "usage: arena-llm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "soon"])
+def test_a_timeout_that_is_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["models", "--timeout", given])
+    assert caught.value.code == 2
+    assert f"--timeout: must be a number over 0, not '{given}'" in capsys.readouterr().err

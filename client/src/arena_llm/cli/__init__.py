@@ -100,7 +100,10 @@ def _add_globals(
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0 or math.isnan(seconds):
-        raise argparse.ArgumentTypeError("must be more than 0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"must be a number over 0, not {text!r}")
     return seconds
