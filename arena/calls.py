@@ -30,7 +30,8 @@ class ModelReply:
     """What the model answered.
 
     text: empty where continuations were scored; then logprobs has one natural
-    logarithm for each, in their order. model: the one that really answered.
+    logarithm for each, in their order. Empty also where no reply kept to the choices or
+    the schema. model: the one that really answered.
     latency_ms: as the client saw it, waiting and retries included. cost_usd: None where
     nobody knows it.
     """

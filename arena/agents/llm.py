@@ -70,9 +70,8 @@ class LlmAgent(Agent):
     def _answer(self, turn: Turn, reply: ModelReply) -> Answer:
         if self._config.reply == "score":
             return Answer(Status.OK, self._picked(turn, reply.logprobs or ()))
-        if self._config.reply == "choices":
-            return parse_choice(reply.text, turn.legal)
-        answer = parse_json(reply.text, turn.legal)
+        parse = parse_choice if self._config.reply == "choices" else parse_json
+        answer = parse(reply.text, turn.legal)
         if answer.status is Status.UNPARSEABLE and reply.finish_reason == "length":
             cut = f"{answer.problem} (it was cut off after {reply.completion_tokens} tokens)"
             return answer._replace(problem=cut)

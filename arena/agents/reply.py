@@ -39,7 +39,9 @@ def parse_json(text: str, legal: Sequence[LegalAction]) -> Answer:
 
 
 def parse_choice(text: str, legal: Sequence[LegalAction]) -> Answer:
-    """Read a bare action's string, which the backend was to see to."""
+    """Read a bare action's string, which the backend was to see to; "" if it could not."""
+    if not text:
+        return Answer(Status.UNPARSEABLE, problem="the reply is none of the legal actions")
     return _match(text, legal)
 
 

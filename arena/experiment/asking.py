@@ -10,7 +10,7 @@ from typing import Any
 
 from arena.calls import ModelCall, ModelReply
 from arena.results.rows import CallKey
-from arena_llm import AsyncClient, Completion, Message, ResourceExhaustedError, Score
+from arena_llm import ArenaError, AsyncClient, Completion, Message, ResourceExhaustedError, Score
 
 #: Part of a pause that is added at random, so that not all come back at once.
 _JITTER = 0.25
@@ -30,7 +30,10 @@ class Models:
         self._experiment = experiment
 
     async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
-        """Raises ArenaError; within `timeout` (in sampling) or the client's own."""
+        """The reply, within `timeout` (in sampling) or the client's own; raises ArenaError.
+
+        Its text is empty where the model replied, and never as the constraint wants.
+        """
         options: dict[str, Any] = dict(call.sampling)
         timeout = options.pop("timeout", None) or self._client.timeout
         options |= {
@@ -51,6 +54,11 @@ class Models:
                 pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
                 if pause >= started + timeout - time.monotonic():
                     raise
+            except ArenaError as error:
+                latency_ms = (time.monotonic() - started) * 1000
+                if (unfit := _unfit(error, call.model, latency_ms)) is None:
+                    raise
+                return unfit
             await asyncio.sleep(pause)
 
     async def _ask(
@@ -72,6 +80,26 @@ class Models:
 def _session(episode: str) -> str:
     """One for each episode, to keep its prefix cache on one replica: short and ASCII."""
     return blake2b(episode.encode(), digest_size=16).hexdigest()
+
+
+def _unfit(error: ArenaError, model: str, latency_ms: float) -> ModelReply | None:
+    """The reply behind an error that says what it took; None: there was none.
+
+    A model that keeps to no constraint has played badly; the call has not failed. To ask
+    it anew until it does would favour it, and would pay for replies that nobody counts.
+    """
+    took = error.metadata
+    if "completion_tokens" not in took:
+        return None
+    return ModelReply(
+        text="",
+        model=model,
+        latency_ms=latency_ms,
+        finish_reason="length" if error.field == "config.max_tokens" else "",
+        prompt_tokens=int(took["prompt_tokens"]),
+        completion_tokens=int(took["completion_tokens"]),
+        cost_usd=float(took["cost_usd"]) if "cost_usd" in took else None,
+    )
 
 
 def _reply(answer: Completion | list[Score], model: str, latency_ms: float) -> ModelReply:

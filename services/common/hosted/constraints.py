@@ -30,6 +30,7 @@ async def constrained(request: GenerationRequest, ask: Ask, structured: bool) ->
 
     Raises Unsupported (a regex; a model that does not keep to the constraint, the
     field named), InvalidRequest (a broken schema; max_tokens too few for the reply).
+    Where the model has replied, their metadata tell what that took.
     """
     constraint = request.constraint
     if constraint is None:
@@ -54,7 +55,7 @@ async def constrained(request: GenerationRequest, ask: Ask, structured: bool) ->
     raise Unsupported(
         f"{request.model} was asked twice and kept to {rule.field} neither time",
         field=rule.field,
-        metadata={"attempts": str(second.attempts)},
+        metadata=_taken(second),
     )
 
 
@@ -63,7 +64,21 @@ def _check_whole(completion: Completion) -> None:
         raise InvalidRequest(
             "config.max_tokens was reached before the constrained reply was whole",
             field="config.max_tokens",
+            metadata=_taken(completion),
         )
+
+
+def _taken(completion: Completion) -> dict[str, str]:
+    """Attempts, tokens and, where it is known, the cost: they were paid for."""
+    usage = completion.usage
+    taken = {
+        "attempts": str(completion.attempts),
+        "prompt_tokens": str(usage.prompt_tokens),
+        "completion_tokens": str(usage.completion_tokens),
+    }
+    if usage.cost_usd is not None:
+        taken["cost_usd"] = repr(usage.cost_usd)
+    return taken
 
 
 def messages(prompt: Input) -> tuple[Message, ...]:

@@ -77,7 +77,13 @@ async def test_never_a_wrong_string(
     with pytest.raises(ArenaError) as caught:
         await llm.generate(model, "Your move?", choices=["a1", "b2"])
     assert (caught.value.reason, caught.value.field) == ("UNSUPPORTED", "constraint.choices")
-    assert caught.value.metadata["attempts"] == "2"
+    # Both replies were paid for.
+    assert caught.value.metadata == {
+        "attempts": "2",
+        "prompt_tokens": "24",
+        "completion_tokens": "10",
+        "cost_usd": repr(2 * COST),
+    }
     assert len(upstream.history) == 2
 
 

@@ -77,6 +77,11 @@ async def test_a_reply_that_was_cut_off_is_said_to_be_so() -> None:
     assert attempt.problem.endswith("(it was cut off after 8 tokens)")
     whole = await _act(Model(_json("x(0,0)"), **cut), turn)
     assert (whole.status, whole.problem) == (Status.OK, "")
+    choice = await _act(Model("", **cut), turn, reply="choices")
+    assert (choice.status, choice.problem) == (
+        Status.UNPARSEABLE,
+        "the reply is none of the legal actions (it was cut off after 8 tokens)",
+    )
 
 
 async def test_only_settings_that_are_given_go_out() -> None:

@@ -12,7 +12,7 @@ from arena.calls import ModelCall, ModelReply
 from arena.experiment.asking import Models
 from arena.results.rows import CallKey
 from arena_llm import AsyncClient
-from arena_llm.errors import ResourceExhaustedError
+from arena_llm.errors import ResourceExhaustedError, UnsupportedError
 from arena_llm.types import (
     Choices,
     Completion,
@@ -25,7 +25,7 @@ from arena_llm.types import (
     ScoringRequest,
     Usage,
 )
-from services.common.errors import Overloaded, RateLimited
+from services.common.errors import InvalidRequest, Overloaded, RateLimited, Unsupported
 from services.common.servicer import LlmServicer
 from tests.support.scripted import ScriptedBackend, serving
 
@@ -93,6 +93,27 @@ async def test_constraints(extra: dict[str, object], constraint: object) -> None
     async with models() as (backend, ask):
         await ask(KEY, replace(CALL, **extra))
     assert backend.history[0].constraint == constraint  # type: ignore[union-attr]  # a generation
+
+
+async def test_a_model_that_keeps_to_no_constraint_has_replied() -> None:
+    took = {"attempts": "2", "prompt_tokens": "24", "completion_tokens": "9"}
+    call = replace(CALL, choices=("a", "b"))
+    async with models() as (backend, ask):
+        backend.enqueue(
+            Unsupported("never", field="constraint.choices", metadata=took | {"cost_usd": "1e-05"}),
+            InvalidRequest("cut off", field="config.max_tokens", metadata=took),
+            Unsupported("not asked", field="constraint.choices"),
+        )
+        never, cut = await ask(KEY, call), await ask(KEY, call)
+        assert never == ModelReply(
+            "", "hf_model", never.latency_ms, "", "", prompt_tokens=24, completion_tokens=9,
+            cost_usd=1e-05,
+        )  # fmt: skip
+        assert cut == ModelReply(
+            "", "hf_model", cut.latency_ms, "", "length", prompt_tokens=24, completion_tokens=9
+        )
+        with pytest.raises(UnsupportedError, match="not asked"):
+            await ask(KEY, call)
 
 
 async def test_scores() -> None:
