@@ -131,12 +131,10 @@ class Internal(BackendError):
 
 def status_of(error: BackendError) -> status_pb2.Status:
     """The error as google.rpc.Status with its details (AIP-193)."""
-    details = [
-        error_details_pb2.ErrorInfo(
-            reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
-        )
-    ]
-    packed = [_pack(detail) for detail in details]
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
+    )
+    packed = [_pack(info)]
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.message, reason=error.reason
