@@ -11,11 +11,9 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from vllm.utils.gc_utils import freeze_gc_heap
-from vllm.v1.engine.exceptions import EngineDeadError
 
 from arena_llm.types import Availability, Capability, ModelState
 from services.common.errors import BackendError
@@ -26,6 +24,7 @@ from services.vllm.checks import check_adapter, check_files, failed_start
 from services.vllm.config import VllmConfig, VllmModel
 from services.vllm.engine import Engine
 from services.vllm.metrics import Metrics
+from services.vllm.scratch import Scratch
 from services.vllm.starting import abandon_starts, start
 
 #: Seconds for which a failed start is answered as it was, before another try.
@@ -61,6 +60,9 @@ class EnginePool:
         self._one_start = asyncio.Lock()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._watches: list[asyncio.Task[None]] = []
+        self._scratch = Scratch()
+        # vLLM's sockets outlive their processes, in the temporary folder by default.
+        os.environ["VLLM_RPC_BASE_PATH"] = str(self._scratch.path)
 
     async def preload(self) -> None:
         """Start what is marked so."""
@@ -83,6 +85,7 @@ class EnginePool:
         running = [slot.running for slot in self._slots.values() if slot.running is not None]
         await asyncio.gather(*(asyncio.to_thread(each.engine.close) for each in running))
         abandon_starts()
+        self._scratch.close()
 
     async def use(self, name: str) -> tuple[Engine, Any]:
         """The model's engine, started if need be, and its adapter or None."""
@@ -128,19 +131,18 @@ class EnginePool:
 
     async def _start(self, entry: VllmModel) -> Running:
         thread = ThreadPoolExecutor(1, f"engine {entry.name}")
-        # Without a name: nothing stays of it where this process is killed.
-        with TemporaryFile() as file:
-            root_cause = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
-            try:
-                async with self._one_start:
-                    loop = asyncio.get_running_loop()
-                    started = await loop.run_in_executor(thread, start, entry, root_cause)
-                engine = Engine(started, thread, self._config)
-                failed = asyncio.create_task(engine.failed())
-                adapters = await self._ready(entry, engine, failed, root_cause)
-            except BackendError:
-                thread.shutdown(wait=False)
-                raise
+        root_cause = self._scratch.path / entry.name.replace("/", "-")
+        root_cause.write_bytes(b"")
+        try:
+            async with self._one_start:
+                loop = asyncio.get_running_loop()
+                started = await loop.run_in_executor(thread, start, entry, root_cause)
+            engine = Engine(started, thread, self._config)
+            failed = asyncio.create_task(engine.failed())
+            adapters = await self._ready(entry, engine, failed, root_cause)
+        except BackendError:
+            thread.shutdown(wait=False)
+            raise
         self._metrics.add(entry.name, started.registry, started.stats)
         self._watches.append(asyncio.create_task(self._tell_failed(entry.name, engine, failed)))
         # Or the collector walks all of torch and vLLM again and again, for seconds at the end.
@@ -158,7 +160,7 @@ class EnginePool:
         await asyncio.wait((making, failed), return_when=asyncio.FIRST_COMPLETED)
         try:
             if not making.done():
-                raise EngineDeadError
+                raise RuntimeError(f"it {engine.failure}")
             return await making
         except Exception as error:
             making.cancel()

@@ -24,9 +24,14 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_a_hung_engine_ends_the_service(tmp_path: Path) -> None:
-    """Calls fail, health turns, and the exit status makes a supervisor start it anew."""
+async def test_a_hung_engine_ends_the_service(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls fail, health turns, the exit status makes a supervisor start it anew, and no
+    socket stays."""
     require_vllm()
+    temporary = tmp_path_factory.mktemp("t")  # short, as sockets' paths must be
+    monkeypatch.setenv("TMPDIR", str(temporary))
     entry = {
         "name": MODEL,
         "model_path": str(make_tiny(tmp_path / "tiny")),
@@ -42,6 +47,8 @@ async def test_a_hung_engine_ends_the_service(tmp_path: Path) -> None:
             await llm.generate(MODEL, "7", max_tokens=8)
             children = psutil.Process(service.process.pid).children()
             (core,) = [child for child in children if "EngineCore" in child.name()]
+            sockets = [path for path in temporary.rglob("*") if path.is_socket()]
+            assert {path.parent.name[:11] for path in sockets} == {"arena-vllm-"}
             os.killpg(core.pid, signal.SIGSTOP)
             with pytest.raises(UnavailableError, match="has hung for 5 s") as caught:
                 await llm.generate(MODEL, "7", **ENDLESS)
@@ -52,3 +59,4 @@ async def test_a_hung_engine_ends_the_service(tmp_path: Path) -> None:
         assert service.process.returncode == 1
         assert re.search(f"event=failed .*the engine of {MODEL} has hung for 5 s", service.log())
         assert not core.is_running()
+        assert not [*temporary.glob("arena-vllm-*")]
