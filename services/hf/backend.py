@@ -129,7 +129,11 @@ class HfBackend(LocalBackend[HfConfig]):
                 Score(text, logprob, tokens)
                 for text, logprob, tokens in zip(request.continuations, sums, counts, strict=True)
             ),
-            usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=sum(counts)),
+            usage=Usage(
+                prompt_tokens=len(job.prompt),
+                completion_tokens=sum(counts),
+                cached_tokens=job.cached,
+            ),
             model=request.model,
         )
 

@@ -5,16 +5,17 @@ All rows end at the same column and are padded on the left, which is the layout 
 relative biases hold without knowing the architecture:
 
     column   start             end
-    row 0    . . . k k k k k k |        a step writes column `end` of every row and
-    row 1    k k k k k k k k k |        moves `end`; a row that leaves is overwritten
-    row 2    . . . . . . k k k |        by the last one.
+    row 0    . . . k k k k k k |        a pass over n tokens writes n columns of every
+    row 1    k k k k k k k k k |        row from `end` and moves `end`; a row that
+    row 2    . . . . . . k k k |        leaves is overwritten by the last one.
 
 Unlike transformers' DynamicCache nothing is reallocated at each step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,14 +24,21 @@ from transformers.cache_utils import CacheLayerMixin
 
 #: Columns are allocated in multiples of this.
 _STRIDE = 128
+#: Columns that a cache of prompts has left for what follows them.
+_HEADROOM = 32
 
 
 class Window:
-    """The rows and columns in use, shared by all layers of one cache."""
+    """The rows and columns in use, and those allocated, of all layers of one cache.
+
+    lengths: columns that are a row's. Where prompts of different lengths are read
+    together, a row that has not begun yet has a negative one.
+    """
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.end = 0
+        self.rows = self.columns = 0
 
     @property
     def width(self) -> int:
@@ -52,12 +60,24 @@ class WindowLayer(CacheLayerMixin):
         self._keys = self._values = torch.empty(0)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        raise AssertionError("rows are inserted before the first update")
+        """Allocate, for states of [rows, heads, tokens, head size]."""
+        window = self._window
+        self._keys, self._values = (
+            states.new_empty((window.rows, states.shape[1], window.columns, states.shape[3]))
+            for states in (key_states, value_states)
+        )
+        # A prompt's columns are written before they are read. Those after it need not be,
+        # and masked columns are multiplied by zero: nothing in them may be infinite.
+        self._keys[:, :, -_HEADROOM:] = 0
+        self._values[:, :, -_HEADROOM:] = 0
+        self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the step's column and give the window with it."""
+        """Write the pass's columns and give the window with them."""
+        if not self.is_initialized:  # no row has a column yet
+            self.lazy_initialization(key_states, value_states)
         window, until = self._window, self._window.end + key_states.shape[-2]
         rows = len(window.lengths)
         self._keys[:rows, :, window.end : until] = key_states
@@ -74,41 +94,47 @@ class WindowLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return -1
 
-    def arrange(self, rows: int, columns: int, live: slice, new_start: int) -> None:
-        """Make room for rows x columns and move the live columns to `new_start`."""
-        if not self._keys.numel():
-            return
-        count = len(self._window.lengths)
-        self._keys = _moved(self._keys, rows, columns, count, live, new_start)
-        self._values = _moved(self._values, rows, columns, count, live, new_start)
+    def arrange(self, live: slice, new_start: int) -> None:
+        """Make room for what the window has allocated; move the live columns."""
+        if self.is_initialized:
+            self._keys = _moved(self._keys, self._window, live, new_start)
+            self._values = _moved(self._values, self._window, live, new_start)
 
-    def insert(
-        self, keys: torch.Tensor, values: torch.Tensor, row: int, room: tuple[int, int], end: int
-    ) -> None:
-        """Copy one row's [heads, length, head size] so that it ends at column `end`."""
-        if not self._keys.numel():
-            self._keys = keys.new_zeros((room[0], keys.shape[0], room[1], keys.shape[2]))
-            self._values = values.new_zeros((room[0], values.shape[0], room[1], values.shape[2]))
+    def insert(self, keys: torch.Tensor, values: torch.Tensor, row: int) -> None:
+        """Copy one row's [heads, length, head size] so that it ends at the window's end."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys[None], values[None])
+            self._keys.zero_()
+            self._values.zero_()
+        end = self._window.end
         self._keys[row, :, end - keys.shape[1] : end] = keys
         self._values[row, :, end - values.shape[1] : end] = values
+
+    def fill(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Begin with [rows, heads, columns, head size], all rows up to the window's end."""
+        self.lazy_initialization(keys, values)
+        self._keys[:, :, : keys.shape[2]] = keys
+        self._values[:, :, : values.shape[2]] = values
 
     def copy_row(self, source: int, target: int, live: slice) -> None:
         """Overwrite one row by another."""
         self._keys[target, :, live] = self._keys[source, :, live]
         self._values[target, :, live] = self._values[source, :, live]
 
-    def expose(self) -> None:
-        """Set `keys` and `values`, which cross-attention reads, to the window."""
+    def live(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the window: [rows, heads, width, head size] each."""
         rows, live = len(self._window.lengths), slice(self._window.start, self._window.end)
-        self.keys, self.values = self._keys[:rows, :, live], self._values[:rows, :, live]
+        return self._keys[:rows, :, live], self._values[:rows, :, live]
+
+    def expose(self) -> None:
+        """Set `keys` and `values`, as other code reads them, to the window."""
+        self.keys, self.values = self.live()
 
 
-def _moved(
-    old: torch.Tensor, rows: int, columns: int, count: int, live: slice, new_start: int
-) -> torch.Tensor:
-    new = old
-    if rows > old.shape[0] or columns > old.shape[2]:
-        new = old.new_zeros((max(rows, old.shape[0]), old.shape[1], columns, old.shape[3]))
+def _moved(old: torch.Tensor, window: Window, live: slice, new_start: int) -> torch.Tensor:
+    new, count = old, len(window.lengths)
+    if window.rows > old.shape[0] or window.columns > old.shape[2]:
+        new = old.new_zeros((window.rows, old.shape[1], window.columns, old.shape[3]))
     part = old[:count, :, live]
     # A copy first where both lie in one tensor and may overlap.
     part = part.clone() if new is old else part
@@ -117,48 +143,68 @@ def _moved(
 
 
 class WindowCache(Cache):
-    """The cache of a running batch. Not safe for threads: one engine owns it."""
+    """The cache of a running batch, or of prompts that are read together.
+
+    Not safe for threads: one engine owns it.
+    """
+
+    layers: list[WindowLayer]  # type: ignore[assignment]
 
     def __init__(self) -> None:
         self.window = Window()
-        self._rows = self._columns = 0
-        self._layers: list[WindowLayer] = []
-        super().__init__(layers=[])
+        super().__init__(layer_class_to_replicate=partial(WindowLayer, self.window))  # type: ignore[arg-type]
+
+    def begin(self, lengths: Sequence[int], columns: int) -> None:
+        """Have rows of these lengths, to be filled, whose prompts end at column `columns`."""
+        window = self.window
+        window.lengths[:] = lengths
+        window.end, window.rows = window.width, len(lengths)
+        window.columns = columns + _HEADROOM
+
+    def fill(self, layers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Give the rows of `begin` their keys and values, layer by layer."""
+        for keys, values in layers:
+            layer = WindowLayer(self.window)
+            layer.fill(keys, values)
+            self.layers.append(layer)
+
+    def make_room(self, lengths: Sequence[int]) -> None:
+        """Make room for more rows, of these lengths."""
+        self._reserve(len(self.window.lengths) + len(lengths), max(lengths), 0)
 
     def insert(self, source: Cache, row: int, length: int) -> None:
-        """Add a row: the last `length` columns of one row of another cache."""
+        """Add a row, for which there is room: the last columns of one row of another cache."""
         window = self.window
-        self._reserve(len(window.lengths) + 1, length)
-        if not self._layers:
-            self._layers = [WindowLayer(window) for _ in source.layers]
-            self.layers = list(self._layers)
-        for layer, other in zip(self._layers, source.layers, strict=True):
+        if not self.layers:
+            self.layers.extend(WindowLayer(window) for _ in source.layers)
+        for layer, other in zip(self.layers, source.layers, strict=True):
             keys: Any = other.keys  # type: ignore[union-attr] # full attention, as prefilled
             values: Any = other.values  # type: ignore[union-attr]
-            at = len(window.lengths)
-            room = (self._rows, self._columns)
-            layer.insert(keys[row, :, -length:], values[row, :, -length:], at, room, window.end)
+            layer.insert(keys[row, :, -length:], values[row, :, -length:], len(window.lengths))
         window.lengths.append(length)
 
     def remove(self, row: int) -> None:
         """Drop a row; the last one takes its place."""
         window, last = self.window, len(self.window.lengths) - 1
         if row != last:
-            for layer in self._layers:
+            for layer in self.layers:
                 layer.copy_row(last, row, slice(window.end - window.lengths[last], window.end))
             window.lengths[row] = window.lengths[last]
         window.lengths.pop()
 
-    def advance(self) -> None:
-        """Count the column that the last forward pass wrote, and make room for one more."""
+    def reserve(self, columns: int) -> None:
+        """Make room for a pass over so many tokens."""
+        self._reserve(len(self.window.lengths), 0, columns)
+
+    def advance(self, columns: int) -> None:
+        """Count the columns that the last pass wrote."""
         window = self.window
-        window.lengths[:] = [length + 1 for length in window.lengths]
-        window.end += 1
-        self._reserve(len(window.lengths), 0)
+        window.lengths[:] = [length + columns for length in window.lengths]
+        window.end += columns
 
     def expose(self) -> None:
-        """Let cross-attention read the window as it is now."""
-        for layer in self._layers:
+        """Let cross-attention, or whoever copies a row, read the window as it is now."""
+        for layer in self.layers:
             layer.expose()
 
     def mask(self, device: torch.device, extra: int = 0) -> torch.Tensor | None:
@@ -168,22 +214,23 @@ class WindowCache(Cache):
             return None
         return left_padded_mask([n + extra for n in lengths], width + extra, device)
 
-    def _reserve(self, rows: int, new_length: int) -> None:
-        """See that `rows` rows fit, and one of `new_length`, and one more column."""
+    def _reserve(self, rows: int, new_length: int, ahead: int) -> None:
+        """See that `rows` rows fit, and one of `new_length`, and `ahead` more columns."""
         window = self.window
         end = max(window.width, new_length)
-        if rows <= self._rows and end <= window.end < self._columns:
+        fits = end <= window.end and window.end + ahead <= window.columns
+        if rows <= window.rows and fits:
             return
-        if rows > self._rows:
-            self._rows = max(rows, self._rows * 2)
-        # Half as much again, so that a window that grows by one column a step is
+        if rows > window.rows:
+            window.rows = max(rows, window.rows * 2)
+        # Half as much again, so that a window that grows by some columns a step is
         # moved seldom.
-        roomy = (end + 1) * 3 // 2
-        if roomy > self._columns:
-            self._columns = -(-roomy // _STRIDE) * _STRIDE
+        roomy = (end + max(ahead, 1)) * 3 // 2
+        if roomy > window.columns:
+            window.columns = -(-roomy // _STRIDE) * _STRIDE
         live = slice(window.start, window.end)
-        for layer in self._layers:
-            layer.arrange(self._rows, self._columns, live, end - window.width)
+        for layer in self.layers:
+            layer.arrange(live, end - window.width)
         window.end = end
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
 
@@ -17,6 +17,8 @@ class HfModel(ModelEntry):
 
     dtype "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's own
     on a GPU. Pickled weights hold code: they are refused unless `allow_pickle` says so.
+    prefix_cache_gb: keys and values of recent prompts (10^9 bytes), which later prompts
+    that begin alike need not compute; decoder-only models. 0: none.
     """
 
     repo: str | None = None
@@ -25,6 +27,7 @@ class HfModel(ModelEntry):
     preload: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     context_length: PositiveInt | None = None
+    prefix_cache_gb: NonNegativeFloat = 0.5
     chat_template: Path | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False

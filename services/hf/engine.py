@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from typing import cast
 
 import structlog
 import torch
 
 from arena_llm.types import EngineLoad
 from services.common.errors import BackendError, Overloaded, UpstreamUnavailable
-from services.hf.forward import Forward, Work
+from services.hf.forward import Forward, Scored, Work
+from services.hf.grouping import together
 from services.hf.sampling import sample
+from services.hf.scoring import ScoringJob
 from services.hf.sequence import Sequence
 
 log = structlog.get_logger()
@@ -37,28 +42,6 @@ class Limits:
     max_waiting: int
     max_cache_tokens: int
     prefill_tokens: int
-
-
-#: Takes a scoring job's sums, or its error; called from the engine's thread.
-ScoringSink = Callable[[list[float] | BaseException], None]
-
-
-@dataclass(eq=False, slots=True)
-class ScoringJob:
-    """Continuations to score; `sink` gets the list of sums, or an error."""
-
-    prompt: list[int]
-    continuations: list[list[int]]
-    sink: ScoringSink
-    cancelled: bool = False
-
-    def cancel(self) -> None:
-        """Stop after the pass that runs now."""
-        self.cancelled = True
-
-    def fail(self, error: BaseException) -> None:
-        """End it with an error."""
-        self.sink(error)
 
 
 Item = Sequence | ScoringJob
@@ -181,22 +164,21 @@ class Engine:
                 return
             group = self._next_group()
             self._work_items.extend(group)
+        group = [sequence for sequence in group if self._goes_on(sequence, sequence.start)]
+        self._work_items[:] = group
         if group:
-            for sequence in group:
-                sequence.start()
             self._work = self._prefill(group)
 
     def _next_group(self) -> list[Sequence]:
-        """Prompts from the head of the queue that fit in the batch and in one pass."""
-        group: list[Sequence] = []
-        longest = 0
-        while self._waiting and isinstance(head := self._waiting[0], Sequence):
-            longest = max(longest, len(head.prompt))
-            too_long = longest * (len(group) + 1) > self._limits.prefill_tokens
-            if (group and too_long) or not self._has_room(group, head):
-                break
-            self._waiting.popleft()
-            group.append(head)
+        """Prompts that are read in one pass, none of them ahead of a scoring job."""
+        candidates = takewhile(lambda item: isinstance(item, Sequence), self._waiting)
+        group = together(
+            cast("Iterable[Sequence]", candidates),
+            self._forward.prefixes,
+            self._limits.prefill_tokens,
+            self._has_room,
+        )
+        self._waiting = deque(item for item in self._waiting if item not in group)
         return group
 
     def _has_room(self, group: list[Sequence], head: Sequence) -> bool:
@@ -208,7 +190,8 @@ class Engine:
         return len(together) == 1 or cells <= self._limits.max_cache_tokens
 
     def _prefill(self, group: list[Sequence]) -> Work:
-        read = yield from self._forward.prefill([sequence.prompt for sequence in group])
+        prompts = [sequence.read(len(sequence.unread)) for sequence in group]
+        read = yield from self._forward.prefill(prompts)
         pairs = [
             (sequence, prefilled)
             for sequence, prefilled in zip(group, read, strict=True)
@@ -216,16 +199,20 @@ class Engine:
         ]
         if not pairs:
             return
+        for sequence, prefilled in pairs:
+            # Tokens that were forced may have been cached as well.
+            sequence.cached = min(prefilled.cached, len(sequence.prompt))
         logits = torch.stack([prefilled.logits for _, prefilled in pairs])
         ongoing = self._sample(logits, [sequence for sequence, _ in pairs])
-        for sequence, prefilled in pairs:
-            if sequence in ongoing:
-                self._batch.join(prefilled)
-                self._rows.append(sequence)
+        joining = [pair for pair in pairs if pair[0] in ongoing]
+        if joining:
+            self._batch.join([prefilled for _, prefilled in joining])
+            self._rows.extend(sequence for sequence, _ in joining)
 
     def _score(self, job: ScoringJob) -> Work:
-        scores = yield from self._forward.score(job.prompt, job.continuations)
-        job.sink(scores)
+        scored: Scored = yield from self._forward.score(job.prompt, job.continuations)
+        job.cached = scored.cached
+        job.sink(scored.sums)
 
     # --- decoding -----------------------------------------------------------
 
@@ -233,9 +220,13 @@ class Engine:
         self._drop([row for row, sequence in enumerate(self._rows) if sequence.cancelled])
         if not self._rows or self._more_are_joining():
             return False
-        logits = self._batch.step([sequence.last_token for sequence in self._rows])
-        ongoing = self._sample(logits, self._rows)
-        self._drop([row for row, sequence in enumerate(self._rows) if sequence not in ongoing])
+        # All rows take as many tokens; those with more left get no new one yet.
+        count = min(len(sequence.unread) for sequence in self._rows)
+        logits = self._batch.step([sequence.read(count) for sequence in self._rows])
+        ready = [row for row, sequence in enumerate(self._rows) if not sequence.unread]
+        asked = [self._rows[row] for row in ready]
+        ongoing = self._sample(logits[ready], asked)
+        self._drop([row for row in ready if self._rows[row] not in ongoing])
         return True
 
     def _more_are_joining(self) -> bool:
@@ -249,16 +240,24 @@ class Engine:
             return isinstance(head, Sequence) and self._has_room([], head)
 
     def _sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> set[Sequence]:
-        """Draw a token for each; returns the sequences that go on."""
+        """Take a token for each; returns the sequences that go on."""
         drawn = sample(logits, [sequence.sampler for sequence in sequences])
-        self._generated += len(drawn)
-        ongoing = set()
-        for sequence, sampled in zip(sequences, drawn, strict=True):
-            if isinstance(sampled, BackendError):
-                sequence.fail(sampled)
-            elif not sequence.accept(sampled):
-                ongoing.add(sequence)
-        return ongoing
+        return {
+            sequence
+            for sequence, sampled in zip(sequences, drawn, strict=True)
+            if self._goes_on(sequence, partial(sequence.accept, sampled))
+        }
+
+    def _goes_on(self, sequence: Sequence, advance: Callable[[], bool]) -> bool:
+        """Let a sequence take tokens; an error ends it, and no other."""
+        before = sequence.generated
+        try:
+            return not advance()
+        except BackendError as error:
+            sequence.fail(error)
+            return False
+        finally:
+            self._generated += sequence.generated - before
 
     def _drop(self, rows: list[int]) -> None:
         for row in reversed(rows):

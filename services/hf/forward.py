@@ -7,18 +7,22 @@ decoding step, or a cancellation, in between.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from services.hf.cache import WindowCache, left_padded_mask
+from services.hf.cache import WindowCache
+from services.hf.prefix import PrefixCache
 
 Work = Generator[None, None, Any]
 
+#: How much longer than step_tokens a pass may be to spare another.
+_STRETCH = 1.25
 #: Copies of a scored prompt, in columns: at most this times the tokens of a pass.
 _SHARED_COLUMNS = 64
 
@@ -27,32 +31,47 @@ _SHARED_COLUMNS = 64
 class Prefilled:
     """A prompt that has been read: row `row` of a cache, and what comes next.
 
-    length: the cache columns that are the row's. logits: [tokens].
-    encoded: the cross-attention's cache, for encoder-decoder models.
+    length: the cache columns that are the row's. logits: [tokens]. cached: tokens that
+    came from the prefix cache. encoded: the cross-attention's cache, for
+    encoder-decoder models.
     """
 
     cache: Cache
     row: int
     length: int
     logits: torch.Tensor
+    cached: int = 0
     encoded: Cache | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The summed log-probability of each continuation.
+
+    cached: tokens of the prompt that came from the prefix cache.
+    """
+
+    sums: list[float]
+    cached: int = 0
 
 
 class Batch(Protocol):
     """Rows that take each step together."""
 
-    def join(self, prefilled: Prefilled) -> None:
-        """Add a row at the end."""
+    def join(self, rows: Sequence[Prefilled]) -> None:
+        """Add rows, read together, at the end."""
 
     def leave(self, row: int) -> None:
         """Drop a row; the last one takes its place."""
 
-    def step(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Give each row its next token; returns [rows, tokens] of logits."""
+    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Give each row its next tokens, each as many; returns [rows, tokens] of logits."""
 
 
 class Forward(Protocol):
-    """A model as the engine sees it."""
+    """A model as the engine sees it. prefixes: None where prompts cannot share any."""
+
+    prefixes: PrefixCache | None
 
     def new_batch(self) -> Batch: ...
 
@@ -60,7 +79,7 @@ class Forward(Protocol):
         """Read prompts; returns one Prefilled each."""
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
-        """Returns the summed log-probability of each continuation."""
+        """Returns Scored."""
 
 
 def optional_arguments(model: Any, **wanted: Any) -> dict[str, Any]:
@@ -72,12 +91,14 @@ def optional_arguments(model: Any, **wanted: Any) -> dict[str, Any]:
 class CausalForward:
     """Decoder-only models.
 
-    step_tokens: prompt tokens, padding included, of one pass.
+    step_tokens: prompt tokens, padding included, of one pass. prefix_bytes: the prefix
+    cache's size; 0: none.
     """
 
-    def __init__(self, model: Any, step_tokens: int) -> None:
+    def __init__(self, model: Any, step_tokens: int, prefix_bytes: int = 0) -> None:
         self.model = model
         self.device: torch.device = model.device
+        self.prefixes = PrefixCache(prefix_bytes) if prefix_bytes else None
         self._step_tokens = step_tokens
         self._last_only = optional_arguments(model, logits_to_keep=1)
         self._takes_positions = bool(optional_arguments(model, position_ids=None))
@@ -89,31 +110,58 @@ class CausalForward:
     def new_batch(self) -> Batch:
         return CausalBatch(self)
 
+    def read(self, cache: WindowCache, tokens: torch.Tensor) -> torch.Tensor:
+        """Pass [rows, n] tokens; returns [rows, tokens] of logits after the last ones."""
+        count = tokens.shape[1]
+        cache.reserve(count)
+        begins = torch.tensor(cache.window.lengths, device=self.device)[:, None]
+        positions = begins + torch.arange(count, device=self.device)
+        output = self.model(
+            input_ids=tokens,
+            attention_mask=cache.mask(self.device, extra=count),
+            past_key_values=cache,
+            use_cache=True,
+            **self.positions(positions.clamp(min=0)),
+            **self._last_only,
+        )
+        cache.advance(count)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
-        width = max(map(len, prompts))
+        found = [self._cached(prompt) for prompt in prompts]
         lengths = [len(prompt) for prompt in prompts]
-        padded = [[0] * (width - len(prompt)) + prompt for prompt in prompts]
+        fresh = max(length - len(places) for length, places in zip(lengths, found, strict=True))
+        # All read as many tokens. Where more is cached, some of that is read again, which
+        # costs what padding would, and every row ends at the same column.
+        kept = [
+            places[: max(0, length - fresh)] for length, places in zip(lengths, found, strict=True)
+        ]
+        cache = WindowCache()
+        cache.begin([length - fresh for length in lengths], max(lengths))
+        if self.prefixes is not None and any(kept):
+            cache.fill(self.prefixes.read(kept))
+        padded = [[0] * (fresh - len(prompt)) + prompt[-fresh:] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
-        starts = width - torch.tensor(lengths, device=self.device)
-        positions = (torch.arange(width, device=self.device) - starts[:, None]).clamp(min=0)
-        equal = min(lengths) == width
-        mask = None if equal else left_padded_mask(lengths, width, self.device)
-        cache = DynamicCache()
-        chunk = max(1, self._step_tokens // len(prompts))
-        for begin in range(0, width, chunk):
+        # Even pieces, because a short last one would cost almost as much as a full one.
+        pieces = math.ceil(tokens.numel() / (self._step_tokens * _STRETCH))
+        chunk = math.ceil(fresh / pieces)
+        for begin in range(0, fresh, chunk):
             if begin:
                 yield
-            until = min(begin + chunk, width)
-            output = self.model(
-                input_ids=tokens[:, begin:until],
-                attention_mask=None if mask is None else mask[:, :until],
-                past_key_values=cache,
-                use_cache=True,
-                **self.positions(positions[:, begin:until]),
-                **self._last_only,
-            )
-        logits = output.logits[:, -1]
-        return [Prefilled(cache, row, length, logits[row]) for row, length in enumerate(lengths)]
+            logits = self.read(cache, tokens[:, begin : begin + chunk])
+        cache.expose()
+        if self.prefixes is not None:
+            for row, prompt in enumerate(prompts):
+                self.prefixes.store(prompt, cache, row)
+        return [
+            Prefilled(cache, row, len(prompt), logits[row], len(kept[row]))
+            for row, prompt in enumerate(prompts)
+        ]
+
+    def _cached(self, prompt: list[int]) -> list[int]:
+        """The last token is always read: what comes after it is not cached."""
+        return [] if self.prefixes is None else self.prefixes.match(prompt[:-1])
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
         [read] = yield from self.prefill([prompt])
@@ -137,7 +185,7 @@ class CausalForward:
             )
             for row, index in enumerate(group):
                 scores[index] += summed_logprob(output.logits[row], continuations[index][1:])
-        return scores
+        return Scored(scores, read.cached)
 
 
 class CausalBatch:
@@ -147,25 +195,20 @@ class CausalBatch:
         self._forward = forward
         self._cache = WindowCache()
 
-    def join(self, prefilled: Prefilled) -> None:
-        self._cache.insert(prefilled.cache, prefilled.row, prefilled.length)
+    def join(self, rows: Sequence[Prefilled]) -> None:
+        source: Any = rows[0].cache
+        if not self._cache.window.lengths and len(rows) == len(source.window.lengths):
+            self._cache = source  # all of it: nothing need be copied
+            return
+        self._cache.make_room([prefilled.length for prefilled in rows])
+        for prefilled in rows:
+            self._cache.insert(prefilled.cache, prefilled.row, prefilled.length)
 
     def leave(self, row: int) -> None:
         self._cache.remove(row)
 
-    def step(self, tokens: Sequence[int]) -> torch.Tensor:
-        device = self._forward.device
-        positions = torch.tensor(self._cache.window.lengths, device=device)[:, None]
-        output = self._forward.model(
-            input_ids=torch.tensor(tokens, device=device)[:, None],
-            attention_mask=self._cache.mask(device, extra=1),
-            past_key_values=self._cache,
-            use_cache=True,
-            **self._forward.positions(positions),
-        )
-        self._cache.advance()
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
+    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        return self._forward.read(self._cache, torch.tensor(tokens, device=self._forward.device))
 
 
 def summed_logprob(logits: torch.Tensor, tokens: list[int]) -> float:

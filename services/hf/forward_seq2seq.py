@@ -13,17 +13,23 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from services.hf.cache import WindowCache, left_padded_mask
-from services.hf.forward import Batch, Prefilled, Work, summed_logprob
+from services.hf.forward import Batch, Prefilled, Scored, Work, summed_logprob
+from services.hf.prefix import PrefixCache
 
 
 class Seq2SeqForward:
-    """Encoder-decoder models with relative positions (T5 and its kin)."""
+    """Encoder-decoder models with relative positions (T5 and its kin).
 
-    def __init__(self, model: Any, step_tokens: int) -> None:
+    Every token of an encoded prompt depends on those after it as well, so that none can
+    be taken from another prompt: there is no prefix cache.
+    """
+
+    prefixes: PrefixCache | None = None
+
+    def __init__(self, model: Any) -> None:
         self.model = model
         self.device: torch.device = model.device
         self.start: int = model.config.decoder_start_token_id
-        self._step_tokens = step_tokens
 
     def new_batch(self) -> Batch:
         return Seq2SeqBatch(self)
@@ -43,7 +49,7 @@ class Seq2SeqForward:
                     0,
                     1,
                     output.logits[0, -1],
-                    cache.cross_attention_cache,
+                    encoded=cache.cross_attention_cache,
                 )
             )
         return done
@@ -57,7 +63,7 @@ class Seq2SeqForward:
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
             scores.append(summed_logprob(output.logits[0], tokens))
-        return scores
+        return Scored(scores)
 
     def _encode(self, prompt: list[int]) -> Any:
         tokens = torch.tensor([prompt], device=self.device)
@@ -80,17 +86,23 @@ class Seq2SeqBatch:
         self._decoded = WindowCache()
         self._encoded = WindowCache()
 
-    def join(self, prefilled: Prefilled) -> None:
-        encoded: Any = prefilled.encoded
-        self._decoded.insert(prefilled.cache, prefilled.row, prefilled.length)
-        self._encoded.insert(encoded, prefilled.row, encoded.layers[0].keys.shape[2])
+    def join(self, rows: Sequence[Prefilled]) -> None:
+        encoded: list[Any] = [prefilled.encoded for prefilled in rows]
+        widths = [cache.layers[0].keys.shape[2] for cache in encoded]
+        self._decoded.make_room([prefilled.length for prefilled in rows])
+        self._encoded.make_room(widths)
+        for prefilled, cache, width in zip(rows, encoded, widths, strict=True):
+            self._decoded.insert(prefilled.cache, prefilled.row, prefilled.length)
+            self._encoded.insert(cache, prefilled.row, width)
 
     def leave(self, row: int) -> None:
         self._decoded.remove(row)
         self._encoded.remove(row)
 
-    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         forward, device = self._forward, self._forward.device
+        count = len(tokens[0])
+        self._decoded.reserve(count)
         self._encoded.expose()
         cache = EncoderDecoderCache(self._decoded, self._encoded)
         cache.is_updated = dict.fromkeys(range(len(self._encoded.layers)), True)
@@ -102,11 +114,11 @@ class Seq2SeqBatch:
         output = forward.model(
             encoder_outputs=BaseModelOutput(last_hidden_state=placeholder),
             attention_mask=left_padded_mask(window.lengths, window.width, device),
-            decoder_input_ids=torch.tensor(tokens, device=device)[:, None],
-            decoder_attention_mask=self._decoded.mask(device, extra=1),
+            decoder_input_ids=torch.tensor(tokens, device=device),
+            decoder_attention_mask=self._decoded.mask(device, extra=count),
             past_key_values=cache,
             use_cache=True,
         )
-        self._decoded.advance()
+        self._decoded.advance(count)
         logits: torch.Tensor = output.logits[:, -1]
         return logits

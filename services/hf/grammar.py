@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import llguidance
@@ -17,6 +18,9 @@ from services.hf.text import Vocabulary
 
 # Between JSON's tokens a model may set a little white space, but not endlessly.
 _JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]{0,2}"}
+
+#: Compiled constraints that are kept, the latest.
+_COMPILED = 64
 
 # Each choice is an item of the first row; the default is 2000.
 _LIMITS: Any = llguidance.LLParserLimits(max_items_in_row=2 * MAX_CHOICES)
@@ -72,10 +76,15 @@ class GrammarCompiler:
         wrapper = llguidance.TokenizerWrapper(wrapped)
         self._tokenizer = llguidance.LLTokenizer(wrapper, n_vocab=tokens, eos_token=list(eos))
         self._tokens = tokens
+        # Games come back to the same legal actions.
+        self._compiled = lru_cache(_COMPILED)(self._compile)
 
     def compile(self, constraint: Constraint) -> Matcher:
         """Raises InvalidRequest for a schema or pattern that cannot be used."""
-        field = "constraint.choices"
+        return Matcher(self._compiled(constraint).deep_copy(), self._tokens, _field(constraint))
+
+    def _compile(self, constraint: Constraint) -> Any:
+        field = _field(constraint)
         try:
             match constraint:
                 case Choices(values):
@@ -83,12 +92,10 @@ class GrammarCompiler:
                         "start: " + " | ".join(json.dumps(value) for value in values)
                     )
                 case JsonSchema(schema):
-                    field = "constraint.json_schema"
                     grammar = llguidance.LLMatcher.grammar_from_json_schema(
                         schema, defaults=_JSON_OPTIONS
                     )
                 case Regex(pattern):
-                    field = "constraint.regex"
                     grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
             # Its own log would have texts in it.
             matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
@@ -96,7 +103,17 @@ class GrammarCompiler:
             raise _unusable(field, str(error)) from error
         if matcher.is_error():
             raise _unusable(field, matcher.get_error())
-        return Matcher(matcher, self._tokens, field)
+        return matcher
+
+
+def _field(constraint: Constraint) -> str:
+    match constraint:
+        case Choices():
+            return "constraint.choices"
+        case JsonSchema():
+            return "constraint.json_schema"
+        case Regex():
+            return "constraint.regex"
 
 
 def _unusable(field: str, why: str) -> InvalidRequest:
@@ -106,7 +123,7 @@ def _unusable(field: str, why: str) -> InvalidRequest:
 class Matcher:
     """One request's place in its grammar. The engine's thread owns it.
 
-    allowed and consume raise InvalidRequest, naming `field`, where there is no way to
+    allowed, forced and consume raise InvalidRequest, naming `field`, where there is no way to
     go on: the vocabulary cannot write what must follow, or the grammar is too complex.
     llguidance itself would then allow the end, as if the text were complete.
     """
@@ -123,6 +140,12 @@ class Matcher:
         self._check()
         flags = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
         return torch.from_numpy(flags[: self._tokens].view(np.bool_))
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, as the tokenizer would cut them; often none."""
+        forced: list[int] = self._matcher.compute_ff_tokens()
+        self._check()
+        return forced
 
     def consume(self, token: int) -> None:
         """Move on by a token that was allowed."""

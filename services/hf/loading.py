@@ -98,7 +98,11 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
             f"{entry.name}: its config.json tells no context length: set context_length in "
             "configs/hf_models.yaml"
         )
-    forward = (Seq2SeqForward if encoder_decoder else CausalForward)(model, step_tokens)
+    forward: Forward
+    if encoder_decoder:
+        forward = Seq2SeqForward(model)
+    else:
+        forward = CausalForward(model, step_tokens, int(entry.prefix_cache_gb * 1e9))
     tokens = model.get_output_embeddings().weight.shape[0]
     return LoadedModel(
         name=entry.name,

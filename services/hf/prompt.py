@@ -6,9 +6,9 @@ from jinja2 import TemplateError
 
 from arena_llm.types import Choices, GenerationRequest, Input, Message, ScoringRequest
 from services.common.errors import ContextTooLong, InvalidRequest
-from services.hf.engine import ScoringJob, ScoringSink
 from services.hf.loading import LoadedModel
 from services.hf.sampling import TokenSampler
+from services.hf.scoring import ScoringJob, ScoringSink
 from services.hf.sequence import Sequence, Sink
 from services.hf.text import TextStream
 
@@ -146,8 +146,10 @@ def _check_choices(model: LoadedModel, choices: Choices, request: GenerationRequ
     for value in choices.values:
         if any(stop in value for stop in sampling.stop):
             raise InvalidRequest(f"config.stop would cut the choice {value!r}", field="config.stop")
+        if sampling.max_tokens is None:
+            continue
         needed = len(_encoded(model, value))
-        if sampling.max_tokens is not None and needed > sampling.max_tokens:
+        if needed > sampling.max_tokens:
             raise InvalidRequest(
                 f"config.max_tokens of {sampling.max_tokens} cannot hold the choice {value!r}, "
                 f"which has {needed} tokens",

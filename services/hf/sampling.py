@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,7 @@ class TokenSampler:
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         self._random = random.Random(seed)  # noqa: S311 - sampling, no secret
         self._counts: Counter[int] = Counter()
+        self._forced: deque[int] = deque(() if matcher is None else matcher.forced())
 
     def uniform(self) -> float:
         """The next random number of this request, from 0 to below 1."""
@@ -58,6 +60,22 @@ class TokenSampler:
             self._counts[token] += 1
         if self.matcher is not None:
             self.matcher.consume(token)
+            if self._forced:
+                self._forced.popleft()
+            elif not self.matcher.complete:
+                self._forced.extend(self.matcher.forced())
+
+    def take_forced(self) -> Iterator[int]:
+        """Take the tokens that the constraint leaves no choice about, one by one."""
+        while self._forced:
+            token = self._forced[0]
+            self.took(token)
+            yield token
+
+    @property
+    def next_forced(self) -> int | None:
+        """The token that must come next, if the constraint leaves but one."""
+        return self._forced[0] if self._forced else None
 
     def adjust(self, logits: torch.Tensor) -> None:
         """Apply penalties and the constraint to one row, in place."""
@@ -73,7 +91,7 @@ class TokenSampler:
 
 
 def sample(logits: torch.Tensor, samplers: list[TokenSampler]) -> list[Sampled | BackendError]:
-    """Draw one token a row from [rows, tokens] of logits, which are overwritten.
+    """Take one token a row from [rows, tokens] of logits, which are overwritten.
 
     A row whose constraint leaves no way to go on gets its error; the others do not
     notice.
@@ -87,19 +105,22 @@ def sample(logits: torch.Tensor, samplers: list[TokenSampler]) -> list[Sampled |
     failed: dict[int, BackendError] = {}
     for row, sampler in enumerate(samplers):
         try:
-            sampler.adjust(logits[row])
+            if sampler.next_forced is None:
+                sampler.adjust(logits[row])
         except BackendError as error:
             failed[row] = error
     tokens: list[int] = logits.argmax(dim=-1).tolist()
     for row, sampler in enumerate(samplers):
-        if not sampler.greedy and row not in failed:
-            tokens[row] = _draw(logits[row], sampler)
-    for row, sampler in enumerate(samplers):
-        if row not in failed:
-            try:
-                sampler.took(tokens[row])
-            except BackendError as error:
-                failed[row] = error
+        if row in failed:
+            continue
+        try:
+            if sampler.next_forced is not None:
+                tokens[row] = sampler.next_forced
+            elif not sampler.greedy:
+                tokens[row] = _draw(logits[row], sampler)
+            sampler.took(tokens[row])
+        except BackendError as error:
+            failed[row] = error
     return [
         failed.get(row) or _with_logprobs(tokens[row], told.get(row), sampler)
         for row, sampler in enumerate(samplers)

@@ -16,6 +16,7 @@ from arena_llm.types import (
     TopLogprob,
     Usage,
 )
+from services.common.errors import BackendError
 from services.hf.sampling import Sampled, TokenSampler
 from services.hf.text import TextStream, Vocabulary
 
@@ -27,7 +28,9 @@ Sink = Callable[[Delta | Completion | BaseException], None]
 class Sequence:
     """A prompt, how to continue it, and what has come of it.
 
-    max_tokens: most tokens to generate. eos: tokens that end it.
+    max_tokens: most tokens to generate. eos: tokens that end it. unread: tokens that the
+    model is to read next, first the whole prompt. cached: tokens of the prompt that came
+    from the prefix cache.
     """
 
     model: str
@@ -40,11 +43,15 @@ class Sequence:
     sink: Sink
     cancelled: bool = False
     generated: int = 0
-    last_token: int = 0
+    cached: int = 0
+    unread: list[int] = field(init=False)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
     _arrived: float = field(default_factory=time.perf_counter)
     _started: float = 0.0
     _first: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.unread = list(self.prompt)
 
     @property
     def width(self) -> int:
@@ -55,14 +62,33 @@ class Sequence:
         """Leave the batch at the next step."""
         self.cancelled = True
 
-    def start(self) -> None:
-        """Note that work on it begins."""
+    def start(self) -> bool:
+        """Note that work on it begins; True if the constraint leaves nothing to choose."""
         self._started = time.perf_counter()
+        return self._take_forced()
 
-    def accept(self, sampled: Sampled) -> bool:
-        """Take the next token; True if it is the last one."""
+    def read(self, count: int) -> list[int]:
+        """The next tokens for the model to read."""
+        tokens, self.unread = self.unread[:count], self.unread[count:]
+        return tokens
+
+    def accept(self, sampled: Sampled | BackendError) -> bool:
+        """Take the next token, and those that must follow it; True if one is the last.
+
+        Raises the error that came in a token's place, and InvalidRequest as Matcher does.
+        """
+        if isinstance(sampled, BackendError):
+            raise sampled
+        return self._add(sampled) or self._take_forced()
+
+    def _take_forced(self) -> bool:
+        if self.sampler.logprobs is not None:
+            return False  # the model itself is to tell them, token by token
+        return any(self._add(Sampled(token)) for token in self.sampler.take_forced())
+
+    def _add(self, sampled: Sampled) -> bool:
         self.generated += 1
-        self.last_token = sampled.token
+        self.unread.append(sampled.token)
         self._first = self._first or time.perf_counter()
         if sampled.token in self.eos:
             return self._finish(FinishReason.STOP, self.text.finish())
@@ -94,7 +120,11 @@ class Sequence:
             Completion(
                 text=self.text.text,
                 finish_reason=reason,
-                usage=Usage(prompt_tokens=len(self.prompt), completion_tokens=self.generated),
+                usage=Usage(
+                    prompt_tokens=len(self.prompt),
+                    completion_tokens=self.generated,
+                    cached_tokens=self.cached,
+                ),
                 model=self.model,
                 id=f"hf-{secrets.token_hex(8)}",
                 timings=Timings(

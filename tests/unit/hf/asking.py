@@ -23,7 +23,8 @@ PATIENCE = 30.0
 
 
 def load_tiny(folder: Path, *, step_tokens: int = 32, **entry: Any) -> LoadedModel:
-    described = HfModel(name=NAME, model_path=folder, **entry)
+    # A small prefix cache, so that it is full at times.
+    described = HfModel(name=NAME, model_path=folder, **{"prefix_cache_gb": 0.0005, **entry})
     return load(described, folder, torch.device("cpu"), step_tokens)
 
 
@@ -76,16 +77,19 @@ class Stepped(Forward):
 
     `let(n)` allows n more passes (a decoding step, or a piece of a prompt) and waits
     until they are done. `broken` makes passes fail: "step", "prefill". `read` are the
-    prompts that were begun, `passes` the kinds of passes so far.
+    prompts that were begun, `groups` those that were read together, `passes` the kinds
+    of passes so far.
     """
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
+        self.prefixes = forward.prefixes
         self._allowed = threading.Semaphore(0)
         self._done = threading.Semaphore(0)
         self._free = False
         self.broken: set[str] = set()
         self.read: list[list[int]] = []
+        self.groups: list[int] = []
         self.passes: list[str] = []
 
     def let(self, passes: int) -> None:
@@ -114,6 +118,7 @@ class Stepped(Forward):
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         self.read.extend(prompts)
+        self.groups.append(len(prompts))
         return self._each_pass("prefill", self._forward.prefill(prompts))
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
@@ -136,7 +141,7 @@ class SteppedBatch(Batch):
         self._stepped, self._batch = stepped, batch
         self.join, self.leave = batch.join, batch.leave
 
-    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         self._stepped.wait("step")
         logits = self._batch.step(tokens)
         self._stepped.passed()

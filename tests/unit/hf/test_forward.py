@@ -40,17 +40,20 @@ def alone(loaded: LoadedModel, prompt: list[int]) -> list[int]:
 class GreedyBatch:
     """The rows of a running batch, by their prompt's number."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Forward, prompts: list[list[int]] = PROMPTS) -> None:
         self._forward, self._batch = forward, forward.new_batch()
+        self._prompts = prompts
+        self.cached: dict[int, int] = {}
         self.rows: list[int] = []
         self.tokens: dict[int, list[int]] = {}
 
     def join(self, *numbers: int) -> None:
-        read = finished(self._forward.prefill([PROMPTS[number] for number in numbers]))
+        read = finished(self._forward.prefill([self._prompts[number] for number in numbers]))
         for number, prefilled in zip(numbers, read, strict=True):
             self.tokens[number] = [int(prefilled.logits.argmax())]
-            self._batch.join(prefilled)
+            self.cached[number] = prefilled.cached
             self.rows.append(number)
+        self._batch.join(read)
 
     def leave(self, number: int) -> None:
         row, last = self.rows.index(number), self.rows.pop()
@@ -60,7 +63,7 @@ class GreedyBatch:
 
     def steps(self, count: int) -> None:
         for _ in range(count):
-            logits = self._batch.step([self.tokens[number][-1] for number in self.rows])
+            logits = self._batch.step([self.tokens[number][-1:] for number in self.rows])
             for number, row in zip(list(self.rows), logits, strict=True):
                 self.tokens[number].append(int(row.argmax()))
             for number in [n for n in self.rows if len(self.tokens[n]) == NEW]:
@@ -86,8 +89,8 @@ def test_rows_that_join_and_leave_do_not_change_each_other(loaded: LoadedModel) 
 @torch.inference_mode()
 def test_scores_are_the_log_probabilities_of_one_plain_pass(loaded: LoadedModel) -> None:
     prompt = PROMPTS[1]
-    scores = finished(loaded.forward.score(prompt, CONTINUATIONS))
-    assert scores == pytest.approx([plain(loaded, prompt, c) for c in CONTINUATIONS], abs=1e-3)
+    scored = finished(loaded.forward.score(prompt, CONTINUATIONS))
+    assert scored.sums == pytest.approx([plain(loaded, prompt, c) for c in CONTINUATIONS], abs=1e-3)
 
 
 def plain(loaded: LoadedModel, prompt: list[int], continuation: list[int]) -> float:

@@ -1,0 +1,121 @@
+"""The prefix cache: keys and values of recent prompts, for prompts that begin alike.
+
+A trie of tokens. Each token has a place of its own in one pool of memory and is found
+by the place of the token before it, so that prompts share what they have in common
+to the token (RadixAttention, https://arxiv.org/abs/2312.07104, without the edges'
+compression). What was used least recently is overwritten first, from the ends of
+prompts towards their beginnings.
+
+What a decoder-only model computes for a token depends on the tokens before it alone,
+with sliding windows and relative positions too, so a hit changes no result. An
+encoder reads a prompt in both directions: such models have no prefix cache.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from services.hf.cache import WindowCache
+
+#: The place before the first token. Its keys and values are zeros, for padding.
+_ROOT = 0
+
+
+class PrefixCache:
+    """Keys and values of tokens, by what comes before them.
+
+    max_bytes: of keys and values; allocated whole by the first prompt. Not safe for
+    threads: one engine owns it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        #: (place of the token before, token) -> place; the least recently used first.
+        #: A token is always older than the one before it, so the first is an end.
+        self._places: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._free: list[int] = []
+        #: [heads, places, head size] of keys and of values, of each layer.
+        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __len__(self) -> int:
+        """Tokens that are cached."""
+        return len(self._places)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Memory that it has taken."""
+        return sum(part.nbytes for layer in self._pool for part in layer)
+
+    def match(self, tokens: Sequence[int]) -> list[int]:
+        """The places of the longest beginning that is cached."""
+        places: list[int] = []
+        place: int | None = _ROOT
+        for token in tokens:
+            place = self._places.get((place, token))  # type: ignore[arg-type]  # not None here
+            if place is None:
+                break
+            places.append(place)
+        return places
+
+    def read(self, rows: Sequence[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of each layer, [rows, heads, columns, head size], padded on the left."""
+        width = max(map(len, rows))
+        padded = [[_ROOT] * (width - len(places)) + places for places in rows]
+        index = torch.tensor(padded, device=self._pool[0][0].device).flatten()
+        for parts in self._pool:
+            keys, values = (
+                part.index_select(1, index)
+                .view(part.shape[0], len(rows), width, part.shape[2])
+                .transpose(0, 1)
+                for part in parts
+            )
+            yield keys, values
+
+    def store(self, tokens: Sequence[int], cache: WindowCache, row: int) -> None:
+        """Keep what a row of a cache, just read, has of these tokens."""
+        if not self._pool:
+            self._allocate(cache)
+        # As much as there is room for; without any, nothing.
+        tokens = tokens[: len(self._places) + len(self._free)]
+        places = self.match(tokens)
+        known = len(places)
+        self._touch(tokens, places)
+        while len(self._free) < len(tokens) - known:
+            _, place = self._places.popitem(last=False)
+            self._free.append(place)
+        taken = self._free[: len(tokens) - known]
+        if taken:
+            self._write(taken, cache, row, known)
+            del self._free[: len(taken)]
+            self._touch(tokens, places + taken)
+
+    def _touch(self, tokens: Sequence[int], places: list[int]) -> None:
+        """Make a path the latest, its end before its beginning."""
+        befores = [_ROOT, *places]
+        for depth in reversed(range(len(places))):
+            key = befores[depth], tokens[depth]
+            self._places[key] = places[depth]
+            self._places.move_to_end(key)
+
+    def _write(self, places: list[int], cache: WindowCache, row: int, begin: int) -> None:
+        window = cache.window
+        first = window.width - window.lengths[row] + begin
+        index = torch.tensor(places, device=self._pool[0][0].device)
+        for parts, layer in zip(self._pool, cache.layers, strict=True):
+            for part, states in zip(parts, layer.live(), strict=True):
+                part.index_copy_(1, index, states[row, :, first : first + len(places)])
+
+    def _allocate(self, cache: WindowCache) -> None:
+        states = [layer.live() for layer in cache.layers]
+        token_bytes = sum(part[0, :, 0].nbytes for parts in states for part in parts)
+        count = self._max_bytes // token_bytes
+        if count < 2:
+            return
+        self._free = list(range(1, count))
+        for parts in states:
+            keys, values = (part.new_empty((part.shape[1], count, part.shape[3])) for part in parts)
+            keys[:, _ROOT] = values[:, _ROOT] = 0
+            self._pool.append((keys, values))

@@ -1,0 +1,107 @@
+"""The prefix cache: what begins alike is read once, and nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from services.hf.forward import CausalForward
+from services.hf.loading import LoadedModel
+from services.hf.prefix import PrefixCache
+from tests.support.tiny_models import ARCHITECTURES
+from tests.unit.hf.asking import finished
+from tests.unit.hf.conftest import Models
+from tests.unit.hf.test_forward import CONTINUATIONS, GreedyBatch, alone, plain
+
+_random = torch.Generator().manual_seed(2)
+#: Bytes of one token's keys and values in the tiny llama: layers, both, heads, size, float32.
+TOKEN = 2 * 2 * 2 * 16 * 4
+
+
+def some(count: int) -> list[int]:
+    return torch.randint(5, 80, (count,), generator=_random).tolist()
+
+
+LONG = some(70)
+#: Told apart after 40 tokens, not at all, after their end, inside, at once.
+PROMPTS = [LONG, LONG[:40] + some(20), LONG, LONG + some(9), LONG[:33], some(12)]
+
+
+@pytest.fixture(params=[name for name in ARCHITECTURES if name != "t5"])
+def loaded(request: pytest.FixtureRequest, model: Models) -> LoadedModel:
+    return model(request.param)
+
+
+def cached_forward(loaded: LoadedModel, tokens: int) -> tuple[CausalForward, PrefixCache]:
+    """A forward of its own for a model, whose cache holds so many tokens."""
+    module: Any = loaded.forward.model  # type: ignore[attr-defined]
+    layers, size = module.config.num_hidden_layers, module.config.hidden_size
+    heads = getattr(module.config, "num_key_value_heads", module.config.num_attention_heads)
+    token = layers * 2 * heads * (size // module.config.num_attention_heads) * 4
+    forward = CausalForward(module, 32, token * (tokens + 1))
+    assert forward.prefixes is not None
+    return forward, forward.prefixes
+
+
+@torch.inference_mode()
+def test_what_follows_a_cached_beginning_is_what_generate_answers(loaded: LoadedModel) -> None:
+    forward, _ = cached_forward(loaded, 1000)
+    batch = GreedyBatch(forward, PROMPTS)
+    batch.join(0)
+    batch.steps(2)
+    batch.join(1, 2, 4)
+    batch.steps(3)
+    batch.join(3, 5)
+    while batch.rows:
+        batch.steps(1)
+    assert batch.tokens == {n: alone(loaded, prompt) for n, prompt in enumerate(PROMPTS)}
+    # Those read together read as many tokens as the one that has most to read, here 20 and 12.
+    assert batch.cached == {0: 0, 1: 40, 2: 50, 4: 13, 3: 67, 5: 0}
+
+
+@torch.inference_mode()
+def test_scores_after_a_cached_beginning_are_those_of_a_plain_pass(loaded: LoadedModel) -> None:
+    forward, _ = cached_forward(loaded, 1000)
+    finished(forward.prefill([LONG[:50]]))
+    scored = finished(forward.score(LONG, CONTINUATIONS))
+    assert scored.cached == 50
+    assert scored.sums == pytest.approx([plain(loaded, LONG, c) for c in CONTINUATIONS], abs=1e-3)
+
+
+@torch.inference_mode()
+def test_it_takes_the_memory_it_may_and_forgets_what_is_oldest(model: Models) -> None:
+    loaded = model("llama")
+    forward, prefixes = cached_forward(loaded, 100)
+    prompts = [some(30) for _ in range(8)]
+    for prompt in prompts:
+        finished(forward.prefill([prompt]))
+        finished(forward.prefill([prompts[0]]))  # stays in use
+        assert prefixes.allocated_bytes <= 101 * TOKEN
+        assert len(prefixes) <= 100
+    matched = [len(prefixes.match(prompt)) for prompt in prompts]
+    # Two whole ones beside the first, and the beginning of a third.
+    assert matched == [30, 0, 0, 0, 0, 10, 30, 30]
+    batch = GreedyBatch(forward, prompts)
+    batch.join(*range(8))
+    while batch.rows:
+        batch.steps(1)
+    assert batch.tokens == {n: alone(loaded, prompt) for n, prompt in enumerate(prompts)}
+
+
+@pytest.mark.parametrize(("room", "kept"), [(50, 50), (1, 1), (0, 0)])
+@torch.inference_mode()
+def test_of_a_prompt_too_long_for_it_the_beginning_is_kept(
+    model: Models, room: int, kept: int
+) -> None:
+    loaded = model("llama")
+    forward, prefixes = cached_forward(loaded, room)
+    for _ in range(2):
+        finished(forward.prefill([LONG]))
+    assert len(prefixes.match(LONG)) == kept
+    assert prefixes.allocated_bytes <= (room + 1) * TOKEN
+
+
+def test_an_encoder_decoder_model_has_none(model: Models) -> None:
+    assert model("t5").forward.prefixes is None
