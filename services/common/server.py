@@ -93,7 +93,6 @@ class Server:
         await self._server.start()
         log.info("listening", service=self._service.name, address=self.address, pid=os.getpid())
         await self._service.start()
-        _settle()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         log.info("serving", service=self._service.name, address=self.address)
 
@@ -117,7 +116,10 @@ class Server:
 
 
 def _settle() -> None:
-    """Keep the collector from walking again and again through what is loaded now and stays."""
+    """Keep the collector from walking again and again through what is loaded now and stays.
+
+    For the process as a whole, so that it is no part of a Server's life.
+    """
     gc.collect()
     gc.freeze()
 
@@ -148,6 +150,7 @@ async def serve(service: Service, listen: str) -> int:
 
 async def _start_and_watch(server: Server) -> None:
     await server.start()
+    _settle()
     await server.failed()
 
 

@@ -70,6 +70,6 @@ async def test_nothing_stays_open(start: Start, upstream: Any, provider: Provide
             assert await call(llm, streamed, model=provider.model) == "ok"
             for _ in range(2):
                 await failed(llm, streamed, model=provider.model)
-    sessions = [one for one in gc.get_objects() if type(one) is aiohttp.ClientSession]
-    assert sessions
+        sessions = [one for one in gc.get_objects() if type(one) is aiohttp.ClientSession]
+        assert not all(session.closed for session in sessions)
     assert all(session.closed for session in sessions)
