@@ -13,15 +13,13 @@ class ModelCall:
 
     messages: (role, content) each. sampling: keyword arguments of `Client.generate`
     (temperature, max_tokens, seed, ...), as JSON knows them. Of choices (generate one of
-    them), json_schema (generate what it accepts) and continuations (score each), at most
-    one is given.
+    them) and continuations (score each), at most one is given.
     """
 
     model: str
     messages: tuple[tuple[str, str], ...]
     sampling: dict[str, Any] = field(default_factory=dict)
     choices: tuple[str, ...] | None = None
-    json_schema: dict[str, Any] | None = None
     continuations: tuple[str, ...] | None = None
 
 
@@ -30,10 +28,9 @@ class ModelReply:
     """What the model answered.
 
     text: empty where continuations were scored; then logprobs has one natural
-    logarithm for each, in their order. Empty also where no reply kept to the choices or
-    the schema. model: the one that really answered.
-    latency_ms: as the client saw it, waiting and retries included. cost_usd: None where
-    nobody knows it.
+    logarithm for each, in their order. Empty also where no reply kept to the choices.
+    model: the one that really answered. latency_ms: as the client saw it, waiting and
+    retries included. cost_usd: None where nobody knows it.
     """
 
     text: str

@@ -72,7 +72,6 @@ class Models:
             call.model,
             timeout=seconds,
             choices=call.choices,
-            json_schema=call.json_schema,
             **options,
         )
 

@@ -25,7 +25,6 @@ def request_to_json(call: ModelCall) -> str:
             "messages": call.messages,
             "sampling": sampling,
             "choices": call.choices,
-            "json_schema": call.json_schema,
             "continuations": call.continuations,
         }
     )

@@ -96,7 +96,7 @@ CALL = ModelCall("hf_a", (("user", "line one\nline two"),), {"max_tokens": 5})
 
 def tape(path: Path, request: dict[str, object] | None = None) -> Path:
     call = {"model": "hf_a", "messages": [["user", "line one\nline two"]], "sampling": {}}
-    rest = {"choices": None, "json_schema": None, "continuations": None}
+    rest = {"choices": None, "continuations": None}
     reply = {"text": "x", "model": "hf_a", "latency_ms": 1.5, "logprobs": [-0.5, float("-inf")]}
     line = {"key": ["e", 3, 1, 0], "request": call | rest | (request or {}), "reply": reply}
     path.write_text(json.dumps(line) + "\n")
@@ -115,7 +115,7 @@ async def test_a_reply(tmp_path: Path) -> None:
         (
             CallKey("e", 3, 1, 0),
             "the call of e, ply 3, seat 1, attempt 0 was not recorded like that:\n"
-            '--- recorded\n+++ asked\n@@ -12,3 +12,5 @@\n  "model": "hf_a",\n'
+            '--- recorded\n+++ asked\n@@ -11,3 +11,5 @@\n  "model": "hf_a",\n'
             '- "sampling": {}\n+ "sampling": {\n+  "max_tokens": 5\n+ }\n }',
         ),
         (
