@@ -50,4 +50,4 @@ def test_the_readmes_experiment(tmp_path: Path) -> None:
     path.write_text(block[1])
     experiment = load_experiment(path)
     # Two models, two opponents, both ways round.
-    assert len(schedule(experiment)) == 8 * 5 + 8 * 10
+    assert len(schedule(experiment)) == 8 * 5 + 8 * 10 + 8 * 5
