@@ -5,7 +5,11 @@
    openrouter service, against the longest chain of moves that wait for each other.
 2. The arena's own CPU time for a move (prompt, parsing, journal, state): a backend in the
    same process answers at once.
-3. The embedded model among legal actions: 20 games of tic-tac-toe at once and one by one.
+3. The embedded model among legal actions: 20 games of tic-tac-toe at once and one by one,
+   each from an empty prefix cache.
+
+`python -m bench.arena PART...` measures only these parts, prints them and writes nothing:
+own_cost, sequential, ray, embedded.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,24 +173,35 @@ async def _embedded_rate(target: str, places: int) -> float:
 def _embedded() -> dict[str, float]:
     folder = default_folder()
     prepare(folder)
-    with system(folder) as (target, _):
-        one = asyncio.run(_embedded_rate(target, 1))
-        many = asyncio.run(_embedded_rate(target, 20))
-    return {"one_by_one_moves_per_s": one, "at_once_moves_per_s": many, "ratio": many / one}
+    rates = {}
+    for places in (1, 20):
+        with system(folder) as (target, _):
+            rates[places] = asyncio.run(_embedded_rate(target, places))
+    return {
+        "one_by_one_moves_per_s": rates[1],
+        "at_once_moves_per_s": rates[20],
+        "ratio": rates[20] / rates[1],
+    }
+
+
+_PARTS: dict[str, Callable[[], dict[str, float]]] = {
+    "own_cost": _own_cost,
+    "sequential": partial(_slow, "sequential"),
+    "ray": partial(_slow, "ray"),
+    "embedded": _embedded,
+}
 
 
 def run() -> dict[str, Any]:
     """Measure everything; returns what `main` prints and writes."""
-    return {
-        "own_cost": _own_cost(),
-        "sequential": _slow("sequential"),
-        "ray": _slow("ray"),
-        "embedded": _embedded(),
-    }
+    return {name: part() for name, part in _PARTS.items()}
 
 
 def main() -> None:
-    """Print the tables and write the JSON."""
+    """Print the tables and write the JSON; or print the parts that are asked for."""
+    if wanted := sys.argv[1:]:
+        print(json.dumps({name: _PARTS[name]() for name in wanted}, indent=2))
+        return
     results = run()
     runners = {name: results[name] for name in ("sequential", "ray")}
     rows = [[figure, *(one[figure] for one in runners.values())] for figure in runners["ray"]]
