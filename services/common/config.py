@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 
 class ConfigError(Exception):
@@ -145,6 +147,7 @@ def load_config(path: Path, config_type: type[C]) -> C:
     except ValidationError as error:
         lines = [
             f"{path}: {_key(problem['loc']) or 'the file'}: {problem['msg']}"
+            f"{_near(problem, config_type)}"
             for problem in error.errors()
         ]
         raise ConfigError("\n".join(lines)) from error
@@ -154,6 +157,24 @@ def _key(location: tuple[int | str, ...]) -> str:
     """("models", 0, "name") as models[0].name."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")
+
+
+def _near(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
+    """For an unknown key: the known one that is most like it, as the end of a sentence."""
+    if problem["type"] != "extra_forbidden":
+        return ""
+    near = get_close_matches(str(problem["loc"][-1]), set(_keys(config_type)), n=1)
+    return f"; near it: {near[0]}" if near else ""
+
+
+def _keys(kind: Any) -> Iterator[str]:
+    """All keys of a configuration, of its parts as well."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, field in kind.model_fields.items():
+            yield name
+            yield from _keys(field.annotation)
+    for part in get_args(kind):
+        yield from _keys(part)
 
 
 def load_dotenv(patterns: Sequence[str]) -> None:

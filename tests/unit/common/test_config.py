@@ -48,6 +48,8 @@ LISTEN = "listen: 127.0.0.1:0\n"
         ("listen: [\n", ["not valid YAML"]),
         ("seconds: 1\n", ["listen", "required"]),
         (LISTEN + "colour: red\n", ["colour", "not permitted"]),
+        (LISTEN + "second: 1\n", ["second: ", "not permitted; near it: seconds"]),
+        (LISTEN + "models: [{name: hf_a, descripton: a}]\n", ["near it: description"]),
         (LISTEN + LISTEN, ["listen", "twice"]),
         (LISTEN + "seconds: soon\n", ["seconds", "number"]),
         ("listen: here\n", ["listen", "host:port"]),
