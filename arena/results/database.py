@@ -72,7 +72,10 @@ def _recognize(connection: sqlite3.Connection, path: Path) -> None:
     if mark != APPLICATION_ID and not empty:
         raise ResultsError(f"{path}: is no results file of the arena")
     if version != VERSION and not empty:
-        raise ResultsError(f"{path}: has version {version} of the schema, not {VERSION}")
+        raise ResultsError(
+            f"{path}: has version {version} of the schema, not {VERSION}: another release of the "
+            "arena wrote it, which can read it"
+        )
 
 
 def create(connection: sqlite3.Connection) -> None:
