@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from arena_llm.errors import ArenaError, UnavailableError
 from arena_llm.types import Completion, EngineLoad, ModelState
 from deploy.services import ROOT
 from tests.integration.test_up import wait_until
-from tests.support.processes import scripted_process
+from tests.support.processes import listens, scripted_process
 from tests.support.system import System, free_ports
 from tests.support.tiny_models import make_checkpoint
 
 MODEL = "hf_smollm2-135m-instruct"
 #: Generates until it is stopped.
 ENDLESS: dict[str, Any] = {"regex": "([78] ){4000}", "max_tokens": 4000}
+
+#: Requests that run together.
+BATCH = 8
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def system(folder: Path) -> Iterator[System]:
     (corrupt / "model.safetensors").write_bytes(b"not tensors" * 100)
     configs = Path(shutil.copytree(ROOT / "configs", folder / "configs"))
     with open(configs / "hf_models.yaml", "a") as models:
-        models.write(f"\n  - name: hf_corrupt\n    model_path: {corrupt}\n")
+        models.write(f"\n  - name: hf_corrupt\n    model_path: {corrupt}\nmax_batch: {BATCH}\n")
     address = f"127.0.0.1:{free_ports(1)[0]}"
     environ = {
         "ARENA_CONFIG_DIR": str(configs),
@@ -122,24 +126,29 @@ def test_while_it_is_down_the_error_says_what_to_start(system: System, llm: Clie
 
 
 def test_sigterm_during_50_calls_fails_none_of_them(system: System, llm: Client) -> None:
+    """While others run, so that all 50 are there."""
     stopped = system.pid("hf")
-    with ThreadPoolExecutor(1) as pool:
+    with ExitStack() as others, ThreadPoolExecutor(1) as pool:
+        for _ in range(BATCH):
+            stream = others.enter_context(closing(llm.stream(MODEL, "Your move?", **ENDLESS)))
+            assert next(stream)
         calls = pool.submit(
             llm.generate_many,
             MODEL,
             [f"Say {n}." for n in range(50)],
             concurrency=50,
             regex="[78]{900}",
-            max_tokens=12,
+            max_tokens=3,
         )
-        wait_until(lambda: load(llm).running + load(llm).waiting >= 50 or calls.done())
-        assert not calls.done(), "all 50 must be there at once"
+        wait_until(lambda: load(llm).waiting == 50)
         os.kill(stopped, signal.SIGTERM)
+        wait_until(lambda: not listens(system.hf_target))
+        others.close()
         replies = calls.result(120)
     assert [type(reply) for reply in replies] == [Completion] * 50
     assert {
         reply.usage.completion_tokens for reply in replies if isinstance(reply, Completion)
-    } == {12}
+    } == {3}
     wait_until(lambda: serves(llm))
     assert system.pid("hf") != stopped
 
