@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
+from arena.agents.config import LlmConfig
 from arena.experiment.config import ConfigError, Experiment
-from arena_llm import Client
+from arena_llm import Capability, Client, Model
 from arena_llm.validation import (
     Estimate,
     Status,
@@ -26,7 +27,8 @@ def check_models(
     """Ask the services for every model, as `arena-llm validate` does; False if any cannot run.
 
     Prints credits, warnings, failures and what it will cost. Raises ConfigError: a model's
-    prefix is one that nobody serves. ArenaError: the router does not answer.
+    prefix is one that nobody serves, or it is to score actions and cannot. ArenaError: the
+    router does not answer.
     """
     config = json.loads(experiment.config)
     places, _ = models_of(config)
@@ -34,13 +36,15 @@ def check_models(
         return True
     with Client(target) as client:
         verdicts = validate(client, places, lenient=lenient)
-    unknown = [
-        f"{experiment.path}: {places[verdict.model][0]}: {verdict.detail}"
+        scoring = _scoring(experiment)
+        unable = _unable_to_score(client.list_models()) if scoring else set()
+    wrong = [
+        f"{experiment.path}: {places[verdict.model][0]}: {problem}"
         for verdict in verdicts
-        if verdict.reason == "UNKNOWN_PREFIX"
+        if (problem := _problem(verdict, verdict.model in scoring, unable))
     ]
-    if unknown:
-        raise ConfigError("\n".join(unknown))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     failed = [verdict for verdict in verdicts if verdict.status is Status.FAIL]
     told = (line for verdict in verdicts for line in _lines(verdict, places[verdict.model]))
     lines = list(dict.fromkeys(told))  # models of one account have the same credits
@@ -50,6 +54,31 @@ def check_models(
     for line in lines:
         console.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
     return not failed
+
+
+def _scoring(experiment: Experiment) -> set[str]:
+    """The models whose actions are chosen by their probabilities."""
+    players = experiment.participants.values()
+    return {one.model for one in players if isinstance(one, LlmConfig) and one.reply == "score"}
+
+
+def _unable_to_score(models: Iterable[Model]) -> set[str]:
+    """The backends that tell what their models can do, and of which none can score."""
+    told = [model for model in models if model.capabilities]
+    able = {model.backend for model in told if Capability.SCORE in model.capabilities}
+    return {model.backend for model in told} - able
+
+
+def _problem(verdict: Verdict, scores: bool, unable: set[str]) -> str:
+    """What is wrong with the experiment, and not with the model; empty if nothing is."""
+    if verdict.reason == "UNKNOWN_PREFIX":
+        return verdict.detail
+    if scores and verdict.backend in unable:
+        return (
+            f"reply score: {verdict.backend} cannot score actions: write reply choices or json, "
+            "or take a local model"
+        )
+    return ""
 
 
 def _costs(costs: Estimate) -> Iterator[str]:

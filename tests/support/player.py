@@ -20,10 +20,12 @@ from pathlib import Path
 
 from arena_llm.types import (
     Availability,
+    Capability,
     Choices,
     Completion,
     FinishReason,
     GenerationRequest,
+    Model,
     ModelState,
     Usage,
 )
@@ -43,6 +45,7 @@ class PlayingBackend(ScriptedBackend):
         super().__init__("hf")
         self._hold = folder / "hold"
         self._calls = (folder / "calls").open("a")
+        self.models = [Model("hf_any", capabilities=(Capability.CHAT, Capability.CHOICES))]
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         async with self._tracked(request):

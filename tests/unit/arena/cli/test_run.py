@@ -139,6 +139,16 @@ def test_a_model_that_cannot_run(run, player: Player) -> None:
     assert lenient.out.splitlines()[0] == "12 episodes: 6 failed, 6 finished"
 
 
+def test_a_backend_that_cannot_score(run, player: Player) -> None:
+    asked = player.asked()
+    done = run(EXPERIMENT.replace("hf_b", "{name: hf_b, reply: score}"))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("arena: experiment.yaml: models[1].name: reply score: hf cannot")
+    assert done.err.count("\n") == 1
+    assert not list(Path().glob("small*"))
+    assert player.asked() == asked
+
+
 def test_nobody_there(run) -> None:
     done = run(EXPERIMENT, "--target", "127.0.0.1:1")
     assert (done.code, done.out) == (1, "")
