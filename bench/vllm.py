@@ -121,8 +121,8 @@ def _first(rounds: dict[str, list[Measured]]) -> dict[str, dict[str, float]]:
     by less than bare's spread says nothing.
 
     Bare has its prompts in tokens, and in the process of its engine. Of N callers at once
-    the last one waits for N times what a call costs client, router and
-    service, on the cores on which the engine computes: that is in these figures too.
+    the last one waits for N times what a call costs client, router and service, on the cores
+    on which the engine computes: that is in these figures too.
     """
     base = statistics.median(_pooled(rounds["bare"]))
     found = {}

@@ -40,8 +40,7 @@ class Running:
     adapters: Mapping[str, Adapter]
 
 
-class EngineSlot(Slot[VllmModel, Running]):
-    """An engine, which runs as long as the service."""
+EngineSlot = Slot[VllmModel, Running]
 
 
 class EnginePool:

@@ -19,7 +19,8 @@ class Scratch:
 
     def __init__(self) -> None:
         for orphan in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-            _remove(orphan)
+            if (lock := _locked(orphan)) is not None:
+                _remove(orphan, lock)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
             lock = _locked(self.path)
@@ -30,16 +31,13 @@ class Scratch:
 
     def close(self) -> None:
         """Remove it and what is in it."""
-        shutil.rmtree(self.path)
-        os.close(self._lock)
+        _remove(self.path, self._lock)
 
 
-def _remove(folder: Path) -> None:
-    """Remove the folder if nobody has it."""
-    lock = _locked(folder)
-    if lock is not None:
-        shutil.rmtree(folder)
-        os.close(lock)
+def _remove(folder: Path, lock: int) -> None:
+    # An engine that is just being killed may yet write there: the next start removes that.
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
 
 
 def _locked(folder: Path) -> int | None:

@@ -60,6 +60,10 @@ BROKEN = {
         "  - {name: vllm_a, model_path: /a, engine_args: {trust_remote_code: true}}\n",
         "own key 'trust_remote_code'",
     ),
+    "no reports": (
+        "  - {name: vllm_a, model_path: /a, engine_args: {disable_log_stats: true}}\n",
+        "'disable_log_stats' cannot be set",
+    ),
     "another device": ("  - {name: vllm_a, model_path: /a, device: tpu}\n", "models[0].device"),
 }
 
