@@ -86,6 +86,7 @@ class Stepped(Forward):
         self.prefixes = forward.prefixes
         self._allowed = threading.Semaphore(0)
         self._done = threading.Semaphore(0)
+        self._standing = threading.Event()
         self._free = False
         self.broken: set[str] = set()
         self.read: list[list[int]] = []
@@ -97,14 +98,20 @@ class Stepped(Forward):
             self._allowed.release()
             assert self._done.acquire(timeout=PATIENCE)
 
+    def stand(self) -> None:
+        """Wait until the engine stands before a pass: all that the last one gave is counted."""
+        assert self._standing.wait(PATIENCE)
+
     def go(self) -> None:
         """Let everything run from now on."""
         self._free = True
         self._allowed.release()
 
     def wait(self, kind: str) -> None:
+        self._standing.set()
         if not self._free:
             assert self._allowed.acquire(timeout=PATIENCE)
+        self._standing.clear()
         self.passes.append(kind)
         if kind in self.broken:
             self._done.release()

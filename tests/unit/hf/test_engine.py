@@ -159,8 +159,10 @@ def test_a_cancelled_request_leaves_at_the_next_step(loaded: LoadedModel, steppe
         stepped.let(4)
         leaving.sequence.cancel()
         stepped.let(2)  # the one that may have begun already, and the next
+        stepped.stand()
         before, generated = leaving.sequence.generated, running.load().generated_tokens
         stepped.let(5)
+        stepped.stand()
         assert leaving.sequence.generated == before
         assert running.load().generated_tokens == generated + 5
         assert running.load().running == 1
