@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -22,6 +23,43 @@ def ip_version(address: str) -> int | None:
         return ipaddress.ip_address(split_address(address)[0].strip("[]")).version
     except ValueError:
         return None
+
+
+def leads_to(listen: str, target: str) -> bool:
+    """Whether who calls the target reaches what listens there, by whichever name of it.
+
+    Names are looked up only where the ports are the same. One that nobody knows (yet)
+    leads nowhere.
+    """
+    (host, port), (other, theirs) = split_address(listen), split_address(target)
+    if port != theirs or port == "0":
+        return False
+    own, found = _resolved(host), _resolved(other)
+    if own & _ANY:
+        return any(map(_is_here, found))
+    # Who calls "all addresses" calls loopback.
+    return not own.isdisjoint(found | ({"127.0.0.1", "::1"} if found & _ANY else set()))
+
+
+_ANY = {"0.0.0.0", "::"}  # noqa: S104 - it is looked for, not listened on
+
+
+def _resolved(host: str) -> set[str]:
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {str(address[0]) for *_, address in found}
+
+
+def _is_here(address: str) -> bool:
+    """Whether it is an address of this machine: on others nothing can be bound."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _targets(targets: list[str]) -> list[str]:
@@ -71,6 +109,7 @@ class RouterConfig(ServiceConfig):
     @model_validator(mode="after")
     def _not_itself(self) -> Self:
         for prefix, route in self.routes.items():
-            if self.listen in route.targets:
-                raise ValueError(f"routes.{prefix}: {self.listen} is where the router listens")
+            for target in route.targets:
+                if leads_to(self.listen, target):
+                    raise ValueError(f"routes.{prefix}: {target} is where the router listens")
         return self

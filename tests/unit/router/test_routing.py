@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.config import Route, RouterConfig
+from router.config import Route, RouterConfig, leads_to
 from router.routing import (
     backend_name,
     channel_target,
@@ -141,6 +141,27 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, routes: str, said: 
         load(tmp_path, routes)
     for word in ("router.yaml", *said):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("listen", "target", "itself"),
+    [
+        ("127.0.0.1:5", "127.0.0.1:5", True),
+        ("127.0.0.1:5", "localhost:5", True),
+        ("localhost:5", "127.0.0.1:5", True),
+        ("0.0.0.0:5", "127.0.0.1:5", True),
+        ("0.0.0.0:5", "localhost:5", True),
+        ("[::]:5", "[::1]:5", True),
+        ("127.0.0.1:5", "0.0.0.0:5", True),
+        ("127.0.0.1:5", "127.0.0.2:5", False),
+        ("127.0.0.1:5", "localhost:6", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("0.0.0.0:5", "192.0.2.1:5", False),  # an address of nobody's (RFC 5737)
+        ("127.0.0.1:5", "nobody.invalid:5", False),
+    ],
+)
+def test_whether_a_target_is_the_router_itself(listen: str, target: str, itself: bool) -> None:
+    assert leads_to(listen, target) is itself
 
 
 def test_the_shipped_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
