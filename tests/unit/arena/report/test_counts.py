@@ -89,16 +89,19 @@ def test_wins_are_what_openspiel_makes_of_the_stored_actions(every_game: Path) -
 
 
 def test_a_result_that_the_actions_do_not_lead_to_is_told(tmp_path: Path) -> None:
-    """A turned result, a lost last move and an impossible one."""
+    """A turned result, a lost last move, an impossible one, and returns too soon."""
     good = [play("tic_tac_toe", ("hf_one", "random"), number) for number in range(4)]
     won = next(found for found in good if found.row.returns != (0.0, 0.0))
     others = [found for found in good if found is not won]
     turned = replace(won.row, returns=tuple(-value for value in won.row.returns or ()))
     first = others[0].moves[0]
+    cut = play("tic_tac_toe", ("hf_one", "random"), 4)
+    truncated = replace(cut.row, status="truncated", returns=(9.0, -9.0))
     broken = [
         Played(turned, won.moves),
         Played(others[1].row, others[1].moves[:-1]),
         Played(others[0].row, (first, replace(others[0].moves[1], action=first.action))),
+        Played(truncated, cut.moves[:2]),
     ]
     summary = summary_of(write(tmp_path / "r.db", [*broken, others[2]]))
     assert set(summary.unverified) == {found.row.episode for found in broken}
