@@ -25,8 +25,10 @@ def some(count: int) -> list[int]:
 
 
 LONG = some(70)
-#: Told apart after 40 tokens, not at all, after their end, inside, at once.
-PROMPTS = [LONG, LONG[:40] + some(20), LONG, LONG + some(9), LONG[:33], some(12)]
+OTHER = LONG[:40] + some(20)
+#: Told apart after 40 tokens, not at all, after their end, inside, at once, and one that goes
+#: on from the second, which was read beside a longer one.
+PROMPTS = [LONG, OTHER, LONG, LONG + some(9), LONG[:33], some(12), OTHER + some(3)]
 
 
 @pytest.fixture(params=[name for name in ARCHITECTURES if name != "t5"])
@@ -53,12 +55,12 @@ def test_what_follows_a_cached_beginning_is_what_generate_answers(loaded: Loaded
     batch.steps(2)
     batch.join(1, 2, 4)
     batch.steps(3)
-    batch.join(3, 5)
+    batch.join(3, 5, 6)
     while batch.rows:
         batch.steps(1)
     assert batch.tokens == {n: alone(loaded, prompt) for n, prompt in enumerate(PROMPTS)}
     # Those read together read as many tokens as the one that has most to read, here 20 and 12.
-    assert batch.cached == {0: 0, 1: 40, 2: 50, 4: 13, 3: 67, 5: 0}
+    assert batch.cached == {0: 0, 1: 40, 2: 50, 4: 13, 3: 67, 5: 0, 6: 51}
 
 
 @torch.inference_mode()
