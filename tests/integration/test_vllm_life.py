@@ -185,7 +185,7 @@ def test_a_service_that_is_killed_takes_its_engine_along(up: System) -> None:
     engines = engines_of(psutil.Process(service))
     assert len(engines) >= 2
     os.kill(service, signal.SIGKILL)
-    _, alive = psutil.wait_procs(engines, timeout=30)
+    _, alive = psutil.wait_procs(engines, timeout=120)
     assert not [process for process in alive if process.status() != "zombie"]
 
 
