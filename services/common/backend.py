@@ -36,6 +36,8 @@ class BaseLLMBackend(ABC, Generic[C]):
 
     name: ClassVar[str]
     config_type: type[C]
+    #: Whether it waits for others' answers rather than computes its own.
+    relays: ClassVar[bool] = False
     #: Variables (fnmatch patterns) that this service alone reads, such as its keys:
     #: from the environment, else from .env.
     environment: ClassVar[tuple[str, ...]] = ()

@@ -32,6 +32,7 @@ class LlmServicer:
     def __init__(self, backend: BaseLLMBackend[Any]) -> None:
         self._backend = backend
         self.name = backend.name
+        self.relays = backend.relays
 
     async def start(self) -> None:
         """Make the backend ready."""

@@ -107,6 +107,15 @@ def test_nothing_listens_beyond_loopback(system: System) -> None:
     assert listening == {"127.0.0.1"}
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux alone has this policy")
+def test_what_passes_messages_on_lets_others_finish_their_turn(system: System) -> None:
+    policies = {
+        name: os.sched_getscheduler(system.pid(name))
+        for name in ("router", "openrouter", "litellm", "hf")
+    }
+    assert policies == dict.fromkeys(policies, os.SCHED_BATCH) | {"hf": os.SCHED_OTHER}
+
+
 def test_only_this_user_reaches_the_manager(system: System) -> None:
     assert stat.S_IMODE(system.run_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE(system.supervisor.socket.stat().st_mode) == 0o700

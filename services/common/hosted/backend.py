@@ -54,6 +54,7 @@ class HostedBackend(BaseLLMBackend[C]):
     A subclass says how its provider is asked: `_asked` and `_structured`.
     """
 
+    relays = True
     _attempts: Attempts
 
     async def start(self) -> None:
