@@ -45,6 +45,9 @@ _NEVER_CONNECTED = (
     "DNS resolution failed",
 )
 
+#: What gRPC calls a connection that failed, or a stream that its server dropped as it died.
+_BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
+
 #: Within that text, what the system said: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
@@ -88,7 +91,7 @@ class Backend:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"backend {self.name} at {self.address} did not answer in time")
         trailers: Any = error.trailing_metadata()
-        if error.code() is not grpc.StatusCode.UNAVAILABLE or DETAILS in trailers:
+        if error.code() not in _BROKEN or DETAILS in trailers:
             return None
         text = error.details() or ""
         if text.startswith(_NEVER_CONNECTED):

@@ -11,7 +11,7 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from vllm.exceptions import VLLMClientError, VLLMServerError
+from vllm.exceptions import VLLMClientError
 from vllm.inputs.engine import tokens_input
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -201,7 +201,8 @@ class Engine:
         except VLLMClientError as error:
             why = " ".join(str(error).split())[:500]
             raise InvalidRequest(f"{field} cannot be used: {why}", field=field) from error
-        except VLLMServerError as error:
+        except Exception as error:
+            # While its core dies, vLLM raises whatever fails first.
             if not self.failure:
                 raise
             raise self._unavailable() from error

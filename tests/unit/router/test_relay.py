@@ -282,3 +282,27 @@ async def test_one_line_per_call_names_the_backend_and_not_the_prompt(routed: An
         "session": "s",
         "label.player": "x",
     }
+
+
+@pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL"])
+async def test_a_stream_that_a_dying_backend_drops_is_its_failure(code: str, routed: Any) -> None:
+    """What gRPC says of it varies; no service answers so, as its errors have details."""
+
+    async def drop(_: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode[code], "Received RST_STREAM")
+        raise AssertionError
+
+    server = grpc.aio.server()
+    handlers = {"Generate": grpc.unary_unary_rpc_method_handler(drop)}
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("arena_llm.v1.LlmService", handlers),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with routed(hf_=[f"127.0.0.1:{port}"]) as llm:
+            error = await failure(llm.Generate(request()))
+    finally:
+        await server.stop(0)
+    assert (error.code().name, reason(error)) == ("UNAVAILABLE", "BACKEND_DOWN")
+    assert "is gone: the connection broke during the call (Received RST_STREAM)" in error.details()
