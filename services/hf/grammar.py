@@ -13,6 +13,7 @@ import torch
 
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
 from services.common.errors import InvalidRequest
+from services.common.local.constraints import constraint_field
 from services.common.validation import MAX_CHOICES
 from services.hf.text import Vocabulary
 
@@ -81,10 +82,12 @@ class GrammarCompiler:
 
     def compile(self, constraint: Constraint) -> Matcher:
         """Raises InvalidRequest for a schema or pattern that cannot be used."""
-        return Matcher(self._compiled(constraint).deep_copy(), self._tokens, _field(constraint))
+        return Matcher(
+            self._compiled(constraint).deep_copy(), self._tokens, constraint_field(constraint)
+        )
 
     def _compile(self, constraint: Constraint) -> Any:
-        field = _field(constraint)
+        field = constraint_field(constraint)
         try:
             match constraint:
                 case Choices(values):
@@ -104,16 +107,6 @@ class GrammarCompiler:
         if matcher.is_error():
             raise _unusable(field, matcher.get_error())
         return matcher
-
-
-def _field(constraint: Constraint) -> str:
-    match constraint:
-        case Choices():
-            return "constraint.choices"
-        case JsonSchema():
-            return "constraint.json_schema"
-        case Regex():
-            return "constraint.regex"
 
 
 def _unusable(field: str, why: str) -> InvalidRequest:

@@ -27,8 +27,9 @@ from arena_llm.types import (
     Usage,
 )
 from services.common.errors import InvalidRequest, Overloaded, UpstreamUnavailable
+from services.common.local.constraints import constraint_field
 from services.vllm.config import VllmConfig
-from services.vllm.reply import Reply, constraint_field
+from services.vllm.reply import Reply
 from services.vllm.request import next_token, prepare, prepare_scoring, this_token
 from services.vllm.scoring import Path, all_of, sums
 from services.vllm.starting import Started
@@ -124,7 +125,7 @@ class Engine:
                 splitter,
                 stream=stream,
             )
-            field = constraint_field(request.constraint) or "config"
+            field = constraint_field(request.constraint)
             reply = Reply(request, arrived, splitter, params.stop_token_ids)
             async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
                 async for output in outputs:

@@ -24,6 +24,7 @@ from arena_llm.types import (
     Usage,
 )
 from services.common.errors import InvalidRequest, UpstreamUnavailable
+from services.common.local.constraints import constraint_field
 from services.vllm.reasoning import ReasoningSplitter
 
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
@@ -133,19 +134,6 @@ class Reply:
             return Timings(0.0, total, total)
         queue = max(0.0, metrics.scheduled_ts - metrics.queued_ts)
         return Timings(queue, min(total, metrics.first_token_latency), total)
-
-
-def constraint_field(constraint: Constraint | None) -> str:
-    """The request's field that holds it; empty for none."""
-    match constraint:
-        case None:
-            return ""
-        case Choices():
-            return "constraint.choices"
-        case JsonSchema():
-            return "constraint.json_schema"
-        case Regex():
-            return "constraint.regex"
 
 
 def is_whole(constraint: Constraint | None, text: str) -> bool:

@@ -11,12 +11,22 @@ from typing import Any
 
 import torch
 
-from arena_llm.types import Completion, Constraint, Delta, GenerationRequest, Input, Sampling
+from arena_llm.types import (
+    Completion,
+    Constraint,
+    Delta,
+    GenerationRequest,
+    Input,
+    Regex,
+    Sampling,
+    ScoringRequest,
+)
 from services.hf.config import HfModel
 from services.hf.engine import Engine, Limits
 from services.hf.forward import Batch, Forward, Work
 from services.hf.loading import LoadedModel, load
-from services.hf.prompt import prepare
+from services.hf.prompt import prepare, prepare_scoring
+from services.hf.scoring import ScoringJob
 
 NAME = "hf_tiny"
 PATIENCE = 30.0
@@ -32,6 +42,11 @@ def request(
     given: Input = "Your move?", constraint: Constraint | None = None, **sampling: Any
 ) -> GenerationRequest:
     return GenerationRequest(NAME, given, Sampling(**sampling), constraint)
+
+
+#: Texts that cannot end before max_tokens.
+SHORT = request("7", Regex("[78]{90}"), max_tokens=2)
+LONG = request("8", Regex("[89]{900}"), max_tokens=40)
 
 
 def finished(work: Work) -> Any:
@@ -166,3 +181,38 @@ def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[Eng
         if isinstance(forward, Stepped):
             forward.go()
         running.close()
+
+
+def settle(running: Engine) -> None:
+    """Wait until nothing runs and nothing waits."""
+    ended = threading.Event()
+    while (load := running.load()).running or load.waiting:
+        assert not ended.wait(0.002)
+
+
+def taken(running: Engine) -> None:
+    """Wait until nothing waits; what runs may be held."""
+    ended = threading.Event()
+    while running.load().waiting:
+        assert not ended.wait(0.002)
+
+
+class Scored:
+    """One scoring job in an engine."""
+
+    def __init__(self, loaded: LoadedModel, running: Engine, prompt: str, *texts: str) -> None:
+        self._results: queue.Queue[list[float] | BaseException] = queue.Queue()
+        self.job: ScoringJob = prepare_scoring(
+            loaded, ScoringRequest(NAME, prompt, texts), self._results.put
+        )
+        running.submit(self.job)
+
+    @property
+    def silent(self) -> bool:
+        return self._results.empty()
+
+    def sums(self) -> list[float]:
+        result = self._results.get(timeout=PATIENCE)
+        if isinstance(result, BaseException):
+            raise result
+        return result

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from services.hf.forward import CausalForward
 from services.hf.loading import LoadedModel
 from tests.support.tiny_models import make_checkpoint
-from tests.unit.hf.asking import load_tiny
+from tests.unit.hf.asking import Stepped, load_tiny
 
 #: An architecture's name, with "-chat" behind it for one that has a chat template.
 Checkpoints = Callable[[str], Path]
@@ -34,3 +35,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 def model(checkpoint: Checkpoints) -> Models:
     """A tiny model, loaded."""
     return cache(lambda name: load_tiny(checkpoint(name)))
+
+
+@pytest.fixture
+def loaded(model: Models) -> LoadedModel:
+    return model("llama")
+
+
+@pytest.fixture
+def stepped(loaded: LoadedModel) -> Stepped:
+    """With a prefix cache of its own, of about 1000 tokens."""
+    return Stepped(CausalForward(loaded.forward.model, 32, 500_000))  # type: ignore[attr-defined]

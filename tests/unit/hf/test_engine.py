@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
-from contextlib import suppress
 
 import pytest
 
-from arena_llm.types import Choices, FinishReason, Regex, ScoringRequest
-from services.common.errors import InvalidRequest, Overloaded, UpstreamUnavailable
-from services.hf.engine import Engine
-from services.hf.forward import CausalForward
+from arena_llm.types import Choices, FinishReason
+from services.common.errors import Overloaded
 from services.hf.loading import LoadedModel
-from services.hf.prompt import prepare_scoring
-from services.hf.scoring import ScoringJob
-from tests.unit.hf.asking import NAME, PATIENCE, Asked, Stepped, engine, request
-from tests.unit.hf.conftest import Models
-
-#: Texts that cannot end before max_tokens.
-SHORT = request("7", Regex("[78]{90}"), max_tokens=2)
-LONG = request("8", Regex("[89]{900}"), max_tokens=40)
-
-
-@pytest.fixture
-def loaded(model: Models) -> LoadedModel:
-    return model("llama")
-
-
-@pytest.fixture
-def stepped(loaded: LoadedModel) -> Stepped:
-    """With a prefix cache of its own, of about 1000 tokens."""
-    return Stepped(CausalForward(loaded.forward.model, 32, 500_000))  # type: ignore[attr-defined]
-
-
-def settle(running: Engine) -> None:
-    """Wait until nothing runs and nothing waits."""
-    ended = threading.Event()
-    while (load := running.load()).running or load.waiting:
-        assert not ended.wait(0.002)
-
-
-def taken(running: Engine) -> None:
-    """Wait until nothing waits; what runs may be held."""
-    ended = threading.Event()
-    while running.load().waiting:
-        assert not ended.wait(0.002)
-
-
-class Scored:
-    """One scoring job in an engine."""
-
-    def __init__(self, loaded: LoadedModel, running: Engine, prompt: str, *texts: str) -> None:
-        self._results: queue.Queue[list[float] | BaseException] = queue.Queue()
-        self.job: ScoringJob = prepare_scoring(
-            loaded, ScoringRequest(NAME, prompt, texts), self._results.put
-        )
-        running.submit(self.job)
-
-    @property
-    def silent(self) -> bool:
-        return self._results.empty()
-
-    def sums(self) -> list[float]:
-        result = self._results.get(timeout=PATIENCE)
-        if isinstance(result, BaseException):
-            raise result
-        return result
+from tests.unit.hf.asking import (
+    LONG,
+    SHORT,
+    Asked,
+    Scored,
+    Stepped,
+    engine,
+    request,
+    settle,
+)
 
 
 def test_a_short_request_comes_and_goes_while_a_long_one_runs(
@@ -270,173 +221,3 @@ def test_a_request_larger_than_the_cache_runs_by_itself(loaded: LoadedModel) -> 
     with engine(loaded.forward, max_cache_tokens=1) as running:
         asked = [Asked(loaded, running, SHORT) for _ in range(3)]
         assert [one.completion().usage.completion_tokens for one in asked] == [2, 2, 2]
-
-
-def test_prompts_that_begin_alike_wait_for_the_first(loaded: LoadedModel, stepped: Stepped) -> None:
-    with engine(stepped, prefill_tokens=512) as running:
-        asked = [Asked(loaded, running, request("9", max_tokens=1))]
-        taken(running)
-        asked += [
-            Asked(loaded, running, request("The board: " + "01" * 20 + end, max_tokens=1))
-            for end in ("2", "3", "4", "5", "6")
-        ]
-        stepped.go()
-        usages = [one.completion().usage for one in asked]
-    assert stepped.groups == [1, 1, 4]
-    common = usages[1].prompt_tokens - 1
-    assert [usage.cached_tokens for usage in usages] == [0, 0, *[common] * 4]
-
-
-def test_prompts_of_like_length_are_read_together(loaded: LoadedModel, stepped: Stepped) -> None:
-    with engine(stepped, prefill_tokens=512) as running:
-        asked = [Asked(loaded, running, request("9", max_tokens=1))]
-        taken(running)
-        asked += [
-            Asked(loaded, running, request(text, max_tokens=1))
-            for text in ("1" * 60, "2" * 4, "3" * 61, "4" * 5, "5" * 59)
-        ]
-        stepped.go()
-        for one in asked:
-            one.completion()
-    assert stepped.groups == [1, 3, 2]
-
-
-def test_a_repeated_prompt_comes_from_the_cache(loaded: LoadedModel, stepped: Stepped) -> None:
-    wanted = request("Your move? " * 9, max_tokens=12, temperature=0.0)
-    with engine(stepped) as running:
-        stepped.go()
-        first, again = (Asked(loaded, running, wanted).completion() for _ in range(2))
-        scored = [Scored(loaded, running, "Your move? " * 9, "1", "23") for _ in range(2)]
-        sums = [one.sums() for one in scored]
-    tokens = first.usage.prompt_tokens
-    assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, tokens - 1)
-    assert again.text == first.text
-    assert [one.job.cached for one in scored] == [tokens - 1] * 2
-    assert sums[0] == sums[1]
-
-
-def test_a_prompt_cancelled_while_it_is_read_leaves_nothing_in_the_cache(
-    loaded: LoadedModel, stepped: Stepped
-) -> None:
-    wanted = request("8" * 400, max_tokens=12, temperature=0.0)
-    uncached = CausalForward(loaded.forward.model, 32)  # type: ignore[attr-defined]
-    with engine(uncached) as running:
-        expected = Asked(loaded, running, wanted).completion().text
-    with engine(stepped) as running:
-        cancelled = Asked(loaded, running, wanted)
-        stepped.let(3)
-        cancelled.sequence.cancel()
-        stepped.go()
-        settle(running)
-        again = Asked(loaded, running, wanted).completion()
-    assert (again.text, again.usage.cached_tokens) == (expected, 0)
-
-
-MOVES = Choices(tuple(f"x({row},{column})" for row in (0, 1) for column in (0, 1)))
-
-
-def test_forced_tokens_take_no_pass_of_their_own(loaded: LoadedModel, stepped: Stepped) -> None:
-    with engine(stepped) as running:
-        stepped.go()
-        told = Asked(loaded, running, request("7", MOVES, seed=3, logprobs=0)).completion()
-        slow = list(stepped.passes)
-        stepped.passes.clear()
-        move = Asked(loaded, running, request("7", MOVES, seed=3)).completion()
-    # One for each choice that there is: the row's and the column's digit.
-    assert stepped.passes == ["prefill", "step"]
-    assert slow == ["prefill", *["step"] * (len(told.logprobs) - 1)]
-    assert len(told.logprobs) == told.usage.completion_tokens > 4
-    assert all(one.logprob < 0 for one in told.logprobs)
-    assert (move.text, move.usage.completion_tokens) == (told.text, told.usage.completion_tokens)
-    assert move.text in MOVES.values
-
-
-def test_what_leaves_no_choice_takes_no_pass(loaded: LoadedModel, stepped: Stepped) -> None:
-    with engine(stepped) as running:
-        stepped.go()
-        move = Asked(loaded, running, request("7", Choices(("x(0,1)",)))).completion()
-        cut = Asked(loaded, running, request("7", Regex("8{900}"), max_tokens=5)).completion()
-    assert stepped.passes == []
-    assert (move.text, move.finish_reason) == ("x(0,1)", FinishReason.STOP)
-    assert (cut.usage.completion_tokens, cut.finish_reason) == (5, FinishReason.LENGTH)
-
-
-def test_forced_and_free_rows_run_together(loaded: LoadedModel) -> None:
-    moves = [request(f"{seed} ", MOVES, seed=seed) for seed in range(8)]
-    wanted = [request("7", max_tokens=12, temperature=0.0), *moves]
-    with engine(loaded.forward) as running:
-        alone = [Asked(loaded, running, one).completion().text for one in wanted]
-        asked = [Asked(loaded, running, one) for one in wanted]
-        assert [one.completion().text for one in asked] == alone
-    assert len(set(alone[1:])) > 1
-
-
-@pytest.mark.parametrize("broken", ["step", "prefill"])
-def test_a_broken_pass_fails_those_it_concerns_and_no_others(
-    loaded: LoadedModel, stepped: Stepped, broken: str
-) -> None:
-    # In a batch of one, the second request is not in the step that breaks.
-    with engine(stepped, max_batch=1 if broken == "step" else 2) as running:
-        decoding = Asked(loaded, running, LONG)
-        stepped.let(3)
-        stepped.broken = {broken}
-        joining = Asked(loaded, running, SHORT)
-        stepped.let(2)
-        stepped.broken.clear()
-        failed, unhurt = (decoding, joining) if broken == "step" else (joining, decoding)
-        stepped.go()
-        with pytest.raises(ArithmeticError):
-            failed.completion()
-        unhurt.completion()
-        assert Asked(loaded, running, SHORT).completion().usage.completion_tokens == 2
-
-
-def test_an_unwritable_constraint_fails_its_own_row_only(model: Models) -> None:
-    unigram = model("t5")
-    with engine(unigram.forward) as running:
-        unwritable = Asked(unigram, running, request("a", Choices(("yes😀",))))
-        others = [Asked(unigram, running, request("a", Choices(("yes", "no")))) for _ in range(3)]
-        with pytest.raises(InvalidRequest, match="cannot write"):
-            unwritable.completion()
-        assert {one.completion().text for one in others} <= {"yes", "no"}
-
-
-def test_three_failures_in_a_row_end_the_engine(loaded: LoadedModel, stepped: Stepped) -> None:
-    said: queue.Queue[str] = queue.Queue()
-    stepped.broken = {"prefill"}
-    with engine(stepped, said.put) as running:
-        stepped.go()
-        for _ in range(3):
-            assert said.empty()
-            with pytest.raises(ArithmeticError):
-                Asked(loaded, running, SHORT).completion()
-        assert "ArithmeticError" in said.get(timeout=PATIENCE)
-
-
-def test_failures_apart_do_not_add_up(loaded: LoadedModel, stepped: Stepped) -> None:
-    said: queue.Queue[str] = queue.Queue()
-    with engine(stepped, said.put) as running:
-        stepped.go()
-        for _ in range(4):
-            stepped.broken = {"prefill"}
-            with pytest.raises(ArithmeticError):
-                Asked(loaded, running, SHORT).completion()
-            stepped.broken = set()
-            Asked(loaded, running, SHORT).completion()
-        assert said.empty()
-
-
-def test_closing_fails_what_runs_and_what_waits(loaded: LoadedModel, stepped: Stepped) -> None:
-    with engine(stepped, max_batch=1) as running:
-        asked = [Asked(loaded, running, LONG) for _ in range(3)]
-        stepped.let(2)
-        closing = threading.Thread(target=running.close)
-        closing.start()
-        with suppress(UpstreamUnavailable):
-            while True:  # until it is closing
-                asked.append(Asked(loaded, running, LONG))
-        stepped.go()
-        closing.join(PATIENCE)
-        for one in asked:
-            with pytest.raises(UpstreamUnavailable, match="unloaded"):
-                one.completion()
