@@ -1,0 +1,34 @@
+"""Text of models, providers and files, made safe to show on a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TextIO
+
+# What a terminal obeys, or shows as nothing or in another order: control
+# characters, marks of the writing's direction, line separators, characters
+# without width, tags and lone surrogates. Newline and tab stay. So do the two
+# joiners U+200C and U+200D, which emoji and several scripts need.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return text with unsafe characters escaped as JSON does, such as \u001b.
+
+    The escapes are JSON's, so a JSON document stays one. It works character by
+    character, so a text may be passed in pieces.
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def shown_on(stream: TextIO, text: str) -> str:
+    """Return visible(text) for a terminal, and the exact text for a file or a pipe."""
+    return visible(text) if stream.isatty() else text
+
+
+def _escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]

@@ -1,0 +1,52 @@
+"""Text that is shown on a terminal does nothing there but appear."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+
+import pytest
+
+from arena_llm.terminal import visible
+
+KEPT = {"\n", "\t"}
+OBEYED = {"Cc", "Cs", "Zl", "Zp"}
+TURNED = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+#: Have no width and no use in text: marks of direction, tags, joiners of words.
+HIDDEN = "\xad\u061c\u180e\u200b\u200e\u200f\u2060\u2064\ufeff\U000e0001\U000e0061\U000e007f"
+
+
+def test_every_character_that_acts_on_a_terminal_is_escaped() -> None:
+    acting = {
+        char
+        for char in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(char) in OBEYED or unicodedata.bidirectional(char) in TURNED
+    }
+    for char in (acting - KEPT) | set(HIDDEN):
+        assert visible(char).isascii(), f"U+{ord(char):04X}"
+        assert visible(char).isprintable(), f"U+{ord(char):04X}"
+        assert json.loads(f'"{visible(char)}"') == char
+
+
+def test_every_character_that_prints_is_kept() -> None:
+    printing = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if char.isprintable())
+    assert visible(printing) == printing
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\n\tb", "schön ♟ 将", "👩\u200d👧", "\u0645\u06cc\u200c\u062e", "\u00a0"]
+)
+def test_text_of_people_is_kept(text: str) -> None:
+    assert visible(text) == text
+
+
+def test_a_document_stays_a_document() -> None:
+    value = {"text": "\x1b[2J\x9b31m\x7f\u202eevil", "path": "C:\\x1b"}
+    assert json.loads(visible(json.dumps(value, ensure_ascii=False))) == value
+
+
+def test_pieces_are_escaped_as_the_whole() -> None:
+    text = "a\x1b]0;title\x07b\r\nc\u202ed"
+    assert "".join(map(visible, text)) == visible(text)
+    assert visible(text) == "a\\u001b]0;title\\u0007b\\r\nc\\u202ed"
