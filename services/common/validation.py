@@ -15,6 +15,8 @@ MAX_CHOICES = 4096
 MAX_STOPS = 16
 MAX_LABELS = 16
 MAX_NAME = 256
+#: Characters of a JSON schema or a regular expression: one is compiled for each call.
+MAX_PATTERN = 65_536
 
 
 def _fail(field: str, problem: str) -> InvalidRequest:
@@ -129,8 +131,13 @@ def _check_constraint(constraint: generate_pb2.Constraint) -> None:
             if len(set(values)) < len(values):
                 raise _fail("constraint.choices.values", "must not hold a string twice")
         case "json_schema":
-            if not constraint.json_schema.strip():
-                raise _fail("constraint.json_schema", "must not be empty")
+            _check_pattern("constraint.json_schema", constraint.json_schema.strip())
         case "regex":
-            if not constraint.regex:
-                raise _fail("constraint.regex", "must not be empty")
+            _check_pattern("constraint.regex", constraint.regex)
+
+
+def _check_pattern(field: str, text: str) -> None:
+    if not text:
+        raise _fail(field, "must not be empty")
+    if len(text) > MAX_PATTERN:
+        raise _fail(field, f"must be at most {MAX_PATTERN} characters long, not {len(text)}")

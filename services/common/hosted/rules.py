@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-from jsonschema.exceptions import SchemaError, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
-from services.common.errors import InvalidRequest, Unsupported
+from services.common.errors import Unsupported
+from services.common.hosted.schema import FIELD, Schema
 
 ResponseFormat = Mapping[str, Any]
 
@@ -56,42 +52,22 @@ class ChoicesRule:
 class SchemaRule:
     """JSON that a schema (draft 2020-12) accepts."""
 
-    field = "constraint.json_schema"
+    field = FIELD
 
     def __init__(self, constraint: JsonSchema) -> None:
-        try:
-            schema = json.loads(constraint.schema)
-            jsonschema.Draft202012Validator.check_schema(schema)
-        except (ValueError, RecursionError, SchemaError) as error:
-            reason = error.message if isinstance(error, SchemaError) else str(error)
-            raise InvalidRequest(
-                f"{self.field} is not a JSON schema: {reason[:200]}", field=self.field
-            ) from error
-        if any(not ref.startswith("#") for ref in _references(schema)):
-            raise InvalidRequest(
-                f"{self.field} refers to a schema outside itself", field=self.field
-            )
-        # An empty registry: the default one would fetch a $ref from the network.
-        self._validator = jsonschema.Draft202012Validator(schema, registry=Registry())
+        self._schema = Schema(constraint.schema)
         self.wish = (
             "Answer with JSON that this JSON schema accepts, and nothing else:\n"
             f"{constraint.schema}"
         )
         self.stricter = f"That is not JSON that the schema accepts. {self.wish}"
-        self.response_format = _format("reply", schema, strict=_is_strict(schema))
+        value = self._schema.value
+        self.response_format = _format("reply", value, strict=_is_strict(value))
 
     def accept(self, text: str) -> str | None:
         """The JSON, where it is valid."""
         text = _unfenced(text)
-        try:
-            self._validator.validate(json.loads(text))
-        except (ValueError, RecursionError, ValidationError):
-            return None
-        except Unresolvable as error:
-            raise InvalidRequest(
-                f"{self.field} refers to a part that it does not have", field=self.field
-            ) from error
-        return text
+        return text if self._schema.accepts(text) else None
 
 
 _FENCED = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
@@ -133,18 +109,6 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """Every $ref in a schema."""
-    if isinstance(schema, dict):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                yield value
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
 
 
 def _is_strict(schema: Any) -> bool:

@@ -136,9 +136,28 @@ async def test_a_reply_cut_by_max_tokens_names_it(
     assert len(upstream.history) == 1
 
 
+@pytest.mark.timeout(30)
+async def test_a_pattern_that_backtracks_does_not_hold_the_service(
+    llm: AsyncClient, upstream: OpenRouterUpstream
+) -> None:
+    upstream.enqueue(Reply(json.dumps("a" * 60 + "!")), Reply('"aaa"'))
+    reply = await llm.generate(SCHEMA, "Your move?", json_schema={"pattern": "^(a+)+$"})
+    assert (reply.text, reply.attempts) == ('"aaa"', 2)
+
+
+_FAN_OUT = {
+    "$defs": {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
+    | {"d40": {"type": "integer"}},
+    "$ref": "#/$defs/d0",
+}
+
+
 @pytest.mark.parametrize(
     ("constraint", "reason", "field"),
     [
+        ({"json_schema": _FAN_OUT}, "INVALID_REQUEST", "constraint.json_schema"),
+        ({"json_schema": {"const": "a" * 70_000}}, "INVALID_REQUEST", "constraint.json_schema"),
+        ({"regex": "a" * 70_000}, "INVALID_REQUEST", "constraint.regex"),
         ({"regex": "[0-9]"}, "UNSUPPORTED", "constraint.regex"),
         ({"json_schema": "{"}, "INVALID_REQUEST", "constraint.json_schema"),
         ({"json_schema": '{"type": "nonsense"}'}, "INVALID_REQUEST", "constraint.json_schema"),
