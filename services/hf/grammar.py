@@ -13,7 +13,7 @@ import torch
 
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
 from services.common.errors import InvalidRequest
-from services.common.local.constraints import constraint_field
+from services.common.local.constraints import check_schema_cost, constraint_field
 from services.common.validation import MAX_CHOICES
 from services.hf.text import Vocabulary
 
@@ -95,6 +95,7 @@ class GrammarCompiler:
                         "start: " + " | ".join(json.dumps(value) for value in values)
                     )
                 case JsonSchema(schema):
+                    check_schema_cost(schema)
                     grammar = llguidance.LLMatcher.grammar_from_json_schema(
                         schema, defaults=_JSON_OPTIONS
                     )

@@ -17,6 +17,7 @@ from arena_llm.types import (
     ScoringRequest,
 )
 from services.common.errors import Unsupported
+from services.common.local.constraints import check_schema_cost
 from services.vllm.prompt import PromptReader, check_choices
 from services.vllm.reasoning import ReasoningSplitter
 
@@ -128,6 +129,7 @@ def _structured(constraint: Constraint) -> Any:
             # As a pattern, because a list of them has a bound of 2000.
             return StructuredOutputsParams(regex="|".join(map(re.escape, values)))
         case JsonSchema(schema):
+            check_schema_cost(schema)
             return StructuredOutputsParams(json=schema)
         case Regex(pattern):
             return StructuredOutputsParams(regex=pattern)

@@ -129,6 +129,12 @@ def test_regex(model: Models, pattern: str, name: str) -> None:
         (JsonSchema("true"), "constraint.json_schema"),
         (JsonSchema('{"type": "nope"}'), "constraint.json_schema"),
         (JsonSchema('{"enum": []}'), "constraint.json_schema"),
+        # Each would take seconds to hours to compile.
+        (JsonSchema('{"type": "integer", "multipleOf": 1000003}'), "constraint.json_schema"),
+        (
+            JsonSchema('{"items": {"type": "integer", "multipleOf": 9973}, "multipleOf": 9967}'),
+            "constraint.json_schema",
+        ),
         (JsonSchema('{"not": {}}'), "constraint.json_schema"),
         (JsonSchema('{"$ref": "http://127.0.0.1:1/x"}'), "constraint.json_schema"),
         (JsonSchema('{"items":' * 10_000 + "{}" + "}" * 10_000), "constraint.json_schema"),
