@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from arena_llm._connection import message_options, pinging
 from arena_llm.v1 import models_pb2
 from router.config import Route
 from router.routing import (
@@ -17,25 +18,9 @@ from router.routing import (
     service_config,
 )
 from services.common.errors import BackendDown, BackendError, DeadlineExceeded
-from services.common.handlers import MAX_MESSAGE, SERVICE
+from services.common.handlers import SERVICE
 
 DETAILS = "grpc-status-details-bin"
-
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", MAX_MESSAGE),
-    # A backend that is back is used again within about a second; a host that
-    # swallows packets is given up after two (this one is the connect timeout).
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    # A host that went without a word is noticed within 15 seconds. The services
-    # allow a ping every 5 (see SERVER_OPTIONS).
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-)
 
 #: How gRPC's balancers and resolvers begin when there was no connection to use.
 _NEVER_CONNECTED = (
@@ -52,12 +37,27 @@ _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCo
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
+def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
+    """The options of the channel to a route's targets."""
+    return (
+        *message_options(),
+        *pinging(),
+        # Ping between calls too, so that new calls find a live replica.
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A backend that is back is used again within about a second; a host that
+        # swallows packets is given up after two (this one is the connect timeout).
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.min_reconnect_backoff_ms", 2_000),
+        # The targets are the operator's own services: http_proxy is for other hosts.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.service_config", service_config(route.policy)),
+    )
+
+
 def _channel(route: Route) -> Any:
     """Any, as the type stubs do not know that (de)serializers may be left out."""
-    return grpc.aio.insecure_channel(
-        channel_target(route.targets),
-        options=(*CHANNEL_OPTIONS, ("grpc.service_config", service_config(route.policy))),
-    )
+    return grpc.aio.insecure_channel(channel_target(route.targets), options=channel_options(route))
 
 
 class Backend:

@@ -20,9 +20,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = llm_service_pb2.DESCRIPTOR.services_by_name["LlmService"]
 
-#: Both ways, in bytes: room for the longest prompts there are, and a bound.
-MAX_MESSAGE = 64 * 1024 * 1024
-
 
 class LlmHandlers(Protocol):
     """What answers the five RPCs: a backend's servicer, or the router's."""

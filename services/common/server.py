@@ -22,6 +22,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from arena_llm._connection import Options, message_options, pinged
 from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,
@@ -30,7 +31,7 @@ from services.common.config import (
     load_config,
     load_dotenv,
 )
-from services.common.handlers import MAX_MESSAGE, SERVICE, LlmHandlers, llm_service_handler
+from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
 from services.common.log import configure_logging
 from services.common.servicer import LlmServicer
@@ -42,14 +43,14 @@ C = TypeVar("C", bound=ServiceConfig)
 #: Seconds that calls in flight have to end after SIGTERM.
 GRACE = 30.0
 
-SERVER_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", MAX_MESSAGE),
-    # Clients may ping often on idle channels: games think for long.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
+
+def server_options() -> Options:
+    """The options of every server."""
+    return (
+        *message_options(),
+        *pinged(),
+        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+    )
 
 
 class Service(LlmHandlers, Protocol):
@@ -73,7 +74,7 @@ class Server:
 
     def __init__(self, service: Service, listen: str) -> None:
         self._service = service
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server = grpc.aio.server(options=server_options())
         self._health = Health()
         self._server.add_generic_rpc_handlers((llm_service_handler(service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

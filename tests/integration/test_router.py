@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from arena_llm import AsyncClient, Client
 from arena_llm.v1 import models_pb2
 from tests.support.processes import (
     ServiceProcess,
@@ -159,6 +160,51 @@ async def test_a_stopped_backend_is_named_and_holds_up_nobody(fleet: Any) -> Non
         assert await until_answers(llm, "vllm_x") == "vllm"
 
 
+async def test_calls_of_a_hung_backend_end_and_others_go_on(fleet: Any) -> None:
+    """Its process is stopped, so that its connections stay open."""
+    running = fleet("hf*2 vllm")
+    async with stub(running.router.address) as llm:
+        homes = {
+            (await llm.Generate(request(session=session))).text: session
+            for session in map(str, range(40))
+        }
+        calls = [
+            llm.Generate(request("vllm_x", prompt="hang")),
+            llm.StreamGenerate(request("vllm_x", prompt="hang")),
+            llm.Generate(request(prompt="hang", session=homes["hf0"])),
+        ]
+        ended = [asyncio.ensure_future(failure(call)) for call in calls]
+        await until_running(running.backends["vllm"].address, 2, "vllm_model")
+        await until_running(running.backends["hf0"].address, 1)
+        for name in ("hf0", "vllm"):
+            running.backends[name].signal(signal.SIGSTOP)
+        async with asyncio.timeout(40):  # grpc's own bound is above a minute
+            errors = await asyncio.gather(*ended)
+        assert [reason(error) for error in errors] == ["BACKEND_DOWN"] * 3
+        assert reason(await failure(llm.Generate(request("vllm_x")))) == "BACKEND_DOWN"
+        assert (await llm.Generate(request(session=homes["hf0"]))).text == "hf1"
+        for name in ("hf0", "vllm"):
+            running.backends[name].signal(signal.SIGCONT)
+        assert await until_answers(llm, "vllm_x") == "vllm"
+
+
+async def test_a_client_notices_a_hung_router(fleet: Any) -> None:
+    running = fleet("hf")
+    address = running.router.address
+    async with AsyncClient(address) as one:
+        with Client(address) as other:
+            calls = (
+                one.generate("hf_x", "hang"),
+                asyncio.to_thread(other.generate, "hf_x", "hang"),
+            )
+            ended = asyncio.gather(*calls, return_exceptions=True)
+            await until_running(running.backends["hf"].address, 2)
+            running.router.signal(signal.SIGSTOP)
+            async with asyncio.timeout(40):
+                errors = await ended
+    assert [getattr(error, "reason", error) for error in errors] == ["CONNECTION_LOST"] * 2
+
+
 @pytest.mark.parametrize("stopped", ["router", "hf"])
 async def test_sigterm_during_50_calls_fails_none_of_them(
     stopped: str, fleet: Any, tmp_path: Path
@@ -195,6 +241,25 @@ async def test_a_5_mb_prompt_passes(fleet: Any) -> None:
     running = fleet("hf")
     async with stub(running.router.address) as llm:
         assert (await llm.Generate(request(prompt="x" * 5_000_000))).text == "hf"
+
+
+@pytest.mark.parametrize("called", ["router", "hf"])
+async def test_a_compressed_message_is_refused_before_it_is_unpacked(
+    called: str, fleet: Any
+) -> None:
+    """A small one can be unpacked to gigabytes."""
+    running = fleet("hf")
+    service = running.router if called == "router" else running.backends["hf"]
+    before = service.peak_memory()
+    channel = grpc.aio.insecure_channel(service.address, compression=grpc.Compression.Gzip)
+    async with channel:
+        call: Any = channel.unary_unary("/arena_llm.v1.LlmService/Generate")
+        error = await failure(call(bytes(300 * 2**20)))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "gzip" in (error.details() or "")
+    assert service.peak_memory() - before < 100 * 2**20
+    async with stub(service.address) as llm:
+        assert (await llm.Generate(request())).text == "hf"
 
 
 def test_a_configuration_that_cannot_be_used_stops_it(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ class ServiceProcess:
         self.process.kill()
         self.process.wait(timeout=30)
 
+    def peak_memory(self) -> int:
+        """The most bytes that it has ever had in memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+
     def log(self) -> str:
         return Path(self._log.name).read_text()
 

@@ -157,6 +157,8 @@ class PromptedBackend(ScriptedBackend):
         self, request: GenerationRequest
     ) -> AsyncGenerator[Delta | Completion, None]:
         async with self._tracked(request):
+            if request.input == "hang":
+                await hang()
             while request.input == "drip":
                 yield Delta(text="x" * 1000)
                 await asyncio.sleep(0.001)

@@ -9,10 +9,6 @@ from google.protobuf.message import Message
 
 T = TypeVar("T")
 
-#: Bytes of one message, either way. grpc's own bound of 4 MiB is too near to
-#: long prompts; no bound at all would let one reply fill the memory.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-
 
 class Call(NamedTuple, Generic[T]):
     """One RPC, ready to be sent, and the way from its reply to what is returned."""

@@ -12,7 +12,8 @@ from weakref import WeakSet
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from arena_llm._call import MAX_MESSAGE_BYTES, Call
+from arena_llm._call import Call
+from arena_llm._connection import message_options, pinging
 from arena_llm._grpc import FORK_SUPPORT, aio, grpc
 from arena_llm.errors import FailedPreconditionError
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
@@ -42,8 +43,8 @@ def channel_options(target: str) -> list[tuple[str, int]]:
     server.
     """
     return [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        *message_options(),
+        *pinging(),
         ("grpc.service_config_disable_resolution", 1),
         # A router that is back is found within a second, not grpc's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),

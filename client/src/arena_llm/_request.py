@@ -14,7 +14,8 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm import _convert
-from arena_llm._call import MAX_MESSAGE_BYTES, Call
+from arena_llm._call import Call
+from arena_llm._connection import MAX_MESSAGE_BYTES
 from arena_llm._convert import FieldError
 from arena_llm._options import GenerateOptions, generation_request, input_of, listed
 from arena_llm.errors import ArenaError, InvalidArgumentError

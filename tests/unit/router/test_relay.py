@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from arena_llm.types import Delta
+from router.backends import Backend
 from router.config import Route
 from services.common.errors import RateLimited, UpstreamUnavailable
 from tests.support.scripted import eventually, hang, reaching, scripted, serving
@@ -229,6 +230,22 @@ async def test_a_host_that_does_not_exist(routed: Any) -> None:
 async def test_a_hosts_name_will_do(routed: Any) -> None:
     async with scripted() as (_, server), routed(hf_=[f"localhost:{server.port}"]) as llm:
         assert (await llm.Generate(request())).backend == "hf"
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "0.0.0.0"])  # noqa: S104 - it is called, not listened on
+async def test_a_proxy_of_the_environment_is_not_for_backends(
+    host: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refusing() as [nobody]:
+        monkeypatch.setenv(variable, f"http://{nobody}")
+        async with scripted() as (_, server):
+            route = Route(targets=[f"{host}:{server.port}"])
+            backend = Backend("hf_", route)
+            try:
+                await backend.call("Generate", request().SerializeToString(), 60)
+            finally:
+                await backend.aclose()
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])

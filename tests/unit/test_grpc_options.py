@@ -1,0 +1,71 @@
+"""grpc ignores an option or a variable that it does not know: every name is looked up in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from grpc._cython import cygrpc
+
+from arena_llm._channel import channel_options
+from router import backends
+from router.config import Route
+from services.common.server import server_options
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("arena", "bench", "client/src", "deploy", "router", "scripts", "services", "tests")
+#: Strings in grpc's library; what precedes one need not end in a zero byte.
+NAMES = {
+    name.decode()
+    for name in re.findall(
+        rb"(?i)(?<![\w.])(?:grpc\.[\w.]+|grpc_\w+)(?=\x00)", Path(cygrpc.__file__).read_bytes()
+    )
+}
+
+
+def options(path: Path) -> Iterator[str]:
+    """The names in a file's pairs ("grpc.name", value), and its GRPC_ variables."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Tuple(elts=[ast.Constant(value=str(name)), _]) if name.startswith("grpc."):
+                yield name
+            case ast.Constant(value=str(name)) if re.fullmatch("GRPC_[A-Z_]+", name):
+                yield name
+
+
+def known(name: str) -> bool:
+    """Whether grpc's library holds the name as a whole string, of C or of Python."""
+    # Variables of grpc's own configuration are lower case there.
+    ways = {name, name.lower()} if name.isupper() else {name}
+    return not ways.isdisjoint(NAMES)
+
+
+USED = {
+    (name, str(path.relative_to(ROOT)))
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.py")
+    if path.name != Path(__file__).name and not path.name.endswith("_pb2_grpc.py")
+    for name in options(path)
+}
+
+
+@pytest.mark.parametrize(("name", "file"), sorted(USED))
+def test_grpc_knows_it(name: str, file: str) -> None:
+    assert known(name), f"{file}: grpc has no option {name}"
+
+
+def test_every_option_was_looked_up() -> None:
+    """Also where options are put together from parts."""
+    route = Route(targets=["127.0.0.1:1"])
+    sets = (server_options(), backends.channel_options(route), channel_options("localhost:1"))
+    assert {name for options in sets for name, _ in options} <= {name for name, _ in USED}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["grpc.http2.min_recv_ping_interval_without_data_ms", "grpc.http2.ping", "GRPC_NONE"]
+)
+def test_a_wrong_name_would_be_noticed(wrong: str) -> None:
+    assert not known(wrong)
