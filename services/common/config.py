@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Hashable, Iterator, Sequence
@@ -25,15 +26,33 @@ def config_path(filename: str) -> Path:
     return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
 
 
-# A name, an IPv4 address, or an IPv6 address in brackets; no scheme, no path.
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+# A host's name or an IPv4 address, or an IPv6 address in brackets; no scheme, no path.
+_ADDRESS = re.compile(
+    r"(?:(?P<name>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
+    r":(?P<port>[0-9]{1,5})"
+)
 
 
 def _address(value: str) -> str:
     match = _ADDRESS.fullmatch(value)
-    if match is None or int(match["port"]) > 65535:
-        raise ValueError(f"{value!r} is not host:port with a port from 0 to 65535")
+    if match is None or int(match["port"]) > 65535 or not _is_host(match["name"], match["ipv6"]):
+        raise ValueError(
+            f"{value!r} is not host:port, such as 127.0.0.1:50051: a name or an IP address "
+            "(IPv6 in brackets) without a scheme or a path, and a port from 0 to 65535"
+        )
     return value
+
+
+def _is_host(name: str | None, ipv6: str | None) -> bool:
+    """Whether a name that looks like an IP address is a valid one."""
+    try:
+        if ipv6:
+            ipaddress.IPv6Address(ipv6)
+        elif name and name.rstrip(".").rpartition(".")[2].isdigit():
+            ipaddress.IPv4Address(name)
+    except ValueError:
+        return False
+    return True
 
 
 #: "host:port"; port 0 lets the system choose one.

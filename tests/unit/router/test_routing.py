@@ -143,6 +143,14 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, routes: str, said: 
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("target", ["http://localhost:50051", "localhost", "localhost:99999"])
+def test_a_target_of_a_wrong_form_is_refused_with_the_right_one(
+    tmp_path: Path, target: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"hf_\.targets\[0\].*is not host:port, such as 127"):
+        load(tmp_path, f"  hf_: {{targets: ['{target}']}}\n")
+
+
 @pytest.mark.parametrize(
     ("listen", "target", "itself"),
     [
