@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from services.common.output import protect_output
+
 #: Seconds from one burst of lines to the next.
 _PAUSE = 0.05
 
@@ -77,7 +79,7 @@ def _value(value: object) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     text = str(value)
-    return text if _is_plain(text) else json.dumps(text, ensure_ascii=False)
+    return text if _is_plain(text) else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _as_it_is(_: Any, level: str, fields: Any) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -86,7 +88,8 @@ def _as_it_is(_: Any, level: str, fields: Any) -> tuple[Sequence[Any], dict[str,
 
 
 def configure_logging() -> None:
-    """Set up structlog for this process."""
+    """Set up structlog for this process. No line fails a call: see LossyOutput."""
+    protect_output()
     logger = _BurstLogger(sys.stderr)
     structlog.configure(
         processors=[_as_it_is],

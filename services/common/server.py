@@ -191,12 +191,12 @@ def launch(
     environment: Sequence[str] = (),
 ) -> None:
     """`python -m <name> [--config FILE]`: read the configuration, then serve."""
+    configure_logging()
     load_dotenv(("ARENA_*", *environment))
     parser = argparse.ArgumentParser(prog=f"python -m {name}")
     default = config_path(filename)
     parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
     arguments = parser.parse_args()
-    configure_logging()
     try:
         config = load_config(arguments.config, config_type)
     except ConfigError as error:

@@ -21,6 +21,7 @@ class ServiceProcess:
     """`python *arguments`, which serves at an address; killed when the test ends.
 
     python: another environment's. patience: seconds until it serves, far more than it takes.
+    redirect: where its output goes, as the shell writes it (2>&-); else to a file.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class ServiceProcess:
         *arguments: str,
         python: Path = Path(sys.executable),
         patience: float = 120,
+        redirect: str = "",
     ) -> None:
         self.address = address
-        self._command = [str(python), *arguments]
+        self._command = ["sh", "-c", f'exec "$@" {redirect}', "sh", str(python), *arguments]
         self._patience = patience
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed in __exit__
 
@@ -91,14 +93,15 @@ def listens(address: str) -> bool:
     return False
 
 
-def scripted_process(address: str, name: str, says: str = "") -> ServiceProcess:
+def scripted_process(address: str, name: str, says: str = "", redirect: str = "") -> ServiceProcess:
     """A backend that does what its prompts say, and else says its name, or `says`."""
-    return ServiceProcess(address, "-m", "tests.support.scripted", address, name, says or name)
+    module = "tests.support.scripted"
+    return ServiceProcess(address, "-m", module, address, name, says or name, redirect=redirect)
 
 
-def router_process(address: str, config: Path) -> ServiceProcess:
+def router_process(address: str, config: Path, redirect: str = "") -> ServiceProcess:
     """The router with a configuration of its own."""
-    return ServiceProcess(address, "-m", "router", "--config", str(config))
+    return ServiceProcess(address, "-m", "router", "--config", str(config), redirect=redirect)
 
 
 def run_to_end(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -133,7 +133,7 @@ async def hang() -> str:
 
 class PromptedBackend(ScriptedBackend):
     """Does what the prompt says: "hang", "until FILE" (there is one), "drip" (a stream
-    without end); to all else it answers."""
+    without end), "bug" (an unexpected error); to all else it answers."""
 
     def __init__(self, name: str, says: str) -> None:
         super().__init__(name)
@@ -143,6 +143,8 @@ class PromptedBackend(ScriptedBackend):
         match request.input:
             case "hang":
                 self.enqueue(hang)
+            case "bug":
+                self.enqueue(RuntimeError("bug"))
             case str(prompt) if prompt.startswith("until "):
                 self.enqueue(partial(self._until, Path(prompt.removeprefix("until "))))
             case _:
