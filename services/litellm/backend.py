@@ -20,7 +20,7 @@ from services.litellm.replies import Stream, completion_of
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import Catalogue, Known
-    from services.litellm.upstream import Upstream
+    from services.litellm.upstream import Call, Upstream
 
 
 class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
@@ -111,34 +111,36 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         from services.litellm.catalogue import INTERNAL  # litellm is in memory by now
 
         arguments = arguments_of(request, known, INTERNAL, response_format)
+        destination: dict[str, Any] = {}
         if known.entry.api_base is not None:
-            arguments["api_base"] = known.entry.api_base
+            destination["api_base"] = known.entry.api_base
         if known.entry.key_variable is not None:
-            arguments["api_key"] = os.environ[known.entry.key_variable]
-        return _Asked(self._upstream, known, arguments, self.config.timeout(request.model))
+            destination["api_key"] = os.environ[known.entry.key_variable]
+        plain = None
+        if request.provider_options:
+            plain = {**known.entry.parameters, "model": arguments["model"], **destination}
+        from services.litellm.upstream import Call
+
+        seconds = self.config.timeout(request.model)
+        return _Asked(self._upstream, Call(known, arguments | destination, plain, seconds))
 
 
 class _Asked(Asked):
     """A request as the arguments of a call to litellm."""
 
-    def __init__(
-        self, upstream: Upstream, known: Known, arguments: dict[str, Any], seconds: float
-    ) -> None:
+    def __init__(self, upstream: Upstream, call: Call) -> None:
         self._upstream = upstream
-        self._known = known
-        self._arguments = arguments
-        self._seconds = seconds
-        self.logprobs = "logprobs" in arguments
+        self._call = call
+        self.logprobs = "logprobs" in call.arguments
 
     async def whole(self) -> Completion:
-        reply = await self._upstream.complete(self._arguments, self._known.provider, self._seconds)
-        return completion_of(reply, self._known)
+        return completion_of(await self._upstream.complete(self._call), self._call.known)
 
     def chunks(self) -> AsyncGenerator[Any, None]:
-        return self._upstream.stream(self._arguments, self._known.provider, self._seconds)
+        return self._upstream.stream(self._call)
 
     def assembly(self) -> Stream:
-        return Stream(self._known)
+        return Stream(self._call.known)
 
 
 def _load(config: LiteLlmConfig) -> Catalogue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +24,30 @@ INTERNAL = frozenset(all_litellm_params)
 
 _KEPT = 4096  # names come from callers
 
+#: Of an unlisted model: no "?", "#", "%", blank or backslash, which would end a URL's path.
+_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@_.,:/+=~-]*")
+
+#: Providers that litellm does not call through a transport that the service controls, and
+#: what to use instead.
+_UNUSABLE = {
+    "aiohttp_openai": "use litellm_openai/<model>",
+    "petals": "it would run models in this process",
+    "vllm": "it would run models in this process; use vllm_<model>",
+}
+
 
 @dataclass(frozen=True)
 class Known:
     """One model, as litellm's tables describe it.
 
-    full_name: with our prefix. model: without the provider. parameters: those of OpenAI's
-    API that it takes, and top_k. structured: whether it keeps to a JSON schema. entry: of
-    the configuration, or an empty one. missing: variables to set before it can be called.
+    full_name: with our prefix. listed: whether it is in the configuration. model: without
+    the provider. parameters: those of OpenAI's API that it takes, and top_k. structured:
+    whether it keeps to a JSON schema. entry: of the configuration, or an empty one.
+    missing: variables to set before it can be called.
     """
 
     full_name: str
+    listed: bool
     model: str
     provider: str
     parameters: frozenset[str]
@@ -70,22 +84,34 @@ class Catalogue:
 
     def __init__(self, config: LiteLlmConfig) -> None:
         self._config = config
-        self._known = {entry.name: _known(entry) for entry in config.models if _resolves(entry)}
+        self._known = {
+            entry.name: _known(entry, listed=True) for entry in config.models if _resolves(entry)
+        }
 
     async def find(self, name: str) -> Known:
         """A model by its full name. Raises ModelNotFound, InvalidRequest."""
         if (known := self._known.get(name)) is not None:
             return known
-        entry = self._config.listed(name) or LiteLlmModel(name=name)
-        if "://" in name:
-            # Some providers take an address in place of a model, to which the key would go.
-            raise InvalidRequest(f"{name!r}: a model's name is no URL", field="model")
+        entry = self._config.listed(name)
+        if entry is None:
+            _check_name(name)
         # In a thread: of a local ollama litellm asks what the model can do.
-        known = await asyncio.to_thread(_known, entry)
+        known = await asyncio.to_thread(
+            _known, entry or LiteLlmModel(name=name), listed=entry is not None
+        )
         if len(self._known) >= _KEPT:
             self._known.clear()
         self._known[name] = known
         return known
+
+
+def _check_name(name: str) -> None:
+    """Refuse a caller's name that could be more of a URL than a part of its path."""
+    if "://" in name or ".." in name or not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:200]!r}: a model's name is no URL; it has letters, digits and -_.,:/@+=~",
+            field="model",
+        )
 
 
 def _resolves(entry: LiteLlmModel) -> bool:
@@ -110,10 +136,14 @@ def _provider(name: str) -> tuple[str, str, str | None, str | None]:
             f"Names are {PREFIX}<provider>/<model>",
             field="model",
         ) from error
+    if (reason := _UNUSABLE.get(found[1])) is not None:
+        raise ModelNotFound(
+            f"litellm's provider {found[1]} cannot be used here: {reason}", field="model"
+        )
     return found
 
 
-def _known(entry: LiteLlmModel) -> Known:
+def _known(entry: LiteLlmModel, *, listed: bool) -> Known:
     model, provider, key, address = _provider(entry.name)
     row = _row(model, provider)
     parameters = set(litellm.get_supported_openai_params(model, provider) or ())
@@ -126,6 +156,7 @@ def _known(entry: LiteLlmModel) -> Known:
         )
     return Known(
         full_name=entry.name,
+        listed=listed,
         model=model,
         provider=provider,
         parameters=frozenset(parameters),

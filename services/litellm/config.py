@@ -8,22 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from services.common.hosted.config import BaseUrl, HostedConfig, HostedModel
+from services.litellm.options import OWN, is_reserved
 
 PREFIX = "litellm_"
-
-#: What the service itself sets in each call to litellm.
-OWN = frozenset(
-    (
-        *("model", "messages", "stream", "stream_options", "n", "response_format", "timeout"),
-        *("api_key", "api_base", "base_url", "max_retries", "num_retries", "drop_params"),
-    )
-)
 
 
 def _not_own(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     if taken := sorted(OWN & parameters.keys()):
         raise ValueError(f"{', '.join(taken)}: the service sets that itself")
     return parameters
+
+
+def _allowable(names: frozenset[str]) -> frozenset[str]:
+    if reserved := sorted(filter(is_reserved, names)):
+        raise ValueError(f"{', '.join(reserved)}: a request can never set that")
+    return names
 
 
 class LiteLlmModel(HostedModel):
@@ -33,7 +32,8 @@ class LiteLlmModel(HostedModel):
     the variable with this model's key, in place of the provider's usual one. parameters:
     arguments of litellm.acompletion that go along with each call; what the request says
     goes before. drop_params: what requests may set although the model does not take it;
-    it is left out of each call instead of being refused.
+    it is left out of each call instead of being refused. allow_options: names that
+    requests may set in provider_options, beside those of services/litellm/options.py.
     """
 
     api_base: BaseUrl | None = None
@@ -53,6 +53,7 @@ class LiteLlmModel(HostedModel):
             "logprobs",
         ]
     ] = frozenset()
+    allow_options: Annotated[frozenset[str], AfterValidator(_allowable)] = frozenset()
 
 
 class LiteLlmConfig(HostedConfig[LiteLlmModel]):

@@ -92,7 +92,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _said(text: str) -> str:
     """What the provider said, out of what litellm makes of it: often the whole body."""
-    said = _AROUND.sub("", text)
+    # litellm adds a traceback, with this machine's paths, to some of its own failures.
+    said = _AROUND.sub("", text.partition("\nTraceback (most recent call last)")[0])
     body = said.removeprefix("b'").removesuffix("'")
     with suppress(ValueError, LookupError, TypeError):
         return str(json.loads(body)["error"]["message"])

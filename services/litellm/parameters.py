@@ -6,25 +6,18 @@ https://docs.litellm.ai/docs/completion/input
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from arena_llm.types import GenerationRequest, Sampling
 from services.common.errors import InvalidRequest, Unsupported
 from services.common.hosted.constraints import messages
-from services.litellm.config import OWN, PREFIX
+from services.litellm.config import PREFIX
+from services.litellm.options import SAMPLING, allowed_options, is_reserved
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import Known
 
-#: What provider_options may not set, beside OWN and litellm's internal arguments: who is
-#: asked, with which key, and what hides one of these.
-_NEVER = (
-    *("api_*", "base_url", "*_key", "*_key_id", "*_token", "*secret*", "*credential*"),
-    *("*headers*", "extra_body", "extra_query", "*endpoint*", "*_url", "*proxy*"),
-    *("aws_*", "azure_*", "vertex_*", "organization", "deployment_id", "mock_*"),
-    *("stream*", "*callback*", "*drop_params", "allowed_openai_params", "litellm_*"),
-)
+_SHOWN = 100  # characters of a caller's name in an error
 
 
 def arguments_of(
@@ -36,7 +29,7 @@ def arguments_of(
     """The arguments, without key, address and delivery.
 
     internal: litellm's own arguments. Raises Unsupported (a parameter that the model does
-    not take, by litellm's tables), InvalidRequest (provider_options that steer the call).
+    not take, by litellm's tables), InvalidRequest (an option that requests may not set).
     """
     arguments: dict[str, Any] = {
         "model": request.model.removeprefix(PREFIX),
@@ -46,20 +39,25 @@ def arguments_of(
     if response_format is not None:
         arguments["response_format"] = response_format
     for name in request.provider_options:
-        if name in arguments or _is_reserved(name, internal):
-            raise InvalidRequest(
-                f"provider_options.{name} cannot be set by a request",
-                field=f"provider_options.{name}",
-            )
+        _check_option(name, known, internal)
     return {**known.entry.parameters, **arguments, **request.provider_options}
 
 
-def _is_reserved(name: str, internal: frozenset[str]) -> bool:
-    return (
-        name in OWN
-        or name in internal
-        or any(fnmatchcase(name.lower(), pattern) for pattern in _NEVER)
-    )
+def _check_option(name: str, known: Known, internal: frozenset[str]) -> None:
+    if name in SAMPLING:
+        problem = "has a field of its own in the request: set that"
+    elif is_reserved(name) or name in internal:
+        problem = "cannot be set by a request"
+    elif name in allowed_options(known.provider) or name in known.entry.allow_options:
+        return
+    else:
+        problem = (
+            f"is not among the options that requests may set for {known.provider}; if it only "
+            "shapes the answer, list it under allow_options in the model's entry of "
+            "configs/litellm_models.yaml"
+        )
+    field = f"provider_options.{name[:_SHOWN]}"
+    raise InvalidRequest(f"{field} {problem}", field=field)
 
 
 def _parameters(sampling: Sampling, known: Known) -> Iterator[tuple[str, Any]]:

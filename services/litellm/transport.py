@@ -1,13 +1,18 @@
-"""HTTP under litellm: over one session, bounded, and closed with the call. Imports litellm.
+"""HTTP under litellm: to known servers only, over one session, bounded. Imports litellm.
 
 litellm makes a client for each provider, bounds nothing that they read, leaves some
 responses to the garbage collector, follows redirects with the key, and has no setting
 for any of it. What its clients share is the function that makes their transport:
-`install` replaces it.
+`install` replaces it. A few providers use httpx's own transports (amazon_nova, nlp_cloud,
+requests for a token), so `install` puts the check of the destination before these as well.
+What uses neither (boto3 and google-auth, for credentials) has its destination from the
+environment; no option that is allowed reaches it.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
@@ -17,28 +22,87 @@ import httpx
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from services.common.errors import BackendError, ModelMisconfigured, UpstreamUnavailable
+from services.common.errors import (
+    BackendError,
+    InvalidRequest,
+    ModelMisconfigured,
+    UpstreamUnavailable,
+)
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
+
+#: Where litellm goes when it knows no address.
+_OPENAI = "api.openai.com"
+_OPENAIS = ("openai", "text-completion-openai")
 
 
 class Exchange:
-    """The HTTP responses of one call to litellm, from `begin` to `aclose`.
+    """The HTTP requests of one call to litellm, from `begin` to `aclose`.
 
     provider: by litellm's name. most: bytes of a whole answer, or of a line of a stream.
-    most_streamed: bytes of a whole stream; None: the call asks for none. failure: why the
-    exchange was given up, for which litellm would have its own words.
+    most_streamed: bytes of a whole stream; None: the call wants no stream. origins: the
+    servers that it may talk to; None: all. name: the model's, where a caller chose it; it
+    may not choose the server. failure: why the exchange was given up, for which litellm
+    would have its own words. asked: whether a request went out.
     """
 
-    def __init__(self, provider: str, most: int, most_streamed: int | None = None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        most: int,
+        most_streamed: int | None = None,
+        *,
+        origins: frozenset[str] | None = None,
+        name: str = "",
+    ) -> None:
         self.provider = provider
         self.most = most
         self.most_streamed = most_streamed
         self.failure: BackendError | None = None
+        self.asked = False
+        self._origins = origins
+        self._domains = [part for part in re.split(r"[/:@]", name.lower()) if "." in part]
         self._streams: list[httpx.AsyncByteStream] = []
 
+    @property
+    def pinned(self) -> bool:
+        """Whether it may talk to some servers only."""
+        return self._origins is not None
+
     def begin(self) -> None:
-        """What this task asks for from now on belongs to this call."""
+        """What this task sends from now on belongs to this call."""
         _current.set(self)
+
+    def admit(self, request: httpx.Request, blocking: bool = False) -> httpx.Response | None:
+        """Check where a request goes before it is sent.
+
+        blocking: whether a synchronous client sends it. A response is the answer to a request
+        that is not to be sent. Raises httpx.ReadError; `failure` says why.
+        """
+        self.failure = self._objection(request.url) or self.failure
+        if self.failure is not None:
+            raise httpx.ReadError(self.failure.message)
+        self.asked = True
+        return None
+
+    def _objection(self, url: httpx.URL) -> BackendError | None:
+        if url.host == _OPENAI and self.provider not in _OPENAIS:
+            return ModelMisconfigured(
+                f"litellm knows no address of {self.provider} and would ask {_OPENAI}: set "
+                "api_base in the model's entry"
+            )
+        if any(domain in url.host for domain in self._domains):
+            return InvalidRequest(
+                f"the model's name would choose the server ({url.host[:100]}): only a model "
+                "that the configuration lists can do that",
+                field="model",
+            )
+        if self._origins is not None and origin(url) not in self._origins:
+            return InvalidRequest(
+                f"provider_options would send the call to {origin(url)[:100]}; without them it "
+                f"goes to {' and '.join(sorted(self._origins)) or 'no server'}",
+                field="provider_options",
+            )
+        return None
 
     def add(self, stream: httpx.AsyncByteStream) -> None:
         """Close this one with the call, too."""
@@ -50,9 +114,35 @@ class Exchange:
             await stream.aclose()
 
 
-#: Where litellm goes when it knows no address.
-_OPENAI = "api.openai.com"
-_OPENAIS = ("openai", "text-completion-openai")
+class Rehearsal(Exchange):
+    """A call that shows where litellm would send it.
+
+    Its own request is not sent. Those of synchronous clients before it are, unless they
+    hold `prompt`: they get what it needs, such as a token. seen: the servers of all.
+    reached: whether it came to its own request.
+    """
+
+    def __init__(self, provider: str, most: int, name: str = "") -> None:
+        super().__init__(provider, most, name=name)
+        self.prompt = f"rehearsal-{secrets.token_hex(16)}"
+        self.seen: set[str] = set()
+        self.reached = False
+
+    def admit(self, request: httpx.Request, blocking: bool = False) -> httpx.Response | None:
+        super().admit(request)
+        self.seen.add(origin(request.url))
+        if blocking and self.prompt.encode() not in request.content:
+            return None
+        self.reached = True
+        # No status that litellm or an SDK tries again.
+        return httpx.Response(400, request=request, json={"error": {"message": "a rehearsal"}})
+
+
+def origin(url: httpx.URL) -> str:
+    """The server of a URL: scheme, host and port."""
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return f"{url.scheme}://{url.host}:{port}"
+
 
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
@@ -94,12 +184,8 @@ class _Body(httpx.AsyncByteStream):
 class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells no types
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = _current.get()
-        if exchange and request.url.host == _OPENAI and exchange.provider not in _OPENAIS:
-            exchange.failure = ModelMisconfigured(
-                f"litellm knows no address of {exchange.provider} and would ask {_OPENAI}: set "
-                "api_base in the model's entry"
-            )
-            raise httpx.ReadError(exchange.failure.message)
+        if exchange is not None and (answer := exchange.admit(request)) is not None:
+            return answer
         # What came packed would have to be unpacked to be measured.
         request.headers["Accept-Encoding"] = "identity"
         try:
@@ -119,6 +205,35 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
         return response
 
 
+_send = httpx.HTTPTransport.handle_request
+_send_async = httpx.AsyncHTTPTransport.handle_async_request
+
+
+def _checked_send(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+    exchange = _current.get()
+    if exchange is None:
+        return _send(self, request)
+    return exchange.admit(request, blocking=True) or _at_home(_send(self, request), request)
+
+
+async def _checked_send_async(
+    self: httpx.AsyncHTTPTransport, request: httpx.Request
+) -> httpx.Response:
+    exchange = _current.get()
+    if exchange is None:
+        return await _send_async(self, request)
+    return exchange.admit(request) or _at_home(await _send_async(self, request), request)
+
+
+def _at_home(response: httpx.Response, request: httpx.Request) -> httpx.Response:
+    """The response, if it does not redirect the client to another server."""
+    if response.has_redirect_location:
+        target = request.url.join(response.headers["Location"])
+        if origin(target) != origin(request.url):
+            raise httpx.ReadError(f"HTTP {response.status_code}, a redirect to another server")
+    return response
+
+
 def install(session: aiohttp.ClientSession) -> None:
     """Let all clients that litellm makes from now on use this session."""
 
@@ -129,3 +244,5 @@ def install(session: aiohttp.ClientSession) -> None:
         return _Transport(client=session, ssl_verify=verify, owns_session=False)
 
     AsyncHTTPHandler.create_aiohttp_transport = create
+    httpx.HTTPTransport.handle_request = _checked_send  # type: ignore[method-assign]
+    httpx.AsyncHTTPTransport.handle_async_request = _checked_send_async  # type: ignore[method-assign]

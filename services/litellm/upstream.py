@@ -5,20 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import litellm
 import openai
 
-from services.common.errors import UpstreamUnavailable
+from services.common.errors import BackendError, InvalidRequest, UpstreamUnavailable
 from services.common.hosted.http import http_session
 from services.common.hosted.redaction import Redactor
+from services.litellm.catalogue import Known
 from services.litellm.config import LiteLlmConfig
 from services.litellm.errors import error_from
-from services.litellm.transport import Exchange, install
+from services.litellm.transport import Exchange, Rehearsal, install
 
 #: services.common.hosted.attempts is the one layer that retries.
 _NO_RETRIES = {"max_retries": 0, "num_retries": 0}
+
+_KEPT = 4096  # models, whose names come from callers
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of acompletion.
+
+    arguments: all but its delivery. plain: the same without anything of the caller's but
+    the model's name; None where the caller sets no options. seconds: how long it may take.
+    """
+
+    known: Known
+    arguments: Mapping[str, Any]
+    plain: Mapping[str, Any] | None
+    seconds: float
 
 
 class Upstream:
@@ -31,6 +49,7 @@ class Upstream:
         self._config = config
         self._redact = redact
         self._session = http_session()
+        self._origins: dict[str, frozenset[str]] = {}  # by the model's full name
         install(self._session)
 
     async def aclose(self) -> None:
@@ -41,25 +60,20 @@ class Upstream:
         vars(litellm).pop("module_level_aclient", None)
         await self._session.close()
 
-    async def complete(self, arguments: Mapping[str, Any], provider: str, seconds: float) -> Any:
-        """Ask once; the whole ModelResponse. seconds: how long it may take."""
-        async with self._exchange(provider, seconds), asyncio.timeout(seconds):
-            return await litellm.acompletion(**arguments, **_NO_RETRIES, timeout=seconds)
+    async def complete(self, call: Call) -> Any:
+        """Ask once; the whole ModelResponse."""
+        async with self._exchange(call), asyncio.timeout(call.seconds):
+            return await litellm.acompletion(**call.arguments, **_NO_RETRIES, timeout=call.seconds)
 
-    async def stream(
-        self, arguments: Mapping[str, Any], provider: str, seconds: float
-    ) -> AsyncGenerator[Any, None]:
-        """Ask once; yield the chunks. Close the generator to end the request.
-
-        seconds: from the request to the last chunk.
-        """
-        ends = asyncio.get_running_loop().time() + seconds
-        async with self._exchange(provider, seconds, self._config.max_stream_bytes):
+    async def stream(self, call: Call) -> AsyncGenerator[Any, None]:
+        """Ask once; yield the chunks. Close the generator to end the request."""
+        ends = asyncio.get_running_loop().time() + call.seconds
+        async with self._exchange(call, self._config.max_stream_bytes):
             async with asyncio.timeout_at(ends):
                 chunks = await litellm.acompletion(
-                    **arguments,
+                    **call.arguments,
                     **_NO_RETRIES,
-                    timeout=seconds,
+                    timeout=call.seconds,
                     stream=True,
                     stream_options={"include_usage": True},
                 )
@@ -73,22 +87,75 @@ class Upstream:
                     yield chunk
             # litellm ends every stream with a finish_reason, of its own if need be.
             if not (chunks.received_finish_reason or chunks.intermittent_finish_reason):
-                raise UpstreamUnavailable(f"{provider}'s stream broke off before its end")
+                raise UpstreamUnavailable(
+                    f"{call.known.provider}'s stream broke off before its end"
+                )
 
     @asynccontextmanager
-    async def _exchange(
-        self, provider: str, seconds: float, most_streamed: int | None = None
-    ) -> AsyncIterator[None]:
+    async def _exchange(self, call: Call, most_streamed: int | None = None) -> AsyncIterator[None]:
         """One call: its responses closed at the end, its failures BackendErrors."""
-        exchange = Exchange(provider, self._config.max_answer_bytes, most_streamed)
+        origins, remembered = await self._origins_of(call)
+        exchange = Exchange(
+            call.known.provider,
+            self._config.max_answer_bytes,
+            most_streamed,
+            origins=origins,
+            name=_chosen(call.known),
+        )
+        try:
+            async with self._mapped(exchange, call):
+                yield
+        except InvalidRequest as error:
+            if error is not exchange.failure or not remembered:
+                raise
+            # Without options, too, a call may go elsewhere by now: for a new token.
+            self._origins.pop(call.known.full_name, None)
+            raise UpstreamUnavailable(f"{error.message}: to be looked up again") from error
+
+    async def _origins_of(self, call: Call) -> tuple[frozenset[str] | None, bool]:
+        """The servers of the same call without options, and whether they were looked up
+        earlier. (None, False) for a call that has no options."""
+        if call.plain is None:
+            return None, False
+        if (origins := self._origins.get(call.known.full_name)) is not None:
+            return origins, True
+        rehearsal = Rehearsal(
+            call.known.provider, self._config.max_answer_bytes, _chosen(call.known)
+        )
+        messages = [{"role": "user", "content": rehearsal.prompt}]
+        try:
+            async with self._mapped(rehearsal, call), asyncio.timeout(call.seconds):
+                await litellm.acompletion(
+                    **call.plain, **_NO_RETRIES, messages=messages, timeout=call.seconds
+                )
+        except BackendError:
+            if not rehearsal.reached:
+                raise
+        if len(self._origins) >= _KEPT:
+            self._origins.clear()
+        origins = self._origins[call.known.full_name] = frozenset(rehearsal.seen)
+        return origins, False
+
+    @asynccontextmanager
+    async def _mapped(self, exchange: Exchange, call: Call) -> AsyncIterator[None]:
+        provider = call.known.provider
         exchange.begin()
         try:
             yield
         except TimeoutError as error:
             raise UpstreamUnavailable(
-                f"{provider} did not answer in time ({seconds:g} s for one attempt)"
+                f"{provider} did not answer in time ({call.seconds:g} s for one attempt)"
             ) from error
         except openai.OpenAIError as error:  # the base of all that litellm raises for a provider
-            raise exchange.failure or error_from(error, provider, self._redact) from None
+            failure = exchange.failure or error_from(error, provider, self._redact)
+            if exchange.pinned and not exchange.asked and isinstance(failure, UpstreamUnavailable):
+                # litellm itself failed, which without the caller's options it did not.
+                raise InvalidRequest(failure.message, field="provider_options") from None
+            raise failure from None
         finally:
             await exchange.aclose()
+
+
+def _chosen(known: Known) -> str:
+    """The model's name, if a caller chose it and not the configuration."""
+    return "" if known.listed else known.model

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Model
-from services.common.errors import BackendError, ModelNotFound, Unsupported
+from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
 from services.common.hosted.backend import Asked, HostedBackend
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.rules import ResponseFormat
@@ -18,7 +18,7 @@ from services.openrouter.availability import availability
 from services.openrouter.catalogue import Catalogue, Listing, described
 from services.openrouter.config import PREFIX, OpenRouterConfig
 from services.openrouter.credits import CreditWatch
-from services.openrouter.request import body_of, required_parameters, streamed
+from services.openrouter.request import body_of, other_models, required_parameters, streamed
 from services.openrouter.response import Stream, completion_of
 from services.openrouter.schema import WireCompletion
 from services.openrouter.upstream import KEY_VARIABLE, Upstream
@@ -71,9 +71,19 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         self, request: GenerationRequest, response_format: ResponseFormat | None
     ) -> _Asked:
         seconds = self.config.timeout(request.model)
+        if not self.config.allow_unlisted:
+            self._check_models(request)
         openrouter = self.config.dialect == "openrouter"
         body = body_of(request, response_format, openrouter)
         return _Asked(self, request.model, body, seconds)
+
+    def _check_models(self, request: GenerationRequest) -> None:
+        """Raise InvalidRequest where options name a model that is not listed."""
+        try:
+            for model in other_models(request.provider_options):
+                self.config.listed(model)
+        except ModelNotFound as error:
+            raise InvalidRequest(error.message, field="provider_options.models") from error
 
     async def _structured(self, model: str) -> bool:
         """Whether the model keeps to a JSON schema; taken for granted where nobody tells."""

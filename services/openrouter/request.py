@@ -13,10 +13,14 @@ from services.common.errors import InvalidRequest
 from services.common.hosted.constraints import messages
 from services.openrouter.config import PREFIX
 
-#: What provider_options may not set: the request says it, or the configuration.
+#: What provider_options may not set: the request says it, or the configuration. Whatever
+#: they do set is a field of a body that goes to the configured server.
 _RESERVED = {
-    *("model", "messages", "prompt", "stream", "stream_options", "n", "response_format"),
-    *("api_key", "base_url", "api_base", "headers", "extra_headers"),
+    *("model", "messages", "prompt", "input", "stream", "stream_options", "n"),
+    *("response_format", "usage", "session_id", "max_completion_tokens"),
+    *("temperature", "top_p", "top_k", "max_tokens", "seed", "stop", "presence_penalty"),
+    *("frequency_penalty", "logprobs", "top_logprobs"),
+    *("api_key", "base_url", "api_base", "headers", "extra_headers", "extra_body"),
 }
 
 #: Parameters that a provider would leave out in silence if it were not told to honour
@@ -51,9 +55,10 @@ def body_of(
         body["response_format"] = response_format
     options = dict(request.provider_options)
     for name in options:
-        if name in _RESERVED or name in body:
+        if name in _RESERVED:
             raise InvalidRequest(
-                f"provider_options.{name} has a place of its own in the request",
+                f"provider_options.{name} cannot be set: the request has a field for it, or the "
+                "service sets it",
                 field=f"provider_options.{name}",
             )
     provider = options.pop("provider", {})
@@ -66,6 +71,24 @@ def body_of(
     if provider:
         body["provider"] = provider
     return body | options
+
+
+def other_models(options: Mapping[str, Any]) -> list[str]:
+    """The models, by full names, that options name beside the request's own.
+
+    Raises InvalidRequest where they cannot be known.
+    """
+    if "preset" in options:
+        raise InvalidRequest(
+            "provider_options.preset may hold models that the configuration does not list",
+            field="provider_options.preset",
+        )
+    models = options.get("models", [])
+    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
+        raise InvalidRequest(
+            "provider_options.models must be a list of names", field="provider_options.models"
+        )
+    return [f"{PREFIX}{model}" for model in models]
 
 
 def streamed(body: Mapping[str, Any]) -> dict[str, Any]:

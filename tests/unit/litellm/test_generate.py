@@ -27,23 +27,24 @@ _TOKEN = {"token": "ok", "logprob": -0.1, "bytes": None, "top_logprobs": _TOP}
 LOGPROBS = Reply(fields={"choice": {"logprobs": {"content": [_TOKEN], "refusal": None}}})
 
 
-async def test_every_field_of_the_request_goes_out(llm: AsyncClient, upstream: Any) -> None:
+async def test_every_field_of_the_request_goes_out(start: Start, upstream: Any) -> None:
     upstream.enqueue(LOGPROBS)
-    await llm.generate(
-        MODEL,
-        messages=[Message("system", "Be brief."), Message("user", "Your move?")],
-        temperature=0.1,
-        top_p=0.9,
-        max_tokens=64,
-        seed=7,
-        stop=["\n"],
-        presence_penalty=0.5,
-        frequency_penalty=-0.5,
-        logprobs=2,
-        session="game-1",
-        labels={"player": "x"},
-        provider_options={"service_tier": "flex", "something_new": {"deep": 1}},
-    )
+    async with start({"allow_options": ["something_new"]}) as llm:
+        await llm.generate(
+            MODEL,
+            messages=[Message("system", "Be brief."), Message("user", "Your move?")],
+            temperature=0.1,
+            top_p=0.9,
+            max_tokens=64,
+            seed=7,
+            stop=["\n"],
+            presence_penalty=0.5,
+            frequency_penalty=-0.5,
+            logprobs=2,
+            session="game-1",
+            labels={"player": "x"},
+            provider_options={"service_tier": "flex", "something_new": {"deep": 1}},
+        )
     (call,) = upstream.history
     assert call.body == {
         "model": "gpt-4o-mini",

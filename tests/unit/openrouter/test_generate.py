@@ -94,17 +94,48 @@ async def test_a_parameter_is_honoured_or_refused_unless_the_caller_says_otherwi
 
 
 @pytest.mark.parametrize(
-    "name", ["model", "messages", "stream", "api_key", "base_url", "extra_headers", "temperature"]
+    "name",
+    [
+        *("model", "messages", "prompt", "stream", "stream_options", "n", "usage", "session_id"),
+        *("response_format", "api_key", "base_url", "extra_headers", "extra_body"),
+        *("temperature", "max_tokens", "max_completion_tokens", "stop", "top_logprobs"),
+    ],
 )
 async def test_options_cannot_override_what_the_request_says(
     llm: AsyncClient, upstream: OpenRouterUpstream, name: str
 ) -> None:
+    """Whether the request says it or not."""
     with pytest.raises(ArenaError) as caught:
-        await llm.generate(MODEL, "hi", temperature=0.5, provider_options={name: "other"})
+        await llm.generate(MODEL, "hi", provider_options={name: "other"})
     assert (caught.value.reason, caught.value.field) == (
         "INVALID_REQUEST",
         f"provider_options.{name}",
     )
+    assert not upstream.history
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"models": ["openai/gpt-5"]}, "models"),
+        ({"models": ["a/schema", "openai/gpt-5"]}, "models"),
+        ({"models": "a/schema"}, "models"),
+        ({"models": [1]}, "models"),
+        ({"preset": "mine"}, "preset"),
+        ({"models": ["a/schema"]}, None),
+    ],
+)
+async def test_options_name_no_unlisted_model_where_none_may_be(
+    start: Start, upstream: OpenRouterUpstream, options: dict[str, object], field: str | None
+) -> None:
+    async with start(allow_unlisted=False) as llm:
+        if field is None:
+            await llm.generate(MODEL, "hi", provider_options=options)
+            return
+        with pytest.raises(ArenaError) as caught:
+            await llm.generate(MODEL, "hi", provider_options=options)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.field == f"provider_options.{field}"
     assert not upstream.history
 
 
