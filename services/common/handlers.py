@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from arena_llm.v1 import llm_service_pb2
 from services.common.errors import InvalidRequest
+from services.common.fields import check_field_count
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -52,7 +53,8 @@ M = TypeVar("M", bound=Message)
 
 
 def parse(message_type: type[M], data: bytes) -> M:
-    """The bytes as a message; InvalidRequest where they are none."""
+    """The bytes as a message; InvalidRequest where they are none, or hold too many fields."""
+    check_field_count(message_type.DESCRIPTOR, data)
     try:
         return message_type.FromString(data)
     except DecodeError as error:

@@ -1,9 +1,13 @@
-"""The one judge of requests: every field's range, told by its name."""
+"""Checks of requests: the range of every field, by its name.
+
+What a caller can repeat is counted before it is copied or walked through: 13 MB hold a
+million labels, and all other calls wait meanwhile.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
@@ -11,12 +15,15 @@ from google.protobuf.struct_pb2 import Struct
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import InvalidRequest
 
+MAX_MESSAGES = 4096
 MAX_CHOICES = 4096
 MAX_STOPS = 16
 MAX_LABELS = 16
 MAX_NAME = 256
 #: Characters of a JSON schema or a regular expression: one is compiled for each call.
 MAX_PATTERN = 65_536
+#: Bytes of the provider's options on the wire.
+MAX_OPTIONS = 65_536
 
 
 def _fail(field: str, problem: str) -> InvalidRequest:
@@ -80,31 +87,44 @@ def _check_input(request: generate_pb2.GenerateRequest | score_pb2.ScoreRequest)
             if not request.prompt:
                 raise _fail("prompt", "must not be empty")
         case "conversation":
-            if not request.conversation.messages:
-                raise _fail("conversation.messages", "must hold at least one message")
-            for index, message in enumerate(request.conversation.messages):
-                known = generate_pb2.Role.values()
-                if message.role == generate_pb2.ROLE_UNSPECIFIED or message.role not in known:
-                    raise _fail(
-                        f"conversation.messages[{index}].role",
-                        "must be ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT",
-                    )
+            _check_messages(request.conversation.messages)
+
+
+_ROLES = frozenset(generate_pb2.Role.values()) - {generate_pb2.ROLE_UNSPECIFIED}
+
+
+def _check_messages(messages: Sequence[generate_pb2.Message]) -> None:
+    field = "conversation.messages"
+    if not messages:
+        raise _fail(field, "must hold at least one message")
+    _check_count(field, messages, MAX_MESSAGES, "messages")
+    for index, message in enumerate(messages):
+        if message.role not in _ROLES:
+            raise _fail(
+                f"{field}[{index}].role", "must be ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT"
+            )
+
+
+def _check_count(field: str, values: Sized, most: int, kind: str) -> None:
+    """Raise InvalidRequest where there are more values than `most`."""
+    if len(values) > most:
+        raise _fail(field, f"must hold at most {most} {kind}, not {len(values)}")
 
 
 def _check_labels(session: str, labels: Mapping[str, str]) -> None:
     if len(session) > MAX_NAME:
         raise _fail("session", f"must be at most {MAX_NAME} characters long")
+    _check_count("labels", labels, MAX_LABELS, "labels")
     if not labels:
-        return
-    pairs = dict(labels)
-    if len(pairs) > MAX_LABELS:
-        raise _fail("labels", f"must be at most {MAX_LABELS}")
-    for key, value in pairs.items():
+        return  # the usual case: a copy of an empty map costs more than this
+    for key, value in dict(labels).items():
         if not key or len(key) > 128 or len(value) > 128:
             raise _fail("labels", "must have keys of 1 to 128 and values of at most 128 characters")
 
 
 def _check_options(options: Struct) -> None:
+    if (size := options.ByteSize()) > MAX_OPTIONS:
+        raise _fail("provider_options", f"must take at most {MAX_OPTIONS} bytes, not {size}")
     try:
         json_format.MessageToDict(options)
     except ValueError as error:
@@ -112,8 +132,7 @@ def _check_options(options: Struct) -> None:
 
 
 def _check_strings(field: str, values: Sequence[str], most: int) -> None:
-    if len(values) > most:
-        raise _fail(field, f"must hold at most {most} strings, not {len(values)}")
+    _check_count(field, values, most, "strings")
     for index, value in enumerate(values):
         if not value:
             raise _fail(f"{field}[{index}]", "must not be empty")

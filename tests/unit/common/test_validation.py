@@ -10,7 +10,16 @@ import pytest
 
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import InvalidRequest
-from services.common.validation import _RANGES, check_generate, check_score
+from services.common.validation import (
+    _RANGES,
+    MAX_CHOICES,
+    MAX_STOPS,
+    _check_labels,
+    _check_messages,
+    _check_strings,
+    check_generate,
+    check_score,
+)
 from tests.support.scripted import scripted
 from tests.support.wire import details, failure, request, stub
 
@@ -27,6 +36,10 @@ def choices(*values: str) -> Change:
         r.constraint.choices.values.extend(values)
 
     return change
+
+
+def talk(count: int) -> list[generate_pb2.Message]:
+    return [generate_pb2.Message(role=generate_pb2.ROLE_USER, content="hi")] * count
 
 
 REFUSED: list[tuple[str, Change]] = [
@@ -66,6 +79,8 @@ REFUSED: list[tuple[str, Change]] = [
     ("labels", lambda r: r.labels.update({"x": "y" * 129})),
     ("provider_options", lambda r: r.provider_options.update({"a": [math.nan]})),
     ("provider_options", lambda r: r.provider_options.update({"a": math.inf})),
+    ("provider_options", lambda r: r.provider_options.update({"a": "x" * 65536})),
+    ("conversation.messages", lambda r: r.conversation.messages.extend(talk(4097))),
 ]
 
 ACCEPTED: list[Change] = [
@@ -81,6 +96,8 @@ ACCEPTED: list[Change] = [
     choices("a", "ab"),  # one a prefix of the other
     choices(*map(str, range(4096))),
     lambda r: r.conversation.messages.add(role=generate_pb2.ROLE_USER, content="hi"),
+    lambda r: r.conversation.messages.extend(talk(4096)),
+    lambda r: r.provider_options.update({"a": "x" * 65_000}),
     lambda r: r.labels.update({"experiment": "one", "player": "x"}),
     lambda r: r.provider_options.update({"provider": {"order": ["a"]}, "n": 1.5}),
 ]
@@ -116,6 +133,32 @@ def test_score_refused(field: str, fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_score(score_pb2.ScoreRequest(**fields))
     assert caught.value.field == field
+
+
+class Counted:
+    """Of a great many values; nobody may look at one of them."""
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def __iter__(self) -> Any:
+        raise AssertionError("walked through")
+
+    keys = __getitem__ = __iter__
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda values: _check_labels("", values),
+        lambda values: _check_messages(values),
+        lambda values: _check_strings("config.stop", values, MAX_STOPS),
+        lambda values: _check_strings("continuations", values, MAX_CHOICES),
+    ],
+)
+def test_values_are_counted_before_they_are_copied(check: Callable[[Any], None]) -> None:
+    with pytest.raises(InvalidRequest, match=r"at most .*, not 1000000"):
+        check(Counted())
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])

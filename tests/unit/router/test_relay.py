@@ -232,6 +232,19 @@ async def test_a_hosts_name_will_do(routed: Any) -> None:
         assert (await llm.Generate(request())).backend == "hf"
 
 
+async def test_a_message_of_too_many_fields_is_refused_here(routed: Any) -> None:
+    """Parsing it would hold up all other calls."""
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        asked = request()
+        asked.labels.update({str(number): "label" for number in range(100_000)})
+        error = await failure(llm.Generate(asked))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "labels holds too much" in (error.details() or "")
+        asked.labels.clear()
+        assert (await llm.Generate(asked)).text == "ok"
+        assert len(backend.history) == 1
+
+
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "0.0.0.0"])  # noqa: S104 - it is called, not listened on
 async def test_a_proxy_of_the_environment_is_not_for_backends(

@@ -1,0 +1,119 @@
+"""A message of very many fields is refused before it is parsed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
+from arena_llm.v1 import generate_pb2, score_pb2
+from services.common.errors import InvalidRequest
+from services.common.fields import MAX_FIELDS, check_field_count
+from services.common.handlers import parse
+from tests.support.scripted import scripted
+from tests.support.wire import details, failure, request, score_request, stub
+
+GENERATE = generate_pb2.GenerateRequest
+SCORE = score_pb2.ScoreRequest
+
+#: What fills each repeated field of a request, by its path.
+FILL: dict[str, Callable[[Any], object]] = {
+    "labels": lambda r: r.labels.update({str(n): "" for n in range(MAX_FIELDS)}),
+    "conversation.messages": lambda r: r.conversation.messages.extend(
+        [generate_pb2.Message(content="hi" * 9)] * MAX_FIELDS
+    ),
+    "config.stop": lambda r: r.config.stop.extend(["a long stop string"] * (MAX_FIELDS + 1)),
+    "constraint.choices.values": lambda r: r.constraint.choices.values.extend(
+        ["a long choice"] * (MAX_FIELDS + 1)
+    ),
+    "provider_options.fields": lambda r: r.provider_options.update(
+        {str(n): n for n in range(MAX_FIELDS)}
+    ),
+    "continuations": lambda r: r.continuations.extend(["a long one"] * (MAX_FIELDS + 1)),
+}
+
+
+def repeated(message: Any, path: str = "") -> set[str]:
+    """The paths of all repeated fields, without those inside of others."""
+    paths = set()
+    for field in message.fields:
+        here = f"{path}{field.name}"
+        if field.label == FieldDescriptor.LABEL_REPEATED:
+            paths.add(here)
+        elif field.message_type:
+            paths |= repeated(field.message_type, f"{here}.")
+    return paths
+
+
+CASES = [(kind, path) for kind in (GENERATE, SCORE) for path in sorted(repeated(kind.DESCRIPTOR))]
+
+
+@pytest.mark.parametrize(("kind", "path"), CASES)
+def test_what_can_be_repeated_is_counted_before_it_is_parsed(kind: Any, path: str) -> None:
+    message = kind(model="hf_x")
+    FILL[path](message)
+    # The end does not parse, so that an error about the count comes first.
+    data = message.SerializeToString() + b"\xff"
+    with pytest.raises(InvalidRequest, match=str(MAX_FIELDS)) as caught:
+        parse(kind, data)
+    assert caught.value.field == path.partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    "unit", [b"\xf8\x01\x00", b"\xf9\x01" + bytes(8), b"\xfd\x01" + bytes(4), b"\xfb\x01\xfc\x01"]
+)
+def test_unknown_fields_count_too(unit: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="the request holds too much"):
+        parse(GENERATE, unit * 200_000)
+
+
+def test_so_do_levels() -> None:
+    """provider_options of lists in lists, each of which says that it takes all the rest."""
+    data = b""
+    for _ in range(20):
+        data = b"\x32\xff\xff\xff\x7f\x0a\xff\xff\xff\x7f" + data
+    data = b"\x42\xff\xff\xff\x7f\x0a\xff\xff\xff\x7f\x12\xff\xff\xff\x7f" + data * 5000
+    with pytest.raises(InvalidRequest, match="provider_options holds too much"):
+        parse(GENERATE, data)
+
+
+def test_the_largest_request_that_is_allowed_passes() -> None:
+    role = generate_pb2.ROLE_USER
+    message = generate_pb2.Message(role=role, content="x" * 1000)
+    asked = GENERATE(
+        model="hf_x", conversation=generate_pb2.Conversation(messages=[message] * 4096)
+    )
+    asked.constraint.choices.values.extend(f"{n:0100}" for n in range(4096))
+    asked.labels.update({f"{n:0128}": "x" * 128 for n in range(16)})
+    assert parse(GENERATE, asked.SerializeToString()) == asked
+
+
+def test_other_bytes_are_left_to_the_parser() -> None:
+    """It counts where the parser would find fields, and never fails in a way of its own."""
+    chance = random.Random(1)  # noqa: S311 - the same each time
+    message = GENERATE(model="hf_x", prompt="x" * 300_000)
+    message.labels.update({str(n): "value" for n in range(99)})
+    message.provider_options.update({"a": [{"b": 1.5}, None, True, "text"]})
+    whole = message.SerializeToString()
+    assert parse(GENERATE, whole) == message
+    for _ in range(300):
+        broken = bytearray(whole)
+        for _ in range(chance.randrange(1, 4)):
+            broken[chance.choice([*range(16), *range(300_000, len(whole))])] = chance.randrange(256)
+        del broken[chance.choice([len(whole), chance.randrange(len(whole))]) :]
+        check_field_count(GENERATE.DESCRIPTOR, bytes(broken))
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_a_million_labels_are_refused_by_name(rpc: str) -> None:
+    asked = score_request() if rpc == "Score" else request()
+    asked.labels.update({f"{n:07}": "" for n in range(1_000_000)})
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        error = await failure(getattr(llm, rpc)(asked))
+        assert error.code().name == "INVALID_ARGUMENT"
+        assert details(error)["BadRequest"].field_violations[0].field == "labels"
+        assert backend.history == []
+        assert (await llm.Generate(request())).text == "ok"
