@@ -7,6 +7,7 @@ request path 0.95 over aiohttp and 1.7 over httpx, which is all that the service
 
 from __future__ import annotations
 
+import ipaddress
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -188,7 +189,19 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _proxy(url: URL) -> str | None:
-    """The environment's proxy for this URL, found once: aiohttp would look at each call."""
-    if urllib.request.proxy_bypass(url.host or ""):
+    """The environment's proxy for this URL, found once: aiohttp would look at each call.
+
+    None for a server on this machine, which no proxy can reach by that name.
+    """
+    host = url.host or ""
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(url.scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    return address.is_loopback or address.is_unspecified
