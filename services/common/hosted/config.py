@@ -56,9 +56,10 @@ class HostedConfig(ServiceConfig, Generic[M]):
     OVERLOADED. timeout_seconds: of one attempt. max_attempts: tries of one call,
     the first included. backoff_seconds, max_backoff_seconds: the bound of the random
     wait before the second try, which doubles up to the maximum. max_retry_after_seconds:
-    a provider that asks to wait longer gets no second try. max_answer_bytes: of a whole
-    answer, and of one event of a stream; max_stream_bytes: of all events of a stream;
-    more is not read. allow_unlisted: whether a model that is not listed may be asked for.
+    a provider that asks to wait longer gets no second try, and after this time its model
+    is tried again all the same. max_answer_bytes: of a whole answer, and of one event of a
+    stream; max_stream_bytes: of all events of a stream; more is not read.
+    allow_unlisted: whether a model that is not listed may be asked for.
     """
 
     prefix: ClassVar[str]

@@ -54,7 +54,9 @@ class Gate:
 class ModelGate(Gate):
     """A model's gate, which shuts for a while when the provider answers 429.
 
-    Without a Retry-After the pause doubles with each 429 in a row.
+    It opens after `max_retry_after_seconds` at the latest, however long the provider asks
+    for: the next call then finds out. Without a Retry-After the pause doubles with each 429
+    in a row.
     """
 
     def __init__(self, config: HostedConfig[Any], model: str) -> None:
@@ -63,25 +65,28 @@ class ModelGate(Gate):
         super().__init__(model, places, config.max_queue)
         self._config = config
         self._opens = -math.inf
+        self._refuses = False  # rather than let calls wait for a pause that is not over then
         self._pause = config.backoff_seconds
 
     async def wait_open(self, deadline: float | None) -> None:
         """Wait out the pause; raises RateLimited where that is too long for the caller."""
         while (left := self._opens - time.monotonic()) > 0:
-            if left > self._config.max_retry_after_seconds or (
-                deadline is not None and self._opens >= deadline
-            ):
+            if self._refuses or (deadline is not None and self._opens >= deadline):
                 raise RateLimited(
                     f"{self._name}: its provider has asked for a pause", retry_after=left
                 )
             await asyncio.sleep(left)
 
     def shut(self, retry_after: float | None) -> None:
-        """Let nobody in for so long."""
+        """Let nobody in for so long, up to the bound."""
         if retry_after is None:
             retry_after = self._pause
             self._pause = min(2 * self._pause, self._config.max_backoff_seconds)
-        self._opens = max(self._opens, time.monotonic() + retry_after)
+        most = self._config.max_retry_after_seconds
+        opens = time.monotonic() + min(retry_after, most)
+        if opens >= self._opens:
+            self._opens = opens
+            self._refuses = retry_after > most
 
     def answered(self) -> None:
         """The provider has answered: its next 429 is the first of a row."""

@@ -257,6 +257,26 @@ async def test_who_can_wait_is_let_in_after_the_rest() -> None:
         assert time.monotonic() >= opens
 
 
+async def test_a_model_is_tried_again_after_the_bound_whatever_its_provider_asked_for() -> None:
+    limits = Limits(config(max_retry_after_seconds=0.05))
+    await rate_limited(limits, "h_a", 86400)
+    with pytest.raises(errors.RateLimited) as caught:
+        async with limits.place("h_a"):
+            pass
+    assert 0 < (caught.value.retry_after or 0) <= 0.05
+
+    async def again() -> None:
+        async with limits.place("h_a"):
+            pass
+
+    while True:  # refused at once until then, and let in after it
+        try:
+            await again()
+            break
+        except errors.RateLimited as error:
+            await asyncio.sleep(error.retry_after or 0)
+
+
 # --- configuration --------------------------------------------------------------------
 
 
