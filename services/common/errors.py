@@ -15,6 +15,7 @@ BackendError
 ├── RateLimited            RESOURCE_EXHAUSTED   upstream 429
 ├── Overloaded             RESOURCE_EXHAUSTED   own queue full
 ├── UpstreamUnavailable    UNAVAILABLE          upstream 5xx, connection failure
+│   └── UnreadableAnswer   UNAVAILABLE          an answer came and cannot be read
 ├── BackendDown            UNAVAILABLE          backend not reachable from the router
 ├── DeadlineExceeded       DEADLINE_EXCEEDED    out of time
 └── Internal               INTERNAL             our bug: an id to find in the log
@@ -31,7 +32,12 @@ from google.protobuf.any_pb2 import Any as AnyProto
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from services.common.text import utf8
+
 ERROR_DOMAIN = "arena_llm"
+
+#: Of a Duration on the wire, which has no room for every number.
+_LONGEST_SECONDS = 1e9
 
 
 class BackendError(Exception):
@@ -54,11 +60,12 @@ class BackendError(Exception):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        message = utf8(message)  # a provider's words may hold half a surrogate pair
         super().__init__(message)
         self.message = message
         self.field = field
         self.retry_after = retry_after
-        self.metadata = dict(metadata or {})
+        self.metadata = {name: utf8(value) for name, value in (metadata or {}).items()}
 
 
 class UnknownPrefix(BackendError):
@@ -117,6 +124,10 @@ class UpstreamUnavailable(BackendError):
     code, reason = grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"
 
 
+class UnreadableAnswer(UpstreamUnavailable):
+    """The provider has answered, and it is not understood. Another try would pay again."""
+
+
 class BackendDown(BackendError):
     code, reason = grpc.StatusCode.UNAVAILABLE, "BACKEND_DOWN"
 
@@ -141,7 +152,7 @@ def status_of(error: BackendError) -> status_pb2.Status:
         )
         packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     if error.retry_after is not None:
-        fraction, seconds = math.modf(max(0.0, error.retry_after))
+        fraction, seconds = math.modf(min(max(0.0, error.retry_after), _LONGEST_SECONDS))
         delay = Duration(seconds=int(seconds), nanos=int(fraction * 1e9))
         packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     number: int = error.code.value[0]

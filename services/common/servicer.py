@@ -23,6 +23,7 @@ from services.common.backend import BaseLLMBackend
 from services.common.calls import CallRecord, mapped_errors
 from services.common.errors import ModelNotFound
 from services.common.handlers import Context, parse
+from services.common.sound import sound_completion, sound_delta, sound_usage
 from services.common.validation import check_generate, check_model, check_score
 
 
@@ -65,7 +66,7 @@ class LlmServicer:
                             completion=completion
                         ).SerializeToString()
                         return
-                    for delta in _deltas(event):
+                    for delta in _deltas(sound_delta(event)):
                         yield delta.SerializeToString()
             raise AssertionError(f"{self.name}: the stream ended without its completion")
 
@@ -77,7 +78,8 @@ class LlmServicer:
             self._check_prefix(proto.model)
             scoring = await self._backend.score(_convert.score_request_from_proto(proto))
             record.add_result(scoring.usage)
-            answer = replace(scoring, backend=self.name)
+            usage = sound_usage(scoring.usage)
+            answer = replace(scoring, backend=self.name, usage=usage)
             return _convert.scoring_to_proto(answer).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
@@ -128,6 +130,7 @@ class LlmServicer:
     ) -> generate_pb2.GenerateResponse:
         """The answer, with who gave it and, where the backend has not measured them, the
         times; `first` is when its first part came."""
+        completion = sound_completion(completion)
         timings = completion.timings
         if not timings.total_seconds:
             now = time.perf_counter()

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from arena_llm.types import Availability, Delta, GenerationRequest, Message, ModelState, Sampling
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    Message,
+    ModelState,
+    Sampling,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
 from arena_llm.v1 import generate_pb2, models_pb2
-from tests.support.scripted import scripted
+from services.common.errors import UpstreamUnavailable
+from services.common.servicer import LlmServicer
+from tests.support.scripted import ScriptedBackend, scripted, serving
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 
@@ -119,3 +135,48 @@ async def test_a_long_prompt_is_taken() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         await llm.Generate(request(prompt="x" * 5_000_000))
     assert len(backend.history[0].input) == 5_000_000
+
+
+class OddBackend(ScriptedBackend):
+    """Answers with what protobuf refuses, or what no budget can count."""
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        half = "\ud83d"
+        return Completion(
+            text=f"a{half}",
+            reasoning=half,
+            finish_reason=FinishReason.STOP,
+            usage=Usage(10**23, -1, 3, 2**31, math.nan),
+            model=f"m{half}",
+            id=half,
+            logprobs=(TokenLogprob(half, -0.5, (TopLogprob(half, -0.5),)),),
+        )
+
+    async def stream_response(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        yield Delta("a\ud83d", "\ud83d")
+        yield await self.generate_response(request)
+
+
+async def test_every_reply_can_be_sent_and_its_figures_can_be_true() -> None:
+    async with serving(LlmServicer(OddBackend())) as server, stub(server.address) as llm:
+        whole = await llm.Generate(request())
+        *deltas, last = [event async for event in llm.StreamGenerate(request())]
+    assert [delta.reasoning_delta or delta.text_delta for delta in deltas] == ["\ufffd", "a\ufffd"]
+    for reply in (whole, last.completion):
+        texts = (reply.text, reply.reasoning, reply.model, reply.id, reply.logprobs[0].top[0].token)
+        assert texts == ("a\ufffd", "\ufffd", "m\ufffd", "\ufffd", "\ufffd")
+        usage = reply.usage
+        assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (0, 0, 3)
+        assert not usage.HasField("cost_usd")
+
+
+async def test_an_error_can_be_sent_whatever_its_words() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(
+            UpstreamUnavailable("pay \ud83d", retry_after=1e300, metadata={"provider": "\ud83d"})
+        )
+        error = await failure(llm.Generate(request()))
+    assert error.code().name == "UNAVAILABLE"
+    assert error.details() == "pay \ufffd"
