@@ -134,13 +134,14 @@ class _Asked(Asked):
         self.logprobs = "logprobs" in call.arguments
 
     async def whole(self) -> Completion:
-        return completion_of(await self._upstream.complete(self._call), self._call.known)
+        wire = self._upstream.wire(self._call)
+        reply = await self._upstream.complete(self._call, wire)
+        return completion_of(reply, self._call.known, wire, "stop" in self._call.arguments)
 
-    def chunks(self) -> AsyncGenerator[Any, None]:
-        return self._upstream.stream(self._call)
-
-    def assembly(self) -> Stream:
-        return Stream(self._call.known)
+    def stream(self) -> tuple[Stream, AsyncGenerator[Any, None]]:
+        wire = self._upstream.wire(self._call)
+        stops = "stop" in self._call.arguments
+        return Stream(self._call.known, wire, stops), self._upstream.stream(self._call, wire)
 
 
 def _load(config: LiteLlmConfig) -> Catalogue:

@@ -19,7 +19,7 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.hosted.redaction import Redactor
-from services.common.hosted.statuses import CONTEXT_ERRORS, error_of, parse_retry_after
+from services.common.hosted.statuses import OPENAI_CODES, error_of, parse_retry_after
 
 #: By litellm's class (https://docs.litellm.ai/docs/exception_mapping) or the provider's
 #: own code, where that says more than the HTTP status; for all others the status decides.
@@ -38,12 +38,8 @@ TYPES: Mapping[str, type[BackendError]] = {
     "APIConnectionError": UpstreamUnavailable,
     # An answer that cannot be read, whatever its status.
     "APIResponseValidationError": UpstreamUnavailable,
-    # OpenAI's codes, where litellm looks for words in the message instead; the first is a
-    # 429 that no waiting mends: https://platform.openai.com/docs/guides/error-codes
-    "insufficient_quota": InsufficientCredits,
-    "content_policy_violation": RefusedByProvider,
-    "content_filter": RefusedByProvider,
-    **CONTEXT_ERRORS,
+    # OpenAI's codes, where litellm looks for words in the message instead.
+    **OPENAI_CODES,
 }
 
 

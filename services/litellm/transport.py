@@ -29,6 +29,8 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
+from services.litellm.reading import Reading, asks_for_stream
+from services.litellm.wire import Wire
 
 #: Where litellm goes when it knows no address.
 _OPENAI = "api.openai.com"
@@ -42,7 +44,8 @@ class Exchange:
     most_streamed: bytes of a whole stream; None: the call wants no stream. origins: the
     servers that it may talk to; None: all. name: the model's, where a caller chose it; it
     may not choose the server. failure: why the exchange was given up, for which litellm
-    would have its own words. asked: whether a request went out.
+    would have its own words. asked: whether a request went out. wire: reads the answer on
+    its way to litellm.
     """
 
     def __init__(
@@ -53,12 +56,14 @@ class Exchange:
         *,
         origins: frozenset[str] | None = None,
         name: str = "",
+        wire: Wire | None = None,
     ) -> None:
         self.provider = provider
         self.most = most
         self.most_streamed = most_streamed
         self.failure: BackendError | None = None
         self.asked = False
+        self.wire = wire
         self._origins = origins
         self._domains = [part for part in re.split(r"[/:@]", name.lower()) if "." in part]
         self._streams: list[httpx.AsyncByteStream] = []
@@ -201,7 +206,11 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
             raise httpx.ReadError(f"HTTP {response.status_code}, a redirect, is not followed")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise httpx.ReadError("the answer has a Content-Encoding that was not asked for")
-        response.stream = _Body(response.stream, exchange, response.is_error)
+        body = _Body(response.stream, exchange, response.is_error)
+        response.stream = body
+        if exchange.wire is not None and response.is_success:
+            streamed = asks_for_stream(request)
+            response.stream = Reading(body, exchange.wire, streamed, response.headers)
         return response
 
 

@@ -10,14 +10,23 @@ from typing import Any
 
 import litellm
 import openai
+import structlog
 
-from services.common.errors import BackendError, InvalidRequest, UpstreamUnavailable
+from services.common.errors import (
+    BackendError,
+    InvalidRequest,
+    UnreadableAnswer,
+    UpstreamUnavailable,
+)
 from services.common.hosted.http import http_session
 from services.common.hosted.redaction import Redactor
 from services.litellm.catalogue import Known
 from services.litellm.config import LiteLlmConfig
 from services.litellm.errors import error_from
 from services.litellm.transport import Exchange, Rehearsal, install
+from services.litellm.wire import Wire
+
+log = structlog.get_logger()
 
 #: services.common.hosted.attempts is the one layer that retries.
 _NO_RETRIES = {"max_retries": 0, "num_retries": 0}
@@ -60,15 +69,19 @@ class Upstream:
         vars(litellm).pop("module_level_aclient", None)
         await self._session.close()
 
-    async def complete(self, call: Call) -> Any:
+    def wire(self, call: Call) -> Wire:
+        """What reads the answer of one try of a call."""
+        return Wire(call.known.provider, self._redact)
+
+    async def complete(self, call: Call, wire: Wire) -> Any:
         """Ask once; the whole ModelResponse."""
-        async with self._exchange(call), asyncio.timeout(call.seconds):
+        async with self._exchange(call, wire), asyncio.timeout(call.seconds):
             return await litellm.acompletion(**call.arguments, **_NO_RETRIES, timeout=call.seconds)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Any, None]:
+    async def stream(self, call: Call, wire: Wire) -> AsyncGenerator[Any, None]:
         """Ask once; yield the chunks. Close the generator to end the request."""
         ends = asyncio.get_running_loop().time() + call.seconds
-        async with self._exchange(call, self._config.max_stream_bytes):
+        async with self._exchange(call, wire, self._config.max_stream_bytes):
             async with asyncio.timeout_at(ends):
                 chunks = await litellm.acompletion(
                     **call.arguments,
@@ -92,7 +105,9 @@ class Upstream:
                 )
 
     @asynccontextmanager
-    async def _exchange(self, call: Call, most_streamed: int | None = None) -> AsyncIterator[None]:
+    async def _exchange(
+        self, call: Call, wire: Wire, most_streamed: int | None = None
+    ) -> AsyncIterator[None]:
         """One call: its responses closed at the end, its failures BackendErrors."""
         origins, remembered = await self._origins_of(call)
         exchange = Exchange(
@@ -101,10 +116,13 @@ class Upstream:
             most_streamed,
             origins=origins,
             name=_chosen(call.known),
+            wire=wire,
         )
         try:
             async with self._mapped(exchange, call):
                 yield
+                if wire.failure is not None:  # litellm took it for the end of a stream
+                    raise wire.failure
         except InvalidRequest as error:
             if error is not exchange.failure or not remembered:
                 raise
@@ -146,14 +164,31 @@ class Upstream:
             raise UpstreamUnavailable(
                 f"{provider} did not answer in time ({call.seconds:g} s for one attempt)"
             ) from error
-        except openai.OpenAIError as error:  # the base of all that litellm raises for a provider
-            failure = exchange.failure or error_from(error, provider, self._redact)
+        except BackendError as error:
+            raise (exchange.wire and exchange.wire.failure) or error from error.__cause__
+        except Exception as error:
+            failure = exchange.failure or self._failure(error, exchange)
             if exchange.pinned and not exchange.asked and isinstance(failure, UpstreamUnavailable):
                 # litellm itself failed, which without the caller's options it did not.
                 raise InvalidRequest(failure.message, field="provider_options") from None
             raise failure from None
         finally:
             await exchange.aclose()
+
+    def _failure(self, error: Exception, exchange: Exchange) -> Exception:
+        """What an error of litellm's means; the error itself where it is no provider's."""
+        wire = exchange.wire
+        if wire is not None and wire.failure is not None:
+            return wire.failure
+        if wire is not None and wire.answered and not wire.broken:
+            # A completion came. litellm has no class for an answer that it cannot read.
+            log.warning("litellm cannot read an answer", type=type(error).__qualname__)
+            return UnreadableAnswer(
+                f"{exchange.provider}'s answer cannot be read ({type(error).__name__})"
+            )
+        if isinstance(error, openai.OpenAIError):  # the base of all that is a provider's
+            return error_from(error, exchange.provider, self._redact)
+        return error
 
 
 def _chosen(known: Known) -> str:

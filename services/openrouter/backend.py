@@ -11,6 +11,7 @@ import structlog
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Model
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
+from services.common.hosted.answers import Answer
 from services.common.hosted.backend import Asked, HostedBackend
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.rules import ResponseFormat
@@ -20,7 +21,6 @@ from services.openrouter.config import PREFIX, OpenRouterConfig
 from services.openrouter.credits import CreditWatch
 from services.openrouter.request import body_of, other_models, required_parameters, streamed
 from services.openrouter.response import Stream, completion_of
-from services.openrouter.schema import WireCompletion
 from services.openrouter.upstream import KEY_VARIABLE, Upstream
 
 log = structlog.get_logger()
@@ -117,13 +117,12 @@ class _Asked(Asked):
         self.logprobs = "logprobs" in body
 
     async def whole(self) -> Completion:
-        return completion_of(await self._backend.upstream.complete(self._body, self._seconds))
+        answer = await self._backend.upstream.complete(self._body, self._seconds)
+        return completion_of(answer, "stop" in self._body)
 
-    def chunks(self) -> AsyncGenerator[WireCompletion, None]:
-        return self._backend.upstream.stream(streamed(self._body), self._seconds)
-
-    def assembly(self) -> Stream:
-        return Stream()
+    def stream(self) -> tuple[Stream, AsyncGenerator[Answer, None]]:
+        chunks = self._backend.upstream.stream(streamed(self._body), self._seconds)
+        return Stream("stop" in self._body), chunks
 
     async def explained(self, error: ModelNotFound) -> BackendError:
         """Tell a model that lacks a parameter from one that is not there: both are a 404."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from async_lru import alru_cache
 
 from arena_llm.types import Capability, Model, Price
+from services.common.hosted.values import amount, count, label
 from services.openrouter.config import OpenRouterModel
-from services.openrouter.schema import WireModel, WireModels, WirePricing
-from services.openrouter.upstream import Upstream
+from services.openrouter.upstream import Upstream, unreadable
 
 _MAX_PAGES = 50
 
@@ -83,36 +83,51 @@ class Catalogue:
         listings: dict[str, Listing] = {}
         query = ""
         for _ in range(_MAX_PAGES):
-            page = await self._upstream.get("models", WireModels, query=query)
-            for model in page.data:
-                listings[model.id] = listing = _listing(model)
-                if model.canonical_slug:
-                    listings.setdefault(model.canonical_slug, listing)
-            query = urlsplit((page.links and page.links.next) or "").query
+            page = await self._upstream.get("models", query=query)
+            for model in _models(page):
+                listings[model["id"]] = listing = _listing(model)
+                if slug := label(model.get("canonical_slug")):
+                    listings.setdefault(slug, listing)
+            query = _next_page(page)
             if not query:
                 break
         return listings
 
 
-def _listing(model: WireModel) -> Listing:
-    parameters = model.supported_parameters
+def _models(page: dict[str, Any]) -> list[dict[str, Any]]:
+    """The page's models that have a name; one that has none does not hide the others."""
+    models = page.get("data")
+    if not isinstance(models, list):
+        raise unreadable("the list of models has no data")
+    return [m for m in models if isinstance(m, dict) and isinstance(m.get("id"), str)]
+
+
+def _next_page(page: dict[str, Any]) -> str:
+    """The query of the next page; "" where this one is the last."""
+    links = page.get("links")
+    address = links.get("next") if isinstance(links, dict) else None
+    try:
+        return urlsplit(address).query if isinstance(address, str) else ""
+    except ValueError:
+        return ""
+
+
+def _listing(model: dict[str, Any]) -> Listing:
+    parameters = model.get("supported_parameters")
     return Listing(
-        name=model.name,
-        context_length=model.context_length,
-        price=_price(model.pricing),
-        parameters=None if parameters is None else frozenset(parameters),
+        name=label(model.get("name")),
+        context_length=count(model.get("context_length")) or None,
+        price=_price(model.get("pricing")),
+        parameters=frozenset(map(label, parameters)) if isinstance(parameters, list) else None,
     )
 
 
-def _price(pricing: WirePricing | None) -> Price | None:
-    if pricing is None or pricing.prompt is None or pricing.completion is None:
+def _price(pricing: Any) -> Price | None:
+    """US dollars per token; None where one is unknown: "-1" if it depends on the routing."""
+    if not isinstance(pricing, dict):
         return None
-    try:
-        prompt, completion = float(pricing.prompt), float(pricing.completion)
-    except ValueError:
-        return None
-    known = all(math.isfinite(price) and price >= 0 for price in (prompt, completion))
-    return Price(prompt, completion) if known else None
+    prompt, completion = amount(pricing.get("prompt")), amount(pricing.get("completion"))
+    return None if prompt is None or completion is None else Price(prompt, completion)
 
 
 def described(entry: OpenRouterModel, listing: Listing | None) -> Model:

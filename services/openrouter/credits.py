@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 from async_lru import alru_cache
 
 from arena_llm.types import Credits
-from services.common.errors import ApiKeyRejected, ModelNotFound, RefusedByProvider
-from services.openrouter.schema import WireCredits, WireData, WireKey
-from services.openrouter.upstream import KEY_VARIABLE, Upstream
+from services.common.errors import (
+    ApiKeyRejected,
+    ModelNotFound,
+    RefusedByProvider,
+)
+from services.common.hosted.values import number
+from services.openrouter.upstream import KEY_VARIABLE, Upstream, unreadable
 
 #: SPEC's bounds, in US dollars.
 _LOW, _SOON_LOW = 1.0, 5.0
@@ -44,7 +49,7 @@ class CreditWatch:
 
     async def _limit(self) -> float | None:
         try:
-            key = await self._upstream.get("key", WireData[WireKey])
+            key = await self._data("key")
         except ApiKeyRejected as error:
             raise ApiKeyRejected(
                 f"OpenRouter rejects the key in {KEY_VARIABLE}",
@@ -52,15 +57,24 @@ class CreditWatch:
             ) from error
         except ModelNotFound:
             return None  # 404: another server stands in, which has no credits
-        return key.data.limit_remaining
+        return number(key.get("limit_remaining"))
 
     async def _balance(self) -> float | None:
         try:
-            account = (await self._upstream.get("credits", WireData[WireCredits])).data
+            account = await self._data("credits")
         except (ApiKeyRejected, RefusedByProvider, ModelNotFound):
             return None  # for management keys only; whether the key is good, /key says
+        total, used = number(account.get("total_credits")), number(account.get("total_usage"))
+        if total is None or used is None:
+            return None
         # In decimal: 10.1 - 10 is to be 0.1.
-        return float(Decimal(repr(account.total_credits)) - Decimal(repr(account.total_usage)))
+        return float(Decimal(repr(total)) - Decimal(repr(used)))
+
+    async def _data(self, path: str) -> dict[str, Any]:
+        data = (await self._upstream.get(path)).get("data")
+        if not isinstance(data, dict):
+            raise unreadable(f"/{path} has no data")
+        return data
 
 
 def left(credits: Credits) -> float | None:

@@ -7,27 +7,30 @@ request path 0.95 over aiohttp and 1.7 over httpx, which is all that the service
 
 from __future__ import annotations
 
-import ipaddress
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
-from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from yarl import URL
 
-from services.common.errors import ApiKeyMissing, ApiKeyRejected, UpstreamUnavailable
+from services.common.errors import (
+    ApiKeyMissing,
+    ApiKeyRejected,
+    BackendError,
+    UpstreamUnavailable,
+)
+from services.common.hosted.answers import Answer, ChunkReader, read_answer
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
+from services.common.hosted.failures import Failure, error_from, failure_in, read_failure
 from services.common.hosted.http import http_session
 from services.common.hosted.redaction import Redactor
+from services.common.hosted.sse import Decoder, is_json
+from services.common.hosted.values import load_json
 from services.openrouter.config import OpenRouterConfig
-from services.openrouter.response import error_from, error_in
-from services.openrouter.schema import WireCompletion, WireError, WireFailure
-from services.openrouter.sse import Decoder
-
-B = TypeVar("B", bound=BaseModel)
+from services.openrouter.response import ERROR_TYPES
 
 KEY_VARIABLE = "OPENROUTER_API_KEY"
 _ANSWERED = {"upstream_status": "200"}
@@ -52,60 +55,68 @@ class Upstream:
         """Close all connections."""
         await self._session.close()
 
-    async def get(self, path: str, kind: type[B], seconds: float = 30, query: str = "") -> B:
-        """GET a path below the base URL; the query as it is."""
+    async def get(self, path: str, seconds: float = 30, query: str = "") -> dict[str, Any]:
+        """GET the JSON object at a path below the base URL."""
         url = (self._url / path).with_query(query)
         async with self._answer("GET", url, seconds) as answer:
-            return self._parsed(kind, await self._read_json(answer))
+            value = _parsed(await self._read_json(answer))
+        if not isinstance(value, dict):
+            raise unreadable("it is not an object")
+        return value
 
-    async def complete(self, body: Mapping[str, Any], seconds: float) -> WireCompletion:
+    async def complete(self, body: Mapping[str, Any], seconds: float) -> Answer:
         """POST a chat completion and take the whole of it, which holds no error."""
         async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
-            completion = self._parsed(WireCompletion, await self._read_json(answer))
-        return self._checked(completion)
+            data = await self._read_json(answer)
+        return self._checked(_read(read_answer, data))
 
-    async def stream(
-        self, body: Mapping[str, Any], seconds: float
-    ) -> AsyncGenerator[WireCompletion, None]:
+    async def stream(self, body: Mapping[str, Any], seconds: float) -> AsyncGenerator[Answer, None]:
         """POST a chat completion and yield its chunks, which hold no error, to the end.
 
         Close the generator to end the request: the connection is closed with it.
         """
+        reader = ChunkReader()
         async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
-            if answer.content_type != "text/event-stream":
-                # An error that came before the stream began, with HTTP 200.
-                self._checked(self._parsed(WireCompletion, await self._read_json(answer)))
-                raise UpstreamUnavailable("openrouter answered a stream's request with none")
+            pieces = answer.content.iter_any()
+            begun = b""
+            while not begun.strip() and (piece := await anext(pieces, b"")):
+                begun += piece
+            if is_json(begun):
+                # An error that came before the stream began, or a server that does not
+                # stream: its whole answer is the one chunk.
+                data = await self._read_json(answer, begun)
+                yield self._checked(_read(reader.read, data))
+                return
             decoder = Decoder(self._config.max_answer_bytes)
             size = 0
-            async for piece in answer.content.iter_any():
-                for data in decoder.feed(piece):
+            while begun:
+                for data in decoder.feed(begun):
                     if data == b"[DONE]":
                         return
-                    yield self._checked(self._parsed(WireCompletion, data))
-                size += len(piece)
+                    yield self._checked(_read(reader.read, data))
+                size += len(begun)
                 check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
+                begun = await anext(pieces, b"")
         # Of OpenRouter the usage is still to come; others end where they like, and whether
         # the text is whole their finish_reason says.
         if self._config.dialect == "openrouter":
             raise UpstreamUnavailable("openrouter's stream broke off before its end")
 
-    def _checked(self, answer: WireCompletion) -> WireCompletion:
+    def _checked(self, answer: Answer) -> Answer:
         """The answer; raises the error that it holds."""
-        if (error := error_in(answer)) is not None:
-            raise error_from(error, 200, self._redact)
+        if (failure := failure_in(answer)) is not None:
+            raise self._error(failure, 200)
         return answer
 
-    def _parsed(self, kind: type[B], data: bytes) -> B:
-        try:
-            return kind.model_validate_json(data)
-        except ValidationError as error:
-            where = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, where["loc"])) or "it"
-            raise UpstreamUnavailable(
-                f"openrouter's answer cannot be read: {place}: {where['msg'][:100]}",
-                metadata=_ANSWERED,
-            ) from error
+    def _error(self, failure: Failure, status: int, retry_after: str | None = None) -> BackendError:
+        return error_from(
+            failure,
+            status,
+            "openrouter",
+            self._redact,
+            retry_after=retry_after,
+            types=ERROR_TYPES,
+        )
 
     @asynccontextmanager
     async def _answer(
@@ -124,10 +135,9 @@ class Upstream:
                 allow_redirects=False,  # the key goes to the configured host alone
             ) as answer:
                 if not 200 <= answer.status < 300:
-                    raise error_from(
-                        self._reported(await _beginning(answer), answer),
+                    raise self._error(
+                        _reported(await _beginning(answer), answer),
                         answer.status,
-                        self._redact,
                         answer.headers.get("Retry-After"),
                     )
                 yield answer
@@ -139,26 +149,18 @@ class Upstream:
             said = self._redact(f"{type(error).__name__}: {error}", 200)
             raise UpstreamUnavailable(f"the connection to openrouter failed: {said}") from error
 
-    async def _read_json(self, answer: aiohttp.ClientResponse) -> bytes:
-        if not answer.content_type.endswith("json"):
-            raise UpstreamUnavailable(
-                f"openrouter answered with {answer.content_type}, not JSON", metadata=_ANSWERED
-            )
-        pieces = []
-        size = 0
+    async def _read_json(self, answer: aiohttp.ClientResponse, begun: bytes = b"") -> bytes:
+        """The whole body. begun: what has been read of it."""
+        pieces = [begun]
+        size = len(begun)
         async for piece in answer.content.iter_any():
             size += len(piece)
             check_size(size, self._config.max_answer_bytes, "max_answer_bytes")
             pieces.append(piece)
-        return b"".join(pieces)
-
-    def _reported(self, body: bytes, answer: aiohttp.ClientResponse) -> WireError:
-        """What the body of a failure says; a proxy's page in HTML says its status alone."""
-        try:
-            told = WireFailure.model_validate_json(body).told()
-        except ValidationError:
-            told = None
-        return told or WireError(message=f"HTTP {answer.status} {answer.reason or ''}".strip())
+        body = b"".join(pieces)
+        if not is_json(body):
+            raise unreadable(f"it is {answer.content_type}, not JSON")
+        return body
 
     def _headers(self) -> dict[str, str]:
         """With the key, where there must be one."""
@@ -178,6 +180,34 @@ class Upstream:
         return {**_JSON, "Authorization": f"Bearer {self._key}"}
 
 
+def _parsed(data: bytes) -> Any:
+    try:
+        return load_json(data)
+    except ValueError as error:
+        raise unreadable(str(error)[:100]) from error
+
+
+def _read(reader: Callable[[Any], Answer], data: bytes) -> Answer:
+    try:
+        return reader(_parsed(data))
+    except ValueError as error:
+        raise unreadable(str(error)[:100]) from error
+
+
+def unreadable(why: str) -> UpstreamUnavailable:
+    """There is no completion in it, so that it may be asked for again."""
+    return UpstreamUnavailable(f"openrouter's answer cannot be read: {why}", metadata=_ANSWERED)
+
+
+def _reported(body: bytes, answer: aiohttp.ClientResponse) -> Failure:
+    """What the body of a failure says; a proxy's page in HTML says its status alone."""
+    try:
+        failure = read_failure(load_json(body))
+    except ValueError:
+        failure = None
+    return failure or Failure(f"HTTP {answer.status} {answer.reason or ''}".strip())
+
+
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
     """A failure's body, as far as it is read; what does not end is no JSON."""
     body = b""
@@ -189,19 +219,7 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _proxy(url: URL) -> str | None:
-    """The environment's proxy for this URL, found once: aiohttp would look at each call.
-
-    None for a server on this machine, which no proxy can reach by that name.
-    """
-    host = url.host or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+    """The environment's proxy for this URL, found once: aiohttp would look at each call."""
+    if urllib.request.proxy_bypass(url.host or ""):
         return None
     return urllib.request.getproxies().get(url.scheme)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
-    return address.is_loopback or address.is_unspecified

@@ -1,70 +1,108 @@
-"""A completion out of what providers send, which is OpenAI's format in the end.
-
-https://platform.openai.com/docs/api-reference/chat
-"""
+"""A completion out of a provider's answers, whole or in chunks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, Usage
+from services.common.errors import BackendError, RefusedByProvider, UnreadableAnswer, Unsupported
+from services.common.hosted.answers import Answer, Message
+from services.common.hosted.values import HalfPairs
+from services.common.text import utf8
 
-from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, TopLogprob, Usage
-
+#: The providers' words, in lower case; all others are UNKNOWN.
 _FINISH = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
+    **dict.fromkeys(
+        ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"),
+        FinishReason.STOP,
+    ),
+    **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), FinishReason.LENGTH),
+    **dict.fromkeys(
+        ("content_filter", "content_filtered", "safety", "recitation", "refusal"),
+        FinishReason.CONTENT_FILTER,
+    ),
 }
 
+#: Characters of a refusal that its error repeats.
+_REFUSAL = 300
 
-def finish_reason(told: str | None) -> FinishReason:
+
+def finish_reason(word: str) -> FinishReason:
     """The provider's word for it as ours."""
-    return _FINISH.get(told or "", FinishReason.UNKNOWN)
+    return _FINISH.get(word.lower(), FinishReason.UNKNOWN)
 
 
-class _Wire(BaseModel):
-    # litellm has objects for some providers and mappings for others.
-    model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+@dataclass(slots=True)
+class Extras:
+    """What an answer holds beside its text, for which a completion has no place yet."""
 
+    refusal: str = ""
+    tools: list[str] = field(default_factory=list)
+    media: list[str] = field(default_factory=list)
 
-class _Top(_Wire):
-    token: str
-    logprob: float
+    def add(self, message: Message) -> None:
+        """Take what a message, or its next piece, holds."""
+        self.refusal += message.refusal
+        self.tools += message.tools
+        self.media += message.media
 
+    def check(self, completion: Completion, stops: bool) -> Completion:
+        """The completion; raises where it has no text for a reason that the caller must know.
 
-class _Token(_Top):
-    top_logprobs: list[_Top] | None = None
-
-
-class WireLogprobs(_Wire):
-    """The log-probabilities of a choice."""
-
-    content: list[_Token] | None = None
-
-    def tokens(self) -> Iterable[TokenLogprob]:
-        """Each token with its alternatives, in natural logarithms."""
-        for token in self.content or ():
-            top = tuple(
-                TopLogprob(other.token, other.logprob) for other in token.top_logprobs or ()
+        An empty text stands where the provider says no more than that: it reports no
+        tokens, or one, which ends the text. More tokens must have gone somewhere: into
+        reasoning, into a stop string (stops: the request has some), or, with
+        FinishReason.LENGTH or CONTENT_FILTER, into what was cut. Otherwise the answer was
+        not understood.
+        """
+        if completion.text:
+            return completion
+        if (error := self._error(completion.model)) is not None:
+            raise error
+        usage = completion.usage
+        tokens = usage.completion_tokens - usage.reasoning_tokens
+        cut = completion.finish_reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
+        if tokens > 1 and not (completion.reasoning or cut or stops):
+            raise UnreadableAnswer(
+                f"the provider of {completion.model} reports {tokens} completion tokens, and no "
+                "text was found in its answer"
             )
-            yield TokenLogprob(token.token, token.logprob, top)
+        return completion
+
+    def _error(self, model: str) -> BackendError | None:
+        if self.refusal:
+            return RefusedByProvider(f"{model} refuses: {self.refusal[:_REFUSAL]}")
+        if self.tools:
+            names = ", ".join(dict.fromkeys(filter(None, self.tools))) or "without a name"
+            return Unsupported(
+                f"{model} called a tool ({names[:200]}) and wrote no text; tool calls are not "
+                "supported: leave tools out of provider_options",
+                field="provider_options.tools",
+            )
+        if self.media:
+            return Unsupported(f"{model} answered with {self.media[0][:100]} and no text")
+        return None
 
 
 class Assembly(ABC):
     """A streamed completion, put together from its chunks.
 
-    id: the provider's. finish: its finish_reason; empty until it has come.
+    id: the provider's. finish: its finish_reason; empty until it has come. stops: whether
+    the request has stop strings.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stops: bool = False) -> None:
         self.id = ""
         self.finish = ""
+        self.extras = Extras()
+        self._stops = stops
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+        self._text_pairs, self._reasoning_pairs = HalfPairs(), HalfPairs()
 
     @abstractmethod
     def add(self, chunk: Any) -> Delta | None:
@@ -79,6 +117,13 @@ class Assembly(ABC):
     ) -> Delta | None:
         """Take what a chunk adds, as a delta if there is any text."""
         self._logprobs.extend(logprobs)
+        return self._grown(self._text_pairs.join(text), self._reasoning_pairs.join(reasoning))
+
+    def rest(self) -> Delta | None:
+        """What still waits for its other half, after the last chunk."""
+        return self._grown(self._text_pairs.rest(), self._reasoning_pairs.rest())
+
+    def _grown(self, text: str, reasoning: str) -> Delta | None:
         if not text and not reasoning:
             return None
         self._text.append(text)
@@ -86,13 +131,36 @@ class Assembly(ABC):
         return Delta(text, reasoning)
 
     def whole(self, model: str, usage: Usage) -> Completion:
-        """The completion. model: the full name of the one that answered."""
-        return Completion(
+        """The completion, checked. model: the full name of the one that answered."""
+        completion = Completion(
             text="".join(self._text),
             reasoning="".join(self._reasoning),
-            finish_reason=finish_reason(self.finish),
+            finish_reason=self._finish_reason(),
             usage=usage,
             model=model,
             id=self.id,
             logprobs=tuple(self._logprobs),
         )
+        return self.extras.check(completion, self._stops)
+
+    def _finish_reason(self) -> FinishReason:
+        return finish_reason(self.finish)
+
+
+def whole_completion(
+    answer: Answer, message: Message, finish: str, model: str, usage: Usage, stops: bool
+) -> Completion:
+    """The completion of an answer that came whole, checked."""
+    extras = Extras()
+    extras.add(message)
+    logprobs = answer.choice.logprobs if answer.choice else None
+    completion = Completion(
+        text=utf8(message.text),
+        reasoning=utf8(message.reasoning),
+        finish_reason=finish_reason(finish),
+        usage=usage,
+        model=model,
+        id=answer.id,
+        logprobs=logprobs or (),
+    )
+    return extras.check(completion, stops)

@@ -18,7 +18,7 @@ import tenacity
 from services.common.errors import BackendError
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.limits import Limits
-from services.common.hosted.statuses import TRANSIENT
+from services.common.hosted.statuses import is_transient
 
 T = TypeVar("T")
 
@@ -39,8 +39,8 @@ class Attempts:
     jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/),
     or what Retry-After asks for. It is not waited where it would pass the caller's
     deadline (or `max_retry_after_seconds`): the error then goes out at once. Only
-    services.common.hosted.statuses.TRANSIENT errors are tried again; every error that
-    goes out has "attempts" in its metadata.
+    errors for which services.common.hosted.statuses.is_transient holds are tried again;
+    every error that goes out has "attempts" in its metadata.
     """
 
     def __init__(self, config: HostedConfig[Any]) -> None:
@@ -104,7 +104,9 @@ class Attempts:
         """What `once` answers, at the first or a further try."""
         try:
             return await once()
-        except TRANSIENT as error:
+        except BackendError as error:
+            if not is_transient(error):
+                raise
             return await self._again(error, once, deadline)
 
     async def _again(
@@ -122,7 +124,7 @@ class Attempts:
             return await attempt()
 
         result: T = await tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(TRANSIENT),
+            retry=tenacity.retry_if_exception(is_transient),
             wait=self._wait,
             stop=lambda state: self._stop(state, deadline),
             reraise=True,

@@ -24,7 +24,7 @@ _Event = Delta | Completion
 
 
 class Asked(ABC):
-    """A request in the provider's words. Each try of it calls `whole` or `chunks` anew.
+    """A request in the provider's words. Each try calls `whole` or `stream` again.
 
     logprobs: whether log-probabilities are asked for.
     """
@@ -36,12 +36,9 @@ class Asked(ABC):
         """Ask for a whole completion."""
 
     @abstractmethod
-    def chunks(self) -> AsyncGenerator[Any, None]:
-        """Ask for a stream and yield its pieces, to the end; closing it ends the request."""
-
-    @abstractmethod
-    def assembly(self) -> Assembly:
-        """What makes deltas, and in the end a completion, of these pieces."""
+    def stream(self) -> tuple[Assembly, AsyncGenerator[Any, None]]:
+        """Ask for a stream: its pieces, to the end, and what makes deltas and a completion
+        of them. Closing the generator ends the request."""
 
     async def explained(self, error: ModelNotFound) -> BackendError:
         """What a 404 means here, if more than it says."""
@@ -123,11 +120,13 @@ async def _opened(asked: Asked) -> AsyncIterator[tuple[_Event, AsyncGenerator[_E
 
 
 async def _events(asked: Asked) -> AsyncGenerator[_Event, None]:
-    assembly = asked.assembly()
-    async with aclosing(asked.chunks()) as chunks:
+    assembly, pieces = asked.stream()
+    async with aclosing(pieces) as chunks:
         async for chunk in chunks:
             if (delta := assembly.add(chunk)) is not None:
                 yield delta
+    if (delta := assembly.rest()) is not None:
+        yield delta
     yield assembly.completion()
 
 

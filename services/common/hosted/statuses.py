@@ -17,6 +17,7 @@ from services.common.errors import (
     ModelNotFound,
     RateLimited,
     RefusedByProvider,
+    UnreadableAnswer,
     UpstreamUnavailable,
 )
 
@@ -40,8 +41,25 @@ CONTEXT_ERRORS: Mapping[str, type[BackendError]] = {
     "context_window_exceeded": ContextTooLong,
 }
 
-#: What another try may mend.
+#: OpenAI's codes that say more than the HTTP status; the first is a 429 that no waiting
+#: fixes: https://platform.openai.com/docs/guides/error-codes
+OPENAI_CODES: Mapping[str, type[BackendError]] = {
+    "insufficient_quota": InsufficientCredits,
+    "content_policy_violation": RefusedByProvider,
+    "content_filter": RefusedByProvider,
+    **CONTEXT_ERRORS,
+}
+
+#: What another try may fix, apart from UnreadableAnswer.
 TRANSIENT = (RateLimited, UpstreamUnavailable, BudgetInFlight)
+
+#: Seconds. A provider that asks for a longer wait has made a mistake in its clock or unit.
+_LONGEST_WAIT = 86400.0
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether another try may help. An answer that was paid for is not bought again."""
+    return isinstance(error, TRANSIENT) and not isinstance(error, UnreadableAnswer)
 
 
 def error_of(
@@ -50,7 +68,7 @@ def error_of(
     *,
     retry_after: float | None = None,
     error_type: str = "",
-    types: Mapping[str, type[BackendError]] = CONTEXT_ERRORS,
+    types: Mapping[str, type[BackendError]] = OPENAI_CODES,
     metadata: Mapping[str, str] | None = None,
 ) -> BackendError:
     """The error that stands for a provider's answer.
@@ -68,9 +86,9 @@ def error_of(
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, a number or a date (RFC 9110, 10.2.3).
+    """Seconds from a Retry-After header, a number or a date (RFC 9110, 10.2.3); at most a day.
 
-    None where there is none or it cannot be read: then the caller's own backoff rules.
+    None where there is none or it cannot be read: the service's own backoff applies then.
     """
     if not value:
         return None
@@ -79,7 +97,8 @@ def parse_retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             when = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+            when = when.replace(tzinfo=when.tzinfo or UTC)
+            seconds = (when - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None  # the parser raises all of these for one malformed date or another
+    return min(max(0.0, seconds), _LONGEST_WAIT) if math.isfinite(seconds) else None

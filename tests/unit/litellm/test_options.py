@@ -266,9 +266,9 @@ async def test_the_transport_refuses_another_server(
 
     async def ask() -> None:
         if streamed:
-            _ = [chunk async for chunk in upstream.stream(call)]
+            _ = [chunk async for chunk in upstream.stream(call, upstream.wire(call))]
         else:
-            await upstream.complete(call)
+            await upstream.complete(call, upstream.wire(call))
 
     try:
         with pytest.raises(InvalidRequest, match="would send the call to") as caught:

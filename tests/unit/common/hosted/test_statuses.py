@@ -9,7 +9,7 @@ import pytest
 
 from services.common import errors
 from services.common.hosted.redaction import MAX_LENGTH, Redactor
-from services.common.hosted.statuses import error_of, parse_retry_after
+from services.common.hosted.statuses import error_of, is_transient, parse_retry_after
 
 TABLE = [
     (400, "", errors.InvalidRequest),
@@ -58,6 +58,15 @@ def test_no_wait_is_told_where_waiting_does_not_help() -> None:
         ("inf", None),
         ("soon", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Thu, 31 Dec 2099 23:59:59 GMT", 86400),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 86400),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        ("Thu, 99 Foo 2099 99:99:99 GMT", None),
+        ("1e20", 86400),
+        ("1" * 30, 86400),
+        ("1" * 5000, None),
+        ("-inf", None),
+        ("7, 9", None),
     ],
 )
 def test_retry_after(value: str | None, seconds: float | None) -> None:
@@ -68,6 +77,17 @@ def test_retry_after_as_a_date() -> None:
     seconds = parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60)))
     assert seconds is not None
     assert 50 < seconds <= 60
+
+
+@pytest.mark.parametrize("seconds", [1e20, 1e300, 4e9])
+def test_any_wait_fits_into_the_status(seconds: float) -> None:
+    error = errors.RateLimited("said", retry_after=seconds)
+    assert errors.status_of(error).code == 8
+
+
+def test_an_answer_that_was_paid_for_is_not_asked_for_again() -> None:
+    assert is_transient(errors.UpstreamUnavailable("x"))
+    assert not is_transient(errors.UnreadableAnswer("x"))
 
 
 @pytest.mark.parametrize(

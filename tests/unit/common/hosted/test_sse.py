@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import UpstreamUnavailable
-from services.openrouter.sse import Decoder
+from services.common.hosted.sse import Decoder
 
 CASES = [
     (b"data: a\n\n", [b"a"]),

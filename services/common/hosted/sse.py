@@ -39,3 +39,8 @@ class Decoder:
                     self._data.clear()
             self._size = len(rest) + sum(map(len, self._data))
         check_size(self._size, self._most, "max_answer_bytes")
+
+
+def is_json(beginning: bytes) -> bool:
+    """Whether a body that begins so is JSON, whatever its Content-Type: no event does."""
+    return beginning.lstrip()[:1] in (b"{", b"[")

@@ -1,0 +1,286 @@
+"""An answer in OpenAI's format, whole or a chunk of a stream, read for what it is.
+
+https://platform.openai.com/docs/api-reference/chat. Providers, gateways and local servers
+differ from it. What a completion does not need (id, model, usage, further fields) is read
+tolerantly and is unknown where it cannot be read. Text is read strictly: content of a kind
+that nobody knows raises UnreadableAnswer, because the text would be another one without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from arena_llm.types import TokenLogprob, TopLogprob, Usage
+from services.common.errors import UnreadableAnswer
+from services.common.hosted.values import amount, count, label, number
+
+log = structlog.get_logger()
+
+_TEXT = ("", "text", "output_text", "text_delta", "input_text", "message")
+_REASONING = ("thinking", "reasoning", "redacted_thinking", "summary_text")
+_TOOLS = ("tool_use", "tool_call", "function_call", "function", "server_tool_use")
+#: Content that is no text and stands beside it; a completion has no place for it yet.
+_MEDIA = ("image", "audio", "video", "file", "document", "citation", "tool_result", "web_search")
+
+_DEEPEST = 8
+_CANNOT = "the provider's answer cannot be read"
+
+
+@dataclass(slots=True)
+class Message:
+    """A message, or its next piece.
+
+    tools: the names of the tools that are called. media: kinds of content that is no text.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tools: list[str] = field(default_factory=list)
+    media: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The first choice.
+
+    whole: the message came as `message`, as in an answer that is not streamed.
+    finish: "" where the choice goes on. logprobs: None where there are none, or none that
+    can be read. error: what the choice holds in place of a message.
+    """
+
+    message: Message | None
+    whole: bool
+    finish: str
+    logprobs: tuple[TokenLogprob, ...] | None
+    error: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer or a chunk. usage: as it was sent; None where it was not."""
+
+    id: str
+    model: str
+    choice: Choice | None
+    usage: Any
+    error: Any
+
+
+def read_answer(value: Any) -> Answer:
+    """Read a JSON value. A list is an answer where it has one element.
+
+    Raises ValueError where it is no object, UnreadableAnswer.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if not isinstance(value, dict):
+        raise ValueError("it is not an object")
+    choice = _first(value.get("choices"))
+    return Answer(
+        id=label(value.get("id")),
+        model=label(value.get("model")),
+        choice=None if choice is None else _choice(choice),
+        usage=_sent_usage(value),
+        error=value.get("error"),
+    )
+
+
+class ChunkReader:
+    """Reads the chunks of one stream."""
+
+    def __init__(self) -> None:
+        self._deltas = False
+
+    def read(self, value: Any) -> Answer:
+        """Read the next chunk, whose message is the next piece. Raises UnreadableAnswer."""
+        answer = read_answer(value)
+        choice = answer.choice
+        if choice is None or choice.message is None:
+            return answer
+        if choice.whole and self._deltas:
+            # Some servers end their stream with the whole message, which has come already.
+            return replace(answer, choice=replace(choice, message=None, logprobs=None))
+        self._deltas |= not choice.whole and bool(choice.message.text or choice.message.reasoning)
+        return answer
+
+
+def _first(choices: Any) -> dict[str, Any] | None:
+    if isinstance(choices, dict):
+        bare = not choices.keys().isdisjoint(("message", "delta", "text"))
+        choices = [choices] if bare else list(choices.values())
+    if choices is not None and not isinstance(choices, list):
+        raise UnreadableAnswer(f"{_CANNOT}: its choices are {_kind(choices)}")
+    choice = next((one for one in choices or () if one is not None), None)
+    if choice is not None and not isinstance(choice, dict):
+        raise UnreadableAnswer(f"{_CANNOT}: its choice is {_kind(choice)}")
+    return choice
+
+
+def _choice(choice: dict[str, Any]) -> Choice:
+    delta, message = choice.get("delta"), choice.get("message")
+    whole = not isinstance(delta, dict) and message is not None
+    said = message if whole else delta
+    if said is None and "text" in choice:  # OpenAI's older completions
+        said = {"content": choice["text"]}
+    finish = choice.get("finish_reason")
+    return Choice(
+        message=None if said is None else read_message(said),
+        whole=whole,
+        finish=label(finish) or ("unknown" if finish else ""),
+        logprobs=read_logprobs(choice.get("logprobs")),
+        error=choice.get("error"),
+    )
+
+
+def read_message(value: Any) -> Message:
+    """Read a message or a delta. Raises UnreadableAnswer where its content is no text."""
+    message = Message()
+    if value == []:  # PHP's JSON of an empty object
+        return message
+    if isinstance(value, str):
+        value = {"content": value}
+    if not isinstance(value, dict):
+        raise UnreadableAnswer(f"{_CANNOT}: its message is {_kind(value)}")
+    _add_content(value.get("content"), message, 0)
+    for name in ("reasoning_content", "reasoning", "reasoning_details"):
+        message.reasoning = message.reasoning or plain_text(value.get(name))
+    message.refusal = message.refusal or plain_text(value.get("refusal"))
+    calls = value.get("tool_calls")
+    message.tools += map(_tool_name, calls if isinstance(calls, list) else ())
+    if isinstance(call := value.get("function_call"), dict) and call:
+        message.tools.append(_tool_name(call))
+    for name in ("images", "audio"):
+        if (media := value.get(name)) and isinstance(media, list | dict):
+            message.media.append(name)
+    return message
+
+
+def _add_content(value: Any, message: Message, depth: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, str):
+        message.text += value
+    elif isinstance(value, list) and depth < _DEEPEST:
+        for part in value:
+            _add_content(part, message, depth + 1)
+    elif isinstance(value, dict) and depth < _DEEPEST:
+        _add_part(value, message, depth + 1)
+    else:
+        kind = "what is nested too deeply" if depth >= _DEEPEST else _kind(value)
+        raise UnreadableAnswer(f"{_CANNOT}: its content holds {kind} where text belongs")
+
+
+def _add_part(part: dict[str, Any], message: Message, depth: int) -> None:
+    kind = part.get("type", "")
+    kind = kind if isinstance(kind, str) else ""
+    if kind in _REASONING or kind.startswith("reasoning"):
+        message.reasoning += plain_text(part)
+    elif kind == "refusal" or (not kind and "refusal" in part):
+        message.refusal += plain_text(part.get("refusal"))
+    elif kind in _TOOLS:
+        message.tools.append(_tool_name(part))
+    elif kind.startswith(_MEDIA) or kind.endswith("_citation"):
+        message.media.append(kind)
+    elif kind in _TEXT and not part.keys().isdisjoint(("text", "content", "value")):
+        for name in ("text", "content", "value"):
+            _add_content(part.get(name), message, depth)
+    else:
+        kind = label(kind)[:40]
+        raise UnreadableAnswer(f"{_CANNOT}: its content has a part of an unknown kind ({kind!r})")
+
+
+def plain_text(value: Any, depth: int = 0) -> str:
+    """The text in a value that no completion needs, such as reasoning; the rest is ignored."""
+    if isinstance(value, str):
+        return value
+    if depth < _DEEPEST and isinstance(value, list):
+        return "".join(plain_text(part, depth + 1) for part in value)
+    if depth < _DEEPEST and isinstance(value, dict):
+        names = ("thinking", "text", "summary", "reasoning", "refusal", "content")
+        texts = (plain_text(value.get(name), depth + 1) for name in names)
+        return next(filter(None, texts), "")
+    return ""
+
+
+def _tool_name(call: Any) -> str:
+    if isinstance(call, dict) and isinstance(call.get("function"), dict):
+        call = call["function"]
+    return label(call.get("name"))[:100] if isinstance(call, dict) else ""
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text"}
+    return kinds.get(type(value), "a list" if isinstance(value, list) else "an object")
+
+
+# --- log-probabilities ---------------------------------------------------------------
+
+
+def read_logprobs(value: Any) -> tuple[TokenLogprob, ...] | None:
+    """Each token with its alternatives, in natural logarithms; None where one is malformed."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if not isinstance(content, list):
+        return None
+    try:
+        return tuple(_token(token) for token in content)
+    except ValueError:
+        return None
+
+
+def _token(value: Any) -> TokenLogprob:
+    text, logprob = _token_logprob(value)
+    top = value.get("top_logprobs") or ()
+    if not isinstance(top, list | tuple):
+        raise ValueError("no alternatives")
+    return TokenLogprob(text, logprob, tuple(TopLogprob(*_token_logprob(one)) for one in top))
+
+
+def _token_logprob(value: Any) -> tuple[str, float]:
+    if not isinstance(value, dict) or not isinstance(value.get("token"), str):
+        raise ValueError("no token")
+    if (logprob := number(value.get("logprob"))) is None:
+        raise ValueError("no number")
+    return label(value["token"]), logprob
+
+
+# --- usage ---------------------------------------------------------------------------
+
+
+def _sent_usage(value: Mapping[str, Any]) -> Any:
+    if (usage := value.get("usage")) is None and isinstance(value.get("x_groq"), dict):
+        usage = value["x_groq"].get("usage")  # where Groq's streams have it
+    return usage
+
+
+def read_usage(sent: Any) -> Usage:
+    """Tokens and cost. A count that cannot be read is 0, a cost None; the log names them."""
+    if sent is None:
+        return Usage()
+    if not isinstance(sent, dict):
+        log.warning("a provider's usage cannot be read", fields="usage")
+        return Usage()
+    read = dict(_counts(sent))
+    read["cost_usd"] = (sent.get("cost"), amount(sent.get("cost")))
+    odd = [name for name, (value, found) in read.items() if found is None and value is not None]
+    if odd:
+        log.warning("a provider's usage cannot be read", fields=", ".join(odd))
+    cost = read.pop("cost_usd")[1]
+    return Usage(**{name: found or 0 for name, (_, found) in read.items()}, cost_usd=cost)
+
+
+def _counts(sent: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Each count's name in Usage, with its value as sent and as read."""
+    for name, details, key in (
+        ("prompt_tokens", None, "prompt_tokens"),
+        ("completion_tokens", None, "completion_tokens"),
+        ("reasoning_tokens", "completion_tokens_details", "reasoning_tokens"),
+        ("cached_tokens", "prompt_tokens_details", "cached_tokens"),
+    ):
+        values = sent if details is None else sent.get(details)
+        value = values.get(key) if isinstance(values, dict) else None
+        yield name, (value, count(value))

@@ -1,0 +1,105 @@
+"""Single values of a provider's JSON: text, labels, counts, amounts.
+
+A value that cannot be read is unknown. Nothing here raises because of a value's type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from pydantic_core import from_json
+
+from services.common.text import utf8
+
+#: Usage has its counts as int32 on the wire.
+_MOST_TOKENS = 2**31 - 1
+
+#: US dollars. No single call costs more; a larger figure is a provider's mistake.
+_MOST_USD = 1e6
+
+#: Characters of a number in text; Python's own numbers have fewer.
+_NUMBER_LENGTH = 40
+
+
+def load_json(data: bytes) -> Any:
+    """The JSON value; raises ValueError where it is none.
+
+    Python's json accepts what some providers send and the standard forbids: half a
+    surrogate pair, NaN, bytes that are not UTF-8, integers of any length.
+    """
+    try:
+        return from_json(data)
+    except ValueError:
+        pass
+    try:
+        return json.loads(data.decode("utf-8-sig", "replace"), parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= _NUMBER_LENGTH else float(text)
+
+
+class HalfPairs:
+    """Joins a character that a provider splits over two pieces of a text.
+
+    JSON may escape an emoji as two surrogates, and some servers send each with its own
+    token. The first waits for the next piece; one that stays alone becomes U+FFFD.
+    """
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def join(self, text: str) -> str:
+        """The next piece, as far as its characters are whole."""
+        if not text or (not self._half and text.isascii()):
+            return text
+        text = self._half + text
+        self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        return utf8(text[:-1] if self._half else text)
+
+    def rest(self) -> str:
+        """What still waits, at the end of the text."""
+        half, self._half = self._half, ""
+        return utf8(half)
+
+
+def label(value: Any) -> str:
+    """An id or a name, also where it is a number; "" where it is neither."""
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return ""
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also in text; None where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and len(value) > _NUMBER_LENGTH:
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens; None where it is negative, has a fraction or exceeds int32."""
+    found = number(value)
+    if found is None or found != int(found) or not 0 <= found <= _MOST_TOKENS:
+        return None
+    return int(found)
+
+
+def amount(value: Any) -> float | None:
+    """US dollars; None where they are negative or absurd. An object has a `total_cost`."""
+    if isinstance(value, dict):
+        value = value.get("total_cost")
+    found = number(value)
+    return None if found is None or not 0 <= found <= _MOST_USD else found

@@ -1,0 +1,141 @@
+"""Providers' answers, rewritten before litellm reads them.
+
+litellm takes every field to have its documented type: another type costs the text, or the
+whole answer. So the three wire formats that nearly all providers speak come to it with the
+fields that it needs, each of its type. What litellm loses on the way is kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from services.common.errors import BackendError, UnreadableAnswer
+from services.common.hosted.answers import ChunkReader, Message
+from services.common.hosted.assembly import Extras
+from services.common.hosted.failures import Failure, error_from, read_failure
+from services.common.hosted.redaction import Redactor
+from services.common.hosted.values import count, label, number
+from services.litellm.errors import TYPES
+from services.litellm.formats import anthropic, anthropic_events, gemini, openai
+
+#: https://docs.anthropic.com/en/docs/build-with-claude/streaming
+_ANTHROPIC = (
+    *("message", "message_start", "message_delta", "message_stop"),
+    *("content_block_start", "content_block_delta", "content_block_stop"),
+)
+
+_GEMINI = ("candidates", "usageMetadata", "promptFeedback")
+
+
+class Wire:
+    """One answer of a provider, as it came.
+
+    extras: what it holds beside its text. answered: it holds a completion, or the beginning
+    of one. finish: the provider's word for why it ended. known: its format is one of the
+    three. broken: its connection failed. retry_after: the header's value. failure: why
+    it cannot be used, for which litellm would have its own words.
+    """
+
+    def __init__(self, provider: str, redact: Redactor) -> None:
+        self._provider = provider
+        self._redact = redact
+        self.retry_after: str | None = None
+        self.failure: BackendError | None = None
+        self.extras = Extras()
+        self.answered = False
+        self.finish = ""
+        self.known = False
+        self._anthropic = False
+        self.broken = False
+        self._counts: set[str] = set()
+        self._odd = False
+        self.chunks = ChunkReader()
+
+    @property
+    def counted(self) -> bool:
+        """Whether the provider reported any count. litellm guesses where it did not."""
+        return not self.known or bool(self._counts)
+
+    @property
+    def priced(self) -> bool:
+        """Whether both sides' counts came, and none that cannot be read."""
+        prompt = {"prompt_tokens", "input_tokens", "promptTokenCount"} & self._counts
+        return not self.known or (bool(prompt) and len(self._counts) > 1 and not self._odd)
+
+    def rewrite(self, value: Any, streamed: bool) -> list[Any] | None:
+        """What litellm is to read in place of a JSON value; None: the value itself.
+
+        streamed: litellm expects events of a stream, of which one value may be several.
+        Raises UnreadableAnswer, and the error that the value reports.
+        """
+        if isinstance(value, list) and streamed and len(value) > 1:  # Gemini's streams in JSON
+            parts = [self.rewrite(one, streamed) or [one] for one in value]
+            return [event for events in parts for event in events]
+        if isinstance(value, list) and len(value) == 1:
+            (value,) = value
+        if not isinstance(value, dict):
+            return None
+        for name in ("error", "errors"):
+            if read_failure(value.get(name)) is not None:
+                failure = read_failure(value)
+                assert failure is not None  # noqa: S101 - it has this error
+                raise self.error(failure)
+        if "choices" in value or label(value.get("object")).startswith("chat.completion"):
+            self.known = True
+            return [openai(value, self, streamed)]
+        if not value.keys().isdisjoint(_GEMINI):
+            self.known = True
+            return [gemini(value, self, streamed)]
+        if value.get("type") in _ANTHROPIC or {"content", "stop_reason"} <= value.keys():
+            self.known = self._anthropic = True
+            clean = anthropic(value, self)
+            whole = streamed and clean["type"] == "message"
+            return list(anthropic_events(clean)) if whole else [clean]
+        if self._anthropic and not isinstance(value.get("type"), str):
+            raise UnreadableAnswer("the provider's stream has an event without a type")
+        return None
+
+    def error(self, failure: Failure) -> BackendError:
+        """The error to raise for one that an answer reports with HTTP 200."""
+        return error_from(
+            failure, 200, self._provider, self._redact, retry_after=self.retry_after, types=TYPES
+        )
+
+    def ended(self, word: Any) -> str | None:
+        """Take the provider's word for why it ended, if it has."""
+        found = label(word) or ("unknown" if word else "")
+        self.finish = found or self.finish
+        return found or None
+
+    def add(self, message: Message) -> None:
+        """Take what a message holds beside its text."""
+        self.answered = True
+        self.extras.add(message)
+
+    def usage(self, usage: Any) -> dict[str, Any]:
+        """Counts of their type, and 0 where they cannot be read."""
+        if not isinstance(usage, dict):
+            self._odd |= usage is not None
+            return {}
+        return dict(self._figures(usage, 0))
+
+    def _figures(self, usage: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+        for name, value in usage.items():
+            if name.endswith(("tokens", "TokenCount", "tokenCount")):
+                if isinstance(value, dict):
+                    continue
+                figure = count(value)
+                self._odd |= figure is None and value is not None
+                if not depth and figure is not None:
+                    self._counts.add(name)
+                yield name, figure or 0
+            elif isinstance(value, dict) and depth < 2:
+                yield name, dict(self._figures(value, depth + 1))
+            elif isinstance(value, list) and depth < 2:
+                objects = (one for one in value if isinstance(one, dict))
+                yield name, [dict(self._figures(one, depth + 1)) for one in objects]
+            elif name.lower().endswith("details"):
+                continue
+            elif isinstance(value, str) or number(value) is not None:
+                yield name, value

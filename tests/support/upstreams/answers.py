@@ -1,0 +1,269 @@
+"""Answers that differ from what the documentation of chat completions promises.
+
+Each was reported of some provider, gateway or local server, or is such a report's
+neighbour. OpenAI's format, which OpenRouter, OpenAI and most others speak.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.upstreams.server import Fault
+
+UNREADABLE = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
+TOOLS = ("UNIMPLEMENTED", "UNSUPPORTED")
+REFUSED = ("PERMISSION_DENIED", "REFUSED_BY_PROVIDER")
+EVENTS = "text/event-stream"
+
+_USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+
+
+@dataclass(frozen=True)
+class Odd:
+    """One odd answer, as a whole and as a stream.
+
+    expected: its text, or the code and reason of the error.
+    message: the whole answer's. deltas: the stream's. choice: more keys of the choice that
+    ends. top: more keys of the answer and of each event; `...` takes a key away.
+    """
+
+    expected: str | tuple[str, str]
+    message: Any = field(default_factory=lambda: {"role": "assistant", "content": "ok"})
+    deltas: Sequence[Any] = ({"content": "o"}, {"content": "k"})
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    top: Mapping[str, Any] = field(default_factory=dict)
+
+    def whole(self) -> bytes:
+        """The body of the answer that comes whole."""
+        choice = {"index": 0, "message": self.message, "finish_reason": "stop", **self.choice}
+        return dump(_with({**_head(), "choices": [choice], "usage": _USAGE}, self.top))
+
+    def events(self) -> bytes:
+        """The body of the stream."""
+        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in self.deltas]
+        choices += [{"index": 0, "delta": {}, "finish_reason": "stop", **self.choice}]
+        chunks = [{**_head(), "choices": [choice]} for choice in choices]
+        chunks += [{**_head(), "choices": [], "usage": _USAGE}]
+        return stream(*(_with(chunk, self.top) for chunk in chunks))
+
+    def fault(self, streamed: bool) -> Fault:
+        """What the upstream does."""
+        if streamed:
+            return Fault(body=self.events(), content_type=EVENTS)
+        return Fault(body=self.whole())
+
+
+def dump(value: Any) -> bytes:
+    """JSON as json.dumps writes it: NaN as a literal, a lone surrogate as an escape."""
+    return json.dumps(value).encode()
+
+
+def stream(*events: Any) -> bytes:
+    """Events and the end mark."""
+    return b"".join(b"data: %s\n\n" % dump(event) for event in events) + b"data: [DONE]\n\n"
+
+
+def _head() -> dict[str, Any]:
+    return {"id": "gen-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
+
+
+def _with(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**body, **more}.items() if value is not ...}
+
+
+def _content(value: Any, *deltas: Any) -> dict[str, Any]:
+    """Content of any type; in a stream these pieces of it, else the whole in one."""
+    return {
+        "message": {"role": "assistant", "content": value},
+        "deltas": [{"content": delta} for delta in deltas or (value,)],
+    }
+
+
+def _fields(**fields: Any) -> dict[str, Any]:
+    return {"message": {"role": "assistant", **fields}, "deltas": [fields]}
+
+
+def _text(text: Any) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+_CALL = {"index": 0, "id": "call_1", "type": "function"}
+_CALL |= {"function": {"name": "move", "arguments": "{}"}}
+
+#: Content in other types than text.
+CONTENT = {
+    "parts": Odd("ok", **_content([_text("o"), _text("k")], [_text("o")], [_text("k")])),
+    "strings": Odd("ok", **_content(["o", "k"], ["o"], ["k"])),
+    "nested parts": Odd("ok", **_content([[_text("o")], {"content": [_text("k")]}])),
+    "one part": Odd("ok", **_content(_text("ok"))),
+    "output text": Odd("ok", **_content([{"type": "output_text", "text": "ok"}])),
+    "a value in a part": Odd("ok", **_content([_text({"value": "ok", "annotations": []})])),
+    "text beside an image": Odd("ok", **_content([_text("ok"), {"type": "image_url"}])),
+    "parts, one null": Odd("ok", **_content([None, _text("ok"), _text(None)])),
+    "an image alone": Odd(TOOLS, **_content([{"type": "image_url", "image_url": {"url": "x"}}])),
+    "a refusal among parts": Odd(REFUSED, **_content([{"type": "refusal", "refusal": "no"}])),
+    "a number": Odd(UNREADABLE, **_content(4)),
+    "an object": Odd(UNREADABLE, **_content({"choice": "4"})),
+    "a part that is a number": Odd(UNREADABLE, **_content([_text(4)])),
+    "truth": Odd(UNREADABLE, **_content(True)),
+}
+
+#: No text, for one reason or another.
+NO_TEXT = {
+    "tokens without a text": Odd(UNREADABLE, **_content("")),
+    "tokens, null": Odd(UNREADABLE, **_content(None)),
+    "tokens in a field that nobody knows": Odd(UNREADABLE, **_fields(utterance="ok")),
+    "no message": Odd(UNREADABLE, message=None, deltas=[None]),
+    "a tool": Odd(TOOLS, **_fields(content=None, tool_calls=[_CALL]), choice={}),
+    "a function": Odd(TOOLS, **_fields(content="", function_call=_CALL["function"])),
+    "a refusal": Odd(REFUSED, **_fields(content=None, refusal="I will not")),
+    "nothing, of no tokens": Odd("", **_content(""), top={"usage": {"completion_tokens": 0}}),
+    "nothing, of nobody knows how many": Odd("", **_content(""), top={"usage": None}),
+    "the end token alone": Odd("", **_content(""), top={"usage": {"completion_tokens": 1}}),
+    "cut while it reasons": Odd("", **_content(""), choice={"finish_reason": "length"}),
+    "filtered": Odd("", **_content(""), choice={"finish_reason": "content_filter"}),
+}
+
+#: Text that UTF-8 cannot hold, and text that only looks so until the next delta.
+SURROGATES = {
+    "a lone one": Odd("a\ufffdb", **_content("a\ud83db")),
+    "a lone low one": Odd("\ufffdb", **_content("\ude00b")),
+    "a lone one at the end": Odd("a\ufffd", **_content("a\ud83d")),
+    "a pair": Odd("a😀b", **_content("a😀b", "a\ud83d", "\ude00b")),
+    "a pair over an empty delta": Odd("😀", **_content("😀", "\ud83d", "", "\ude00")),
+    "two in a row": Odd("\ufffd😀", **_content("\ud83d😀", "\ud83d", "\ud83d", "\ude00")),
+    "in an id": Odd("ok", top={"id": "gen-\ud83d"}),
+    "in a model": Odd("ok", top={"model": "m\udc00"}),
+    "in a finish": Odd("ok", choice={"finish_reason": "st\ud800op"}),
+}
+
+#: Fields that no completion needs, in types that nobody expects.
+UNNEEDED = (
+    {
+        f"{key}: {json.dumps(value)[:20]}": Odd("ok", top={key: value})
+        for key, values in {
+            "id": (None, 7, 10**30, [], {"a": 1}, True, 1.5),
+            "model": (None, 7, [], {}),
+            "created": (None, "yesterday", 1.5, 10**30, [], -1, float("nan")),
+            "object": (None, 7, []),
+            "usage": (None, [], "none", 7, {}, {"prompt_tokens": "12"}, {"prompt_tokens": None}),
+            "system_fingerprint": (7, [], {}),
+            "service_tier": (7, [], {}),
+            "citations": (7, [[[]]], {"a": {}}),
+            "error": (None, {}, "", []),
+            "extra": (7, [[[]]], {"a": {}}),
+        }.items()
+        for value in values
+    }
+    | {
+        f"choice's {key}: {json.dumps(value)[:20]}": Odd("ok", choice={key: value})
+        for key, values in {
+            "index": (None, "0", 1.5, [], -1),
+            "logprobs": ([], {}, 7, {"content": 7}, {"content": [{"token": 7}]}, "none"),
+            "finish_reason": ("eos", "tool_calls", "STOP", 7, ["stop"]),
+            "matched_stop": (7, None, []),
+            "native_finish_reason": (7, None, []),
+            "content_filter_results": (7, [], {}),
+        }.items()
+        for value in values
+    }
+    | {
+        f"message's {key}: {json.dumps(value)[:20]}": Odd(
+            "ok", **_fields(content="ok", **{key: value})
+        )
+        for key, values in {
+            "role": (None, 7, "model", []),
+            "reasoning": (None, 7, [], {}, [{"type": "text", "text": "because"}]),
+            "reasoning_content": (None, 7, [], {}),
+            "reasoning_details": (None, 7, [], {}, [7]),
+            "tool_calls": (None, [], {}),
+            "function_call": (None, {}),
+            "refusal": (None, 7, [], ""),
+            "annotations": (None, 7, {}, [7]),
+            "audio": (None,),
+            "images": (None, [], 7),
+        }.items()
+        for value in values
+    }
+)
+
+#: Usage: the answer, and the counts and the cost that come of it.
+COUNTS: dict[str, tuple[Any, int]] = {
+    "an integer": (12, 12),
+    "a whole float": (12.0, 12),
+    "text": ("12", 12),
+    "text in blanks": (" 12 ", 12),
+    "half a token": (12.5, 0),
+    "words": ("twelve", 0),
+    "negative": (-12, 0),
+    "over int32": (2**31, 0),
+    "over int64": (2**63, 0),
+    "10^23": (10**23, 0),
+    "NaN": (float("nan"), 0),
+    "infinite": (float("inf"), 0),
+    "null": (None, 0),
+    "truth": (True, 0),
+    "a list": ([12], 0),
+    "an object": ({"n": 12}, 0),
+}
+
+COSTS: dict[str, tuple[Any, float | None]] = {
+    "a number": (0.25, 0.25),
+    "nothing": (0, 0.0),
+    "text": ("0.25", 0.25),
+    "an object": ({"amount": 0.25}, None),
+    "an object with its total": ({"input_tokens_cost": 0.05, "total_cost": 0.25}, 0.25),
+    "words": ("free", None),
+    "NaN": (float("nan"), None),
+    "NaN as text": ("NaN", None),
+    "infinite": (float("inf"), None),
+    "minus infinite": (float("-inf"), None),
+    "negative": (-0.25, None),
+    "more than anybody pays": (1e300, None),
+    "10^400": (10**400, None),
+    "null": (None, None),
+    "truth": (True, None),
+    "a list": ([0.25], None),
+}
+
+INSUFFICIENT = ("FAILED_PRECONDITION", "INSUFFICIENT_CREDITS")
+
+#: Bodies of an error with HTTP status 402, or with 200 where the body holds the code.
+ERRORS: dict[str, Any] = {
+    "usual": {"error": {"code": 402, "message": "pay"}},
+    "code as text": {"error": {"code": "402", "message": "pay"}},
+    "code as float": {"error": {"code": 402.0, "message": "pay"}},
+    "status instead": {"error": {"status": 402, "message": "pay"}},
+    "message an object": {"error": {"code": 402, "message": {"text": "pay"}}},
+    "message a list": {"error": {"code": 402, "message": ["pay"]}},
+    "message null": {"error": {"code": 402, "message": None}},
+    "message with a surrogate": {"error": {"code": 402, "message": "pay \ud83d"}},
+    "metadata a list": {"error": {"code": 402, "message": "pay", "metadata": ["pay"]}},
+    "metadata text": {"error": {"code": 402, "message": "pay", "metadata": "pay"}},
+    "type a number": {"error": {"code": 402, "message": "pay", "type": 7, "param": []}},
+    "choices null": {"error": {"code": 402, "message": "pay"}, "choices": None, "usage": []},
+    "choices an object": {"error": {"code": 402, "message": "pay"}, "choices": {}, "id": 7},
+    "in the choice": {"choices": [{"error": {"code": 402, "message": "pay"}, "message": None}]},
+    "in a list": [{"error": {"code": 402, "message": "pay"}}],
+    "JSON in text": {"error": json.dumps({"code": 402, "message": "pay"})},
+}
+
+#: As ERRORS, where the HTTP status alone has the code.
+STATUS_ERRORS: dict[str, Any] = ERRORS | {
+    "text": {"error": "pay"},
+    "a list": {"error": ["pay"]},
+    "code null": {"error": {"code": None, "message": "pay"}},
+    "code a list": {"error": {"code": [402], "message": "pay"}},
+    "code huge": {"error": {"code": 10**30, "message": "pay"}},
+    "code NaN": {"error": {"code": float("nan"), "message": "pay"}},
+    "errors": {"errors": [{"message": "pay"}]},
+    "detail": {"detail": {"msg": "pay"}},
+    "message alone": {"message": ["pay"]},
+    "text alone": "pay",
+    "a number": 7,
+    "null": None,
+    "nothing": {},
+}

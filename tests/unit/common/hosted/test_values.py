@@ -1,0 +1,72 @@
+"""Single values of a provider's JSON."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+
+from services.common.hosted.values import HalfPairs, amount, count, label, load_json
+from services.common.text import utf8
+from tests.support.upstreams.answers import COSTS, COUNTS
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a": "\\ud83d"}', {"a": "\ud83d"}),
+        (b'{"a": "\\ud83d\\ude00"}', {"a": "😀"}),
+        (b"\xef\xbb\xbf[1]", [1]),
+        (b'"a\xff"', "a\ufffd"),
+        (b"[Infinity]", [math.inf]),
+        (b"1" * 5000, math.inf),
+        (b"-" + b"1" * 5000, -math.inf),
+        (b"1" * 30, int("1" * 30)),
+    ],
+)
+def test_json_that_the_standard_forbids(data: bytes, value: Any) -> None:
+    assert load_json(data) == value
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"{} x", b"<html>", b"[" * 100_000, b"\xff"])
+def test_what_is_no_json(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of json or of its own
+        load_json(data)
+
+
+def test_halves_are_joined_however_the_text_is_cut() -> None:
+    dice = random.Random(7)  # noqa: S311 - the same texts each time
+    for _ in range(2000):
+        text = "".join(dice.choice("aß😀\ud83d\ude00\udbff\udfff") for _ in range(8))
+        units = text.encode("utf-16-le", "surrogatepass")
+        pieces = []
+        while units:
+            size = 2 * dice.randrange(4)
+            pieces.append(units[:size].decode("utf-16-le", "surrogatepass") if size else "")
+            units = units[size:]
+        joined = HalfPairs()
+        sent = [*map(joined.join, pieces), joined.rest()]
+        assert "".join(sent) == utf8(text)
+        "".join(sent).encode()
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_counts(case: str) -> None:
+    value, expected = COUNTS[case]
+    assert (count(value) or 0) == expected
+
+
+@pytest.mark.parametrize("case", COSTS)
+def test_amounts(case: str) -> None:
+    value, expected = COSTS[case]
+    assert amount(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("a", "a"), (7, "7"), (None, ""), (True, ""), ([], ""), ("a\ud83d", "a\ufffd")],
+)
+def test_labels(value: Any, expected: str) -> None:
+    assert label(value) == expected

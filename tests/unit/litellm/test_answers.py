@@ -1,0 +1,120 @@
+"""Answers that differ from the documentation, in OpenAI's format, whole and streamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arena_llm import ArenaError, AsyncClient
+from tests.support.answering import ask, broken, outcome, without, wrong
+from tests.support.upstreams import answers
+from tests.support.upstreams.answers import EVENTS, INSUFFICIENT, UNREADABLE, Odd, dump, stream
+from tests.support.upstreams.server import Fault, Reply
+from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider
+
+TABLES = {
+    "content": answers.CONTENT,
+    "no text": answers.NO_TEXT,
+    "surrogates": answers.SURROGATES,
+    "unneeded fields": answers.UNNEEDED,
+}
+MODEL = OPENAI.model
+STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+
+
+@STREAMED
+@pytest.mark.parametrize("table", TABLES)
+async def test_an_odd_answer_is_read_or_refused_and_bought_once(
+    llm: AsyncClient, upstream: Any, table: str, streamed: bool
+) -> None:
+    assert await wrong(llm, upstream, MODEL, TABLES[table], streamed) == {}
+
+
+@STREAMED
+@pytest.mark.parametrize("status", [200, 402])
+async def test_a_402_stays_a_402_in_every_shape(
+    llm: AsyncClient, upstream: Any, status: int, streamed: bool
+) -> None:
+    bodies = answers.ERRORS if status == 200 else answers.STATUS_ERRORS
+    for name, body in bodies.items():
+        upstream.history.clear()
+        upstream.default = Fault(status, body=dump(body))
+        assert await outcome(llm, MODEL, streamed) == INSUFFICIENT, name
+        assert len(upstream.history) == 1, name
+
+
+@STREAMED
+async def test_counts_that_cannot_be_read_have_no_cost(
+    llm: AsyncClient, upstream: Any, streamed: bool
+) -> None:
+    for name, (sent, tokens) in answers.COUNTS.items():
+        usage = {"prompt_tokens": sent, "completion_tokens": 3}
+        upstream.default = Odd("ok", top={"usage": usage}).fault(streamed)
+        reply = await ask(llm, MODEL, streamed)
+        assert (reply.text, reply.usage.prompt_tokens) == ("ok", tokens), name
+        assert (reply.usage.cost_usd is not None) == (tokens > 0), name
+
+
+@STREAMED
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_no_usage_is_no_cost_and_no_guess(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    assert await ask(llm, provider.model, streamed)  # a call to record
+    (call,) = upstream.history
+    upstream.default = without(upstream, call, streamed, ("usage", "usageMetadata"))
+    reply = await ask(llm, provider.model, streamed)
+    assert reply.text == "ok"
+    assert (reply.usage.prompt_tokens, reply.usage.cost_usd) == (0, None)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_a_whole_answer_in_place_of_a_stream(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    assert await ask(llm, provider.model, True)  # a call to record
+    (call,) = upstream.history
+    upstream.default = Fault(body=dump(upstream.answer(call, Reply("grüße", "because"))))
+    reply = await ask(llm, provider.model, True)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("grüße", "because", "stop")
+    assert reply.usage.prompt_tokens == 12
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_a_character_in_two_deltas(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = Reply(pieces=["a\ud83d", "\ude00b", "\ud83d"])
+    assert await outcome(llm, provider.model, True) == "a😀b\ufffd"
+    upstream.default = Reply("a\ud83db")
+    assert await outcome(llm, provider.model, False) == "a\ufffdb"
+
+
+@pytest.mark.parametrize("chunks", [[], [{"id": "gen-1"}], [{"choices": [], "usage": {}}]])
+async def test_a_stream_without_a_choice_is_no_success(
+    llm: AsyncClient, upstream: Any, chunks: list[Any]
+) -> None:
+    upstream.default = Fault(body=stream(*chunks), content_type=EVENTS)
+    assert await outcome(llm, MODEL, True) == UNREADABLE
+
+
+@STREAMED
+async def test_log_probabilities_that_cannot_be_read(
+    llm: AsyncClient, upstream: Any, streamed: bool
+) -> None:
+    for logprob in (float("nan"), "high", None):
+        content = [{"token": "ok", "logprob": logprob}]
+        upstream.default = Odd("ok", choice={"logprobs": {"content": content}}).fault(streamed)
+        assert await outcome(llm, MODEL, streamed) == "ok"
+        with pytest.raises(ArenaError) as caught:
+            await ask(llm, MODEL, streamed, logprobs=1)
+        assert (caught.value.reason, caught.value.field) == ("UNSUPPORTED", "config.logprobs")
+
+
+@STREAMED
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_any_field_may_be_of_another_type(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    assert await broken(llm, upstream, provider.model, streamed, 200, "grüße".__eq__) == {}
