@@ -47,14 +47,14 @@ class HfBackend(LocalBackend[HfConfig]):
 
     async def start(self) -> None:
         """Import torch, choose the device, load what is marked `preload`."""
-        self._dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._pool = await asyncio.to_thread(_make_pool, self.config, self._tell_dead())
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._pool = await asyncio.to_thread(_make_pool, self.config, self._on_lost)
         self._has_pool.set()
         await self._pool.preload()
 
     async def failed(self) -> str:
-        """Wait until an engine fails for good."""
-        return await self._dead
+        """Wait until the device is lost to this process. An engine that dies is not enough."""
+        return await self._lost
 
     async def aclose(self) -> None:
         """Stop the engines."""
@@ -137,17 +137,12 @@ class HfBackend(LocalBackend[HfConfig]):
             model=request.model,
         )
 
-    def _tell_dead(self) -> Callable[[str], None]:
-        loop, dead = asyncio.get_running_loop(), self._dead
-
-        def tell(reason: str) -> None:
-            if not dead.done():
-                dead.set_result(reason)
-
-        return lambda reason: _call_soon(loop, tell, reason)
+    def _on_lost(self, reason: str) -> None:
+        if not self._lost.done():
+            self._lost.set_result(reason)
 
 
-def _make_pool(config: HfConfig, on_dead: Callable[[str], None]) -> ModelPool:
+def _make_pool(config: HfConfig, on_lost: Callable[[str], None]) -> ModelPool:
     # Read when torch loads its OpenMP (libgomp): how long a thread spins for work. Its
     # default is the fastest on an idle machine (72 ms a step of 8 rows) and the slowest,
     # 430 to 1,300 ms, as soon as the router or a game wants one of the cores; not to
@@ -163,7 +158,7 @@ def _make_pool(config: HfConfig, on_dead: Callable[[str], None]) -> ModelPool:
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cpu":
         tune_cpu(config.threads)
-    return ModelPool(config, torch.device(wanted), on_dead)
+    return ModelPool(config, torch.device(wanted), on_lost)
 
 
 def _from_thread(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[T]) -> Callable[[T], None]:

@@ -121,6 +121,11 @@ class WindowLayer(CacheLayerMixin):
         self._keys[target, :, live] = self._keys[source, :, live]
         self._values[target, :, live] = self._values[source, :, live]
 
+    def wipe(self, row: int) -> None:
+        """Overwrite a row by zeros, as what is masked must be finite."""
+        self._keys[row] = 0
+        self._values[row] = 0
+
     def live(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the window: [rows, heads, width, head size] each."""
         rows, live = len(self._window.lengths), slice(self._window.start, self._window.end)
@@ -183,9 +188,12 @@ class WindowCache(Cache):
             layer.insert(keys[row, :, -length:], values[row, :, -length:], len(window.lengths))
         window.lengths.append(length)
 
-    def remove(self, row: int) -> None:
-        """Drop a row; the last one takes its place."""
+    def remove(self, row: int, *, wipe: bool = False) -> None:
+        """Drop a row; the last one takes its place. wipe: its values may not be finite."""
         window, last = self.window, len(self.window.lengths) - 1
+        if wipe:
+            for layer in self.layers:
+                layer.wipe(row)
         if row != last:
             for layer in self.layers:
                 layer.copy_row(last, row, slice(window.end - window.lengths[last], window.end))

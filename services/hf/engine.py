@@ -12,26 +12,28 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import cast
 
-import structlog
 import torch
 
 from arena_llm.types import EngineLoad
-from services.common.errors import BackendError, Overloaded, UpstreamUnavailable
+from services.common.errors import (
+    BackendError,
+    ModelMisconfigured,
+    Overloaded,
+    UpstreamUnavailable,
+)
+from services.common.local.finite import check_sums
+from services.hf.failures import dead, diagnosed, log_failure
 from services.hf.forward import Forward, Scored, Work
 from services.hf.grouping import together
 from services.hf.sampling import sample
 from services.hf.scoring import ScoringJob
 from services.hf.sequence import Sequence
-
-log = structlog.get_logger()
-
-#: A model that fails this often in a row will not mend by itself.
-_MOST_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +50,43 @@ Item = Sequence | ScoringJob
 
 
 class Engine:
-    """See the module. `submit`, `load` and `close` may be called from any thread."""
+    """See the module. `submit`, `load` and `close` may be called from any thread.
+
+    test_prompt: what a sound model can read. A pass that fails ends the requests in it; where
+    the model then cannot read this prompt either, it ends the engine, and `on_dead` is called
+    with what is wrong, from the engine's thread.
+    """
 
     def __init__(
-        self, name: str, forward: Forward, limits: Limits, on_dead: Callable[[str], None]
+        self,
+        name: str,
+        forward: Forward,
+        limits: Limits,
+        test_prompt: list[int],
+        on_dead: Callable[[BackendError], None],
     ) -> None:
+        self._name = name
+        self._test_prompt = test_prompt
         self._forward = forward
         self._limits = limits
         self._on_dead = on_dead
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
-        self._closing = False
+        #: Why it takes no more requests, once it does not.
+        self._ended: BackendError | None = None
         self._work: Work | None = None
         self._work_items: list[Item] = []
         self._rows: list[Sequence] = []
         self._batch = forward.new_batch()
         self._generated = 0
-        self._failures = 0
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
 
     def submit(self, item: Item) -> None:
-        """Queue a request. Raises Overloaded when the queue is full."""
+        """Queue a request. Raises Overloaded when the queue is full, and why it has ended."""
         with self._changed:
-            if self._closing:
-                raise UpstreamUnavailable("the model is being unloaded; try again")
+            if self._ended is not None:
+                raise copy(self._ended)
             if len(self._waiting) >= self._limits.max_waiting + self._free_places():
                 raise Overloaded(
                     f"{len(self._waiting)} requests wait for this model already; try again later",
@@ -91,7 +105,7 @@ class Engine:
     def close(self) -> None:
         """Stop the thread; what is still queued fails."""
         with self._changed:
-            self._closing = True
+            self._ended = self._ended or UpstreamUnavailable("the model was unloaded; try again")
             self._changed.notify()
         self._thread.join()
 
@@ -103,52 +117,74 @@ class Engine:
         return bool(self._waiting or self._rows or self._work)
 
     def _run(self) -> None:
-        with torch.inference_mode():
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closing or self._busy)
-                    if self._closing:
-                        break
-                self._guarded(self._work_items, self._take_work)
-                self._guarded(self._rows, self._step)
-        self._fail([*self._rows, *self._work_items, *self._waiting], _closed())
-
-    def _guarded(self, affected: list[Item] | list[Sequence], part: Callable[[], bool]) -> None:
-        """Run a part of a turn; an error ends the requests that it concerns, no others."""
         try:
-            if part():
-                self._failures = 0
-        except Exception as error:
-            log.error("engine", type=type(error).__qualname__)
-            self._fail(list(affected), error)
-            if affected is self._rows:
-                self._batch = self._forward.new_batch()
-            else:
-                self._work = None
-            affected.clear()
-            self._failures += 1
-            if self._failures >= _MOST_FAILURES:
-                self._on_dead(f"{self._failures} passes in a row failed: {type(error).__name__}")
+            with torch.inference_mode():
+                self._take_turns()
+        except Exception as error:  # a bug in what contains errors; nobody may wait for ever
+            self._die(dead(self._name, error))
+        with self._changed:
+            left = [*self._rows, *self._work_items, *self._waiting]
+        if self._ended is not None:
+            self._fail(left, self._ended)
 
-    def _fail(self, items: list[Item], error: BaseException) -> None:
+    def _take_turns(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or self._busy)
+            for part in (self._take_work_guarded, self._step_guarded):
+                if self._ended is not None:
+                    return
+                part()
+
+    def _take_work_guarded(self) -> None:
+        try:
+            self._take_work()
+        except Exception as error:
+            self._contain(self._work_items, error)
+            self._end_work()
+
+    def _step_guarded(self) -> None:
+        try:
+            self._step()
+        except Exception as error:
+            self._lose_batch(error)
+
+    def _lose_batch(self, error: Exception) -> None:
+        self._batch = self._forward.new_batch()
+        self._contain(self._rows, error)
+        self._rows.clear()
+
+    def _contain(self, failed: Iterable[Item], error: Exception) -> None:
+        """End the requests that an error concerns, no others."""
+        if not isinstance(error, BackendError):
+            error = diagnosed(self._name, self._forward, self._test_prompt, error)
+            if isinstance(error, ModelMisconfigured):
+                self._die(error)
+        self._fail(failed, error)
+
+    def _die(self, error: BackendError) -> None:
+        with self._changed:
+            self._ended = error
+        self._on_dead(error)
+
+    def _fail(self, items: Iterable[Item], error: BackendError) -> None:
         for item in items:
-            item.fail(error)
+            item.fail(copy(error))
 
     # --- waiting work -------------------------------------------------------
 
-    def _take_work(self) -> bool:
+    def _take_work(self) -> None:
         if self._work is None:
             self._begin_work()
         if self._work is None:
-            return False
+            return
         if all(item.cancelled for item in self._work_items):
             self._end_work()
-            return False
+            return
         try:
             next(self._work)
         except StopIteration:
             self._end_work()
-        return True
 
     def _end_work(self) -> None:
         self._work = None
@@ -190,8 +226,18 @@ class Engine:
         return len(together) == 1 or cells <= self._limits.max_cache_tokens
 
     def _prefill(self, group: list[Sequence]) -> Work:
-        prompts = [sequence.read(len(sequence.unread)) for sequence in group]
-        read = yield from self._forward.prefill(prompts)
+        try:
+            read = yield from self._forward.prefill([sequence.unread for sequence in group])
+        except Exception as error:
+            if len(group) == 1:
+                raise
+            log_failure(self._name, error)
+            read = None
+        if read is None:
+            yield from self._prefill_one_by_one(group)
+            return
+        for sequence in group:
+            sequence.read(len(sequence.unread))
         pairs = [
             (sequence, prefilled)
             for sequence, prefilled in zip(group, read, strict=True)
@@ -206,20 +252,38 @@ class Engine:
         ongoing = self._sample(logits, [sequence for sequence, _ in pairs])
         joining = [pair for pair in pairs if pair[0] in ongoing]
         if joining:
-            self._batch.join([prefilled for _, prefilled in joining])
+            try:
+                self._batch.join([prefilled for _, prefilled in joining])
+            except Exception as error:
+                self._lose_batch(error)  # some of its layers may have moved
+                raise
             self._rows.extend(sequence for sequence, _ in joining)
+
+    def _prefill_one_by_one(self, group: list[Sequence]) -> Work:
+        """Read prompts that failed together: what one is at fault for, only that one feels."""
+        for sequence in group:
+            if not sequence.cancelled:
+                try:
+                    yield from self._prefill([sequence])
+                except Exception as error:
+                    self._contain([sequence], error)
+            self._work_items.remove(sequence)
+            if self._ended is not None:
+                raise self._ended
+            yield
 
     def _score(self, job: ScoringJob) -> Work:
         scored: Scored = yield from self._forward.score(job.prompt, job.continuations)
+        check_sums(self._name, scored.sums)
         job.cached = scored.cached
         job.sink(scored.sums)
 
     # --- decoding -----------------------------------------------------------
 
-    def _step(self) -> bool:
+    def _step(self) -> None:
         self._drop([row for row, sequence in enumerate(self._rows) if sequence.cancelled])
         if not self._rows or self._more_are_joining():
-            return False
+            return
         # All rows take as many tokens; those with more left get no new one yet.
         count = min(len(sequence.unread) for sequence in self._rows)
         logits = self._batch.step([sequence.read(count) for sequence in self._rows])
@@ -227,7 +291,6 @@ class Engine:
         asked = [self._rows[row] for row in ready]
         ongoing = self._sample(logits[ready], asked)
         self._drop([row for row in ready if self._rows[row] not in ongoing])
-        return True
 
     def _more_are_joining(self) -> bool:
         """Whether more requests than run here are about to join them."""
@@ -241,7 +304,7 @@ class Engine:
 
     def _sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> set[Sequence]:
         """Take a token for each; returns the sequences that go on."""
-        drawn = sample(logits, [sequence.sampler for sequence in sequences])
+        drawn = sample(logits, [sequence.sampler for sequence in sequences], self._name)
         return {
             sequence
             for sequence, sampled in zip(sequences, drawn, strict=True)
@@ -253,7 +316,7 @@ class Engine:
         before = sequence.generated
         try:
             return not advance()
-        except BackendError as error:
+        except Exception as error:
             sequence.fail(error)
             return False
         finally:
@@ -261,13 +324,10 @@ class Engine:
 
     def _drop(self, rows: list[int]) -> None:
         for row in reversed(rows):
-            self._batch.leave(row)
+            left = self._rows[row]
+            self._batch.leave(row, wipe=left.failed or left.cancelled)
             last = self._rows.pop()
             if row < len(self._rows):
                 self._rows[row] = last
         if rows and not self._rows:
             self._batch = self._forward.new_batch()
-
-
-def _closed() -> BaseException:
-    return UpstreamUnavailable("the model was unloaded; try again")

@@ -61,8 +61,11 @@ class Batch(Protocol):
     def join(self, rows: Sequence[Prefilled]) -> None:
         """Add rows, read together, at the end."""
 
-    def leave(self, row: int) -> None:
-        """Drop a row; the last one takes its place."""
+    def leave(self, row: int, *, wipe: bool = False) -> None:
+        """Drop a row; the last one takes its place.
+
+        wipe: what it has computed may not be finite, and must not reach the next row there.
+        """
 
     def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Give each row its next tokens, each as many; returns [rows, tokens] of logits."""
@@ -88,6 +91,22 @@ def optional_arguments(model: Any, **wanted: Any) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in known}
 
 
+def usable_tokens(model: Any) -> int:
+    """How many tokens a model can both write and read. Its logits are cut to these."""
+    layers = model.get_input_embeddings(), model.get_output_embeddings()
+    return min(int(layer.weight.shape[0]) for layer in layers)
+
+
+def finite_rows(logits: torch.Tensor) -> list[bool]:
+    """Which rows of [rows, tokens] have numbers to choose by.
+
+    The largest shows NaN, +inf and a row of -inf alone; a model may exclude some tokens by
+    -inf. It is one pass over the logits, a third of what `argmax` takes.
+    """
+    finite: list[bool] = logits.amax(dim=-1).isfinite().tolist()
+    return finite
+
+
 class CausalForward:
     """Decoder-only models.
 
@@ -100,6 +119,7 @@ class CausalForward:
         self.device: torch.device = model.device
         self.prefixes = PrefixCache(prefix_bytes) if prefix_bytes else None
         self._step_tokens = step_tokens
+        self._tokens = usable_tokens(model)
         self._last_only = optional_arguments(model, logits_to_keep=1)
         self._takes_positions = bool(optional_arguments(model, position_ids=None))
 
@@ -125,7 +145,7 @@ class CausalForward:
             **self._last_only,
         )
         cache.advance(count)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1, : self._tokens]
         return logits
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
@@ -152,8 +172,9 @@ class CausalForward:
             logits = self.read(cache, tokens[:, begin : begin + chunk])
         cache.expose()
         if self.prefixes is not None:
-            for row, prompt in enumerate(prompts):
-                self.prefixes.store(prompt, cache, row)
+            for row, finite in enumerate(finite_rows(logits)):
+                if finite:
+                    self.prefixes.store(prompts[row], cache, row)
         return [
             Prefilled(cache, row, len(prompt), logits[row], len(kept[row]))
             for row, prompt in enumerate(prompts)
@@ -204,15 +225,18 @@ class CausalBatch:
         for prefilled in rows:
             self._cache.insert(prefilled.cache, prefilled.row, prefilled.length)
 
-    def leave(self, row: int) -> None:
-        self._cache.remove(row)
+    def leave(self, row: int, *, wipe: bool = False) -> None:
+        self._cache.remove(row, wipe=wipe)
 
     def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         return self._forward.read(self._cache, torch.tensor(tokens, device=self._forward.device))
 
 
 def summed_logprob(logits: torch.Tensor, tokens: list[int]) -> float:
-    """Sum of log-probabilities of tokens[i] at logits[i], for [places, tokens]."""
+    """Sum of log-probabilities of tokens[i] at logits[i], for [places, tokens].
+
+    NaN where a place has NaN or infinity among its logits, -inf where a token is excluded.
+    """
     told = torch.log_softmax(logits[: len(tokens)].float(), dim=-1)
     wanted = torch.tensor(tokens, device=logits.device)[:, None]
     return float(told.gather(1, wanted).sum())

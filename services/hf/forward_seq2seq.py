@@ -13,7 +13,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from services.hf.cache import WindowCache, left_padded_mask
-from services.hf.forward import Batch, Prefilled, Scored, Work, summed_logprob
+from services.hf.forward import Batch, Prefilled, Scored, Work, summed_logprob, usable_tokens
 from services.hf.prefix import PrefixCache
 
 
@@ -30,6 +30,7 @@ class Seq2SeqForward:
         self.model = model
         self.device: torch.device = model.device
         self.start: int = model.config.decoder_start_token_id
+        self.tokens = usable_tokens(model)
 
     def new_batch(self) -> Batch:
         return Seq2SeqBatch(self)
@@ -48,7 +49,7 @@ class Seq2SeqForward:
                     cache.self_attention_cache,
                     0,
                     1,
-                    output.logits[0, -1],
+                    output.logits[0, -1, : self.tokens],
                     encoded=cache.cross_attention_cache,
                 )
             )
@@ -95,9 +96,9 @@ class Seq2SeqBatch:
             self._decoded.insert(prefilled.cache, prefilled.row, prefilled.length)
             self._encoded.insert(cache, prefilled.row, width)
 
-    def leave(self, row: int) -> None:
-        self._decoded.remove(row)
-        self._encoded.remove(row)
+    def leave(self, row: int, *, wipe: bool = False) -> None:
+        self._decoded.remove(row, wipe=wipe)
+        self._encoded.remove(row, wipe=wipe)
 
     def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         forward, device = self._forward, self._forward.device
@@ -120,5 +121,5 @@ class Seq2SeqBatch:
             use_cache=True,
         )
         self._decoded.advance(count)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1, : forward.tokens]
         return logits

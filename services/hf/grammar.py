@@ -124,7 +124,7 @@ class Matcher:
 
     def __init__(self, matcher: Any, tokens: int, field: str) -> None:
         self._matcher = matcher
-        self._field = field
+        self.field = field
         self._bits = llguidance.numpy.allocate_token_bitmask(1, tokens)
         self._tokens = tokens
 
@@ -152,7 +152,7 @@ class Matcher:
             why = self._matcher.get_error().partition("\n")[0]
             if "NoExtension" in why or "doesn't satisfy" in why:
                 why = "this model's vocabulary cannot write what must follow"
-            raise _unusable(self._field, why)
+            raise _unusable(self.field, why)
 
     @property
     def complete(self) -> bool:

@@ -11,8 +11,11 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from services.common.errors import ModelMisconfigured
+from services.common.local.finite import not_finite
+from services.common.local.prompt import PromptReader
 from services.hf.config import HfModel
-from services.hf.forward import CausalForward, Forward
+from services.hf.failures import try_out
+from services.hf.forward import CausalForward, Forward, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.grammar import GrammarCompiler
 from services.hf.text import Vocabulary
@@ -24,25 +27,20 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len
 class LoadedModel:
     """A model with all that belongs to it.
 
-    context_length: tokens of prompt and completion together; for an encoder-decoder
-    model, of each. tokens: how many its embeddings know. size: bytes of its weights.
+    tokens: how many it can both read and write. test_prompt: what it has shown to be able to
+    read. size: bytes of its weights.
     """
 
     name: str
     tokenizer: Any
+    reader: PromptReader
     vocabulary: Vocabulary
     grammars: GrammarCompiler
     forward: Forward
     eos: frozenset[int]
-    context_length: int
-    encoder_decoder: bool
     tokens: int
+    test_prompt: list[int]
     size: int
-
-    @property
-    def chat(self) -> bool:
-        """Whether it has a chat template."""
-        return bool(self.tokenizer.chat_template)
 
 
 def context_length(entry: HfModel, config: Any) -> int | None:
@@ -64,6 +62,8 @@ def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -
         return _load(entry, folder, device, step_tokens)
     except ModelMisconfigured:
         raise
+    except FloatingPointError as error:
+        raise not_finite(entry.name) from error
     except Exception as error:  # any library's error, about the files: nothing of a caller's
         why = " ".join(str(error).split())[:300]
         raise ModelMisconfigured(
@@ -75,8 +75,9 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     trust = {"trust_remote_code": entry.trust_remote_code}
     config = AutoConfig.from_pretrained(folder, **trust)
     tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+    template = None
     if entry.chat_template is not None:
-        tokenizer.chat_template = entry.chat_template.read_text(encoding="utf-8")
+        template = entry.chat_template.read_text(encoding="utf-8")
     vocabulary = Vocabulary(tokenizer)
     _check_weights(entry, folder)
     encoder_decoder = bool(config.is_encoder_decoder)
@@ -98,22 +99,27 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
             f"{entry.name}: its config.json tells no context length: set context_length in "
             "configs/hf_models.yaml"
         )
+    embedded, tokens = model.get_input_embeddings().weight.shape[0], usable_tokens(model)
+    reader = PromptReader(
+        entry.name, tokenizer, template, length, embedded, tokens, encoder_decoder=encoder_decoder
+    )
+    test_prompt = reader.test_prompt()
     forward: Forward
     if encoder_decoder:
         forward = Seq2SeqForward(model)
     else:
         forward = CausalForward(model, step_tokens, int(entry.prefix_cache_gb * 1e9))
-    tokens = model.get_output_embeddings().weight.shape[0]
+    try_out(forward, test_prompt)
     return LoadedModel(
         name=entry.name,
         tokenizer=tokenizer,
+        reader=reader,
         vocabulary=vocabulary,
         grammars=GrammarCompiler(tokenizer, vocabulary, tuple(sorted(eos)), tokens),
         forward=forward,
         eos=eos,
-        context_length=length,
-        encoder_decoder=encoder_decoder,
-        tokens=model.get_input_embeddings().weight.shape[0],
+        tokens=tokens,
+        test_prompt=test_prompt,
         size=sum(p.numel() * p.element_size() for p in model.parameters()),
     )
 

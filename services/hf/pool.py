@@ -22,7 +22,7 @@ from services.hf.checkpoint import in_hub_cache, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
 from services.hf.engine import Engine, Limits
 from services.hf.loading import LoadedModel, load
-from services.hf.tuning import release_memory
+from services.hf.tuning import is_lost, release_memory
 
 log = structlog.get_logger()
 
@@ -51,11 +51,12 @@ class ModelPool:
     """All configured models. One event loop owns it; loading runs in threads."""
 
     def __init__(
-        self, config: HfConfig, device: torch.device, on_dead: Callable[[str], None]
+        self, config: HfConfig, device: torch.device, on_lost: Callable[[str], None]
     ) -> None:
+        """on_lost: called with the reason when the device is lost to this process."""
         self._config = config
         self._device = device
-        self._on_dead = on_dead
+        self._on_lost = on_lost
         self._slots = {entry.name: HfSlot(entry) for entry in config.models}
         # One at a time: two loads at once would each see the other's memory as free.
         self._one_load = asyncio.Lock()
@@ -103,13 +104,13 @@ class ModelPool:
         """The model's context length, once it is known."""
         slot = self.slot(name)
         if slot.running is not None:
-            return slot.running.model.context_length
+            return slot.running.model.reader.context_length
         return slot.entry.context_length
 
     def capabilities(self, name: str) -> tuple[Capability, ...]:
         """What the model can do; whether it takes conversations shows when it is loaded."""
         running = self.slot(name).running
-        chat = running is not None and running.model.chat
+        chat = running is not None and running.model.reader.chat
         return (*((Capability.CHAT,) if chat else ()), *CAPABILITIES)
 
     async def _loaded(self, slot: HfSlot) -> Running:
@@ -125,17 +126,40 @@ class ModelPool:
             # The files' size was an estimate: float32 may take twice as much.
             await self._make_room(slot, model.size)
             slot.size = model.size
-            return self._run(model)
+            return self._run(slot, model)
 
-    def _run(self, model: LoadedModel) -> Running:
+    def _run(self, slot: HfSlot, model: LoadedModel) -> Running:
         limits = Limits(
             max_batch=self._config.max_batch,
             max_waiting=self._config.max_waiting,
             max_cache_tokens=self._config.max_cache_tokens,
             prefill_tokens=self._config.prefill_tokens,
         )
-        engine = Engine(model.name, model.forward, limits, self._on_dead)
-        return Running(model, engine, ThreadPoolExecutor(1, f"tokenize {model.name}"))
+        loop = asyncio.get_running_loop()
+
+        def on_dead(error: BackendError) -> None:
+            with suppress(RuntimeError):  # at the very end the loop is closed
+                loop.call_soon_threadsafe(self._died, slot, running, error)
+
+        engine = Engine(model.name, model.forward, limits, model.test_prompt, on_dead)
+        running = Running(model, engine, ThreadPoolExecutor(1, f"tokenize {model.name}"))
+        return running
+
+    def _died(self, slot: HfSlot, running: Running, error: BackendError) -> None:
+        """A model's engine has ended by itself: that is the model's state until it is loaded
+        again, by a call."""
+        log.error("died", model=slot.entry.name, reason=error.message)
+        if slot.running is running:  # it is not being dropped
+            slot.end(error)
+            slot.size = 0
+            self._clearing = asyncio.create_task(self._clear(running))
+
+    async def _clear(self, running: Running) -> None:
+        await _stop(running)
+        del running
+        _release_memory()
+        if await asyncio.to_thread(is_lost, self._device):
+            self._on_lost(f"{self._device} is lost to this process")
 
     async def _make_room(self, slot: HfSlot, needed: int) -> None:
         """Drop idle models, least recently used first, until `needed` bytes fit.
@@ -164,14 +188,21 @@ class ModelPool:
 
     async def _drop(self, slot: HfSlot) -> None:
         running, slot.running, slot.size = slot.running, None, 0
-        if running is None:
-            return
-        running.tokenizing.shutdown(wait=False)
-        await asyncio.to_thread(running.engine.close)
-        del running
-        gc.collect()
-        release_memory()
-        log.info("dropped", model=slot.entry.name)
+        if running is not None:
+            await _stop(running)
+            del running
+            _release_memory()
+            log.info("dropped", model=slot.entry.name)
+
+
+async def _stop(running: Running) -> None:
+    running.tokenizing.shutdown(wait=False)
+    await asyncio.to_thread(running.engine.close)
+
+
+def _release_memory() -> None:
+    gc.collect()
+    release_memory()
 
 
 def _first_call(entry: HfModel) -> str:

@@ -6,6 +6,7 @@ the vocabulary in its fixed order, so that the rows beside it do not change it.
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 from collections import Counter, deque
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from arena_llm.types import Sampling
-from services.common.errors import BackendError
+from services.common.errors import InvalidRequest
+from services.common.local.finite import not_finite
+from services.hf.forward import finite_rows
 from services.hf.grammar import Matcher
 
 _GREEDY_BELOW = 1e-5
@@ -90,41 +93,59 @@ class TokenSampler:
             logits.masked_fill_(~allowed, float("-inf"))
 
 
-def sample(logits: torch.Tensor, samplers: list[TokenSampler]) -> list[Sampled | BackendError]:
+def sample(
+    logits: torch.Tensor, samplers: list[TokenSampler], model: str
+) -> list[Sampled | Exception]:
     """Take one token a row from [rows, tokens] of logits, which are overwritten.
 
-    A row whose constraint leaves no way to go on gets its error; the others do not
-    notice.
+    A row gets an error where its logits are not finite, its constraint leaves no way to go on,
+    or its sampler fails; the others do not notice.
     """
     logits = logits.float()
+    failed: dict[int, Exception] = {
+        row: not_finite(model) for row, finite in enumerate(finite_rows(logits)) if not finite
+    }
     told = {
         row: torch.log_softmax(logits[row], dim=-1)
         for row, sampler in enumerate(samplers)
         if sampler.logprobs is not None
     }
-    failed: dict[int, BackendError] = {}
     for row, sampler in enumerate(samplers):
+        if row in failed:
+            continue
         try:
             if sampler.next_forced is None:
                 sampler.adjust(logits[row])
-        except BackendError as error:
+        except Exception as error:
             failed[row] = error
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    likeliest = logits.max(dim=-1)
+    tokens: list[int] = likeliest.indices.tolist()
+    possible: list[bool] = likeliest.values.isfinite().tolist()
     for row, sampler in enumerate(samplers):
         if row in failed:
             continue
         try:
             if sampler.next_forced is not None:
                 tokens[row] = sampler.next_forced
-            elif not sampler.greedy:
+                possible[row] = row not in told or bool(told[row][tokens[row]] > -math.inf)
+            elif possible[row] and not sampler.greedy:
                 tokens[row] = _draw(logits[row], sampler)
+            if not possible[row]:
+                raise _excluded(model, sampler)
             sampler.took(tokens[row])
-        except BackendError as error:
+        except Exception as error:
             failed[row] = error
     return [
         failed.get(row) or _with_logprobs(tokens[row], told.get(row), sampler)
         for row, sampler in enumerate(samplers)
     ]
+
+
+def _excluded(model: str, sampler: TokenSampler) -> InvalidRequest:
+    field = "config" if sampler.matcher is None else sampler.matcher.field
+    return InvalidRequest(
+        f"{field} allows only tokens to which {model} gives the probability 0", field=field
+    )
 
 
 def _draw(logits: torch.Tensor, sampler: TokenSampler) -> int:
@@ -163,5 +184,6 @@ def _with_logprobs(token: int, told: torch.Tensor | None, sampler: TokenSampler)
     top: tuple[tuple[int, float], ...] = ()
     if sampler.logprobs:
         likeliest = told.topk(min(sampler.logprobs, len(told)))
-        top = tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
+        pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        top = tuple(pair for pair in pairs if pair[1] > -math.inf)  # those not excluded
     return Sampled(token, float(told[token]), top)

@@ -16,7 +16,6 @@ from arena_llm.types import (
     TopLogprob,
     Usage,
 )
-from services.common.errors import BackendError
 from services.hf.sampling import Sampled, TokenSampler
 from services.hf.text import TextStream, Vocabulary
 
@@ -42,6 +41,7 @@ class Sequence:
     text: TextStream
     sink: Sink
     cancelled: bool = False
+    failed: bool = False
     generated: int = 0
     cached: int = 0
     unread: list[int] = field(init=False)
@@ -72,12 +72,12 @@ class Sequence:
         tokens, self.unread = self.unread[:count], self.unread[count:]
         return tokens
 
-    def accept(self, sampled: Sampled | BackendError) -> bool:
+    def accept(self, sampled: Sampled | Exception) -> bool:
         """Take the next token, and those that must follow it; True if one is the last.
 
         Raises the error that came in a token's place, and InvalidRequest as Matcher does.
         """
-        if isinstance(sampled, BackendError):
+        if isinstance(sampled, Exception):
             raise sampled
         return self._add(sampled) or self._take_forced()
 
@@ -108,6 +108,7 @@ class Sequence:
 
     def fail(self, error: BaseException) -> None:
         """End it with an error."""
+        self.failed = True
         self.sink(error)
 
     def _finish(self, reason: FinishReason, new: str) -> bool:

@@ -37,3 +37,22 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation has failed, on the CPU or a GPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether the device computes nothing any more, which only another process can change.
+
+    After some errors, such as an illegal access, CUDA fails every call of its process.
+    """
+    try:
+        torch.ones(1, device=device).sum().item()
+    except Exception as error:
+        return not is_out_of_memory(error)
+    return False

@@ -114,7 +114,7 @@ class EnginePool:
         """What the model can do; whether it takes conversations shows when it runs."""
         slot = self._slot(name)
         reader = None if slot.running is None else slot.running.engine.started.reader
-        chat = reader is not None and reader.chat_template is not None
+        chat = reader is not None and reader.chat
         return (
             *((Capability.CHAT,) if chat else ()),
             *CAPABILITIES,
@@ -165,6 +165,8 @@ class EnginePool:
             making.cancel()
             failed.cancel()
             await asyncio.to_thread(engine.close)
+            if isinstance(error, BackendError):
+                raise
             raise failed_start(entry, "cannot run the model", error, root_cause) from error
 
     async def _tell_failed(self, name: str, engine: Engine, failed: asyncio.Task[None]) -> None:

@@ -18,7 +18,7 @@ from arena_llm.types import (
 )
 from services.common.errors import Unsupported
 from services.common.local.constraints import check_schema_cost
-from services.vllm.prompt import PromptReader, check_choices
+from services.common.local.prompt import PromptReader
 from services.vllm.reasoning import ReasoningSplitter
 
 #: vLLM refuses more.
@@ -50,7 +50,7 @@ def prepare(
     prompt = reader.read(request.input)
     ends: list[int] = []
     if isinstance(constraint, Choices) and splitter is None:
-        check_choices(reader, constraint, sampling.stop, sampling.max_tokens)
+        reader.check_choices(constraint, sampling.stop, sampling.max_tokens)
         # Bytes bound tokens: a choice always ends of itself.
         wanted = max(len(value.encode()) for value in constraint.values)
         cause = "constraint.choices"
@@ -73,10 +73,7 @@ def prepare_scoring(
 ) -> tuple[list[int], list[list[int]]]:
     """The prompt's tokens and each continuation's. Raises InvalidRequest, ContextTooLong."""
     prompt = reader.read(request.input)
-    continuations = [
-        reader.read_continuation(text, f"continuations[{index}]")
-        for index, text in enumerate(request.continuations)
-    ]
+    continuations = reader.read_continuations(request.continuations)
     longest = max(map(len, continuations))
     reader.check_room(request.input, len(prompt), longest, "continuations")
     return prompt, continuations

@@ -15,12 +15,12 @@ from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from services.common.errors import BackendError
+from services.common.local.prompt import PromptReader
 from services.vllm.arguments import engine_args
 from services.vllm.checks import check_device, check_files, failed_start
 from services.vllm.child import FAILURE
 from services.vllm.config import VllmModel
 from services.vllm.metrics import EngineStats, stat_loggers
-from services.vllm.prompt import PromptReader
 from services.vllm.reasoning import ReasoningSplitter, splitter_factory
 
 
@@ -28,11 +28,12 @@ from services.vllm.reasoning import ReasoningSplitter, splitter_factory
 class Started:
     """An AsyncLLM and what belongs to it.
 
-    max_running: requests in its batch at most.
+    test_prompt: what a sound model can read. max_running: requests in its batch at most.
     """
 
     llm: Any
     reader: PromptReader
+    test_prompt: list[int]
     new_splitter: Callable[[], ReasoningSplitter] | None
     stats: EngineStats
     registry: CollectorRegistry
@@ -76,18 +77,18 @@ def _described(
     entry: VllmModel, llm: Any, stats: EngineStats, registry: CollectorRegistry
 ) -> Started:
     tokenizer = llm.get_tokenizer()
-    template: str | None = tokenizer.chat_template
-    if entry.chat_template is not None:
-        template = entry.chat_template.read_text(encoding="utf-8")
+    template = entry.chat_template
+    reader = PromptReader(
+        entry.name,
+        tokenizer,
+        None if template is None else template.read_text(encoding="utf-8"),
+        llm.model_config.max_model_len,
+        llm.model_config.get_vocab_size(),
+    )
     return Started(
         llm=llm,
-        reader=PromptReader(
-            entry.name,
-            tokenizer,
-            template,
-            llm.model_config.max_model_len,
-            llm.model_config.get_vocab_size(),
-        ),
+        reader=reader,
+        test_prompt=reader.test_prompt(),
         new_splitter=splitter_factory(entry.name, entry.reasoning_parser, tokenizer),
         stats=stats,
         registry=registry,

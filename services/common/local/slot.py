@@ -23,7 +23,8 @@ R = TypeVar("R")
 class Slot(Generic[E, R]):
     """A model's entry and what has become of it. One event loop owns it.
 
-    running: what its calls use, once it is loaded. error: of the last load, if that failed.
+    running: what its calls use, once it is loaded. error: of the last load, if that failed, or
+    of what ran, if it has ended by itself.
     """
 
     def __init__(self, entry: E) -> None:
@@ -36,8 +37,8 @@ class Slot(Generic[E, R]):
     async def loaded(self, load: Callable[[], Awaitable[R]], failure_holds: float) -> R:
         """What runs, loaded if need be; one load serves all who wait.
 
-        failure_holds: seconds for which a failed load is answered as it was, before another
-        try. Raises what `load` raises.
+        failure_holds: seconds for which `error` is raised before the next load. Raises what
+        `load` raises.
         """
         while self.running is None:
             if self._loading is None:
@@ -49,6 +50,12 @@ class Slot(Generic[E, R]):
             # Shielded: a caller who leaves does not end the load for the others.
             await asyncio.shield(self._loading)
         return self.running
+
+    def end(self, error: BackendError) -> None:
+        """What runs has ended by itself; a call loads it again, as after a failed load."""
+        self.running = None
+        # A copy, because the error's frames hold the weights.
+        self.error, self._failed_at = copy(error), time.monotonic()
 
     def cancel(self) -> None:
         """End a load that is under way."""
@@ -78,8 +85,7 @@ class Slot(Generic[E, R]):
         except BackendError as error:
             log.error("load", model=self.entry.name, reason=error.message)
             if not isinstance(error, Overloaded):  # which says nothing of the model
-                # A copy, because the error's frames hold the weights.
-                self.error, self._failed_at = copy(error), time.monotonic()
+                self.end(error)
             raise
         finally:
             self._loading = None

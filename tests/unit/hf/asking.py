@@ -91,9 +91,10 @@ class Stepped(Forward):
     """A real model that takes its passes only when it is let.
 
     `let(n)` allows n more passes (a decoding step, or a piece of a prompt) and waits
-    until they are done. `broken` makes passes fail: "step", "prefill". `read` are the
-    prompts that were begun, `groups` those that were read together, `passes` the kinds
-    of passes so far.
+    until they are done. `broken` makes passes fail: "step", "prefill"; `failing` makes the
+    next ones fail, one for each kind in it; `unreadable` is a prompt that cannot be read.
+    `error` is what they raise. `read` are the prompts that were begun, `groups` those that
+    were read together, `passes` the kinds of passes so far.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -104,6 +105,9 @@ class Stepped(Forward):
         self._standing = threading.Event()
         self._free = False
         self.broken: set[str] = set()
+        self.failing: list[str] = []
+        self.unreadable: list[int] = []
+        self.error: Exception = ArithmeticError("a pass is broken")
         self.read: list[list[int]] = []
         self.groups: list[int] = []
         self.passes: list[str] = []
@@ -128,9 +132,11 @@ class Stepped(Forward):
             assert self._allowed.acquire(timeout=PATIENCE)
         self._standing.clear()
         self.passes.append(kind)
-        if kind in self.broken:
+        if kind in self.failing or kind in self.broken:
+            if kind in self.failing:
+                self.failing.remove(kind)
             self._done.release()
-            raise ArithmeticError(f"{kind} is broken")
+            raise self.error
 
     def passed(self) -> None:
         self._done.release()
@@ -141,6 +147,8 @@ class Stepped(Forward):
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         self.read.extend(prompts)
         self.groups.append(len(prompts))
+        if self.unreadable in prompts:
+            raise self.error
         return self._each_pass("prefill", self._forward.prefill(prompts))
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
@@ -173,8 +181,9 @@ class SteppedBatch(Batch):
 @contextmanager
 def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[Engine]:
     """A running engine over a model's, or a stepped, forward."""
+    on_dead = on_dead or (lambda error: None)
     bounds = {"max_batch": 8, "max_waiting": 64, "max_cache_tokens": 65_536, "prefill_tokens": 32}
-    running = Engine(NAME, forward, Limits(**{**bounds, **limits}), on_dead or (lambda _: None))
+    running = Engine(NAME, forward, Limits(**{**bounds, **limits}), [5, 6], on_dead)
     try:
         yield running
     finally:

@@ -7,9 +7,16 @@ import threading
 from contextlib import suppress
 
 import pytest
+import torch
 
 from arena_llm.types import Choices
-from services.common.errors import InvalidRequest, UpstreamUnavailable
+from services.common.errors import (
+    BackendError,
+    InvalidRequest,
+    ModelMisconfigured,
+    Overloaded,
+    UpstreamUnavailable,
+)
 from services.hf.loading import LoadedModel
 from tests.unit.hf.asking import (
     LONG,
@@ -19,8 +26,14 @@ from tests.unit.hf.asking import (
     Stepped,
     engine,
     request,
+    taken,
 )
 from tests.unit.hf.conftest import Models
+
+
+def alone(loaded: LoadedModel, text: str) -> str:
+    with engine(loaded.forward) as running:
+        return Asked(loaded, running, request(text, max_tokens=3, temperature=0)).completion().text
 
 
 @pytest.mark.parametrize("broken", ["step", "prefill"])
@@ -31,16 +44,38 @@ def test_a_broken_pass_fails_those_it_concerns_and_no_others(
     with engine(stepped, max_batch=1 if broken == "step" else 2) as running:
         decoding = Asked(loaded, running, LONG)
         stepped.let(3)
-        stepped.broken = {broken}
         joining = Asked(loaded, running, SHORT)
-        stepped.let(2)
-        stepped.broken.clear()
-        failed, unhurt = (decoding, joining) if broken == "step" else (joining, decoding)
+        stepped.failing = [broken]
         stepped.go()
-        with pytest.raises(ArithmeticError):
+        failed, unhurt = (decoding, joining) if broken == "step" else (joining, decoding)
+        with pytest.raises(UpstreamUnavailable, match=r"hf_tiny failed .*ArithmeticError"):
             failed.completion()
         unhurt.completion()
         assert Asked(loaded, running, SHORT).completion().usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize("at_fault", [0, 1, 2])
+def test_prompts_that_fail_together_are_read_one_by_one(
+    loaded: LoadedModel, stepped: Stepped, at_fault: int
+) -> None:
+    with engine(stepped, prefill_tokens=512) as running:
+        first = Asked(loaded, running, request("9", max_tokens=1))
+        taken(running)
+        texts = ("1" * 60, "2" * 60, "3" * 60)
+        asked = [
+            Asked(loaded, running, request(text, max_tokens=3, temperature=0)) for text in texts
+        ]
+        stepped.unreadable = loaded.reader.read(texts[at_fault])
+        stepped.go()
+        first.completion()
+        for index, one in enumerate(asked):
+            if index == at_fault:
+                with pytest.raises(UpstreamUnavailable):
+                    one.completion()
+            else:
+                assert one.completion().text == alone(loaded, texts[index])
+    assert stepped.groups[1] == 3
+    assert set(stepped.groups[2:]) == {1}
 
 
 def test_an_unwritable_constraint_fails_its_own_row_only(model: Models) -> None:
@@ -53,29 +88,71 @@ def test_an_unwritable_constraint_fails_its_own_row_only(model: Models) -> None:
         assert {one.completion().text for one in others} <= {"yes", "no"}
 
 
-def test_three_failures_in_a_row_end_the_engine(loaded: LoadedModel, stepped: Stepped) -> None:
-    said: queue.Queue[str] = queue.Queue()
+def test_a_model_that_cannot_read_its_test_prompt_ends_the_engine(
+    loaded: LoadedModel, stepped: Stepped
+) -> None:
+    said: queue.Queue[BackendError] = queue.Queue()
     stepped.broken = {"prefill"}
     with engine(stepped, said.put) as running:
+        asked = [Asked(loaded, running, SHORT) for _ in range(3)]
         stepped.go()
-        for _ in range(3):
-            assert said.empty()
-            with pytest.raises(ArithmeticError):
-                Asked(loaded, running, SHORT).completion()
-        assert "ArithmeticError" in said.get(timeout=PATIENCE)
+        for one in asked:
+            with pytest.raises(ModelMisconfigured, match=r"hf_tiny cannot run .*a pass is broken"):
+                one.completion()
+        assert isinstance(said.get(timeout=PATIENCE), ModelMisconfigured)
+        with pytest.raises(ModelMisconfigured, match="a pass is broken"):
+            Asked(loaded, running, SHORT)
+    assert said.empty()
 
 
-def test_failures_apart_do_not_add_up(loaded: LoadedModel, stepped: Stepped) -> None:
-    said: queue.Queue[str] = queue.Queue()
+def test_inputs_that_fail_by_themselves_do_not_end_the_engine(
+    loaded: LoadedModel, stepped: Stepped
+) -> None:
+    said: queue.Queue[BackendError] = queue.Queue()
     with engine(stepped, said.put) as running:
         stepped.go()
-        for _ in range(4):
-            stepped.broken = {"prefill"}
-            with pytest.raises(ArithmeticError):
+        for _ in range(6):
+            stepped.failing = ["prefill"]
+            with pytest.raises(UpstreamUnavailable):
                 Asked(loaded, running, SHORT).completion()
-            stepped.broken = set()
-            Asked(loaded, running, SHORT).completion()
-        assert said.empty()
+        Asked(loaded, running, SHORT).completion()
+    assert said.empty()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_runs_out_is_the_calls_alone(
+    loaded: LoadedModel, stepped: Stepped, error: Exception
+) -> None:
+    stepped.error = error
+    stepped.broken = {"prefill"}
+    with engine(stepped) as running:
+        stepped.go()
+        for _ in range(4):
+            with pytest.raises(Overloaded, match="no memory left") as caught:
+                Asked(loaded, running, SHORT).completion()
+            assert caught.value.retry_after
+        stepped.broken = set()
+        Asked(loaded, running, SHORT).completion()
+
+
+def test_an_error_of_the_engine_itself_leaves_nobody_waiting(
+    loaded: LoadedModel, stepped: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine(stepped) as running:
+        monkeypatch.setattr(running, "_contain", lambda failed, error: 1 / 0)
+        stepped.broken = {"step"}
+        asked = [Asked(loaded, running, SHORT) for _ in range(2)]
+        stepped.go()
+        with pytest.raises(ModelMisconfigured, match="ZeroDivisionError"):
+            asked[1].completion()
 
 
 def test_closing_fails_what_runs_and_what_waits(loaded: LoadedModel, stepped: Stepped) -> None:

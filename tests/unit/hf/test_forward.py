@@ -34,7 +34,7 @@ def alone(loaded: LoadedModel, prompt: list[int]) -> list[int]:
         eos_token_id=None,
         pad_token_id=0,
     )
-    return list(output[0, 1 if loaded.encoder_decoder else len(prompt) :].tolist())
+    return list(output[0, 1 if loaded.reader.encoder_decoder else len(prompt) :].tolist())
 
 
 class GreedyBatch:
@@ -95,7 +95,7 @@ def test_scores_are_the_log_probabilities_of_one_plain_pass(loaded: LoadedModel)
 
 def plain(loaded: LoadedModel, prompt: list[int], continuation: list[int]) -> float:
     module = loaded.forward.model  # type: ignore[attr-defined]
-    if loaded.encoder_decoder:
+    if loaded.reader.encoder_decoder:
         shown = torch.tensor([[0, *continuation[:-1]]])
         logits = module(input_ids=torch.tensor([prompt]), decoder_input_ids=shown).logits[0]
     else:

@@ -88,19 +88,19 @@ def test_pickled_weights_load_where_the_entry_allows_it(folder: Path) -> None:
 
 @pytest.mark.parametrize(("told", "length"), [(None, 512), (100, 100), (9999, 512)])
 def test_an_entry_may_lower_the_context_length(folder: Path, told: int | None, length: int) -> None:
-    assert load_tiny(folder, context_length=told).context_length == length
+    assert load_tiny(folder, context_length=told).reader.context_length == length
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_is_known_of_a_model(model: Models, name: str) -> None:
     loaded = model(name)
-    assert (loaded.context_length, loaded.eos, loaded.tokens) == (512, {1}, 400)
-    assert loaded.encoder_decoder == (name == "t5")
-    assert not loaded.chat
+    assert (loaded.reader.context_length, loaded.eos, loaded.tokens) == (512, {1}, 400)
+    assert loaded.reader.encoder_decoder == (name == "t5")
+    assert not loaded.reader.chat
     assert loaded.size > 100_000
 
 
 def test_a_chat_template_of_the_entry_makes_a_chat_model(folder: Path, tmp_path: Path) -> None:
     template = tmp_path / "chat.jinja"
     template.write_text("{{ messages[0].content }}")
-    assert load_tiny(folder, chat_template=template).chat
+    assert load_tiny(folder, chat_template=template).reader.chat

@@ -265,18 +265,65 @@ async def test_calls_before_the_start_wait_for_it(entry: Any) -> None:
     await running.aclose()
 
 
-async def test_an_engine_that_fails_for_good_ends_the_service(
-    entry: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with backend(entry("hf_a", preload=True)) as running:
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[HfBackend], None]:
+    """Lets every pass of hf_a fail from now on, until it is loaded again."""
+
+    def break_(running: HfBackend) -> None:
         forward = running._pool.slot("hf_a").running.model.forward  # type: ignore[union-attr]
         monkeypatch.setattr(forward, "prefill", lambda prompts: 1 / 0)
+
+    return break_
+
+
+async def test_an_engine_that_dies_is_its_models_end_alone(
+    entry: Any, loads: list[str], dying: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with backend(entry("hf_a", preload=True), entry("hf_b")) as running:
         watching = asyncio.ensure_future(running.failed())
-        for _ in range(3):
-            assert not watching.done()
-            with pytest.raises(ZeroDivisionError):
+        beside = running.stream_response(request("hf_b", max_tokens=400))
+        await anext(beside)
+        dying(running)
+        for _ in range(4):
+            with pytest.raises(ModelMisconfigured, match=r"hf_a cannot run .*ZeroDivisionError"):
                 await ask(running, "hf_a")
-        assert "ZeroDivisionError" in await watching
+        now = await running.is_model_available("hf_a")
+        assert (now.available, now.state) == (False, ModelState.MISCONFIGURED)
+        assert "ZeroDivisionError" in now.detail
+        assert isinstance([event async for event in beside][-1], Completion)
+        assert await states(running) == "mr"
+        assert running._pool.slot("hf_a").size == 0
+        assert not watching.done()
+
+        # As after a failed load, a later call loads it again.
+        monkeypatch.setattr(services.hf.pool, "_FAILURE_HOLDS", 0.0)
+        assert (await ask(running, "hf_a")).model == "hf_a"
+        assert await states(running) == "rr"
+        assert loads == ["hf_a", "hf_b", "hf_a"]
+        watching.cancel()
+
+
+async def test_a_lost_device_ends_the_service(
+    entry: Any, dying: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA answers nothing more in a process after some errors."""
+    monkeypatch.setattr(services.hf.pool, "is_lost", lambda device: True)
+    async with backend(entry("hf_a", preload=True)) as running:
+        dying(running)
+        with pytest.raises(ModelMisconfigured):
+            await ask(running, "hf_a")
+        assert "is lost" in await running.failed()
+
+
+async def test_a_model_that_cannot_read_a_test_conversation_is_not_ready(
+    entry: Any, tmp_path: Path
+) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("{{ '' }}")
+    models = [entry("hf_a", preload=True, chat_template=template), entry("hf_b", preload=True)]
+    async with backend(*models) as running:
+        assert await states(running) == "mr"
+        assert "renders nothing" in (await running.is_model_available("hf_a")).detail
 
 
 async def test_a_stream_is_the_completion_in_pieces(entry: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from services.common.errors import BackendError, ContextTooLong, InvalidRequest
 from services.hf.loading import LoadedModel
 from services.hf.prompt import prepare, prepare_scoring
 from services.hf.sequence import Sequence
+from tests.support.broken_models import add_far_token
 from tests.support.tiny_models import make_checkpoint
-from tests.unit.hf.asking import NAME, load_tiny, request
+from tests.unit.hf.asking import NAME, Asked, engine, load_tiny, request
 from tests.unit.hf.conftest import Models
 
 CONTEXT = 512
@@ -51,8 +53,10 @@ def test_a_base_model_refuses_a_conversation(model: Models) -> None:
 def test_a_conversation_that_the_template_refuses(model: Models, tmp_path: Any) -> None:
     folder = make_checkpoint(tmp_path / "picky", "llama")
     template = tmp_path / "template.jinja"
-    template.write_text("{{ raise_exception('system first') }}")
-    with pytest.raises(InvalidRequest, match="system first") as caught:
+    template.write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
+    )
+    with pytest.raises(InvalidRequest, match="no system") as caught:
         prepared(load_tiny(folder, chat_template=template), TALK)
     assert caught.value.field == "conversation"
 
@@ -153,8 +157,26 @@ def test_each_continuation_is_tokenized_by_itself(model: Models) -> None:
     assert loaded.tokenizer.decode(job.prompt) == "Choose a"
 
 
-def test_a_token_without_an_embedding_is_refused_before_it_fails_a_batch(tmp_path: Any) -> None:
-    loaded = load_tiny(make_checkpoint(tmp_path / "small", "llama", vocab_size=260))
+@pytest.fixture
+def far(tmp_path: Path) -> LoadedModel:
+    """A tokenizer with a token that its model cannot read."""
+    return load_tiny(add_far_token(make_checkpoint(tmp_path / "far", "llama"), "<|far|>"))
+
+
+def test_a_token_without_an_embedding_is_refused_before_it_fails_a_batch(far: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="no embedding") as caught:
-        prepared(loaded, "Choose a move")
+        prepared(far, "Choose <|far|>")
     assert caught.value.field == "prompt"
+    for given, texts, field in [
+        ("Choose", ("0", "1", "a <|far|>"), "continuations[2]"),
+        ("<|far|>", ("0",), "prompt"),
+    ]:
+        with pytest.raises(InvalidRequest, match="no embedding") as caught:
+            prepare_scoring(far, scoring(given, *texts), lambda sums: None)
+        assert caught.value.field == field
+
+
+def test_a_choice_with_such_a_token_is_written_letter_by_letter(far: LoadedModel) -> None:
+    with engine(far.forward) as running:
+        asked = Asked(far, running, request("7", Choices(("<|far|>",))))
+        assert asked.completion().text == "<|far|>"

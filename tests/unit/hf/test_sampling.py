@@ -16,7 +16,7 @@ DRAWS = 4000
 
 
 def draw(samplers: list[TokenSampler], logits: torch.Tensor = LOGITS) -> list[Sampled]:
-    drawn = sample(logits.repeat(len(samplers), 1), samplers)
+    drawn = sample(logits.repeat(len(samplers), 1), samplers, "hf_tiny")
     return [token for token in drawn if isinstance(token, Sampled)]
 
 

@@ -1,0 +1,172 @@
+"""From a request's input to the model's tokens. Nothing is ever truncated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from arena_llm.types import Choices, Input, Message
+from services.common.errors import BackendError, ContextTooLong, InvalidRequest, ModelMisconfigured
+from services.common.local.template import ChatTemplate
+
+#: Conversations of which a model must take one. Some templates want a system message.
+_TESTS: tuple[tuple[Message, ...], ...] = (
+    (Message("user", "Hello"),),
+    (Message("system", "Be brief."), Message("user", "Hello")),
+)
+
+
+class PromptReader:
+    """Reads prompts, conversations and continuations for one model.
+
+    chat_template: in place of the tokenizer's own. context_length: tokens of prompt and
+    completion together; for an encoder-decoder model, of each. embedded: tokens that the model
+    can read. scored: those of them that it can also write; by default all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Any,
+        chat_template: str | None,
+        context_length: int,
+        embedded: int,
+        scored: int | None = None,
+        *,
+        encoder_decoder: bool = False,
+    ) -> None:
+        self.name = name
+        self.context_length = context_length
+        self.encoder_decoder = encoder_decoder
+        self._tokenizer = tokenizer
+        self._embedded = embedded
+        self._scored = embedded if scored is None else scored
+        self._template: ChatTemplate | None = None
+        if chat_template is not None or tokenizer.chat_template:
+            self._template = ChatTemplate(name, tokenizer, chat_template)
+        # Bytes of the longest token, or more: in byte-level vocabularies a byte is a
+        # character that may itself have two.
+        self._longest = max(len(token.encode()) for token in tokenizer.get_vocab())
+        # Games offer the same few actions again and again.
+        self.encoded_choice = lru_cache(8192)(self.encoded)
+
+    @property
+    def chat(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._template is not None
+
+    def test_prompt(self) -> list[int]:
+        """The tokens of a short input, to try the model with.
+
+        Raises ModelMisconfigured where every conversation would fail.
+        """
+        if self._template is None:
+            return [token for token in self._ids("Hello") if token < self._embedded] or [0]
+        errors: list[BackendError] = []
+        for conversation in _TESTS:
+            try:
+                tokens = self.read(conversation)
+                self.check_room(conversation, len(tokens), 1, "config.max_tokens")
+                return tokens
+            except BackendError as error:
+                errors.append(error)
+        why, cause = errors[0].message, str(errors[0].__cause__ or "")
+        if cause not in why:  # it was left out because it may repeat a prompt
+            why += f": {' '.join(cause.split())[:300]}"
+        raise ModelMisconfigured(
+            f"{self.name} cannot read a test conversation: {why}; give it the chat template and "
+            "the tokenizer of its model"
+        ) from errors[0]
+
+    def read(self, given: Input) -> list[int]:
+        """The input's tokens, at least one. Raises InvalidRequest and ContextTooLong."""
+        return self._known(self._ids(given), self._embedded, _field(given))
+
+    def read_continuation(self, text: str, field: str) -> list[int]:
+        """A continuation's tokens by themselves. Raises InvalidRequest."""
+        return self._known(self.encoded_choice(text), self._scored, field)
+
+    def read_continuations(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each of a request's continuations. Raises InvalidRequest."""
+        return [
+            self.read_continuation(text, f"continuations[{index}]")
+            for index, text in enumerate(texts)
+        ]
+
+    def encoded(self, text: str) -> list[int]:
+        """A text's tokens, without those that begin or end a prompt."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def check_room(self, given: Input, prompt: int, completion: int, cause: str) -> None:
+        """Raise ContextTooLong where that many tokens pass the context.
+
+        cause: the field that asks for the completion.
+        """
+        limit, source = self.context_length, _field(given)
+        needed = max(prompt, completion) if self.encoder_decoder else prompt + completion
+        if needed > limit:
+            raise ContextTooLong(
+                f"{prompt} tokens of prompt and {completion} of completion pass the "
+                f"{limit} of {self.name}: shorten {source} or {cause}",
+                field=source if prompt >= limit else cause,
+                metadata={"prompt_tokens": str(prompt), "context_length": str(limit)},
+            )
+
+    def check_choices(self, choices: Choices, stop: tuple[str, ...], most: int | None) -> None:
+        """Refuse parameters under which a choice could not come back whole."""
+        for value in choices.values:
+            if any(text in value for text in stop):
+                raise InvalidRequest(
+                    f"config.stop would cut the choice {value!r}", field="config.stop"
+                )
+            needed = 0 if most is None else len(self.encoded_choice(value))
+            if most is not None and needed > most:
+                raise InvalidRequest(
+                    f"config.max_tokens of {most} cannot hold the choice {value!r}, "
+                    f"which has {needed} tokens",
+                    field="config.max_tokens",
+                )
+
+    def _ids(self, given: Input) -> list[int]:
+        if self._template is not None:
+            messages = (Message("user", given),) if isinstance(given, str) else given
+            text = self._template.render(messages, _field(given))
+            self._check_length(given, text)
+            return self.encoded(text)
+        if not isinstance(given, str):
+            raise InvalidRequest(
+                f"{self.name} is a base model without a chat template: send a prompt, which it "
+                "continues",
+                field="conversation",
+            )
+        self._check_length(given, given)
+        ids: list[int] = self._tokenizer(given).input_ids
+        return ids
+
+    def _check_length(self, given: Input, text: str) -> None:
+        """Refuse what cannot fit before megabytes of it are tokenized."""
+        least = len(text.encode()) // self._longest
+        if least > self.context_length:
+            raise ContextTooLong(
+                f"the prompt has at least {least} tokens, over the {self.context_length} of "
+                f"{self.name}",
+                field=_field(given),
+            )
+
+    def _known(self, ids: list[int], known: int, field: str) -> list[int]:
+        """Refuse what would fail the engine, and every request in it."""
+        if not ids:
+            raise InvalidRequest(f"{field} has no token in this model's vocabulary", field=field)
+        if max(ids) >= known:
+            raise InvalidRequest(
+                f"{field} has a token for which {self.name} has no embedding: its tokenizer or "
+                "chat template is not the model's",
+                field=field,
+            )
+        return ids
+
+
+def _field(given: Input) -> str:
+    return "prompt" if isinstance(given, str) else "conversation"
