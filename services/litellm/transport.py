@@ -29,6 +29,7 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
+from services.common.hosted.http import is_loopback
 from services.litellm.reading import Reading, asks_for_stream
 from services.litellm.wire import Wire
 
@@ -212,6 +213,10 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
             streamed = asks_for_stream(request)
             response.stream = Reading(body, exchange.wire, streamed, response.headers)
         return response
+
+    def _proxy_from_env(self, url: httpx.URL) -> str | None:
+        proxy: str | None = None if is_loopback(url.host) else super()._proxy_from_env(url)
+        return proxy
 
 
 _send = httpx.HTTPTransport.handle_request

@@ -25,7 +25,7 @@ from services.common.errors import (
 from services.common.hosted.answers import Answer, ChunkReader, read_answer
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
 from services.common.hosted.failures import Failure, error_from, failure_in, read_failure
-from services.common.hosted.http import http_session
+from services.common.hosted.http import http_session, is_loopback
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.sse import Decoder, is_json
 from services.common.hosted.values import load_json
@@ -219,7 +219,11 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _proxy(url: URL) -> str | None:
-    """The environment's proxy for this URL, found once: aiohttp would look at each call."""
-    if urllib.request.proxy_bypass(url.host or ""):
+    """The environment's proxy for this URL, found once: aiohttp would look at each call.
+
+    None for a server on this machine, which no proxy can reach by that name.
+    """
+    host = url.host or ""
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(url.scheme)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 
 import aiohttp
@@ -18,3 +19,12 @@ def http_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=proxy,
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is a name of this machine, where a proxy would look on its own."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    return address.is_loopback or address.is_unspecified
