@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from arena.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget, UnderWay
@@ -70,7 +71,7 @@ class Ledger:
         if asked != request:
             raise RecordError(
                 f"{self._store.path}: {shown(key)} was another one when its reply was stored: "
-                f"the run cannot go on with it\n{difference(json.loads(asked), request)}"
+                f"the run cannot go on with it\n{difference(_parsed(asked), request)}"
             )
         if self._recorder is not None:
             self._recorder.reply(key, request, reply)
@@ -99,6 +100,14 @@ class Ledger:
         """Leave an episode that was begun to others; its replies stay."""
         self._under_way.drop(episode)
         self._store.release(episode)
+
+
+def _parsed(text: str) -> Any:
+    """A stored request; its text where it is not JSON, as in a file of somebody else's."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def asking(ledger: Ledger, backend: Backend) -> Callable[[CallKey], Ask]:

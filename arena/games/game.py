@@ -10,13 +10,17 @@ from typing import Any
 
 import pyspiel
 
-from arena.games.families import Family, family_of, known_bounds
+from arena.games.families import Family, family_of
+from arena.games.parameters import ParameterError, check_parameters
 from arena.games.state import CHANCE, LegalAction, State
 
 __all__ = ["CHANCE", "Game", "GameError", "LegalAction", "State"]
 
 #: The arena's own names: alias to OpenSpiel's.
 ALIASES = {"matching_pennies": "matrix_mp"}
+
+#: Characters of the longest name with parameters: OpenSpiel's own boards take a thousand.
+_LONGEST = 10_000
 
 
 class GameError(ValueError):
@@ -51,6 +55,8 @@ class Game:
 
         Raises GameError: unknown name, parameter or value; a game the arena cannot play.
         """
+        if len(name) > _LONGEST:
+            raise GameError(f"game {name[:50]!r}...: has more than {_LONGEST:,} characters")
         try:
             given = pyspiel.game_parameters_from_string(name)
         except pyspiel.SpielError as error:
@@ -60,12 +66,15 @@ class Game:
             raise GameError(f"game {name!r}: not a game's name")
         given.update(params or {})
         kind = _kind(ALIASES.get(short, short))
-        _check_parameters(short, given, kind)
+        try:
+            check_parameters(short, given, kind, _kind)
+        except ParameterError as error:
+            raise GameError(str(error)) from None
         try:
             raw = pyspiel.load_game(kind.short_name, given)
             _check_playable(raw)
             return cls(raw, family_of(raw))
-        except (pyspiel.SpielError, ValueError, IndexError, MemoryError) as error:
+        except Exception as error:  # OpenSpiel's games raise whatever they come across
             raise GameError(f"game {short}: {_first_line(error)}") from None
 
     def new(self) -> State:
@@ -85,31 +94,6 @@ def _kind(name: str) -> pyspiel.GameType:
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise GameError(f"game {name!r}: OpenSpiel has no game of that name{hint}")
     return kinds[name]
-
-
-def _check_parameters(game: str, given: Mapping[str, Any], kind: pyspiel.GameType) -> None:
-    known: dict[str, Any] = kind.parameter_specification
-    bounds = {"players": (kind.min_num_players, kind.max_num_players)}
-    bounds |= known_bounds(kind.short_name)
-    for key, value in given.items():
-        where = f"game {game}: parameter {key!r}"
-        if key not in known:
-            raise GameError(f"{where} is unknown; there are: {', '.join(known) or 'none'}")
-        default = known[key]
-        wanted = type(default)
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise GameError(
-                f"{where} must be of type {wanted.__name__}, not {value!r} (default: {default!r})"
-            )
-        if isinstance(value, dict):
-            inner = {name: item for name, item in value.items() if name != "name"}
-            _check_parameters(f"{game}.{key}", inner, _kind(str(value.get("name"))))
-        if wanted is int:
-            # Many games check no bounds of their own; some crash the process with 0 of a thing.
-            least, most = bounds.get(key, (1 if default > 0 else value, value))
-            if not least <= value <= most:
-                most_told = f" and at most {most}" if key in bounds else ""
-                raise GameError(f"{where} must be at least {least}{most_told}, not {value}")
 
 
 def _check_playable(game: pyspiel.Game) -> None:

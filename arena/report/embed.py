@@ -85,8 +85,8 @@ def embed(
         final = summary.replays.get(episode.episode)
         data = {
             "steps": [_step(move, full) for move in moves],
-            "board": final and final.board,
-            "problem": final and final.problem,
+            "board": final and clip(final.board),
+            "problem": final and clip(final.problem),
             "brief": None if full else True,
         }
         entry["part"], entry["place"] = len(embedded.parts), len(waiting)
@@ -124,12 +124,12 @@ def _step(move: MoveRow, full: bool) -> dict[str, Any]:
             "attempt": move.attempt,
             "status": move.status,
             "problem": clip(move.problem),
-            "policy": move.policy,
+            "policy": clip(move.policy),
             "action": move.action,
-            "text": move.action_text,
+            "text": clip(move.action_text),
             "legal": move.legal_actions,
             "board": clip(move.board),
-            "model": move.model,
+            "model": clip(move.model),
             "ms": move.latency_ms,
             "tokens": _tokens(move),
             "cost": move.cost_usd,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from arena.results.database import ResultsError, connect, naming
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 
@@ -20,6 +21,14 @@ COLUMNS = tuple(field.name for field in fields(MoveRow))
 #: What may be long; the tables do without.
 TEXTS = ("problem", "legal_actions", "board", "prompt", "reply", "reasoning")
 NUMBERS = ("latency_ms", "cost_usd")
+
+#: What the columns hold that are JSON.
+_AGENTS = TypeAdapter(tuple[str, ...])
+_RETURNS = TypeAdapter(tuple[float, ...])
+_LEGAL = TypeAdapter(tuple[tuple[int, str], ...])
+
+#: Characters of an agent's or a game's name.
+LONGEST_NAME = 10_000
 
 
 class UnreadableRow(Exception):
@@ -44,6 +53,9 @@ class Results:
         self.participants: Mapping[str, ModelRow] = known | {
             agent: ModelRow(agent, "unknown", None, "{}") for agent in sorted(played - set(known))
         }
+        for name in (*self.participants, *(episode.game for episode in self.episodes)):
+            if len(name) > LONGEST_NAME:
+                raise UnreadableRow(f"the name {name[:50]!r}... has {len(name):,} characters")
         #: Episodes that have replies in the journal and are not in the file yet.
         self.unfinished: int = execute(
             "SELECT COUNT(DISTINCT episode) FROM calls"
@@ -60,7 +72,13 @@ class Results:
         rows = groupby(map(_move, self._connection.execute(query)), attrgetter("episode"))
         known = {episode.episode: episode for episode in self.episodes}
         for name, moves in rows:
-            yield known.pop(name), list(moves)
+            if name not in known:
+                raise UnreadableRow(f"the moves of {name!r} are not in the order of their key")
+            episode, listed = known.pop(name), list(moves)
+            for move in listed:
+                if move.agent is not None and move.agent not in episode.agents:
+                    raise UnreadableRow(f"a move of {name!r}: {move.agent!r} does not play there")
+            yield episode, listed
         yield from ((episode, []) for episode in known.values())
 
     def moves(self, episode: str) -> list[MoveRow]:
@@ -88,12 +106,9 @@ def open_results(path: Path) -> Iterator[Results]:
 
 def _episode(row: sqlite3.Row) -> EpisodeRow:
     values: dict[str, Any] = dict(row)
-    try:
-        values["agents"] = tuple(map(str, json.loads(values["agents"])))
-        if values["returns"] is not None:
-            values["returns"] = tuple(map(float, json.loads(values["returns"])))
-    except (ValueError, TypeError) as error:
-        raise UnreadableRow(f"episode {row['episode']!r}: {error}") from error
+    where = f"episode {row['episode']!r}"
+    values["agents"] = _json(_AGENTS, f"{where}: agents", row["agents"])
+    values["returns"] = _json(_RETURNS, f"{where}: returns", row["returns"])
     episode = EpisodeRow(**values)
     # An episode that does not say who won is counted, but never as a result.
     returns, seats = episode.returns or (), range(len(episode.agents))
@@ -112,9 +127,16 @@ def _move(row: sqlite3.Row) -> MoveRow:
     for name in NUMBERS:
         if values[name] is not None and not math.isfinite(values[name]):
             values[name] = None
-    if values["legal_actions"] is not None:
-        try:
-            values["legal_actions"] = tuple(map(tuple, json.loads(values["legal_actions"])))
-        except (ValueError, TypeError) as error:
-            raise UnreadableRow(f"a move of {row['episode']!r}: legal_actions: {error}") from error
+    where = f"a move of {row['episode']!r}: legal_actions"
+    values["legal_actions"] = _json(_LEGAL, where, row["legal_actions"])
     return MoveRow(**values)
+
+
+def _json(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:
+    """The value of a column that holds JSON; None where it is NULL."""
+    if text is None:
+        return None
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        raise UnreadableRow(f"{where}: {error.errors()[0]['msg']}") from error

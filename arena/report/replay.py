@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 
-from arena.games.game import Game, GameError
+from arena.games.sandbox import Outcome, Plies, outcome_of
 from arena.results.rows import EpisodeRow, MoveRow
 
 
@@ -24,24 +23,26 @@ class Replay:
     problem: str = ""
 
 
-def replay(episode: EpisodeRow, moves: Iterable[MoveRow]) -> Replay:
-    """Replay a finished or truncated episode; moves: its rows in the order of play."""
-    try:
-        state = _load(episode.game).new()
-        for _, rows in groupby(moves, attrgetter("ply")):
-            # Of several answers of a turn, the last one says what was played.
-            played = {row.seat: row.action for row in rows}
-            state.apply({seat: action for seat, action in played.items() if action is not None})
-    except (GameError, ValueError) as error:
-        return Replay(problem=str(error))
-    if state.is_terminal != (episode.status == "finished"):
-        reach = "reach" if state.is_terminal else "do not reach"
+def replay(
+    episode: EpisodeRow,
+    moves: Iterable[MoveRow],
+    play: Callable[[str, Plies], Outcome] = outcome_of,
+) -> Replay:
+    """Replay a finished or truncated episode; moves: its rows in the order of play.
+
+    play: plays the actions; a Sandbox's, where the file may be anybody's.
+    """
+    plies = []
+    for _, rows in groupby(moves, attrgetter("ply")):
+        # Of several answers of a turn, the last one says what was played.
+        played = {row.seat: row.action for row in rows}
+        plies.append({seat: action for seat, action in played.items() if action is not None})
+    outcome = play(episode.game, plies)
+    if outcome.problem:
+        return Replay(problem=outcome.problem)
+    if outcome.ended != (episode.status == "finished"):
+        reach = "reach" if outcome.ended else "do not reach"
         return Replay(problem=f"the stored actions {reach} the game's end")
-    if state.returns() != episode.returns:
-        return Replay(state.board(), f"OpenSpiel's returns are {list(state.returns())}")
-    return Replay(state.board())
-
-
-@lru_cache(maxsize=64)
-def _load(game: str) -> Game:
-    return Game.load(game)
+    if outcome.returns != episode.returns:
+        return Replay(outcome.board, f"OpenSpiel's returns are {list(outcome.returns)}")
+    return Replay(outcome.board)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
+from arena.games.sandbox import Sandbox
 from arena.report.answers import Answers
 from arena.report.load import Results
 from arena.report.outcomes import Tally, comparisons
@@ -83,24 +85,25 @@ def summarise(results: Results) -> Summary:
     summary = Summary(results.name, results.config, results.participants, results.unfinished)
     summary.games = sorted({episode.game for episode in results.episodes})
     failures: dict[tuple[str, ...], Failure] = {}
-    for episode, moves in results.light_moves():
-        summary.statuses[episode.status] += 1
-        _count(summary, episode)
-        culprits = set()
-        for move in moves:
-            if move.agent is not None:
-                summary.answers[move.agent, episode.game].add(move)
-                summary.answer_totals[move.agent].add(move)
-            if move.status == "error" or move.policy == "forfeit":
-                culprits.add(move.agent or "")
-        if episode.status in PLAYED:
-            summary.replays[episode.episode] = replay(episode, moves)
-        else:
-            reason = episode.reason or "no reason given"
-            kind = found[0] if (found := ERROR.match(reason)) else episode.status
-            key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
-            failure = failures.setdefault(key, Failure(*key, reason))
-            failure.episodes.append(episode.episode)
+    with closing(Sandbox()) as sandbox:
+        for episode, moves in results.light_moves():
+            summary.statuses[episode.status] += 1
+            _count(summary, episode)
+            culprits = set()
+            for move in moves:
+                if move.agent is not None:
+                    summary.answers[move.agent, episode.game].add(move)
+                    summary.answer_totals[move.agent].add(move)
+                if move.status == "error" or move.policy == "forfeit":
+                    culprits.add(move.agent or "")
+            if episode.status in PLAYED:
+                summary.replays[episode.episode] = replay(episode, moves, sandbox.outcome_of)
+            else:
+                reason = episode.reason or "no reason given"
+                kind = found[0] if (found := ERROR.match(reason)) else episode.status
+                key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
+                failure = failures.setdefault(key, Failure(*key, reason))
+                failure.episodes.append(episode.episode)
     summary.failures = sorted(failures.values(), key=lambda failure: -len(failure.episodes))
     summary.ratings = rate(results.episodes)
     if len(summary.games) > 1:

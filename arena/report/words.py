@@ -61,10 +61,10 @@ def breakable(name: str) -> Markup:
 
 
 def pretty(text: str) -> str:
-    """JSON with a line for each value; what is no JSON as it is."""
+    """JSON with a line for each value; other text, or JSON nested too deeply, unchanged."""
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

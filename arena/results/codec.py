@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from arena.calls import ModelCall, ModelReply
 
 
@@ -34,11 +36,9 @@ def reply_to_json(reply: ModelReply) -> str:
     return canonical({name: getattr(reply, name) for name in ModelReply.__slots__})
 
 
+_REPLY = TypeAdapter(ModelReply)
+
+
 def reply_from_json(text: str) -> ModelReply:
-    return reply_of(json.loads(text))
-
-
-def reply_of(values: dict[str, Any]) -> ModelReply:
-    """Raises KeyError or TypeError where it is no reply's mapping."""
-    logprobs = values["logprobs"]
-    return ModelReply(**values | {"logprobs": None if logprobs is None else tuple(logprobs)})
+    """Raises pydantic's ValidationError where it is not a reply."""
+    return _REPLY.validate_json(text, strict=True)

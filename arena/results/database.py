@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import ValidationError
+
+from arena.results.integrity import (
+    SCHEMA,
+    TABLES,
+    foreign_schema,
+    wrong_content,
+    wrong_file,
+)
 
 #: PRAGMA application_id of every results file: "aRLM".
 APPLICATION_ID = 0x61524C4D
@@ -15,9 +27,8 @@ APPLICATION_ID = 0x61524C4D
 #: PRAGMA user_version: of schema.sql.
 VERSION = 2
 
-TABLES = ("experiments", "models", "episodes", "moves", "calls")
-
-_SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+#: Bytes of the largest row that is read or written: several of the services' longest messages.
+_LONGEST = 256 * 2**20
 
 #: Seconds for which a process waits for another one's transaction.
 _PATIENCE = 60.0
@@ -29,59 +40,97 @@ class ResultsError(Exception):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn what the disk or SQLite refuses into a ResultsError that names the file."""
+    """Raise ResultsError with the file's name for what disk, SQLite or a stored reply refuse."""
     try:
         yield
     except OSError as error:
         raise ResultsError(f"{path}: cannot be used: {error.strerror or error}") from error
     except sqlite3.Error as error:
         raise ResultsError(f"{path}: cannot be used: {error}") from error
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ResultsError(f"{path}: a stored reply cannot be read: {reason}") from error
 
 
-def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
-    """Open a results file, to read it unless told.
+def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.Connection:
+    """Open a results file to read it, or to write.
 
-    Raises ResultsError: there is none (to read), or it is something else.
+    A reader checks all of it: somebody else may have made it. empty: whether a file without
+    tables will do. Raises ResultsError: there is none (to read), or it is something else.
     """
     with naming(path):
-        if not write and not path.is_file():
-            raise ResultsError(f"{path}: there is no such results file")
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}",
-            uri=True,
-            timeout=_PATIENCE,
-            isolation_level=None,  # transactions are begun where they are meant
-            check_same_thread=False,  # an actor is made in one thread and used in another
-        )
+        fault = "" if write and not path.exists() else wrong_file(path)
+        if fault:
+            raise ResultsError(f"{path}: {fault}")
+        if write:
+            return _opened(path, path, write=True)
         try:
-            _recognize(connection, path)
-        except BaseException:
-            connection.close()
-            raise
+            return _opened(path, path, empty=empty)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+                raise
+        # What a run left in write-ahead mode needs another file beside it, which a folder
+        # that cannot be written to does not take. The copy lasts as long as the connection.
+        with TemporaryDirectory(prefix="arena-report-") as folder:
+            copy = Path(folder) / "results"
+            shutil.copyfile(path, copy)
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists():
+                shutil.copyfile(log, copy.with_name("results-wal"))
+            return _opened(copy, path, empty=empty)
+
+
+def _opened(
+    file: Path, path: Path, *, write: bool = False, empty: bool = False
+) -> sqlite3.Connection:
+    """A checked connection to `file`; errors name `path`."""
+    connection = sqlite3.connect(
+        f"{file.absolute().as_uri()}?mode={'rwc' if write else 'ro'}",
+        uri=True,
+        timeout=_PATIENCE,
+        isolation_level=None,  # transactions are begun where they are meant
+        check_same_thread=False,  # an actor is made in one thread and used in another
+    )
+    try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+        # Nothing in a file's schema may run functions, and damaged pages are noticed.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        if fault := _fault(connection, empty=write or empty, thorough=not write):
+            raise ResultsError(f"{path}: {fault}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _recognize(connection: sqlite3.Connection, path: Path) -> None:
+def _fault(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> str:
+    """Why it is not a results file of this release; empty if it is one."""
     # One state of the file: somebody may be making its tables.
     connection.execute("BEGIN")
-    (mark,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    connection.execute("COMMIT")
-    empty = not tables and not mark
-    if mark != APPLICATION_ID and not empty:
-        raise ResultsError(f"{path}: is no results file of the arena")
-    if version != VERSION and not empty:
-        raise ResultsError(
-            f"{path}: has version {version} of the schema, not {VERSION}: another release of the "
-            "arena wrote it, which can read it"
-        )
+    try:
+        (mark,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not tables and not mark:
+            return "" if empty else "is empty"
+        if mark != APPLICATION_ID:
+            return "is no results file of the arena"
+        if version != VERSION:
+            return (
+                f"has version {version} of the schema, not {VERSION}: another release of the "
+                "arena wrote it, which can read it"
+            )
+        return foreign_schema(connection) or (wrong_content(connection) if thorough else "")
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, unless they are there."""
     connection.executescript(
-        f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA application_id = {APPLICATION_ID};"
+        f"BEGIN IMMEDIATE; {SCHEMA}; PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {VERSION}; COMMIT"
     )
 

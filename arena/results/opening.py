@@ -21,7 +21,7 @@ def check_results(path: Path, experiment: ExperimentRow) -> None:
     """
     with naming(path):
         if path.exists():
-            with closing(connect(path)) as connection:
+            with closing(connect(path, empty=True)) as connection:
                 _check_owner(connection, path, experiment)
             return
         folder = next(one for one in path.absolute().parents if one.exists())

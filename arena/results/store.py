@@ -92,7 +92,7 @@ class Store:
                 f"SELECT request, reply FROM calls WHERE {_KEY}",  # noqa: S608 - names of our own
                 _of(key),
             ).fetchone()
-        return row and (row[0], reply_from_json(row[1]))
+            return row and (row[0], reply_from_json(row[1]))
 
     def put_call(self, key: CallKey, request: str, reply: ModelReply) -> tuple[ModelReply, Spent]:
         """Store a reply; returns the one to use, and what all processes spent with it.

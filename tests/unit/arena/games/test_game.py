@@ -6,10 +6,12 @@ import random
 from collections import Counter
 from typing import get_args
 
+import pyspiel
 import pytest
 
 from arena.agents.prompt import ReplyFormat
 from arena.games.game import ALIASES, CHANCE, Game, GameError
+from arena.games.parameters import TEXTS
 from arena_llm.validation.games import COMPLETION_TOKENS, GAMES
 from tests.support.turns import reach
 
@@ -24,6 +26,12 @@ from tests.support.turns import reach
         ("matching_pennies", None, "matching_pennies", "matrix_mp"),
         ("matrix_mp", None, "matching_pennies", "matrix_mp"),
         ("python_tic_tac_toe", None, "python_tic_tac_toe", "python_tic_tac_toe"),
+        (
+            "kriegspiel",
+            {"fen": "k7/8/8/8/8/8/8/K7 w - - 0 1"},
+            "kriegspiel",
+            "kriegspiel(fen=k7/8/8/8/8/8/8/K7 w - - 0 1)",
+        ),
         (
             "repeated_game(stage_game=matrix_pd(),num_repetitions=3)",
             None,
@@ -60,8 +68,22 @@ def test_a_game_has_one_name_and_one_spec_that_loads_it_again(
         # OpenSpiel would crash the process, or play without an end.
         ("connect_four", {"rows": 0}, "'rows' must be at least 1 and at most 50, not 0"),
         ("connect_four(rows=-1)", {}, "'rows' must be at least 1"),
-        ("go", {"board_size": 0}, "'board_size' must be at least 1, not 0"),
+        ("go", {"board_size": 0}, "'board_size' must be at least 1 and at most 1900, not 0"),
         ("misere(game=connect_four(rows=0))", {}, "misere.game: parameter 'rows'"),
+        ("dots_and_boxes", {"num_rows": 100_000}, "at most 1000, not 100000"),
+        ("go", {"handicap": 2**31}, "at most 2147483647"),
+        ("go", {"handicap": 10**30}, "at most 2147483647"),
+        ("go", {"komi": float("inf")}, "'komi' must be a finite number"),
+        ("kuhn_poker(" + "x" * 10_000, {}, "more than 10,000 characters"),
+        ("misere(game=" * 800, {}, "Missing closing bracket"),
+        ("dark_chess", {"fen": "x"}, "'fen' is not a chess position in FEN: 'x'"),
+        ("dark_chess", {"fen": "k7/8/8/8/8/8/8/8 w - - 0 1"}, "is not a chess position"),
+        ("rbc", {"fen": "k8/8/8/8/8/8/8/K7 w - - 0 1"}, "is not a chess position"),
+        ("python_hangman", {"word_list_file": "/dev/null"}, "may name a file"),
+        ("bargaining(instances_file=/dev/null)", {}, "may name a file"),
+        ("efg_game", {"filename": "/dev/null"}, "'filename' may name a file"),
+        ("misere(game=nfg_game(filename=/dev/null))", {}, "misere.game: parameter 'filename'"),
+        ("zerosum(game=misere(game=efg_game(filename=x)))", {}, "zerosum.game.game: parameter"),
         ("hex", {"board_size": 1}, "at least 2"),
         ("hex", {"num_cols": 27}, "at most 26"),
         ("hex", {"num_cols": 3, "num_rows": 4, "swap": True}, "'swap' needs a square board"),
@@ -177,3 +199,18 @@ def test_no_return_is_a_negative_zero() -> None:
     state = Game.load("hex").new()
     assert str(state.raw.returns()[1]) == "-0.0"
     assert [str(value) for value in state.returns()] == ["0.0", "0.0"]
+
+
+def test_every_text_parameter_is_known_as_a_value_or_a_file() -> None:
+    """One that a new OpenSpiel brings may name a file: it is refused until somebody looks."""
+    files = {"filename", "instances_file", "boards_file", "puzzles_root", "word_list_file"}
+    # Of games that cannot be played anyhow.
+    unplayed = {"network", "subgame", "forbidden_states", "positional_reward"}
+    unplayed |= {"positional_reward_value", "initial_distribution", "initial_distribution_value"}
+    texts = {
+        name
+        for kind in pyspiel.registered_games()
+        for name, default in kind.parameter_specification.items()
+        if isinstance(default, str)
+    }
+    assert texts - TEXTS == files | unplayed

@@ -179,7 +179,7 @@ def newer(path: Path) -> None:
         (newer, "has version 9 of the schema, not 2"),
         (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
         (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 2000), "cannot be used"),
-        (lambda path: path.mkdir(), "cannot be used: unable to open database file"),
+        (lambda path: path.mkdir(), "is a folder"),
     ],
 )  # fmt: skip
 def test_somebody_elses_file_is_refused_and_left_alone(make, says: str, tmp_path: Path) -> None:
