@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from arena_llm._attempt import Attempt
 from arena_llm._call import Call
-from arena_llm._channel import Link, resolve_target
+from arena_llm._channel import Link
+from arena_llm.target import resolve_target
+
+T = TypeVar("T")
 
 #: Seconds: long enough for a long completion behind a full queue.
 DEFAULT_TIMEOUT = 600.0
@@ -33,7 +36,7 @@ class BaseClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r}, timeout={self.timeout:g})"
 
-    def _attempt(self, call: Call[Any], timeout: float | None) -> Attempt:
+    def _attempt(self, call: Call[T], timeout: float | None) -> Attempt[T]:
         return Attempt(self._link, call, self.timeout if timeout is None else timeout)
 
 

@@ -6,6 +6,8 @@ import os
 import time
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -14,25 +16,16 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm._call import Call
 from arena_llm._connection import message_options, pinging
-from arena_llm._grpc import FORK_SUPPORT, aio, grpc
+from arena_llm._grpc import aio, grpc
 from arena_llm.errors import FailedPreconditionError
+from arena_llm.target import is_local
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
-
-TARGET_VARIABLE = "ARENA_LLM_TARGET"
-DEFAULT_TARGET = "localhost:50050"
 
 #: Seconds for which calls wait for a target that cannot be connected to: long
 #: enough for a router that is being restarted.
 CONNECT_SECONDS = 2.0
 #: Seconds without a failure to connect, after which the next one begins a new outage.
 _QUIET_SECONDS = 5.0
-
-_LOOPBACK = ("localhost", "127.", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
-
-
-def resolve_target(target: str | None) -> str:
-    """The argument, else ARENA_LLM_TARGET, else localhost:50050."""
-    return target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
 
 
 def channel_options(target: str) -> list[tuple[str, int]]:
@@ -50,7 +43,7 @@ def channel_options(target: str) -> list[tuple[str, int]]:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         # http_proxy must not take calls to this very machine elsewhere.
-        ("grpc.enable_http_proxy", int(not target.startswith(_LOOPBACK))),
+        ("grpc.enable_http_proxy", int(not is_local(target))),
     ]
 
 
@@ -85,7 +78,7 @@ class _Open:
 
 
 class Link(ABC):
-    """A target, and a channel to it for each key: process or event loop."""
+    """A target, and a channel to it for each key: one in all, or one for each event loop."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -95,7 +88,7 @@ class Link(ABC):
 
     @abstractmethod
     def _key(self) -> Any:
-        """What a channel belongs to: this process, or this event loop."""
+        """What a channel belongs to."""
 
     @abstractmethod
     def _connect(self) -> Any:
@@ -106,16 +99,18 @@ class Link(ABC):
 
         timeout: seconds, None for no bound.
         """
-        if self._closed:
+        check_fork()
+        opened = None if self._closed else self._open.get(self._key()) or self._new()
+        # Asked again, because another thread may have closed meanwhile.
+        if opened is None or self._closed:
+            self._open.pop(self._key(), None)
             raise FailedPreconditionError(
                 "this client is closed: make another one", reason="CLIENT_CLOSED"
             )
-        opened = self._open.get(self._key()) or self._new()
         method = getattr(opened.stub, call.method)
         return opened.started(method(call.request, timeout=timeout, metadata=call.metadata))
 
     def _new(self) -> _Open:
-        _check_fork()
         channel = self._connect()
         # Without a lock, which a fork could copy while it is held. Of two
         # threads that come at once one channel is kept; the other one, unused,
@@ -137,7 +132,7 @@ class Link(ABC):
     def release(self) -> _Open | None:
         """Refuse calls from now on; return what is open, if anything, to be closed."""
         self._closed = True
-        return self._open.pop(self._key(), None)
+        return None if forked() else self._open.pop(self._key(), None)
 
     @property
     def closed(self) -> bool:
@@ -145,10 +140,37 @@ class Link(ABC):
 
 
 class SyncLink(Link):
-    """One channel for each process, for use by all its threads."""
+    """One channel for all threads."""
 
-    def _key(self) -> int:
-        return os.getpid()
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self._branches: set[SyncLink] = set()
+
+    @contextmanager
+    def branch(self) -> Iterator[SyncLink]:
+        """A link with a channel of its own, closed at the end, or earlier together with this one.
+
+        Closing it ends its own calls and no others. It shares the connection.
+        """
+        link = SyncLink(self.target)
+        self._branches.add(link)
+        try:
+            if self._closed:
+                link.close()
+            yield link
+        finally:
+            self._branches.discard(link)
+            link.close()
+
+    def close(self) -> None:
+        """End the calls that run, and refuse calls from now on."""
+        if (opened := self.release()) is not None:
+            opened.channel.close()
+        for branch in list(self._branches):
+            branch.close()
+
+    def _key(self) -> None:
+        return None
 
     def _connect(self) -> grpc.Channel:
         return grpc.insecure_channel(self.target, options=channel_options(self.target))
@@ -171,17 +193,23 @@ class AsyncLink(Link):
         return super()._new()
 
 
-_opened_in: int | None = None
+# The process that made the first call. grpc's threads, which every call needs,
+# are in no child that is forked from it, and the child shares the sockets.
+_calling_process: int | None = None
 
 
-def _check_fork() -> None:
-    """Refuse to open a channel that would break this process and its parent."""
-    global _opened_in
-    pid = os.getpid()
-    if _opened_in not in (None, pid) and not FORK_SUPPORT:
+def forked() -> bool:
+    """Whether this process was forked from one that had made calls."""
+    return _calling_process not in (None, os.getpid())
+
+
+def check_fork() -> None:
+    """Refuse calls in a forked child, before grpc is touched; else note the process."""
+    global _calling_process
+    if forked():
         raise FailedPreconditionError(
-            "this process was forked from one that had made calls: import arena_llm before "
-            "grpc, set GRPC_ENABLE_FORK_SUPPORT=1, or start the process with spawn",
+            "this process was forked from one that had made calls: start it with spawn, "
+            "or fork before the first call",
             reason="FORK_UNSUPPORTED",
         )
-    _opened_in = pid
+    _calling_process = os.getpid()

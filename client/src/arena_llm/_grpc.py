@@ -1,22 +1,38 @@
-"""grpc, imported with fork support: every module of the client takes it from here.
+"""grpc, imported with its fork support switched off: the client takes it from here.
 
-grpc reads the switch when it is imported, so it must be set before. Without it
-a forked child shares its parent's sockets: neither can make calls any more.
-Where the process imported grpc before the client, its choice stands.
+With the switch on, a fork can end the calls that run in the parent, because grpc
+closes the shared connections in the child; with grpc.aio the parent can crash.
+With it off, or set by nobody to on, a fork costs the parent nothing, and
+_channel refuses calls in the child. grpc reads the switch when it is imported
+and when it is first used.
 """
 
 import os
 import sys
+import warnings
 
 _SWITCH = "GRPC_ENABLE_FORK_SUPPORT"
 
-if "grpc" not in sys.modules:
-    os.environ.setdefault(_SWITCH, "1")
 
-#: Whether a forked child can make calls after its parent has made some.
-FORK_SUPPORT = os.environ.get(_SWITCH, "").lower() in {"1", "true", "yes"}
+def _switch_off() -> None:
+    was_on = os.environ.get(_SWITCH, "").lower() in {"1", "true", "yes", "on"}
+    if "grpc" not in sys.modules:
+        os.environ[_SWITCH] = "0"
+        outcome = "arena_llm has switched it off. Import grpc first to keep it on."
+    else:
+        os.environ.setdefault(_SWITCH, "0")
+        outcome = "grpc was imported before arena_llm and keeps it on. Unset the variable."
+    if was_on:
+        warnings.warn(
+            f"{_SWITCH} is on: a fork could then end the running calls. {outcome}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+_switch_off()
 
 import grpc  # noqa: E402 - the switch comes first
 from grpc import aio  # noqa: E402 - as above
 
-__all__ = ["FORK_SUPPORT", "aio", "grpc"]
+__all__ = ["aio", "grpc"]

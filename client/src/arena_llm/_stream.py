@@ -6,8 +6,7 @@ from typing import Any
 
 from arena_llm import _convert
 from arena_llm._attempt import Attempt
-from arena_llm._call import Call
-from arena_llm._channel import Link
+from arena_llm._channel import check_fork, forked
 from arena_llm.errors import FailedPreconditionError, InternalError
 from arena_llm.types import Completion, Delta
 from arena_llm.v1 import generate_pb2
@@ -16,9 +15,7 @@ from arena_llm.v1 import generate_pb2
 class BaseStream:
     """Opens the call, turns events into deltas, and keeps the completion."""
 
-    def __init__(self, link: Link, call: Call[Completion], attempt: Attempt) -> None:
-        self._link = link
-        self._call = call
+    def __init__(self, attempt: Attempt[Completion]) -> None:
         self._attempt = attempt
         self._rpc: Any = None
         self._completion: Completion | None = None
@@ -34,14 +31,15 @@ class BaseStream:
             raise FailedPreconditionError(
                 "the stream has not been read to its end: there is no completion",
                 reason="STREAM_NOT_ENDED",
-                model=self._call.model,
+                model=self._attempt.call.model,
             )
         return self._completion
 
     def _open(self) -> Any:
         """The running call: started by the first read, so that none runs unread."""
+        check_fork()
         if self._rpc is None:
-            self._rpc = self._link.start(self._call, self._attempt.remaining())
+            self._rpc = self._attempt.start()
         return self._rpc
 
     def _take(self, event: generate_pb2.StreamGenerateResponse) -> Delta | None:
@@ -58,7 +56,9 @@ class BaseStream:
     def _finish(self) -> None:
         self._ended = True
         if self._completion is None:
-            raise InternalError("the stream ended without a completion", model=self._call.model)
+            raise InternalError(
+                "the stream ended without a completion", model=self._attempt.call.model
+            )
 
     def _pause_after(self, error: Exception) -> float:
         """Seconds to wait before the next try, or raises what the caller is to see."""
@@ -72,7 +72,8 @@ class BaseStream:
 
     def _cancel(self) -> None:
         self._ended = True
-        if self._rpc is not None:
+        # The call of a stream that a fork has copied is the parent's.
+        if self._rpc is not None and not forked():
             self._rpc.cancel()
 
     def __del__(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from arena_llm._attempt import Attempt
 from arena_llm._base import BaseClient
@@ -65,7 +65,7 @@ class AsyncClient(BaseClient):
     ) -> AsyncStream:
         """Return a completion as it grows, for `async for`; see Client.stream."""
         call = stream_call(model, prompt, messages, options)
-        return AsyncStream(self._link, call, self._attempt(call, timeout))
+        return AsyncStream(self._attempt(call, timeout))
 
     async def generate_many(
         self,
@@ -141,7 +141,7 @@ class AsyncClient(BaseClient):
         attempt = self._attempt(call, timeout)
         while True:
             try:
-                reply = await self._link.start(call, attempt.remaining())
+                reply = await attempt.start()
             except asyncio.CancelledError:
                 raise _cancellation(attempt) from None
             except _FAILURES as error:
@@ -204,7 +204,7 @@ def _task_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _cancellation(attempt: Attempt) -> BaseException:
+def _cancellation(attempt: Attempt[Any]) -> BaseException:
     """What a CancelledError out of grpc.aio means.
 
     It is the task's own where the task was cancelled; else the call was, by the

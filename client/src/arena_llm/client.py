@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
+from arena_llm._attempt import Attempt
 from arena_llm._base import BaseClient
 from arena_llm._call import Call
 from arena_llm._channel import SyncLink
@@ -36,13 +37,14 @@ class Client(BaseClient):
     default; math.inf for no bound.
 
     Nothing is connected before the first call. One client serves all threads,
-    connects anew in a forked child (fork while no other thread is in a call),
-    and pickles. Every failed call raises an ArenaError; see arena_llm.errors.
+    and pickles. After its first call, a child that is forked cannot call: start it
+    with spawn. Every failed call raises an ArenaError; see arena_llm.errors.
     A call that cannot connect is tried again for up to 2 seconds, and none is
     ever repeated that may have reached a server.
     """
 
     _link_type = SyncLink
+    _link: SyncLink
 
     def generate(
         self,
@@ -72,7 +74,7 @@ class Client(BaseClient):
     ) -> Stream:
         """Return a completion as it grows; arguments are those of generate."""
         call = stream_call(model, prompt, messages, options)
-        return Stream(self._link, call, self._attempt(call, timeout))
+        return Stream(self._attempt(call, timeout))
 
     def generate_many(
         self,
@@ -90,19 +92,19 @@ class Client(BaseClient):
         timeout: seconds for each call, counted from its own start.
         """
         calls = generate_calls(model, prompts, options, concurrency)
-        # A channel of its own (over the same connection): when this is
-        # interrupted, closing it ends these calls and no others, so that the
-        # pool, which is left last, has nothing to wait for.
+        each = self.timeout if timeout is None else timeout
+        # When this is interrupted, closing the branch ends these calls and no
+        # others, so that the pool, which is left last, has nothing to wait for.
         with (
             ThreadPoolExecutor(min(concurrency, len(calls) or 1), "arena-llm") as pool,
-            Client(self.target, timeout=self.timeout) as client,
+            self._link.branch() as link,
         ):
 
             def outcome(call: Call[Completion] | ArenaError) -> Completion | ArenaError:
                 try:
                     if isinstance(call, ArenaError):
                         raise call
-                    return client._send(call, timeout)
+                    return _send(Attempt(link, call, each))
                 except ArenaError as error:
                     return error
 
@@ -140,8 +142,7 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Cancel what runs and refuse calls from now on. Harmless twice."""
-        if (opened := self._link.release()) is not None:
-            opened.channel.close()
+        self._link.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,16 +156,19 @@ class Client(BaseClient):
         self.close()
 
     def _send(self, call: Call[T], timeout: float | None = None) -> T:
-        attempt = self._attempt(call, timeout)
-        while True:
-            try:
-                reply = self._link.start(call, attempt.remaining())
-            # ValueError: the channel was closed under the call.
-            except (grpc.RpcError, ValueError) as error:
-                pause = attempt.pause_after(error)
-            else:
-                return call.convert(reply)
-            time.sleep(pause)
+        return _send(self._attempt(call, timeout))
+
+
+def _send(attempt: Attempt[T]) -> T:
+    while True:
+        try:
+            reply = attempt.start()
+        # ValueError: the channel was closed under the call.
+        except (grpc.RpcError, ValueError) as error:
+            pause = attempt.pause_after(error)
+        else:
+            return attempt.call.convert(reply)
+        time.sleep(pause)
 
 
 class Stream(BaseStream, Iterator[str]):

@@ -27,25 +27,6 @@ from tests.unit.client.scripted import (
 BOTH = pytest.mark.parametrize("make", [arena_llm.Client, arena_llm.AsyncClient])
 
 
-def test_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ARENA_LLM_TARGET", raising=False)
-    assert arena_llm.Client().target == "localhost:50050"
-    monkeypatch.setenv("ARENA_LLM_TARGET", "")
-    assert arena_llm.Client().target == "localhost:50050"
-    monkeypatch.setenv("ARENA_LLM_TARGET", "router:1")
-    assert arena_llm.Client().target == "router:1"
-    assert arena_llm.AsyncClient().target == "router:1"
-    assert arena_llm.Client("here:2").target == "here:2"
-
-
-def test_a_proxy_of_the_environment_is_not_for_this_machine(
-    target: str, script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with arena_llm.Client(target) as llm:
-        assert llm.generate(MODEL, "hi").text == "hi"
-
-
 @BOTH
 async def test_nobody_listens(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)

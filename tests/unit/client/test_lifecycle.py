@@ -1,4 +1,4 @@
-"""Clients in threads, forks and loops, pickled, and closed while they are called."""
+"""Clients in threads and loops, pickled, and closed while they are called."""
 
 from __future__ import annotations
 
@@ -7,73 +7,22 @@ import gc
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import arena_llm
 from arena_llm import errors
-from tests.unit.client.interpreter import run_python
+from arena_llm._channel import Link
 from tests.unit.client.scripted import (
     HOLD,
     MODEL,
     Script,
     collect,
-    end_event,
     settle,
-    text_event,
 )
 
 BOTH = pytest.mark.parametrize("make", [arena_llm.Client, arena_llm.AsyncClient])
-
-FORK = """
-    import os, sys
-    from arena_llm import Client
-    llm = Client(sys.argv[1])
-    print(llm.generate("hf_x", "parent").text)
-    print(len(llm.generate_many("hf_x", ["a"] * 9)))
-    stream = llm.stream("hf_x", "s")
-    print(next(stream), flush=True)
-    for child in range(2):
-        if (pid := os.fork()) == 0:
-            # The parent's client, and one of its own.
-            for one in (llm, Client(sys.argv[1])):
-                print(one.generate("hf_x", f"child {child}", timeout=20).text, flush=True)
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-    print(llm.generate("hf_x", "parent again", timeout=20).text)
-    print(*stream, stream.completion.text)
-"""
-
-
-def test_after_a_fork_parent_and_child_both_call(target: str, script: Script) -> None:
-    script.enqueue_stream(text_event("one"), text_event("two"), end_event("both"))
-    out, problems = run_python(FORK, target).communicate(timeout=60)
-    children = [f"child {i}" for i in (0, 0, 1, 1)]
-    assert out.splitlines() == ["parent", "9", "one", *children, "parent again", "two both"], (
-        problems
-    )
-
-
-def test_a_fork_without_support_is_told_apart(target: str, script: Script) -> None:
-    out, problems = run_python(
-        """
-        import os, sys
-        import grpc
-        from arena_llm import ArenaError, Client
-        llm = Client(sys.argv[1])
-        print(llm.generate("hf_x", "parent").text, flush=True)
-        if (pid := os.fork()) == 0:
-            try:
-                llm.generate("hf_x", "child")
-            except ArenaError as error:
-                print(error.reason, flush=True)
-            os._exit(0)
-        os.waitpid(pid, 0)
-        print(llm.generate("hf_x", "parent again", timeout=20).text)
-        """,
-        target,
-    ).communicate(timeout=60)
-    assert out.splitlines() == ["parent", "FORK_UNSUPPORTED", "parent again"], problems
 
 
 @BOTH
@@ -122,35 +71,88 @@ def test_an_async_client_is_dropped_without_a_word(target: str, script: Script) 
     gc.collect()
 
 
-async def test_closed(either, script: Script) -> None:
+async def test_closing_twice_is_harmless(either, script: Script) -> None:
     await settle(either.generate(MODEL, "hi"))
     await settle(either.close())
     await settle(either.close())
-    for call in (lambda: either.generate(MODEL, "hi"), lambda: collect(either.stream(MODEL, "hi"))):
-        with pytest.raises(errors.FailedPreconditionError) as caught:
-            await settle(call())
-        assert caught.value.reason == "CLIENT_CLOSED"
 
 
-async def test_closing_ends_calls_that_run(either, script: Script) -> None:
-    script.enqueue(HOLD)
-    arrived = threading.Event()
-    script.on_arrival = arrived.set
+CALLS = {
+    "generate": lambda llm: llm.generate(MODEL, "hi"),
+    "stream": lambda llm: collect(llm.stream(MODEL, "hi")),
+    "events": lambda llm: collect(llm.stream(MODEL, "hi").events()),
+    "score": lambda llm: llm.score(MODEL, "hi", ["a"]),
+    "is_available": lambda llm: llm.is_available(MODEL),
+    "list_models": lambda llm: llm.list_models(),
+    "generate_many": lambda llm: llm.generate_many(MODEL, ["a", "b", "c"], concurrency=2),
+}
 
-    async def close_when_called() -> None:
-        assert await asyncio.to_thread(arrived.wait, 20)
-        await settle(either.close())
 
-    async def call():
-        if isinstance(either, arena_llm.Client):
-            return await asyncio.to_thread(either.generate, MODEL, "hi")
-        return await either.generate(MODEL, "hi")
+async def outcome(llm: arena_llm.Client | arena_llm.AsyncClient, call: str) -> list[object]:
+    """What a call returns or raises; a synchronous one runs on a thread."""
 
-    closing = asyncio.create_task(close_when_called())
-    with pytest.raises(errors.CallCancelledError):
-        await call()
-    await closing
-    assert script.history[0].ended.wait(20)
+    def run() -> object:
+        return asyncio.run(settle(CALLS[call](llm)))
+
+    try:
+        if isinstance(llm, arena_llm.Client):
+            found = await asyncio.to_thread(run)
+        else:
+            found = await settle(CALLS[call](llm))
+    except errors.ArenaError as error:
+        found = error
+    return found if isinstance(found, list) else [found]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_closing_ends_calls_that_run(call: str, either, script: Script) -> None:
+    at_once = 2 if call == "generate_many" else 1
+    script.enqueue(*[HOLD] * at_once)
+    script.enqueue_stream(HOLD)
+    arrived = threading.Semaphore(0)
+    script.on_arrival = arrived.release
+    running = asyncio.create_task(outcome(either, call))
+    for _ in range(at_once):
+        assert await asyncio.to_thread(arrived.acquire, timeout=20)
+    await settle(either.close())
+    found = await running
+    assert [error.reason for error in found] == ["CLIENT_CLOSED"] * (2 * at_once - 1)
+    assert isinstance(found[0], errors.CallCancelledError)
+    for seen in script.history:
+        assert await asyncio.to_thread(seen.ended.wait, 20)
+    assert len(script.history) == at_once
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_closed_client_refuses_every_call(call: str, either, script: Script) -> None:
+    await settle(either.close())
+    found = await outcome(either, call)
+    assert {error.reason for error in found} == {"CLIENT_CLOSED"}
+    assert all(isinstance(error, errors.FailedPreconditionError) for error in found)
+    assert not script.history
+
+
+@BOTH
+@pytest.mark.parametrize("call", CALLS)
+async def test_closing_ends_calls_that_wait_for_a_connection(
+    call: str, make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 60)
+    waits = threading.Event()
+    really = Link.patience
+
+    def patience(link: Link) -> float:
+        waits.set()
+        return really(link)
+
+    monkeypatch.setattr(Link, "patience", patience)
+    llm = make(f"unix:{tmp_path}/nobody")
+    running = asyncio.create_task(outcome(llm, call))
+    assert await asyncio.to_thread(waits.wait, 20)
+    await settle(llm.close())
+    found = await running
+    assert {error.reason for error in found} == {"CLIENT_CLOSED"}
+    assert isinstance(found[0], errors.CallCancelledError)
 
 
 async def test_a_cancelled_task_is_cancelled_and_so_is_its_call(

@@ -18,7 +18,7 @@ from arena_llm._base import DEFAULT_TIMEOUT
 from arena_llm.cli import check, generate, health, models, score, validate
 from arena_llm.cli._output import Output
 from arena_llm.client import Client
-from arena_llm.errors import ArenaError
+from arena_llm.errors import ArenaError, InvalidArgumentError
 
 COMMANDS: dict[str, ModuleType] = {
     "models": models,
@@ -30,15 +30,21 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 FAILED = 1
+USAGE = 2  # as argparse has it
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 if it succeeded and 1 if not. Wrong usage exits with 2."""
+    """Run one command; return 0 if it succeeded, 1 if not, and 2 for wrong usage."""
     args = _parser().parse_args(argv)
     output = Output(json=args.json)
     try:
-        with Client(args.target, timeout=args.timeout) as client:
+        client = Client(args.target, timeout=args.timeout)
+    except InvalidArgumentError as error:
+        output.error(error)
+        return USAGE
+    try:
+        with client:
             code: int = COMMANDS[args.command].run(client, args, output)
         output.flush()
         return code
