@@ -63,12 +63,13 @@ async def httpx(target: str) -> AsyncIterator[Call]:
 @asynccontextmanager
 async def aiohttp(target: str) -> AsyncIterator[Call]:
     """What the service does, without limits, retries and the gRPC around it."""
+    from services.common.hosted.keys import Keys
     from services.common.hosted.redaction import Redactor
     from services.openrouter.config import OpenRouterConfig
     from services.openrouter.upstream import Upstream
 
-    config = OpenRouterConfig(listen="127.0.0.1:0", base_url=target, models=[])
-    upstream = Upstream(config, "none", Redactor([]))
+    config = OpenRouterConfig(listen="127.0.0.1:0", base_url=target, dialect="openai", models=[])
+    upstream = Upstream(config, Keys(frozenset(), {}), Redactor([]))
     try:
         yield lambda: upstream.complete(BODY, 60)
     finally:

@@ -7,10 +7,10 @@ import io
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from deploy.services import ROOT, Service
+from services.common.config import matches
 
 #: In the environment of every process of a run, so that none can be lost.
 MARK = "ARENA_SUPERVISED_BY"
@@ -25,19 +25,15 @@ _COMMON = (
 STOP_WAIT = 40
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def environment(services: Sequence[Service], environ: Mapping[str, str]) -> dict[str, str]:
     """What the process manager sees: what any of its services may."""
-    patterns = [*_COMMON, *(pattern for service in services for pattern in service.environment)]
-    return {name: value for name, value in environ.items() if _matches(name, patterns)}
+    hides = [set(hidden(service, environ)) for service in services]
+    return {name: value for name, value in environ.items() if any(name not in h for h in hides)}
 
 
 def hidden(service: Service, environ: Iterable[str]) -> list[str]:
     """The names that this service may not see."""
-    return sorted(n for n in environ if not _matches(n, (*_COMMON, *service.environment)))
+    return sorted(n for n in environ if not matches(n, (*_COMMON, *service.environment)))
 
 
 def render(services: Sequence[Service], socket: Path, environ: Iterable[str]) -> str:

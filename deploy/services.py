@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 class Service:
     """A process of the system.
 
-    `environment` are the variables (fnmatch patterns) that only this service sees,
-    beside those that every service sees; `prepare` is a module to run before it;
+    `environment` are the variables (patterns of services.common.config.matches) that only
+    this service sees, beside those that every service sees; `prepare` is a module to run before it;
     `python` is the interpreter of its environment.
     """
 

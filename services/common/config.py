@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -196,11 +196,30 @@ def _keys(kind: Any) -> Iterator[str]:
         yield from _keys(part)
 
 
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a variable matches one of the patterns, and none that begins with "!"."""
+    found = False
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            if fnmatchcase(name, pattern[1:]):
+                return False
+        elif fnmatchcase(name, pattern):
+            found = True
+    return found
+
+
 def load_dotenv(patterns: Sequence[str]) -> None:
     """Take from ./.env the variables that match, unless the environment has them.
 
     Only those: a key must not be in a process that has no use for it.
     """
     for name, value in dotenv_values(".env").items():
-        if value and any(fnmatchcase(name, pattern) for pattern in patterns):
+        if value and matches(name, patterns):
             os.environ.setdefault(name, value)
+
+
+def drop_other_keys(patterns: Sequence[str]) -> None:
+    """Unset the keys that a shell had for other programs: only what matches stays."""
+    for name in list(os.environ):
+        if fnmatchcase(name, "*_API_KEY") and not matches(name, patterns):
+            del os.environ[name]

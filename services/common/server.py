@@ -28,6 +28,7 @@ from services.common.config import (
     ConfigError,
     ServiceConfig,
     config_path,
+    drop_other_keys,
     load_config,
     load_dotenv,
 )
@@ -192,7 +193,9 @@ def launch(
 ) -> None:
     """`python -m <name> [--config FILE]`: read the configuration, then serve."""
     configure_logging()
-    load_dotenv(("ARENA_*", *environment))
+    visible = ("ARENA_*", *environment)
+    load_dotenv(visible)
+    drop_other_keys(visible)
     parser = argparse.ArgumentParser(prog=f"python -m {name}")
     default = config_path(filename)
     parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from arena_llm.types import Availability, Completion, GenerationRequest, Model, ModelState
 from services.common.errors import ApiKeyMissing, BackendError
 from services.common.hosted.backend import Asked, HostedBackend
+from services.common.hosted.keys import Keys, load_keys, url_secrets
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.rules import ResponseFormat
 from services.litellm.config import LiteLlmConfig
-from services.litellm.keys import ENVIRONMENT, forget_empty, secrets
+from services.litellm.keys import ENVIRONMENT, NOT_OURS
 from services.litellm.parameters import arguments_of
 from services.litellm.quiet import import_litellm
 from services.litellm.replies import Stream, completion_of
@@ -31,6 +32,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
     environment = ENVIRONMENT
 
     _catalogue: Catalogue
+    _keys: Keys
     _upstream: Upstream
 
     def __init__(self, config: LiteLlmConfig) -> None:
@@ -41,11 +43,13 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
     async def start(self) -> None:
         """Import litellm; asks nothing of any provider, and wants no key."""
         await super().start()
-        forget_empty()
+        self._keys = load_keys(ENVIRONMENT)
         self._catalogue = await asyncio.to_thread(_load, self.config)
         from services.litellm.upstream import Upstream  # litellm is in memory by now
 
-        self._upstream = Upstream(self.config, Redactor(secrets()))
+        bases = (url_secrets(entry.api_base) for entry in self.config.models)
+        secrets = self._keys.secrets.union(*bases)
+        self._upstream = Upstream(self.config, Redactor(secrets))
         self._ready.set()
 
     async def aclose(self) -> None:
@@ -93,13 +97,23 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         """What is known of a model that has its key; raises ApiKeyMissing, ModelNotFound."""
         await self._ready.wait()
         known = await self._catalogue.find(model)
-        if known.missing:
-            raise ApiKeyMissing(
-                f"{', '.join(known.missing)} must be set for {model}: put it into .env or "
-                "the environment, then make down and make up",
-                metadata={"variable": known.missing[0]},
-            )
+        if missing := known.missing or self._unusable(known):
+            if missing == (NOT_OURS,):
+                raise ApiKeyMissing(
+                    f"{NOT_OURS} is for the openrouter service alone: ask it for the model as "
+                    f"openrouter_{known.model}, or name another variable with key_variable in "
+                    "the model's entry",
+                    metadata={"variable": NOT_OURS},
+                )
+            raise self._keys.problem(*missing)
         return known
+
+    def _unusable(self, known: Known) -> tuple[str, ...]:
+        """The provider's keys that cannot be sent, of which litellm's tables know nothing."""
+        if known.entry.key_variable is not None:
+            return ()
+        prefix = f"{known.provider.upper().replace('-', '_')}_"
+        return tuple(name for name in self._keys.unusable if name.startswith(prefix))
 
     async def _structured(self, model: str) -> bool:
         return (await self._callable(model)).structured

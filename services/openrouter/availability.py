@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from arena_llm.types import Availability, Credits, ModelState, Price
 from services.common.errors import BackendError, ModelNotFound, UpstreamUnavailable
@@ -11,7 +12,6 @@ from services.common.hosted.statuses import TRANSIENT
 from services.openrouter.catalogue import Catalogue, Listing
 from services.openrouter.config import PREFIX, OpenRouterConfig
 from services.openrouter.credits import CreditWatch, left, warnings
-from services.openrouter.upstream import KEY_VARIABLE
 
 #: Seconds that OpenRouter has to answer: less than the router's `ask_timeout_seconds`.
 #: What comes later is there for the next who asks.
@@ -21,17 +21,16 @@ _WAIT = 1.8
 async def availability(
     config: OpenRouterConfig,
     model: str,
-    key: str,
+    key_problem: BackendError | None,
     catalogue: Catalogue,
     credits: CreditWatch,
 ) -> Availability:
     """The model's availability, its credits and SPEC's warnings; raises nothing."""
     slug = model.removeprefix(PREFIX)
     openrouter = config.dialect == "openrouter"
-    who = "OpenRouter" if openrouter else config.base_url
-    if openrouter and not key:
-        detail = f"{KEY_VARIABLE} is not set: put it into .env or the environment"
-        return _unavailable(detail, "API_KEY_MISSING")
+    who = "OpenRouter" if openrouter else _shown(config.base_url)
+    if key_problem is not None:
+        return _unavailable(key_problem.message, key_problem.reason)
     try:
         config.listed(model)
         async with asyncio.timeout(_WAIT):
@@ -57,6 +56,12 @@ async def availability(
     if not openrouter:
         return Availability(True, ModelState.READY, f"{who} lists it", price=listing.price)
     return _judged(listing, spendable)
+
+
+def _shown(url: str) -> str:
+    """The URL without the user and password that it may hold."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 async def _none_told() -> Credits:

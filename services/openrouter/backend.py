@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from arena_llm.types import Availability, Completion, GenerationRequest, Model
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
 from services.common.hosted.answers import Answer
 from services.common.hosted.backend import Asked, HostedBackend
+from services.common.hosted.keys import load_keys, url_secrets
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.rules import ResponseFormat
 from services.openrouter.availability import availability
@@ -21,7 +21,7 @@ from services.openrouter.config import PREFIX, OpenRouterConfig
 from services.openrouter.credits import CreditWatch
 from services.openrouter.request import body_of, other_models, required_parameters, streamed
 from services.openrouter.response import Stream, completion_of
-from services.openrouter.upstream import KEY_VARIABLE, Upstream
+from services.openrouter.upstream import Upstream
 
 log = structlog.get_logger()
 
@@ -39,9 +39,9 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     async def start(self) -> None:
         """Make ready; asks nothing of the provider, so that it serves without a key too."""
         await super().start()
-        self._key = os.environ.get(KEY_VARIABLE, "").strip()
-        self.upstream = Upstream(self.config, self._key, Redactor([self._key]))
-        self._may_ask = bool(self._key) or self.config.dialect == "openai"
+        keys = load_keys(self.environment)
+        secrets = keys.secrets.union(url_secrets(self.config.base_url))
+        self.upstream = Upstream(self.config, keys, Redactor(secrets))
         self._catalogue = Catalogue(self.upstream, self.config.catalogue_seconds)
         self._credits = CreditWatch(self.upstream, self.config.credits_seconds)
 
@@ -54,12 +54,14 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     async def is_model_available(self, model: str) -> Availability:
         """Tell from the key, its credits and OpenRouter's list, asked for at most
         every few seconds, whether the model can be called."""
-        return await availability(self.config, model, self._key, self._catalogue, self._credits)
+        return await availability(
+            self.config, model, self.upstream.key_problem(), self._catalogue, self._credits
+        )
 
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models, with what OpenRouter says of them if it is at hand."""
         listings: Mapping[str, Listing] = {}
-        if self._may_ask and self.config.models:
+        if self.upstream.key_problem() is None and self.config.models:
             try:
                 async with asyncio.timeout(_LIST_WAIT):
                     listings = await self._catalogue.models()
@@ -95,7 +97,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     async def listing(self, model: str) -> Listing | None:
         """What OpenRouter says of the model; None where it says nothing, or cannot be asked."""
-        if not self._may_ask:
+        if self.upstream.key_problem() is not None:
             return None  # the call itself says what is missing
         try:
             return await self._catalogue.find(_slug(model))

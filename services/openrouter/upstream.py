@@ -7,6 +7,7 @@ request path 0.95 over aiohttp and 1.7 over httpx, which is all that the service
 
 from __future__ import annotations
 
+import os
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,16 +17,12 @@ import aiohttp
 from pydantic_core import to_json
 from yarl import URL
 
-from services.common.errors import (
-    ApiKeyMissing,
-    ApiKeyRejected,
-    BackendError,
-    UpstreamUnavailable,
-)
+from services.common.errors import BackendError, UpstreamUnavailable
 from services.common.hosted.answers import Answer, ChunkReader, read_answer
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
 from services.common.hosted.failures import Failure, error_from, failure_in, read_failure
 from services.common.hosted.http import http_session, is_loopback
+from services.common.hosted.keys import Keys
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.sse import Decoder, is_json
 from services.common.hosted.values import load_json
@@ -40,16 +37,21 @@ _JSON = {"Content-Type": "application/json"}
 class Upstream:
     """OpenRouter's API with one key. Made and closed on one event loop."""
 
-    def __init__(self, config: OpenRouterConfig, key: str, redact: Redactor) -> None:
+    def __init__(self, config: OpenRouterConfig, keys: Keys, redact: Redactor) -> None:
         self._config = config
-        self._key = key
+        self._keys = keys
         self._redact = redact
         headers = {"X-Title": config.title} if config.title else {}
         if config.referer:
             headers["HTTP-Referer"] = config.referer
         self._url = URL(config.base_url)
         self._chat = self._url / "chat/completions"
+        self._headers = self._with_key()  # None: there is no key that can be sent
         self._session = http_session(headers, _proxy(self._url))
+
+    def key_problem(self) -> BackendError | None:
+        """Why no request can be sent: the key is missing, or no header can carry it."""
+        return self._keys.problem(KEY_VARIABLE) if self._headers is None else None
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -123,12 +125,14 @@ class Upstream:
         self, method: str, url: URL, seconds: float, body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response to a request, its status a success; closed when the block ends."""
+        if (problem := self.key_problem()) is not None:
+            raise problem
         try:
             async with self._session.request(
                 method,
                 url,
                 data=body,
-                headers=self._headers(),
+                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(
                     total=seconds, sock_connect=self._config.connect_timeout_seconds
                 ),
@@ -159,25 +163,16 @@ class Upstream:
             pieces.append(piece)
         body = b"".join(pieces)
         if not is_json(body):
-            raise unreadable(f"it is {answer.content_type}, not JSON")
+            raise unreadable(f"it is {self._redact(answer.content_type, 100)}, not JSON")
         return body
 
-    def _headers(self) -> dict[str, str]:
-        """With the key, where there must be one."""
-        if not self._key and self._config.dialect == "openai":
+    def _with_key(self) -> Mapping[str, str] | None:
+        if self._url.user is not None:  # aiohttp sends these, and refuses to send both
             return _JSON
-        if not self._key:
-            raise ApiKeyMissing(
-                f"{KEY_VARIABLE} is not set: put it into .env or the environment, then "
-                "make down and make up",
-                metadata={"variable": KEY_VARIABLE},
-            )
-        if not (self._key.isascii() and self._key.isprintable()) or " " in self._key:
-            raise ApiKeyRejected(
-                f"{KEY_VARIABLE} holds characters that no key has",
-                metadata={"variable": KEY_VARIABLE},
-            )
-        return {**_JSON, "Authorization": f"Bearer {self._key}"}
+        if key := os.environ.get(KEY_VARIABLE):
+            return {**_JSON, "Authorization": f"Bearer {key}"}
+        optional = self._config.dialect == "openai" and KEY_VARIABLE not in self._keys.unusable
+        return _JSON if optional else None
 
 
 def _parsed(data: bytes) -> Any:

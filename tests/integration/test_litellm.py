@@ -130,6 +130,17 @@ async def test_without_a_key_it_serves_and_says_what_is_missing(
     assert not any(upstream.history for upstream in upstreams.values())
 
 
+async def test_it_does_not_use_the_openrouter_services_key(
+    fleet: Callable[[bool], Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the shell that started it has it."""
+    monkeypatch.setenv("OPENROUTER_API_KEY", "planted-key-of-another-service")
+    async with AsyncClient(fleet(False).router.address) as llm:
+        answer = await llm.is_available("litellm_openrouter/a/b")
+    assert (answer.available, answer.reason) == (False, "API_KEY_MISSING")
+    assert "openrouter service" in answer.detail
+
+
 async def test_it_stops_at_once_and_leaves_nothing_open(
     fleet: Callable[[], Fleet], upstreams: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

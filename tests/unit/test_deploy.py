@@ -61,6 +61,30 @@ def test_a_key_reaches_its_own_service_only() -> None:
     assert hidden(PLAIN, seen) == ["KEYED_API_KEY"]
 
 
+#: A key, and the services that may see it.
+_KEYS = {
+    "OPENROUTER_API_KEY": {"openrouter"},
+    "OPENAI_API_KEY": {"litellm"},
+    "ANTHROPIC_API_KEY": {"litellm"},
+    "AWS_SECRET_ACCESS_KEY": {"litellm"},
+    "MY_SERVER_API_KEY": {"litellm"},
+    "GOOGLE_APPLICATION_CREDENTIALS": {"litellm"},
+    "HF_TOKEN": {"hf", "vllm"},
+    "GITHUB_TOKEN": set(),
+    "SSH_AUTH_SOCK": set(),
+}
+
+
+@pytest.mark.parametrize(("variable", "services"), _KEYS.items())
+def test_no_service_sees_the_keys_of_others(variable: str, services: set[str]) -> None:
+    every = (*SERVICES, VLLM)
+    seen = environment(every, {variable: "planted"})
+    assert {s.name for s in every if variable in seen and variable not in hidden(s, seen)} == (
+        services
+    )
+    assert bool(seen) == bool(services)
+
+
 def test_the_configuration_holds_no_values() -> None:
     text = render([KEYED, PLAIN], Path("s.sock"), {"KEYED_API_KEY": "planted"})
     assert "-u KEYED_API_KEY" in text

@@ -16,6 +16,7 @@ from services.common.config import (
     ServiceConfig,
     check_names,
     config_path,
+    drop_other_keys,
     load_config,
     load_dotenv,
 )
@@ -162,3 +163,11 @@ def test_dotenv_gives_a_service_its_own_variables_only(
     assert os.environ["MINE_KEY"] == "from-file"
     assert os.environ["MINE_SET"] == "from-environment"
     assert "OTHER_KEY" not in os.environ
+
+
+def test_a_service_drops_the_keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MINE_API_KEY", "MINE_NOT_API_KEY", "OTHER_API_KEY", "OTHER"):
+        monkeypatch.setenv(name, "planted")
+    drop_other_keys(["MINE_*", "!MINE_NOT_*"])
+    assert {"MINE_API_KEY", "OTHER"} <= set(os.environ)
+    assert not {"MINE_NOT_API_KEY", "OTHER_API_KEY"} & set(os.environ)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from arena_llm import AsyncClient
-from services.litellm import keys
 from tests.support.upstreams.server import Fault
+from tests.unit.common.hosted.test_keys import UNSENDABLE
 from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start, call, failed
 
 MODEL = OPENAI.model
@@ -153,9 +153,101 @@ async def test_a_key_is_never_told(
     assert provider.key not in output.out + output.err + caplog.text
 
 
-def test_an_empty_variable_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", " ")
-    monkeypatch.setenv("GROQ_API_KEY", "planted-key")
-    keys.forget_empty()
-    assert "OPENAI_API_KEY" not in keys.os.environ
-    assert "planted-key" in keys.secrets()
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+@pytest.mark.parametrize("form", ["  {} ", "{}\r\n", '"{}"', "\t{}\n"])
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_a_key_with_blanks_around_it(
+    start: Start, upstream: Any, provider: Provider, form: str, streamed: bool
+) -> None:
+    """It is sent without them, and what the provider repeats of it is hidden."""
+    async with start(key=form.format(provider.key), max_attempts=1) as llm:
+        assert (await llm.is_available(provider.model)).state == "ready"
+        assert await call(llm, streamed, provider.model) == "ok"
+    # Unlike any key of a known shape.
+    async with start(key=form.format("m12345678"), max_attempts=1) as llm:
+        upstream.enqueue(Fault(401, "no such key: m12345678"))
+        error = await failed(llm, streamed, model=provider.model)
+        assert error.reason == "API_KEY_REJECTED"
+        assert "m12345678" not in f"{error!r} {error.message} {error.metadata}"
+
+
+@pytest.mark.parametrize("value", UNSENDABLE.values(), ids=UNSENDABLE)
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_a_key_that_cannot_be_sent(
+    start: Start,
+    upstream: Any,
+    provider: Provider,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The check says so, not only the call; both name the variable and nobody is asked."""
+    for entry, variable in (
+        ({}, provider.variable),
+        ({"key_variable": "OWN_API_KEY"}, "OWN_API_KEY"),
+    ):
+        monkeypatch.setenv("OWN_API_KEY", value)
+        async with start(entry, key=value) as llm:
+            answer = await llm.is_available(provider.model)
+            errors = [await failed(llm, streamed, model=provider.model) for streamed in (0, 1)]
+        assert (answer.available, answer.state) == (False, "misconfigured")
+        assert answer.reason == "API_KEY_REJECTED"
+        assert answer.detail.startswith(f"{variable} holds ")
+        for error in errors:
+            assert (error.code, error.reason) == ("FAILED_PRECONDITION", "API_KEY_REJECTED")
+            assert error.metadata["variable"] == variable
+            assert value not in f"{error!r} {error.metadata} {answer.detail}"
+    assert not upstream.history
+    logged = "".join(capfd.readouterr())
+    assert f"variable={provider.variable}" in logged
+    assert value not in logged
+
+
+async def test_a_key_of_which_litellms_tables_know_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, variable = "litellm_maritalk/sabia", "MARITALK_API_KEY"
+    monkeypatch.setenv(variable, "m1234\n5678")
+    async with start() as llm:
+        assert (await llm.is_available(model)).detail.startswith(variable)
+        assert (await failed(llm, model=model)).metadata["variable"] == variable
+
+
+async def test_another_name_of_a_key_is_named_where_it_cannot_be_sent(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "m1234\u00fc5678")
+    async with start() as llm:
+        error = await failed(llm, model="litellm_gemini/gemini-2.5-flash")
+    assert error.reason == "API_KEY_MISSING"
+    assert "GOOGLE_API_KEY holds a character outside ASCII at place 6 of 10" in error.message
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\r\n", '""'])
+async def test_an_empty_variable_is_no_key(start: Start, upstream: Any, empty: str) -> None:
+    async with start(key=empty) as llm:
+        assert (await llm.is_available(MODEL)).reason == "API_KEY_MISSING"
+        assert (await failed(llm)).reason == "API_KEY_MISSING"
+    assert not upstream.history
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_a_key_in_an_address(start: Start, upstream: Any, streamed: bool) -> None:
+    base = upstream.url.replace("http://", "http://someone:hunter2hunter2@") + "?key=k-12345678"
+    async with start({"api_base": base}, max_attempts=1) as llm:
+        upstream.default = Fault(400, "not hunter2hunter2, not k-12345678, not someone")
+        error = await failed(llm, streamed)
+    for secret in ("hunter2hunter2", "k-12345678"):
+        assert secret not in f"{error!r} {error.message} {error.metadata}"
+
+
+async def test_the_key_of_the_openrouter_service_is_not_expected(start: Start) -> None:
+    model = "litellm_openrouter/a/b"
+    async with start() as llm:
+        error = await failed(llm, model=model)
+        assert (error.reason, error.metadata["variable"]) == (
+            "API_KEY_MISSING",
+            "OPENROUTER_API_KEY",
+        )
+        assert "openrouter_a/b" in error.message
+        assert "key_variable" in (await llm.is_available(model)).detail
