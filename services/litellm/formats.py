@@ -37,11 +37,12 @@ def openai(value: dict[str, Any], wire: Wire, streamed: bool) -> dict[str, Any]:
         "model": answer.model,
         "choices": [] if answer.choice is None else [_choice(wire, answer, value, streamed)],
     }
-    if isinstance(tier := value.get("service_tier"), str):
-        clean["service_tier"] = tier  # a part of the price
     if answer.usage is not None:
         clean["usage"] = wire.usage(answer.usage)
-    return {name: field for name, field in clean.items() if field not in ("", None)}
+    clean = {name: field for name, field in clean.items() if field != ""}
+    # A part of the price; of Groq's answers litellm demands it.
+    clean["service_tier"] = tier if isinstance(tier := value.get("service_tier"), str) else None
+    return clean
 
 
 def _choice(wire: Wire, answer: Answer, value: dict[str, Any], streamed: bool) -> dict[str, Any]:

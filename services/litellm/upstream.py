@@ -16,6 +16,7 @@ from services.common.errors import (
     BackendError,
     InvalidRequest,
     UnreadableAnswer,
+    Unsupported,
     UpstreamUnavailable,
 )
 from services.common.hosted.http import http_session
@@ -98,11 +99,7 @@ class Upstream:
                     if chunk is None:
                         break
                     yield chunk
-            # litellm ends every stream with a finish_reason, of its own if need be.
-            if not (chunks.received_finish_reason or chunks.intermittent_finish_reason):
-                raise UpstreamUnavailable(
-                    f"{call.known.provider}'s stream broke off before its end"
-                )
+            _check_end(chunks, wire, call.known.provider)
 
     @asynccontextmanager
     async def _exchange(
@@ -189,6 +186,17 @@ class Upstream:
         if isinstance(error, openai.OpenAIError):  # the base of all that is a provider's
             return error_from(error, exchange.provider, self._redact)
         return error
+
+
+def _check_end(chunks: Any, wire: Wire, provider: str) -> None:
+    """Raise where a stream is not whole: litellm ends each with a finish_reason, of its own
+    if need be, and keeps the provider's."""
+    if wire.finish:
+        return
+    if not hasattr(chunks, "received_finish_reason"):  # text-completion-openai
+        raise Unsupported(f"litellm does not say whether a stream of {provider} is whole")
+    if not (chunks.received_finish_reason or chunks.intermittent_finish_reason):
+        raise UpstreamUnavailable(f"{provider}'s stream broke off before its end")
 
 
 def _chosen(known: Known) -> str:

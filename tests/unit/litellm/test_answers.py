@@ -11,7 +11,7 @@ from tests.support.answering import ask, broken, outcome, without, wrong
 from tests.support.upstreams import answers
 from tests.support.upstreams.answers import EVENTS, INSUFFICIENT, UNREADABLE, Odd, dump, stream
 from tests.support.upstreams.server import Fault, Reply
-from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider
+from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start
 
 TABLES = {
     "content": answers.CONTENT,
@@ -118,3 +118,12 @@ async def test_any_field_may_be_of_another_type(
     llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
 ) -> None:
     assert await broken(llm, upstream, provider.model, streamed, 200, "grüße".__eq__) == {}
+
+
+async def test_a_service_tier_that_is_not_there(start: Start, upstream: Any) -> None:
+    """litellm demands it of Groq's answers."""
+    model = "litellm_groq/llama-3.3-70b-versatile"
+    async with start({"name": model, "key_variable": "OPENAI_API_KEY"}) as llm:
+        for streamed in (False, True):
+            upstream.default = Odd("ok").fault(streamed)
+            assert await outcome(llm, model, streamed) == "ok"
