@@ -16,6 +16,9 @@ _HIDDEN = "[key]"
 #: are no secret.
 _LONG, _SHORT = 8, 4
 
+#: How much of a text is searched, in lengths of what is shown of it.
+_SEARCHED = 4
+
 # Shapes of keys, for those that a provider repeats in part: it masks the middle.
 _KEY_LIKE = re.compile(
     r"\b(?:(?:sk|gsk|csk|fw|xai|pplx|tgp|hf|r8|nvapi)[-_]|AIza)[\w*.\-]{4,}"
@@ -37,12 +40,19 @@ class Redactor:
             *(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words),
         ]
         self._secrets = re.compile("|".join(patterns)) if patterns else None
+        self._longest = max(map(len, forms | words), default=0)
 
     def __call__(self, text: str, most: int = MAX_LENGTH) -> str:
         """The text in one line of at most `most` characters, keys replaced by "[key]"."""
+        # The search takes its time, so not in all of a long text: blanks will go, and at
+        # the end of this beginning there may be a part of a key.
+        beginning = _SEARCHED * most + self._longest
+        text, rest = text[:beginning], text[beginning:]
         if self._secrets is not None:
             text = self._secrets.sub(_HIDDEN, text)
-        text = _KEY_LIKE.sub(_HIDDEN, text[: 20 * most])
+        if rest:
+            text = text[: len(text) - self._longest]
+        text = _KEY_LIKE.sub(_HIDDEN, text)
         text = " ".join(text.split())
         return text if len(text) <= most else text[: most - 3] + "..."
 

@@ -148,6 +148,16 @@ def test_pieces_of_keys_are_hidden(piece: str) -> None:
     assert Redactor([])(f"wrong key {piece}!") == "wrong key [key]!"
 
 
+def test_no_part_of_a_key_is_left_in_a_long_text() -> None:
+    """Wherever it is cut, although blanks and other keys before it shrink."""
+    key = "planted0123456789"
+    redact = Redactor([key])
+    for blanks in range(0, 4000, 7):
+        shown = redact(f"{key} " * (blanks // 100) + " " * blanks + key + "x" * 5000)
+        assert "plant" not in shown
+        assert "6789" not in shown
+
+
 def test_patterns_leave_out() -> None:
     patterns = ("*_API_KEY", "!OTHER_*")
     assert matches("MINE_API_KEY", patterns)
