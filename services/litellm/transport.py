@@ -38,6 +38,13 @@ _OPENAI = "api.openai.com"
 _OPENAIS = ("openai", "text-completion-openai")
 
 
+#: OpenAI's SDK tries again by itself where litellm keeps our max_retries from it, as for
+#: baseten or ai21: up to three requests for one. This response header stops it; a request
+#: that broke off has none, so the next one is answered here.
+_LAST = {"x-should-retry": "false"}
+_BROKEN = {"error": {"message": "the connection broke off"}}
+
+
 class Exchange:
     """The HTTP requests of one call to litellm, from `begin` to `aclose`.
 
@@ -87,6 +94,8 @@ class Exchange:
         self.failure = self._objection(request.url) or self.failure
         if self.failure is not None:
             raise httpx.ReadError(self.failure.message)
+        if request.headers.get("x-stainless-retry-count", "0") != "0":
+            return httpx.Response(503, request=request, headers=_LAST, json=_BROKEN)
         self.asked = True
         return None
 
@@ -207,6 +216,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
             raise httpx.ReadError(f"HTTP {response.status_code}, a redirect, is not followed")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise httpx.ReadError("the answer has a Content-Encoding that was not asked for")
+        response.headers.update(_LAST)
         body = _Body(response.stream, exchange, response.is_error)
         response.stream = body
         if exchange.wire is not None and response.is_success:

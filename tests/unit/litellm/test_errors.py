@@ -149,6 +149,21 @@ async def test_what_the_provider_says_is_told_without_its_wrapping(
                 assert "litellm" not in error.message
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+@pytest.mark.parametrize("fault", ["429", "500", "reset"])
+@pytest.mark.parametrize("name", ["baseten", "ai21_chat", "openai"])
+async def test_one_attempt_is_one_request(
+    start: Start, upstream: Any, name: str, fault: str, streamed: bool
+) -> None:
+    """OpenAI's SDK would try again by itself where litellm keeps our max_retries from it."""
+    upstream.default = Fault(reset=True) if fault == "reset" else Fault(int(fault))
+    entry = {"name": f"litellm_{name}/some-model", "key_variable": "OPENAI_API_KEY"}
+    async with start(entry, max_attempts=1) as llm:
+        error = await failed(llm, streamed, model=entry["name"])
+    assert error.code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
+    assert len(upstream.history) == 1
+
+
 async def test_a_provider_that_is_not_there(start: Start) -> None:
     async with start({"api_base": "http://127.0.0.1:1"}, max_attempts=2) as llm:
         error = await failed(llm)
