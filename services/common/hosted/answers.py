@@ -8,7 +8,7 @@ that nobody knows raises UnreadableAnswer, because the text would be another one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ class Message:
     media: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each chunk of a stream: frozen ones take longer to make
 class Choice:
     """The first choice.
 
@@ -60,7 +60,7 @@ class Choice:
     error: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A whole answer or a chunk. usage: as it was sent; None where it was not."""
 
@@ -110,6 +110,8 @@ class ChunkReader:
 
 
 def _first(choices: Any) -> dict[str, Any] | None:
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return choices[0]
     if isinstance(choices, dict):
         bare = not choices.keys().isdisjoint(("message", "delta", "text"))
         choices = [choices] if bare else list(choices.values())
@@ -148,11 +150,13 @@ def read_message(value: Any) -> Message:
         raise UnreadableAnswer(f"{_CANNOT}: its message is {_kind(value)}")
     _add_content(value.get("content"), message, 0)
     for name in ("reasoning_content", "reasoning", "reasoning_details"):
-        message.reasoning = message.reasoning or plain_text(value.get(name))
-    message.refusal = message.refusal or plain_text(value.get("refusal"))
-    calls = value.get("tool_calls")
-    message.tools += map(_tool_name, calls if isinstance(calls, list) else ())
-    if isinstance(call := value.get("function_call"), dict) and call:
+        if not message.reasoning and (reasoning := value.get(name)):
+            message.reasoning = plain_text(reasoning)
+    if not message.refusal and (refusal := value.get("refusal")):
+        message.refusal = plain_text(refusal)
+    if (calls := value.get("tool_calls")) and isinstance(calls, list):
+        message.tools += map(_tool_name, calls)
+    if (call := value.get("function_call")) and isinstance(call, dict):
         message.tools.append(_tool_name(call))
     for name in ("images", "audio"):
         if (media := value.get(name)) and isinstance(media, list | dict):
@@ -264,23 +268,25 @@ def read_usage(sent: Any) -> Usage:
     if not isinstance(sent, dict):
         log.warning("a provider's usage cannot be read", fields="usage")
         return Usage()
-    read = dict(_counts(sent))
-    read["cost_usd"] = (sent.get("cost"), amount(sent.get("cost")))
-    odd = [name for name, (value, found) in read.items() if found is None and value is not None]
+    odd: list[str] = []
+    usage = Usage(
+        prompt_tokens=_count(sent, "prompt_tokens", odd),
+        completion_tokens=_count(sent, "completion_tokens", odd),
+        reasoning_tokens=_count(sent.get("completion_tokens_details"), "reasoning_tokens", odd),
+        cached_tokens=_count(sent.get("prompt_tokens_details"), "cached_tokens", odd),
+        cost_usd=amount(cost) if (cost := sent.get("cost")) is not None else None,
+    )
+    if cost is not None and usage.cost_usd is None:
+        odd.append("cost")
     if odd:
         log.warning("a provider's usage cannot be read", fields=", ".join(odd))
-    cost = read.pop("cost_usd")[1]
-    return Usage(**{name: found or 0 for name, (_, found) in read.items()}, cost_usd=cost)
+    return usage
 
 
-def _counts(sent: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Each count's name in Usage, with its value as sent and as read."""
-    for name, details, key in (
-        ("prompt_tokens", None, "prompt_tokens"),
-        ("completion_tokens", None, "completion_tokens"),
-        ("reasoning_tokens", "completion_tokens_details", "reasoning_tokens"),
-        ("cached_tokens", "prompt_tokens_details", "cached_tokens"),
-    ):
-        values = sent if details is None else sent.get(details)
-        value = values.get(key) if isinstance(values, dict) else None
-        yield name, (value, count(value))
+def _count(values: Any, name: str, odd: list[str]) -> int:
+    value = values.get(name) if isinstance(values, dict) else None
+    if value is None:
+        return 0
+    if (found := count(value)) is None:
+        odd.append(name)
+    return found or 0

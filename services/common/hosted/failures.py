@@ -55,10 +55,12 @@ class Failure:
 
 def read_failure(value: Any, depth: int = 0) -> Failure | None:
     """The error in a JSON value; None where the value is empty."""
+    if value is None:
+        return None
     if isinstance(value, str) and value[:1] in ("{", "["):
         with suppress(ValueError):  # JSON in text
             value = load_json(value.encode(errors="replace"))
-    if value in (None, "", False) or value == {} or value == []:
+    if value in ("", None, False) or value == {} or value == []:
         return None
     if isinstance(value, list) and depth < _DEEPEST:
         return next(filter(None, (read_failure(one, depth + 1) for one in value)), None)

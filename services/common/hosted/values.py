@@ -71,9 +71,7 @@ def label(value: Any) -> str:
     """An id or a name, also where it is a number; "" where it is neither."""
     if isinstance(value, str):
         return utf8(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return ""
+    return str(value) if type(value) in (int, float) else ""
 
 
 def number(value: Any) -> float | None:
@@ -91,6 +89,8 @@ def number(value: Any) -> float | None:
 
 def count(value: Any) -> int | None:
     """A number of tokens; None where it is negative, has a fraction or exceeds int32."""
+    if type(value) is int:
+        return value if 0 <= value <= _MOST_TOKENS else None
     found = number(value)
     if found is None or found != int(found) or not 0 <= found <= _MOST_TOKENS:
         return None
