@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
 
 from arena_llm._base import DEFAULT_TIMEOUT
 from arena_llm.cli import check, generate, health, models, score, validate
-from arena_llm.cli._output import Output
+from arena_llm.cli._output import Output, OutputError
 from arena_llm.client import Client
 from arena_llm.errors import ArenaError, InvalidArgumentError
 
@@ -36,8 +34,24 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if it succeeded, 1 if not, and 2 for wrong usage."""
+    output = Output()
+    try:
+        try:
+            return _run(argv, output)
+        finally:
+            output.flush()
+    except OutputError as error:
+        if reason := str(error):
+            output.complain(reason)
+        return FAILED
+    except KeyboardInterrupt:
+        output.complain("interrupted")
+        return INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None, output: Output) -> int:
     args = _parser().parse_args(argv)
-    output = Output(json=args.json)
+    output.begin(json=args.json)
     try:
         client = Client(args.target, timeout=args.timeout)
     except InvalidArgumentError as error:
@@ -46,18 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with client:
             code: int = COMMANDS[args.command].run(client, args, output)
-        output.flush()
         return code
     except ArenaError as error:
         output.error(error)
-        return FAILED
-    except KeyboardInterrupt:
-        sys.stderr.write("arena-llm: interrupted\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has left. What is still buffered has nowhere to go, and the
-        # interpreter must not complain about it at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 

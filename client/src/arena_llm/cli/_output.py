@@ -1,15 +1,25 @@
-"""What a command prints: tables for people, one JSON document for programs."""
+"""What a command prints: tables for people, one JSON document for programs.
+
+A terminal shows what models and providers wrote with its control characters
+escaped; a file or a pipe gets the exact text.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
+from arena_llm.terminal import shown_on
+
+
+class OutputError(Exception):
+    """Standard output takes no more; the text says why, and is empty where the reader has left."""
 
 
 class Output:
@@ -18,44 +28,87 @@ class Output:
     json: print one JSON document and nothing else, an error included.
     """
 
-    def __init__(self, *, json: bool) -> None:
-        self.json = json
+    def __init__(self) -> None:
+        self.json = False
+        self._lossy = False
+        _open_closed_files()
         for stream in (sys.stdout, sys.stderr):
-            # A terminal that lacks a character shows "?" rather than a traceback.
+            # Shows \u265f rather than a traceback where the encoding lacks a character.
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
+                stream.reconfigure(errors="backslashreplace")
+
+    def begin(self, *, json: bool) -> None:
+        """Fail before a call is made for an answer that nobody would see."""
+        self.json = json
+        _stdout()
 
     def document(self, value: Any) -> None:
         """Print a value (dataclasses included) as the JSON document."""
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=plain)
+        if not _encodable(text):
+            text = json.dumps(value, indent=2, default=plain)
+        self._write(text + "\n")
 
     def text(self, text: str, end: str = "\n") -> None:
-        """Print text as it is, at once."""
-        sys.stdout.write(text + end)
-        sys.stdout.flush()
+        """Print text at once."""
+        if not (self._lossy or _stdout().isatty() or _encodable(text)):
+            self._lossy = True
+            self.warn(
+                f"standard output is {_stdout().encoding}: characters that it lacks are written "
+                "as escapes. PYTHONIOENCODING=utf-8 writes them exactly"
+            )
+        self._write(text + end)
+        self.flush()
+
+    def line(self, text: str) -> None:
+        """Print text as one line."""
+        self.text(_one_line(text))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows in columns, each cell on one line."""
-        cells = [header, *([" ".join(cell.split()) for cell in row] for row in rows)]
+        stream = _stdout()
+        cells = [header, *([shown_on(stream, _one_line(cell)) for cell in row] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            sys.stdout.write(line.rstrip() + "\n")
+            self._write(line.rstrip() + "\n")
 
     def warn(self, line: str) -> None:
         """Print a line for people to stderr; the JSON document has it already."""
         if not self.json:
-            sys.stderr.write(f"arena-llm: {' '.join(line.split())}\n")
+            self.complain(line)
 
     def error(self, error: ArenaError) -> None:
         """Print what went wrong."""
         if self.json:
             self.document({"error": error_fields(error)})
-        sys.stderr.write(f"arena-llm: {' '.join(str(error).split())}\n")
+        self.complain(str(error))
+
+    def complain(self, line: str) -> None:
+        """Print a line to stderr. If that fails, nobody can be informed: the exit code remains."""
+        try:
+            sys.stderr.write(shown_on(sys.stderr, f"arena-llm: {_one_line(line)}") + "\n")
+        except OSError:
+            _discard(sys.stderr)
 
     def flush(self) -> None:
-        """Write what is buffered, so that a closed pipe shows here and not at exit."""
-        sys.stdout.flush()
+        """Write what is buffered, so that a failure shows here and not at exit."""
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _discard(sys.stderr)
+        if sys.stdout is not None:
+            try:
+                sys.stdout.flush()
+            except OSError as error:
+                raise _failure(error) from None
+
+    def _write(self, text: str) -> None:
+        stream = _stdout()
+        try:
+            stream.write(shown_on(stream, text))
+        except OSError as error:
+            raise _failure(error) from None
 
 
 def plain(value: Any) -> Any:
@@ -68,3 +121,46 @@ def plain(value: Any) -> Any:
 def error_fields(error: ArenaError) -> dict[str, Any]:
     """An error's attributes, for a JSON document."""
     return vars(error)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _stdout() -> TextIO:
+    # Python has none where the shell closed it (>&-).
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    return sys.stdout
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode(_stdout().encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _failure(error: OSError) -> OutputError:
+    _discard(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return OutputError()
+    return OutputError(f"standard output cannot be written: {error.strerror}")
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead a stream to nowhere, so that the interpreter does not fail on it at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_closed_files() -> None:
+    """Keep a connection from becoming file 0, 1 or 2, to which libraries write their log."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is None:
+        # argparse would write its errors to stdout.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from typing import Any
 
 from arena_llm._options import GenerateOptions
 from arena_llm.cli._output import Output
 from arena_llm.client import Client
+from arena_llm.errors import InvalidArgumentError
 from arena_llm.types import Message
 
 HELP = "print one completion"
@@ -77,5 +79,14 @@ def read_prompt(argument: str) -> str:
     """The argument, or standard input for "-"."""
     if argument != "-":
         return argument
-    # Bytes that are no UTF-8 become lone surrogates, which the client refuses by name.
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    try:
+        if sys.stdin is None:  # closed by the shell (<&-)
+            raise OSError(errno.EBADF, "it is closed")
+        # Bytes that are not UTF-8 become lone surrogates, which the client refuses by name.
+        return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"standard input cannot be read: {error.strerror}",
+            reason="INVALID_REQUEST",
+            field="prompt",
+        ) from None

@@ -113,7 +113,7 @@ def _print_verdicts(
             ],
         )
     for backend, warning in shared:
-        output.text(f"warning: {backend}: {warning}")
+        output.line(f"warning: {backend}: {warning}")
 
 
 def _shared(verdicts: list[Verdict]) -> list[tuple[str, str]]:
@@ -152,10 +152,10 @@ def _print_estimate(costs: Estimate, output: Output, *, quiet: bool) -> None:
         output.table(("MODEL", "CALLS", "PROMPT TOKENS", "COMPLETION TOKENS", "COST"), rows)
         output.text(f"{'at least' if costs.unpriced else 'about'} {_cost(costs.usd)} in all")
         for note in costs.notes:
-            output.text(f"note: {note}")
+            output.line(f"note: {note}")
     for label, lines in (("warning", costs.warnings), ("fail", costs.failures)):
         for line in lines:
-            output.text(f"{label}: {line}")
+            output.line(f"{label}: {line}")
 
 
 def _cost(usd: float | None) -> str:
