@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from game_reasoning_arena.backends.base_backend import PREFIXES
 from router.config import RouterConfig
 from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
@@ -121,6 +122,7 @@ def test_a_backend_has_its_extra_its_config_and_its_route(backend: str) -> None:
     assert (ROOT / f"configs/{backend}_models.yaml").exists()
     routes = load_config(ROOT / "configs/router.yaml", RouterConfig).routes
     assert f"{backend}_" in routes
+    assert PREFIXES[backend] == f"{backend}_"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

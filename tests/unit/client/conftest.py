@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 import arena_llm
+from arena_llm import _shared
 from tests.unit.client.scripted import Script, start
 
 
@@ -40,3 +41,13 @@ async def either(
     else:
         async with arena_llm.AsyncClient(target) as async_client:
             yield async_client
+
+
+@pytest.fixture
+def default_target(target: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where the functions of the module call."""
+    monkeypatch.setenv("ARENA_LLM_TARGET", target)
+    _shared._client.cache_clear()
+    yield target
+    _shared._client().close()
+    _shared._client.cache_clear()

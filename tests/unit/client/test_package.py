@@ -10,20 +10,8 @@ from pathlib import Path
 import pytest
 
 import arena_llm
-from arena_llm import _shared, errors
 from arena_llm.v1 import models_pb2
-from game_reasoning_arena.backends import llm_registry
 from tests.unit.client.scripted import MODEL, Fail, Script, grpc, models
-
-
-@pytest.fixture
-def default_target(target: str, monkeypatch: pytest.MonkeyPatch):
-    """Where the functions of the module call."""
-    monkeypatch.setenv("ARENA_LLM_TARGET", target)
-    _shared._client.cache_clear()
-    yield target
-    _shared._client().close()
-    _shared._client.cache_clear()
 
 
 def test_all_is_sorted_complete_and_there() -> None:
@@ -49,7 +37,7 @@ HEAVY |= {"yaml"}  # an extra, for one option of one command
     [
         "import arena_llm; [getattr(arena_llm, name) for name in arena_llm.__all__]",
         "import arena_llm.cli",
-        "import game_reasoning_arena.backends.llm_registry",
+        "import game_reasoning_arena.backends, game_reasoning_arena.backends.backend_config",
     ],
 )
 def test_nothing_heavy_is_loaded(statement: str) -> None:
@@ -92,37 +80,3 @@ def test_the_functions_of_the_module(default_target: str, script: Script) -> Non
     )
     assert [arena_llm.is_model_available(name) for name in ("a", "b", "c")] == [True, False, False]
     assert arena_llm.get_available_models() == ["hf_a", "vllm_b"]
-
-
-def test_the_registry(default_target: str, script: Script) -> None:
-    script.enqueue(models("hf_a", "vllm_b"), models("hf_c"))
-    assert llm_registry.initialize_llm_registry() is llm_registry.LLM_REGISTRY
-    assert list(llm_registry.LLM_REGISTRY) == ["hf_a", "vllm_b"]
-    assert llm_registry.LLM_REGISTRY["hf_a"].backend == "hf"
-    llm_registry.initialize_llm_registry()
-    assert list(llm_registry.LLM_REGISTRY) == ["hf_c"]
-    script.enqueue(Fail(grpc.StatusCode.UNAVAILABLE, "no", "X"))
-    with pytest.raises(errors.UnavailableError):
-        llm_registry.initialize_llm_registry()
-    assert list(llm_registry.LLM_REGISTRY) == ["hf_c"]
-
-
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        ("openrouter_openai/gpt-4o", "openrouter"),
-        ("litellm_groq/llama-3.1-8b-instant", "litellm"),
-        ("vllm_llama-2-7b-chat", "vllm"),
-        ("hf_gpt2", "hf"),
-    ],
-)
-def test_backends_by_prefix(name: str, backend: str) -> None:
-    assert llm_registry.detect_model_backend(name) == backend
-
-
-@pytest.mark.parametrize("name", ["", "gpt2", "HF_gpt2", "hf-gpt2", "azure_x"])
-def test_an_unknown_prefix(name: str) -> None:
-    with pytest.raises(errors.NotFoundError) as caught:
-        llm_registry.detect_model_backend(name)
-    assert caught.value.reason == "UNKNOWN_PREFIX"
-    assert "openrouter_, litellm_, vllm_, hf_" in str(caught.value)

@@ -1,1 +1,35 @@
-"""Language-model backends, reached through Arena LLM."""
+"""The names of the original arena's backends package, over Arena LLM's router."""
+
+from game_reasoning_arena.backends.base_backend import BaseLLMBackend
+from game_reasoning_arena.backends.huggingface_backend import HuggingFaceBackend
+from game_reasoning_arena.backends.litellm_backend import LiteLLMBackend
+from game_reasoning_arena.backends.llm_registry import (
+    LLM_REGISTRY,
+    detect_model_backend,
+    extract_model_name,
+    generate_response,
+    get_available_models,
+    get_backend_for_model,
+    initialize_llm_registry,
+    is_model_available,
+    list_models,
+)
+from game_reasoning_arena.backends.openrouter_backend import OpenRouterBackend
+from game_reasoning_arena.backends.vllm_backend import VLLMBackend
+
+__all__ = [
+    "LLM_REGISTRY",
+    "BaseLLMBackend",
+    "HuggingFaceBackend",
+    "LiteLLMBackend",
+    "OpenRouterBackend",
+    "VLLMBackend",
+    "detect_model_backend",
+    "extract_model_name",
+    "generate_response",
+    "get_available_models",
+    "get_backend_for_model",
+    "initialize_llm_registry",
+    "is_model_available",
+    "list_models",
+]

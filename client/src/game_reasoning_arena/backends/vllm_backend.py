@@ -1,0 +1,9 @@
+"""Models of vLLM."""
+
+from game_reasoning_arena.backends.base_backend import RoutedBackend
+
+
+class VLLMBackend(RoutedBackend):
+    """The backend `vllm`."""
+
+    backend = "vllm"
