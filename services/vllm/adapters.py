@@ -39,6 +39,7 @@ async def _load(engine: Engine, base: Path, lora: LoraAdapter, number: int) -> A
             raise ModelMisconfigured(_text(lora, misfit))
         adapter = LoRARequest(lora.name, number, str(lora.path))
         await engine.add_adapter(adapter)
+        await engine.try_out(adapter)
     except BackendError as error:
         found = error
     except Exception as error:  # whatever is wrong with the adapter's files

@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "LLGUIDANCE_LOG_LEVEL": "0",  # it logs texts
+    # Or a request whose logits are NaN is answered with any tokens.
+    "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
     # The service has threads of gRPC, which do not survive a fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     # Engine processes on this machine talk over loopback.

@@ -30,11 +30,25 @@ def adopt() -> None:
         os.setpgid(0, 0)
         # A service that is killed takes its engines along, and their memory.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _zero_cache_blocks()
     # It logs texts of grammars and of replies.
     logging.getLogger("vllm.v1.structured_output.backend_guidance").disabled = True
     if os.environ[PARENT] != str(os.getpid()) and FAILURE in os.environ:
         file = open(os.environ[FAILURE], "a", encoding="utf-8")  # noqa: SIM115 - for good
         logging.getLogger("vllm").addHandler(_FirstError(file))
+
+
+def _zero_cache_blocks() -> None:
+    """Let an engine on a CPU zero blocks of its cache before they are used again.
+
+    Its attention multiplies what is masked by zero, so that NaN which one request has left
+    would be the next one's too. Engines on GPUs skip what is masked.
+    """
+    from vllm.platforms import current_platform
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+
+    if current_platform.is_cpu():
+        KVCacheConfig.needs_kv_cache_zeroing = True
 
 
 class _FirstError(logging.Handler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from arena_llm.types import (
 )
 from services.common.errors import InvalidRequest, Overloaded, UpstreamUnavailable
 from services.common.local.constraints import constraint_field
+from services.common.local.finite import check_sums, not_finite
 from services.vllm.config import VllmConfig
 from services.vllm.reply import Reply
 from services.vllm.request import next_token, prepare, prepare_scoring, this_token
@@ -81,10 +83,13 @@ class Engine:
         running = min(stats.running, unfinished)
         return EngineLoad(running, unfinished - running, stats.generated)
 
-    async def try_out(self) -> None:
-        """Generate a token: some models load and cannot run, and first calls are slow."""
+    async def try_out(self, adapter: Any = None) -> None:
+        """Generate a token: some models load and cannot run, and first calls are slow.
+
+        Raises ModelMisconfigured where the model computes NaN.
+        """
         params = SamplingParams(max_tokens=1, logprobs=1)
-        async for _ in self._outputs([0], params, None, "model"):
+        async for _ in self._outputs(self.started.test_prompt, params, adapter, "model"):
             pass
 
     async def add_adapter(self, adapter: Any) -> None:
@@ -176,6 +181,7 @@ class Engine:
                 return {token: found[token].logprob for token in tokens}
 
             logprobs = await sums(continuations, ask, self.started.max_running)
+        check_sums(request.model, logprobs)
         counts = [len(tokens) for tokens in continuations]
         return Scoring(
             scores=tuple(map(Score, request.continuations, logprobs, counts)),
@@ -189,7 +195,7 @@ class Engine:
         """vLLM's RequestOutputs; leaving it early ends the request in the engine.
 
         Raises InvalidRequest with `field` for what vLLM refuses, UpstreamUnavailable
-        where the engine has failed.
+        where the engine has failed, ModelMisconfigured where the model computes NaN.
         """
         if self._hangs:
             raise self._unavailable()
@@ -198,6 +204,9 @@ class Engine:
         try:
             async with aclosing(outputs):
                 async for output in outputs:
+                    if _has_nan(output):
+                        name = self.started.reader.name if adapter is None else adapter.lora_name
+                        raise not_finite(name)
                     yield output
         except VLLMClientError as error:
             why = " ".join(str(error).split())[:500]
@@ -232,3 +241,12 @@ class Engine:
     async def _in_thread(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+
+
+def _has_nan(output: Any) -> bool:
+    """Whether a RequestOutput comes from logits with NaN (VLLM_COMPUTE_NANS_IN_LOGITS counts
+    them), or has a log-probability that is NaN, as where a logit is infinite."""
+    if output.metrics is not None and output.metrics.is_corrupted:
+        return True
+    told = output.outputs[0].logprobs or ()
+    return any(math.isnan(entry.logprob) for tokens in told for entry in tokens.values())

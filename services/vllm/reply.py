@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -156,9 +157,9 @@ def _told(
 ) -> list[TokenLogprob]:
     found = []
     for token, known in zip(tokens, logprobs, strict=True):
-        likeliest = sorted(
-            (entry for entry in known.values() if entry.rank <= most), key=lambda e: e.rank
-        )
+        # Without the tokens that the model itself excludes, by -inf.
+        shown = (e for e in known.values() if e.rank <= most and e.logprob > -math.inf)
+        likeliest = sorted(shown, key=lambda e: e.rank)
         top = tuple(TopLogprob(_shown(entry), entry.logprob) for entry in likeliest)
         found.append(TokenLogprob(_shown(known[token]), known[token].logprob, top))
     return found
