@@ -120,7 +120,7 @@ class Engine:
         try:
             with torch.inference_mode():
                 self._take_turns()
-        except Exception as error:  # a bug in what contains errors; nobody may wait for ever
+        except BaseException as error:  # or a panic of a library: nobody may wait for ever
             self._die(dead(self._name, error))
         with self._changed:
             left = [*self._rows, *self._work_items, *self._waiting]

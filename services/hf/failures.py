@@ -71,7 +71,7 @@ def diagnosed(
     )
 
 
-def dead(name: str, error: Exception) -> ModelMisconfigured:
+def dead(name: str, error: BaseException) -> ModelMisconfigured:
     """The end of an engine. The error is not a request's: its text may be shown."""
     why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return ModelMisconfigured(
