@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from arena_llm.types import Availability, Completion, GenerationRequest, Model, ModelState
 from services.common.errors import ApiKeyMissing, BackendError
 from services.common.hosted.backend import Asked, HostedBackend
-from services.common.hosted.keys import Keys, load_keys, url_secrets
+from services.common.hosted.keys import Keys, document_secrets, load_keys, url_secrets
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.rules import ResponseFormat
 from services.litellm.config import LiteLlmConfig
@@ -47,8 +47,11 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         self._catalogue = await asyncio.to_thread(_load, self.config)
         from services.litellm.upstream import Upstream  # litellm is in memory by now
 
-        bases = (url_secrets(entry.api_base) for entry in self.config.models)
-        secrets = self._keys.secrets.union(*bases)
+        entries = self.config.models
+        secrets = self._keys.secrets.union(
+            *(url_secrets(entry.api_base) for entry in entries),
+            *(document_secrets(entry.parameters) for entry in entries),
+        )
         self._upstream = Upstream(self.config, Redactor(secrets))
         self._ready.set()
 

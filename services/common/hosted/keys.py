@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -93,17 +93,25 @@ def _secrets() -> Iterator[str]:
         if any(fnmatchcase(name, pattern) for pattern in _SECRET):
             yield value
             yield value.strip()
-            yield from _leaves(value)
+            with suppress(ValueError):  # a credentials file that stands in a variable
+                yield from document_secrets(json.loads(value))
         elif any(fnmatchcase(name, pattern) for pattern in _URLS):
             yield from url_secrets(value)
 
 
-def _leaves(value: str) -> Iterator[str]:
-    """The secrets in a credentials file that stands in a variable."""
-    with suppress(ValueError, AttributeError):
-        for name, leaf in json.loads(value).items():
-            if isinstance(leaf, str) and any(fnmatchcase(name.upper(), kind) for kind in _SECRET):
-                yield leaf
+def document_secrets(document: object, secret: bool = False) -> Iterator[str]:
+    """The texts in a document that stand under the name of a secret or of a header.
+
+    secret: whether the whole document stands under such a name.
+    """
+    if isinstance(document, Mapping):
+        for name, value in document.items():
+            kinds = (*_SECRET, "*HEADERS", "AUTHORIZATION")
+            named = any(fnmatchcase(str(name).upper(), kind) for kind in kinds)
+            yield from document_secrets(value, secret or named)
+    elif isinstance(document, str) and secret:
+        yield document
+        yield document.rpartition(" ")[2]  # of "Bearer KEY"
 
 
 def _bare(value: str) -> str:

@@ -241,6 +241,16 @@ async def test_a_key_in_an_address(start: Start, upstream: Any, streamed: bool) 
         assert secret not in f"{error!r} {error.message} {error.metadata}"
 
 
+async def test_a_key_among_the_entrys_parameters(start: Start, upstream: Any) -> None:
+    headers = {"X-Gateway": "gateway-12345678", "Proxy-Auth": "Bearer hunter2hunter2"}
+    async with start({"parameters": {"extra_headers": headers}}, max_attempts=1) as llm:
+        upstream.default = Fault(400, "not gateway-12345678, not hunter2hunter2")
+        error = await failed(llm)
+    assert "gateway-12345678" in upstream.history[0].headers.values()
+    assert "gateway-1" not in error.message
+    assert "hunter2" not in error.message
+
+
 async def test_the_key_of_the_openrouter_service_is_not_expected(start: Start) -> None:
     model = "litellm_openrouter/a/b"
     async with start() as llm:
