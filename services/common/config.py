@@ -5,16 +5,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
+
+from services.common.env_file import is_readable, read_env_file
 
 
 class ConfigError(Exception):
@@ -208,14 +210,31 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return found
 
 
-def load_dotenv(patterns: Sequence[str]) -> None:
+def load_dotenv(patterns: Sequence[str], warn: Callable[[str], None] | None = None) -> None:
     """Take from ./.env the variables that match, unless the environment has them.
 
     Only those: a key must not be in a process that has no use for it.
+
+    Raises ConfigError if the file cannot be read. With `warn` that is only reported, and
+    the variables that can be read are taken; it is raised if a wanted one is not among them.
     """
-    for name, value in dotenv_values(".env").items():
-        if value and matches(name, patterns):
-            os.environ.setdefault(name, value)
+    values, problem = read_env_file(Path(".env"))
+    if problem and warn is None:
+        raise ConfigError(problem)
+    if problem and warn is not None:
+        warn(problem)
+    for name, value in values.items():
+        if not value or name in os.environ or not matches(name, patterns):
+            continue
+        if problem and not is_readable(name + value):
+            raise ConfigError(f"{problem}; {name} is needed")
+        try:
+            os.environ[name] = value
+        except ValueError as error:  # its text holds characters of the value
+            raise ConfigError(
+                f".env: {name} holds characters that the environment's encoding "
+                f"({sys.getfilesystemencoding()}) does not have"
+            ) from error
 
 
 def drop_other_keys(patterns: Sequence[str]) -> None:

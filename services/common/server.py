@@ -194,13 +194,13 @@ def launch(
     """`python -m <name> [--config FILE]`: read the configuration, then serve."""
     configure_logging()
     visible = ("ARENA_*", *environment)
-    load_dotenv(visible)
-    drop_other_keys(visible)
-    parser = argparse.ArgumentParser(prog=f"python -m {name}")
-    default = config_path(filename)
-    parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
-    arguments = parser.parse_args()
     try:
+        load_dotenv(visible)
+        drop_other_keys(visible)
+        parser = argparse.ArgumentParser(prog=f"python -m {name}")
+        default = config_path(filename)
+        parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
+        arguments = parser.parse_args()
         config = load_config(arguments.config, config_type)
     except ConfigError as error:
         sys.exit(f"{error}")

@@ -171,3 +171,61 @@ def test_a_service_drops_the_keys_of_others(monkeypatch: pytest.MonkeyPatch) -> 
     drop_other_keys(["MINE_*", "!MINE_NOT_*"])
     assert {"MINE_API_KEY", "OTHER"} <= set(os.environ)
     assert not {"MINE_NOT_API_KEY", "OTHER_API_KEY"} & set(os.environ)
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A .env to write; MINE_KEY is not set, and is not after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINE_KEY", "x")
+    monkeypatch.delenv("MINE_KEY")
+    return tmp_path / ".env"
+
+
+BROKEN = {
+    "Latin-1": ("# für alle\nMINE_KEY=1\n".encode("latin-1"), "line 1: is not UTF-8 text"),
+    "cut": ("A=1\n\nMINE_KEY=1\n#ü".encode()[:-1], "line 4: is not UTF-8 text"),
+    "UTF-16": ("MINE_KEY=1\n".encode("utf-16"), "is UTF-16"),
+    "UTF-16, big-endian": ("\ufeffMINE_KEY=1\n".encode("utf-16-be"), "is UTF-16"),
+    "a NUL byte": (b"A=1\nMINE_KEY=1\nB=a\0b\n", "line 3: has a NUL byte"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_dotenv_that_is_not_text(env_file: Path, content: bytes, reason: str) -> None:
+    env_file.write_bytes(content)
+    problem = f".env: {reason}: save the file as UTF-8"
+    with pytest.raises(ConfigError) as caught:
+        load_dotenv(["MINE_*"])
+    assert str(caught.value) == problem
+    assert "MINE_KEY" not in os.environ
+    said: list[str] = []
+    load_dotenv(["MINE_*"], said.append)
+    assert (said, os.environ["MINE_KEY"]) == ([problem], "1")
+
+
+def test_a_dotenv_of_utf_16_without_a_mark(env_file: Path) -> None:
+    env_file.write_bytes("MINE_KEY=1\n".encode("utf-16-le"))
+    with pytest.raises(ConfigError, match=r"^\.env: line 1: has a NUL byte: save"):
+        load_dotenv(["MINE_*"])
+
+
+@pytest.mark.parametrize("content", ["MINE_KEY=für".encode("latin-1"), b"MINE_KEY=a\0b"])
+def test_a_wanted_variable_that_cannot_be_read(env_file: Path, content: bytes) -> None:
+    env_file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^\.env: line 1: .*; MINE_KEY is needed$"):
+        load_dotenv(["MINE_*"], lambda _: None)
+    os.environ["MINE_KEY"] = "from the environment"
+    load_dotenv(["MINE_*"], lambda _: None)
+
+
+def test_a_dotenv_with_a_byte_order_mark(env_file: Path) -> None:
+    env_file.write_bytes("MINE_KEY=für\n".encode("utf-8-sig"))
+    load_dotenv(["MINE_*"])
+    assert os.environ["MINE_KEY"] == "für"
+
+
+def test_a_dotenv_that_is_a_folder(env_file: Path) -> None:
+    env_file.mkdir()
+    with pytest.raises(ConfigError, match=r"^\.env: cannot be read: Is a directory$"):
+        load_dotenv(["MINE_*"])
