@@ -6,29 +6,45 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from arena_llm import ArenaError
+from deploy.output import complain, open_streams, say
 from deploy.probe import health, memory, reachable
-from deploy.services import ROOT, SERVICES, VLLM, run_dir, wanted
+from deploy.services import ROOT, SERVICES, VLLM, run_dir
 from deploy.supervisor import DeployError, Process, Supervisor
-from deploy.up import prepare, say, up
+from deploy.up import addresses, prepare, up
 from services.common.config import ConfigError, load_dotenv
+
+#: Commands that must work beside a .env that cannot be read, as they need no key of it.
+_LENIENT = ("down", "status", "logs", "target")
 
 
 def main() -> None:
+    open_streams()
     arguments = _parser().parse_args()
-    os.chdir(ROOT)
-    load_dotenv(("ARENA_*",))  # keys stay in the services that need them
-    supervisor = Supervisor(run_dir())
+    # What `up` has started is stopped again, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(_run_to_status(arguments))
+
+
+def _run_to_status(arguments: argparse.Namespace) -> int:
     try:
-        sys.exit(_run(arguments, supervisor))
+        os.chdir(ROOT)
+        warn = complain if arguments.command in _LENIENT else None
+        load_dotenv(("ARENA_*",), warn)  # keys stay in the services that need them
+        return _run(arguments, Supervisor(run_dir()))
     except (DeployError, ConfigError, ArenaError) as error:
-        sys.exit(f"{arguments.command}: {error}")
+        complain(f"{arguments.command}: {error}")
+    except OSError as error:  # such as a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{arguments.command}: {where}{error.strerror or error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 128 + signal.SIGINT
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,24 +86,19 @@ def down(supervisor: Supervisor) -> int:
     return 0
 
 
-def addresses(supervisor: Supervisor) -> dict[str, str]:
-    """Where the services listen, or would."""
-    if supervisor.processes():
-        return supervisor.addresses()
-    return {service.name: service.address for service in wanted()}
-
-
 def target(supervisor: Supervisor) -> str:
     """What ARENA_LLM_TARGET must be for this system."""
     return reachable(addresses(supervisor)["router"])
 
 
 def status(supervisor: Supervisor, *, as_json: bool) -> int:
-    """Show each service; 0 if all of them serve, else 1."""
-    processes = supervisor.processes()
+    """Show each service; 0 if all of them serve and are kept up, else 1."""
+    seen = supervisor.look()
+    # A manager that cannot be asked may be restarting a service just now.
+    absent = Process("UNKNOWN" if seen.managed and seen.problem else "STOPPED", 0)
     rows: list[dict[str, str | int | None]] = []
     for name, address in addresses(supervisor).items():
-        process = processes.get(name, Process("STOPPED", 0))
+        process = seen.processes.get(name, absent)
         row = {
             "service": name,
             "state": process.state,
@@ -103,7 +114,9 @@ def status(supervisor: Supervisor, *, as_json: bool) -> int:
         for line in ([key.upper() for key in rows[0]], *(row.values() for row in rows)):
             cells = ["-" if cell is None else str(cell) for cell in line]
             say("{:11} {:9} {:>8}  {:12} {:22} {:>9}".format(*cells))
-    return 0 if all(row["health"] == "SERVING" for row in rows) else 1
+    if seen.problem:
+        complain(seen.problem)
+    return 0 if seen.managed and all(row["health"] == "SERVING" for row in rows) else 1
 
 
 def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: bool) -> None:
@@ -112,8 +125,8 @@ def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: boo
     files = [str(path) for path in map(supervisor.log, names) if path.exists()]
     if not files:
         raise DeployError(f"no logs in {supervisor.run_dir / 'logs'}: make up writes them")
-    follow = follow and sys.stdout.isatty()
-    sys.stdout.flush()
+    follow = follow and os.isatty(1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and tail would complain
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])  # noqa: S606, S607
 
 

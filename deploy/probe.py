@@ -39,6 +39,8 @@ def port_problem(address: str) -> str:
             trial.bind((host.strip("[]"), int(port)))
         except OSError as error:
             return f"{error.strerror}{_holder(int(port))}"
+        except UnicodeError as error:
+            return f"{host} is not a host's name: {error}"
     return ""
 
 

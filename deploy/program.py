@@ -7,8 +7,8 @@ import io
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
+from deploy.manager import SOCKET
 from deploy.services import ROOT, Service
 from services.common.config import matches
 
@@ -36,13 +36,13 @@ def hidden(service: Service, environ: Iterable[str]) -> list[str]:
     return sorted(n for n in environ if not matches(n, (*_COMMON, *service.environment)))
 
 
-def render(services: Sequence[Service], socket: Path, environ: Iterable[str]) -> str:
+def render(services: Sequence[Service], environ: Iterable[str]) -> str:
     """The text of supervisord.conf. It holds names of variables, never values.
 
-    Paths are relative to the run directory, where the manager is started.
+    Paths are relative to the run folder, where the manager is started.
     """
     config = configparser.RawConfigParser()
-    config["unix_http_server"] = {"file": str(socket), "chmod": "0700"}
+    config["unix_http_server"] = {"file": SOCKET, "chmod": "0700"}
     config["rpcinterface:supervisor"] = {
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
@@ -65,8 +65,8 @@ def render(services: Sequence[Service], socket: Path, environ: Iterable[str]) ->
             "directory": str(ROOT),
             # The highest starts last and stops first.
             "priority": str(len(services) - place),
-            # A crash in the first seconds waits longer each time, up to the last of
-            # these tries; a later one starts anew at once.
+            # After a crash in the first seconds each restart waits longer, up to the
+            # last of these tries. After a later crash the restart is immediate.
             "autorestart": "true",
             "startsecs": "5",
             "startretries": "60",

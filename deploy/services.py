@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from services.common.config import Address, config_path, load_config
+from services.common.config import Address, ConfigError, config_path, load_config
 from services.hf.backend import HfBackend
 from services.litellm.backend import LiteLlmBackend
 from services.openrouter.backend import OpenRouterBackend
@@ -42,7 +42,13 @@ class Service:
     @property
     def address(self) -> str:
         """host:port as its configuration says. Raises ConfigError."""
-        return load_config(config_path(self.config), _Listen).listen
+        try:
+            return load_config(config_path(self.config), _Listen).listen
+        except ConfigError as error:
+            port = os.environ.get(self.variable)
+            if port is None:
+                raise
+            raise ConfigError(f"{error}; {self.variable} is {port!r}") from error
 
 
 class _Listen(BaseModel):

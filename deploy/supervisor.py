@@ -1,31 +1,33 @@
-"""The process manager of one run directory: start it, ask it, stop it."""
+"""The process manager of one run folder: start it, ask it, stop it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import stat
 import subprocess
 import sys
-import tempfile
-import xmlrpc.client
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
 
+from deploy.manager import SOCKET
+from deploy.manager_calls import ManagerError, ask
 from deploy.program import MARK, STOP_WAIT, environment, render
-from deploy.services import Service
+from deploy.services import ROOT, Service
 
-#: A Unix socket's path has at most 107 bytes (104 on some systems); the manager
-#: appends its pid for a moment.
-_LONGEST_SOCKET = 90
+#: supervisord sets it for a service, whose children inherit it.
+_SERVICE_NAME = "SUPERVISOR_PROCESS_NAME"
+
+_DIED = (
+    "the process manager has died; its services run on, but are not restarted after a crash; "
+    "make up stops them and starts everything again"
+)
+_RENEW = "; its services run on; make down and make up start a new one"
 
 
 class DeployError(Exception):
@@ -34,10 +36,23 @@ class DeployError(Exception):
 
 @dataclass(frozen=True)
 class Process:
-    """What the manager knows of one service."""
+    """The process of one service."""
 
     state: str
     pid: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs for a run folder.
+
+    managed: a process manager keeps the services up; problem: why it cannot be asked,
+    and what to do.
+    """
+
+    processes: dict[str, Process]
+    managed: bool
     problem: str = ""
 
 
@@ -45,10 +60,11 @@ class Supervisor:
     """supervisord for the services of one run directory."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
-        self.socket = _socket_path(run_dir)
-        self._conf = run_dir / "supervisord.conf"
-        self._addresses = run_dir / "addresses.json"
+        # Whichever link leads there: the name is the mark of its processes.
+        self.run_dir = Path(os.path.realpath(run_dir))
+        self.socket = self.run_dir / SOCKET
+        self._conf = self.run_dir / "supervisord.conf"
+        self._addresses = self.run_dir / "addresses.json"
 
     def log(self, name: str) -> Path:
         return self.run_dir / "logs" / f"{name}.log"
@@ -57,10 +73,14 @@ class Supervisor:
     def lock(self) -> Iterator[None]:
         """One command at a time may change what runs."""
         for folder in (self.run_dir, self.run_dir / "logs"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.run_dir / "lock").open("w") as file:
+            _private_folder(folder)
+        # Only for reading: a full or read-only disk must not keep `down` from its work.
+        file = os.open(self.run_dir / "lock", os.O_RDONLY | os.O_CREAT, 0o600)
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(file)
 
     def start(self, services: Sequence[Service], addresses: dict[str, str]) -> None:
         """Start the manager, and with it every service. Raises DeployError."""
@@ -68,42 +88,73 @@ class Supervisor:
             MARK: str(self.run_dir),
             "PYTHONUNBUFFERED": "1",
         }
-        _private_folder(self.socket.parent)
-        _write_private(self._conf, render(services, self.socket, environ))
+        _write_private(self._conf, render(services, environ))
         _write_private(self._addresses, json.dumps(addresses))
         done = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "supervisor.supervisord", "-c", self._conf.name],
-            env=environ, cwd=self.run_dir, capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "deploy.manager", str(self.run_dir)],
+            env=environ, cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             # Some of its errors go on with the whole environment, keys and all.
-            raise DeployError(f"the process manager does not start: {done.stderr.split('{')[0]}")
+            reason = done.stderr.split("{")[0].strip()
+            raise DeployError(f"the process manager does not start: {reason}")
+
+    def look(self) -> Running:
+        """Ask the manager what runs; if it does not answer, look at the processes."""
+        try:
+            return Running(
+                {
+                    info["name"]: Process(info["statename"], info["pid"], info["spawnerr"])
+                    for info in ask(self.run_dir, "getAllProcessInfo")
+                },
+                managed=True,
+            )
+        except ManagerError as error:
+            members = self.members()
+            services = _services(members)
+            manager = _manager(members)
+            if manager is None:
+                problem = _DIED if services else ""
+                return Running(services, managed=False, problem=problem)
+            problem = f"the process manager (pid {manager.pid}) {error}"
+            if error.stopping:
+                return Running(services, managed=False, problem=problem)
+            return Running(services, managed=True, problem=problem + _RENEW)
 
     def processes(self) -> dict[str, Process]:
-        """The services by name; empty where no manager runs."""
-        with contextlib.suppress(OSError, xmlrpc.client.Error):
-            return {
-                info["name"]: Process(info["statename"], info["pid"], info["spawnerr"])
-                for info in self._call("getAllProcessInfo")
-            }
-        return {}
+        """The services by name; empty where none runs."""
+        return self.look().processes
 
     def addresses(self) -> dict[str, str]:
-        """Where the services that were started listen."""
-        return dict(json.loads(self._addresses.read_text()))
+        """Where the services that were started listen; empty if that is not known."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return dict(json.loads(self._addresses.read_text()))
+        return {}
 
     def revive(self) -> None:
-        """Start what the manager has given up."""
+        """Start what the manager has given up. Raises DeployError."""
         for name, process in self.processes().items():
             if process.state in ("FATAL", "EXITED", "STOPPED"):
-                self._call("startProcess", name, False)
+                try:
+                    ask(self.run_dir, "startProcess", name, False)
+                except ManagerError as error:
+                    raise DeployError(f"{name}: the process manager {error}") from error
 
     def stop(self) -> bool:
-        """Stop every process of this run directory; False where none ran."""
-        found = bool(self.processes())
-        if found:
-            self._call("shutdown")
-            self._wait(self.members())
+        """Stop every process of this run folder; False where none ran."""
+        found = self.members()
+        manager = _manager(found)
+        try:
+            ask(self.run_dir, "shutdown")
+            asked = True
+        except ManagerError:
+            asked = False
+            if manager is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    manager.terminate()
+                    manager.resume()  # a stopped process does not see its signals
+        if asked or manager is not None:
+            self._wait(found)
         # Where the manager was killed, its services live on and are not asked above.
         left = self.members()
         for process in left:
@@ -114,12 +165,13 @@ class Supervisor:
                 process.kill()
         for path in (self.socket, self._conf, self._addresses, self.run_dir / "supervisord.pid"):
             path.unlink(missing_ok=True)
-        if self.socket.parent != self.run_dir and self.socket.parent.exists():
-            self.socket.parent.rmdir()
-        return found or bool(left)
+        return asked or bool(found)
 
     def members(self) -> list[psutil.Process]:
-        """Every process that was started for this run directory, the manager first."""
+        """Every process that was started for this run folder.
+
+        Their mark finds them. No file is needed, and no other process can have it.
+        """
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -131,29 +183,48 @@ class Supervisor:
         _, alive = psutil.wait_procs(processes, timeout=STOP_WAIT * 2 + 10)
         return alive
 
-    def _call(self, method: str, *arguments: object) -> Any:
-        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
-        with xmlrpc.client.ServerProxy("http://localhost", transport) as proxy:
-            return getattr(proxy.supervisor, method)(*arguments)
+
+def _manager(members: Sequence[psutil.Process]) -> psutil.Process | None:
+    return next((process for process in members if _service_name(process) == ""), None)
 
 
-def _socket_path(run_dir: Path) -> Path:
-    path = run_dir / "supervisor.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET:
-        return path
-    short = hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"arena-llm-{os.geteuid()}-{short}" / "supervisor.sock"
+def _services(members: Sequence[psutil.Process]) -> dict[str, Process]:
+    """The services among the members, without the children of each."""
+    names = {process.pid: _service_name(process) for process in members}
+    services = {}
+    for process in members:
+        with contextlib.suppress(psutil.Error):
+            name = names[process.pid]
+            if name and names.get(process.ppid()) != name:
+                services[name] = Process("RUNNING", process.pid)
+    return services
+
+
+def _service_name(process: psutil.Process) -> str | None:
+    """Which service a process belongs to; empty for the manager, None if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return str(process.environ().get(_SERVICE_NAME, ""))
+    return None
 
 
 def _private_folder(path: Path) -> None:
     """Make a folder of our own; refuse one that another user could reach or has made."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise DeployError(f"{path}: is not a folder of this user")
-    path.chmod(0o700)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise DeployError(f"{path}: is not a folder of this user")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            path.chmod(0o700)
+    except FileExistsError as error:
+        raise DeployError(f"{error.filename}: is not a folder") from error
+    except OSError as error:
+        raise DeployError(f"{error.filename}: cannot be made: {error.strerror}") from error
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)
+    try:
+        path.touch(mode=0o600)
+        path.write_text(text)
+    except OSError as error:
+        raise DeployError(f"{path}: cannot be written: {error.strerror}") from error

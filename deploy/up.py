@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arena_llm import Client
+from deploy.output import complain, say
 from deploy.probe import health, port_problem, reachable
 from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
 from deploy.supervisor import DeployError, Supervisor
@@ -27,22 +28,26 @@ def up(supervisor: Supervisor) -> None:
     Raises DeployError; what this call started is then stopped again.
     """
     with supervisor.lock():
-        if supervisor.processes():
-            running = _running(supervisor)
-            supervisor.revive()
+        seen = supervisor.look()
+        if seen.managed:
+            running = _running(addresses(supervisor))
+            if not seen.problem:
+                supervisor.revive()
             _wait_serving(supervisor, running)
-            say(f"already up: {_list(supervisor.addresses())}")
+            say(f"already up: {_list(addresses(supervisor))}")
+            if seen.problem:
+                complain(seen.problem)
             _ask(supervisor)
             return
         if supervisor.stop():
-            say("stopped what a process manager that died had left")
+            say("stopped what an earlier process manager had left")
         services = wanted()
-        addresses = _free_addresses(services)
+        free = _free_addresses(services)
         prepare()
         try:
-            supervisor.start(services, addresses)
+            supervisor.start(services, free)
             _wait_serving(supervisor, services)
-            say(f"up: {_list(addresses)}")
+            say(f"up: {_list(free)}")
             _ask(supervisor)
         except BaseException:
             supervisor.stop()
@@ -57,15 +62,17 @@ def prepare() -> None:
             command = [sys.executable, "-m", service.prepare]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode:
-                raise DeployError(f"{service.name}: {service.prepare} failed:\n{done.stderr}")
+                reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise DeployError(f"{service.name}: python -m {service.prepare} failed: {reason}")
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
+def addresses(supervisor: Supervisor) -> dict[str, str]:
+    """Where the services listen, or would."""
+    return supervisor.addresses() or {service.name: service.address for service in wanted()}
 
 
-def _list(addresses: dict[str, str]) -> str:
-    return ", ".join(f"{name} on {address}" for name, address in addresses.items())
+def _list(listening: dict[str, str]) -> str:
+    return ", ".join(f"{name} on {address}" for name, address in listening.items())
 
 
 def _free_addresses(services: Sequence[Service]) -> dict[str, str]:
@@ -75,6 +82,11 @@ def _free_addresses(services: Sequence[Service]) -> dict[str, str]:
         if not service.python.exists():
             raise DeployError(f"{service.name} has no environment: make setup-{service.name}")
         address = service.address
+        if address.endswith(":0"):
+            raise DeployError(
+                f"{service.name} cannot listen on {address}: the other services must know its "
+                f"port, so choose one from 1 to 65535: make up {service.variable}=PORT"
+            )
         problem = port_problem(address)
         if address in taken.values():
             problem = "another service of this system has the same address"
@@ -87,34 +99,41 @@ def _free_addresses(services: Sequence[Service]) -> dict[str, str]:
     return taken
 
 
-def _running(supervisor: Supervisor) -> list[Service]:
-    """The services that were started. Raises DeployError where others were asked for."""
-    running = supervisor.addresses()
+def _running(listening: dict[str, str]) -> list[Service]:
+    """The services that were started. Raises DeployError if others are wanted."""
     for service in wanted():
-        if service.name not in running:
+        if service.name not in listening:
             raise DeployError(f"up without {service.name}: to start it as well, first make down")
-        if service.variable in os.environ and running[service.name] != service.address:
+        if service.variable in os.environ and listening[service.name] != service.address:
             raise DeployError(
-                f"{service.name} is up on {running[service.name]}, not on {service.address}: "
+                f"{service.name} is up on {listening[service.name]}, not on {service.address}: "
                 "to move it, first make down"
             )
-    return [service for service in (*SERVICES, VLLM) if service.name in running]
+    return [service for service in (*SERVICES, VLLM) if service.name in listening]
 
 
 def _wait_serving(supervisor: Supervisor, services: Sequence[Service]) -> None:
-    addresses = supervisor.addresses()
+    """Wait until all serve. Raises DeployError when one has crashed, or at the time limit."""
+    listening = addresses(supervisor)
+    waiting = list(services)
+    first_pids: dict[str, int] = {}
     give_up = time.monotonic() + _UP_TIMEOUT
-    for service in services:
-        first_pid = 0
-        while health(addresses[service.name]) != "SERVING":
-            process = supervisor.processes().get(service.name)
+    while waiting:
+        # The processes are asked first: what they say then precedes the health.
+        processes = supervisor.processes()
+        for service in waiting.copy():
+            if health(listening[service.name]) == "SERVING":
+                waiting.remove(service)
+                continue
+            process = processes.get(service.name)
             if process is None:
-                raise DeployError("the process manager has gone")
-            first_pid = first_pid or process.pid
-            if process.state not in ("STARTING", "RUNNING") or process.pid != first_pid:
+                raise _failure(supervisor, service, "does not run")
+            pid = first_pids.setdefault(service.name, process.pid)
+            if process.state not in ("STARTING", "RUNNING") or process.pid != pid:
                 raise _failure(supervisor, service, f"does not stay up {process.problem}".rstrip())
-            if time.monotonic() > give_up:
-                raise _failure(supervisor, service, f"is not serving after {_UP_TIMEOUT:.0f} s")
+        if waiting and time.monotonic() > give_up:
+            raise _failure(supervisor, waiting[0], f"is not serving after {_UP_TIMEOUT:.0f} s")
+        if waiting:
             time.sleep(0.2)
 
 
@@ -133,7 +152,7 @@ def tail(log: Path, lines: int = 20) -> str:
 
 def _ask(supervisor: Supervisor) -> None:
     """One real Generate through the router."""
-    target = reachable(supervisor.addresses()["router"])
+    target = reachable(addresses(supervisor)["router"])
     with Client(target) as llm:
         reply = llm.generate(MODEL, PROMPT, max_tokens=32, temperature=0)
     say(f"\n{MODEL}, asked {PROMPT!r}:\n  {reply.text.strip()}\n")

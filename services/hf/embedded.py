@@ -69,6 +69,7 @@ def _gguf() -> Path:
 def _convert(source: Path, target: Path) -> None:
     import torch
     import transformers
+    from safetensors import SafetensorError
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -86,7 +87,10 @@ def _convert(source: Path, target: Path) -> None:
     settings.pop("quantization_config", None)
     model = LlamaForCausalLM(LlamaConfig.from_dict(settings))
     model.load_state_dict(quantized.state_dict())
-    model.save_pretrained(target)
+    try:
+        model.save_pretrained(target)
+    except SafetensorError as error:  # such as a full disk
+        raise RuntimeError(f"{target} cannot be written: {error}") from error
     tokenizer.save_pretrained(target)
 
 
@@ -97,7 +101,7 @@ def main() -> None:
     folder = parser.parse_args().dest
     try:
         prepare(folder)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         sys.exit(f"embedded model: {error}")
     sys.stdout.write(f"{folder}\n")
 

@@ -154,7 +154,10 @@ def test_life(other: System) -> None:
     manager.kill()
     psutil.wait_procs([manager])
     assert health(other.target) == "SERVING"
-    assert other.deploy("status").returncode == 1
+    status = other.deploy("status")
+    assert status.returncode == 1
+    assert status.stdout.count(" SERVING ") == len(other.ports)
+    assert "the process manager has died" in status.stderr
 
     down = other.deploy("down")
     assert (down.returncode, down.stdout) == (0, "down\n")
@@ -166,12 +169,89 @@ def test_life(other: System) -> None:
     assert other.deploy("status").returncode == 1
 
 
-def test_an_interrupted_up_leaves_nothing(other: System) -> None:
+def test_a_system_whose_manager_cannot_be_asked(other: System, tmp_path: Path) -> None:
+    """Its socket is swept, or all of its folder; the shell has another temporary folder."""
+    other.up()
+    pids = {name: other.pid(name) for name in other.ports}
+    manager = other.supervisor.members()[0]
+    other.env["TMPDIR"] = str(tmp_path)
+    for path in (other.supervisor.socket, other.run_dir):
+        assert path.exists()
+        path.unlink() if path != other.run_dir else shutil.rmtree(path)
+        status = other.deploy("status", "--json")
+        rows = {row["service"]: row for row in json.loads(status.stdout)}
+        assert {name: row["pid"] for name, row in rows.items()} == pids
+        assert {row["health"] for row in rows.values()} == {"SERVING"}
+        assert {row["state"] for row in rows.values()} == {"RUNNING"}
+        again = other.deploy("up")
+        for done in (status, again):
+            assert done.returncode == 0
+            assert f"(pid {manager.pid}) cannot be asked" in done.stderr
+            assert f"{other.supervisor.socket} is gone" in done.stderr
+        assert "already up" in again.stdout
+        assert {name: other.pid(name) for name in other.ports} == pids
+
+    os.kill(pids["router"], signal.SIGKILL)
+    wait_until(lambda: other.pids().get("router", pids["router"]) != pids["router"])
+    wait_until(lambda: health(other.target) == "SERVING")
+    assert other.deploy("down").stdout == "down\n"
+    assert not manager.is_running()
+    assert not other.supervisor.members()
+
+
+def test_a_manager_that_hangs_is_stopped(other: System) -> None:
+    other.up()
+    manager = other.supervisor.members()[0]
+    manager.suspend()
+    status = other.deploy("status")
+    assert status.stdout.count(" SERVING ") == len(other.ports)
+    assert f"(pid {manager.pid}) does not answer" in status.stderr
+    assert other.deploy("down").stdout == "down\n"
+    assert not other.supervisor.members()
+
+
+def test_a_run_folder_has_many_names(other: System, tmp_path: Path) -> None:
+    other.up()
+    link = tmp_path / "link"
+    link.symlink_to(other.run_dir)
+    other.env["ARENA_RUN_DIR"] = str(link)
+    assert "already up" in other.deploy("up").stdout
+    other.supervisor.socket.unlink()
+    assert other.deploy("down").stdout == "down\n"
+    assert not other.supervisor.members()
+
+
+def test_a_crash_is_reported_while_another_service_starts(other: System, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(ROOT / "configs", tmp_path / "configs"))
+    (broken / "litellm_models.yaml").write_text(
+        "listen: 127.0.0.1:${ARENA_LITELLM_PORT}\nsurprise: 1\n"
+    )
+    # The router hangs before it serves, so a wait for it alone would not end.
+    other.env["ARENA_CONFIG_DIR"] = str(broken)
+    with subprocess.Popen(
+        [sys.executable, "-m", "deploy", "up"], cwd=ROOT, env=other.env, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as up:  # fmt: skip
+        wait_until(lambda: other.pids().get("router", 0) != 0)
+        router = other.pids()["router"]
+        os.kill(router, signal.SIGSTOP)
+        wait_until(lambda: not other.supervisor.look().managed)  # it is stopping all of it
+        os.kill(router, signal.SIGCONT)
+        _, errors = up.communicate()
+    assert up.returncode == 1
+    assert "litellm does not stay up" in errors
+    assert not other.supervisor.members()
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_up_leaves_nothing(
+    other: System, signum: signal.Signals, status: int
+) -> None:
     command = [sys.executable, "-m", "deploy", "up"]
     with subprocess.Popen(command, cwd=ROOT, env=other.env, stdout=subprocess.DEVNULL) as up:
         wait_until(lambda: bool(other.supervisor.processes()))
-        up.send_signal(signal.SIGINT)
-    assert up.returncode == 130
+        up.send_signal(signum)
+    assert up.returncode == status
     assert not other.supervisor.members()
     assert {path.name for path in other.run_dir.iterdir()} == {"lock", "logs"}
 

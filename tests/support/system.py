@@ -23,8 +23,12 @@ _KEPT = ("ARENA_CACHE_DIR",)
 class System:
     """What `make up` starts, by the same code: `python -m deploy`."""
 
-    def __init__(self, run_dir: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, environ: Mapping[str, str] | None = None, root: Path = ROOT
+    ) -> None:
         self.run_dir = run_dir
+        #: Where its code is.
+        self.root = root
         self.ports = dict(zip((s.name for s in SERVICES), free_ports(len(SERVICES)), strict=True))
         self.target = f"127.0.0.1:{self.ports['router']}"
         self.hf_target = f"127.0.0.1:{self.ports['hf']}"
@@ -49,7 +53,7 @@ class System:
     def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run any command with this system's environment, from the root."""
         return subprocess.run(
-            command, cwd=ROOT, env=self.env, capture_output=True, text=True,
+            command, cwd=self.root, env=self.env, capture_output=True, text=True,
             stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
@@ -60,6 +64,10 @@ class System:
     def down(self) -> None:
         done = self.deploy("down")
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def pids(self) -> dict[str, int]:
+        """The processes of the services that run."""
+        return {name: process.pid for name, process in self.supervisor.processes().items()}
 
     def process(self, service: str) -> Process:
         """What the process manager says of a service."""

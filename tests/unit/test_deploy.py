@@ -13,7 +13,6 @@ import yaml
 from deploy import bootstrap, bootstrap_vllm
 from deploy.program import environment, hidden, render
 from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
-from deploy.supervisor import Supervisor
 
 KEYED = Service("keyed", "services.keyed", "keyed_models.yaml", ("KEYED_*",))
 PIN = r"[\w.-]+==[\w.]+"
@@ -86,13 +85,13 @@ def test_no_service_sees_the_keys_of_others(variable: str, services: set[str]) -
 
 
 def test_the_configuration_holds_no_values() -> None:
-    text = render([KEYED, PLAIN], Path("s.sock"), {"KEYED_API_KEY": "planted"})
+    text = render([KEYED, PLAIN], {"KEYED_API_KEY": "planted"})
     assert "-u KEYED_API_KEY" in text
     assert "planted" not in text
 
 
 def test_each_service_runs_in_its_own_environment() -> None:
-    text = render([PLAIN, VLLM], Path("s.sock"), {})
+    text = render([PLAIN, VLLM], {})
     assert f"{sys.executable} -m services.plain" in text
     assert f"{ROOT}/.venv-vllm/bin/python -m services.vllm" in text
 
@@ -107,13 +106,6 @@ def test_vllm_is_started_where_it_is_asked_for(
     if value is not None:
         monkeypatch.setenv("VLLM", value)
     assert (VLLM in wanted()) == started
-
-
-@pytest.mark.parametrize("depth", [1, 200])
-def test_a_socket_is_never_too_deep(tmp_path: Path, depth: int) -> None:
-    one, two = (Supervisor(tmp_path / ("d" * depth) / name).socket for name in "ab")
-    assert max(len(str(path)) for path in (one, two)) < 100
-    assert one != two
 
 
 def test_every_service_has_its_module_and_configuration() -> None:

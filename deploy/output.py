@@ -1,0 +1,49 @@
+"""What a command prints. Output that cannot be written never fails a command."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TextIO
+
+from arena_llm.terminal import visible
+
+
+def open_streams() -> None:
+    """Make the standard streams safe to use, however the command was started."""
+    # A closed one would give its number to the next file that is opened, such as a log.
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Python gives up the exit status if it cannot flush them at the end.
+    for stream in (sys.stdout, sys.stderr):
+        atexit.register(_write, stream, "")
+
+
+def say(text: str) -> None:
+    """Print a line of a command's result."""
+    _write(sys.stdout, f"{text}\n")
+
+
+def complain(text: str) -> None:
+    """Print a line about what is wrong."""
+    _write(sys.stderr, f"{text}\n")
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # it was closed when the command started
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError as error:
+        # What is left in the buffer must not fail again at the next line, or at exit.
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), stream.fileno())
+        # A reader that has gone away (`make up | head -1`) does not want the rest.
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            complain(f"the output cannot be written: {error.strerror}")
