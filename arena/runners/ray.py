@@ -15,7 +15,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from arena.runners.desk import Desk
@@ -29,6 +29,9 @@ _PLACES = 16
 _RETRIES = 3
 #: Bytes of Ray's shared memory, its least: what travels here is small.
 _OBJECT_STORE = 80 * 2**20
+#: Bytes of the path of the folder that holds Ray's. The path of a socket has at most 103 on
+#: macOS, and Ray appends 64 to its folder's.
+_LONGEST_BASE = 103 - 64 - len("/arena-ray-12345678")
 
 
 class RayError(Exception):
@@ -151,7 +154,7 @@ async def _done(ref: Awaitable[Any]) -> Any:
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster, or started here for the time of the run."""
-    with tempfile.TemporaryDirectory(prefix="arena-ray-", ignore_cleanup_errors=True) as folder:
+    with ExitStack() as files:
         if address is None:
             # For us alone.
             os.environ["RAY_AUTH_MODE"] = "token"
@@ -160,7 +163,7 @@ def _ray(address: str | None) -> Iterator[Any]:
                 "address": "local",
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE,
-                "_temp_dir": folder,
+                "_temp_dir": files.enter_context(_folder()),
             }
         else:
             _check(address)
@@ -177,13 +180,32 @@ def _ray(address: str | None) -> Iterator[Any]:
 
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             where = f"ray.address {address}: " if address else ""
             raise RayError(f"{where}{' '.join(str(error).split())}") from error
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """Where Ray keeps its files for the time of the run, among them sockets."""
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > _LONGEST_BASE:
+        base = "/tmp"  # noqa: S108 - the folder below it is private
+    try:
+        folder = tempfile.TemporaryDirectory(
+            prefix="arena-ray-", dir=base, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise RayError(
+            f"Ray needs a folder for its sockets, and {base} takes none ({error.strerror}): set "
+            f"TMPDIR to a folder with a path of at most {_LONGEST_BASE} bytes"
+        ) from error
+    with folder as path:
+        yield path
 
 
 def _check(address: str) -> None:

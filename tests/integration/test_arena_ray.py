@@ -172,6 +172,22 @@ async def test_a_killed_driver(player: Player, tmp_path: Path, cluster: str) -> 
     assert {player.asked()[call] for call in answered} == {1}
 
 
+@pytest.mark.parametrize("length", [27, 200])
+def test_a_long_temporary_folder(
+    player: Player, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Of macOS's kind. The path of a socket has about 100 bytes: Ray's go elsewhere."""
+    folder = scratch / "x"
+    while len(str(folder)) < length:
+        folder /= "x" * min(length - len(str(folder)) - 1, 100) or "x"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
+        out, err = driver.communicate()
+    assert driver.returncode == 0, err
+    assert out.startswith("24 episodes: 24 finished\n")
+
+
 def test_nobody_at_the_address(player: Player, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     ray = f"ray: {{address: '{address}'}}"
