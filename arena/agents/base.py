@@ -58,6 +58,10 @@ class Attempt:
     cost_usd: float | None = None
 
 
+class PlayerLeft(Exception):
+    """Somebody who plays has left, and answers no more turns in this run."""
+
+
 class Agent(ABC):
     """A player. One object plays one seat of one episode."""
 
@@ -66,5 +70,6 @@ class Agent(ABC):
         """Answer a turn.
 
         before: the attempts at this same turn that were not OK, oldest first. ask: the
-        way to a model, which keeps what it is asked. Raises what `ask` raises.
+        way to a model, which keeps what it is asked. Raises what `ask` raises,
+        and PlayerLeft.
         """

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from arena.agents.base import Agent, Attempt, Status, Turn
+from arena.agents.base import Agent, Attempt, PlayerLeft, Status, Turn
 from arena.agents.prompt import legal_actions
 from arena.calls import Ask
 from arena.games.game import LegalAction
-from arena_llm import CallCancelledError
+from arena_llm.terminal import visible
 
 
 class Terminal:
@@ -29,14 +29,17 @@ class Terminal:
         self._read = b""
 
     def show(self, text: str) -> None:
-        # As it is: boards and actions have brackets of their own.
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        # No markup: boards and actions have brackets of their own.
+        self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     async def line(self) -> str | None:
-        """The next line without its end; None at the end of the input."""
+        """The next line without its end; None at the end of the input, or where there is none."""
         while b"\n" not in self._read:
-            await self._readable()
-            chunk = os.read(self.descriptor, 65536)
+            try:
+                await self._readable()
+                chunk = os.read(self.descriptor, 65536)
+            except OSError:  # it is closed, a folder, or a terminal that has hung up
+                chunk = b""
             if not chunk:
                 break
             self._read += chunk
@@ -66,14 +69,14 @@ class HumanAgent(Agent):
         self._knows_rules = False
 
     async def act(self, turn: Turn, before: Sequence[Attempt], ask: Ask) -> Attempt:
-        """Raises CallCancelledError (reason PLAYER_LEFT) at the end of the input."""
+        """Raises PlayerLeft at the end of the input."""
         async with self._terminal.lock:
             self._show(turn)
             while (line := await self._terminal.line()) is not None:
                 if (action := _found(line.strip(), turn.legal)) is not None:
                     return Attempt(Status.OK, action)
                 self._terminal.show(f"{line.strip()!r} is no legal action; your action:")
-        raise CallCancelledError("the player at the terminal has left", reason="PLAYER_LEFT")
+        raise PlayerLeft("the player at the terminal has left")
 
     def _show(self, turn: Turn) -> None:
         family = turn.game.family

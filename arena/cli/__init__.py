@@ -6,12 +6,11 @@ Each command is a module with HELP, arguments(parser) and run(args) -> exit code
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
 
-from arena.cli import export, report, run
+from arena.cli import export, output, report, run
 from arena.experiment.config import ConfigError
 from arena.experiment.tape import RecordError
 from arena.results.database import ResultsError
@@ -28,26 +27,40 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Wrong usage exits with 2."""
+    with output.streams() as stdout:
+        try:
+            code = _run(argv)
+        except SystemExit as usage:  # of argparse, which has said why
+            code = int(usage.code or 0)
+        except OSError as error:
+            if error is not stdout.error:
+                raise
+            code = FAILED
+        with suppress(OSError):
+            stdout.flush()
+        if stdout.error is None:
+            return code
+        if not isinstance(stdout.error, BrokenPipeError):  # its reader wants no more
+            output.say(f"stdout cannot be written: {stdout.error.strerror}")
+        return code or FAILED
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = COMMANDS[args.command].run(args)
-        sys.stdout.flush()
         return code
     except (ConfigError, RecordError, ResultsError) as error:
-        return _told(error, USAGE)
+        return _failed(error, USAGE)
     except (ArenaError, RayError) as error:
-        return _told(error, FAILED)
+        return _failed(error)
     except KeyboardInterrupt:
-        return _told("interrupted: what was played is saved; the same command goes on", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has left; the interpreter must not complain about it at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        reason = "interrupted: what was played is saved; the same command goes on"
+        return _failed(reason, INTERRUPTED)
 
 
-def _told(problem: object, code: int) -> int:
-    for line in str(problem).splitlines():
-        sys.stderr.write(f"arena: {line}\n")
+def _failed(problem: object, code: int = FAILED) -> int:
+    output.say(problem)
     return code
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.console import Console
+
+from arena.cli import output
 from arena.results.export import export
 
 HELP = "write an experiment's tables as CSV or Parquet"
@@ -23,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write them, and tell where."""
+    console = Console(emoji=False, markup=False, highlight=False)
     for path in export(args.results, args.to or args.results.with_suffix(""), args.format):
-        print(path)  # noqa: T201 - the command's output
+        output.show(console, str(path))
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 
 from arena.agents.config import LlmConfig
+from arena.cli.output import show
 from arena.experiment.config import ConfigError, Experiment
 from arena_llm import Capability, Client, Model
 from arena_llm.validation import (
@@ -52,7 +53,7 @@ def check_models(
     if not failed:
         lines += _costs(estimate(plan(config), verdicts))
     for line in lines:
-        console.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
+        show(console, line)
     return not failed
 
 

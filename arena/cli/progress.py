@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from arena.cli.output import show
 from arena.experiment.budget import NEAR
 from arena.runners.tally import Tally
 
@@ -52,7 +53,7 @@ class Progress:
         if self._begun is None:
             self._begun = now, tally.done
         for line in _news(self._seen, tally):
-            self._console.print(Text(line), soft_wrap=True)
+            show(self._console, line)
         self._seen = tally
         left = _left(tally, now - self._begun[0], self._begun[1])
         if self._console.is_terminal:
@@ -60,7 +61,7 @@ class Progress:
         elif now >= self._said + _INTERVAL:
             self._said = now
             line = f"{_games(tally)}, {', '.join(_figures(tally))}, {left}"
-            self._console.print(Text(line), soft_wrap=True)
+            show(self._console, line)
 
 
 def _display(tally: Tally, left: str) -> Group:
@@ -109,7 +110,7 @@ def _left(tally: Tally, seconds: float, before: float) -> str:
 def _news(before: Tally, now: Tally) -> Iterator[str]:
     if len(before.failures) < MOST_REASONS:
         for reason in now.failures.keys() - before.failures.keys():
-            yield f"an episode failed: {' '.join(reason.split())}"
+            yield f"an episode failed: {reason}"
     if before.budget < NEAR <= now.budget:
         yield f"warning: {now.budget:.0%} of the budget is used"
     if now.lost > before.lost:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from arena.cli import output
 from arena.report import Report, print_tables, write_html
+from arena.results.database import ResultsError
 
 HELP = "print an experiment's tables and write its page: ratings, rates, every game move by move"
 
@@ -21,12 +23,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write and print; 0 also where episodes failed: the tables say so."""
-    page = args.html or args.results.with_suffix(".html")
+    """Write and print; 0 also where episodes failed: the tables say so.
+
+    1 where the page cannot be written: the tables are there all the same.
+    """
     report = Report.load(args.results)
+    page = args.html or args.results.with_suffix(".html")
+    problem = None
     # First: whoever reads the tables may stop before their end, and this process with it.
-    write_html(report, page)
-    console = Console(emoji=False)
+    try:
+        if page.resolve() == args.results.resolve():
+            raise ResultsError(f"{page}: is the results file: name another page with --html")
+        write_html(report, page)
+    except ResultsError as error:
+        problem = error
+    console = Console(emoji=False, markup=False, highlight=False)
     print_tables(report, console)
-    console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+    if problem is not None:
+        output.say(problem)
+        return 1
+    output.show(console, f"page: {page}")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from arena.cli import output
 from arena.cli.models import check_models
 from arena.cli.progress import MOST_REASONS, Progress, share
 from arena.experiment.asking import Models
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if replay is None and not check_models(experiment, args.target, console, lenient=args.lenient):
         return 1
     tally = asyncio.run(_play(args, experiment, replay, console))
-    _summarise(tally, experiment, Console(emoji=False, soft_wrap=True))
+    _summarise(tally, experiment, Console(emoji=False))
     return int(bool(tally.episodes["failed"] or tally.stopped))
 
 
@@ -119,10 +120,11 @@ def _summarise(tally: Tally, experiment: Experiment, console: Console) -> None:
         f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
         f"{tally.tokens:,} tokens, ${tally.cost_usd:.4f}",
         *(
-            f"{count} failed: {' '.join(reason.split())}"
+            f"{count} failed: {reason}"
             for reason, count in tally.failures.most_common(MOST_REASONS)
         ),
+        *([f"stopped: {tally.stopped}; the same command goes on"] if tally.stopped else []),
         f"results: {experiment.results} (arena report {experiment.results})",
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        output.show(console, line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -43,12 +44,13 @@ def write_html(report: Report, out: Path) -> None:
     The same file makes the same bytes. Raises ResultsError if `out` cannot be written.
     """
     page = render(report)
-    part = out.with_name(f"{out.name}.part")
+    part = out.parent / f"{out.name}.part"
     try:
         part.write_text(page, encoding="utf-8", errors="replace")
         os.replace(part, out)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise ResultsError(f"{out}: cannot be written: {error.strerror}") from error
 
 

@@ -20,12 +20,14 @@ T = TypeVar("T")
 
 #: How many reasons of failed episodes are shown.
 FAILURES = 20
+#: Characters of the longest cell.
+CELL = 300
 
 
 def print_tables(report: Report, console: Console) -> None:
     """Print all tables.
 
-    What models and servers wrote is printed without control characters and never as markup.
+    What models and servers wrote is printed with escaped control characters, never as markup.
     """
     summary = report.summary
     console.print(_overview(summary))
@@ -57,7 +59,7 @@ def _table(title: str, *columns: str, note: str = "", left: int = 1) -> Table:
 
 
 def _add(table: Table, *cells: object, style: str | None = None) -> None:
-    table.add_row(*(Text(words.plain(str(cell))) for cell in cells), style=style)
+    table.add_row(*(Text(words.one_line(str(cell), CELL)) for cell in cells), style=style)
 
 
 def _overview(summary: Summary) -> Text:
@@ -75,7 +77,9 @@ def _overview(summary: Summary) -> Text:
         f" {words.cost(total)}",
         f"{checked} of {len(summary.replays)} results: OpenSpiel's replay has the same returns",
     ]
-    text = Text(words.plain(summary.name or "experiment without a name") + "\n", style="bold")
+    text = Text(
+        words.one_line(summary.name or "experiment without a name", CELL) + "\n", style="bold"
+    )
     return text.append("\n".join(parts) + "\n", style="not bold")
 
 
@@ -209,8 +213,8 @@ def _failed(summary: Summary, agent: str, game: str) -> object:
 def _failures(summary: Summary) -> Table:
     table = _table("Failed and forfeited", "status", "game", "player", "reason", "episodes", left=4)
     for failure in summary.failures[:FAILURES]:
-        reason = failure.reason if len(failure.reason) < 300 else failure.reason[:299] + "…"
-        _add(table, failure.status, failure.game, failure.agent, reason, len(failure.episodes))
+        told = (failure.status, failure.game, failure.agent, failure.reason)
+        _add(table, *told, len(failure.episodes))
     if hidden := summary.failures[FAILURES:]:
         count = sum(len(failure.episodes) for failure in hidden)
         _add(table, "", "", "", f"{len(hidden)} more kinds", count)

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and text that cannot do harm in a terminal."""
+"""Numbers as people read them, and text that does no harm on a terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from arena.report.answers import Answers
 from arena.report.outcomes import Share
+from arena_llm.terminal import visible
 
 NONE = "-"
 
@@ -68,6 +69,7 @@ def pretty(text: str) -> str:
         return text
 
 
-def plain(text: str) -> str:
-    """No control characters, no changes of the writing's direction."""
-    return "".join(char if char.isprintable() else "�" for char in text)
+def one_line(text: str, most: int) -> str:
+    """Text of others for a line or a cell of a terminal, cut after `most` characters."""
+    line = visible(re.sub(r"[\n\t]", " ", text[: most + 1]))
+    return line if len(line) <= most else f"{line[: most - 1]}…"

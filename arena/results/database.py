@@ -47,6 +47,10 @@ def naming(path: Path) -> Iterator[None]:
         raise ResultsError(f"{path}: cannot be used: {error.strerror or error}") from error
     except sqlite3.Error as error:
         raise ResultsError(f"{path}: cannot be used: {error}") from error
+    except UnicodeEncodeError as error:
+        lacks = error.object[error.start : error.end]
+        reason = f"the locale's encoding, {error.encoding}, lacks {lacks!r} of its name"
+        raise ResultsError(f"{path}: cannot be used: {reason}") from error
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ResultsError(f"{path}: a stored reply cannot be read: {reason}") from error

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import cache
 from typing import Any
 
+from arena.agents.base import PlayerLeft
 from arena.experiment.budget import BudgetSpent
 from arena.experiment.config import Experiment
 from arena.experiment.episode import play_episode, seated
@@ -37,7 +38,7 @@ async def play(
             try:
                 seats = seated(spec, experiment.participants)
                 row, moves = await play_episode(spec, game(spec.game), seats, ask_for)
-            except BudgetSpent as error:
+            except (BudgetSpent, PlayerLeft) as error:
                 await desk.stop(spec.episode, str(error))
             else:
                 await desk.finish(row, moves)

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arena.agents.base import Attempt, Status, Turn
+from arena.agents.base import Attempt, PlayerLeft, Status, Turn
 from arena.agents.human import HumanAgent, Terminal
 from arena.calls import ModelCall, ModelReply
 from arena.games.game import LegalAction
-from arena_llm import CallCancelledError
 from tests.support.turns import turn_after
 
 
@@ -116,16 +115,15 @@ async def test_the_rules_are_shown_once_and_the_position_each_time(pipe: Desk) -
 
 async def test_the_end_of_the_input_ends_the_turn_and_says_who_left(desk: Desk) -> None:
     desk.types("nothing\n\x04")  # Ctrl-D
-    with pytest.raises(CallCancelledError) as caught:
+    with pytest.raises(PlayerLeft):
         await _act(desk, turn_after("tic_tac_toe"))
-    assert caught.value.reason == "PLAYER_LEFT"
 
 
 async def test_a_closed_pipe_gives_its_last_line_first(pipe: Desk) -> None:
     pipe.types("x(0,0)")
     os.close(pipe.keys)
     assert (await _act(pipe, turn_after("tic_tac_toe"))).action == 0
-    with pytest.raises(CallCancelledError):
+    with pytest.raises(PlayerLeft):
         await _act(pipe, turn_after("tic_tac_toe"))
 
 

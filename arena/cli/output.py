@@ -1,0 +1,103 @@
+"""What the command writes to. Text of others does nothing on a terminal but appear."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
+
+from rich.console import Console
+from rich.text import Text
+
+from arena.report.words import one_line
+
+#: Characters of the longest line of an error or a message.
+LONGEST_LINE = 4_000
+
+
+class Stream:
+    """stdout or stderr. error: why it could not be written the first time; None if it could.
+
+    lenient: what cannot be written is left out, and nothing is raised.
+    """
+
+    def __init__(self, stream: TextIO, *, lenient: bool) -> None:
+        self._stream = stream
+        self._lenient = lenient
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        with self._noting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._noting():
+            self._stream.flush()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+            if not self._lenient:
+                raise
+
+    def finish(self) -> None:
+        """Write what is left. The interpreter tries again at its exit, and must not complain."""
+        with suppress(OSError):
+            self.flush()
+        if self.error is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def streams() -> Iterator[Stream]:
+    """Make stdout and stderr fit to be used, whatever the shell has given; yields stdout.
+
+    Messages on stderr may get lost. What an encoding lacks is escaped.
+    """
+    before = sys.stdout, sys.stderr
+    _replace_closed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    out, err = Stream(sys.stdout, lenient=False), Stream(sys.stderr, lenient=True)
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    try:
+        yield out
+    finally:
+        out.finish()
+        err.finish()
+        sys.stdout, sys.stderr = before
+
+
+def _replace_closed() -> None:
+    """Open something for each closed stream, of which every use fails.
+
+    Otherwise the next file that is opened would be the stream.
+    """
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_WRONLY)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDONLY)
+            setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
+def show(console: Console, text: str) -> None:
+    """Print a line, as long as it is."""
+    console.print(Text(one_line(text, LONGEST_LINE)), soft_wrap=True)
+
+
+def say(problem: object) -> None:
+    """Print an error on stderr, with the command's name before each line."""
+    for line in str(problem).splitlines():
+        sys.stderr.write(f"arena: {one_line(line, LONGEST_LINE)}\n")
