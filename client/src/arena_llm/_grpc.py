@@ -1,10 +1,11 @@
 """grpc, imported with its fork support switched off: the client takes it from here.
 
-With the switch on, a fork can end the calls that run in the parent, because grpc
-closes the shared connections in the child; with grpc.aio the parent can crash.
-With it off, or set by nobody to on, a fork costs the parent nothing, and
-_channel refuses calls in the child. grpc reads the switch when it is imported
-and when it is first used.
+With the switch on, a fork can end the calls that run in the parent, because the
+child closes the shared connections; with grpc.aio the parent can crash. With the
+switch off a fork costs the parent nothing, and _channel refuses calls in the child.
+
+grpc reads the switch twice: its Python part when it is imported, its core when it
+is first used, where unset means on.
 """
 
 import os
