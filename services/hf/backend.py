@@ -19,6 +19,7 @@ from arena_llm.types import (
 )
 from services.common.errors import Unsupported
 from services.common.local.backend import LocalBackend
+from services.common.local.contain import contained
 from services.hf.config import HfConfig, HfModel
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class HfBackend(LocalBackend[HfConfig]):
             loop = asyncio.get_running_loop()
             sequence = await loop.run_in_executor(
                 running.tokenizing,
+                contained,
                 prepare,
                 running.model,
                 request,
@@ -111,6 +113,7 @@ class HfBackend(LocalBackend[HfConfig]):
             loop = asyncio.get_running_loop()
             job = await loop.run_in_executor(
                 running.tokenizing,
+                contained,
                 prepare_scoring,
                 running.model,
                 request,

@@ -11,6 +11,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from services.common.errors import ModelMisconfigured
+from services.common.local.contain import contained
 from services.common.local.finite import not_finite
 from services.common.local.prompt import PromptReader
 from services.hf.config import HfModel
@@ -59,7 +60,7 @@ def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        return _load(entry, folder, device, step_tokens)
+        return contained(_load, entry, folder, device, step_tokens)
     except ModelMisconfigured:
         raise
     except FloatingPointError as error:

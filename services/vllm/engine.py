@@ -29,6 +29,7 @@ from arena_llm.types import (
 )
 from services.common.errors import InvalidRequest, Overloaded, UpstreamUnavailable
 from services.common.local.constraints import constraint_field
+from services.common.local.contain import contained
 from services.common.local.finite import check_sums, not_finite
 from services.vllm.config import VllmConfig
 from services.vllm.reply import Reply
@@ -240,7 +241,7 @@ class Engine:
 
     async def _in_thread(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+        return await loop.run_in_executor(self._thread, partial(contained, call, *args, **kwargs))
 
 
 def _has_nan(output: Any) -> bool:

@@ -15,6 +15,7 @@ from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from services.common.errors import BackendError
+from services.common.local.contain import contained
 from services.common.local.prompt import PromptReader
 from services.vllm.arguments import engine_args
 from services.vllm.checks import check_device, check_files, failed_start
@@ -58,13 +59,14 @@ def start(entry: VllmModel, root_cause: Path) -> Started:
             # Parts of an eager engine's sampler would be compiled all the same, by the first
             # call that asks for log-probabilities: 11 s, and a C++ compiler is needed.
             os.environ["TORCHDYNAMO_DISABLE"] = str(int(bool(arguments.enforce_eager)))
-        llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers(registry, stats))
+        loggers = stat_loggers(registry, stats)
+        llm = contained(AsyncLLM.from_engine_args, arguments, stat_loggers=loggers)
     except Exception as error:  # whatever the library comes up with: nothing of a caller's
         raise failed_start(entry, "does not start", error, root_cause) from error
     finally:
         del os.environ[FAILURE]
     try:
-        return _described(entry, llm, stats, registry)
+        return contained(_described, entry, llm, stats, registry)
     except BackendError:
         llm.shutdown()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from arena_llm.types import (
     ModelState,
     Regex,
     Sampling,
+    ScoringRequest,
 )
 from services.common.errors import (
     ModelMisconfigured,
@@ -301,6 +303,45 @@ async def test_an_engine_that_dies_is_its_models_end_alone(
         assert await states(running) == "rr"
         assert loads == ["hf_a", "hf_b", "hf_a"]
         watching.cancel()
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it."""
+
+
+@pytest.mark.parametrize("kind", [Panic, SystemExit])
+async def test_a_panic_over_an_input_is_its_calls_alone(
+    entry: Any, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tokenize(*_: Any, **__: Any) -> Any:
+        raise kind("of a library")
+
+    async with backend(entry("hf_a", preload=True)) as running:
+        reader = running._pool.slot("hf_a").running.model.reader  # type: ignore[union-attr]
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "read", tokenize)
+            with pytest.raises(RuntimeError, match=kind.__name__):
+                await ask(running, "hf_a")
+            with pytest.raises(RuntimeError, match=kind.__name__):
+                await running.score(ScoringRequest("hf_a", "7", ("a",)))
+        assert (await ask(running, "hf_a")).model == "hf_a"
+
+
+async def test_model_code_that_exits_ends_no_service(
+    entry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = "transformers.dynamic_module_utils.HF_MODULES_CACHE"
+    monkeypatch.setattr(copies, str(tmp_path / "modules"))
+    folder = Path(shutil.copytree(entry("hf_a")["model_path"], tmp_path / "model"))
+    (folder / "own.py").write_text("raise SystemExit('bye')")
+    config = folder / "config.json"
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | own))
+    models = [entry("hf_a", model_path=folder, trust_remote_code=True), entry("hf_b")]
+    async with backend(*models) as running:
+        with pytest.raises(ModelMisconfigured, match="SystemExit: bye"):
+            await ask(running, "hf_a")
+        assert (await ask(running, "hf_b")).model == "hf_b"
 
 
 async def test_a_lost_device_ends_the_service(
