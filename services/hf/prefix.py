@@ -114,8 +114,10 @@ class PrefixCache:
         count = self._max_bytes // token_bytes
         if count < 2:
             return
-        self._free = list(range(1, count))
+        pool = []
         for parts in states:
             keys, values = (part.new_empty((part.shape[1], count, part.shape[3])) for part in parts)
             keys[:, _ROOT] = values[:, _ROOT] = 0
-            self._pool.append((keys, values))
+            pool.append((keys, values))
+        # All layers or none, where the memory does not suffice.
+        self._pool, self._free = pool, list(range(1, count))

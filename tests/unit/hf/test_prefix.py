@@ -105,5 +105,28 @@ def test_of_a_prompt_too_long_for_it_the_beginning_is_kept(
     assert prefixes.allocated_bytes <= (room + 1) * TOKEN
 
 
+@pytest.mark.parametrize("layer", [1, 2])
+@torch.inference_mode()
+def test_memory_that_runs_out_half_way_leaves_the_cache_usable(
+    model: Models, layer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, prefixes = cached_forward(model("llama"), 1000)
+    new_empty, made = torch.Tensor.new_empty, list[torch.Size]()
+
+    def scarce(tensor: torch.Tensor, size: Any) -> torch.Tensor:
+        if size[1] > 1000:  # a layer of the cache, and not of a prompt
+            made.append(tensor.shape)
+            if len(made) == 2 * layer:
+                raise MemoryError
+        return new_empty(tensor, size)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", scarce)
+    with pytest.raises(MemoryError):
+        finished(forward.prefill([LONG]))
+    for _ in range(2):
+        finished(forward.prefill([LONG]))
+    assert prefixes.match(LONG)
+
+
 def test_an_encoder_decoder_model_has_none(model: Models) -> None:
     assert model("t5").forward.prefixes is None
