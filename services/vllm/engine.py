@@ -249,5 +249,5 @@ def _has_nan(output: Any) -> bool:
     them), or has a log-probability that is NaN, as where a logit is infinite."""
     if output.metrics is not None and output.metrics.is_corrupted:
         return True
-    told = output.outputs[0].logprobs or ()
-    return any(math.isnan(entry.logprob) for tokens in told for entry in tokens.values())
+    logprobs = output.outputs[0].logprobs or ()
+    return any(math.isnan(entry.logprob) for tokens in logprobs for entry in tokens.values())
