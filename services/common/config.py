@@ -6,16 +6,16 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from arena_llm._yaml import YamlError, read_mapping
 from services.common.env_file import is_readable, read_env_file
 
 
@@ -64,7 +64,9 @@ Address = Annotated[str, AfterValidator(_address)]
 class StrictModel(BaseModel):
     """Unknown keys are errors, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ServiceConfig(StrictModel):
@@ -106,21 +108,6 @@ def check_names(entries: Sequence[ModelEntry], prefix: str) -> None:
         seen.add(entry.name)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -146,6 +133,9 @@ def _expand_values(value: Any, path: Path) -> Any:
     return value
 
 
+#: Lines in one error; a file can have very many problems, with aliases above all.
+_MOST_PROBLEMS = 20
+
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -156,21 +146,20 @@ def load_config(path: Path, config_type: type[C]) -> C:
     value out of range; always with the file and, where there is one, the key.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys to values")
+        raw = read_mapping(path)
+    except YamlError as error:
+        raise ConfigError(f"{error}") from error
     try:
         return config_type.model_validate(_expand_values(raw, path))
     except ValidationError as error:
+        problems = error.errors()
         lines = [
             f"{path}: {_key(problem['loc']) or 'the file'}: {problem['msg']}"
             f"{_near(problem, config_type)}"
-            for problem in error.errors()
+            for problem in problems[:_MOST_PROBLEMS]
         ]
+        if len(problems) > len(lines):
+            lines.append(f"{path}: and {len(problems) - len(lines)} more")
         raise ConfigError("\n".join(lines)) from error
 
 

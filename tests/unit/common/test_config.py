@@ -85,6 +85,8 @@ LISTEN = "listen: 127.0.0.1:0\n"
         (LISTEN + "models: [{name: hf_a, descripton: a}]\n", ["near it: description"]),
         (LISTEN + LISTEN, ["listen", "twice"]),
         (LISTEN + "seconds: soon\n", ["seconds", "number"]),
+        (LISTEN + "seconds: .nan\n", ["seconds", "finite"]),
+        (LISTEN + "seconds: 1e999\n", ["seconds", "number"]),
         ("listen: here\n", ["listen", "host:port"]),
         (LISTEN + "models: [gpt2]\n", ["gpt2", "hf_"]),
         (LISTEN + "models: [hf_]\n", ["hf_"]),

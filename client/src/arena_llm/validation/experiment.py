@@ -112,52 +112,17 @@ def read_config(path: Path) -> Mapping[str, Any]:
     """
     try:
         # The one command that needs it; the client itself does not.
-        import yaml
+        from arena_llm._yaml import YamlError, read_mapping
     except ImportError as error:
         raise FailedPreconditionError(
             "reading a configuration needs PyYAML: pip install 'arena-llm[validate]' "
             "(in the repository: make setup)",
             reason="PYYAML_MISSING",
         ) from error
-
-    class Loader(yaml.SafeLoader):
-        """Refuses what would be lost or could not be shown."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            """A key that stands twice would drop a model in silence."""
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
-                        raise yaml.constructor.ConstructorError(
-                            None, None, f"key {key.value!r} stands twice", key.start_mark
-                        )
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-        def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-            """Python cannot print an integer of many digits."""
-            value: int = super().construct_yaml_int(node)
-            if value.bit_length() > 64:
-                raise yaml.constructor.ConstructorError(
-                    None, None, "an integer has more than 64 bits", node.start_mark
-                )
-            return value
-
-    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise _invalid(path, f"cannot be read: {error.strerror}") from error
-    # ValueError: bytes that are not UTF-8, dates that do not exist.
-    except (yaml.YAMLError, ValueError) as error:
-        raise _invalid(path, f"is not valid YAML: {error}") from error
-    # PyYAML reads a value that does not fit its tag with whatever error comes of it.
-    except Exception as error:
-        raise _invalid(path, f"is not valid YAML: {type(error).__name__}: {error}") from error
-    if not isinstance(config, Mapping):
-        raise _invalid(path, "must be a mapping of keys to values")
-    return config
+        return read_mapping(path)
+    except YamlError as error:
+        raise InvalidArgumentError(f"{error}", reason="INVALID_CONFIG") from error
 
 
 def _invalid(path: Path, problem: str) -> InvalidArgumentError:

@@ -38,8 +38,8 @@ FILES = {
     ),
     "negative episodes": (GOOD + "episodes: -3", "episodes: ", "greater than 0"),
     "no mapping": ("- tic_tac_toe", "must be a mapping", ""),
-    "no YAML": ("games: [", "is not valid YAML", ""),
-    "a key twice": (GOOD + "name: again", "is not valid YAML: ", "'name' stands twice"),
+    "no YAML": ("games: [", "line 1: is not valid YAML", ""),
+    "a key twice": (GOOD + "name: again", "line 5: is not valid YAML: ", "'name' stands twice"),
     "a game it cannot play": (
         GOOD.replace("random", "minimax, depth: 3").replace("tic_tac_toe", "kuhn_poker"),
         "games[0]: ",

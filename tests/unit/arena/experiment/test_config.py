@@ -135,8 +135,8 @@ GAME = "games: [tic_tac_toe]\n"
     [
         ("- tic_tac_toe", "must be a mapping of keys to values"),
         ("", "must be a mapping of keys to values"),
-        ("games: [", "is not valid YAML: "),
-        ("games: [hex]\ngames: [chess]", "is not valid YAML: key 'games' stands twice"),
+        ("games: [", "line 1: is not valid YAML: "),
+        ("games: [hex]\ngames: [chess]", "line 2: is not valid YAML: key 'games' stands twice"),
         (PAIR, "games: is missing"),
         (PAIR + "games: []", "games: List should have at least 1 item"),
         (PAIR + "games: tic_tac_toe", "games: must be a list"),
