@@ -32,10 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _run(argv)
         except SystemExit as usage:  # of argparse, which has said why
             code = int(usage.code or 0)
-        except OSError as error:
-            if error is not stdout.error:
-                raise
-            code = FAILED
+        except OSError as error:  # of the system: no process or no file is left
+            code = FAILED if error is stdout.error else _failed(error)
         with suppress(OSError):
             stdout.flush()
         if stdout.error is None:
@@ -69,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="arena",
         description="Let language models play games, and see what came of it.",
         epilog="Exit codes: 0 success; 1 failed episodes, models that cannot run, a spent "
-        "budget; 2 wrong usage or a wrong file.",
+        "budget, a player who left, output that cannot be written; 2 wrong usage or a wrong file.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -65,6 +65,8 @@ class Recorder:
         with ExitStack() as undo:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_fifo():  # it would be read without end
+                    raise RecordError(f"{path}: is a pipe, and must be a file")
                 # Unbuffered: a line is with the system, whole, before its reply is used.
                 self._file = undo.enter_context(path.open("ab+", buffering=0))
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -51,6 +51,8 @@ def naming(path: Path) -> Iterator[None]:
         lacks = error.object[error.start : error.end]
         reason = f"the locale's encoding, {error.encoding}, lacks {lacks!r} of its name"
         raise ResultsError(f"{path}: cannot be used: {reason}") from error
+    except UnicodeDecodeError as error:  # SQLite's own message about the file
+        raise ResultsError(f"{path}: is damaged: it holds text that is not UTF-8") from error
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ResultsError(f"{path}: a stored reply cannot be read: {reason}") from error

@@ -28,6 +28,21 @@ FILES = {
         "games[0]: ",
         "parameter 'size' is unknown",
     ),
+    "a game's file": (
+        GOOD.replace("tic_tac_toe", "{name: efg_game, params: {filename: /etc/hostname}}"),
+        "games[0]: ",
+        "parameter 'filename' may name a file",
+    ),
+    "a file of an inner game": (
+        GOOD.replace("tic_tac_toe", '"misere(game=efg_game(filename=/etc/hostname))"'),
+        "games[0]: ",
+        "parameter 'filename' may name a file",
+    ),
+    "escapes": (
+        GOOD.replace("tic_tac_toe", '"x\\e[2J\\x9b"'),
+        "games[0]: ",
+        "no game of that name",
+    ),
     "agent type": (GOOD.replace("random", "lucky"), "agents.o.type: ", "not 'lucky'"),
     "unknown key": (GOOD + "episode: 3", "episode: ", "near it: episodes"),
     "players missing": (GOOD.replace(", o: {type: random}", ""), "games[0]: ", "2 players"),
@@ -66,6 +81,7 @@ def test_a_wrong_experiment(arena, tmp_path: Path, wrong: str) -> None:
     assert done.err.startswith(f"arena: experiment.yaml: {key}"), done.err
     assert says in done.err
     assert done.err.count("\n") == 1
+    assert not set("\x1b\x9b") & set(done.err)
     assert os.listdir() == ["experiment.yaml"]
 
 
@@ -91,6 +107,18 @@ def test_a_corrupt_record(arena, tmp_path: Path, option: str, record: str) -> No
     assert done.err.startswith("arena: record:1: "), done.err
     assert done.err.count("\n") == 1
     assert files(tmp_path) == before
+
+
+@pytest.mark.timeout(30)
+def test_a_record_that_is_a_pipe(arena, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    os.mkfifo(tmp_path / "record")
+    done = arena("run", "--config", "good.yaml", "--record", "record")
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "arena: record: is a pipe, and must be a file\n",
+    )
 
 
 def test_results_that_cannot_be_written(arena, tmp_path: Path) -> None:

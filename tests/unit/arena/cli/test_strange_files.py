@@ -53,6 +53,11 @@ SQL = {
         "DROP TABLE models; CREATE TABLE models (agent TEXT PRIMARY KEY, type, model, config)",
         "table 'models' is not defined as",
     ),
+    "a definition that is no text": (
+        "PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_master SET sql = CAST(sql || x'8598' AS TEXT) WHERE name = 'moves'",
+        "is damaged: it holds text that is not UTF-8",
+    ),
     "another version": ("PRAGMA user_version = 1", "has version 1 of the schema"),
     "a blob for a text": ("UPDATE moves SET reply = x'00ff'", "moves.reply holds a value of type"),
     "a text for a number": ("UPDATE moves SET latency_ms = 'soon'", "moves.latency_ms holds"),
