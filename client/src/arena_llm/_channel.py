@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, get_running_loop
@@ -16,6 +15,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm._call import Call
 from arena_llm._connection import message_options, pinging
+from arena_llm._fork import check_fork, forked, leave_to_parent
 from arena_llm._grpc import aio, grpc
 from arena_llm.errors import FailedPreconditionError
 from arena_llm.target import is_local
@@ -42,6 +42,8 @@ def channel_options(target: str) -> list[tuple[str, int]]:
         # A router that is back is found within a second, not grpc's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # The connect timeout, in spite of its name: a router that hangs is noticed.
+        ("grpc.min_reconnect_backoff_ms", 5000),
         # http_proxy must not take calls to this very machine elsewhere.
         ("grpc.enable_http_proxy", int(not is_local(target))),
     ]
@@ -71,10 +73,18 @@ class _Open:
     calls: WeakSet[aio.Call] = field(default_factory=WeakSet)
 
     def started(self, rpc: Any) -> Any:
-        # grpc.aio's close() finds only those calls that a task awaits directly.
+        """Note a call that runs; rpc is the reply where the call has ended."""
         if isinstance(rpc, aio.Call):
             self.calls.add(rpc)
+        if isinstance(rpc, aio.Call | grpc.Call):
+            leave_to_parent(rpc)
         return rpc
+
+    def cancel_calls(self) -> None:
+        """Cancel the asynchronous calls; in their event loop only."""
+        # grpc.aio's close() finds only those calls that a task awaits directly.
+        for rpc in self.calls:
+            rpc.cancel()
 
 
 class Link(ABC):
@@ -112,6 +122,7 @@ class Link(ABC):
 
     def _new(self) -> _Open:
         channel = self._connect()
+        leave_to_parent(channel)
         # Without a lock, which a fork could copy while it is held. Of two
         # threads that come at once one channel is kept; the other one, unused,
         # costs nothing.
@@ -129,10 +140,12 @@ class Link(ABC):
         self._down_last = now
         return self._down_since + CONNECT_SECONDS - now
 
-    def release(self) -> _Open | None:
-        """Refuse calls from now on; return what is open, if anything, to be closed."""
+    def release(self) -> dict[Any, _Open]:
+        """Refuse calls from now on; return what is open, by key, to be closed."""
         self._closed = True
-        return None if forked() else self._open.pop(self._key(), None)
+        released = dict(self._open)
+        self._open.clear()
+        return {} if forked() else released
 
     @property
     def closed(self) -> bool:
@@ -164,7 +177,7 @@ class SyncLink(Link):
 
     def close(self) -> None:
         """End the calls that run, and refuse calls from now on."""
-        if (opened := self.release()) is not None:
+        for opened in self.release().values():
             opened.channel.close()
         for branch in list(self._branches):
             branch.close()
@@ -191,25 +204,3 @@ class AsyncLink(Link):
             if loop.is_closed():
                 del self._open[loop]
         return super()._new()
-
-
-# The process that made the first call. grpc's threads, which every call needs,
-# are in no child that is forked from it, and the child shares the sockets.
-_calling_process: int | None = None
-
-
-def forked() -> bool:
-    """Whether this process was forked from one that had made calls."""
-    return _calling_process not in (None, os.getpid())
-
-
-def check_fork() -> None:
-    """Refuse calls in a forked child, before grpc is touched; else note the process."""
-    global _calling_process
-    if forked():
-        raise FailedPreconditionError(
-            "this process was forked from one that had made calls: start it with spawn, "
-            "or fork before the first call",
-            reason="FORK_UNSUPPORTED",
-        )
-    _calling_process = os.getpid()

@@ -19,13 +19,13 @@ def _switch_off() -> None:
     was_on = os.environ.get(_SWITCH, "").lower() in {"1", "true", "yes", "on"}
     if "grpc" not in sys.modules:
         os.environ[_SWITCH] = "0"
-        outcome = "arena_llm has switched it off. Import grpc first to keep it on."
+        outcome = "arena_llm has switched it off"
     else:
         os.environ.setdefault(_SWITCH, "0")
-        outcome = "grpc was imported before arena_llm and keeps it on. Unset the variable."
+        outcome = "grpc was imported before arena_llm and keeps it on: unset the variable"
     if was_on:
         warnings.warn(
-            f"{_SWITCH} is on: a fork could then end the running calls. {outcome}",
+            f"{_SWITCH} is on, with which a fork can end running calls; {outcome}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from arena_llm import _convert
 from arena_llm._attempt import Attempt
-from arena_llm._channel import check_fork, forked
+from arena_llm._fork import check_fork, forked
 from arena_llm.errors import FailedPreconditionError, InternalError
 from arena_llm.types import Completion, Delta
 from arena_llm.v1 import generate_pb2

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -120,11 +121,15 @@ class AsyncClient(BaseClient):
         return await self._send(list_models_call(), timeout)
 
     async def close(self) -> None:
-        """Cancel what runs in this event loop and refuse calls from now on."""
-        if (opened := self._link.release()) is not None:
-            for rpc in opened.calls:
-                rpc.cancel()
-            await opened.channel.close(None)
+        """Cancel what runs, in every event loop, and refuse calls from now on."""
+        for loop, opened in self._link.release().items():
+            if loop is asyncio.get_running_loop():
+                opened.cancel_calls()
+                await opened.channel.close(None)
+            else:
+                # Its channel closes when that loop has dropped it.
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(opened.cancel_calls)
 
     async def __aenter__(self) -> Self:
         return self

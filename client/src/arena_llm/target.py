@@ -27,7 +27,7 @@ _PASSWORD = re.compile(r"(?<=//)[^/]*@")
 def resolve_target(target: str | None) -> str:
     """Return the argument, else ARENA_LLM_TARGET, else localhost:50050.
 
-    Raises InvalidArgumentError (reason INVALID_TARGET) where it has none of grpc's forms.
+    Raises InvalidArgumentError (reason INVALID_TARGET) if it has none of grpc's forms.
     """
     source = "argument"
     if target is None:
@@ -46,18 +46,19 @@ def resolve_target(target: str | None) -> str:
 
 
 def is_local(target: str) -> bool:
-    """Whether a target leads to this machine: a Unix socket, or a loopback address among it.
+    """Whether a target leads to this machine.
 
-    Judged by the spelling: no name is looked up. Raises ValueError as hosts_of does.
+    It does if it is a Unix socket, or if one of its hosts is a loopback address or this
+    machine's own name. No name is looked up. Raises ValueError as hosts_of does.
     """
     hosts = hosts_of(target)
-    return not hosts or any(_is_loopback(host) for host, _ in hosts)
+    return not hosts or any(_is_this_machine(host) for host, _ in hosts)
 
 
 def hosts_of(target: str) -> list[tuple[str, int]]:
-    """Return the hosts and ports of a target; none for a Unix socket.
+    """Return the hosts and ports of a target; an empty list for a Unix socket.
 
-    Raises ValueError, which says what is wrong, where it has none of grpc's forms.
+    Raises ValueError, which says what is wrong, if the target has none of grpc's forms.
     """
     scheme, colon, rest = target.partition(":")
     match scheme.lower():
@@ -65,7 +66,7 @@ def hosts_of(target: str) -> list[tuple[str, int]]:
             _check_path(unquote(_path(rest)))
             return []
         case "ipv4" | "ipv6" as kind if colon:
-            pairs = [_host_port(one) for one in unquote(_path(rest)).split(",")]
+            pairs = [_host_port(text) for text in unquote(_path(rest)).split(",")]
             for host, _ in pairs:
                 if _address(host, socket.AF_INET if kind == "ipv4" else socket.AF_INET6) is None:
                     raise ValueError(f"has {host!r}, which is not an {kind} address")
@@ -131,19 +132,22 @@ def _is_host(host: str) -> bool:
 def _address(
     host: str, family: socket.AddressFamily
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host is, in every spelling that the system knows, such as 127.1."""
+    """Parse an address, in every spelling that the system knows, such as 127.1.
+
+    None for a name.
+    """
     try:
-        found = socket.getaddrinfo(
+        infos = socket.getaddrinfo(
             host.strip("[]"), None, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
-        return ipaddress.ip_address(found[0][4][0])
+        return ipaddress.ip_address(infos[0][4][0])
     except (OSError, ValueError):
         return None
 
 
-def _is_loopback(host: str) -> bool:
+def _is_this_machine(host: str) -> bool:
     name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
+    if name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost"):
         return True
     address = _address(host, socket.AF_UNSPEC)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:

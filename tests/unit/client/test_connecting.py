@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,18 @@ async def test_nobody_listens(make, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert f"{tmp_path}/nobody" in str(caught.value)
         assert "make up" in str(caught.value)
     await settle(llm.close())
+
+
+@BOTH
+async def test_a_server_that_hangs_is_no_connection(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process: the system accepts its connections, and nobody answers."""
+    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        llm = make(f"127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(errors.UnavailableError) as caught:
+            await settle(llm.generate(MODEL, "hi", timeout=15))
+        assert caught.value.reason == "UNREACHABLE"
+        await settle(llm.close())
 
 
 @pytest.fixture

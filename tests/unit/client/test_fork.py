@@ -31,6 +31,12 @@ def call_in_child(number=0):
 def call_in_loop_of_child():
     return text_of(lambda: asyncio.run(AsyncClient(target).generate("hf_x", "child", timeout=20)))
 
+def run_thread():
+    thread = threading.Thread(target=gc.collect)
+    thread.start()
+    thread.join()
+    return "ended"
+
 def fork(child):
     sys.stdout.flush()
     if (pid := os.fork()) == 0:
@@ -201,6 +207,26 @@ def test_children_of_a_parent_that_has_not_called(target: str, script: Script) -
     ], problems
 
 
+def test_children_that_start_threads(target: str, script: Script) -> None:
+    """They end without a crash, although they drop the parent's clients."""
+    lines, problems = run_forking(
+        script,
+        target,
+        HEAD,
+        """
+        llm = Client(target)
+        print(text_of(lambda: llm.generate("hf_x", "sync")))
+        for _ in range(8):  # not every one of them crashed
+            print(fork(run_thread))
+        shared = AsyncClient(target)
+        print(text_of(lambda: asyncio.run(shared.generate("hf_x", "async"))))
+        for _ in range(8):
+            print(fork(run_thread))
+        """,
+    )
+    assert lines == ["sync", *["ended", "0"] * 8, "async", *["ended", "0"] * 8], problems
+
+
 def test_a_stream_stays_the_parents(target: str, script: Script) -> None:
     for _ in range(2):
         script.enqueue_stream(text_event("one"), text_event("two"), end_event("both"))
@@ -217,6 +243,8 @@ def test_a_stream_stays_the_parents(target: str, script: Script) -> None:
 
         stream = Client(target).stream("hf_x", "s")
         print(next(stream))
+        for _ in range(8):
+            print(fork(run_thread))
         print(fork(lambda: reason(lambda: next(stream))))
         print(fork(stream.close))
         print(*stream, stream.completion.text)
@@ -239,7 +267,7 @@ def test_a_stream_stays_the_parents(target: str, script: Script) -> None:
         """,
     )
     assert lines == [
-        *("one", "FORK_UNSUPPORTED", "0", "None", "0", "two both"),
+        *("one", *["ended", "0"] * 8, "FORK_UNSUPPORTED", "0", "None", "0", "two both"),
         *("one", "FORK_UNSUPPORTED", "True", "two both"),
     ], problems
 

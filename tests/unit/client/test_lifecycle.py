@@ -124,6 +124,25 @@ async def test_closing_ends_calls_that_run(call: str, either, script: Script) ->
 
 
 @pytest.mark.parametrize("call", CALLS)
+async def test_closing_in_another_loop_ends_calls_that_run(
+    call: str, target: str, script: Script
+) -> None:
+    llm = arena_llm.AsyncClient(target)
+    script.enqueue(HOLD, HOLD)
+    script.enqueue_stream(HOLD)
+    arrived = threading.Event()
+    script.on_arrival = arrived.set
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, outcome(llm, call))
+        assert await asyncio.to_thread(arrived.wait, 20)
+        await llm.close()
+        found = await asyncio.to_thread(running.result, 20)
+    assert {error.reason for error in found} == {"CLIENT_CLOSED"}
+    for seen in script.history:
+        assert await asyncio.to_thread(seen.ended.wait, 20)
+
+
+@pytest.mark.parametrize("call", CALLS)
 async def test_a_closed_client_refuses_every_call(call: str, either, script: Script) -> None:
     await settle(either.close())
     found = await outcome(either, call)

@@ -31,7 +31,13 @@ LOCAL = [
 LOCAL_IPV6 = ["[::1]:{port}", "[::]:{port}", "ipv6:[::1]:{port}", "ipv6:%5B::1%5D:{port}"]
 LOCAL_SOCKETS = ["unix:{path}", "unix://{path}", "unix-abstract:arena{path}"]
 #: Not every resolver knows these.
-LOCAL_UNUSUAL = ["localhost.:{port}", "127.1:{port}", "2130706433:{port}", "UNIX:{path}"]
+LOCAL_UNUSUAL = [
+    "localhost.:{port}",
+    "127.1:{port}",
+    "2130706433:{port}",
+    "UNIX:{path}",
+    socket.gethostname() + ":{port}",
+]
 ELSEWHERE = [
     "router:50050",
     "my_router.ns.svc.cluster.local:50050",
