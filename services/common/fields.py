@@ -11,16 +11,16 @@ from typing import Any
 
 from services.common.errors import InvalidRequest
 
-#: Bytes up to which a message is not counted: it is parsed in about 10 ms, whatever it holds.
+#: Bytes of the largest message whose fields are not counted: parsing it takes at most 10 ms.
 _SMALL = 256 * 1024
-#: Of a message with all that it contains; 4096 messages of a conversation take 12288.
+#: Most fields of a request, with those of its parts; a conversation of 4096 messages has 12288.
 MAX_FIELDS = 32_768
 
 
 def check_field_count(descriptor: Any, data: bytes) -> None:
-    """Raise InvalidRequest where a message of that type has too many fields; stops there.
+    """Raise InvalidRequest if a message of that type has too many fields.
 
-    Bytes that are not such a message are left to the parser.
+    Bytes that are not such a message pass: the parser refuses them.
     """
     if len(data) > _SMALL:
         with suppress(IndexError):  # the message ends in the middle of a number
@@ -30,7 +30,7 @@ def check_field_count(descriptor: Any, data: bytes) -> None:
 def _count(descriptor: Any, data: bytes) -> None:
     position = count = 0
     top = ""
-    # Ends and types of the messages around the position, the innermost last.
+    # End and type of each message that contains the position; the innermost is last.
     open_messages = [(len(data), descriptor)]
     while open_messages:
         end, kind = open_messages[-1]
@@ -63,7 +63,7 @@ def _count(descriptor: Any, data: bytes) -> None:
                 position += 4
             case 6 | 7:
                 return  # no such type
-            # 3 and 4 begin and end a group, whose fields are counted like any others.
+            # 3 and 4 begin and end a group, whose fields are counted like all others.
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

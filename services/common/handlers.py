@@ -53,11 +53,12 @@ M = TypeVar("M", bound=Message)
 
 
 def parse(message_type: type[M], data: bytes) -> M:
-    """The bytes as a message; InvalidRequest where they are none, or hold too many fields."""
+    """Parse a message. Raises InvalidRequest for other bytes and for too many fields."""
     check_field_count(message_type.DESCRIPTOR, data)
     try:
         return message_type.FromString(data)
     except DecodeError as error:
         raise InvalidRequest(
-            f"the request is not a {message_type.DESCRIPTOR.full_name}: the bytes do not parse"
+            f"the bytes do not parse as {message_type.DESCRIPTOR.full_name}, "
+            "or its parts are nested too deeply"
         ) from error

@@ -1,7 +1,7 @@
 """Checks of requests: the range of every field, by its name.
 
-What a caller can repeat is counted before it is copied or walked through: 13 MB hold a
-million labels, and all other calls wait meanwhile.
+Repeated values are counted before they are copied or looped over: a request of 13 MB can
+hold a million labels, and while they are handled all other calls wait.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _fail(field: str, problem: str) -> InvalidRequest:
     return InvalidRequest(f"{field} {problem}", field=field)
 
 
-# name: test, what is asked for
+# name: (test, requirement)
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda v: 0 <= v <= 100, "must be from 0 to 100"),
     "top_p": (lambda v: 0 < v <= 1, "must be over 0 and at most 1"),

@@ -28,7 +28,7 @@ class Attempt(Generic[T]):
     """
 
     def __init__(self, link: Link, call: Call[T], timeout: float) -> None:
-        if not isinstance(timeout, int | float) or math.isnan(timeout):
+        if not isinstance(timeout, int | float) or timeout != timeout:  # NaN
             raise InvalidArgumentError(
                 f"timeout must be seconds, not {timeout!r}",
                 reason="INVALID_REQUEST",
@@ -37,7 +37,7 @@ class Attempt(Generic[T]):
             )
         self._link = link
         self.call = call
-        self._timeout = timeout
+        self._timeout = float(min(timeout, _ENDLESS))
         self._started = False
         self._deadline = math.inf
 

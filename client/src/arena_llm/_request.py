@@ -7,8 +7,9 @@ server, so that there is one judge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import index
 from types import TracebackType
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -56,8 +57,8 @@ def generate_calls(
 ) -> list[Call[Completion] | ArenaError]:
     """A call for each prompt (a string, or messages), or the error in its place."""
     with _refusals(model):
-        if concurrency < 1:
-            raise FieldError("concurrency", f"must be at least 1, not {concurrency}")
+        if not isinstance(concurrency, SupportsIndex) or index(concurrency) < 1:
+            raise FieldError("concurrency", f"must be a whole number over 0, not {concurrency!r}")
         every = listed("prompts", prompts)
 
     def one(prompt: str | Iterable[Message]) -> Call[Completion] | ArenaError:

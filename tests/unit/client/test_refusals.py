@@ -15,6 +15,15 @@ SURROGATE = "a\ud800b"
 DEEP: dict = {}
 DEEP["self"] = DEEP
 
+
+def nested(levels: int) -> dict:
+    """provider_options of this many levels."""
+    options: dict = {"a": 1}
+    for _ in range(levels - 1):
+        options = {"a": options}
+    return options
+
+
 # arguments of generate, and the field at fault
 UNFIT = [
     ({}, "input"),
@@ -55,13 +64,29 @@ UNFIT = [
     ({"prompt": "p", "provider_options": DEEP}, "provider_options"),
     ({"prompt": "p", "timeout": math.nan}, "timeout"),
     ({"prompt": "p", "timeout": "soon"}, "timeout"),
+    # Protobuf takes bytes for strings.
+    ({"prompt": "p", "model": b"hf_x"}, "model"),
+    ({"prompt": "p", "session": b"s"}, "session"),
+    ({"prompt": "p", "labels": {"a": b"b"}}, "labels"),
+    ({"prompt": "p", "labels": ["ab"]}, "labels"),
+    ({"prompt": "p", "choices": ["a", b"b"]}, "constraint.choices"),
+    ({"prompt": "p", "stop": [b"b"]}, "config.stop"),
+    ({"prompt": "p", "regex": b"b"}, "constraint.regex"),
+    ({"messages": [Message("user", b"b")]}, "conversation.messages[0].content"),  # type: ignore[arg-type]
+    ({"prompt": "p", "provider_options": nested(33)}, "provider_options"),
+    ({"prompt": "p", "provider_options": nested(5000)}, "provider_options"),
+    ({"prompt": "p", "provider_options": {1: 1}}, "provider_options"),
+    ({"prompt": "p", "provider_options": [1]}, "provider_options"),
 ]
+#: What Python or protobuf would say of a value, and nobody can act on.
+UNHELPFUL = ("built-in operation", "codec", "attribute", "unpack", "recursion", "dictionary")
 
 
 def check(error: InvalidArgumentError, field: str) -> None:
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
     assert error.field == field
     assert field in error.message
+    assert not any(words in error.message for words in UNHELPFUL)
     assert isinstance(error, ValueError)
 
 
@@ -81,7 +106,7 @@ async def test_generate(either, script: Script, arguments, field) -> None:
 
 @pytest.mark.parametrize(
     ("continuations", "field"),
-    [("abc", "continuations"), ([SURROGATE], "continuations"), (7, "continuations")],
+    [(values, "continuations") for values in ("abc", [SURROGATE], 7, [b"a"], ["a", None])],
 )
 async def test_score(either, script: Script, continuations, field) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
@@ -101,6 +126,8 @@ async def test_is_available(either, script: Script) -> None:
     ("arguments", "field"),
     [
         ({"prompts": ["a"], "concurrency": 0}, "concurrency"),
+        ({"prompts": ["a"], "concurrency": "2"}, "concurrency"),
+        ({"prompts": ["a"], "concurrency": 1.5}, "concurrency"),
         ({"prompts": "one prompt"}, "prompts"),
     ],
 )
@@ -132,6 +159,8 @@ async def test_an_unknown_option_is_a_type_error(either) -> None:
         {"choices": []},
         {"json_schema": "{broken"},
         {"regex": "("},
+        {"provider_options": nested(32)},
+        {"timeout": 10**400},
     ],
 )
 async def test_the_server_judges_what_the_wire_carries(either, script: Script, arguments) -> None:

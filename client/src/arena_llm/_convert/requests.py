@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -49,12 +49,16 @@ class FieldError(ValueError):
 
 
 class _field:
-    """Names the field at which protobuf refuses a value (type, range, lone surrogate)."""
+    """Names the field at which protobuf refuses a value (type, range, lone surrogate).
 
-    __slots__ = ("_path",)
+    expected: what the field must be, where Python's own words for a wrong type do not help.
+    """
 
-    def __init__(self, path: str) -> None:
+    __slots__ = ("_expected", "_path")
+
+    def __init__(self, path: str, expected: str = "") -> None:
         self._path = path
+        self._expected = expected
 
     def __enter__(self) -> None:
         pass
@@ -65,23 +69,75 @@ class _field:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, _UNFIT) and not isinstance(error, FieldError):
-            raise FieldError(self._path, str(error)) from None
+        match error:
+            case FieldError():
+                return
+            case UnicodeEncodeError():
+                problem = f"must not hold a lone surrogate: character {error.start} is one"
+            case TypeError() | AttributeError() if self._expected:
+                problem = self._expected
+            case TypeError() | AttributeError() | ValueError() | OverflowError():
+                problem = str(error)
+            case _:
+                return
+        raise FieldError(self._path, problem) from None
 
 
-_UNFIT = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+def _text(path: str, value: str) -> str:
+    # Protobuf would take bytes as well.
+    if not isinstance(value, str):
+        raise FieldError(path, f"must be a string, not {type(value).__name__}")
+    return value
+
+
+def _texts(path: str, values: Sequence[str]) -> Sequence[str]:
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise FieldError(
+                path, f"must hold strings only: value {index} is {type(value).__name__}"
+            )
+    return values
+
+
+def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(labels, Mapping):
+        raise FieldError("labels", f"must map strings to strings, not be {type(labels).__name__}")
+    for key, value in labels.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise FieldError("labels", f"must map strings to strings: {key!r} does not")
+    return labels
+
+
+#: Levels of provider_options. Protobuf parses 100 messages inside each other, and a level
+#: takes three.
+_MAX_DEPTH = 32
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, Any]:
+    if _is_deeper(options, _MAX_DEPTH):
+        raise FieldError("provider_options", f"must be nested at most {_MAX_DEPTH} levels deep")
+    return dict(options)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value
+    if isinstance(parts, str) or not isinstance(parts, Collection):
+        return False
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
 
 
 def _fill_conversation(proto: generate_pb2.Conversation, messages: Iterable[Message]) -> None:
     proto.SetInParent()
-    with _field("conversation.messages"):
-        for index, message in enumerate(messages):
-            with _field(f"conversation.messages[{index}].role"):
-                role = _ROLES.get(message.role)
-                if role is None:
-                    raise ValueError(f"must be one of {', '.join(_ROLES)}, not {message.role!r}")
-            with _field(f"conversation.messages[{index}].content"):
-                proto.messages.add(role=role, content=message.content)
+    for index, message in enumerate(messages):
+        path = f"conversation.messages[{index}]"
+        kind = type(message).__name__
+        with _field(f"{path}.role", f"must be that of a Message, and this is {kind}"):
+            role = _ROLES.get(message.role)
+            if role is None:
+                raise ValueError(f"must be one of {', '.join(_ROLES)}, not {message.role!r}")
+        with _field(f"{path}.content"):
+            content = _text(f"{path}.content", message.content)
+            proto.messages.add(role=role, content=content)
 
 
 def _fill_common(
@@ -89,17 +145,17 @@ def _fill_common(
     request: GenerationRequest | ScoringRequest,
 ) -> None:
     with _field("model"):
-        proto.model = request.model
+        proto.model = _text("model", request.model)
     if isinstance(request.input, str):
         with _field("prompt"):
             proto.prompt = request.input
     else:
         _fill_conversation(proto.conversation, request.input)
     with _field("session"):
-        proto.session = request.session
+        proto.session = _text("session", request.session)
     if request.labels:
         with _field("labels"):
-            proto.labels.update(request.labels)
+            proto.labels.update(_labels(request.labels))
 
 
 def generate_request_to_proto(request: GenerationRequest) -> generate_pb2.GenerateRequest:
@@ -113,21 +169,21 @@ def generate_request_to_proto(request: GenerationRequest) -> generate_pb2.Genera
                 setattr(proto.config, name, value)
     if request.sampling.stop:
         with _field("config.stop"):
-            proto.config.stop.extend(request.sampling.stop)
+            proto.config.stop.extend(_texts("config.stop", request.sampling.stop))
     match request.constraint:
         case Choices(values):
             with _field("constraint.choices"):
                 proto.constraint.choices.SetInParent()
-                proto.constraint.choices.values.extend(values)
+                proto.constraint.choices.values.extend(_texts("constraint.choices", values))
         case JsonSchema(schema):
             with _field("constraint.json_schema"):
-                proto.constraint.json_schema = schema
+                proto.constraint.json_schema = _text("constraint.json_schema", schema)
         case Regex(pattern):
             with _field("constraint.regex"):
-                proto.constraint.regex = pattern
+                proto.constraint.regex = _text("constraint.regex", pattern)
     if request.provider_options:
-        with _field("provider_options"):
-            proto.provider_options.update(dict(request.provider_options))
+        with _field("provider_options", "must map strings to JSON values"):
+            proto.provider_options.update(_options(request.provider_options))
     return proto
 
 
@@ -191,7 +247,7 @@ def score_request_to_proto(request: ScoringRequest) -> score_pb2.ScoreRequest:
     proto = score_pb2.ScoreRequest()
     _fill_common(proto, request)
     with _field("continuations"):
-        proto.continuations.extend(request.continuations)
+        proto.continuations.extend(_texts("continuations", request.continuations))
     return proto
 
 
@@ -210,5 +266,5 @@ def is_available_request_to_proto(model: str) -> models_pb2.IsAvailableRequest:
     """Raises FieldError where the name does not fit its field."""
     proto = models_pb2.IsAvailableRequest()
     with _field("model"):
-        proto.model = model
+        proto.model = _text("model", model)
     return proto
