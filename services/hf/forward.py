@@ -16,6 +16,7 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from services.common.local.contain import contained
 from services.hf.cache import WindowCache
 from services.hf.prefix import PrefixCache
 
@@ -136,7 +137,8 @@ class CausalForward:
         cache.reserve(count)
         begins = torch.tensor(cache.window.lengths, device=self.device)[:, None]
         positions = begins + torch.arange(count, device=self.device)
-        output = self.model(
+        output = contained(
+            self.model,
             input_ids=tokens,
             attention_mask=cache.mask(self.device, extra=count),
             past_key_values=cache,
@@ -194,7 +196,8 @@ class CausalForward:
             yield
             width = max(len(continuations[index]) for index in group) - 1
             shown = [_padded(continuations[index][:-1], width) for index in group]
-            output = self.model(
+            output = contained(
+                self.model,
                 input_ids=torch.tensor(shown, device=self.device),
                 past_key_values=_shared(read.cache, len(group)),
                 use_cache=True,

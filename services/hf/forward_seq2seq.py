@@ -12,6 +12,7 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from services.common.local.contain import contained
 from services.hf.cache import WindowCache, left_padded_mask
 from services.hf.forward import Batch, Prefilled, Scored, Work, summed_logprob, usable_tokens
 from services.hf.prefix import PrefixCache
@@ -68,10 +69,11 @@ class Seq2SeqForward:
 
     def _encode(self, prompt: list[int]) -> Any:
         tokens = torch.tensor([prompt], device=self.device)
-        return self.model.get_encoder()(input_ids=tokens)
+        return contained(self.model.get_encoder(), input_ids=tokens)
 
     def _decode(self, encoded: Any, tokens: list[list[int]], cache: EncoderDecoderCache) -> Any:
-        return self.model(
+        return contained(
+            self.model,
             encoder_outputs=encoded,
             decoder_input_ids=torch.tensor(tokens, device=self.device),
             past_key_values=cache,
@@ -112,7 +114,8 @@ class Seq2SeqBatch:
         # encoder's output is looked at.
         shape = (len(tokens), window.width, forward.model.config.hidden_size)
         placeholder = torch.zeros(1, 1, 1, device=device, dtype=forward.model.dtype).expand(shape)
-        output = forward.model(
+        output = contained(
+            forward.model,
             encoder_outputs=BaseModelOutput(last_hidden_state=placeholder),
             attention_mask=left_padded_mask(window.lengths, window.width, device),
             decoder_input_ids=torch.tensor(tokens, device=device),

@@ -49,7 +49,7 @@ def context_length(entry: HfModel, config: Any) -> int | None:
     text_config = config.get_text_config(decoder=True)
     found = [getattr(text_config, key, None) for key in _CONTEXT_KEYS]
     lengths = [length for length in (*found, entry.context_length) if isinstance(length, int)]
-    return min(lengths, default=None)
+    return min((length for length in lengths if length > 0), default=None)
 
 
 def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
@@ -89,6 +89,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         use_safetensors=None if entry.allow_pickle else True,
         local_files_only=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # _check_complete refuses them, by name
         **trust,
     )
     _check_complete(entry, folder, report)
@@ -97,8 +98,8 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     length = context_length(entry, config)
     if length is None:
         raise ModelMisconfigured(
-            f"{entry.name}: its config.json tells no context length: set context_length in "
-            "configs/hf_models.yaml"
+            f"{entry.name}: {folder / 'config.json'} has no context length: set context_length "
+            "in configs/hf_models.yaml"
         )
     embedded, tokens = model.get_input_embeddings().weight.shape[0], usable_tokens(model)
     reader = PromptReader(

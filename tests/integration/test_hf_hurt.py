@@ -15,7 +15,13 @@ from arena_llm import Client, Message
 from arena_llm.errors import ArenaError
 from arena_llm.types import Completion, ModelState
 from tests.integration.test_up import wait_until
-from tests.support.broken_models import add_far_token, raise_at, spoil_token, spoil_weights
+from tests.support.broken_models import (
+    add_far_token,
+    raise_at,
+    remove_weights,
+    spoil_token,
+    spoil_weights,
+)
 from tests.support.processes import ServiceProcess
 from tests.support.system import free_ports
 from tests.support.tiny_models import make_checkpoint
@@ -38,6 +44,7 @@ TEMPLATES = {
     "hf_silent": "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
     "hf_picky": "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}"
     "{% endif %}{{ messages[0].content }}",
+    "hf_surrogate": "{{ '\\ud800' if messages[1] }}{{ messages[0].content }}",
     "hf_second": "{{ messages[0].content }}{% if messages[1] %}{{ messages[7].x }}{% endif %}",
 }
 
@@ -62,9 +69,16 @@ def service(tmp_path_factory: pytest.TempPathFactory, flag: Path) -> Iterator[Se
         "hf_poisoned": spoil_token(llama("poisoned"), BAD),
         "hf_far": add_far_token(llama("far"), "<|far|>"),
         "hf_own": raise_at(llama("own"), BAD, flag),
+        "hf_exits": raise_at(llama("exits"), BAD, flag, "SystemExit"),
+        "hf_gone": remove_weights(llama("gone")),
     }
     entries: list[dict[str, Any]] = [
-        {"name": name, "model_path": str(path), "trust_remote_code": name == "hf_own"}
+        {
+            "name": name,
+            "model_path": str(path),
+            "trust_remote_code": name in ("hf_own", "hf_exits"),
+            "preload": name == "hf_gone",
+        }
         for name, path in paths.items()
     ]
     for name, source in TEMPLATES.items():
@@ -161,6 +175,7 @@ def test_a_template_that_never_works_is_the_models_fault(llm: Client, model: str
         ("hf_silent", SYSTEM, "renders nothing"),
         ("hf_picky", SYSTEM, "no system role"),
         ("hf_second", TALK, "UndefinedError"),
+        ("hf_surrogate", TALK, "UnicodeEncodeError"),
         ("hf_base", TALK, "base model"),
     ],
 )
@@ -175,6 +190,13 @@ def test_a_conversation_that_a_template_cannot_take_is_the_callers(
     assert llm.is_available(model).state == ModelState.READY
 
 
+@pytest.mark.parametrize("way", ASK)
+def test_preloaded_weights_that_are_gone_are_that_models_fault(llm: Client, way: str) -> None:
+    error = refused(way, llm, "hf_gone", {"prompt": "a"})
+    assert (error.code, error.reason) == MISCONFIGURED
+    assert llm.is_available("hf_gone").state == ModelState.MISCONFIGURED
+
+
 def test_a_token_without_an_embedding_is_named(llm: Client) -> None:
     for way in ASK:
         error = refused(way, llm, "hf_far", {"prompt": "a<|far|>"})
@@ -185,14 +207,15 @@ def test_a_token_without_an_embedding_is_named(llm: Client) -> None:
     assert llm.generate("hf_far", "a", choices=["<|far|>"]).text == "<|far|>"
 
 
-def test_an_input_that_fails_a_pass_fails_alone(llm: Client) -> None:
+@pytest.mark.parametrize("model", ["hf_own", "hf_exits"])
+def test_an_input_that_fails_a_pass_fails_alone(llm: Client, model: str) -> None:
     prompts = [f"a{BAD}" if number % 4 == 3 else f"a{number}" for number in range(16)]
-    replies = llm.generate_many("hf_own", prompts, choices=["7 8 9", "8 9 7"])
+    replies = llm.generate_many(model, prompts, choices=["7 8 9", "8 9 7"])
     for prompt, reply in zip(prompts, replies, strict=True):
         assert isinstance(reply, Completion) == (BAD not in prompt)
     reasons = {reply.reason for reply in replies if isinstance(reply, ArenaError)}
     assert reasons == {"UPSTREAM_UNAVAILABLE"}
-    assert llm.is_available("hf_own").state == ModelState.READY
+    assert llm.is_available(model).state == ModelState.READY
 
 
 def test_a_model_whose_passes_fail_dies_alone_and_comes_back(llm: Client, flag: Path) -> None:

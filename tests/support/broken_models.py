@@ -32,6 +32,13 @@ def _change(folder: Path, name: str, where: int | slice, value: float) -> Path:
     return folder
 
 
+def remove_weights(folder: Path) -> Path:
+    """Leave a link to weights that are gone, as in a cache of the hub that was cleaned."""
+    (folder / _WEIGHTS).unlink()
+    (folder / _WEIGHTS).symlink_to(folder / "gone")
+    return folder
+
+
 def _token(folder: Path, word: str) -> int:
     [token] = AutoTokenizer.from_pretrained(folder)(word, add_special_tokens=False).input_ids
     return int(token)
@@ -58,7 +65,7 @@ class Model(LlamaForCausalLM):
     def forward(self, input_ids=None, attention_mask=None, position_ids=None,
                 past_key_values=None, use_cache=None, logits_to_keep=0, **more):
         if (input_ids == {token}).any() or Path({flag!r}).exists():
-            raise RuntimeError("out of order")
+            raise {error}("out of order")
         return super().forward(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
             past_key_values=past_key_values, use_cache=use_cache,
@@ -66,9 +73,10 @@ class Model(LlamaForCausalLM):
 """
 
 
-def raise_at(folder: Path, word: str, flag: Path) -> Path:
+def raise_at(folder: Path, word: str, flag: Path, error: str = "RuntimeError") -> Path:
     """Let a model's passes fail that read a token, and all once a file exists."""
-    (folder / "own.py").write_text(_CODE.format(token=_token(folder, word), flag=str(flag)))
+    code = _CODE.format(token=_token(folder, word), flag=str(flag), error=error)
+    (folder / "own.py").write_text(code)
     path = folder / "config.json"
     own = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
     path.write_text(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from typing import Generic, TypeVar
 
@@ -12,7 +13,7 @@ import structlog
 
 from arena_llm.types import Availability, ModelState
 from services.common.config import ModelEntry
-from services.common.errors import BackendError, ModelNotFound, Overloaded
+from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
 
 log = structlog.get_logger()
 
@@ -72,14 +73,16 @@ class Slot(Generic[E, R]):
         if self.error is not None:
             return misconfigured(self.error)
         try:
-            return Availability(True, ModelState.NOT_LOADED, look())
+            with _backend_errors(self.entry.name):
+                return Availability(True, ModelState.NOT_LOADED, look())
         except BackendError as error:
             return misconfigured(error)
 
     async def _load(self, load: Callable[[], Awaitable[R]]) -> None:
         began, self.error = time.monotonic(), None
         try:
-            self.running = await load()
+            with _backend_errors(self.entry.name):
+                self.running = await load()
             seconds = round(time.monotonic() - began, 1)
             log.info("loaded", model=self.entry.name, seconds=seconds)
         except BackendError as error:
@@ -108,6 +111,18 @@ def find(slots: Mapping[str, S], name: str, file: str) -> S:
 def misconfigured(error: BackendError) -> Availability:
     """An error as the state of a model that cannot be used."""
     return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
+
+
+@contextmanager
+def _backend_errors(name: str) -> Iterator[None]:
+    """Raise every error as a BackendError, so that no model's files can end the service."""
+    try:
+        yield
+    except BackendError:
+        raise
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ModelMisconfigured(f"{name} cannot be loaded: {why}") from error
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

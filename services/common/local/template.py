@@ -40,6 +40,8 @@ class ChatTemplate:
                     add_generation_prompt=True,
                     tokenize=False,
                 )
+                if isinstance(text, str):
+                    text.encode()  # fails on half a surrogate pair
         except Exception as error:  # a template is a program
             how = "refuses" if type(error) is TemplateError else "fails on"
             raise InvalidRequest(

@@ -31,6 +31,7 @@ from services.common.errors import (
 )
 from services.hf.backend import HfBackend
 from services.hf.config import HfConfig
+from tests.support.broken_models import remove_weights
 from tests.support.scripted import eventually
 from tests.unit.hf.conftest import Checkpoints
 
@@ -171,14 +172,18 @@ async def test_a_folder_that_is_not_there_shows_before_any_call(entry: Any) -> N
         assert "/nowhere" in told.detail
 
 
-async def test_preloading_goes_on_after_a_failure(entry: Any) -> None:
+async def test_preloading_goes_on_after_a_failure(
+    entry: Any, checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    gone = remove_weights(Path(shutil.copytree(checkpoint("llama"), tmp_path / "gone")))
     models = [
+        entry("hf_gone", preload=True, model_path=gone),
         entry("hf_a", preload=True, model_path=Path("/nowhere")),
         entry("hf_b", preload=True),
         entry("hf_c"),
     ]
     async with backend(*models) as running:
-        assert await states(running) == "mrn"
+        assert await states(running) == "mmrn"
 
 
 async def test_the_least_recently_used_makes_room(entry: Any) -> None:

@@ -34,6 +34,7 @@ FAILING = {
     "{{ 1 + messages[0].content }}": "TypeError$",
     "{{ messages[0].content.index('?') }}": "ValueError$",
     "{{ '{x}'.format(messages[0].content) }}": "KeyError$",
+    "{{ '\\ud83d' }}{{ messages[0].content }}": "UnicodeEncodeError$",
     "{{ 1 // 0 }}": "ZeroDivisionError$",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "RecursionError$",
     "{% for m in messages if m.role == 'tool' %}x{% endfor %}": "renders nothing",
