@@ -170,11 +170,15 @@ def test_a_backend_is_an_object(backend: str, default_target: str, script: Scrip
     assert {seen.request.model for seen in script.history} == {full}
     script.enqueue(models(*MODELS))
     assert llm.get_available_models() == [full]
+    script.enqueue(models(*MODELS))
+    assert llm.load_models() == [full]
     assert str(llm) == f"{name}({backend})"
     assert llm.load_model(bare) == bare
 
 
 def test_a_backend_of_ones_own() -> None:
+    """With get_available_models(), or as the original's base class has it."""
+
     class Parrot(backends.BaseLLMBackend):
         def generate_response(self, model_name: str, prompt: str, **options) -> str:
             return prompt
@@ -182,10 +186,22 @@ def test_a_backend_of_ones_own() -> None:
         def is_model_available(self, model_name: str) -> bool:
             return True
 
+    class Listed(Parrot):
         def get_available_models(self) -> list[str]:
             return ["parrot"]
 
-    assert Parrot("parrot").generate_response("parrot", "hi") == "hi"
+    class Loading(Parrot):
+        def load_models(self) -> list[str]:
+            return ["parrot"]
+
+        def load_model(self, model_name: str) -> object:
+            return self
+
+    for cls in (Listed, Loading):
+        parrot = cls("parrot")
+        assert parrot.generate_response("parrot", "hi") == "hi"
+        assert parrot.get_available_models() == ["parrot"]
+    assert Parrot("mute").get_available_models() == []
     with pytest.raises(TypeError, match="abstract"):
         backends.BaseLLMBackend("x")  # type: ignore[abstract]
 
@@ -215,6 +231,10 @@ def test_the_registry_is_filled_in_place(default_target: str, script: Script) ->
     assert entry.backend == entry["backend"] == entry.get("backend") == "hf"
     assert entry["display_name"] == entry["name"] == entry["model_loader"]() == "hf_a"
     assert entry.get("nonsense") is None
+    assert "backend" in entry
+    assert "nonsense" not in entry
+    assert set(entry) >= {"display_name", "description", "backend", "model_loader"}
+    assert len(entry) == len(dict(entry)) == len(entry.keys())
     with pytest.raises(KeyError):
         entry["nonsense"]
     backends.initialize_llm_registry({"llm_backend": {}})
@@ -284,6 +304,20 @@ def test_an_unknown_prefix(name: str, ask) -> None:
     assert isinstance(caught.value, ValueError)  # as the original raised
     assert caught.value.reason == "UNKNOWN_PREFIX"
     assert "openrouter_, litellm_, vllm_, hf_" in str(caught.value)
+
+
+def test_an_unknown_prefix_of_a_call(default_target: str, script: Script) -> None:
+    script.enqueue(
+        Fail(grpc.StatusCode.NOT_FOUND, "nobody serves gpt2", "UNKNOWN_PREFIX", "model"),
+        Fail(grpc.StatusCode.NOT_FOUND, "no such model", "MODEL_NOT_FOUND", "model"),
+    )
+    with pytest.raises(ValueError, match="nobody serves gpt2") as caught:
+        backends.generate_response("gpt2", "hi")
+    assert isinstance(caught.value, errors.NotFoundError)
+    assert (caught.value.reason, caught.value.model) == ("UNKNOWN_PREFIX", "gpt2")
+    with pytest.raises(errors.NotFoundError) as other:
+        backends.generate_response("hf_gpt2", "hi")
+    assert not isinstance(other.value, ValueError)
 
 
 def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:

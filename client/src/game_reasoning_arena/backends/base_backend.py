@@ -1,4 +1,4 @@
-"""What a backend is, and the ones that the router serves."""
+"""The base class of backends, and the class of those that the router serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import arena_llm
 
 log = logging.getLogger(__name__)
 
-#: Every backend's name, with the prefix of its models' names.
+#: The prefix of each backend's models.
 PREFIXES = {
     "openrouter": "openrouter_",
     "litellm": "litellm_",
@@ -18,11 +18,18 @@ PREFIXES = {
     "hf": "hf_",
 }
 
+#: The reason of an error about a model's prefix.
+UNKNOWN_PREFIX = "UNKNOWN_PREFIX"
+
 _OPTIONS = {*arena_llm.GenerateOptions.__annotations__, "messages", "timeout"}
 
 
+class UnknownPrefixError(arena_llm.NotFoundError, ValueError):
+    """No backend has the prefix of a model's name; a ValueError, as in the original."""
+
+
 class BaseLLMBackend(ABC):
-    """The base of every backend; derive from it for one of your own."""
+    """The base class of backends. A backend must define the two abstract methods."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -35,12 +42,16 @@ class BaseLLMBackend(ABC):
     def is_model_available(self, model_name: str) -> bool:
         """Whether the model can be used now."""
 
-    @abstractmethod
     def get_available_models(self) -> list[str]:
-        """Return the full names of the backend's models."""
+        """Return the names of the backend's models; by default those of load_models()."""
+        return self.load_models()
+
+    def load_models(self) -> list[str]:
+        """Return the names of the backend's models; by default none. The original's method."""
+        return []
 
     def load_model(self, model_name: str) -> Any:
-        """Return what stands for a loaded model: its name, unless a backend loads itself."""
+        """Load a model. By default nothing is loaded, and the name is returned."""
         return model_name
 
     def __str__(self) -> str:
@@ -48,10 +59,10 @@ class BaseLLMBackend(ABC):
 
 
 class RoutedBackend(BaseLLMBackend):
-    """A backend of the router. Models are named with the backend's prefix or without.
+    """A backend behind the router. Its methods take models' names with the prefix or without.
 
-    config_file and user_config are accepted and have no effect: the backend's
-    service has its own configuration and keys.
+    config_file and user_config have no effect: the backend's service has its own
+    configuration and keys.
     """
 
     backend: ClassVar[str]
@@ -59,7 +70,7 @@ class RoutedBackend(BaseLLMBackend):
     def __init__(self, config_file: str | None = None, user_config: Any = None) -> None:
         super().__init__(self.backend)
         if config_file is not None or user_config:
-            log.warning("%s is configured in its service: arguments are ignored", self.name)
+            log.warning("the service %s has its own configuration: arguments ignored", self.name)
 
     def generate_response(self, model_name: str, prompt: str, **options: Any) -> str:
         """Return the text of one completion; see llm_registry.generate_response."""
@@ -73,6 +84,10 @@ class RoutedBackend(BaseLLMBackend):
         """Return the full names of the backend's models. Raises ArenaError."""
         prefix = PREFIXES[self.backend]
         return [name for name in arena_llm.get_available_models() if name.startswith(prefix)]
+
+    def load_models(self) -> list[str]:
+        """Return the full names of the backend's models. Raises ArenaError."""
+        return self.get_available_models()
 
     def _full_name(self, model_name: str) -> str:
         prefix = PREFIXES[self.backend]
@@ -88,10 +103,17 @@ def generate_response(
 ) -> str:
     """Return the text of one completion; see arena_llm.generate_response.
 
-    The original takes any further option and ignores those that it does not
-    know. So does this, with a line in the log.
+    The original ignores options that it does not know. This function does the same,
+    with a warning in the log. Raises UnknownPrefixError and other ArenaErrors.
     """
     if unknown := sorted(options.keys() - _OPTIONS):
         log.warning("generate_response ignores options that it does not know: %s", unknown)
     known = {name: value for name, value in options.items() if name in _OPTIONS}
-    return arena_llm.generate_response(model_name, prompt, max_tokens, temperature, **known)
+    try:
+        return arena_llm.generate_response(model_name, prompt, max_tokens, temperature, **known)
+    except arena_llm.NotFoundError as error:
+        if error.reason != UNKNOWN_PREFIX:
+            raise
+        raise UnknownPrefixError(
+            error.message, reason=error.reason, model=error.model, field=error.field
+        ) from None

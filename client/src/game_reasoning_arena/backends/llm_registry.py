@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -11,12 +12,16 @@ from arena_llm import (
     ArenaError,
     Client,
     Model,
-    NotFoundError,
     get_available_models,
     is_model_available,
 )
 from arena_llm.terminal import shown_on, visible
-from game_reasoning_arena.backends.base_backend import PREFIXES, generate_response
+from game_reasoning_arena.backends.base_backend import (
+    PREFIXES,
+    UNKNOWN_PREFIX,
+    UnknownPrefixError,
+    generate_response,
+)
 
 __all__ = [
     "LLM_REGISTRY",
@@ -36,31 +41,28 @@ log = logging.getLogger(__name__)
 _TIMEOUT = 30.0
 
 
-class RegisteredModel(Model):
-    """A model, whose attributes and the original's keys can be looked up: entry["backend"]."""
+_KEYS = ("display_name", "model_loader", *Model.__dataclass_fields__)
+
+
+class RegisteredModel(Model, Mapping[str, Any]):
+    """A model with attributes, and a mapping with the original's keys: entry["backend"]."""
 
     __slots__ = ()
 
     def __getitem__(self, key: str) -> Any:
-        match key:
-            case "display_name":
-                return self.name
-            case "model_loader":
-                return lambda: self.name
-        if key in Model.__dataclass_fields__:
+        if key == "display_name":
+            return self.name
+        if key == "model_loader":
+            return lambda: self.name
+        if key in _KEYS:
             return getattr(self, key)
         raise KeyError(key)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or the default."""
-        try:
-            return self[key]
-        except KeyError:
-            return default
+    def __iter__(self) -> Iterator[str]:
+        return iter(_KEYS)
 
-
-class UnknownPrefixError(NotFoundError, ValueError):
-    """A model's name begins with no backend's prefix; a ValueError, as in the original."""
+    def __len__(self) -> int:
+        return len(_KEYS)
 
 
 #: Full model name -> the model, as of the last initialize_llm_registry().
@@ -70,10 +72,10 @@ LLM_REGISTRY: dict[str, Any] = {}
 def initialize_llm_registry(user_config: Any = None) -> dict[str, Any]:
     """Fill LLM_REGISTRY with every model that can be reached now, and return it.
 
-    Where the models cannot be listed, a warning in the log says why and the
-    registry is empty: a program may call this while it is imported.
+    If the models cannot be listed, the registry is empty and a warning in the log says
+    why: a program that calls this while it is imported does not fail.
 
-    user_config: accepted and without effect, because the services have their own.
+    user_config: has no effect, because the services have their own configuration.
     """
     LLM_REGISTRY.clear()
     try:
@@ -94,14 +96,14 @@ def initialize_llm_registry(user_config: Any = None) -> dict[str, Any]:
 def detect_model_backend(model_name: str) -> str:
     """Return the backend that a model's prefix names, such as "hf" for "hf_gpt2".
 
-    Raises UnknownPrefixError (reason UNKNOWN_PREFIX) for any other prefix.
+    Raises UnknownPrefixError for any other prefix.
     """
     for backend, prefix in PREFIXES.items():
         if model_name.startswith(prefix):
             return backend
     raise UnknownPrefixError(
-        f"no backend has the prefix of {model_name!r}; known are {', '.join(PREFIXES.values())}",
-        reason="UNKNOWN_PREFIX",
+        f"no backend has the prefix of {model_name!r}: use {', '.join(PREFIXES.values())}",
+        reason=UNKNOWN_PREFIX,
         model=model_name,
     )
 
