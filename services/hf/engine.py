@@ -1,10 +1,10 @@
 """The engine: one thread that owns a model and runs all its requests together.
 
 Each turn it takes one piece of waiting work (a part of some prompts, or of a scoring
-job) and then one decoding step of every running row, so that a new request waits for
-one step, not for the longest of a batch, and a finished or cancelled one leaves at
-the next step. While more requests wait for a place than run, the step is left out: a
-burst is read first and then decoded together, which is what makes a batch pay.
+job) and then one decoding step of every row. So a new request waits for one step, not
+for the longest request of a batch, and a finished or cancelled one leaves at the next
+step. While more requests wait for a place than run, the engine takes no step: it reads
+all prompts of a burst first and decodes them together, which is faster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from itertools import takewhile
 from typing import cast
 
@@ -31,7 +30,7 @@ from services.common.local.finite import check_sums
 from services.hf.failures import dead, diagnosed, log_failure
 from services.hf.forward import Forward, Scored, Work
 from services.hf.grouping import together
-from services.hf.sampling import sample
+from services.hf.rows import Rows
 from services.hf.scoring import ScoringJob
 from services.hf.sequence import Sequence
 
@@ -52,9 +51,9 @@ Item = Sequence | ScoringJob
 class Engine:
     """See the module. `submit`, `load` and `close` may be called from any thread.
 
-    test_prompt: what a sound model can read. A pass that fails ends the requests in it; where
-    the model then cannot read this prompt either, it ends the engine, and `on_dead` is called
-    with what is wrong, from the engine's thread.
+    test_prompt: tokens that the model could read when it was loaded. A pass that fails ends the
+    requests in it. If the model then cannot read `test_prompt` either, the engine ends, and its
+    thread calls `on_dead` with the reason.
     """
 
     def __init__(
@@ -72,18 +71,16 @@ class Engine:
         self._on_dead = on_dead
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
-        #: Why it takes no more requests, once it does not.
+        #: What ended the engine; None while it runs.
         self._ended: BackendError | None = None
         self._work: Work | None = None
         self._work_items: list[Item] = []
-        self._rows: list[Sequence] = []
-        self._batch = forward.new_batch()
-        self._generated = 0
+        self._rows = Rows(name, forward)
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
 
     def submit(self, item: Item) -> None:
-        """Queue a request. Raises Overloaded when the queue is full, and why it has ended."""
+        """Queue a request. Raises Overloaded if the queue is full, and what ended the engine."""
         with self._changed:
             if self._ended is not None:
                 raise copy(self._ended)
@@ -98,9 +95,9 @@ class Engine:
     def load(self) -> EngineLoad:
         """What the engine is doing now."""
         with self._changed:
-            # Those whose prompt was just read are in both for a moment.
-            running = len({*self._rows, *self._work_items})
-            return EngineLoad(running, len(self._waiting), self._generated)
+            # For a moment, requests whose prompt was just read are in both.
+            running = len({*self._rows.sequences, *self._work_items})
+            return EngineLoad(running, len(self._waiting), self._rows.generated)
 
     def close(self) -> None:
         """Stop the thread; what is still queued fails."""
@@ -120,10 +117,10 @@ class Engine:
         try:
             with torch.inference_mode():
                 self._take_turns()
-        except BaseException as error:  # or a panic of a library: nobody may wait for ever
+        except BaseException as error:  # a library's panic too, so that no caller waits for ever
             self._die(dead(self._name, error))
         with self._changed:
-            left = [*self._rows, *self._work_items, *self._waiting]
+            left = [*self._rows.sequences, *self._work_items, *self._waiting]
         if self._ended is not None:
             self._fail(left, self._ended)
 
@@ -147,15 +144,15 @@ class Engine:
         try:
             self._step()
         except Exception as error:
-            self._lose_batch(error)
+            self._end_rows(error)
 
-    def _lose_batch(self, error: Exception) -> None:
-        self._batch = self._forward.new_batch()
-        self._contain(self._rows, error)
-        self._rows.clear()
+    def _end_rows(self, error: Exception) -> None:
+        self._rows.replace_batch()
+        self._contain(self._rows.sequences, error)
+        self._rows.sequences.clear()
 
     def _contain(self, failed: Iterable[Item], error: Exception) -> None:
-        """End the requests that an error concerns, no others."""
+        """End the failed requests; end the engine only if the model itself is broken."""
         if not isinstance(error, BackendError):
             error = diagnosed(self._name, self._forward, self._test_prompt, error)
             if isinstance(error, ModelMisconfigured):
@@ -200,7 +197,7 @@ class Engine:
                 return
             group = self._next_group()
             self._work_items.extend(group)
-        group = [sequence for sequence in group if self._goes_on(sequence, sequence.start)]
+        group = [sequence for sequence in group if self._rows.advance(sequence, sequence.start)]
         self._work_items[:] = group
         if group:
             self._work = self._prefill(group)
@@ -218,12 +215,12 @@ class Engine:
         return group
 
     def _has_room(self, group: list[Sequence], head: Sequence) -> bool:
-        together = [*self._rows, *group, head]
-        if len(together) > self._limits.max_batch:
+        rows = [*self._rows.sequences, *group, head]
+        if len(rows) > self._limits.max_batch:
             return False
-        # Rows share their width, so the widest counts for all. One always runs.
-        cells = len(together) * max(sequence.width for sequence in together)
-        return len(together) == 1 or cells <= self._limits.max_cache_tokens
+        # Every row is as wide as the widest. A single row always has room.
+        cells = len(rows) * max(sequence.width for sequence in rows)
+        return len(rows) == 1 or cells <= self._limits.max_cache_tokens
 
     def _prefill(self, group: list[Sequence]) -> Work:
         try:
@@ -248,19 +245,16 @@ class Engine:
         for sequence, prefilled in pairs:
             # Tokens that were forced may have been cached as well.
             sequence.cached = min(prefilled.cached, len(sequence.prompt))
-        logits = torch.stack([prefilled.logits for _, prefilled in pairs])
-        ongoing = self._sample(logits, [sequence for sequence, _ in pairs])
-        joining = [pair for pair in pairs if pair[0] in ongoing]
+        joining = self._rows.take_first_tokens(pairs)
         if joining:
             try:
-                self._batch.join([prefilled for _, prefilled in joining])
+                self._rows.join(joining)
             except Exception as error:
-                self._lose_batch(error)  # some of its layers may have moved
+                self._end_rows(error)  # some layers may have the new rows, others not
                 raise
-            self._rows.extend(sequence for sequence, _ in joining)
 
     def _prefill_one_by_one(self, group: list[Sequence]) -> Work:
-        """Read prompts that failed together: what one is at fault for, only that one feels."""
+        """Read again prompts that failed together, so that only those fail that are at fault."""
         for sequence in group:
             if not sequence.cancelled:
                 try:
@@ -281,16 +275,9 @@ class Engine:
     # --- decoding -----------------------------------------------------------
 
     def _step(self) -> None:
-        self._drop([row for row, sequence in enumerate(self._rows) if sequence.cancelled])
-        if not self._rows or self._more_are_joining():
-            return
-        # All rows take as many tokens; those with more left get no new one yet.
-        count = min(len(sequence.unread) for sequence in self._rows)
-        logits = self._batch.step([sequence.read(count) for sequence in self._rows])
-        ready = [row for row, sequence in enumerate(self._rows) if not sequence.unread]
-        asked = [self._rows[row] for row in ready]
-        ongoing = self._sample(logits[ready], asked)
-        self._drop([row for row in ready if self._rows[row] not in ongoing])
+        self._rows.drop_cancelled()
+        if self._rows and not self._more_are_joining():
+            self._rows.step()
 
     def _more_are_joining(self) -> bool:
         """Whether more requests than run here are about to join them."""
@@ -301,33 +288,3 @@ class Engine:
                 return isinstance(self._work_items[0], Sequence)
             head = self._waiting[0]
             return isinstance(head, Sequence) and self._has_room([], head)
-
-    def _sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> set[Sequence]:
-        """Take a token for each; returns the sequences that go on."""
-        drawn = sample(logits, [sequence.sampler for sequence in sequences], self._name)
-        return {
-            sequence
-            for sequence, sampled in zip(sequences, drawn, strict=True)
-            if self._goes_on(sequence, partial(sequence.accept, sampled))
-        }
-
-    def _goes_on(self, sequence: Sequence, advance: Callable[[], bool]) -> bool:
-        """Let a sequence take tokens; an error ends it, and no other."""
-        before = sequence.generated
-        try:
-            return not advance()
-        except Exception as error:
-            sequence.fail(error)
-            return False
-        finally:
-            self._generated += sequence.generated - before
-
-    def _drop(self, rows: list[int]) -> None:
-        for row in reversed(rows):
-            left = self._rows[row]
-            self._batch.leave(row, wipe=left.failed or left.cancelled)
-            last = self._rows.pop()
-            if row < len(self._rows):
-                self._rows[row] = last
-        if rows and not self._rows:
-            self._batch = self._forward.new_batch()
