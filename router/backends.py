@@ -22,7 +22,7 @@ from services.common.handlers import SERVICE
 
 DETAILS = "grpc-status-details-bin"
 
-#: How gRPC's balancers and resolvers begin when there was no connection to use.
+#: How gRPC's balancers and resolvers begin a message when there was no connection.
 _NEVER_CONNECTED = (
     "connections to all backends failing",
     "ring hash cannot find a connected endpoint",
@@ -30,10 +30,10 @@ _NEVER_CONNECTED = (
     "DNS resolution failed",
 )
 
-#: What gRPC calls a connection that failed, or a stream that its server dropped as it died.
+#: The codes of a connection that failed, and of a stream whose server died.
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
-#: Within that text, what the system said: "Connection refused".
+#: The operating system's error in such a message: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
@@ -68,7 +68,7 @@ class Backend:
         self.name = backend_name(prefix)
         self._route = route
         self._channel = _channel(route)
-        # Connect now: the first call neither waits for it nor learns it the hard way.
+        # Connect now, so that the first call does not wait for the connection.
         self._channel.get_state(try_to_connect=True)
         self._calls: dict[str, Any] = {
             method.name: (
@@ -78,15 +78,15 @@ class Backend:
         }
 
     def call(self, rpc: str, data: bytes, timeout: float | None, metadata: Metadata = ()) -> Any:
-        """Start a call, bytes in and bytes out; the caller of this cancels it."""
+        """Start a call of bytes to bytes; the caller must cancel it."""
         return self._calls[rpc](data, timeout=timeout, metadata=metadata)
 
     def own_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
-        """What the connection's failure means; None where the backend itself answered.
+        """Return the error that a broken connection means; None if the backend answered.
 
-        Whatever a service answers has status details; what gRPC makes up on this
-        side of the wire has none. Which side notices first that a deadline has
-        passed is chance, so that is always told in the same way.
+        Errors of a service have status details, and errors that gRPC makes in this
+        process have none. A missed deadline gets the same error whether this process or
+        the backend noticed it first.
         """
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"backend {self.name} at {self.address} did not answer in time")
@@ -100,14 +100,14 @@ class Backend:
         return self.down(f"is gone: the connection broke during the call ({text})")
 
     def down(self, problem: str) -> BackendDown:
-        """The error that names this backend, its addresses and what to start."""
+        """Return the error that names this backend, its addresses and how to start it."""
         return BackendDown(
             down_message(self.name, self._route, problem),
             metadata={"backend": self.name, "address": self.address},
         )
 
     def unreachable(self, detail: str) -> models_pb2.UnreachableBackend:
-        """Its place in the list of those that could not be asked."""
+        """Return this backend's entry in a list of unreachable backends."""
         return models_pb2.UnreachableBackend(backend=self.name, address=self.address, detail=detail)
 
     @property

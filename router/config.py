@@ -85,7 +85,7 @@ class Route(StrictModel):
     every address of which is a replica.
     policy: which replica takes a call: each in turn, or by the request's session,
     which then stays on one replica as long as that is up.
-    start: what a person can do to start the backend, told when it is down.
+    start: how a person starts the backend; errors say so while it is down.
     """
 
     targets: Annotated[list[Address], Field(min_length=1), AfterValidator(_targets)]

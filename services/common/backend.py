@@ -52,7 +52,7 @@ class BaseLLMBackend(ABC, Generic[C]):
         """Wait until the backend cannot go on, and say why.
 
         Health then turns NOT_SERVING and the process exits non-zero, so that its
-        supervisor starts it anew. The default waits for ever.
+        supervisor starts it again. The default waits for ever.
         """
         await asyncio.Event().wait()
         raise AssertionError("unreachable")

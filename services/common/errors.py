@@ -10,7 +10,7 @@ BackendError
 ├── ApiKeyRejected         FAILED_PRECONDITION  upstream 401
 ├── InsufficientCredits    FAILED_PRECONDITION  upstream 402
 ├── BudgetInFlight         RESOURCE_EXHAUSTED   upstream 402 with Retry-After
-├── ModelMisconfigured     FAILED_PRECONDITION  the entry or its files need mending
+├── ModelMisconfigured     FAILED_PRECONDITION  the entry or its files must be fixed
 ├── RefusedByProvider      PERMISSION_DENIED    moderation, region
 ├── RateLimited            RESOURCE_EXHAUSTED   upstream 429
 ├── Overloaded             RESOURCE_EXHAUSTED   own queue full
@@ -41,9 +41,9 @@ _LONGEST_SECONDS = 1e9
 
 
 class BackendError(Exception):
-    """An error that its caller is told of, as it is.
+    """An error that goes to the caller unchanged.
 
-    message: what is wrong and how to mend it, without prompt or key.
+    message: what is wrong and how to fix it, without prompt or key.
     field: the request's field at fault, such as "config.temperature".
     retry_after: seconds after which another try makes sense.
     metadata: more for programs, such as {"variable": "OPENAI_API_KEY"}.
@@ -173,7 +173,7 @@ def trailers_of(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata: the rich status, and a word against blind retries.
 
     The services have retried as long as it made sense, so gRPC's own retry
-    policies (grpc-retry-pushback-ms, gRFC A6) are told not to.
+    policies (grpc-retry-pushback-ms, gRFC A6) must not retry again.
     """
     return (
         ("grpc-status-details-bin", status_of(error).SerializeToString()),

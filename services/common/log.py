@@ -27,12 +27,12 @@ _is_plain = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f]*').fullmatch
 
 
 class _BurstLogger:
-    """Under load renders and writes lines in bursts; warnings and errors come at once.
+    """Writes lines in bursts under load; warnings and errors immediately.
 
-    A line is written at once where none was in the last _PAUSE seconds; those that follow
-    wait for the end of the pause. A line of its own costs a busy service 60 us of CPU, the
-    code that makes it being out of the caches each time; in a burst it costs 23
-    (`python -m bench.openrouter`). A process that is killed loses the lines that wait.
+    A line is written immediately if there was none in the last _PAUSE seconds. Lines that
+    follow wait until the pause ends. Written alone, a line costs a busy service 60 us of
+    CPU, because its code has left the caches; in a burst it costs 23
+    (`python -m bench.openrouter`). A process that is killed loses the waiting lines.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -53,7 +53,7 @@ class _BurstLogger:
     error = warning
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the waiting lines."""
         waiting, self._waiting = self._waiting, []  # threads may go on adding
         self._file.write("".join(_line(*event) for event in waiting))
         self._file.flush()
@@ -82,17 +82,17 @@ def _value(value: object) -> str:
     return text if _is_plain(text) else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def _as_it_is(_: Any, level: str, fields: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-    """The event as the logger's one argument: it is rendered later."""
+def _pass_event(_: Any, level: str, fields: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Hand the event to the logger, which renders it later."""
     return ((time.time(), level, fields),), {}
 
 
 def configure_logging() -> None:
-    """Set up structlog for this process. No line fails a call: see LossyOutput."""
+    """Set up structlog for this process. A line that cannot be written costs no call."""
     protect_output()
     logger = _BurstLogger(sys.stderr)
     structlog.configure(
-        processors=[_as_it_is],
+        processors=[_pass_event],
         logger_factory=lambda *_: logger,
         cache_logger_on_first_use=True,  # halves what a line costs
     )

@@ -1,7 +1,7 @@
 """Standard output and error that never fail and never block a service.
 
-What cannot be written is lost and counted: a full disk, a reader that is gone or has
-stopped, a process that was started with them closed.
+Text that cannot be written is lost and its bytes are counted. Reasons are a full disk, a
+reader that has gone or stopped, and a process that was started with closed descriptors.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import select
 import sys
 from typing import Any
 
-#: Bytes that a pipe takes at once where it takes any; POSIX's least is 512.
+#: Bytes that a pipe which is ready takes in one write; POSIX guarantees 512.
 _CHUNK = getattr(select, "PIPE_BUF", 512)
-#: Seconds to wait for a reader that falls behind; once it has stopped, none.
+#: Seconds to wait for a slow reader. A reader that made us wait in vain gets no time again
+#: until it reads on.
 _PATIENCE = 0.05
 
 
 class LossyOutput(io.RawIOBase):
-    """Writes to a file descriptor; None for nowhere."""
+    """Writes to a file descriptor; without one (None) all text is lost."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -38,7 +39,7 @@ class LossyOutput(io.RawIOBase):
         return self._descriptor is not None and os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
-        """Write as much as possible, first a note of what was lost since the last success."""
+        """Write as much as possible. If text was lost before, write a note of that first."""
         text = bytes(data)
         if self._lost:
             note = b'\nlevel=warning event="output lost" bytes=%d\n' % self._lost
@@ -69,7 +70,7 @@ class LossyOutput(io.RawIOBase):
 
 
 def protect_output() -> None:
-    """Make this process's standard output and error such files."""
+    """Replace this process's standard output and error by LossyOutput."""
     missing = {name for name in ("stdout", "stderr") if getattr(sys, name) is None}
     _hold_standard_descriptors()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
@@ -79,10 +80,10 @@ def protect_output() -> None:
 
 
 def _hold_standard_descriptors() -> None:
-    """Open /dev/null for those that are closed.
+    """Open /dev/null for each of the descriptors 0 to 2 that is closed.
 
-    Else the next socket would get the number 2, and C libraries would write their
-    messages into it.
+    Otherwise a socket could get the number 2, and C libraries would write their messages
+    to it.
     """
     for descriptor in range(3):
         try:

@@ -1,4 +1,4 @@
-"""One call's time and its second tries: what both clients share around the I/O."""
+"""The deadline and the reconnects of one call, shared by both clients."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 #: Seconds between two tries to reach a target that cannot be connected to.
 _PAUSE = 0.1
-#: Seconds from which a timeout counts as none; grpc's clock ends somewhere beyond.
+#: A timeout of this many seconds or more means no deadline; grpc cannot hold much more.
 _ENDLESS = 1e9
 
 
 class Attempt(Generic[T]):
-    """Counts a call's remaining time, and judges its failures.
+    """Keeps a call's deadline, and decides about its failures.
 
-    Only a connection that could not be made is tried again: such a call has
-    reached nobody. Everything else is raised, as the client's error.
+    A call is repeated only if no connection could be made, because then no server
+    has seen it. All other failures are raised as errors of the client.
     """
 
     def __init__(self, link: Link, call: Call[T], timeout: float) -> None:
@@ -42,7 +42,7 @@ class Attempt(Generic[T]):
         self._deadline = math.inf
 
     def start(self) -> Any:
-        """Make the call, or make it again; return what grpc returns."""
+        """Start or repeat the call; return what grpc returns."""
         if not self._started:
             self._started = True
             self._deadline = time.monotonic() + self._timeout
@@ -51,15 +51,15 @@ class Attempt(Generic[T]):
         return self._link.start(self.call, self._remaining())
 
     def _remaining(self) -> float | None:
-        """Seconds left, None for no bound."""
+        """Return the seconds that are left; None without a deadline."""
         if self._timeout >= _ENDLESS:
             return None
         return max(0.0, self._deadline - time.monotonic())
 
     def pause_after(self, error: Exception) -> float:
-        """Seconds to wait before the next try, or raises what the caller is to see."""
+        """Return the seconds to wait before the next try, or raise the client's error."""
         if not isinstance(error, grpc.RpcError):
-            # grpc's own complaint that the channel was closed under the call.
+            # grpc raises this if the channel was closed during the call.
             if self._link.closed:
                 raise self.closed() from None
             raise error
@@ -74,7 +74,7 @@ class Attempt(Generic[T]):
         ) from None
 
     def closed(self) -> CallCancelledError:
-        """The error of a call whose client was closed while it ran."""
+        """Return the error of a call whose client was closed during it."""
         return CallCancelledError(
             "the client was closed during the call",
             reason="CLIENT_CLOSED",

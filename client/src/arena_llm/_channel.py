@@ -31,9 +31,8 @@ _QUIET_SECONDS = 5.0
 def channel_options(target: str) -> list[tuple[str, int]]:
     """The options of every channel.
 
-    There is no retry policy, and none is taken from DNS: retries belong to the
-    hosted services alone. What grpc still repeats by itself never reached a
-    server.
+    There is no retry policy, and none is read from DNS: only the hosted services
+    retry. grpc itself repeats only calls that never reached a server.
     """
     return [
         *message_options(),
@@ -44,7 +43,7 @@ def channel_options(target: str) -> list[tuple[str, int]]:
         ("grpc.max_reconnect_backoff_ms", 1000),
         # The connect timeout, in spite of its name: a router that hangs is noticed.
         ("grpc.min_reconnect_backoff_ms", 5000),
-        # http_proxy must not take calls to this very machine elsewhere.
+        # http_proxy must not redirect calls to this machine.
         ("grpc.enable_http_proxy", int(not is_local(target))),
     ]
 
@@ -98,20 +97,20 @@ class Link(ABC):
 
     @abstractmethod
     def _key(self) -> Any:
-        """What a channel belongs to."""
+        """Return what a channel belongs to."""
 
     @abstractmethod
     def _connect(self) -> Any:
-        """A new channel."""
+        """Make a channel."""
 
     def start(self, call: Call[Any], timeout: float | None) -> Any:
-        """Make the call, over a channel of the current key; return what grpc returns.
+        """Start the call over the channel of the current key; return what grpc returns.
 
         timeout: seconds, None for no bound.
         """
         check_fork()
         opened = None if self._closed else self._open.get(self._key()) or self._new()
-        # Asked again, because another thread may have closed meanwhile.
+        # Checked again, because another thread may have closed the link meanwhile.
         if opened is None or self._closed:
             self._open.pop(self._key(), None)
             raise FailedPreconditionError(
@@ -123,16 +122,15 @@ class Link(ABC):
     def _new(self) -> _Open:
         channel = self._connect()
         leave_to_parent(channel)
-        # Without a lock, which a fork could copy while it is held. Of two
-        # threads that come at once one channel is kept; the other one, unused,
-        # costs nothing.
+        # No lock, because a fork could copy it while it is held. If two threads come
+        # here at the same time, one of the two channels is dropped unused.
         return self._open.setdefault(self._key(), _Open(channel, _Stub(channel)))
 
     def patience(self) -> float:
         """Seconds left to wait for a connection, counted from the outage's start.
 
-        Counted once for all calls, so that a thousand calls to a target that is
-        not there fail together instead of each after its own wait.
+        All calls share this wait, so that a thousand calls to a target that does not
+        answer fail together instead of each after its own wait.
         """
         now = time.monotonic()
         if now - self._down_last > _QUIET_SECONDS:

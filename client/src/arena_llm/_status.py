@@ -12,8 +12,8 @@ from arena_llm.errors import BY_CODE, ArenaError, UnknownError
 
 _DETAILS = "grpc-status-details-bin"
 
-# What grpc's own load balancing and name resolution say of a call that never
-# left this process. Servers cannot be mistaken for it: they send ErrorInfo.
+# How grpc begins the message of a call that never left this process. A server's error
+# is not taken for one, because it has details.
 _NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 
 
@@ -62,13 +62,13 @@ def _status(error: grpc.RpcError) -> status_pb2.Status:
             try:
                 return status_pb2.Status.FromString(bytes(value))
             except DecodeError:
-                # Not ours to mend; code and message still tell what happened.
+                # The code and the message still say what happened.
                 break
     return status_pb2.Status()
 
 
 def _local(code: grpc.StatusCode, message: str, target: str, timeout: float) -> tuple[str, str]:
-    """Reason and message of a status without ErrorInfo: made by grpc, here or there."""
+    """Return reason and message of a status without ErrorInfo, which grpc made."""
     match code:
         case grpc.StatusCode.UNAVAILABLE if message.startswith(_NOT_CONNECTED):
             why = message.rpartition("last error: ")[2]

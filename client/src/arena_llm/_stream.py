@@ -61,9 +61,9 @@ class BaseStream:
             )
 
     def _pause_after(self, error: Exception) -> float:
-        """Seconds to wait before the next try, or raises what the caller is to see."""
+        """Return the seconds to wait before the next try, or raise the client's error."""
         if self._ended:
-            # Closed from elsewhere while a read was under way: an end, no failure.
+            # The stream was closed during a read: that is its end, and not a failure.
             return 0.0
         self._ended = True
         pause = self._attempt.pause_after(error)
@@ -72,10 +72,10 @@ class BaseStream:
 
     def _cancel(self) -> None:
         self._ended = True
-        # The call of a stream that a fork has copied is the parent's.
+        # In a forked child the call belongs to the parent.
         if self._rpc is not None and not forked():
             self._rpc.cancel()
 
     def __del__(self) -> None:
-        # Dropped: nobody reads on. grpc does not collect every abandoned call (grpc#43462).
+        # Nobody can read on. grpc does not end every call that is dropped (grpc#43462).
         self._cancel()

@@ -130,7 +130,7 @@ class Client(BaseClient):
         return self._send(call, timeout)
 
     def is_available(self, model: str = "", *, timeout: float | None = None) -> Availability:
-        """Tell whether a model is usable now, and if not, how to mend it.
+        """Tell whether a model is usable now, and if not, how to fix it.
 
         Without a model: the whole service, naming backends that cannot be reached.
         """

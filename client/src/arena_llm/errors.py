@@ -4,7 +4,7 @@ ArenaError
 ├── InvalidArgumentError     INVALID_ARGUMENT     a field is at fault, or the context is too short
 ├── NotFoundError            NOT_FOUND            nobody serves the prefix or the model
 ├── UnsupportedError         UNIMPLEMENTED        this backend cannot do that
-├── FailedPreconditionError  FAILED_PRECONDITION  key, credits or configuration need mending
+├── FailedPreconditionError  FAILED_PRECONDITION  fix the key, the credits or the configuration
 ├── UnauthenticatedError     UNAUTHENTICATED      the caller's own token is missing or wrong
 ├── PermissionDeniedError    PERMISSION_DENIED    refused by the provider
 ├── ResourceExhaustedError   RESOURCE_EXHAUSTED   rate limit or full queue: see retry_after
@@ -29,8 +29,8 @@ class ArenaError(Exception):
     code: the gRPC status code's name, such as "NOT_FOUND".
     reason: stable and finer than the code, such as "MODEL_NOT_FOUND"; empty where
         whoever sent the status gave none.
-    message: what is wrong and how to mend it.
-    retry_after: seconds after which another try makes sense; None if not told.
+    message: what is wrong and how to fix it.
+    retry_after: seconds after which another try makes sense; None if unknown.
     model: the model that was asked for; empty if none.
     field: path of the request's field at fault, such as "config.temperature".
     metadata: more for programs, such as {"variable": "OPENAI_API_KEY"}.
@@ -90,7 +90,7 @@ class UnsupportedError(ArenaError):
 
 
 class FailedPreconditionError(ArenaError):
-    """A key, credits, or a configuration must be mended first."""
+    """A key, credits, or a configuration must be fixed first."""
 
     code = "FAILED_PRECONDITION"
 

@@ -230,7 +230,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a model is usable now; `detail` says how to mend it if not.
+    """Whether a model is usable now; `detail` says how to fix it if not.
 
     `reason` is the error reason a call would fail with, empty if available.
     """

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(client: Client, args: argparse.Namespace, output: Output) -> int:
-    """Print each model's state and what mends it."""
+    """Print each model's state and how to fix it."""
     found = {name: _ask(client, name) for name in args.models}
     usable = all(isinstance(one, Availability) and one.available for one in found.values())
     if output.json:

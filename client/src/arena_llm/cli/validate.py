@@ -18,7 +18,7 @@ from arena_llm.validation.verdict import FREE, Status, Verdict, validate
 
 HELP = "tell before an expensive run whether all its models can run, and what it will cost"
 
-#: The exit code of argparse, here for a file that must be mended.
+#: The exit code of argparse, here for a file that must be fixed.
 USAGE = 2
 
 

@@ -36,7 +36,7 @@ class Verdict:
 
     backend: empty where nobody serves the name's prefix.
     reason: what a call would fail with, such as "API_KEY_MISSING"; empty if available.
-    detail: how to mend it, or what the model is doing.
+    detail: how to fix it, or what the model is doing.
     warnings: to be shown whatever the status.
     price: US dollars for one token; None where it is not known.
     """
