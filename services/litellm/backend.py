@@ -44,15 +44,16 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         """Import litellm; asks nothing of any provider, and wants no key."""
         await super().start()
         self._keys = load_keys(ENVIRONMENT)
-        self._catalogue = await asyncio.to_thread(_load, self.config)
-        from services.litellm.upstream import Upstream  # litellm is in memory by now
-
         entries = self.config.models
         secrets = self._keys.secrets.union(
             *(url_secrets(entry.api_base) for entry in entries),
             *(document_secrets(entry.parameters) for entry in entries),
         )
-        self._upstream = Upstream(self.config, Redactor(secrets))
+        self._redact = Redactor(secrets)
+        self._catalogue = await asyncio.to_thread(_load, self.config)
+        from services.litellm.upstream import Upstream  # litellm is in memory by now
+
+        self._upstream = Upstream(self.config, self._redact)
         self._ready.set()
 
     async def aclose(self) -> None:

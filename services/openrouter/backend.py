@@ -41,7 +41,8 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         await super().start()
         keys = load_keys(self.environment)
         secrets = keys.secrets.union(url_secrets(self.config.base_url))
-        self.upstream = Upstream(self.config, keys, Redactor(secrets))
+        self._redact = Redactor(secrets)
+        self.upstream = Upstream(self.config, keys, self._redact)
         self._catalogue = Catalogue(self.upstream, self.config.catalogue_seconds)
         self._credits = CreditWatch(self.upstream, self.config.credits_seconds)
 

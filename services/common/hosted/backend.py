@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from services.common.hosted.assembly import Assembly
 from services.common.hosted.attempts import Answered, Attempts
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.constraints import constrained
+from services.common.hosted.redaction import Redactor
 from services.common.hosted.rules import ResponseFormat
 
 C = TypeVar("C", bound=HostedConfig[Any])
@@ -48,11 +49,13 @@ class Asked(ABC):
 class HostedBackend(BaseLLMBackend[C]):
     """Tries, limits, times and constraints of all hosted models.
 
-    A subclass says how its provider is asked: `_asked` and `_structured`.
+    A subclass says how its provider is asked: `_asked` and `_structured`. Its `start` sets
+    `_redact`.
     """
 
     relays = True
     _attempts: Attempts
+    _redact: Redactor
 
     async def start(self) -> None:
         """Make ready; asks nothing of the provider."""
@@ -60,8 +63,9 @@ class HostedBackend(BaseLLMBackend[C]):
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Answer with one whole completion."""
-        structured = request.constraint is not None and await self._structured(request.model)
-        return await constrained(request, self._ask, structured)
+        with self._without_keys():
+            structured = request.constraint is not None and await self._structured(request.model)
+            return await constrained(request, self._ask, structured)
 
     async def stream_response(
         self, request: GenerationRequest
@@ -75,20 +79,32 @@ class HostedBackend(BaseLLMBackend[C]):
                 async for event in whole:
                     yield event
             return
-        arrived = time.perf_counter()
-        asked = await self._asked(request, None)
+        with self._without_keys():
+            arrived = time.perf_counter()
+            asked = await self._asked(request, None)
+            try:
+                async with self._attempts.open(
+                    request.model, request.deadline, lambda: _opened(asked)
+                ) as answered:
+                    first = time.perf_counter() - arrived
+                    event, others = answered.value
+                    while isinstance(event, Delta):
+                        yield event
+                        event = await anext(others)
+                    yield _finished(event, asked, answered, arrived, first)
+            except ModelNotFound as error:
+                raise await asked.explained(error) from error.__cause__
+
+    @contextmanager
+    def _without_keys(self) -> Iterator[None]:
+        """Hide keys in the error that goes out. It may repeat any part of an answer: a refusal,
+        a tool's name, a field that cannot be read."""
         try:
-            async with self._attempts.open(
-                request.model, request.deadline, lambda: _opened(asked)
-            ) as answered:
-                first = time.perf_counter() - arrived
-                event, others = answered.value
-                while isinstance(event, Delta):
-                    yield event
-                    event = await anext(others)
-                yield _finished(event, asked, answered, arrived, first)
-        except ModelNotFound as error:
-            raise await asked.explained(error) from error.__cause__
+            yield
+        except BackendError as error:
+            error.message = self._redact.hide(error.message)
+            error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
+            raise
 
     @abstractmethod
     async def _asked(

@@ -1,4 +1,8 @@
-"""What providers say, safe to pass on: bounded, and without a key in it."""
+"""What providers say in errors, safe to pass on: bounded, and without a key in it.
+
+The text of a completion passes unchanged. It is the result of the call, a model never sees
+the key, and a text that comes in pieces could not be searched.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +46,17 @@ class Redactor:
         self._secrets = re.compile("|".join(patterns)) if patterns else None
         self._longest = max(map(len, forms | words), default=0)
 
+    def hide(self, text: str) -> str:
+        """The text with "[key]" in place of each key that the service knows."""
+        return text if self._secrets is None else self._secrets.sub(_HIDDEN, text)
+
     def __call__(self, text: str, most: int = MAX_LENGTH) -> str:
         """The text in one line of at most `most` characters, keys replaced by "[key]"."""
         # The search takes its time, so not in all of a long text: blanks will go, and at
         # the end of this beginning there may be a part of a key.
         beginning = _SEARCHED * most + self._longest
         text, rest = text[:beginning], text[beginning:]
-        if self._secrets is not None:
-            text = self._secrets.sub(_HIDDEN, text)
+        text = self.hide(text)
         if rest:
             text = text[: len(text) - self._longest]
         text = _KEY_LIKE.sub(_HIDDEN, text)

@@ -267,3 +267,15 @@ STATUS_ERRORS: dict[str, Any] = ERRORS | {
     "null": None,
     "nothing": {},
 }
+
+
+def repeating(secret: str) -> dict[str, Odd]:
+    """Answers that hold the secret where an error repeats a part of them."""
+    call = {**_CALL, "function": {"name": secret, "arguments": "{}"}}
+    return {
+        "a refusal": Odd(REFUSED, **_fields(refusal=f"not with {secret}")),
+        "a tool": Odd(TOOLS, **_fields(tool_calls=[call])),
+        "a kind of content": Odd(UNREADABLE, **_content([{"type": secret}])),
+        "a kind of media": Odd(TOOLS, **_content([{"type": f"image {secret}"}])),
+        "the model": Odd(UNREADABLE, **_content(""), top={"model": secret}),
+    }

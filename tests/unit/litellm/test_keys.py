@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from arena_llm import AsyncClient
+from tests.support.upstreams.answers import repeating
 from tests.support.upstreams.server import Fault
 from tests.unit.common.hosted.test_keys import UNSENDABLE
 from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start, call, failed
@@ -151,6 +152,22 @@ async def test_a_key_is_never_told(
         assert provider.key not in error.message
     output = capsys.readouterr()
     assert provider.key not in output.out + output.err + caplog.text
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_no_error_repeats_a_key_of_an_answer(
+    start: Start, upstream: Any, streamed: bool
+) -> None:
+    rows = repeating(OPENAI.key)
+    if streamed:
+        del rows["the model"]  # litellm names the one that was asked for
+    async with start() as llm:
+        for name, odd in rows.items():
+            upstream.default = odd.fault(streamed)
+            error = await failed(llm, streamed)
+            assert (error.code, error.reason) == odd.expected, name
+            assert "[key]" in error.message
+            assert OPENAI.key not in f"{error!r} {error.message} {error.metadata}"
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from arena_llm import ArenaError, AsyncClient
 from services.openrouter.config import OpenRouterConfig
+from tests.support.upstreams.answers import repeating
 from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream
 from tests.support.upstreams.server import Call, Fault, Reply
 from tests.unit.common.hosted.test_keys import UNSENDABLE
@@ -103,6 +104,20 @@ async def test_a_key_with_blanks_around_it(
         error = await failed(llm, streamed)
     assert unlocked.history[0].headers["Authorization"] == "Bearer m12345678"
     assert "m12345678" not in f"{error!r} {error.message} {error.metadata}"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_no_error_repeats_a_key_of_an_answer(
+    start: Start, unlocked: Open, streamed: bool
+) -> None:
+    key = "m12345678"
+    async with start(key=key, base_url=unlocked.url) as llm:
+        for name, odd in repeating(key).items():
+            unlocked.default = odd.fault(streamed)
+            error = await failed(llm, streamed)
+            assert (error.code, error.reason) == odd.expected, name
+            assert "[key]" in error.message
+            assert key not in f"{error!r} {error.message} {error.metadata}"
 
 
 @pytest.mark.parametrize("dialect", ["openrouter", "openai"])
