@@ -54,7 +54,7 @@ class HfBackend(LocalBackend[HfConfig]):
         await self._pool.preload()
 
     async def failed(self) -> str:
-        """Wait until the device is lost to this process. An engine that dies is not enough."""
+        """Wait until this process can no longer use its device. A dead engine ends only itself."""
         return await self._lost
 
     async def aclose(self) -> None:

@@ -122,7 +122,7 @@ class WindowLayer(CacheLayerMixin):
         self._values[target, :, live] = self._values[source, :, live]
 
     def wipe(self, row: int) -> None:
-        """Overwrite a row by zeros, as what is masked must be finite."""
+        """Zero a row: attention multiplies masked values by 0, and NaN times 0 is NaN."""
         self._keys[row] = 0
         self._values[row] = 0
 
@@ -189,7 +189,7 @@ class WindowCache(Cache):
         window.lengths.append(length)
 
     def remove(self, row: int, *, wipe: bool = False) -> None:
-        """Drop a row; the last one takes its place. wipe: its values may not be finite."""
+        """Drop a row; the last one takes its place. wipe: zero it, because it may have NaN."""
         window, last = self.window, len(self.window.lengths) - 1
         if wipe:
             for layer in self.layers:

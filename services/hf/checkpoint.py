@@ -31,7 +31,7 @@ def locate(entry: HfModel) -> Path:
         if not (entry.model_path / "config.json").is_file():
             raise ModelMisconfigured(
                 f"{entry.name}: model_path {entry.model_path} holds no model (no config.json): "
-                "run `make up`, which prepares the embedded model, or mend "
+                "run `make up`, which prepares the embedded model, or correct "
                 "configs/hf_models.yaml"
             )
         return entry.model_path

@@ -1,4 +1,4 @@
-"""A pass that fails: whose fault it is, and what its requests are answered."""
+"""Failed passes: whether the model is at fault, and the error that the requests get."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ log = structlog.get_logger()
 
 @torch.inference_mode()
 def try_out(forward: Forward, prompt: list[int]) -> None:
-    """Read a prompt and take one step, outside the prefix cache.
+    """Read a prompt and take one step, without the prefix cache.
 
-    Raises what a pass raises, and FloatingPointError where the logits are not finite.
+    Raises what a pass raises, and FloatingPointError if the logits are not finite.
     """
-    bare = copy(forward)
-    bare.prefixes = None
-    work = bare.prefill([prompt])
+    uncached = copy(forward)
+    uncached.prefixes = None
+    work = uncached.prefill([prompt])
     while True:
         try:
             next(work)
         except StopIteration as stop:
             [read] = stop.value
             break
-    batch = bare.new_batch()
+    batch = uncached.new_batch()
     batch.join([read])
     for logits in (read.logits, batch.step([[prompt[-1]]])):
         if not all(finite_rows(logits.reshape(1, -1))):
@@ -45,9 +45,9 @@ def try_out(forward: Forward, prompt: list[int]) -> None:
 def diagnosed(
     name: str, forward: Forward, test_prompt: list[int], error: Exception
 ) -> BackendError:
-    """What the requests of a failed pass are answered.
+    """The error for the requests of a failed pass.
 
-    ModelMisconfigured where the model cannot read its test prompt either, and so no other.
+    It is ModelMisconfigured if the model cannot read its test prompt either.
     """
     log_failure(name, error)
     try:
@@ -66,13 +66,16 @@ def diagnosed(
             retry_after=1.0,
         )
     return UpstreamUnavailable(
-        f"{name} failed on this call or on one beside it ({type(error).__name__}; the service's "
-        "log has more): try again; if it fails alone, the model cannot read it"
+        f"{name} failed on this call or on another one in the same pass ({type(error).__name__}, "
+        "see the service's log): try again; if it fails each time, the model cannot read this input"
     )
 
 
 def dead(name: str, error: BaseException) -> ModelMisconfigured:
-    """The end of an engine. The error is not a request's: its text may be shown."""
+    """The error for the requests of an engine that `error` has ended.
+
+    The message quotes it, because it does not come from a caller's input.
+    """
     why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return ModelMisconfigured(
         f"{name} cannot run any more ({why}); it was unloaded, and a later call loads it again"
@@ -80,7 +83,7 @@ def dead(name: str, error: BaseException) -> ModelMisconfigured:
 
 
 def log_failure(name: str, error: Exception) -> None:
-    """Note where a pass failed, without the error's text, which may hold a prompt."""
+    """Log where a pass failed, without the error's text, which may repeat a prompt."""
     frames = [
         f"{frame.filename}:{frame.lineno} {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)

@@ -65,7 +65,7 @@ class Batch(Protocol):
     def leave(self, row: int, *, wipe: bool = False) -> None:
         """Drop a row; the last one takes its place.
 
-        wipe: what it has computed may not be finite, and must not reach the next row there.
+        wipe: overwrite its keys and values, which may have NaN, before another row reuses them.
         """
 
     def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -99,10 +99,10 @@ def usable_tokens(model: Any) -> int:
 
 
 def finite_rows(logits: torch.Tensor) -> list[bool]:
-    """Which rows of [rows, tokens] have numbers to choose by.
+    """Which rows of [rows, tokens] have logits to sample from.
 
-    The largest shows NaN, +inf and a row of -inf alone; a model may exclude some tokens by
-    -inf. It is one pass over the logits, a third of what `argmax` takes.
+    A row's maximum is not finite if the row has NaN or +inf, or nothing but -inf. A model may
+    exclude some tokens with -inf. This takes a third of the time of `argmax`.
     """
     finite: list[bool] = logits.amax(dim=-1).isfinite().tolist()
     return finite
@@ -238,11 +238,11 @@ class CausalBatch:
 def summed_logprob(logits: torch.Tensor, tokens: list[int]) -> float:
     """Sum of log-probabilities of tokens[i] at logits[i], for [places, tokens].
 
-    NaN where a place has NaN or infinity among its logits, -inf where a token is excluded.
+    NaN if a place has NaN or +inf among its logits, -inf if the model excludes a token.
     """
-    told = torch.log_softmax(logits[: len(tokens)].float(), dim=-1)
+    logprobs = torch.log_softmax(logits[: len(tokens)].float(), dim=-1)
     wanted = torch.tensor(tokens, device=logits.device)[:, None]
-    return float(told.gather(1, wanted).sum())
+    return float(logprobs.gather(1, wanted).sum())
 
 
 def _padded(tokens: list[int], width: int) -> list[int]:

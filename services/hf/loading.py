@@ -28,8 +28,8 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len
 class LoadedModel:
     """A model with all that belongs to it.
 
-    tokens: how many it can both read and write. test_prompt: what it has shown to be able to
-    read. size: bytes of its weights.
+    tokens: how many it can both read and write. test_prompt: tokens that it has read in a test.
+    size: bytes of its weights.
     """
 
     name: str
@@ -55,7 +55,7 @@ def context_length(entry: HfModel, config: Any) -> int | None:
 def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
     """Load one model; takes seconds to minutes.
 
-    Raises ModelMisconfigured for whatever is wrong with the folder, and names it.
+    Raises ModelMisconfigured, which names the folder and what is wrong with it.
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -65,7 +65,7 @@ def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -
         raise
     except FloatingPointError as error:
         raise not_finite(entry.name) from error
-    except Exception as error:  # any library's error, about the files: nothing of a caller's
+    except Exception as error:  # any library's error about the files; it repeats no prompt
         why = " ".join(str(error).split())[:300]
         raise ModelMisconfigured(
             f"{entry.name}: {folder} cannot be loaded: {type(error).__name__}: {why}"
@@ -156,9 +156,9 @@ def _check_complete(entry: HfModel, folder: Path, report: dict[str, Any]) -> Non
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end a completion: the tokenizer's and the generation config's."""
-    told = model.generation_config.eos_token_id if model.generation_config else None
-    listed = told if isinstance(told, list) else [told]
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    listed = configured if isinstance(configured, list) else [configured]
     ends = {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
     if not ends:
-        raise ValueError("no end token is told: set eos_token in tokenizer_config.json")
+        raise ValueError("it has no end token: set eos_token in tokenizer_config.json")
     return frozenset(ends)

@@ -26,7 +26,7 @@ from services.hf.tuning import is_lost, release_memory
 
 log = structlog.get_logger()
 
-#: Seconds for which a failed load is answered as it was, before another try.
+#: Seconds after a failure in which calls get its error; then a call loads the model again.
 _FAILURE_HOLDS = 5.0
 
 
@@ -53,7 +53,7 @@ class ModelPool:
     def __init__(
         self, config: HfConfig, device: torch.device, on_lost: Callable[[str], None]
     ) -> None:
-        """on_lost: called with the reason when the device is lost to this process."""
+        """on_lost: called with the reason when this process can no longer use the device."""
         self._config = config
         self._device = device
         self._on_lost = on_lost
@@ -78,10 +78,10 @@ class ModelPool:
             slot.users -= 1
 
     async def preload(self) -> None:
-        """Load what is marked so."""
+        """Load the models that are marked `preload`."""
         for slot in self._slots.values():
             if slot.entry.preload:
-                # It has been logged, and IsAvailable tells it.
+                # It has been logged, and IsAvailable reports it.
                 with suppress(BackendError):
                     await self._loaded(slot)
 
@@ -146,8 +146,7 @@ class ModelPool:
         return running
 
     def _died(self, slot: HfSlot, running: Running, error: BackendError) -> None:
-        """A model's engine has ended by itself: that is the model's state until it is loaded
-        again, by a call."""
+        """Make the end of a model's engine the model's state, until a call loads it again."""
         log.error("died", model=slot.entry.name, reason=error.message)
         if slot.running is running:  # it is not being dropped
             slot.end(error)
@@ -159,7 +158,7 @@ class ModelPool:
         del running
         _release_memory()
         if await asyncio.to_thread(is_lost, self._device):
-            self._on_lost(f"{self._device} is lost to this process")
+            self._on_lost(f"this process can no longer use {self._device}")
 
     async def _make_room(self, slot: HfSlot, needed: int) -> None:
         """Drop idle models, least recently used first, until `needed` bytes fit.
@@ -177,7 +176,7 @@ class ModelPool:
             )
         others = [other for other in self._slots.values() if other is not slot]
         while needed + sum(other.size for other in others) > budget:
-            # Looked up anew each time: while one was dropped, another may have got a call.
+            # Looked up each time: while one was dropped, another may have got a call.
             idle = [other for other in others if other.running is not None and not other.users]
             if not idle:
                 raise Overloaded(

@@ -98,14 +98,14 @@ def sample(
 ) -> list[Sampled | Exception]:
     """Take one token a row from [rows, tokens] of logits, which are overwritten.
 
-    A row gets an error where its logits are not finite, its constraint leaves no way to go on,
-    or its sampler fails; the others do not notice.
+    A row gets an error if its logits are not finite, its constraint leaves no way to go on,
+    or its sampler fails. The other rows are not affected.
     """
     logits = logits.float()
     failed: dict[int, Exception] = {
         row: not_finite(model) for row, finite in enumerate(finite_rows(logits)) if not finite
     }
-    told = {
+    logprobs = {
         row: torch.log_softmax(logits[row], dim=-1)
         for row, sampler in enumerate(samplers)
         if sampler.logprobs is not None
@@ -127,7 +127,7 @@ def sample(
         try:
             if sampler.next_forced is not None:
                 tokens[row] = sampler.next_forced
-                possible[row] = row not in told or bool(told[row][tokens[row]] > -math.inf)
+                possible[row] = row not in logprobs or bool(logprobs[row][tokens[row]] > -math.inf)
             elif possible[row] and not sampler.greedy:
                 tokens[row] = _draw(logits[row], sampler)
             if not possible[row]:
@@ -136,7 +136,7 @@ def sample(
         except Exception as error:
             failed[row] = error
     return [
-        failed.get(row) or _with_logprobs(tokens[row], told.get(row), sampler)
+        failed.get(row) or _with_logprobs(tokens[row], logprobs.get(row), sampler)
         for row, sampler in enumerate(samplers)
     ]
 
@@ -178,12 +178,12 @@ def _nucleus_edge(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     return ordered[min(place, len(ordered) - 1)]
 
 
-def _with_logprobs(token: int, told: torch.Tensor | None, sampler: TokenSampler) -> Sampled:
-    if told is None:
+def _with_logprobs(token: int, logprobs: torch.Tensor | None, sampler: TokenSampler) -> Sampled:
+    if logprobs is None:
         return Sampled(token)
     top: tuple[tuple[int, float], ...] = ()
     if sampler.logprobs:
-        likeliest = told.topk(min(sampler.logprobs, len(told)))
+        likeliest = logprobs.topk(min(sampler.logprobs, len(logprobs)))
         pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
         top = tuple(pair for pair in pairs if pair[1] > -math.inf)  # those not excluded
-    return Sampled(token, float(told[token]), top)
+    return Sampled(token, float(logprobs[token]), top)

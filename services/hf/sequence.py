@@ -75,7 +75,7 @@ class Sequence:
     def accept(self, sampled: Sampled | Exception) -> bool:
         """Take the next token, and those that must follow it; True if one is the last.
 
-        Raises the error that came in a token's place, and InvalidRequest as Matcher does.
+        Raises the error that the sampler returned for it, and InvalidRequest as Matcher does.
         """
         if isinstance(sampled, Exception):
             raise sampled

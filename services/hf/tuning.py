@@ -17,7 +17,7 @@ _LARGE = 1 << 30
 def tune_cpu(threads: int | None) -> None:
     """Keep freed memory, and share key-value heads without copying them.
 
-    Tensors over 32 MB may otherwise be mapped and faulted in anew at every step. How
+    Tensors over 32 MB may otherwise be mapped and faulted in again at every step. How
     much that costs varies: a 32-row `generate` of the embedded model made 36 tokens/s
     without and 140 with it at one time, at others as many with as without.
     """
@@ -47,9 +47,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def is_lost(device: torch.device) -> bool:
-    """Whether the device computes nothing any more, which only another process can change.
+    """Whether every computation on the device fails in this process.
 
-    After some errors, such as an illegal access, CUDA fails every call of its process.
+    After some errors, such as an illegal access, CUDA does so; a new process can use the device.
     """
     try:
         torch.ones(1, device=device).sum().item()

@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "LLGUIDANCE_LOG_LEVEL": "0",  # it logs texts
-    # Or a request whose logits are NaN is answered with any tokens.
+    # Without it, a request whose logits are NaN gets arbitrary tokens.
     "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
     # The service has threads of gRPC, which do not survive a fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",

@@ -1,4 +1,4 @@
-"""What is wrong with an entry, told before or after its engine has tried, and how to mend it."""
+"""What is wrong with an entry, before or after its engine has started, and how to fix it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def check_adapter(adapter: LoraAdapter) -> None:
     """Raise ModelMisconfigured where the adapter's folder is none."""
     if not (adapter.path / "adapter_config.json").is_file():
         raise ModelMisconfigured(
-            f"{adapter.name}: {adapter.path} holds no LoRA adapter (no adapter_config.json): mend "
-            "its path in configs/vllm_models.yaml"
+            f"{adapter.name}: {adapter.path} holds no LoRA adapter (no adapter_config.json): "
+            "correct its path in configs/vllm_models.yaml"
         )
 
 
@@ -100,7 +100,7 @@ def _broken_file(entry: VllmModel) -> str:
                 if path.name == "tokenizer.json":
                     Tokenizer.from_file(str(path))
             except Exception as error:  # tokenizers raises nothing more special
-                return f"{path} cannot be read ({error}): mend it or fetch it anew"
+                return f"{path} cannot be read ({error}): repair it or fetch it again"
     return ""
 
 

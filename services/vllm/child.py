@@ -39,10 +39,10 @@ def adopt() -> None:
 
 
 def _zero_cache_blocks() -> None:
-    """Let an engine on a CPU zero blocks of its cache before they are used again.
+    """Make an engine on a CPU zero the blocks of its cache before it uses them again.
 
-    Its attention multiplies what is masked by zero, so that NaN which one request has left
-    would be the next one's too. Engines on GPUs skip what is masked.
+    Attention on a CPU multiplies masked values by 0, and NaN times 0 is NaN: without this, one
+    request's NaN would reach the next. Engines on GPUs skip masked values.
     """
     from vllm.platforms import current_platform
     from vllm.v1.kv_cache_interface import KVCacheConfig

@@ -87,7 +87,7 @@ class Engine:
     async def try_out(self, adapter: Any = None) -> None:
         """Generate a token: some models load and cannot run, and first calls are slow.
 
-        Raises ModelMisconfigured where the model computes NaN.
+        Raises ModelMisconfigured if the model computes NaN.
         """
         params = SamplingParams(max_tokens=1, logprobs=1)
         async for _ in self._outputs(self.started.test_prompt, params, adapter, "model"):
@@ -220,7 +220,7 @@ class Engine:
 
     def _unavailable(self) -> UpstreamUnavailable:
         return UpstreamUnavailable(
-            f"the engine of {self.started.reader.name} {self.failure} and is being started anew; "
+            f"the engine of {self.started.reader.name} {self.failure} and is being started again; "
             "try again",
             retry_after=5.0,
         )
@@ -245,8 +245,11 @@ class Engine:
 
 
 def _has_nan(output: Any) -> bool:
-    """Whether a RequestOutput comes from logits with NaN (VLLM_COMPUTE_NANS_IN_LOGITS counts
-    them), or has a log-probability that is NaN, as where a logit is infinite."""
+    """Whether a RequestOutput comes from logits with NaN, or has a log-probability of NaN.
+
+    vLLM counts NaN among logits (VLLM_COMPUTE_NANS_IN_LOGITS). An infinite logit makes the
+    log-probabilities NaN.
+    """
     if output.metrics is not None and output.metrics.is_corrupted:
         return True
     logprobs = output.outputs[0].logprobs or ()

@@ -27,7 +27,7 @@ from services.vllm.metrics import Metrics
 from services.vllm.scratch import Scratch
 from services.vllm.starting import abandon_starts, start
 
-#: Seconds for which a failed start is answered as it was, before another try.
+#: Seconds after a failed start in which calls get its error; then a call starts it again.
 _FAILURE_HOLDS = 30.0
 
 
@@ -64,10 +64,10 @@ class EnginePool:
         os.environ["VLLM_RPC_BASE_PATH"] = str(self._scratch.path)
 
     async def preload(self) -> None:
-        """Start what is marked so."""
+        """Start the engines that are marked `preload`."""
         for slot in self._slots.values():
             if slot.entry.preload:
-                # It has been logged, and IsAvailable tells it.
+                # It has been logged, and IsAvailable reports it.
                 with suppress(BackendError):
                     await self._started(slot)
 
@@ -182,7 +182,7 @@ async def _make_ready(entry: VllmModel, engine: Engine) -> dict[str, Adapter]:
 
 def _running(engine: Engine) -> Availability:
     if engine.failure:
-        detail = f"its engine {engine.failure}; the service starts anew"
+        detail = f"its engine {engine.failure}; the service starts again"
         return Availability(
             False, ModelState.UNKNOWN, detail, reason="UPSTREAM_UNAVAILABLE", load=engine.load()
         )

@@ -29,7 +29,7 @@ from services.vllm.reasoning import ReasoningSplitter, splitter_factory
 class Started:
     """An AsyncLLM and what belongs to it.
 
-    test_prompt: what a sound model can read. max_running: requests in its batch at most.
+    test_prompt: tokens of a short input. max_running: the most requests in its batch.
     """
 
     llm: Any
@@ -47,7 +47,7 @@ def start(entry: VllmModel, root_cause: Path) -> Started:
     To be called from a thread that lives as long as the engine, whose core ends with it.
     One at a time: an engine takes its memory by what it sees as free. root_cause: an empty
     file, where its processes write why they fail. Raises ModelMisconfigured, which says what
-    is wrong and how to mend it.
+    is wrong and how to fix it.
     """
     check_files(entry)
     check_device(entry)

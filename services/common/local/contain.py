@@ -1,4 +1,4 @@
-"""What other people's code does to end a thread, it does to its own call alone."""
+"""Errors of other people's code that would end a thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ R = TypeVar("R")
 
 
 def contained(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call, and raise what is no Exception as one.
+    """Call, and raise a BaseException of the call as a RuntimeError.
 
-    SystemExit of a model's own code would end the service, and after a panic of a library in
-    Rust, which is a BaseException, the caller would get no answer.
+    A model's own code may raise SystemExit, which would end the service. A library in Rust that
+    panics raises a BaseException too, after which the caller would get no answer.
     """
     try:
         return call(*args, **kwargs)

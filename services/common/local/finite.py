@@ -1,4 +1,4 @@
-"""Numbers that are no answer: NaN and infinities among what a model computes."""
+"""Refuse NaN and infinity in the results of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.common.errors import InvalidRequest, ModelMisconfigured
 
 
 def not_finite(model: str) -> ModelMisconfigured:
-    """The error of a call whose logits are not numbers."""
+    """The error of a call whose logits have NaN or infinity."""
     return ModelMisconfigured(
         f"{model} computes NaN or infinity in place of probabilities: its weights are damaged, or "
         "they overflow in float16; fetch them again, or set a dtype of bfloat16 or float32"
@@ -17,10 +17,10 @@ def not_finite(model: str) -> ModelMisconfigured:
 
 
 def check_sums(model: str, sums: Sequence[float]) -> None:
-    """Raise where a continuation's log-probability cannot be reported.
+    """Raise for the first log-probability that is not finite.
 
-    -inf is a correct sum, of a token that the model itself excludes. It is refused too, because
-    callers compute with scores.
+    -inf is correct where the model itself excludes a token, but callers compute with scores, so
+    it is refused too.
     """
     for index, logprob in enumerate(sums):
         if logprob == -math.inf:

@@ -1,4 +1,4 @@
-"""A time limit for Python code that nobody here has written."""
+"""A time limit for other people's Python code."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-#: Seconds between two looks at the clock.
-_LOOK = 0.5
+#: Seconds between two checks of the deadlines.
+_INTERVAL = 0.5
 
 _lock = threading.Lock()
-#: Thread -> when its block has to end.
+#: For each thread, the time at which its block has to end.
 _deadlines: dict[int, float] = {}
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in a block that runs longer, as soon as it is in Python code.
+    """Raise TimeoutError in a block that runs longer. Such blocks cannot be nested.
 
-    Another thread watches the clock: a trace function would be ten times as slow as what it
-    traces. One block a thread.
+    The error comes between two Python instructions: it cannot interrupt a call into C. Another
+    thread raises it, because a trace function would make the block ten times as slow.
     """
     _start_watching()
     thread = threading.get_ident()
@@ -30,7 +30,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        # With the lock, so that the error is raised in this block or not at all.
+        # The lock makes sure that the error cannot come after the block.
         with _lock:
             _deadlines.pop(thread, None)
 
@@ -42,7 +42,7 @@ def _start_watching() -> None:
 
 def _watch() -> None:
     while True:
-        time.sleep(_LOOK)
+        time.sleep(_INTERVAL)
         with _lock:
             now = time.monotonic()
             for thread, deadline in list(_deadlines.items()):

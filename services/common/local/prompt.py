@@ -10,7 +10,7 @@ from arena_llm.types import Choices, Input, Message
 from services.common.errors import BackendError, ContextTooLong, InvalidRequest, ModelMisconfigured
 from services.common.local.template import ChatTemplate
 
-#: Conversations of which a model must take one. Some templates want a system message.
+#: A chat model must read at least one of these. Some templates need a system message.
 _TESTS: tuple[tuple[Message, ...], ...] = (
     (Message("user", "Hello"),),
     (Message("system", "Be brief."), Message("user", "Hello")),
@@ -20,9 +20,9 @@ _TESTS: tuple[tuple[Message, ...], ...] = (
 class PromptReader:
     """Reads prompts, conversations and continuations for one model.
 
-    chat_template: in place of the tokenizer's own. context_length: tokens of prompt and
-    completion together; for an encoder-decoder model, of each. embedded: tokens that the model
-    can read. scored: those of them that it can also write; by default all.
+    chat_template: replaces the tokenizer's own. context_length: the most tokens of prompt and
+    completion together; for an encoder-decoder model, of each. embedded: how many tokens the
+    model can read. scored: how many of these it can also write; by default all.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class PromptReader:
         return self._template is not None
 
     def test_prompt(self) -> list[int]:
-        """The tokens of a short input, to try the model with.
+        """The tokens of a short input, to test the model with.
 
-        Raises ModelMisconfigured where every conversation would fail.
+        Raises ModelMisconfigured if the model can read none of the test conversations.
         """
         if self._template is None:
             return [token for token in self._ids("Hello") if token < self._embedded] or [0]
@@ -72,7 +72,7 @@ class PromptReader:
             except BackendError as error:
                 errors.append(error)
         why, cause = errors[0].message, str(errors[0].__cause__ or "")
-        if cause not in why:  # it was left out because it may repeat a prompt
+        if cause not in why:  # the message leaves it out, because it may repeat a prompt
             why += f": {' '.join(cause.split())[:300]}"
         raise ModelMisconfigured(
             f"{self.name} cannot read a test conversation: {why}; give it the chat template and "
@@ -81,11 +81,11 @@ class PromptReader:
 
     def read(self, given: Input) -> list[int]:
         """The input's tokens, at least one. Raises InvalidRequest and ContextTooLong."""
-        return self._known(self._ids(given), self._embedded, _field(given))
+        return self._checked(self._ids(given), self._embedded, _field(given))
 
     def read_continuation(self, text: str, field: str) -> list[int]:
         """A continuation's tokens by themselves. Raises InvalidRequest."""
-        return self._known(self.encoded_choice(text), self._scored, field)
+        return self._checked(self.encoded_choice(text), self._scored, field)
 
     def read_continuations(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each of a request's continuations. Raises InvalidRequest."""
@@ -100,22 +100,22 @@ class PromptReader:
         return ids
 
     def check_room(self, given: Input, prompt: int, completion: int, cause: str) -> None:
-        """Raise ContextTooLong where that many tokens pass the context.
+        """Raise ContextTooLong if so many tokens do not fit into the context.
 
-        cause: the field that asks for the completion.
+        cause: the request's field that sets the length of the completion.
         """
         limit, source = self.context_length, _field(given)
         needed = max(prompt, completion) if self.encoder_decoder else prompt + completion
         if needed > limit:
             raise ContextTooLong(
-                f"{prompt} tokens of prompt and {completion} of completion pass the "
+                f"{prompt} tokens of prompt and {completion} of completion do not fit into the "
                 f"{limit} of {self.name}: shorten {source} or {cause}",
                 field=source if prompt >= limit else cause,
                 metadata={"prompt_tokens": str(prompt), "context_length": str(limit)},
             )
 
     def check_choices(self, choices: Choices, stop: tuple[str, ...], most: int | None) -> None:
-        """Refuse parameters under which a choice could not come back whole."""
+        """Refuse parameters that would cut a choice."""
         for value in choices.values:
             if any(text in value for text in stop):
                 raise InvalidRequest(
@@ -146,7 +146,7 @@ class PromptReader:
         return ids
 
     def _check_length(self, given: Input, text: str) -> None:
-        """Refuse what cannot fit before megabytes of it are tokenized."""
+        """Refuse a text that cannot fit, without tokenizing megabytes of it."""
         least = len(text.encode()) // self._longest
         if least > self.context_length:
             raise ContextTooLong(
@@ -155,11 +155,11 @@ class PromptReader:
                 field=_field(given),
             )
 
-    def _known(self, ids: list[int], known: int, field: str) -> list[int]:
-        """Refuse what would fail the engine, and every request in it."""
+    def _checked(self, ids: list[int], most: int, field: str) -> list[int]:
+        """Refuse tokens that the model cannot read: they would fail other requests too."""
         if not ids:
             raise InvalidRequest(f"{field} has no token in this model's vocabulary", field=field)
-        if max(ids) >= known:
+        if max(ids) >= most:
             raise InvalidRequest(
                 f"{field} has a token for which {self.name} has no embedding: its tokenizer or "
                 "chat template is not the model's",

@@ -1,4 +1,4 @@
-"""One configured model: loaded once, when it is first asked for, and what it answers until then."""
+"""One configured model, which its first call loads, and its state."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ R = TypeVar("R")
 
 
 class Slot(Generic[E, R]):
-    """A model's entry and what has become of it. One event loop owns it.
+    """A model's entry and its state. One event loop owns it.
 
-    running: what its calls use, once it is loaded. error: of the last load, if that failed, or
-    of what ran, if it has ended by itself.
+    running: what the model's calls use; None while it is not loaded. error: why the last load
+    failed, or why what ran has ended.
     """
 
     def __init__(self, entry: E) -> None:
@@ -36,7 +36,7 @@ class Slot(Generic[E, R]):
         self._loading: asyncio.Task[None] | None = None
 
     async def loaded(self, load: Callable[[], Awaitable[R]], failure_holds: float) -> R:
-        """What runs, loaded if need be; one load serves all who wait.
+        """Return what runs, and load it first if necessary. Waiting calls share one load.
 
         failure_holds: seconds for which `error` is raised before the next load. Raises what
         `load` raises.
@@ -53,9 +53,9 @@ class Slot(Generic[E, R]):
         return self.running
 
     def end(self, error: BackendError) -> None:
-        """What runs has ended by itself; a call loads it again, as after a failed load."""
+        """Note that what ran has ended. A later call loads it again, as after a failed load."""
         self.running = None
-        # A copy, because the error's frames hold the weights.
+        # A copy has no traceback, whose frames would keep the weights in memory.
         self.error, self._failed_at = copy(error), time.monotonic()
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""Chat templates: programs of other people, which can fail in every way that a program can."""
+"""Chat templates. They are other people's programs, which can fail in any way."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from arena_llm.types import Message
 from services.common.errors import InvalidRequest
 from services.common.local.limit import time_limit
 
-#: Seconds for one conversation. A long one takes some milliseconds.
+#: The most seconds that rendering may take. A long conversation takes milliseconds.
 _MOST_SECONDS = 5.0
-#: Characters of a template's own message in an error.
+#: The most characters of a template's own message in an error.
 _MOST_WORDS = 300
 
 
 class ChatTemplate:
-    """A model's chat template. source: in place of the tokenizer's own."""
+    """A model's chat template. source: replaces the tokenizer's own."""
 
     def __init__(self, model: str, tokenizer: Any, source: str | None = None) -> None:
         self._model = model
@@ -29,7 +29,7 @@ class ChatTemplate:
         """The conversation as the model's text, never empty.
 
         Raises InvalidRequest with `field` where the template refuses the conversation, fails on
-        it, takes too long or renders nothing. The cause of the error is the template's.
+        it, takes too long or renders nothing. Its cause is the template's own error.
         """
         name = f"the chat template of {self._model}"
         try:
@@ -42,7 +42,7 @@ class ChatTemplate:
                 )
                 if isinstance(text, str):
                     text.encode()  # fails on half a surrogate pair
-        except Exception as error:  # a template is a program
+        except Exception as error:  # a template can raise any
             how = "refuses" if type(error) is TemplateError else "fails on"
             raise InvalidRequest(
                 f"{name} {how} this conversation: {_words(error)}", field=field
@@ -57,7 +57,8 @@ class ChatTemplate:
 
 
 def _words(error: Exception) -> str:
-    """What an error says, bounded. Other errors than a template's may repeat the prompt."""
+    """A template's error in words. Errors of other kinds show only their kind: they may repeat
+    the prompt."""
     kind = type(error).__name__
     if isinstance(error, TimeoutError):
         return f"it takes longer than {_MOST_SECONDS:g} s"

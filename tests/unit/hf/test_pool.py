@@ -358,7 +358,7 @@ async def test_a_lost_device_ends_the_service(
         dying(running)
         with pytest.raises(ModelMisconfigured):
             await ask(running, "hf_a")
-        assert "is lost" in await running.failed()
+        assert "can no longer use cpu" in await running.failed()
 
 
 async def test_a_model_that_cannot_read_a_test_conversation_is_not_ready(
