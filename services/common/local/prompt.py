@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +11,12 @@ from services.common.errors import BackendError, ContextTooLong, InvalidRequest,
 from services.common.local.template import ChatTemplate
 
 #: A chat model must read at least one of these. Some templates need a system message.
-_TESTS: tuple[tuple[Message, ...], ...] = (
+_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
     (Message("user", "Hello"),),
     (Message("system", "Be brief."), Message("user", "Hello")),
 )
+#: The most tokens of a test prompt from the model's own vocabulary.
+_MOST_OWN = 8
 
 
 class PromptReader:
@@ -59,15 +61,13 @@ class PromptReader:
     def test_prompt(self) -> list[int]:
         """The tokens of a short input, to test the model with.
 
-        Raises ModelMisconfigured if the model can read none of the test conversations.
+        Raises ModelMisconfigured if the model can read no test input.
         """
-        if self._template is None:
-            return [token for token in self._ids("Hello") if token < self._embedded] or [0]
         errors: list[BackendError] = []
-        for conversation in _TESTS:
+        for given in self._test_inputs():
             try:
-                tokens = self.read(conversation)
-                self.check_room(conversation, len(tokens), 1, "config.max_tokens")
+                tokens = self.read(given)
+                self.check_room(given, len(tokens), 1, "config.max_tokens")
                 return tokens
             except BackendError as error:
                 errors.append(error)
@@ -75,9 +75,20 @@ class PromptReader:
         if cause not in why:  # the message leaves it out, because it may repeat a prompt
             why += f": {' '.join(cause.split())[:300]}"
         raise ModelMisconfigured(
-            f"{self.name} cannot read a test conversation: {why}; give it the chat template and "
-            "the tokenizer of its model"
+            f"{self.name} cannot read a test {'conversation' if self.chat else 'prompt'}: {why}; "
+            "give it the chat template and the tokenizer of its model"
         ) from errors[0]
+
+    def _test_inputs(self) -> Iterator[Input]:
+        if self.chat:
+            yield from _CONVERSATIONS
+            return
+        yield "Hello"
+        # The vocabulary may lack letters: it may be of digits, or of moves.
+        vocabulary = sorted(self._tokenizer.get_vocab().values())
+        added = set(self._tokenizer.get_added_vocab().values())
+        own = [token for token in vocabulary if token < self._embedded and token not in added]
+        yield self._tokenizer.decode(own[:_MOST_OWN])
 
     def read(self, given: Input) -> list[int]:
         """The input's tokens, at least one. Raises InvalidRequest and ContextTooLong."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Regex, normalizers
 from transformers import AutoTokenizer
 
 from arena_llm.types import Choices, Input, Message
@@ -134,7 +136,21 @@ def test_a_test_prompt(tokenizer: Any) -> None:
     shown = tokenizer.decode(reader(tokenizer).test_prompt())
     assert shown == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(reader(tokenizer, None).test_prompt()) == "Hello"
-    assert reader(tokenizer, None, tokens=1).test_prompt() == [0]
+
+
+def test_a_test_prompt_is_of_the_models_own_vocabulary(tokenizer: Any) -> None:
+    letters = tokenizer("Hello").input_ids
+    few = reader(tokenizer, None, tokens=min(letters))
+    assert tokenizer.decode(few.test_prompt()).isprintable()
+
+
+def test_a_tokenizer_that_reads_nothing_is_not_the_models(tokenizer: Any) -> None:
+    silent = copy.deepcopy(tokenizer)
+    silent.backend_tokenizer.normalizer = normalizers.Replace(Regex("(?m).*"), "")
+    with pytest.raises(ModelMisconfigured, match=r"hf_tiny cannot read a test prompt: .* no token"):
+        reader(silent, None).test_prompt()
+    with pytest.raises(ModelMisconfigured, match="no embedding"):
+        reader(tokenizer, None, tokens=1).test_prompt()
 
 
 def test_a_template_that_wants_a_system_message_will_do(tokenizer: Any) -> None:
