@@ -47,9 +47,13 @@ class LoadedModel:
 def context_length(entry: HfModel, config: Any) -> int | None:
     """Tokens that the model's positions reach, or fewer if the entry says so."""
     text_config = config.get_text_config(decoder=True)
-    found = [getattr(text_config, key, None) for key in _CONTEXT_KEYS]
-    lengths = [length for length in (*found, entry.context_length) if isinstance(length, int)]
-    return min((length for length in lengths if length > 0), default=None)
+    configured = [getattr(text_config, key, None) for key in _CONTEXT_KEYS]
+    lengths = (
+        length
+        for length in (*configured, entry.context_length)
+        if isinstance(length, int) and length > 0
+    )
+    return min(lengths, default=None)
 
 
 def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
