@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,8 @@ from arena.agents.config import AgentConfig, LlmConfig, agent_config
 from arena.agents.registry import check_game
 from arena.experiment.budget import Budget
 from arena.experiment.settings import GameConfig, RayConfig, Settings
-from arena.games.game import Game, GameError
+from arena.games.game import GameError
+from arena.games.sandbox import Sandbox
 from arena.problems import told
 from arena.results.codec import canonical
 from arena.results.rows import ExperimentRow, ModelRow
@@ -127,7 +129,8 @@ def _experiment(path: Path, config: Mapping[str, Any]) -> Experiment:
     settings = Settings.model_validate({"name": path.stem, **own})
     _agent("", {"type": "llm", "model": "any", **general})
     participants = dict(_participants(settings, general))
-    games = tuple(_games_to_play(settings, participants))
+    with closing(Sandbox()) as sandbox:
+        games = tuple(_games_to_play(settings, participants, sandbox))
     try:
         text = canonical(config, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -174,14 +177,14 @@ def _participants(
 
 
 def _games_to_play(
-    settings: Settings, participants: Mapping[str, AgentConfig]
+    settings: Settings, participants: Mapping[str, AgentConfig], sandbox: Sandbox
 ) -> Iterator[GamePlan]:
     swap = bool(settings.models) if settings.swap_seats is None else settings.swap_seats
     models = [one["name"] for one in settings.models]
     seen: set[str] = set()
     for index, entry in enumerate(settings.games):
         try:
-            game = Game.load(entry.name, entry.params)
+            game = sandbox.load(entry.name, entry.params)
             tables = lineups(
                 game.players,
                 agents=list(settings.agents),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyspiel
 
-from arena.games.families import Family, family_of
+from arena.games.families import Family, family_of, known_bounds
 from arena.games.parameters import ParameterError, check_parameters
 from arena.games.state import CHANCE, LegalAction, State
 
@@ -55,31 +55,50 @@ class Game:
 
         Raises GameError: unknown name, parameter or value; a game the arena cannot play.
         """
-        if len(name) > _LONGEST:
-            raise GameError(f"game {name[:50]!r}...: has more than {_LONGEST:,} characters")
+        short, given = _checked(name, params or {})
         try:
-            given = pyspiel.game_parameters_from_string(name)
-        except pyspiel.SpielError as error:
-            raise GameError(f"game {name!r}: {_first_line(error)}") from None
-        short = given.pop("name", "")
-        if not isinstance(short, str) or not short:
-            raise GameError(f"game {name!r}: not a game's name")
-        given.update(params or {})
-        kind = _kind(ALIASES.get(short, short))
-        try:
-            check_parameters(short, given, kind, _kind)
-        except ParameterError as error:
-            raise GameError(str(error)) from None
-        try:
-            raw = pyspiel.load_game(kind.short_name, given)
+            raw = pyspiel.load_game(short, given)
             _check_playable(raw)
             return cls(raw, family_of(raw))
+        except MemoryError:
+            raise GameError(f"game {short}: takes more memory than it may") from None
         except Exception as error:  # OpenSpiel's games raise whatever they come across
             raise GameError(f"game {short}: {_first_line(error)}") from None
 
     def new(self) -> State:
         """The first position."""
         return State(self.raw.new_initial_state(), self.family.board)
+
+
+def needs_trial(name: str, params: Mapping[str, Any]) -> str:
+    """The spec of a game that could take minutes or all memory to load; empty if it cannot.
+
+    It can if it has a parameter whose bounds the arena does not know. Raises GameError.
+    """
+    short, given = _checked(name, params)
+    if given.keys() <= known_bounds(short).keys():
+        return ""
+    return str(pyspiel.game_parameters_to_string({"name": short, **given}))
+
+
+def _checked(name: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """OpenSpiel's name of the game, and its parameters. Raises GameError."""
+    if len(name) > _LONGEST:
+        raise GameError(f"game {name[:50]!r}...: has more than {_LONGEST:,} characters")
+    try:
+        given = pyspiel.game_parameters_from_string(name)
+    except pyspiel.SpielError as error:
+        raise GameError(f"game {name!r}: {_first_line(error)}") from None
+    short = given.pop("name", "")
+    if not isinstance(short, str) or not short:
+        raise GameError(f"game {name!r}: not a game's name")
+    given.update(params)
+    kind = _kind(ALIASES.get(short, short))
+    try:
+        check_parameters(short, given, kind, _kind)
+    except ParameterError as error:
+        raise GameError(str(error)) from None
+    return kind.short_name, given
 
 
 _ARENA_NAMES = {theirs: ours for ours, theirs in ALIASES.items()}

@@ -1,7 +1,7 @@
-"""Plays games of a stranger's file again, in a process of its own.
+"""Tries a stranger's games in a process of its own.
 
 With some parameters OpenSpiel ends its process, never returns, or takes all memory. That
-costs a game its check, and never the process that asks.
+must not happen to the process that asks.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from arena.games.game import Game, GameError
+from arena.games.game import Game, GameError, needs_trial
 
 #: Seconds for one game.
 SECONDS = 30.0
@@ -61,12 +61,24 @@ def _load(game: str) -> Game:
 
 
 class Sandbox:
-    """`outcome_of` in another process, which starts at once and ends with `close`."""
+    """`outcome_of` in another process, which starts with the first game and ends with `close`."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._lost: dict[str, str] = {}
-        self._start()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def load(self, name: str, params: Mapping[str, Any]) -> Game:
+        """Load a game in this process, once the other process has loaded and begun it.
+
+        Raises GameError.
+        """
+        if spec := needs_trial(name, params):
+            problem = self.outcome_of(spec, []).problem
+            named = problem.startswith("game ")  # GameError names the game itself
+            if problem:
+                raise GameError(problem if named else f"game {spec}: {problem}")
+        return Game.load(name, params)
 
     def outcome_of(self, game: str, plies: Plies) -> Outcome:
         """As the function. A game that ended the process is not tried again."""
@@ -74,6 +86,8 @@ class Sandbox:
             return Outcome(self._lost[game])
         if len(self._lost) == _MOST_LOST:
             return Outcome("not checked: OpenSpiel failed on too many games of this file")
+        if self._process is None:
+            self._start()
         try:
             self._connection.send((game, plies))
             if self._connection.poll(self._seconds):
@@ -84,7 +98,6 @@ class Sandbox:
             problem = "OpenSpiel ended its process"
         self._lost[game] = problem
         self.close()
-        self._start()
         return Outcome(problem)
 
     def _start(self) -> None:
@@ -101,9 +114,11 @@ class Sandbox:
         self._connection = Connection(ours.detach())
 
     def close(self) -> None:
-        self._connection.close()
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._connection.close()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
 
 def serve() -> None:

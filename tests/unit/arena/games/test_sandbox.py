@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
+import pytest
+
+from arena.games.game import GameError
 from arena.games.sandbox import Outcome, Sandbox, outcome_of
 
 PLAYED = ("matrix_pd", [{0: 0, 1: 1}])
 
 #: Takes minutes to begin.
 SLOW = "blotto(coins=1000,fields=900)"
+
+#: Ends its process by a signal.
+CRASHES = "universal_poker(numPlayers=10)"
 
 
 def test_it_answers_as_the_function_does() -> None:
@@ -22,6 +29,7 @@ def test_it_answers_as_the_function_does() -> None:
 
 def test_when_its_process_ends_the_next_game_is_played() -> None:
     with closing(Sandbox()) as sandbox:
+        sandbox.outcome_of(*PLAYED)
         sandbox._process.kill()
         lost = Outcome("OpenSpiel ended its process")
         assert sandbox.outcome_of("tic_tac_toe", []) == lost
@@ -32,6 +40,22 @@ def test_when_its_process_ends_the_next_game_is_played() -> None:
 def test_a_game_that_takes_too_long_is_given_up() -> None:
     with closing(Sandbox(seconds=0.1)) as sandbox:
         assert sandbox.outcome_of(SLOW, []).problem == "OpenSpiel took more than 0.1 seconds"
+
+
+def test_a_game_is_tried_before_it_is_loaded() -> None:
+    """Only one with parameters that could do harm."""
+    with closing(Sandbox()) as sandbox:
+        assert sandbox.load("hex(board_size=4)", {}).spec == "hex(board_size=4)"
+        assert sandbox._process is None
+        assert sandbox.load("nim", {"pile_sizes": "1;2"}).spec == "nim(pile_sizes=1;2)"
+        assert sandbox._process is not None
+        with pytest.raises(GameError, match=f"^game {re.escape(CRASHES)}: OpenSpiel ended its"):
+            sandbox.load(CRASHES, {})
+        with pytest.raises(GameError, match="^game nim: Could not parse size 'x' of"):
+            sandbox.load("nim", {"pile_sizes": "1;x"})
+    with closing(Sandbox(seconds=0.1)) as sandbox:
+        with pytest.raises(GameError, match=f"^game {re.escape(SLOW)}: OpenSpiel took more than"):
+            sandbox.load("blotto", {"coins": 1000, "fields": 900})
 
 
 def test_after_three_lost_processes_no_more_games_are_tried() -> None:
