@@ -19,8 +19,15 @@ from deploy.supervisor import DeployError, Process, Supervisor
 from deploy.up import addresses, prepare, up
 from services.common.config import ConfigError, load_dotenv
 
-#: Commands that must work beside a .env that cannot be read, as they need no key of it.
-_LENIENT = ("down", "status", "logs", "target")
+_PLACES = ("ARENA_RUN_DIR", "ARENA_CONFIG_DIR", "ARENA_*_PORT")
+
+#: Commands that must work beside a broken .env, and the variables that they need.
+_LENIENT = {
+    "down": ("ARENA_RUN_DIR",),
+    "logs": ("ARENA_RUN_DIR",),
+    "status": _PLACES,
+    "target": _PLACES,
+}
 
 
 def main() -> None:
@@ -34,8 +41,9 @@ def main() -> None:
 def _run_to_status(arguments: argparse.Namespace) -> int:
     try:
         os.chdir(ROOT)
-        warn = complain if arguments.command in _LENIENT else None
-        load_dotenv(("ARENA_*",), warn)  # keys stay in the services that need them
+        needed = _LENIENT.get(arguments.command)
+        # Keys stay in the services that need them.
+        load_dotenv(("ARENA_*",), complain if needed else None, needed)
         return _run(arguments, Supervisor(run_dir()))
     except (DeployError, ConfigError, ArenaError) as error:
         complain(f"{arguments.command}: {error}")

@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from deploy.manager import SOCKET
 from deploy.manager_calls import ManagerError, ask
 from deploy.program import MARK, STOP_WAIT, environment, render
 from deploy.services import ROOT, Service
+from services.common.config import Address
+
+#: What addresses.json holds, by service.
+_ADDRESSES = TypeAdapter(dict[str, Address])
 
 #: supervisord sets it for a service, whose children inherit it.
 _SERVICE_NAME = "SUPERVISOR_PROCESS_NAME"
@@ -128,7 +133,8 @@ class Supervisor:
     def addresses(self) -> dict[str, str]:
         """Where the services that were started listen; empty if that is not known."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return dict(json.loads(self._addresses.read_text()))
+            found = _ADDRESSES.validate_json(self._addresses.read_bytes())
+            return found if "router" in found else {}
         return {}
 
     def revive(self) -> None:

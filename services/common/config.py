@@ -199,13 +199,18 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return found
 
 
-def load_dotenv(patterns: Sequence[str], warn: Callable[[str], None] | None = None) -> None:
+def load_dotenv(
+    patterns: Sequence[str],
+    warn: Callable[[str], None] | None = None,
+    needed: Sequence[str] | None = None,
+) -> None:
     """Take from ./.env the variables that match, unless the environment has them.
 
     Only those: a key must not be in a process that has no use for it.
 
-    Raises ConfigError if the file cannot be read. With `warn` that is only reported, and
-    the variables that can be read are taken; it is raised if a wanted one is not among them.
+    Raises ConfigError if the file cannot be read. With `warn` the problem is only reported,
+    and the variables that can be read are taken. ConfigError is then raised if one that
+    matches `needed` (default: `patterns`) cannot be read.
     """
     values, problem = read_env_file(Path(".env"))
     if problem and warn is None:
@@ -216,7 +221,9 @@ def load_dotenv(patterns: Sequence[str], warn: Callable[[str], None] | None = No
         if not value or name in os.environ or not matches(name, patterns):
             continue
         if problem and not is_readable(name + value):
-            raise ConfigError(f"{problem}; {name} is needed")
+            if matches(name, patterns if needed is None else needed):
+                raise ConfigError(f"{problem}; {name} is needed")
+            continue
         try:
             os.environ[name] = value
         except ValueError as error:  # its text holds characters of the value

@@ -13,12 +13,16 @@ from typing import Any
 
 import yaml
 
+#: Bytes of a file. PyYAML needs a second for some of these sizes.
+_MAX_BYTES = 2**20
+
 #: Levels of lists and mappings. Recursive readers manage far more, but no endless ones.
 _MAX_DEPTH = 100
 
 #: Values, with a long text counted as several; aliases count as what they stand for.
 _MAX_SIZE = 100_000
 _TEXT_OF_ONE = 100
+_TOO_LARGE = f"more than {_MAX_SIZE} values, with what aliases stand for"
 
 #: No reader needs more, and Python refuses to print integers of many digits.
 _MAX_BITS = 64
@@ -31,10 +35,13 @@ class YamlError(Exception):
 def read_mapping(path: Path) -> dict[Any, Any]:
     """Return the mapping in a YAML file. Raises YamlError."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = getattr(error, "strerror", None) or error
         raise YamlError(f"{path}: cannot be read: {reason}") from error
+    if len(content) > _MAX_BYTES:
+        raise YamlError(f"{path}: cannot be read: it has more than {_MAX_BYTES:,} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -62,6 +69,7 @@ class _Loader(yaml.SafeLoader):
         #: The lists and mappings around the place that is read.
         self._around: list[yaml.Node] = []
         self._sizes: dict[int, int] = {}
+        self._count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -70,13 +78,16 @@ class _Loader(yaml.SafeLoader):
             self._around.append(parent)
         if len(self._around) > _MAX_DEPTH:
             raise _error(event, f"more than {_MAX_DEPTH} levels of lists and mappings")
+        self._count += 1
+        if self._count > _MAX_SIZE:
+            raise _error(event, _TOO_LARGE)
         node = super().compose_node(parent, index)
         if is_alias and any(node is outer for outer in self._around):
             raise _error(event, f"the anchor {event.anchor!r} contains itself")
         if not is_alias and node is not None:
             self._sizes[id(node)] = self._size(node)
             if self._sizes[id(node)] > _MAX_SIZE:
-                raise _error(event, f"more than {_MAX_SIZE} values, with what aliases stand for")
+                raise _error(event, _TOO_LARGE)
         if parent is not None:
             self._around.pop()
         return node

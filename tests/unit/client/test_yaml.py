@@ -53,6 +53,9 @@ REFUSED = {
         "line 2: ",
         "more than 100000 values",
     ),
+    "many aliases": (b"a: &a x\nb: [" + b"*a," * 200_000, "line 2: ", "more than 100000 values"),
+    "many keys": (b"{" + b"a," * 110_000, "line 1: ", "more than 100000 values"),
+    "a long file": (b"a: " + b"x" * 2**20, "", "more than 1,048,576 bytes"),
     "deep lists": (b"a: " + b"[" * 5000, "line 1: ", "more than 100 levels"),
     "deep mappings": (b"{a: " * 5000, "line 1: ", "more than 100 levels"),
     "deep blocks": (b"- " * 5000, "line 1: ", "more than 100 levels"),
@@ -103,6 +106,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(YamlError, match=f"^{path}: cannot be read: {why}"):
             read_mapping(path)
+    with pytest.raises(YamlError, match=r"^/dev/zero: cannot be read: it has more than"):
+        read_mapping(Path("/dev/zero"))
     with pytest.raises(YamlError, match="cannot be read: embedded null byte"):
         read_mapping(tmp_path / "a\0b")
 

@@ -217,8 +217,40 @@ def test_a_wanted_variable_that_cannot_be_read(env_file: Path, content: bytes) -
     env_file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"^\.env: line 1: .*; MINE_KEY is needed$"):
         load_dotenv(["MINE_*"], lambda _: None)
+    load_dotenv(["MINE_*"], lambda _: None, needed=["MINE_OTHER"])
+    assert "MINE_KEY" not in os.environ
     os.environ["MINE_KEY"] = "from the environment"
     load_dotenv(["MINE_*"], lambda _: None)
+
+
+UNPARSED = {
+    "an open quote": ('A=1\n\nMINE_OTHER="sk-secret\nMINE_KEY=1\n', 3, ["MINE_OTHER"]),
+    "exported": ('export MINE_OTHER="sk-secret\nMINE_KEY=1\n', 1, ["MINE_OTHER"]),
+    "a blank in the name": ("MINE OTHER=3\nMINE_KEY=1\n", 1, []),
+    "no name": ("MINE_KEY=1\n\n =sk-secret\n", 3, []),
+}
+
+
+@pytest.mark.parametrize(("content", "line", "lost"), UNPARSED.values(), ids=UNPARSED)
+def test_a_line_of_a_dotenv_that_is_no_variable(
+    env_file: Path,
+    content: str,
+    line: int,
+    lost: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    env_file.write_text(content)
+    problem = f".env: line {line}: is not NAME=value, or a quote is open"
+    with pytest.raises(ConfigError) as caught:
+        load_dotenv(["MINE_*"])
+    assert str(caught.value) == problem
+    said: list[str] = []
+    load_dotenv(["MINE_*"], said.append, needed=["MINE_KEY"])
+    assert (said, os.environ["MINE_KEY"]) == ([problem], "1")
+    for name in lost:
+        with pytest.raises(ConfigError, match=f"; {name} is needed$"):
+            load_dotenv(["MINE_*"], said.append)
+    assert not caplog.records
 
 
 def test_a_dotenv_with_a_byte_order_mark(env_file: Path) -> None:
