@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write them, and tell where."""
     console = Console(emoji=False, markup=False, highlight=False)
-    for path in export(args.results, args.to or args.results.with_suffix(""), args.format):
+    folder = args.to or args.results.parent / args.results.stem
+    for path in export(args.results, folder, args.format):
         output.show(console, str(path))
     return 0

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations
 
-from scipy.stats import binomtest
-
 from arena.results.rows import PLAYED, EpisodeRow
 
 
@@ -114,5 +112,8 @@ class Share:
     def interval(self) -> tuple[float, float] | None:
         if not self.total:
             return None
+        # Imported here, as it takes longer than most commands of the arena.
+        from scipy.stats import binomtest
+
         low, high = binomtest(self.count, self.total).proportion_ci(method="wilson")
         return float(low), float(high)

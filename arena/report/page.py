@@ -39,13 +39,16 @@ class Asset:
 
 
 def write_html(report: Report, out: Path) -> None:
-    """Write the page to `out`: whole, or not at all.
+    """Write the page to `out`: whole, or not at all. A device or a pipe stays what it is.
 
     The same file makes the same bytes. Raises ResultsError if `out` cannot be written.
     """
     page = render(report)
     part = out.parent / f"{out.name}.part"
     try:
+        if out.exists() and not out.is_file():
+            out.write_text(page, encoding="utf-8", errors="replace")
+            return
         part.write_text(page, encoding="utf-8", errors="replace")
         os.replace(part, out)
     except OSError as error:

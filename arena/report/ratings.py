@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import choix
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
@@ -97,6 +96,9 @@ def rate(episodes: Iterable[EpisodeRow], resamples: int = RESAMPLES) -> list[Rat
 def _elo(
     table: NDArray[np.float64], groups: Sequence[int], tolerance: float
 ) -> NDArray[np.float64]:
+    # Imported here, as it takes longer than most commands of the arena.
+    import choix
+
     elo = np.full(len(table), MEAN)
     for group in range(max(groups) + 1):
         (members,) = np.nonzero(np.equal(groups, group))

@@ -112,6 +112,8 @@ def _opened(
 
 def _fault(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> str:
     """Why it is not a results file of this release; empty if it is one."""
+    # Text that is not UTF-8 is for us to report: sqlite3 itself would raise errors of its own.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     # One state of the file: somebody may be making its tables.
     connection.execute("BEGIN")
     try:
@@ -131,6 +133,7 @@ def _fault(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> st
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
+        connection.text_factory = str
 
 
 def create(connection: sqlite3.Connection) -> None:

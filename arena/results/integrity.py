@@ -44,7 +44,7 @@ def wrong_file(path: Path) -> str:
     """
     if not path.exists():
         return "there is no such results file"
-    for file in (path, *(path.with_name(path.name + ending) for ending in _BESIDE)):
+    for file in (path, *(path.parent / (path.name + ending) for ending in _BESIDE)):
         if file.exists() and not stat.S_ISREG(file.stat().st_mode):
             kind = "a folder" if file.is_dir() else "no regular file"
             return f"is {kind}" if file == path else f"{file.name} beside it is {kind}"

@@ -38,6 +38,11 @@ FILES = {
         "games[0]: ",
         "parameter 'filename' may name a file",
     ),
+    "a game that ends its process": (
+        GOOD.replace("tic_tac_toe", "universal_poker(numPlayers=10)"),
+        "games[0]: ",
+        "game universal_poker(numPlayers=10): OpenSpiel ended its process",
+    ),
     "escapes": (
         GOOD.replace("tic_tac_toe", '"x\\e[2J\\x9b"'),
         "games[0]: ",

@@ -59,6 +59,11 @@ SQL = {
         "is damaged: it holds text that is not UTF-8",
     ),
     "another version": ("PRAGMA user_version = 1", "has version 1 of the schema"),
+    "a schema that is not UTF-8": (
+        "PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_master SET sql = replace(sql, 'reason', CAST(x'ff' AS TEXT))",
+        "is not defined as the arena's",
+    ),
     "a blob for a text": ("UPDATE moves SET reply = x'00ff'", "moves.reply holds a value of type"),
     "a text for a number": ("UPDATE moves SET latency_ms = 'soon'", "moves.latency_ms holds"),
     "a number that is too large": ("UPDATE episodes SET seed = 1e30", "episodes.seed holds"),
@@ -101,6 +106,14 @@ def test_tables_that_are_not_the_arenas(check, path: Path, change: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(sql)
     check(says)
+
+
+@pytest.mark.parametrize("folder", ["", ".", ".."])
+def test_a_folder_without_a_name(arena, folder: str) -> None:
+    for command in ("report", "export"):
+        done = arena(command, folder)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"arena: {folder or '.'}: is a folder\n"
 
 
 def folder(path: Path) -> None:
