@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from pydantic_core import ErrorDetails
 
 from arena_llm._yaml import YamlError, read_mapping
+from arena_llm.terminal import visible
 from services.common.env_file import is_readable, read_env_file
 
 
@@ -135,6 +136,8 @@ def _expand_values(value: Any, path: Path) -> Any:
 
 #: Lines in one error; a file can have very many problems, with aliases above all.
 _MOST_PROBLEMS = 20
+#: Characters of a key or of a reason in an error.
+_LONGEST = 400
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -154,13 +157,19 @@ def load_config(path: Path, config_type: type[C]) -> C:
     except ValidationError as error:
         problems = error.errors()
         lines = [
-            f"{path}: {_key(problem['loc']) or 'the file'}: {problem['msg']}"
+            f"{path}: {_shown(_key(problem['loc'])) or 'the file'}: {_shown(problem['msg'])}"
             f"{_near(problem, config_type)}"
             for problem in problems[:_MOST_PROBLEMS]
         ]
         if len(problems) > len(lines):
             lines.append(f"{path}: and {len(problems) - len(lines)} more")
         raise ConfigError("\n".join(lines)) from error
+
+
+def _shown(text: str) -> str:
+    """Text of the file as a part of one line, short and without escapes for terminals."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 def _key(location: tuple[int | str, ...]) -> str:

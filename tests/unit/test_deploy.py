@@ -13,6 +13,7 @@ import yaml
 from deploy import bootstrap, bootstrap_vllm
 from deploy.program import environment, hidden, render
 from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
+from deploy.supervisor import Supervisor
 
 KEYED = Service("keyed", "services.keyed", "keyed_models.yaml", ("KEYED_*",))
 PIN = r"[\w.-]+==[\w.]+"
@@ -122,3 +123,15 @@ def test_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert re.findall(r"^  make ([\w-]+) ", shown.stdout, re.MULTILINE) == phony[1].split()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[1]", b"null", b"{", b"\xff", b'{"router": 5}', b'{"router": "x"}', b'{"hf": "h:1"}'],
+)
+def test_addresses_that_cannot_be_read_are_not_known(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "addresses.json"
+    file.write_bytes(b'{"router": "127.0.0.1:1"}')
+    assert Supervisor(tmp_path).addresses() == {"router": "127.0.0.1:1"}
+    file.write_bytes(content)
+    assert Supervisor(tmp_path).addresses() == {}

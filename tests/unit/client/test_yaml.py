@@ -135,3 +135,19 @@ def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 21
     assert lines[-1] == f"{file}: and 981 more"
+
+
+@pytest.mark.parametrize(
+    "content", ['"\\e[2J\\n\\x9b": 1', f"? {'k' * 100_000}\n: 1", f"listen: {'x' * 100_000}"]
+)
+def test_a_problem_is_one_short_line_of_plain_text(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, ServiceConfig)
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 2
+    for line in lines:
+        assert line.startswith(f"{file}: ")
+        assert len(line) < 1_000
+        assert line.isprintable()
