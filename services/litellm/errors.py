@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from services.common.errors import (
     ApiKeyRejected,
@@ -18,8 +20,13 @@ from services.common.errors import (
     Unsupported,
     UpstreamUnavailable,
 )
+from services.common.hosted import failures
+from services.common.hosted.failures import Failure
 from services.common.hosted.redaction import Redactor
 from services.common.hosted.statuses import OPENAI_CODES, error_of, parse_retry_after
+
+if TYPE_CHECKING:
+    from services.litellm.wire import Wire
 
 #: By litellm's class (https://docs.litellm.ai/docs/exception_mapping) or the provider's
 #: own code, where that says more than the HTTP status; for all others the status decides.
@@ -51,13 +58,33 @@ _AROUND = re.compile(
 )
 
 
-def error_from(error: Exception, provider: str, redact: Redactor) -> BackendError:
-    """The error that stands for what litellm raised."""
+def error_reported(
+    error: Exception, failure: Failure, wire: Wire, provider: str, redact: Redactor
+) -> BackendError:
+    """The error that stands for a status of failure. litellm's class for it decides where it
+    knows more than the status: it finds some errors by the words of their messages."""
+    name = type(error).__name__
+    kinds = failure.kinds
+    if not issubclass(TYPES.get(name, UpstreamUnavailable), UpstreamUnavailable):
+        kinds = (*kinds, name)
+    reported = failures.error_from(
+        replace(failure, kinds=kinds), wire.status, provider, redact,
+        retry_after=wire.retry_after, types=TYPES,
+    )  # fmt: skip
+    reported.metadata.setdefault("provider", provider)
+    return reported
+
+
+def error_from(error: Exception, succeeded: bool, provider: str, redact: Redactor) -> BackendError:
+    """The error that stands for what litellm raised without a status of failure.
+
+    succeeded: whether the provider answered with a status of success.
+    """
     # What broke a stream, litellm wraps into an error for its own router.
     error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if isinstance(status, int) else 500
-    if status == 422 and any(isinstance(cause, json.JSONDecodeError) for cause in _causes(error)):
+    if status == 422 and succeeded:
         status = 502  # what litellm says of a Gemini answer that cannot be read
     headers = getattr(error, "litellm_response_headers", None) or {}
     return error_of(
@@ -75,15 +102,6 @@ def _type(error: Exception) -> str:
     body = getattr(error, "body", None)
     code = body.get("code") if isinstance(body, dict) else None
     return code if isinstance(code, str) and code in TYPES else type(error).__name__
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen = set()
-    cause = error.__cause__ or error.__context__
-    while cause is not None and id(cause) not in seen:
-        yield cause
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
 
 
 def _said(text: str) -> str:

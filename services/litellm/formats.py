@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from services.common.errors import UnreadableAnswer
 from services.common.hosted.answers import (
-    Answer,
+    Choice,
     Message,
+    choose,
     plain_text,
     read_answer,
     read_message,
@@ -30,12 +31,13 @@ def openai(value: dict[str, Any], wire: Wire, streamed: bool) -> dict[str, Any]:
     answer = wire.chunks.read(value) if streamed else read_answer(value)
     if (failure := failure_in(answer)) is not None:
         raise wire.error(failure)
+    wire.id = wire.id or answer.id
     clean: dict[str, Any] = {
         "id": answer.id,
         "object": "chat.completion.chunk" if streamed else "chat.completion",
         "created": count(value.get("created")) or 0,
         "model": answer.model,
-        "choices": [] if answer.choice is None else [_choice(wire, answer, value, streamed)],
+        "choices": [] if answer.choice is None else [_choice(wire, answer.choice, streamed)],
     }
     if answer.usage is not None:
         clean["usage"] = wire.usage(answer.usage)
@@ -45,9 +47,7 @@ def openai(value: dict[str, Any], wire: Wire, streamed: bool) -> dict[str, Any]:
     return clean
 
 
-def _choice(wire: Wire, answer: Answer, value: dict[str, Any], streamed: bool) -> dict[str, Any]:
-    choice = answer.choice
-    assert choice is not None  # noqa: S101 - its caller has looked
+def _choice(wire: Wire, choice: Choice, streamed: bool) -> dict[str, Any]:
     clean: dict[str, Any] = {
         "index": 0,
         "finish_reason": wire.ended(choice.finish),
@@ -60,10 +60,10 @@ def _choice(wire: Wire, answer: Answer, value: dict[str, Any], streamed: bool) -
     said: dict[str, Any] = {"role": "assistant", "content": message.text}
     if message.reasoning:
         said["reasoning_content"] = message.reasoning
-    if message.tools and (calls := list(_tool_calls(value))):
+    if message.tools and (calls := list(_tool_calls(choice.source))):
         said["tool_calls"] = calls  # litellm makes JSON of some
     clean["delta" if streamed else "message"] = said
-    if isinstance(first := value["choices"], list) and first and _is_older(first[0]):
+    if _is_older(choice.source):
         clean["text"] = message.text
     return clean
 
@@ -97,6 +97,7 @@ def _anthropic_message(wire: Wire, message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     blocks = content if isinstance(content, list) else [content] if content else []
     wire.answered = True
+    wire.id = wire.id or label(message.get("id"))
     return {
         **message,
         "type": "message",
@@ -133,9 +134,13 @@ def gemini(value: dict[str, Any], wire: Wire, streamed: bool) -> dict[str, Any]:
         candidates = [candidates]
     if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
         raise UnreadableAnswer("the provider's answer has candidates that are no objects")
+    candidate = choose(candidates, wire.candidate if streamed else None)
+    if candidate is not None and wire.candidate is None:
+        wire.candidate = count(candidate.get("index")) or 0
+    wire.id = wire.id or label(value.get("responseId"))
     clean = {
         **value,
-        "candidates": [_candidate(wire, one) for one in candidates],
+        "candidates": [] if candidate is None else [_candidate(wire, candidate)],
         "responseId": label(value.get("responseId")),
         "modelVersion": label(value.get("modelVersion")),
     }
@@ -191,10 +196,9 @@ def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_older(choice: Any) -> bool:
+def _is_older(choice: dict[str, Any]) -> bool:
     """Whether it is one of OpenAI's older completions, which have a text and no message."""
-    named = _object(choice).keys() & {"message", "delta", "text"}
-    return named == {"text"}
+    return choice.keys() & {"message", "delta", "text"} == {"text"}
 
 
 def _logprobs(tokens: Any) -> dict[str, Any] | None:
@@ -215,9 +219,8 @@ def _logprobs(tokens: Any) -> dict[str, Any] | None:
     }
 
 
-def _tool_calls(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _tool_calls(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The calls that are well-formed."""
-    choice = next((one for one in value["choices"] if isinstance(one, dict)), {})
     message = _object(choice.get("message") or choice.get("delta"))
     calls = message.get("tool_calls")
     for place, call in enumerate(calls if isinstance(calls, list) else ()):

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 
-from services.common.errors import BackendError
-from services.common.hosted.sse import is_json
-from services.common.hosted.values import load_json
+from services.common.errors import BackendError, UnreadableAnswer
+from services.common.hosted.sse import BOM, holds_events, is_json
+from services.common.hosted.values import is_whole, load_json, load_values
 from services.litellm.wire import Wire
 
 _ASKS_FOR_STREAM = re.compile(rb'"stream"\s*:\s*true')
@@ -33,7 +33,6 @@ class Reading(httpx.AsyncByteStream):
     ) -> None:
         self._stream = stream
         self._wire = wire
-        self._wire.retry_after = headers.get("Retry-After")
         self._streamed = streamed
         self._rest: list[bytes] = []  # of a line that has not ended
         self._kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -55,6 +54,7 @@ class Reading(httpx.AsyncByteStream):
         begun = b""
         while self._streamed and not begun.strip() and (chunk := await anext(chunks, b"")):
             begun += chunk
+        begun = begun.removeprefix(BOM)
         if not self._streamed or is_json(begun):
             body = begun + b"".join([chunk async for chunk in chunks])
             for piece in self._whole(body):
@@ -65,7 +65,10 @@ class Reading(httpx.AsyncByteStream):
         async for chunk in chunks:
             for piece in self._lines(chunk):
                 yield piece
-        yield self._line(b"".join(self._rest)) + b"\n\n"  # the last event may lack its end
+        last = b"".join(self._rest)
+        if is_whole(last.removeprefix(b"data:")):  # else it broke off
+            yield self._line(last)
+        yield b"\n\n"  # it may lack these
 
     def _lines(self, chunk: bytes) -> Iterator[bytes]:
         """The lines that a chunk completes."""
@@ -89,11 +92,16 @@ class Reading(httpx.AsyncByteStream):
 
     def _whole(self, body: bytes) -> Iterator[bytes]:
         """A whole body, also in place of a stream."""
+        if not self._streamed and holds_events(body):
+            raise UnreadableAnswer("the provider sent a stream, although none was asked for")
         try:
-            value = load_json(body)
+            values = load_values(body)
         except ValueError:
             yield body
             return
+        if len(values) > 1 and not self._streamed:
+            raise UnreadableAnswer("the provider sent several answers in place of one")
+        value = values if len(values) > 1 else values[0]
         if (events := self._wire.rewrite(value, self._streamed)) is None:
             yield body
         elif not self._streamed:
@@ -111,8 +119,9 @@ class Reading(httpx.AsyncByteStream):
         try:
             value = load_json(data)
         except ValueError:
-            # The end mark, or an event that broke off.
-            return b"" if data.startswith(b"{") else line
+            if data.startswith(b"{"):
+                raise UnreadableAnswer("the provider sent an event that is no JSON") from None
+            return line  # the end mark
         events = self._wire.rewrite(value, True)
         if events is None:
             return line

@@ -41,7 +41,7 @@ def completion_of(reply: Any, known: Known, wire: Wire, stops: bool) -> Completi
         finish_reason=_finish(label(choice.finish_reason), wire),
         usage=_usage(getattr(reply, "usage", None), known, wire),
         model=_answered(label(reply.model), known),
-        id=label(reply.id),
+        id=wire.id if wire.known else label(reply.id),
         logprobs=_tokens(choice),
     )
     return wire.extras.check(completion, stops)
@@ -59,7 +59,7 @@ class Stream(Assembly):
         self._usage: Any = None
 
     def add(self, chunk: Any) -> Delta | None:
-        self.id = self.id or label(chunk.id)
+        self.id = self._wire.id if self._wire.known else self.id or label(chunk.id)
         self._model = label(chunk.model) or self._model
         self._usage = getattr(chunk, "usage", None) or self._usage
         if not chunk.choices:
@@ -85,8 +85,8 @@ def _answered(model: str, known: Known) -> str:
 
 
 def _finish(word: str, wire: Wire) -> FinishReason:
-    """litellm says "stop" for every word of a provider that it does not know."""
-    if word == "stop" and wire.finish and wire.finish not in _TOOL_ENDS:
+    """litellm says "stop" for no word, and for every word that it does not know."""
+    if word == "stop" and wire.known and wire.finish not in _TOOL_ENDS:
         return finish_reason(wire.finish)
     return finish_reason(word)
 

@@ -15,6 +15,7 @@ import re
 import secrets
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from contextvars import ContextVar
 
 import aiohttp
@@ -26,9 +27,11 @@ from services.common.errors import (
     BackendError,
     InvalidRequest,
     ModelMisconfigured,
+    UnreadableAnswer,
     UpstreamUnavailable,
 )
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
+from services.common.hosted.failures import read_error_body
 from services.common.hosted.http import is_loopback
 from services.litellm.reading import Reading, asks_for_stream
 from services.litellm.wire import Wire
@@ -91,13 +94,17 @@ class Exchange:
         blocking: whether a synchronous client sends it. A response is the answer to a request
         that is not to be sent. Raises httpx.ReadError; `failure` says why.
         """
-        self.failure = self._objection(request.url) or self.failure
-        if self.failure is not None:
-            raise httpx.ReadError(self.failure.message)
+        if (objection := self._objection(request.url) or self.failure) is not None:
+            raise self.give_up(objection)
         if request.headers.get("x-stainless-retry-count", "0") != "0":
             return httpx.Response(503, request=request, headers=_LAST, json=_BROKEN)
         self.asked = True
         return None
+
+    def give_up(self, failure: BackendError) -> httpx.ReadError:
+        """End the exchange with a failure; the error to raise, which litellm understands."""
+        self.failure = failure
+        return httpx.ReadError(failure.message)
 
     def _objection(self, url: httpx.URL) -> BackendError | None:
         if url.host == _OPENAI and self.provider not in _OPENAIS:
@@ -180,8 +187,7 @@ class _Body(httpx.AsyncByteStream):
             try:
                 self._check(size, line)
             except UpstreamUnavailable as error:
-                self._exchange.failure = error
-                raise httpx.ReadError(error.message) from error
+                raise self._exchange.give_up(error) from error
             yield chunk
 
     def _check(self, size: int, line: int) -> None:
@@ -213,20 +219,45 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - its own, above
         exchange.add(response.stream)
         if response.has_redirect_location:
-            raise httpx.ReadError(f"HTTP {response.status_code}, a redirect, is not followed")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise httpx.ReadError("the answer has a Content-Encoding that was not asked for")
+            raise exchange.give_up(
+                UpstreamUnavailable(
+                    f"{exchange.provider} redirects (HTTP {response.status_code}), and the key "
+                    "goes to no other address"
+                )
+            )
+        packed = response.headers.pop("Content-Encoding", "identity") != "identity"
+        if packed and response.is_success:
+            raise exchange.give_up(
+                UnreadableAnswer(f"{exchange.provider}'s answer is compressed without a request")
+            )
         response.headers.update(_LAST)
-        body = _Body(response.stream, exchange, response.is_error)
-        response.stream = body
-        if exchange.wire is not None and response.is_success:
+        response.stream = _Body(response.stream, exchange, response.is_error)
+        if (wire := exchange.wire) is None:
+            return response
+        wire.status = response.status_code
+        wire.retry_after = response.headers.get("Retry-After")
+        wire.reported = None
+        if response.is_success:
             streamed = asks_for_stream(request)
-            response.stream = Reading(body, exchange.wire, streamed, response.headers)
+            response.stream = Reading(response.stream, wire, streamed, response.headers)
+        else:
+            data = b"" if packed else await _all(response.stream)
+            wire.reported = read_error_body(data, wire.status, response.reason_phrase)
+            response.stream = httpx.ByteStream(data)
         return response
 
     def _proxy_from_env(self, url: httpx.URL) -> str | None:
         proxy: str | None = None if is_loopback(url.host) else super()._proxy_from_env(url)
         return proxy
+
+
+async def _all(stream: httpx.AsyncByteStream) -> bytes:
+    """The body of a failure, as far as it comes."""
+    pieces = []
+    with suppress(httpx.TransportError):
+        async for piece in stream:
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 _send = httpx.HTTPTransport.handle_request

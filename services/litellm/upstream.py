@@ -23,7 +23,7 @@ from services.common.hosted.http import http_session
 from services.common.hosted.redaction import Redactor
 from services.litellm.catalogue import Known
 from services.litellm.config import LiteLlmConfig
-from services.litellm.errors import error_from
+from services.litellm.errors import error_from, error_reported
 from services.litellm.transport import Exchange, Rehearsal, install
 from services.litellm.wire import Wire
 
@@ -177,15 +177,16 @@ class Upstream:
         wire = exchange.wire
         if wire is not None and wire.failure is not None:
             return wire.failure
-        if wire is not None and wire.answered and not wire.broken:
-            # A completion came. litellm has no class for an answer that it cannot read.
+        if wire is not None and wire.reported is not None:
+            return error_reported(error, wire.reported, wire, exchange.provider, self._redact)
+        succeeded = wire is not None and wire.succeeded and not wire.broken
+        known = isinstance(error, openai.OpenAIError)  # the base of all that is a provider's
+        if succeeded and (not known or (wire is not None and wire.answered)):
+            # litellm has no class for an answer that it cannot read.
             log.warning("litellm cannot read an answer", type=type(error).__qualname__)
-            return UnreadableAnswer(
-                f"{exchange.provider}'s answer cannot be read ({type(error).__name__})"
-            )
-        if isinstance(error, openai.OpenAIError):  # the base of all that is a provider's
-            return error_from(error, exchange.provider, self._redact)
-        return error
+            kind = UnreadableAnswer if wire is not None and wire.answered else UpstreamUnavailable
+            return kind(f"{exchange.provider}'s answer cannot be read ({type(error).__name__})")
+        return error_from(error, succeeded, exchange.provider, self._redact) if known else error
 
 
 def _check_end(chunks: Any, wire: Wire, provider: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from services.common.errors import BackendError, UnreadableAnswer
+from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.answers import ChunkReader, Message
 from services.common.hosted.assembly import Extras
 from services.common.hosted.failures import Failure, error_from, read_failure
@@ -31,18 +31,25 @@ _GEMINI = ("candidates", "usageMetadata", "promptFeedback")
 class Wire:
     """One answer of a provider, as it came.
 
-    extras: what it holds beside its text. answered: it holds a completion, or the beginning
-    of one. finish: the provider's word for why it ended. known: its format is one of the
-    three. broken: its connection failed. retry_after: the header's value. failure: why
-    it cannot be used, for which litellm would have its own words.
+    status: of HTTP; 0 before it has come. retry_after: the header's value. reported: the
+    error that came with a status of failure. failure: why the answer cannot be used, for
+    which litellm would have its own words. broken: its connection failed.
+
+    known: its format is one of the three. answered: it holds a completion, or the beginning
+    of one. id: the provider's, which litellm replaces or invents. extras: what it holds
+    beside its text. finish: the provider's word for why it ended. candidate: the index of
+    Gemini's candidate that is read; None before the first.
     """
 
     def __init__(self, provider: str, redact: Redactor) -> None:
         self._provider = provider
         self._redact = redact
+        self.status = 0
         self.retry_after: str | None = None
+        self.reported: Failure | None = None
         self.failure: BackendError | None = None
         self.extras = Extras()
+        self.id = ""
         self.answered = False
         self.finish = ""
         self.known = False
@@ -51,6 +58,12 @@ class Wire:
         self._counts: set[str] = set()
         self._odd = False
         self.chunks = ChunkReader()
+        self.candidate: int | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the provider answered with a status of success."""
+        return 200 <= self.status < 300
 
     @property
     def counted(self) -> bool:
@@ -74,6 +87,8 @@ class Wire:
             return [event for events in parts for event in events]
         if isinstance(value, list) and len(value) == 1:
             (value,) = value
+        if not streamed and (value in (None, []) or isinstance(value, str | int | float)):
+            raise UpstreamUnavailable(f"{self._provider} sent JSON that is no answer")
         if not isinstance(value, dict):
             return None
         for name in ("error", "errors"):

@@ -17,15 +17,15 @@ import aiohttp
 from pydantic_core import to_json
 from yarl import URL
 
-from services.common.errors import BackendError, UpstreamUnavailable
+from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.answers import Answer, ChunkReader, read_answer
 from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
-from services.common.hosted.failures import Failure, error_from, failure_in, read_failure
+from services.common.hosted.failures import Failure, error_from, failure_in, read_error_body
 from services.common.hosted.http import http_session, is_loopback
 from services.common.hosted.keys import Keys
 from services.common.hosted.redaction import Redactor
-from services.common.hosted.sse import Decoder, is_json
-from services.common.hosted.values import load_json
+from services.common.hosted.sse import Decoder, holds_events, is_json
+from services.common.hosted.values import is_whole, load_json, load_values
 from services.openrouter.config import OpenRouterConfig
 from services.openrouter.response import ERROR_TYPES
 
@@ -69,8 +69,10 @@ class Upstream:
     async def complete(self, body: Mapping[str, Any], seconds: float) -> Answer:
         """POST a chat completion and take the whole of it, which holds no error."""
         async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
-            data = await self._read_json(answer)
-        return self._checked(_read(read_answer, data))
+            values = _values(await self._read_json(answer))
+        if len(values) > 1:
+            raise UnreadableAnswer("openrouter sent several answers in place of one")
+        return self._checked(_read(read_answer, values[0]))
 
     async def stream(self, body: Mapping[str, Any], seconds: float) -> AsyncGenerator[Answer, None]:
         """POST a chat completion and yield its chunks, which hold no error, to the end.
@@ -85,22 +87,32 @@ class Upstream:
                 begun += piece
             if is_json(begun):
                 # An error that came before the stream began, or a server that does not
-                # stream: its whole answer is the one chunk.
-                data = await self._read_json(answer, begun)
-                yield self._checked(_read(reader.read, data))
+                # stream: its whole answer is the one chunk, or its chunks follow each other.
+                for value in _values(await self._read_json(answer, begun)):
+                    yield self._checked(_read(reader.read, value))
                 return
             decoder = Decoder(self._config.max_answer_bytes)
-            size = 0
+            size = events = 0
             while begun:
                 for data in decoder.feed(begun):
                     if data == b"[DONE]":
                         return
-                    yield self._checked(_read(reader.read, data))
+                    yield self._checked(_read(reader.read, _parsed_event(data)))
+                    events += 1
                 size += len(begun)
                 check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
                 begun = await anext(pieces, b"")
-        # Of OpenRouter the usage is still to come; others end where they like, and whether
-        # the text is whole their finish_reason says.
+            last = next(decoder.end(), b"")
+            if last == b"[DONE]":
+                return
+            if is_whole(last):
+                yield self._checked(_read(reader.read, _parsed(last)))
+                events += 1
+            if not events:
+                kind = self._redact(answer.content_type, 100)
+                raise unreadable(f"it is {kind}, and holds no event")
+        # OpenRouter still owes the usage. Others end where they like, and their finish_reason
+        # says whether the text is whole.
         if self._config.dialect == "openrouter":
             raise UpstreamUnavailable("openrouter's stream broke off before its end")
 
@@ -140,7 +152,9 @@ class Upstream:
             ) as answer:
                 if not 200 <= answer.status < 300:
                     raise self._error(
-                        _reported(await _beginning(answer), answer),
+                        read_error_body(
+                            await _beginning(answer), answer.status, answer.reason or ""
+                        ),
                         answer.status,
                         answer.headers.get("Retry-After"),
                     )
@@ -162,6 +176,8 @@ class Upstream:
             check_size(size, self._config.max_answer_bytes, "max_answer_bytes")
             pieces.append(piece)
         body = b"".join(pieces)
+        if holds_events(body):
+            raise UnreadableAnswer("openrouter sent a stream, although none was asked for")
         if not is_json(body):
             raise unreadable(f"it is {self._redact(answer.content_type, 100)}, not JSON")
         return body
@@ -182,9 +198,25 @@ def _parsed(data: bytes) -> Any:
         raise unreadable(str(error)[:100]) from error
 
 
-def _read(reader: Callable[[Any], Answer], data: bytes) -> Answer:
+def _parsed_event(data: bytes) -> Any:
     try:
-        return reader(_parsed(data))
+        return load_json(data)
+    except ValueError as error:
+        if data.startswith(b"{"):  # a part of a completion, which has been paid for
+            raise UnreadableAnswer("openrouter sent an event that is no JSON") from error
+        raise unreadable(str(error)[:100]) from error
+
+
+def _values(data: bytes) -> list[Any]:
+    try:
+        return load_values(data)
+    except ValueError as error:
+        raise unreadable(str(error)[:100]) from error
+
+
+def _read(reader: Callable[[Any], Answer], value: Any) -> Answer:
+    try:
+        return reader(value)
     except ValueError as error:
         raise unreadable(str(error)[:100]) from error
 
@@ -192,15 +224,6 @@ def _read(reader: Callable[[Any], Answer], data: bytes) -> Answer:
 def unreadable(why: str) -> UpstreamUnavailable:
     """There is no completion in it, so that it may be asked for again."""
     return UpstreamUnavailable(f"openrouter's answer cannot be read: {why}", metadata=_ANSWERED)
-
-
-def _reported(body: bytes, answer: aiohttp.ClientResponse) -> Failure:
-    """What the body of a failure says; a proxy's page in HTML says its status alone."""
-    try:
-        failure = read_failure(load_json(body))
-    except ValueError:
-        failure = None
-    return failure or Failure(f"HTTP {answer.status} {answer.reason or ''}".strip())
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from arena_llm import ArenaError, AsyncClient
 from arena_llm.types import Completion
 from tests.support.upstreams.answers import EVENTS, Odd, dump, stream
+from tests.support.upstreams.frames import Frame
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
 #: What comes of a call: the text, or the code and reason of its error.
@@ -46,6 +47,24 @@ async def wrong(
         upstream.default = odd.fault(streamed)
         got = await outcome(llm, model, streamed)
         if (got, len(upstream.history)) != (odd.expected, 1):
+            found[name] = got, len(upstream.history)
+    return found
+
+
+async def misframed(
+    llm: AsyncClient,
+    upstream: UpstreamServer,
+    model: str,
+    table: Mapping[str, Frame],
+    streamed: bool,
+) -> dict[str, Any]:
+    """The rows of a table that do not come out as expected, from as many requests."""
+    found: dict[str, Any] = {}
+    for name, frame in table.items():
+        upstream.history.clear()
+        upstream.default = frame.fault()
+        got = await outcome(llm, model, streamed)
+        if (got, len(upstream.history)) != (frame.expected, frame.asked):
             found[name] = got, len(upstream.history)
     return found
 

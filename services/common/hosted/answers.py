@@ -8,7 +8,7 @@ that nobody knows raises UnreadableAnswer, because the text would be another one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,13 +46,14 @@ class Message:
 
 @dataclass(slots=True)  # one for each chunk of a stream: frozen ones take longer to make
 class Choice:
-    """The first choice.
+    """One choice. Only one is wanted, and some providers send others beside it.
 
-    whole: the message came as `message`, as in an answer that is not streamed.
-    finish: "" where the choice goes on. logprobs: None where there are none, or none that
-    can be read. error: what the choice holds in place of a message.
+    source: the choice as it came. whole: the message came as `message`, as in an answer
+    that is not streamed. finish: "" where the choice goes on. logprobs: None where there are
+    none, or none that can be read. error: what the choice holds in place of a message.
     """
 
+    source: dict[str, Any]
     message: Message | None
     whole: bool
     finish: str
@@ -71,16 +72,17 @@ class Answer:
     error: Any
 
 
-def read_answer(value: Any) -> Answer:
+def read_answer(value: Any, index: int | None = None) -> Answer:
     """Read a JSON value. A list is an answer where it has one element.
 
-    Raises ValueError where it is no object, UnreadableAnswer.
+    index: of the choice to read; None: the lowest. Raises ValueError where it is no object,
+    UnreadableAnswer.
     """
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
-    choice = _first(value.get("choices"))
+    choice = _chosen(value.get("choices"), index)
     return Answer(
         id=label(value.get("id")),
         model=label(value.get("model")),
@@ -91,16 +93,21 @@ def read_answer(value: Any) -> Answer:
 
 
 class ChunkReader:
-    """Reads the chunks of one stream."""
+    """Reads the chunks of one stream: those of the choice that comes first."""
 
     def __init__(self) -> None:
         self._deltas = False
+        self._index: int | None = None
 
     def read(self, value: Any) -> Answer:
         """Read the next chunk, whose message is the next piece. Raises UnreadableAnswer."""
-        answer = read_answer(value)
+        answer = read_answer(value, self._index)
         choice = answer.choice
-        if choice is None or choice.message is None:
+        if choice is None:
+            return answer
+        if self._index is None:
+            self._index = count(choice.source.get("index")) or 0
+        if choice.message is None:
             return answer
         if choice.whole and self._deltas:
             # Some servers end their stream with the whole message, which has come already.
@@ -109,18 +116,37 @@ class ChunkReader:
         return answer
 
 
-def _first(choices: Any) -> dict[str, Any] | None:
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        return choices[0]
+def _chosen(choices: Any, index: int | None) -> dict[str, Any] | None:
+    if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):
+        usual: dict[str, Any] = choices[0]
+        if index is None or usual.get("index") == index:
+            return usual
     if isinstance(choices, dict):
         bare = not choices.keys().isdisjoint(("message", "delta", "text"))
         choices = [choices] if bare else list(choices.values())
     if choices is not None and not isinstance(choices, list):
         raise UnreadableAnswer(f"{_CANNOT}: its choices are {_kind(choices)}")
-    choice = next((one for one in choices or () if one is not None), None)
-    if choice is not None and not isinstance(choice, dict):
-        raise UnreadableAnswer(f"{_CANNOT}: its choice is {_kind(choice)}")
-    return choice
+    known = [choice for choice in choices or () if choice is not None]
+    for choice in known:
+        if not isinstance(choice, dict):
+            raise UnreadableAnswer(f"{_CANNOT}: its choice is {_kind(choice)}")
+    return choose(known, index)
+
+
+def choose(choices: Sequence[dict[str, Any]], index: int | None) -> dict[str, Any] | None:
+    """The choice with this index, or with one that cannot be read. None: with the lowest.
+
+    Raises UnreadableAnswer where all have other indexes: a stream that sends several choices
+    in turn may hold a text of which nobody knows to which it belongs.
+    """
+    if index is None:
+        return min(choices, key=lambda choice: count(choice.get("index")) or 0, default=None)
+    for choice in choices:
+        if count(choice.get("index")) in (index, None):
+            return choice
+    if choices:
+        raise UnreadableAnswer(f"{_CANNOT}: its stream mixes several choices")
+    return None
 
 
 def _choice(choice: dict[str, Any]) -> Choice:
@@ -131,6 +157,7 @@ def _choice(choice: dict[str, Any]) -> Choice:
         said = {"content": choice["text"]}
     finish = choice.get("finish_reason")
     return Choice(
+        source=choice,
         message=None if said is None else read_message(said),
         whole=whole,
         finish=label(finish) or ("unknown" if finish else ""),

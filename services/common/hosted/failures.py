@@ -80,6 +80,15 @@ def read_failure(value: Any, depth: int = 0) -> Failure | None:
     return own
 
 
+def read_error_body(body: bytes, status: int, reason: str) -> Failure:
+    """The error in the body of an answer with a status of failure; a page in HTML says no
+    more than its status."""
+    failure = None
+    with suppress(ValueError):
+        failure = read_failure(load_json(body))
+    return failure or Failure(f"HTTP {status} {reason}".strip())
+
+
 def failure_in(answer: Answer) -> Failure | None:
     """The error that an answer holds in place of, or beside, a completion."""
     if (failure := read_failure(answer.error)) is not None or answer.choice is None:
@@ -132,7 +141,7 @@ def error_from(
     who: the provider, for the message. retry_after: the header's value.
     """
     named = next((_STATUSES[kind] for kind in failure.kinds if kind in _STATUSES), 502)
-    status = failure.status or (status if status >= 400 else named)
+    status = failure.status or (status if status >= 300 else named)
     metadata = failure.metadata
     said = failure.message or f"HTTP {status}"
     if (raw := metadata.get("raw")) and raw != said:  # what the model's provider said

@@ -6,6 +6,18 @@ import ipaddress
 from collections.abc import Mapping
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+
+
+class _Response(aiohttp.ClientResponse):
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers, in ASCII: litellm copies them into httpx's, which take no others."""
+        headers = self._headers
+        if all(map(str.isascii, headers.values())):
+            return headers
+        pairs = [(name, value.encode("ascii", "replace")) for name, value in headers.items()]
+        return CIMultiDictProxy(CIMultiDict((name, value.decode()) for name, value in pairs))
 
 
 def http_session(
@@ -18,6 +30,7 @@ def http_session(
         headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=proxy,
+        response_class=_Response,
     )
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from pydantic_core import from_json
 
+from services.common.errors import UnreadableAnswer
 from services.common.text import utf8
 
 #: Usage has its counts as int32 on the wire.
@@ -39,8 +41,48 @@ def load_json(data: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether it is a JSON value, and no part of one."""
+    try:
+        load_json(data)
+    except ValueError:
+        return False
+    return True
+
+
+def load_values(data: bytes) -> list[Any]:
+    """Every JSON value, of which some servers send several in a row in place of a stream.
+
+    Raises ValueError where there is none, UnreadableAnswer where one is followed by what is
+    none.
+    """
+    try:
+        return [load_json(data)]
+    except ValueError as error:
+        problem = error
+    values: list[Any] = []
+    text = data.decode("utf-8-sig", "replace").strip()
+    place = 0
+    try:
+        while place < len(text):
+            value, place = _DECODER.raw_decode(text, place)
+            values.append(value)
+            place = _BLANKS.match(text, place).end()  # type: ignore[union-attr] # it always does
+    except (ValueError, RecursionError):
+        if values:
+            reason = str(problem)[:100]
+            raise UnreadableAnswer(f"the provider's answer cannot be read: {reason}") from problem
+    if not values:
+        raise problem
+    return values
+
+
 def _integer(text: str) -> int | float:
     return int(text) if len(text) <= _NUMBER_LENGTH else float(text)
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
+_BLANKS = re.compile(r"\s*")
 
 
 class HalfPairs:
@@ -102,4 +144,5 @@ def amount(value: Any) -> float | None:
     if isinstance(value, dict):
         value = value.get("total_cost")
     found = number(value)
-    return None if found is None or not 0 <= found <= _MOST_USD else found
+    # Plus zero makes 0.0 of -0.0.
+    return None if found is None or not 0 <= found <= _MOST_USD else found + 0.0

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
-from tests.support.answering import ask, broken, outcome, without, wrong
-from tests.support.upstreams import answers
+from tests.support.answering import ask, broken, misframed, outcome, without, wrong
+from tests.support.upstreams import answers, frames
 from tests.support.upstreams.answers import EVENTS, INSUFFICIENT, UNREADABLE, Odd, dump, stream
 from tests.support.upstreams.server import Fault, Reply
 from tests.unit.litellm.conftest import OPENAI, PROVIDERS, Provider, Start
@@ -127,3 +127,91 @@ async def test_a_service_tier_that_is_not_there(start: Start, upstream: Any) -> 
         for streamed in (False, True):
             upstream.default = Odd("ok").fault(streamed)
             assert await outcome(llm, model, streamed) == "ok"
+
+
+@STREAMED
+async def test_an_answer_in_an_unusual_frame(start: Start, upstream: Any, streamed: bool) -> None:
+    """It is read, or refused and bought once; what is no answer is asked for again."""
+    tables = (frames.STREAMED, frames.SEVERAL_STREAMED)
+    if not streamed:
+        tables = (frames.WHOLE, frames.SEVERAL_WHOLE)
+    async with start(max_attempts=2) as llm:
+        for table in tables:
+            assert await misframed(llm, upstream, MODEL, table, streamed) == {}
+
+
+@STREAMED
+async def test_a_compressed_answer_is_refused_and_bought_once(
+    llm: AsyncClient, upstream: Any, streamed: bool
+) -> None:
+    rows = {"gzip": frames.PACKED[streamed]}
+    assert await misframed(llm, upstream, MODEL, rows, streamed) == {}
+    with pytest.raises(ArenaError, match="compressed"):
+        await ask(llm, MODEL, streamed)
+
+
+@pytest.mark.parametrize("provider", ["gemini"], indirect=True)
+async def test_several_candidates_of_gemini(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    """As in OpenAI's format: the first by its index, and no mixture."""
+
+    def event(*parts: tuple[int, str], **more: Any) -> dict[str, Any]:
+        candidates = [
+            {"index": index, "content": {"parts": [{"text": text}]}, **more}
+            for index, text in parts
+        ]
+        return {"candidates": candidates, "usageMetadata": {}}
+
+    end = {"finishReason": "STOP"}
+    upstream.default = Fault(body=dump(event((1, "no"), (0, "ok"), **end)))
+    assert await outcome(llm, provider.model, False) == "ok"
+    beside = [event((0, "o"), (1, "n")), event((1, "o"), (0, "k"), **end)]
+    in_turn = [event((0, "o")), event((1, "n")), event((0, "k"), **end)]
+    for chunks, expected in ((beside, "ok"), (in_turn, UNREADABLE)):
+        upstream.default = Fault(body=stream(*chunks), content_type=EVENTS)
+        assert await outcome(llm, provider.model, True) == expected
+
+
+@STREAMED
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_an_error_says_the_same_in_every_format(
+    start: Start, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    """The status decides, whatever the body; litellm's own words are not in the message."""
+    async with start(max_attempts=1) as llm:
+        for name, (body, said) in frames.ERRORS.items():
+            upstream.default = Fault(402, body=body)
+            with pytest.raises(ArenaError) as caught:
+                await ask(llm, provider.model, streamed)
+            error = caught.value
+            assert (error.code, error.reason) == INSUFFICIENT, name
+            assert error.message.removesuffix(" Payment Required").endswith(f": {said}"), name
+            assert error.metadata["upstream_status"] == "402"
+
+
+@STREAMED
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_an_answer_that_is_none_is_the_providers_fault(
+    start: Start, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    async with start(max_attempts=1) as llm:
+        for body in (b"null", b"[]", b"{}", b'"text"', b"7", b"", b"<html>", b"[" * 5_000):
+            upstream.default = Fault(body=body)
+            assert await outcome(llm, provider.model, streamed) == UNREADABLE, body[:10]
+
+
+@STREAMED
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_the_id_is_the_providers(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    ids = {"openai": "chatcmpl-1", "anthropic": "msg_1", "gemini": "gemini-1"}
+    name = next(name for name, known in PROVIDERS.items() if known is provider)
+    assert (await ask(llm, provider.model, streamed)).id == ids[name]
+
+
+async def test_no_word_for_the_end_is_unknown(llm: AsyncClient, upstream: Any) -> None:
+    for word in (None, ""):
+        upstream.default = Odd("ok", choice={"finish_reason": word}).fault(False)
+        assert (await ask(llm, MODEL, False)).finish_reason == "unknown"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
-from tests.support.answering import ask, broken, outcome, wrong
-from tests.support.upstreams import answers
+from tests.support.answering import ask, broken, misframed, outcome, wrong
+from tests.support.upstreams import answers, frames
 from tests.support.upstreams.answers import EVENTS, INSUFFICIENT, UNREADABLE, Odd, dump, stream
 from tests.support.upstreams.openrouter import OpenRouterUpstream, listing
 from tests.support.upstreams.server import Fault
@@ -177,3 +177,37 @@ async def test_odd_credits_are_unknown(
         answer = await llm.is_available(MODEL)
     assert answer.credits is not None
     assert (answer.credits.limit_remaining_usd, answer.credits.balance_usd) == (left, None)
+
+
+@STREAMED
+@pytest.mark.parametrize("dialect", ["openrouter", "openai"])
+async def test_an_answer_in_an_unusual_frame(
+    start: Start, upstream: OpenRouterUpstream, dialect: str, streamed: bool
+) -> None:
+    """It is read, or refused and bought once; what is no answer is asked for again."""
+    rows = frames.WHOLE | {f"choices {k}": v for k, v in frames.SEVERAL_WHOLE.items()}
+    if streamed:
+        rows = frames.STREAMED | {f"choices {k}": v for k, v in frames.SEVERAL_STREAMED.items()}
+    if dialect == "openrouter":  # its streams end with a mark
+        rows.pop("no mark, no last line break", None)
+    async with start(dialect=dialect, max_attempts=2) as llm:
+        assert await misframed(llm, upstream, MODEL, rows, streamed) == {}
+
+
+@STREAMED
+async def test_a_compressed_answer_is_read(
+    llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool
+) -> None:
+    upstream.default = frames.PACKED[streamed].fault()
+    assert await outcome(llm, MODEL, streamed) == "ok"
+
+
+@STREAMED
+async def test_an_error_says_the_same_in_every_shape(
+    llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool
+) -> None:
+    for name, (body, said) in frames.ERRORS.items():
+        upstream.default = Fault(402, body=body)
+        with pytest.raises(ArenaError) as caught:
+            await ask(llm, MODEL, streamed)
+        assert caught.value.message.removesuffix(" Payment Required").endswith(f": {said}"), name

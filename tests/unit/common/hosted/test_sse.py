@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import UpstreamUnavailable
-from services.common.hosted.sse import Decoder
+from services.common.hosted.sse import Decoder, holds_events, is_json
 
 CASES = [
     (b"data: a\n\n", [b"a"]),
@@ -38,3 +38,18 @@ def test_an_event_that_never_ends(pieces: list[bytes]) -> None:
         list(decoder.feed(piece))
     with pytest.raises(UpstreamUnavailable, match="max_answer_bytes"):
         list(decoder.feed(last))
+
+
+def test_a_byte_order_mark_and_an_event_without_its_end() -> None:
+    decoder = Decoder(100)
+    assert list(decoder.feed(b"\xef\xbb\xbfdata: a\n\ndata: b")) == [b"a"]
+    assert list(decoder.end()) == [b"b"]
+    assert list(Decoder(100).end()) == []
+
+
+def test_kinds_of_bodies() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert all(map(is_json, (b" {", b"[", mark + b"{")))
+    assert not any(map(is_json, (b"", b"null", b"data: {", mark)))
+    assert all(map(holds_events, (b"data: {}", mark + b"data:{", b": a\n\ndata:  {}\n\n")))
+    assert not any(map(holds_events, (b"", b": a\n\ndata: [DONE]\n\n", b"{}\ndata: {", b"<p>")))

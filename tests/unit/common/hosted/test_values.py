@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from services.common.hosted.values import HalfPairs, amount, count, label, load_json
+from services.common.errors import UnreadableAnswer
+from services.common.hosted.values import (
+    HalfPairs,
+    amount,
+    count,
+    label,
+    load_json,
+    load_values,
+)
 from services.common.text import utf8
 from tests.support.upstreams.answers import COSTS, COUNTS
 
@@ -34,6 +42,33 @@ def test_json_that_the_standard_forbids(data: bytes, value: Any) -> None:
 def test_what_is_no_json(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of json or of its own
         load_json(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "values"),
+    [
+        (b"7", [7]),
+        (b" {} ", [{}]),
+        (b"{}[1]", [{}, [1]]),
+        (b'{"a": 1}\n{"a": 2}\r\n', [{"a": 1}, {"a": 2}]),
+        (b"\xef\xbb\xbf1 2", [1, 2]),
+    ],
+)
+def test_values_in_a_row(data: bytes, values: list[Any]) -> None:
+    assert load_values(data) == values
+
+
+def test_values_that_are_followed_by_something_else() -> None:
+    for data in (b"{} x", b"{}\n{", b"[1] \x00"):
+        with pytest.raises(UnreadableAnswer, match="Extra data"):
+            load_values(data)
+    for data in (b"", b" ", b"x", b"{", b"[" * 100_000):
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+            load_values(data)
+
+
+def test_no_amount_is_a_negative_zero() -> None:
+    assert {str(amount(zero)) for zero in (-0.0, "-0", 0)} == {"0.0"}
 
 
 def test_halves_are_joined_however_the_text_is_cut() -> None:
