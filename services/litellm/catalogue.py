@@ -24,7 +24,8 @@ INTERNAL = frozenset(all_litellm_params)
 
 _KEPT = 4096  # names come from callers
 
-#: Of an unlisted model: no "?", "#", "%", blank or backslash, which would end a URL's path.
+#: The name of an unlisted model has no "?", "#", "%", blank or backslash, which would end a
+#: URL's path.
 _NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@_.,:/+=~-]*")
 
 #: Providers that litellm does not call through a transport that the service controls, and
@@ -95,7 +96,7 @@ class Catalogue:
         entry = self._config.listed(name)
         if entry is None:
             _check_name(name)
-        # In a thread: of a local ollama litellm asks what the model can do.
+        # In a thread, because litellm asks a local ollama what the model can do.
         known = await asyncio.to_thread(
             _known, entry or LiteLlmModel(name=name), listed=entry is not None
         )
@@ -132,8 +133,8 @@ def _provider(name: str) -> tuple[str, str, str | None, str | None]:
         prefix = slug.partition("/")[0]
         known = sorted(provider.value for provider in LlmProviders)
         raise ModelNotFound(
-            f"litellm knows no provider {prefix!r}{nearest(prefix, known)} "
-            f"Names are {PREFIX}<provider>/<model>",
+            f"litellm knows no provider {prefix!r} (names are {PREFIX}<provider>/<model>)"
+            f"{nearest(prefix, known)}",
             field="model",
         ) from error
     if (reason := _UNUSABLE.get(found[1])) is not None:
@@ -176,16 +177,16 @@ def _missing(
         return (f"{provider.upper()}_API_BASE",)
     if entry.key_variable is not None:
         return () if entry.key_variable in os.environ else (entry.key_variable,)
-    # Of these it is litellm itself that looks for the key, under all names.
+    # litellm has looked for the keys of these, under all names.
     looked_for = provider in litellm.openai_compatible_providers
     if looked_for and key:
         return ()
-    told = litellm.validate_environment(entry.name.removeprefix(PREFIX))["missing_keys"]
+    missing = litellm.validate_environment(entry.name.removeprefix(PREFIX))["missing_keys"]
     if entry.api_base is not None:
-        told = [name for name in told if not name.endswith("_API_BASE")]
-    if looked_for and not told:  # litellm's custom; it has no list of these names
-        told = [f"{provider.upper()}_API_KEY"]
-    return (USUAL[provider],) if told and provider in USUAL else tuple(told)
+        missing = [name for name in missing if not name.endswith("_API_BASE")]
+    if looked_for and not missing:  # litellm's custom; it has no list of these names
+        missing = [f"{provider.upper()}_API_KEY"]
+    return (USUAL[provider],) if missing and provider in USUAL else tuple(missing)
 
 
 def _row(model: str, provider: str) -> Mapping[str, Any]:

@@ -51,10 +51,12 @@ TYPES: Mapping[str, type[BackendError]] = {
 
 
 # "litellm.RateLimitError: RateLimitError: OpenAIException - ", before what was said, and
-# ". Handle with `litellm.RateLimitError`." after it.
+# ". Handle with `litellm.RateLimitError`." or advice for users of litellm itself after it.
 _AROUND = re.compile(
     r"^(?:litellm\.\w+: )+(?:[\w ]+: )?(?:\w+(?:Exception|Error)(?: \w+)? - )?"
     r"|\.? Handle with `[\w.]+`\.$"
+    r"|\.? To drop these, set `litellm\.drop_params=True`.*$",
+    re.DOTALL,
 )
 
 

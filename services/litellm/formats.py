@@ -1,6 +1,6 @@
-"""Three wire formats, each field of the type that litellm takes it to have.
+"""Gives the fields of three wire formats the types that litellm relies on.
 
-Only what litellm needs is kept of OpenAI's format, which has the most dialects.
+OpenAI's format has the most dialects, so only the fields that litellm needs are kept of it.
 """
 
 from __future__ import annotations

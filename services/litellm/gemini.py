@@ -1,4 +1,4 @@
-"""Gemini's streams, mended: litellm calls each of their pieces the last. Imports litellm."""
+"""Corrects litellm, which calls each piece of a Gemini stream the last. Imports litellm."""
 
 from __future__ import annotations
 

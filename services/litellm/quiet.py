@@ -1,4 +1,4 @@
-"""litellm, told to mind its own business: no telemetry, no downloads, no logs, no retries."""
+"""Imports litellm without its telemetry, downloads, logs and retries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def import_litellm() -> None:
 
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).disabled = True  # its lines may hold a prompt or a key
-    # Its call begins in a thread; what a caller who leaves then is not there to await.
+    # Its call begins in a thread. A caller who leaves meanwhile does not await what it returns.
     warnings.filterwarnings("ignore", NEVER_AWAITED, RuntimeWarning)
     litellm.suppress_debug_info = True  # else it prints advice to standard output
     litellm.telemetry = False

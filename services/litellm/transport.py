@@ -41,9 +41,9 @@ _OPENAI = "api.openai.com"
 _OPENAIS = ("openai", "text-completion-openai")
 
 
-#: OpenAI's SDK tries again by itself where litellm keeps our max_retries from it, as for
-#: baseten or ai21: up to three requests for one. This response header stops it; a request
-#: that broke off has none, so the next one is answered here.
+#: OpenAI's SDK retries on its own if litellm does not pass our max_retries on, as for baseten
+#: or ai21: up to three requests for one call. This response header stops it. A connection
+#: that breaks has no response, so the SDK's next request is answered here.
 _LAST = {"x-should-retry": "false"}
 _BROKEN = {"error": {"message": "the connection broke off"}}
 

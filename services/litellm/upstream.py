@@ -39,8 +39,9 @@ _KEPT = 4096  # models, whose names come from callers
 class Call:
     """One call of acompletion.
 
-    arguments: all but its delivery. plain: the same without anything of the caller's but
-    the model's name; None where the caller sets no options. seconds: how long it may take.
+    arguments: all but those for retries, time and streaming. plain: those of the
+    configuration alone, which show where the call goes without the caller's options; None if
+    the caller sets no options. seconds: how long it may take.
     """
 
     known: Known
@@ -123,7 +124,7 @@ class Upstream:
         except InvalidRequest as error:
             if error is not exchange.failure or not remembered:
                 raise
-            # Without options, too, a call may go elsewhere by now: for a new token.
+            # Without options, too, the call may go elsewhere by now, such as for a new token.
             self._origins.pop(call.known.full_name, None)
             raise UpstreamUnavailable(f"{error.message}: to be looked up again") from error
 
@@ -166,8 +167,10 @@ class Upstream:
         except Exception as error:
             failure = exchange.failure or self._failure(error, exchange)
             if exchange.pinned and not exchange.asked and isinstance(failure, UpstreamUnavailable):
-                # litellm itself failed, which without the caller's options it did not.
+                # litellm failed before any request, and does not fail without the options.
                 raise InvalidRequest(failure.message, field="provider_options") from None
+            if exchange.pinned and isinstance(failure, Unsupported):
+                failure.field = failure.field or "provider_options"
             raise failure from None
         finally:
             await exchange.aclose()

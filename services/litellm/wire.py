@@ -1,8 +1,8 @@
-"""Providers' answers, rewritten before litellm reads them.
+"""Rewrites providers' answers before litellm reads them.
 
-litellm takes every field to have its documented type: another type costs the text, or the
-whole answer. So the three wire formats that nearly all providers speak come to it with the
-fields that it needs, each of its type. What litellm loses on the way is kept here.
+litellm relies on the documented type of every field. Another type makes it lose the text, or
+fail. So answers in the three formats that nearly all providers use are reduced to the fields
+that litellm needs, each with its documented type. Wire keeps what litellm would lose.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class Wire:
         return not self.known or (bool(prompt) and len(self._counts) > 1 and not self._odd)
 
     def rewrite(self, value: Any, streamed: bool) -> list[Any] | None:
-        """What litellm is to read in place of a JSON value; None: the value itself.
+        """The values that litellm reads in place of a JSON value; None: the value itself.
 
-        streamed: litellm expects events of a stream, of which one value may be several.
+        streamed: litellm expects the events of a stream; one value may become several.
         Raises UnreadableAnswer, and the error that the value reports.
         """
         if isinstance(value, list) and streamed and len(value) > 1:  # Gemini's streams in JSON
@@ -118,13 +118,14 @@ class Wire:
         )
 
     def ended(self, word: Any) -> str | None:
-        """Take the provider's word for why it ended, if it has."""
+        """Keep the provider's word for why the answer ended, and return it; None if there is
+        none."""
         found = label(word) or ("unknown" if word else "")
         self.finish = found or self.finish
         return found or None
 
     def add(self, message: Message) -> None:
-        """Take what a message holds beside its text."""
+        """Keep the parts of a message that litellm would lose."""
         self.answered = True
         self.extras.add(message)
 

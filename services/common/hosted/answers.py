@@ -1,9 +1,9 @@
-"""An answer in OpenAI's format, whole or a chunk of a stream, read for what it is.
+"""Reads an answer in OpenAI's format: a whole one, or a chunk of a stream.
 
 https://platform.openai.com/docs/api-reference/chat. Providers, gateways and local servers
-differ from it. What a completion does not need (id, model, usage, further fields) is read
-tolerantly and is unknown where it cannot be read. Text is read strictly: content of a kind
-that nobody knows raises UnreadableAnswer, because the text would be another one without it.
+differ from it. A field that a completion does not need (id, model, usage) is unknown if it
+cannot be read. Text is read strictly: content of an unknown kind raises UnreadableAnswer,
+because the text would be incomplete without it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 _TEXT = ("", "text", "output_text", "text_delta", "input_text", "message")
 _REASONING = ("thinking", "reasoning", "redacted_thinking", "summary_text")
 _TOOLS = ("tool_use", "tool_call", "function_call", "function", "server_tool_use")
-#: Content that is no text and stands beside it; a completion has no place for it yet.
+#: Content other than text. A completion has no field for it.
 _MEDIA = ("image", "audio", "video", "file", "document", "citation", "tool_result", "web_search")
 
 _DEEPEST = 8
@@ -34,7 +34,7 @@ _CANNOT = "the provider's answer cannot be read"
 class Message:
     """A message, or its next piece.
 
-    tools: the names of the tools that are called. media: kinds of content that is no text.
+    tools: the names of the tools that it calls. media: kinds of content other than text.
     """
 
     text: str = ""
@@ -48,9 +48,9 @@ class Message:
 class Choice:
     """One choice. Only one is wanted, and some providers send others beside it.
 
-    source: the choice as it came. whole: the message came as `message`, as in an answer
-    that is not streamed. finish: "" where the choice goes on. logprobs: None where there are
-    none, or none that can be read. error: what the choice holds in place of a message.
+    source: the choice itself. whole: the message is in `message`, as in an answer that is not
+    streamed. finish: its finish_reason; "" if it has none yet. logprobs: None if there are
+    none or they cannot be read. error: its field of that name.
     """
 
     source: dict[str, Any]
@@ -63,7 +63,7 @@ class Choice:
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer or a chunk. usage: as it was sent; None where it was not."""
+    """A whole answer or a chunk. usage: unparsed; None if there is none."""
 
     id: str
     model: str
@@ -73,10 +73,10 @@ class Answer:
 
 
 def read_answer(value: Any, index: int | None = None) -> Answer:
-    """Read a JSON value. A list is an answer where it has one element.
+    """Read a JSON value. A list of one object counts as that object.
 
-    index: of the choice to read; None: the lowest. Raises ValueError where it is no object,
-    UnreadableAnswer.
+    index: of the choice to read; None: the lowest. Raises UnreadableAnswer, and ValueError for
+    a value that is no object.
     """
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
@@ -93,7 +93,7 @@ def read_answer(value: Any, index: int | None = None) -> Answer:
 
 
 class ChunkReader:
-    """Reads the chunks of one stream: those of the choice that comes first."""
+    """Reads the chunks of one stream. It keeps to the choice that it finds first."""
 
     def __init__(self) -> None:
         self._deltas = False
@@ -134,10 +134,10 @@ def _chosen(choices: Any, index: int | None) -> dict[str, Any] | None:
 
 
 def choose(choices: Sequence[dict[str, Any]], index: int | None) -> dict[str, Any] | None:
-    """The choice with this index, or with one that cannot be read. None: with the lowest.
+    """The choice with this index, or with an index that cannot be read. None: the lowest index.
 
-    Raises UnreadableAnswer where all have other indexes: a stream that sends several choices
-    in turn may hold a text of which nobody knows to which it belongs.
+    Raises UnreadableAnswer if all choices have other indexes: what belongs to which text is
+    then uncertain.
     """
     if index is None:
         return min(choices, key=lambda choice: count(choice.get("index")) or 0, default=None)
@@ -167,7 +167,7 @@ def _choice(choice: dict[str, Any]) -> Choice:
 
 
 def read_message(value: Any) -> Message:
-    """Read a message or a delta. Raises UnreadableAnswer where its content is no text."""
+    """Read a message or a delta. Raises UnreadableAnswer for content that it does not know."""
     message = Message()
     if value == []:  # PHP's JSON of an empty object
         return message
@@ -226,7 +226,7 @@ def _add_part(part: dict[str, Any], message: Message, depth: int) -> None:
 
 
 def plain_text(value: Any, depth: int = 0) -> str:
-    """The text in a value that no completion needs, such as reasoning; the rest is ignored."""
+    """Collect the text of an optional value, such as reasoning, and ignore all else in it."""
     if isinstance(value, str):
         return value
     if depth < _DEEPEST and isinstance(value, list):
@@ -289,7 +289,8 @@ def _sent_usage(value: Mapping[str, Any]) -> Any:
 
 
 def read_usage(sent: Any) -> Usage:
-    """Tokens and cost. A count that cannot be read is 0, a cost None; the log names them."""
+    """Tokens and cost. A count that cannot be read becomes 0, and such a cost None; the log
+    names these fields."""
     if sent is None:
         return Usage()
     if not isinstance(sent, dict):

@@ -1,4 +1,4 @@
-"""A completion out of a provider's answers, whole or in chunks."""
+"""Builds a completion from a provider's answer, whole or in chunks."""
 
 from __future__ import annotations
 
@@ -37,26 +37,25 @@ def finish_reason(word: str) -> FinishReason:
 
 @dataclass(slots=True)
 class Extras:
-    """What an answer holds beside its text, for which a completion has no place yet."""
+    """Parts of an answer that a completion has no field for."""
 
     refusal: str = ""
     tools: list[str] = field(default_factory=list)
     media: list[str] = field(default_factory=list)
 
     def add(self, message: Message) -> None:
-        """Take what a message, or its next piece, holds."""
+        """Add those of a message, or of its next piece."""
         self.refusal += message.refusal
         self.tools += message.tools
         self.media += message.media
 
     def check(self, completion: Completion, stops: bool) -> Completion:
-        """The completion; raises where it has no text for a reason that the caller must know.
+        """Return the completion; raise an error if it has no text and should have one.
 
-        An empty text stands where the provider says no more than that: it reports no
-        tokens, or one, which ends the text. More tokens must have gone somewhere: into
-        reasoning, into a stop string (stops: the request has some), or, with
-        FinishReason.LENGTH or CONTENT_FILTER, into what was cut. Otherwise the answer was
-        not understood.
+        An empty text is right if the provider reports no completion tokens, or one, which is
+        the end of the text. More tokens need an explanation: reasoning, a stop string (stops:
+        the request has some), or a text that was cut (FinishReason.LENGTH, CONTENT_FILTER).
+        Without one the answer was not understood.
         """
         if completion.text:
             return completion

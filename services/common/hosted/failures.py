@@ -43,8 +43,8 @@ _STATUSES = {
 class Failure:
     """A reported error.
 
-    status: the HTTP status that it names, if it names one. kinds: its stable names, the
-    finest first.
+    status: the HTTP status that it names, if it names one. kinds: its stable names, the most
+    specific one first.
     """
 
     message: str = ""

@@ -196,6 +196,20 @@ async def test_options_of_the_provider(
     assert "rehearsal" not in sent
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_an_option_that_the_model_does_not_take(
+    start: Start, upstream: Any, streamed: bool
+) -> None:
+    """litellm's advice to set a switch of its own is not passed on."""
+    model = "litellm_openai/gpt-5-mini"
+    async with start({"name": model}) as llm:
+        error = await failed(llm, streamed, model=model, provider_options={"thinking": {}})
+        assert (error.code, error.field) == ("UNIMPLEMENTED", "provider_options")
+        assert "thinking" in error.message
+        assert "drop_params" not in error.message
+    assert not upstream.history
+
+
 async def test_an_option_that_litellm_cannot_use(start: Start, own: Listener) -> None:
     """It fails in litellm, before any request, and is not tried again: the option is at fault."""
     model = "litellm_watsonx/some-model"
