@@ -37,14 +37,16 @@ def finish_reason(word: str) -> FinishReason:
 
 @dataclass(slots=True)
 class Extras:
-    """Parts of an answer that a completion has no field for."""
+    """Parts of an answer that a completion has no field for. has_text: whether there is text."""
 
     refusal: str = ""
     tools: list[str] = field(default_factory=list)
     media: list[str] = field(default_factory=list)
+    has_text: bool = False
 
     def add(self, message: Message) -> None:
         """Add those of a message, or of its next piece."""
+        self.has_text = self.has_text or bool(message.text.strip())
         self.refusal += message.refusal
         self.tools += message.tools
         self.media += message.media
@@ -61,6 +63,10 @@ class Extras:
             return completion
         if (error := self._error(completion.model)) is not None:
             raise error
+        if self.has_text and not completion.reasoning:
+            raise UnreadableAnswer(
+                f"the answer of {completion.model} has a text in another format than its provider's"
+            )
         usage = completion.usage
         tokens = usage.completion_tokens - usage.reasoning_tokens
         cut = completion.finish_reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)

@@ -203,6 +203,27 @@ async def test_an_answer_that_is_none_is_the_providers_fault(
 
 @STREAMED
 @pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
+async def test_an_answer_in_another_providers_format_is_no_empty_success(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    """It is read, or refused: whatever a gateway in the provider's place speaks."""
+    assert await ask(llm, provider.model, streamed)  # a call to record
+    (call,) = upstream.history
+    call.body["model"] = "m"
+    for other in (known for known in PROVIDERS.values() if known is not provider):
+        server = other.upstream()
+        bodies = [Fault(body=dump(server.answer(call, Reply())))]
+        if streamed:
+            events = b"".join(server.events(call, Reply()))
+            bodies.append(Fault(body=events, content_type=EVENTS))
+        for upstream.default in bodies:
+            upstream.history.clear()
+            assert await outcome(llm, provider.model, streamed) in ("ok", UNREADABLE)
+            assert len(upstream.history) == 1
+
+
+@STREAMED
+@pytest.mark.parametrize("provider", PROVIDERS, indirect=True)
 async def test_the_id_is_the_providers(
     llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
 ) -> None:
