@@ -7,17 +7,12 @@ import os
 import sys
 from typing import TextIO
 
-from arena_llm.terminal import visible
+from arena_llm.terminal import open_closed_files, visible
 
 
 def open_streams() -> None:
     """Make the standard streams safe to use, however the command was started."""
-    # A closed one would give its number to the next file that is opened, such as a log.
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    open_closed_files()
     # Python gives up the exit status if it cannot flush them at the end.
     for stream in (sys.stdout, sys.stderr):
         atexit.register(_write, stream, "")

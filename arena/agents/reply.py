@@ -91,7 +91,7 @@ def _checked(value: Any) -> tuple[str, str]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise ValueError("a key stands twice in the JSON object")
+        raise ValueError("a key appears twice in the JSON object")
     return value
 
 

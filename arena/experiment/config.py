@@ -171,7 +171,7 @@ def _participants(
     seen: set[str] = set()
     for where, name, one in entries:
         if name in seen:
-            raise _Wrong(f"{where}: {name} stands twice")
+            raise _Wrong(f"{where}: {name} appears twice")
         seen.add(name)
         yield name, _agent(f"{where}.", {**(general if one.get("type") == "llm" else {}), **one})
 
@@ -199,6 +199,6 @@ def _games_to_play(
         except ValueError as error:
             raise _Wrong(f"games[{index}]: {game.spec} {error}") from error
         if game.spec in seen:
-            raise _Wrong(f"games[{index}]: {game.spec} stands twice")
+            raise _Wrong(f"games[{index}]: {game.spec} appears twice")
         seen.add(game.spec)
         yield GamePlan(game.spec, entry.times or settings.times or 1, entry.max_plies, tables)

@@ -213,8 +213,8 @@ def _failed(summary: Summary, agent: str, game: str) -> object:
 def _failures(summary: Summary) -> Table:
     table = _table("Failed and forfeited", "status", "game", "player", "reason", "episodes", left=4)
     for failure in summary.failures[:FAILURES]:
-        told = (failure.status, failure.game, failure.agent, failure.reason)
-        _add(table, *told, len(failure.episodes))
+        columns = (failure.status, failure.game, failure.agent, failure.reason)
+        _add(table, *columns, len(failure.episodes))
     if hidden := summary.failures[FAILURES:]:
         count = sum(len(failure.episodes) for failure in hidden)
         _add(table, "", "", "", f"{len(hidden)} more kinds", count)

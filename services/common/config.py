@@ -99,7 +99,7 @@ ModelEntries = Annotated[list[E], BeforeValidator(entries_from_names)]
 
 
 def check_names(entries: Sequence[ModelEntry], prefix: str) -> None:
-    """Raise ValueError where a model's name lacks the prefix or stands twice."""
+    """Raise ValueError where a model's name lacks the prefix or appears twice."""
     seen: set[str] = set()
     for entry in entries:
         if not entry.name.startswith(prefix) or entry.name == prefix:

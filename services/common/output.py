@@ -12,6 +12,8 @@ import select
 import sys
 from typing import Any
 
+from arena_llm.terminal import open_closed_files
+
 #: Bytes that a pipe which is ready takes in one write; POSIX guarantees 512.
 _CHUNK = getattr(select, "PIPE_BUF", 512)
 #: Seconds to wait for a slow reader. A reader that made us wait in vain gets no time again
@@ -72,25 +74,8 @@ class LossyOutput(io.RawIOBase):
 def protect_output() -> None:
     """Replace this process's standard output and error by LossyOutput."""
     missing = {name for name in ("stdout", "stderr") if getattr(sys, name) is None}
-    _hold_standard_descriptors()
+    open_closed_files()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         raw = LossyOutput(None if name in missing else descriptor)
         text = io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
         setattr(sys, name, text)
-
-
-def _hold_standard_descriptors() -> None:
-    """Open /dev/null for each of the descriptors 0 to 2 that is closed.
-
-    Otherwise a socket could get the number 2, and C libraries would write their messages
-    to it.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != descriptor:
-                os.dup2(null, descriptor)
-                os.close(null)
-            os.set_inheritable(descriptor, True)

@@ -1,6 +1,6 @@
 """Read a YAML file that holds a mapping, or say in one line why it cannot be used.
 
-Beside what YAML forbids, it refuses what harms its readers: a key that stands twice, an
+Beside what YAML forbids, it refuses what harms its readers: a key that appears twice, an
 anchor that contains itself, and content that grows without bound by its aliases. It needs
 PyYAML, so it is imported where a file is read.
 """
@@ -124,7 +124,7 @@ class _Loader(yaml.SafeLoader):
             key = "<<" if merge else self.construct_object(key_node, deep=True)
             try:
                 if key in seen:
-                    raise _error(key_node, f"key {_shown(key_node)} stands twice")
+                    raise _error(key_node, f"key {_shown(key_node)} appears twice")
                 seen.add(key)
             except TypeError as error:
                 raise _error(key_node, "a list or a mapping cannot be a key") from error

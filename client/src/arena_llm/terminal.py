@@ -1,8 +1,9 @@
-"""Text of models, providers and files, made safe to show on a terminal."""
+"""Terminals: text of models, providers and files made safe to show, and closed streams."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TextIO
 
@@ -28,6 +29,20 @@ def visible(text: str) -> str:
 def shown_on(stream: TextIO, text: str) -> str:
     """Return visible(text) for a terminal, and the exact text for a file or a pipe."""
     return visible(text) if stream.isatty() else text
+
+
+def open_closed_files() -> None:
+    """Open /dev/null for each of the file descriptors 0 to 2 that is closed.
+
+    Otherwise the next file or connection gets the number, and libraries write their
+    messages to it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # This takes the lowest free number.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _escape(match: re.Match[str]) -> str:

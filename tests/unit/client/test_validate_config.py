@@ -122,7 +122,7 @@ def test_a_wrong_entry_hides_no_other(file: Path) -> None:
         (b"episodes: " + b"9" * 5000, "is not valid YAML"),
         (b"episodes: 0x" + b"f" * 5000, "an integer has more than 64 bits"),
         (b"models: !!python/object:os.system {}", "is not valid YAML"),
-        (b"agents:\n  a: {type: random}\n  a: {type: llm, model: hf_a}", "key 'a' stands twice"),
+        (b"agents:\n  a: {type: random}\n  a: {type: llm, model: hf_a}", "key 'a' appears twice"),
         (b"models:\n", "names no model"),
         (b"models: []\nagents: {a: {type: random}}", "names no model"),
         (b"games: [hex]", "names no model"),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
-from arena_llm.terminal import shown_on
+from arena_llm.terminal import open_closed_files, shown_on
 
 
 class OutputError(Exception):
@@ -31,7 +31,10 @@ class Output:
     def __init__(self) -> None:
         self.json = False
         self._lossy = False
-        _open_closed_files()
+        open_closed_files()
+        if sys.stderr is None:
+            # argparse would write its errors to stdout.
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
         for stream in (sys.stdout, sys.stderr):
             # Shows \u265f rather than a traceback where the encoding lacks a character.
             if isinstance(stream, io.TextIOWrapper):
@@ -152,15 +155,3 @@ def _failure(error: OSError) -> OutputError:
 def _discard(stream: TextIO) -> None:
     """Lead a stream to nowhere, so that the interpreter does not fail on it at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _open_closed_files() -> None:
-    """Keep a connection from becoming file 0, 1 or 2, to which libraries write their log."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    if sys.stderr is None:
-        # argparse would write its errors to stdout.
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good

@@ -105,7 +105,7 @@ def shown(value: Any) -> str:
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """Read a YAML file that holds a mapping, in which no key stands twice.
+    """Read a YAML file that holds a mapping, in which no key appears twice.
 
     Raises InvalidArgumentError (reason INVALID_CONFIG), with the file and why it cannot
     be read; FailedPreconditionError without PyYAML.

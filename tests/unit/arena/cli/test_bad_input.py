@@ -59,7 +59,7 @@ FILES = {
     "negative episodes": (GOOD + "episodes: -3", "episodes: ", "greater than 0"),
     "no mapping": ("- tic_tac_toe", "must be a mapping", ""),
     "no YAML": ("games: [", "line 1: is not valid YAML", ""),
-    "a key twice": (GOOD + "name: again", "line 5: is not valid YAML: ", "'name' stands twice"),
+    "a key twice": (GOOD + "name: again", "line 5: is not valid YAML: ", "'name' appears twice"),
     "a game it cannot play": (
         GOOD.replace("random", "minimax, depth: 3").replace("tic_tac_toe", "kuhn_poker"),
         "games[0]: ",

@@ -136,7 +136,7 @@ GAME = "games: [tic_tac_toe]\n"
         ("- tic_tac_toe", "must be a mapping of keys to values"),
         ("", "must be a mapping of keys to values"),
         ("games: [", "line 1: is not valid YAML: "),
-        ("games: [hex]\ngames: [chess]", "line 2: is not valid YAML: key 'games' stands twice"),
+        ("games: [hex]\ngames: [chess]", "line 2: is not valid YAML: key 'games' appears twice"),
         (PAIR, "games: is missing"),
         (PAIR + "games: []", "games: List should have at least 1 item"),
         (PAIR + "games: tic_tac_toe", "games: must be a list"),
@@ -148,7 +148,7 @@ GAME = "games: [tic_tac_toe]\n"
         (PAIR + "games: [{name: hex, max_plies: -1}]", "games[0].max_plies: Input should be gr"),
         (PAIR + "games: [{name: hex, plies: 3}]", "games[0].plies: is no known key; near it: "),
         (PAIR + "games: [{episodes: 3}]", "games[0].name: is missing"),
-        (PAIR + "games: [hex, hex]", "games[1]: hex stands twice"),
+        (PAIR + "games: [hex, hex]", "games[1]: hex appears twice"),
         (PAIR + GAME + "episodes: -5", "episodes: Input should be greater than 0"),
         (PAIR + GAME + "num_episodes: 0", "num_episodes: Input should be greater than 0"),
         (PAIR + GAME + "num_episodes: 1\nepisodes: 1", "the file: episodes and num_episodes are"),
@@ -185,12 +185,12 @@ GAME = "games: [tic_tac_toe]\n"
         (GAME + "models: hf_a", "models: must be a list"),
         (GAME + "models: [7]", "models[0]: must be a model's full name, or a mapping with a name"),
         (GAME + "models: ['']", "models[0]: must be a model's full name, or a mapping with a name"),
-        (GAME + "models: [hf_a, hf_a]", "models[1]: hf_a stands twice"),
+        (GAME + "models: [hf_a, hf_a]", "models[1]: hf_a appears twice"),
         (GAME + "models: ['hf_a,hf_b']", "models[0]: must be a model's full name, or a mapping w"),
         (GAME + "models: [{name: hf_a, model: hf_b}]", "models[0]: type and model are not to be"),
         (GAME + "models: [{temperature: 1}]", "models[0]: must be a model's full name"),
         (GAME + "models: [{name: hf_a, temperature: hot}]", "models[0].temperature: Input should"),
-        (GAME + "models: [hf_a]\nopponents: {hf_a: {type: random}}", "opponents.hf_a: hf_a stands "
+        (GAME + "models: [hf_a]\nopponents: {hf_a: {type: random}}", "opponents.hf_a: hf_a appears "
          "twice"),
         ("games: [kuhn_poker(players=3)]\nmodels: [hf_a, hf_b]", "games[0]: kuhn_poker(players=3) "
          "has 3 players, but models: lists 2; list more"),
