@@ -1,4 +1,4 @@
-"""The process manager: supervisord for one run folder, whatever the folder's path is.
+"""The process manager: supervisord for one run folder, whose path may have any length.
 
 `python -m deploy.manager RUN_FOLDER` reads supervisord.conf there, whose paths are relative.
 """

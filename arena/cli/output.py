@@ -1,4 +1,4 @@
-"""What the command writes to. Text of others does nothing on a terminal but appear."""
+"""Standard output and error of the command. Text of others cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Stream:
 
 @contextmanager
 def streams() -> Iterator[Stream]:
-    """Make stdout and stderr fit to be used, whatever the shell has given; yields stdout.
+    """Make stdout and stderr safe to use, even if the shell closed them; yields stdout.
 
     Messages on stderr may get lost. What an encoding lacks is escaped.
     """
@@ -80,9 +80,9 @@ def streams() -> Iterator[Stream]:
 
 
 def _replace_closed() -> None:
-    """Open something for each closed stream, of which every use fails.
+    """Replace each closed stream by a file on which every read or write fails.
 
-    Otherwise the next file that is opened would be the stream.
+    Otherwise the next file that is opened would get the stream's number.
     """
     if sys.stdin is None:
         os.open(os.devnull, os.O_WRONLY)
@@ -93,7 +93,7 @@ def _replace_closed() -> None:
 
 
 def show(console: Console, text: str) -> None:
-    """Print a line, as long as it is."""
+    """Print a line without wrapping it."""
     console.print(Text(one_line(text, LONGEST_LINE)), soft_wrap=True)
 
 

@@ -55,7 +55,8 @@ class Decoder:
 
 
 def is_json(beginning: bytes) -> bool:
-    """Whether a body that begins so is JSON, whatever its Content-Type: no event does."""
+    """Whether a body that begins like this is JSON. No event stream begins like it, so the
+    Content-Type does not matter."""
     return beginning.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
 
 

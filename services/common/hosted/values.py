@@ -26,7 +26,7 @@ _NUMBER_LENGTH = 40
 
 
 def load_json(data: bytes) -> Any:
-    """The JSON value; raises ValueError where it is none.
+    """The bytes as a JSON value; raises ValueError if they are not JSON.
 
     Python's json accepts what some providers send and the standard forbids: half a
     surrogate pair, NaN, bytes that are not UTF-8, integers of any length.
@@ -42,7 +42,7 @@ def load_json(data: bytes) -> Any:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether it is a JSON value, and no part of one."""
+    """Whether the bytes are one complete JSON value."""
     try:
         load_json(data)
     except ValueError:
@@ -51,10 +51,10 @@ def is_whole(data: bytes) -> bool:
 
 
 def load_values(data: bytes) -> list[Any]:
-    """Every JSON value, of which some servers send several in a row in place of a stream.
+    """Every JSON value in the bytes. Some servers send several in a row in place of a stream.
 
-    Raises ValueError where there is none, UnreadableAnswer where one is followed by what is
-    none.
+    Raises ValueError if the bytes do not begin with one, and UnreadableAnswer if other text
+    follows one.
     """
     try:
         return [load_json(data)]

@@ -87,9 +87,11 @@ def test_pickled_weights_load_where_the_entry_allows_it(folder: Path) -> None:
     assert load_tiny(folder, allow_pickle=True).tokens == 400
 
 
-@pytest.mark.parametrize(("told", "length"), [(None, 512), (100, 100), (9999, 512)])
-def test_an_entry_may_lower_the_context_length(folder: Path, told: int | None, length: int) -> None:
-    assert load_tiny(folder, context_length=told).reader.context_length == length
+@pytest.mark.parametrize(("configured", "length"), [(None, 512), (100, 100), (9999, 512)])
+def test_an_entry_may_lower_the_context_length(
+    folder: Path, configured: int | None, length: int
+) -> None:
+    assert load_tiny(folder, context_length=configured).reader.context_length == length
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
