@@ -6,18 +6,17 @@ hold a million labels, and while they are handled all other calls wait.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
+from arena_llm.types import SAMPLING_PARAMETERS
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import InvalidRequest
 
 MAX_MESSAGES = 4096
 MAX_CHOICES = 4096
-MAX_STOPS = 16
 MAX_LABELS = 16
 MAX_NAME = 256
 #: Characters of a JSON schema or a regular expression: one is compiled for each call.
@@ -28,19 +27,6 @@ MAX_OPTIONS = 65_536
 
 def _fail(field: str, problem: str) -> InvalidRequest:
     return InvalidRequest(f"{field} {problem}", field=field)
-
-
-# name: (test, requirement)
-_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "temperature": (lambda v: 0 <= v <= 100, "must be from 0 to 100"),
-    "top_p": (lambda v: 0 < v <= 1, "must be over 0 and at most 1"),
-    "top_k": (lambda v: v >= 0, "must be 0 (off) or more"),
-    "max_tokens": (lambda v: v >= 1, "must be at least 1"),
-    "seed": (lambda v: v >= 0, "must be 0 or more"),
-    "presence_penalty": (lambda v: -2 <= v <= 2, "must be from -2 to 2"),
-    "frequency_penalty": (lambda v: -2 <= v <= 2, "must be from -2 to 2"),
-    "logprobs": (lambda v: 0 <= v <= 20, "must be from 0 to 20"),
-}
 
 
 def check_model(model: str) -> None:
@@ -57,12 +43,11 @@ def check_generate(request: generate_pb2.GenerateRequest) -> None:
     _check_input(request)
     _check_labels(request.session, request.labels)
     for field, value in request.config.ListFields():
-        if field.name == "stop":
-            _check_strings("config.stop", value, MAX_STOPS)
-            continue
-        fits, wanted = _RANGES[field.name]
-        if math.isnan(value) or not fits(value):
-            raise _fail(f"config.{field.name}", f"{wanted}, not {value}")
+        parameter = SAMPLING_PARAMETERS[field.name]
+        if parameter.max_items:
+            _check_strings(f"config.{field.name}", value, parameter.max_items)
+        elif problem := parameter.problem(value):
+            raise _fail(f"config.{field.name}", f"{problem}, not {value}")
     if request.HasField("constraint"):
         _check_constraint(request.constraint)
     if request.HasField("provider_options"):

@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from arena_llm._options import GenerateOptions
     from arena_llm._shared import generate_response, get_available_models, is_model_available
     from arena_llm.aio import AsyncClient, AsyncStream
     from arena_llm.client import Client, Stream
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         Delta,
         EngineLoad,
         FinishReason,
+        GenerateOptions,
         Message,
         Model,
         ModelList,
@@ -99,7 +99,7 @@ __all__ = [
 
 # Loaded when first asked for: the services import the types and the stubs of
 # this package, and must not load a client (nor its choice of fork support).
-_MODULES = ("errors", "types", "_options", "client", "aio", "_shared")
+_MODULES = ("errors", "types", "client", "aio", "_shared")
 
 
 def __getattr__(name: str) -> Any:

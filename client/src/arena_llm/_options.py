@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from arena_llm._convert import FieldError
 from arena_llm.types import (
@@ -19,45 +19,6 @@ from arena_llm.types import (
 )
 
 V = TypeVar("V")
-
-
-class GenerateOptions(TypedDict, total=False):
-    """Options of generate, stream and generate_many.
-
-    Absent or None means the backend's default. A backend that cannot honour an
-    option that is given says so (UnsupportedError); none is dropped in silence.
-
-    temperature: 0 (greedy) to 100.
-    top_p: nucleus sampling, over 0 and up to 1.
-    top_k: sample from the k likeliest tokens; 0 is off.
-    max_tokens: most completion tokens, at least 1.
-    seed: of the sampling, 0 or more.
-    stop: strings before which the text ends (at most 16), or one such string.
-    presence_penalty, frequency_penalty: -2 to 2.
-    logprobs: 0 to 20 alternatives with each token's log-probability.
-    choices: exactly one of these strings comes back (1 to 4096).
-    json_schema: the text is JSON that this schema (dict or JSON text) accepts.
-    regex: the whole text matches this pattern. One of the three at most.
-    session: names the game, to keep its prefix cache on one replica.
-    labels: for accounting, such as {"experiment": "e1"}; at most 16.
-    provider_options: passed to the provider as they are (JSON types).
-    """
-
-    max_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    seed: int | None
-    stop: str | Sequence[str] | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    logprobs: int | None
-    choices: Sequence[str] | None
-    json_schema: Mapping[str, Any] | str | None
-    regex: str | None
-    session: str
-    labels: Mapping[str, str] | None
-    provider_options: Mapping[str, Any] | None
 
 
 def generation_request(

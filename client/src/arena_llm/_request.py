@@ -18,9 +18,17 @@ from arena_llm import _convert
 from arena_llm._call import Call
 from arena_llm._connection import MAX_MESSAGE_BYTES
 from arena_llm._convert import FieldError
-from arena_llm._options import GenerateOptions, generation_request, input_of, listed
+from arena_llm._options import generation_request, input_of, listed
 from arena_llm.errors import ArenaError, InvalidArgumentError
-from arena_llm.types import Availability, Completion, Message, ModelList, Score, ScoringRequest
+from arena_llm.types import (
+    Availability,
+    Completion,
+    GenerateOptions,
+    Message,
+    ModelList,
+    Score,
+    ScoringRequest,
+)
 from arena_llm.v1 import models_pb2, score_pb2
 
 P = TypeVar("P", bound=ProtoMessage)

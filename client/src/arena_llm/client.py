@@ -13,7 +13,6 @@ from arena_llm._base import BaseClient
 from arena_llm._call import Call
 from arena_llm._channel import SyncLink
 from arena_llm._grpc import grpc
-from arena_llm._options import GenerateOptions
 from arena_llm._request import (
     generate_call,
     generate_calls,
@@ -24,7 +23,15 @@ from arena_llm._request import (
 )
 from arena_llm._stream import BaseStream
 from arena_llm.errors import ArenaError
-from arena_llm.types import Availability, Completion, Delta, Message, ModelList, Score
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    GenerateOptions,
+    Message,
+    ModelList,
+    Score,
+)
 
 T = TypeVar("T")
 

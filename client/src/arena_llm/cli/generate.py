@@ -7,24 +7,20 @@ import errno
 import sys
 from typing import Any
 
-from arena_llm._options import GenerateOptions
 from arena_llm.cli._output import Output
 from arena_llm.client import Client
 from arena_llm.errors import InvalidArgumentError
-from arena_llm.types import Message
+from arena_llm.types import SAMPLING_PARAMETERS, GenerateOptions, Message
 
 HELP = "print one completion"
 
-_OPTIONS = {
-    "max_tokens": (int, "N", "most completion tokens"),
-    "temperature": (float, "T", "0 (greedy) to 100"),
-    "top_p": (float, "P", "nucleus sampling, over 0 and up to 1"),
-    "top_k": (int, "K", "sample from the K likeliest tokens"),
-    "seed": (int, "N", "of the sampling"),
-    "json_schema": (str, "JSON", "the text must be JSON that this schema accepts"),
-    "regex": (str, "PATTERN", "the whole text must match"),
-    "session": (str, "NAME", "the game, to keep its prefix cache on one replica"),
+#: Options besides the sampling parameters: metavar and help.
+_OTHERS = {
+    "json_schema": ("JSON", "the text must be JSON that this schema accepts"),
+    "regex": ("PATTERN", "the whole text must match"),
+    "session": ("NAME", "the game; calls of a session share a prefix cache"),
 }
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +29,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="the prompt, or - for standard input")
     parser.add_argument("--system", metavar="TEXT", help="instructions, as a system message")
     parser.add_argument("--stream", action="store_true", help="print the text as it grows")
-    for name, (kind, metavar, about) in _OPTIONS.items():
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=kind, metavar=metavar, help=about)
-    parser.add_argument(
-        "--stop", action="append", metavar="TEXT", help="end before this text (repeatable)"
-    )
+    for name, parameter in SAMPLING_PARAMETERS.items():
+        parser.add_argument(
+            _flag(name),
+            type=parameter.kind,
+            action="append" if parameter.max_items else "store",
+            metavar=_METAVARS[parameter.kind],
+            help=f"{parameter.help} ({parameter.range})",
+        )
+    for name, (metavar, about) in _OTHERS.items():
+        parser.add_argument(_flag(name), metavar=metavar, help=about)
     parser.add_argument(
         "--choice",
         action="append",
@@ -48,12 +48,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def run(client: Client, args: argparse.Namespace, output: Output) -> int:
     """Print the text; as JSON, the whole completion."""
     prompt = read_prompt(args.prompt)
     given: dict[str, Any] = {
         name: getattr(args, name)
-        for name in (*_OPTIONS, "stop", "choices")
+        for name in (*SAMPLING_PARAMETERS, *_OTHERS, "choices")
         if getattr(args, name) is not None
     }
     options: GenerateOptions = given  # type: ignore[assignment]  # the names are GenerateOptions'
