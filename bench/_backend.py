@@ -26,6 +26,7 @@ class InstantBackend(BaseLLMBackend[ServiceConfig]):
 
     name = "hf"
     config_type = ServiceConfig
+    parameters = frozenset({"temperature", "max_tokens", "seed"})
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         return Completion("5", FinishReason.STOP, Usage(60, 1), request.model)

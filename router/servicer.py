@@ -21,7 +21,7 @@ class Router:
     """LlmService; what a backend answers goes back as it came."""
 
     name = "router"
-    relays = True
+    forwards_calls = True
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config

@@ -1,10 +1,10 @@
-"""The base class of every backend: domain types in, domain types out, no gRPC."""
+"""The base class of all backends. It uses domain types and knows nothing of gRPC."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from arena_llm.types import (
@@ -17,7 +17,6 @@ from arena_llm.types import (
     ScoringRequest,
 )
 from services.common.config import ServiceConfig
-from services.common.errors import Unsupported
 
 C = TypeVar("C", bound=ServiceConfig)
 
@@ -25,64 +24,77 @@ C = TypeVar("C", bound=ServiceConfig)
 class BaseLLMBackend(ABC, Generic[C]):
     """One source of models.
 
-    A subclass sets `name` (its models' prefix is `name` + "_") and `config_type`,
-    and implements the three abstract methods. All methods run on one event loop
-    and are cancelled when the caller goes away or runs out of time: they must then
-    stop the work they started.
+    A subclass sets `name` (the prefix of its models is `name` + "_") and `config_type`,
+    declares what its models honour, and implements the three abstract methods. All methods
+    run on one event loop. They are cancelled when the caller disconnects or its deadline
+    passes, and must then stop the work that they started.
 
-    Errors: raise the classes of services.common.errors; anything else reaches the
-    caller as INTERNAL with an id to find in the log.
+    The servicer checks every request before the backend sees it: ranges, the model's prefix,
+    and everything that the backend does not honour is refused as UNSUPPORTED. It also checks
+    every reply: a reply that breaks the contract becomes INTERNAL.
+
+    Errors: raise the classes of services.common.errors. The caller gets any other exception
+    as INTERNAL with an id, and the log has its type and frames under that id.
     """
 
     name: ClassVar[str]
     config_type: type[C]
-    #: Whether it waits for others' answers rather than computes its own.
-    relays: ClassVar[bool] = False
-    #: Variables (fnmatch patterns) that this service alone reads, such as its keys:
-    #: from the environment, else from .env.
+    #: The Sampling fields that the models honour, such as "temperature".
+    parameters: ClassVar[frozenset[str]] = frozenset()
+    #: The constraints that the models honour, of "choices", "json_schema" and "regex".
+    constraints: ClassVar[frozenset[str]] = frozenset()
+    #: True if `provider_options` are passed to a provider.
+    takes_provider_options: ClassVar[bool] = False
+    #: True if `score` is implemented.
+    can_score: ClassVar[bool] = False
+    #: What a caller can do instead, by the refused field: {"constraint.regex": "use choices"}.
+    #: The backends of this repository list every field that they do not honour.
+    refused: ClassVar[Mapping[str, str]] = {}
+    #: True if the service forwards calls to another server and computes little itself.
+    forwards_calls: ClassVar[bool] = False
+    #: Patterns (fnmatch) of the environment variables that only this service reads, such as
+    #: its keys. They come from the environment, else from .env.
     environment: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: C) -> None:
         self.config = config
 
     async def start(self) -> None:
-        """Make ready to serve; health turns SERVING when it returns."""
+        """Prepare to serve; health becomes SERVING when this returns."""
 
     async def failed(self) -> str:
-        """Wait until the backend cannot go on, and say why.
+        """Wait until the backend cannot continue, and return the reason.
 
-        Health then turns NOT_SERVING and the process exits non-zero, so that its
-        supervisor starts it again. The default waits for ever.
+        Health then becomes NOT_SERVING and the process exits with an error, so that its
+        supervisor restarts it. The default waits forever.
         """
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
     async def aclose(self) -> None:
-        """Free what `start` took, after the last call has ended."""
+        """Release what `start` acquired; called after the last call has ended."""
 
     @abstractmethod
     async def generate_response(self, request: GenerationRequest) -> Completion:
-        """Answer with one whole completion."""
+        """Return one whole completion."""
 
     @abstractmethod
     async def is_model_available(self, model: str) -> Availability:
-        """Tell whether a model is usable now, at once and without loading it."""
+        """Return whether a model is usable now. Must not block and must not load the model."""
 
     @abstractmethod
     async def get_available_models(self) -> Sequence[Model]:
-        """List the models that can be asked for."""
+        """Return the configured models."""
 
     async def stream_response(
         self, request: GenerationRequest
     ) -> AsyncGenerator[Delta | Completion, None]:
-        """Yield deltas, then the completion; the default yields one delta."""
+        """Yield deltas, then the completion. The default yields one delta."""
         completion = await self.generate_response(request)
         if completion.text or completion.reasoning:
             yield Delta(text=completion.text, reasoning=completion.reasoning)
         yield completion
 
     async def score(self, request: ScoringRequest) -> Scoring:
-        """Give the log-probability of each continuation; the default refuses."""
-        raise Unsupported(
-            f"{self.name} models cannot score continuations: use a local backend (hf, vllm)"
-        )
+        """Return the log-probability of each continuation, in the request's order."""
+        raise NotImplementedError(f"{type(self).__name__} sets can_score without a score method")

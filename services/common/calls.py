@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from arena_llm.types import Timings, Usage
-from services.common.errors import BackendError, Internal, trailers_of
+from services.common.errors import BackendError, ContractError, Internal, trailers_of
 from services.common.handlers import Context
 from services.common.validation import MAX_LABELS
 
@@ -116,20 +116,27 @@ class mapped_errors:
             case grpc.aio.AbortError():
                 pass  # the status is on its way
             case Exception():
-                await abort(self._context, self._record, _bug(error))
+                await abort(self._context, self._record, _log_bug(error))
 
 
-def _bug(error: Exception) -> Internal:
-    """An error that nobody foresaw, for the caller; for the log, where it happened."""
+#: Exceptions whose text names code. The text of any other may hold a prompt or a key.
+_SHOWN = (AttributeError, TypeError, NameError, ImportError, NotImplementedError, ContractError)
+
+
+def _log_bug(error: Exception) -> Internal:
+    """Log an unexpected exception and return the error for the caller."""
     error_id = secrets.token_hex(6)
     frames = [
         f"{frame.filename}:{frame.lineno} {frame.name}"
         for frame in tracebacks.extract_tb(error.__traceback__)
     ]
-    log.error("bug", error_id=error_id, type=type(error).__qualname__, frames=frames)
+    details = {"message": _safe(str(error), 300)} if isinstance(error, _SHOWN) else {}
+    log.error("bug", error_id=error_id, type=type(error).__qualname__, **details, frames=frames)
+    bug = "a bug of this service"
+    if isinstance(error, ContractError):
+        bug = f"a bug of this service's backend, which broke the contract: {error}"
     return Internal(
-        f"a bug of this service; its log has more under the id {error_id}",
-        metadata={"error_id": error_id},
+        f"{bug}; its log has more under the id {error_id}", metadata={"error_id": error_id}
     )
 
 

@@ -136,6 +136,14 @@ class DeadlineExceeded(BackendError):
     code, reason = grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
 
 
+class ContractError(Exception):
+    """A bug of a backend: its reply breaks the contract. The caller gets it as Internal.
+
+    The message says what is wrong. It must not contain text of the prompt or of the reply,
+    because it is logged and sent.
+    """
+
+
 class Internal(BackendError):
     """Our bug; the message names the id of its line in the log."""
 

@@ -57,11 +57,11 @@ def server_options() -> Options:
 class Service(LlmHandlers, Protocol):
     """What can be served: the five handlers and a life of its own.
 
-    relays: whether it waits for others' answers rather than computes its own.
+    forwards_calls: whether it waits for others' answers rather than computes its own.
     """
 
     name: str
-    relays: bool
+    forwards_calls: bool
 
     async def start(self) -> None: ...
 
@@ -175,7 +175,7 @@ def _take_long_turns() -> None:
 
 def run(service: Service, listen: str) -> None:
     """Serve on uvloop and leave the process with the exit status."""
-    if service.relays:
+    if service.forwards_calls:
         _take_long_turns()
     try:
         status = uvloop.run(serve(service, listen))

@@ -16,15 +16,28 @@ from arena_llm.types import (
     GenerationRequest,
     ModelList,
     ModelState,
+    Scoring,
     Timings,
 )
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
 from services.common.backend import BaseLLMBackend
 from services.common.calls import CallRecord, mapped_errors
-from services.common.errors import ModelNotFound
+from services.common.errors import ContractError, ModelNotFound
 from services.common.handlers import Context, parse
-from services.common.sound import sound_completion, sound_delta, sound_usage
-from services.common.validation import check_generate, check_model, check_score
+from services.common.reply import (
+    check_completion,
+    check_models,
+    check_scoring,
+    check_stream,
+    check_type,
+    repair_delta,
+)
+from services.common.validation import (
+    Refusals,
+    check_generate,
+    check_model,
+    check_score,
+)
 
 
 class LlmServicer:
@@ -33,7 +46,9 @@ class LlmServicer:
     def __init__(self, backend: BaseLLMBackend[Any]) -> None:
         self._backend = backend
         self.name = backend.name
-        self.relays = backend.relays
+        self.forwards_calls = backend.forwards_calls
+        self._prefix = f"{backend.name}_"
+        self._refusals = Refusals(backend)
 
     async def start(self) -> None:
         """Make the backend ready."""
@@ -50,25 +65,30 @@ class LlmServicer:
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Generate", context) as record:
             request = self._generation_request(data, context, record)
-            completion = await self._backend.generate_response(request)
-            return self._reply(completion, record, record.started).SerializeToString()
+            completion = check_type(
+                await self._backend.generate_response(request), Completion, "generate_response"
+            )
+            return self._reply(request, completion, record, record.started).SerializeToString()
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with mapped_errors("StreamGenerate", context) as record:
             request = self._generation_request(data, context, record)
             first = 0.0
+            texts: list[str] = []
             async with aclosing(self._backend.stream_response(request)) as events:
                 async for event in events:
                     first = first or time.perf_counter()
                     if isinstance(event, Completion):
-                        completion = self._reply(event, record, first)
+                        check_stream(texts, event)
+                        completion = self._reply(request, event, record, first)
                         yield generate_pb2.StreamGenerateResponse(
                             completion=completion
                         ).SerializeToString()
                         return
-                    for delta in _deltas(sound_delta(event)):
+                    texts.append(check_type(event, Delta, "stream_response").text)
+                    for delta in _deltas(repair_delta(event)):
                         yield delta.SerializeToString()
-            raise AssertionError(f"{self.name}: the stream ended without its completion")
+            raise ContractError("the stream ended without a completion")
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Score", context) as record:
@@ -76,10 +96,11 @@ class LlmServicer:
             record.add_request(proto.model, proto.session, proto.labels)
             check_score(proto)
             self._check_prefix(proto.model)
-            scoring = await self._backend.score(_convert.score_request_from_proto(proto))
+            self._refusals.check_score()
+            request = _convert.score_request_from_proto(proto)
+            scoring = check_type(await self._backend.score(request), Scoring, "score")
             record.add_result(scoring.usage)
-            usage = sound_usage(scoring.usage)
-            answer = replace(scoring, backend=self.name, usage=usage)
+            answer = replace(check_scoring(scoring, request), backend=self.name)
             return _convert.scoring_to_proto(answer).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
@@ -92,7 +113,7 @@ class LlmServicer:
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
-            models = await self._backend.get_available_models()
+            models = check_models(await self._backend.get_available_models(), self._prefix)
             named = tuple(replace(model, backend=self.name) for model in models)
             return _convert.models_to_proto(ModelList(named)).SerializeToString()
 
@@ -104,7 +125,8 @@ class LlmServicer:
             self._check_prefix(model)
         except ModelNotFound as error:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
-        return await self._backend.is_model_available(model)
+        answer = await self._backend.is_model_available(model)
+        return check_type(answer, Availability, "is_model_available")
 
     def _generation_request(
         self, data: bytes, context: Context, record: CallRecord
@@ -115,22 +137,25 @@ class LlmServicer:
         self._check_prefix(proto.model)
         left = context.time_remaining()
         deadline = None if left is None else time.monotonic() + left
-        return _convert.generate_request_from_proto(proto, deadline)
+        request = _convert.generate_request_from_proto(proto, deadline)
+        self._refusals.check_generate(request)
+        return request
 
     def _check_prefix(self, model: str) -> None:
-        prefix = f"{self.name}_"
-        if not model.startswith(prefix):
+        if not model.startswith(self._prefix):
             raise ModelNotFound(
-                f"{model!r} is not a model of this service: its models start with {prefix!r}",
+                f"{model!r} is not a model of this service: its models start with {self._prefix!r}",
                 field="model",
             )
 
     def _reply(
-        self, completion: Completion, record: CallRecord, first: float
+        self, request: GenerationRequest, completion: Completion, record: CallRecord, first: float
     ) -> generate_pb2.GenerateResponse:
-        """The answer, with who gave it and, where the backend has not measured them, the
-        times; `first` is when its first part came."""
-        completion = sound_completion(completion)
+        """Check the completion, name the backend and, if it measured no times, add them.
+
+        first: when the first part of the completion arrived, by time.perf_counter().
+        """
+        completion = check_completion(completion, request, self._prefix)
         timings = completion.timings
         if not timings.total_seconds:
             now = time.perf_counter()
@@ -145,7 +170,7 @@ class LlmServicer:
 
 
 def _deltas(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:
-    """A delta as events: the reasoning, then the text, neither of them empty."""
+    """Return the events of a delta: its reasoning, then its text, each if it is not empty."""
     events = []
     if delta.reasoning:
         events.append(generate_pb2.StreamGenerateResponse(reasoning_delta=delta.reasoning))

@@ -7,13 +7,15 @@ hold a million labels, and while they are handled all other calls wait.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
-from arena_llm.types import SAMPLING_PARAMETERS
+from arena_llm.types import SAMPLING_PARAMETERS, GenerationRequest
 from arena_llm.v1 import generate_pb2, score_pb2
-from services.common.errors import InvalidRequest
+from services.common.backend import BaseLLMBackend
+from services.common.errors import InvalidRequest, Unsupported
 
 MAX_MESSAGES = 4096
 MAX_CHOICES = 4096
@@ -27,6 +29,38 @@ MAX_OPTIONS = 65_536
 
 def _fail(field: str, problem: str) -> InvalidRequest:
     return InvalidRequest(f"{field} {problem}", field=field)
+
+
+class Refusals:
+    """Refuses what a backend does not declare to honour."""
+
+    def __init__(self, backend: BaseLLMBackend[Any]) -> None:
+        self._backend = backend
+        self._parameters = [name for name in SAMPLING_PARAMETERS if name not in backend.parameters]
+
+    def check_generate(self, request: GenerationRequest) -> None:
+        """Raise Unsupported, with the field, for the first thing that is not honoured."""
+        for name in self._parameters:
+            if getattr(request.sampling, name) not in (None, ()):
+                raise self._refusal(f"config.{name}")
+        if request.constraint is not None:
+            kind = request.constraint.name
+            if kind not in self._backend.constraints:
+                raise self._refusal(f"constraint.{kind}")
+        if request.provider_options and not self._backend.takes_provider_options:
+            raise self._refusal("provider_options")
+
+    def check_score(self) -> None:
+        """Raise Unsupported if the backend cannot score continuations."""
+        if not self._backend.can_score:
+            advice = self._backend.refused.get("score", "use a local backend (hf, vllm)")
+            raise Unsupported(f"{self._backend.name} models cannot score continuations: {advice}")
+
+    def _refusal(self, field: str) -> Unsupported:
+        advice = self._backend.refused.get(field, "leave it out")
+        return Unsupported(
+            f"{self._backend.name} models do not honour {field}: {advice}", field=field
+        )
 
 
 def check_model(model: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from arena_llm.types import (
     Completion,
@@ -17,7 +17,6 @@ from arena_llm.types import (
     ScoringRequest,
     Usage,
 )
-from services.common.errors import Unsupported
 from services.common.local.backend import LocalBackend
 from services.common.local.contain import contained
 from services.hf.config import HfConfig, HfModel
@@ -33,6 +32,17 @@ class HfBackend(LocalBackend[HfConfig]):
 
     name = "hf"
     config_type = HfConfig
+    parameters = frozenset(
+        {
+            *("temperature", "top_p", "top_k", "max_tokens", "seed", "stop"),
+            *("presence_penalty", "frequency_penalty", "logprobs"),
+        }
+    )
+    constraints = frozenset({"choices", "json_schema", "regex"})
+    can_score = True
+    refused: ClassVar[Mapping[str, str]] = {
+        "provider_options": "leave it out: the model runs here, without a provider"
+    }
     #: Hub, proxy, threads, devices.
     environment = (
         *("HF_*", "TRANSFORMERS_*", "*_proxy", "*_PROXY"),
@@ -74,8 +84,6 @@ class HfBackend(LocalBackend[HfConfig]):
         self, request: GenerationRequest
     ) -> AsyncGenerator[Delta | Completion, None]:
         """Yield the text as it grows, then the completion."""
-        if request.provider_options:
-            raise Unsupported("hf models take no provider_options", field="provider_options")
         await self._has_pool.wait()
         from services.hf.prompt import prepare  # torch is in memory by now
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
@@ -17,7 +17,6 @@ from arena_llm.types import (
     ScoringRequest,
 )
 from services.common.config import ConfigError, ModelEntry
-from services.common.errors import Unsupported
 from services.common.local.backend import LocalBackend
 from services.vllm.config import VllmConfig
 
@@ -33,6 +32,17 @@ class VllmBackend(LocalBackend[VllmConfig]):
 
     name = "vllm"
     config_type = VllmConfig
+    parameters = frozenset(
+        {
+            *("temperature", "top_p", "top_k", "max_tokens", "seed", "stop"),
+            *("presence_penalty", "frequency_penalty", "logprobs"),
+        }
+    )
+    constraints = frozenset({"choices", "json_schema", "regex"})
+    can_score = True
+    refused: ClassVar[Mapping[str, str]] = {
+        "provider_options": "leave it out: the model runs here, without a provider"
+    }
     #: Hub, threads, devices, and the engine's own switches.
     environment = (
         *("VLLM_*", "HF_*", "TRANSFORMERS_*", "TORCH*", "CUDA_*", "NVIDIA_*", "NCCL_*"),
@@ -76,7 +86,6 @@ class VllmBackend(LocalBackend[VllmConfig]):
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Answer with one whole completion."""
-        _check(request)
         await self._has_pool.wait()
         engine, adapter = await self._pool.use(request.model)
         return await engine.generate(request, adapter)
@@ -85,7 +94,6 @@ class VllmBackend(LocalBackend[VllmConfig]):
         self, request: GenerationRequest
     ) -> AsyncGenerator[Delta | Completion, None]:
         """Yield the text as it grows, then the completion."""
-        _check(request)
         await self._has_pool.wait()
         engine, adapter = await self._pool.use(request.model)
         async with aclosing(engine.stream(request, adapter)) as events:
@@ -97,11 +105,6 @@ class VllmBackend(LocalBackend[VllmConfig]):
         await self._has_pool.wait()
         engine, adapter = await self._pool.use(request.model)
         return await engine.score(request, adapter)
-
-
-def _check(request: GenerationRequest) -> None:
-    if request.provider_options:
-        raise Unsupported("vllm models take no provider_options", field="provider_options")
 
 
 def _import_vllm(config: VllmConfig) -> None:

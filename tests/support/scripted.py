@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from arena_llm.types import (
+    SAMPLING_PARAMETERS,
     Availability,
     Completion,
     Delta,
@@ -24,6 +25,7 @@ from arena_llm.types import (
     GenerationRequest,
     Model,
     ModelState,
+    Score,
     Scoring,
     ScoringRequest,
     Usage,
@@ -48,6 +50,10 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
     """Plays what `enqueue` was given, in order; keeps every request in `history`."""
 
     config_type = ServiceConfig
+    parameters = frozenset(SAMPLING_PARAMETERS)
+    constraints = frozenset({"choices", "json_schema", "regex"})
+    takes_provider_options = True
+    can_score = True
 
     def __init__(self, name: str = "hf") -> None:
         super().__init__(ServiceConfig(listen="127.0.0.1:0"))
@@ -83,7 +89,8 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
     async def score(self, request: ScoringRequest) -> Scoring:
         async with self._tracked(request):
             await self._text()
-            return Scoring((), Usage(3, 1), request.model)
+            scores = tuple(Score(text, -1.0, 1) for text in request.continuations)
+            return Scoring(scores, Usage(3, 1), request.model)
 
     async def is_model_available(self, model: str) -> Availability:
         if self._steps:
@@ -164,6 +171,7 @@ class PromptedBackend(ScriptedBackend):
             while request.input == "drip":
                 yield Delta(text="x" * 1000)
                 await asyncio.sleep(0.001)
+            yield Delta(text=self.says)
             yield completion(self.says, request.model)
 
     async def is_model_available(self, model: str) -> Availability:

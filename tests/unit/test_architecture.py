@@ -10,9 +10,12 @@ import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from arena_llm.types import SAMPLING_PARAMETERS
+from arena_llm.v1 import generate_pb2
 from game_reasoning_arena.backends.base_backend import PREFIXES
 from router.config import RouterConfig
 from services.common.backend import BaseLLMBackend
@@ -125,16 +128,38 @@ def test_a_backend_has_its_extra_its_config_and_its_route(backend: str) -> None:
     assert PREFIXES[backend] == f"{backend}_"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backends_config_listens_where_its_route_leads(backend: str) -> None:
+def backend_class(backend: str) -> type[BaseLLMBackend[Any]]:
+    """The one backend that services/NAME/backend.py defines."""
     module = importlib.import_module(f"services.{backend}.backend")
     (kind,) = [
-        found
-        for found in vars(module).values()
-        if isinstance(found, type)
-        and issubclass(found, BaseLLMBackend)
-        and found.__module__ == module.__name__
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, BaseLLMBackend)
+        and value.__module__ == module.__name__
     ]
+    return kind
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_decides_about_everything_that_a_request_can_hold(backend: str) -> None:
+    """It either honours a field or lists it as refused. A new field of Sampling fails here
+    until each backend decides."""
+    kind = backend_class(backend)
+    honoured = {f"config.{name}" for name in kind.parameters}
+    honoured |= {f"constraint.{name}" for name in kind.constraints}
+    honoured |= {"provider_options"} if kind.takes_provider_options else set()
+    honoured |= {"score"} if kind.can_score else set()
+    every = {f"config.{name}" for name in SAMPLING_PARAMETERS}
+    every |= {f"constraint.{field.name}" for field in generate_pb2.Constraint.DESCRIPTOR.fields}
+    every |= {"provider_options", "score"}
+    assert honoured | set(kind.refused) == every
+    assert not honoured & set(kind.refused)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backends_config_listens_where_its_route_leads(backend: str) -> None:
+    kind = backend_class(backend)
     assert kind.name == backend
     config = load_config(ROOT / f"configs/{backend}_models.yaml", kind.config_type)
     route = load_config(ROOT / "configs/router.yaml", RouterConfig).routes[f"{backend}_"]

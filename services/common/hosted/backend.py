@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from arena_llm.types import Completion, Delta, GenerationRequest, Timings
 from services.common.backend import BaseLLMBackend
@@ -53,7 +53,19 @@ class HostedBackend(BaseLLMBackend[C]):
     `_redact`.
     """
 
-    relays = True
+    forwards_calls = True
+    parameters = frozenset(
+        {
+            *("temperature", "top_p", "top_k", "max_tokens", "seed", "stop"),
+            *("presence_penalty", "frequency_penalty", "logprobs"),
+        }
+    )
+    constraints = frozenset({"choices", "json_schema"})
+    takes_provider_options = True
+    refused: ClassVar[Mapping[str, str]] = {
+        "constraint.regex": "use choices or json_schema, or a local backend (hf, vllm)",
+        "score": "use a local backend (hf, vllm)",
+    }
     _attempts: Attempts
     _redact: Redactor
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
-from services.common.errors import Unsupported
 from services.common.hosted.schema import FIELD, Schema
 
 ResponseFormat = Mapping[str, Any]
@@ -80,18 +79,14 @@ def _unfenced(text: str) -> str:
 
 
 def rule_of(constraint: Constraint) -> ChoicesRule | SchemaRule:
-    """The rule of a constraint; raises InvalidRequest, Unsupported."""
+    """The rule of a constraint; raises InvalidRequest."""
     match constraint:
         case Choices():
             return ChoicesRule(constraint)
         case JsonSchema():
             return SchemaRule(constraint)
         case Regex():
-            raise Unsupported(
-                "constraint.regex: hosted models cannot be held to a regular expression; "
-                "use choices or json_schema, or a local backend (hf, vllm)",
-                field="constraint.regex",
-            )
+            raise AssertionError("the servicer refuses it")
 
 
 def _format(name: str, schema: Any, strict: bool) -> ResponseFormat:

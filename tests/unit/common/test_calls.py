@@ -46,14 +46,16 @@ async def test_a_bug_is_internal_with_an_id_that_the_log_has(rpc: str, log: Any)
     assert "secret" not in f"{log}{error.details()}{error.trailing_metadata()}"
 
 
-async def test_a_stream_without_its_completion_is_a_bug(log: Any) -> None:
+@pytest.mark.parametrize("kind", [AttributeError, TypeError, NameError, ImportError])
+async def test_the_log_shows_the_text_of_an_exception_about_code(
+    kind: type[Exception], log: Any
+) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
-
-        async def cut_short(_: Any) -> Any:
-            yield Delta(text="half")
-
-        backend.stream_response = cut_short  # type: ignore[method-assign]
-        assert reason(await failure(llm.StreamGenerate(request()))) == "INTERNAL"
+        backend.enqueue(kind("'dict' object has no attribute 'role'\n"))
+        error = await failure(llm.Generate(request()))
+    (bug,) = [line for line in log if line["event"] == "bug"]
+    assert bug["message"] == r"'dict' object has no attribute 'role'\n"
+    assert "dict" not in error.details()
 
 
 async def test_a_time_out_inside_the_backend_is_a_bug_and_no_deadline() -> None:

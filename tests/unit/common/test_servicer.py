@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
+import structlog
 
 from arena_llm.types import (
+    SAMPLING_PARAMETERS,
     Availability,
     Completion,
     Delta,
     FinishReason,
     GenerationRequest,
     Message,
+    Model,
     ModelState,
     Sampling,
+    Score,
+    Scoring,
+    ScoringRequest,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -147,7 +155,7 @@ class OddBackend(ScriptedBackend):
             reasoning=half,
             finish_reason=FinishReason.STOP,
             usage=Usage(10**23, -1, 3, 2**31, math.nan),
-            model=f"m{half}",
+            model=f"hf_{half}",
             id=half,
             logprobs=(TokenLogprob(half, -0.5, (TopLogprob(half, -0.5),)),),
         )
@@ -161,12 +169,13 @@ class OddBackend(ScriptedBackend):
 
 async def test_every_reply_can_be_sent_and_its_figures_can_be_true() -> None:
     async with serving(LlmServicer(OddBackend())) as server, stub(server.address) as llm:
-        whole = await llm.Generate(request())
-        *deltas, last = [event async for event in llm.StreamGenerate(request())]
+        asked = request(config={"logprobs": 1})
+        whole = await llm.Generate(asked)
+        *deltas, last = [event async for event in llm.StreamGenerate(asked)]
     assert [delta.reasoning_delta or delta.text_delta for delta in deltas] == ["\ufffd", "a\ufffd"]
     for reply in (whole, last.completion):
         texts = (reply.text, reply.reasoning, reply.model, reply.id, reply.logprobs[0].top[0].token)
-        assert texts == ("a\ufffd", "\ufffd", "m\ufffd", "\ufffd", "\ufffd")
+        assert texts == ("a\ufffd", "\ufffd", "hf_\ufffd", "\ufffd", "\ufffd")
         usage = reply.usage
         assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (0, 0, 3)
         assert not usage.HasField("cost_usd")
@@ -180,3 +189,179 @@ async def test_an_error_can_be_sent_whatever_its_words() -> None:
         error = await failure(llm.Generate(request()))
     assert error.code().name == "UNAVAILABLE"
     assert error.details() == "pay \ufffd"
+
+
+class RefusingBackend(ScriptedBackend):
+    """Honours nothing but temperature and choices."""
+
+    parameters = frozenset({"temperature"})
+    constraints = frozenset({"choices"})
+    takes_provider_options = False
+    can_score = False
+    refused: ClassVar[Mapping[str, str]] = {"constraint.regex": "use choices"}
+
+
+@pytest.mark.parametrize(
+    ("over", "field"),
+    [
+        *(
+            ({"config": {name: [value] if name == "stop" else value}}, f"config.{name}")
+            for name, value in {
+                **{name: 1 for name in SAMPLING_PARAMETERS if name != "temperature"},
+                "stop": "a",
+            }.items()
+        ),
+        ({"constraint": {"regex": "a"}}, "constraint.regex"),
+        ({"constraint": {"json_schema": "{}"}}, "constraint.json_schema"),
+        ({"provider_options": {"a": 1}}, "provider_options"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_what_a_backend_does_not_honour_is_refused_by_name(
+    rpc: str, over: dict[str, Any], field: str
+) -> None:
+    backend = RefusingBackend()
+    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+        error = await failure(getattr(llm, rpc)(request(**over)))
+    assert (error.code().name, reason(error)) == ("UNIMPLEMENTED", "UNSUPPORTED")
+    assert details(error)["BadRequest"].field_violations[0].field == field
+    assert field in error.details()
+    assert backend.history == []
+
+
+async def test_what_a_backend_honours_reaches_it() -> None:
+    backend = RefusingBackend()
+    backend.enqueue("b")
+    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+        await llm.Generate(
+            request(config={"temperature": 0.5}, constraint={"choices": {"values": ["a", "b"]}})
+        )
+        error = await failure(llm.Score(score_request()))
+        refused = await failure(llm.Generate(request(constraint={"regex": "a"})))
+    assert backend.history[0].sampling == Sampling(temperature=0.5)
+    assert reason(error) == "UNSUPPORTED"
+    assert "use choices" in refused.details()
+
+
+GOOD = Completion("a", FinishReason.STOP, Usage(1, 1), "hf_model")
+
+#: What a backend returns or yields, the request that it gets, and what its author reads.
+BROKEN: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "another type": ({"text": "a"}, {}, "returned a dict, not"),
+    "a model without the prefix": (replace(GOOD, model="model"), {}, "does not start with 'hf_'"),
+    "none of the choices": (
+        GOOD,
+        {"constraint": {"choices": {"values": ["b", "c"]}}},
+        "not one of the choices",
+    ),
+    "a choice and more": (
+        replace(GOOD, text="b\n"),
+        {"constraint": {"choices": {"values": ["b", "c"]}}},
+        "not one of the choices",
+    ),
+    "no JSON": (GOOD, {"constraint": {"json_schema": "{}"}}, "not JSON"),
+}
+
+
+class BrokenBackend(ScriptedBackend):
+    """Returns what it was made with."""
+
+    def __init__(self, *replies: Any) -> None:
+        super().__init__()
+        self.replies = replies
+
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        return self.replies[-1]  # type: ignore[no-any-return]
+
+    async def stream_response(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        for reply in self.replies:
+            yield reply
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        return self.replies[0]  # type: ignore[no-any-return]
+
+    async def is_model_available(self, model: str) -> Availability:
+        return self.replies[0]  # type: ignore[no-any-return]
+
+    async def get_available_models(self) -> Sequence[Model]:
+        return self.replies
+
+
+async def check_broken(rpc: str, asked: Any, backend: BrokenBackend, problem: str) -> None:
+    """The caller gets INTERNAL with the problem, and the log has it too."""
+    with structlog.testing.capture_logs() as log:
+        async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+            error = await failure(getattr(llm, rpc)(asked))
+    assert (error.code().name, reason(error)) == ("INTERNAL", "INTERNAL")
+    assert problem in error.details()
+    assert "backend" in error.details()
+    (bug,) = [line for line in log if line["event"] == "bug"]
+    assert problem in bug["message"]
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_a_reply_that_breaks_the_contract_is_internal(rpc: str, case: str) -> None:
+    reply, over, problem = BROKEN[case]
+    deltas = [Delta(reply.text)] if isinstance(reply, Completion) else []
+    await check_broken(rpc, request(**over), BrokenBackend(*deltas, reply), problem)
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([], "ended without a completion"),
+        ([Delta("a")], "ended without a completion"),
+        ([Delta("b"), GOOD], "do not add up"),
+        ([GOOD.usage, GOOD], "returned a Usage, not Delta"),
+    ],
+)
+async def test_a_stream_that_breaks_the_contract_is_internal(
+    events: list[Any], problem: str
+) -> None:
+    await check_broken("StreamGenerate", request(), BrokenBackend(*events), problem)
+
+
+@pytest.mark.parametrize(
+    ("rpc", "replies", "problem"),
+    [
+        ("Score", [Scoring((), Usage(), "hf_model")], "not those of the continuations"),
+        ("Score", [Scoring((Score("b", -1, 1),), Usage(), "m")], "not those of the continuations"),
+        ("Score", [Scoring((Score("a", math.nan, 1),), Usage(), "m")], "NaN"),
+        ("Score", [None], "returned a NoneType"),
+        ("IsAvailable", [True], "returned a bool, not Availability"),
+        ("ListModels", [Model("model")], "'model' does not start with 'hf_'"),
+        ("ListModels", [Model("hf_a"), Model("hf_a")], "listed twice"),
+        ("ListModels", ["hf_a"], "returned a str, not Model"),
+    ],
+)
+async def test_other_replies_that_break_the_contract_are_internal(
+    rpc: str, replies: list[Any], problem: str
+) -> None:
+    asked = {
+        "Score": score_request(),
+        "IsAvailable": models_pb2.IsAvailableRequest(model="hf_model"),
+        "ListModels": models_pb2.ListModelsRequest(),
+    }[rpc]
+    await check_broken(rpc, asked, BrokenBackend(*replies), problem)
+
+
+async def test_a_choice_that_max_tokens_cut_names_max_tokens() -> None:
+    backend = BrokenBackend(replace(GOOD, finish_reason=FinishReason.LENGTH))
+    choices = {"choices": {"values": ["ab", "b"]}}
+    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+        error = await failure(llm.Generate(request(constraint=choices, config={"max_tokens": 1})))
+    assert reason(error) == "INVALID_REQUEST"
+    assert details(error)["BadRequest"].field_violations[0].field == "config.max_tokens"
+    assert details(error)["ErrorInfo"].metadata["completion_tokens"] == "1"
+
+
+async def test_log_probabilities_come_only_if_requested() -> None:
+    backend = BrokenBackend(replace(GOOD, logprobs=(TokenLogprob("a", -1.0),)))
+    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+        assert not (await llm.Generate(request())).logprobs
+        asked = await llm.Generate(request(config={"logprobs": 0}))
+    assert [logprob.token for logprob in asked.logprobs] == ["a"]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from arena_llm.types import GenerationRequest, ModelState
+from arena_llm.types import ModelState
 from services.common.config import ConfigError
-from services.common.errors import Unsupported
 from services.vllm.backend import VllmBackend
 from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
 
@@ -30,10 +29,3 @@ async def test_it_answers_while_the_engine_is_imported(backend: VllmBackend) -> 
     found = await backend.is_model_available("vllm_a")
     assert (found.available, found.state) == (True, ModelState.LOADING)
     assert [model.name for model in await backend.get_available_models()] == ["vllm_a", "vllm_b"]
-
-
-async def test_options_are_refused_not_dropped(backend: VllmBackend) -> None:
-    request = GenerationRequest("vllm_a", "x", provider_options={"best_of": 2})
-    with pytest.raises(Unsupported) as caught:
-        await backend.generate_response(request)
-    assert caught.value.field == "provider_options"

@@ -83,6 +83,7 @@ async def test_an_episode_is_a_session() -> None:
 
 async def test_choices() -> None:
     async with models() as (backend, ask):
+        backend.enqueue("b")
         await ask(KEY, replace(CALL, choices=("a", "b")))
     assert backend.history[0].constraint == Choices(("a", "b"))  # type: ignore[union-attr]  # a generation
 
