@@ -1,7 +1,7 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto lint test test-gpu bench
+.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto lint test test-fast test-gpu bench
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -67,7 +67,10 @@ lint: $(STAMP) ## Check style, types and the contract
 test: VLLM_FLAGS := --if-supported
 test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+
+test-fast: $(STAMP) ## Run the unit tests that start no process and load no real model
+	$(BIN)/python -m pytest -n auto -m "not integration" tests/unit
 
 test-gpu: $(STAMP) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; without one they say so
 	@$(DEPLOY) prepare

@@ -1,13 +1,58 @@
-"""What all tests need."""
+"""Set-up of every test process, and how tests are distributed over several workers."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import PurePosixPath
 
-# Before torch is loaded, here and in all that is started: threads that wait for each other
-# sleep. Spinning, they take the cores from whom they wait for, where several models run.
+import psutil
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+# Make idle OpenMP threads sleep: spinning threads slow down other models on the same cores.
+# Set before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+# A background job of a shell ignores Ctrl-C, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Memory for one worker and the engines that its tests start.
+WORKER_BYTES = 5 * 2**30
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """The number of workers of `-n auto`: one per core, fewer where memory is short."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, psutil.virtual_memory().total // WORKER_BYTES))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Distribute whole files and folders, in the order of collection."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Runs the tests of a file in one worker, so that they share its servers.
+
+    The tests of a folder below tests/integration run in one worker as well: they share
+    the server that the folder's conftest.py starts.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        return str(path.parent if path.parent.parent.name == "integration" else path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests first: short ones then fill the time that remains on each worker."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Folders with a shared server, then other integration tests, then the rest."""
+    if not item.get_closest_marker("integration"):
+        return 2
+    return 0 if item.path.parent.parent.name == "integration" else 1

@@ -11,7 +11,7 @@ import yaml
 from arena_llm import Client
 from deploy.services import ROOT
 from services.hf.embedded import default_folder
-from tests.integration.test_hf import (  # noqa: F401 - tests, for this device
+from tests.integration.system.test_hf import (  # noqa: F401 - tests, for this device
     MODEL,
     test_a_cancelled_call_stops_generation,
     test_a_conversation,

@@ -9,7 +9,7 @@ import pytest
 from arena_llm import Client
 from arena_llm.errors import FailedPreconditionError
 from arena_llm.types import ModelState
-from tests.integration.test_vllm import (  # noqa: F401 - tests and their fixture, for this device
+from tests.integration.vllm.test_vllm import (  # noqa: F401 - tests and their fixture, for this device
     PROMPT,
     llm,
     test_200_cancelled_at_once_leave_nothing,

@@ -17,10 +17,10 @@ from arena_llm import Client
 from arena_llm.errors import ArenaError, UnavailableError
 from arena_llm.types import Completion, EngineLoad, ModelState
 from deploy.services import ROOT
-from tests.integration.test_up import wait_until
 from tests.support.processes import listens, scripted_process
 from tests.support.system import System, free_ports
 from tests.support.tiny_models import make_checkpoint
+from tests.support.waiting import wait_until
 
 MODEL = "hf_smollm2-135m-instruct"
 #: Generates until it is stopped.

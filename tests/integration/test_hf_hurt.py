@@ -14,7 +14,6 @@ import yaml
 from arena_llm import Client, Message
 from arena_llm.errors import ArenaError
 from arena_llm.types import Completion, ModelState
-from tests.integration.test_up import wait_until
 from tests.support.broken_models import (
     add_far_token,
     raise_at,
@@ -25,6 +24,7 @@ from tests.support.broken_models import (
 from tests.support.processes import ServiceProcess
 from tests.support.system import free_ports
 from tests.support.tiny_models import make_checkpoint
+from tests.support.waiting import wait_until
 
 #: The hurt models read this letter badly.
 BAD = "Z"

@@ -21,10 +21,10 @@ from arena_llm import AsyncClient, Client
 from arena_llm.types import Capability, Completion, FinishReason
 from deploy.probe import health
 from deploy.services import ROOT, VLLM
-from tests.integration.test_up import wait_until
 from tests.support.scripted import eventually
 from tests.support.system import System, free_ports
 from tests.support.vllm import make_tiny, require_vllm
+from tests.support.waiting import wait_until
 
 MODEL = "vllm_thinker"
 CHOICES = ["Bet", "Pass"]

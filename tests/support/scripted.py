@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from arena_llm.types import (
     SAMPLING_PARAMETERS,
@@ -35,8 +35,7 @@ from services.common.config import ServiceConfig
 from services.common.log import configure_logging
 from services.common.server import Server, Service, run
 from services.common.servicer import LlmServicer
-
-T = TypeVar("T")
+from tests.support.waiting import eventually, reaching  # noqa: F401 - also imported from here
 
 #: What an enqueued step may be: an answer, an error, or a function that makes one.
 Step = str | Exception | Sequence[Delta | Exception] | Callable[[], Awaitable[str]]
@@ -195,30 +194,6 @@ async def scripted(name: str = "hf") -> AsyncIterator[tuple[ScriptedBackend, Ser
     backend = ScriptedBackend(name)
     async with serving(LlmServicer(backend)) as server:
         yield backend, server
-
-
-async def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Return once the condition holds; fails after that many seconds.
-
-    They are many because a machine that does other work may stand still for some.
-    """
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, not an event
-            await asyncio.sleep(0.005)
-
-
-async def reaching(arrived: Callable[[], object], attempt: Callable[[float], Awaitable[T]]) -> T:
-    """What the first attempt ends with during which something has arrived.
-
-    Each has more seconds than the one before: on a busy machine a short deadline may be over
-    before the call is where it is to be cut off, and the call arrive there all the same.
-    """
-    seconds = 0.1
-    while True:
-        ended = await attempt(seconds)
-        if arrived():
-            return ended
-        seconds *= 2
 
 
 if __name__ == "__main__":

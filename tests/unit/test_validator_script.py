@@ -18,6 +18,8 @@ from arena_llm.validation.games import GAMES
 from services.hf.embedded import default_folder, prepare
 from tests.support.scripted import scripted
 
+pytestmark = pytest.mark.integration  # starts processes
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts/utils/model_validator.py")
 

@@ -26,6 +26,8 @@ from tests.unit.client.scripted import (
 )
 from tests.unit.client.test_console_script import CONSOLE_SCRIPT
 
+pytestmark = pytest.mark.integration  # starts processes
+
 #: Clears a screen, sets a title, colours by a C1 control, and turns the writing's direction.
 HOSTILE = "\x1b[2J\x1b]0;gotcha\x07\x9b31m\u202e\rend"
 ACTING = "\x1b\x07\x9b\u202e"

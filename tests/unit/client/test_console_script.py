@@ -13,6 +13,8 @@ import pytest
 
 from tests.unit.client.scripted import HOLD, MODEL, Script, models
 
+pytestmark = pytest.mark.integration  # starts processes
+
 CONSOLE_SCRIPT = str(Path(sysconfig.get_path("scripts")) / "arena-llm")
 
 

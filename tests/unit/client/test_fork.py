@@ -13,6 +13,8 @@ import pytest
 from tests.unit.client.interpreter import FORK_SWITCH, run_python
 from tests.unit.client.scripted import Script, end_event, text_event, text_reply
 
+pytestmark = pytest.mark.integration  # starts processes
+
 HEAD = """
 import asyncio, gc, multiprocessing, os, sys, threading
 from arena_llm import ArenaError, AsyncClient, Client

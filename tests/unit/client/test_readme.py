@@ -13,6 +13,8 @@ import pytest
 from arena_llm.v1 import models_pb2, score_pb2
 from tests.unit.client.scripted import Script, end_event, models, scores, text_event, text_reply
 
+pytestmark = pytest.mark.integration  # starts processes
+
 README = (Path(__file__).parents[3] / "client" / "README.md").read_text()
 
 

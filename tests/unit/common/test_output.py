@@ -15,6 +15,8 @@ from tests.support.processes import ServiceProcess, router_process, run_to_end, 
 from tests.support.system import free_ports
 from tests.support.wire import failure, reason, request, stub
 
+pytestmark = pytest.mark.integration  # starts processes
+
 #: So that the log of a few calls fills a pipe.
 LABELS = {f"{number:0128}": "x" * 128 for number in range(16)}
 

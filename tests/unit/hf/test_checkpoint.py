@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.system import refusing
 
+pytestmark = pytest.mark.integration  # starts processes
+
 #: What the library asks of its hub is fixed at its import, so it gets a process of its own.
 PROGRAM = """
 import sys

@@ -13,6 +13,8 @@ import pytest
 
 from services.vllm.scratch import Scratch
 
+pytestmark = pytest.mark.integration  # starts processes
+
 HOLDS = "from services.vllm.scratch import Scratch; print(Scratch().path, flush=True); input()"
 
 

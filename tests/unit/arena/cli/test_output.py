@@ -22,6 +22,8 @@ from rich.console import Console
 from arena.cli.output import show
 from tests.support.random_play import Played, play, write
 
+pytestmark = pytest.mark.integration  # starts processes
+
 ARENA = f"{shlex.quote(sys.executable)} -m arena.cli"
 
 #: Runs each command in a child that begins and ends as `python -m arena.cli` does. The imports,

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.random_play import play, write
+
+pytestmark = pytest.mark.integration  # starts processes
 
 
 def test_the_page_is_there_though_nobody_reads_the_tables(tmp_path: Path) -> None:

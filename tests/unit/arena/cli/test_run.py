@@ -201,6 +201,7 @@ def test_budget(run) -> None:
     assert run(EXPERIMENT + "max_cost_usd: 2").code == 0
 
 
+@pytest.mark.integration
 async def test_interrupted_it_goes_on(player: Player, tmp_path: Path) -> None:
     """Ctrl-C while a model does not answer: what others said is not asked for again."""
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT.replace("hf_b", "hf_held"))

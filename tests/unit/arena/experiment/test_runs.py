@@ -90,6 +90,7 @@ async def test_what_is_there_is_not_played_again(load, expected: bytes, tmp_path
     assert path.read_bytes() == expected
 
 
+@pytest.mark.integration
 async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> None:
     """Each time it gets some calls further; what was stored is never asked again."""
     config, path = load().path, tmp_path / "killed.sqlite"
@@ -123,6 +124,7 @@ async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> No
     assert (tmp_path / "replayed.sqlite").read_bytes() == expected
 
 
+@pytest.mark.integration
 async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path: Path) -> None:
     config, path = load().path, tmp_path / "shared.sqlite"
     both = [process(config, path) for _ in range(2)]

@@ -10,6 +10,8 @@ import pytest
 from arena.games.game import GameError
 from arena.games.sandbox import Outcome, Sandbox, outcome_of
 
+pytestmark = pytest.mark.integration  # starts processes
+
 PLAYED = ("matrix_pd", [{0: 0, 1: 1}])
 
 #: Takes minutes to begin.

@@ -219,6 +219,7 @@ with claims.leaving() as last:
 """
 
 
+@pytest.mark.integration
 def test_an_episode_is_one_processs(store: Store, path: Path) -> None:
     assert store.claim("a")
     assert store.claim("a")
@@ -232,6 +233,7 @@ def test_an_episode_is_one_processs(store: Store, path: Path) -> None:
     assert store.claim("b")  # its claims died with it
 
 
+@pytest.mark.integration
 def test_it_survives_death_at_any_step(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.dying", tmp_path],
@@ -241,6 +243,7 @@ def test_it_survives_death_at_any_step(tmp_path: Path) -> None:
     assert int(done.stdout) > 25
 
 
+@pytest.mark.integration
 def test_processes_that_come_and_go_lose_nothing(path: Path) -> None:
     """Each opens the file, writes and closes it, again and again: one is often the last."""
     code = f"""
@@ -274,6 +277,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.integration
 def test_of_several_that_leave_at_once_one_is_the_last(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     with ExitStack() as ending:

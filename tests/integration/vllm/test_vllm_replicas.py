@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from arena_llm import Client
-from tests.integration.test_vllm import metric
+from tests.integration.vllm.test_vllm import metric
 from tests.support.processes import router_process
 from tests.support.system import free_ports
 from tests.support.vllm import TINY, VllmProcess, make_tiny

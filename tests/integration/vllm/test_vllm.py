@@ -15,7 +15,6 @@ import pytest
 from arena_llm import AsyncClient, Client, Message
 from arena_llm.errors import ArenaError, DeadlineExceededError, ResourceExhaustedError
 from arena_llm.types import Capability, Completion, EngineLoad, FinishReason, ModelState
-from tests.integration.test_up import wait_until
 from tests.support.bad_input import (
     INVALID,
     NOT_FOUND,
@@ -27,6 +26,7 @@ from tests.support.bad_input import (
 )
 from tests.support.scripted import eventually
 from tests.support.vllm import BREAK, EMBEDDED, TINY, VllmProcess
+from tests.support.waiting import wait_until
 
 PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."
 #: Generates until it is stopped.

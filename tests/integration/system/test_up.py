@@ -10,8 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,13 +22,7 @@ from deploy.probe import health
 from deploy.services import ROOT
 from deploy.up import MODEL, PROMPT
 from tests.support.system import System
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "did not come true"
-        time.sleep(0.05)
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import pytest
 from arena_llm import AsyncClient, Client, Message
 from arena_llm.errors import ArenaError, DeadlineExceededError
 from arena_llm.types import Completion, EngineLoad, FinishReason, ModelState
-from tests.integration.test_up import wait_until
 from tests.support.bad_input import (
     NOT_FOUND,
     TOO_LONG,
@@ -28,6 +27,7 @@ from tests.support.bad_input import (
 )
 from tests.support.scripted import eventually
 from tests.support.system import System
+from tests.support.waiting import wait_until
 
 MODEL = "hf_smollm2-135m-instruct"
 PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."
