@@ -79,12 +79,12 @@ class HumanAgent(Agent):
         raise PlayerLeft("the player at the terminal has left")
 
     def _show(self, turn: Turn) -> None:
-        family = turn.game.family
+        text = turn.game.text
         if not self._knows_rules:
-            self._terminal.show(f"\n{family.rules}")
+            self._terminal.show(f"\n{text.rules}")
             self._knows_rules = True
         self._terminal.show(
-            f"\n{family.side(turn.seat)}\n{family.position(turn.state, turn.seat)}\n"
+            f"\n{text.side(turn.seat)}\n{text.position(turn.state, turn.seat)}\n"
             f"Legal actions: {legal_actions(turn, quoted=False)}\nYour action:"
         )
 

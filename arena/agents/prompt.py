@@ -46,12 +46,12 @@ def prompt_of(
     seat can see, last what it may do. before: the attempts at this turn that were no
     moves; the player sees each again, with what was wrong. system: a message ahead of all.
     """
-    family = turn.game.family
+    text = turn.game.text
     how, closing = _FORMATS[reply]
     content = (
-        f"{family.rules}\nAim: a return of your own as high as possible.\n\n{how}\n\n"
-        f"{family.side(turn.seat)}\n"
-        f"{family.position(turn.state, turn.seat)}\n"
+        f"{text.rules}\nYour goal: get the highest return you can.\n\n{how}\n\n"
+        f"{text.side(turn.seat)}\n"
+        f"{text.position(turn.state, turn.seat)}\n"
         f"Legal actions: {legal_actions(turn, quoted=reply != 'choices')}\n\n{closing}"
     )
     messages = [("system", system)] if system else []
@@ -69,7 +69,7 @@ def legal_actions(turn: Turn, *, quoted: bool) -> str:
     told = []
     for action in turn.legal:
         text = in_quotes(action) if quoted else action.text
-        note = turn.game.family.note(turn.state, turn.seat, action)
+        note = turn.game.text.note(turn.state, turn.seat, action)
         told.append(f"{text} ({note})" if note else text)
     return ", ".join(told)
 

@@ -14,8 +14,8 @@ from arena.agents.registry import build
 from arena.calls import Ask
 from arena.experiment.policy import Policy
 from arena.experiment.schedule import EpisodeSpec, turn_seed
-from arena.games.game import Game
-from arena.results.rows import CHANCE, CallKey, EpisodeRow, MoveRow
+from arena.games.game import CHANCE, Game
+from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm import ArenaError
 
 

@@ -1,1 +1,1 @@
-"""The games: OpenSpiel's by name, and the words for them."""
+"""OpenSpiel's games by name, their positions, and the text that describes them."""

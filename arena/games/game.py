@@ -1,4 +1,4 @@
-"""A game by name: OpenSpiel's, with its parameters checked."""
+"""Loads a game by name, with its parameters checked."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 import pyspiel
 
-from arena.games.families import Family, family_of, known_bounds
 from arena.games.parameters import ParameterError, check_parameters
 from arena.games.state import CHANCE, LegalAction, State
+from arena.games.text import GameText, find_text, text_bounds
 
-__all__ = ["CHANCE", "Game", "GameError", "LegalAction", "State"]
+__all__ = ["ALIASES", "CHANCE", "Game", "GameError", "LegalAction", "State", "needs_trial"]
 
-#: The arena's own names: alias to OpenSpiel's.
+#: The arena's own names of games, and OpenSpiel's names of the same games.
 ALIASES = {"matching_pennies": "matrix_mp"}
 
-#: Characters of the longest name with parameters: OpenSpiel's own boards take a thousand.
-_LONGEST = 10_000
+#: Maximum length of a name with parameters: OpenSpiel's longest defaults have 1,000 characters.
+_MAX_NAME_LENGTH = 10_000
 
 
 class GameError(ValueError):
-    """A game that cannot be played: names it, the reason, and what to write instead."""
+    """A game cannot be played. The message names the game, the reason and the fix."""
 
 
 class Game:
-    """A game with its parameters; `new` starts one.
+    """A game with its parameters; `new` starts an episode.
 
-    name: the arena's. spec: OpenSpiel's string with parameters, such as
-    "hex(board_size=5)", which `load` accepts as a name. family: its words for players and
+    name: the arena's name. spec: OpenSpiel's string with parameters, such as
+    "hex(board_size=5)"; `load` accepts it as a name. text: describes the game to players and
     spectators. raw: OpenSpiel's game.
     """
 
-    def __init__(self, raw: pyspiel.Game, family: Family) -> None:
+    def __init__(self, raw: pyspiel.Game, text: GameText) -> None:
         kind = raw.get_type()
         self.raw = raw
-        self.family = family
+        self.text = text
         self.name: str = _ARENA_NAMES.get(kind.short_name, kind.short_name)
         self.spec: str = str(raw).removesuffix("()")
         self.title: str = kind.long_name
@@ -51,85 +51,88 @@ class Game:
 
     @classmethod
     def load(cls, name: str, params: Mapping[str, Any] | None = None) -> Game:
-        """A game by the arena's or OpenSpiel's name, which may hold parameters itself.
+        """Load a game by the arena's or OpenSpiel's name, which may include parameters.
 
-        Raises GameError: unknown name, parameter or value; a game the arena cannot play.
+        Raises GameError for an unknown name, parameter or value, and for a game that the arena
+        cannot play.
         """
-        short, given = _checked(name, params or {})
+        short, parameters = _parse(name, params or {})
         try:
-            raw = pyspiel.load_game(short, given)
+            raw = pyspiel.load_game(short, parameters)
             _check_playable(raw)
-            return cls(raw, family_of(raw))
+            return cls(raw, find_text(raw))
         except MemoryError:
-            raise GameError(f"game {short}: takes more memory than it may") from None
-        except Exception as error:  # OpenSpiel's games raise whatever they come across
+            raise GameError(f"game {short}: needs more memory than the limit") from None
+        except Exception as error:  # OpenSpiel's games raise errors of many types
             raise GameError(f"game {short}: {_first_line(error)}") from None
 
     def new(self) -> State:
-        """The first position."""
-        return State(self.raw.new_initial_state(), self.family.board)
+        """The initial position."""
+        return State(self.raw.new_initial_state(), self.text.board)
 
 
 def needs_trial(name: str, params: Mapping[str, Any]) -> str:
-    """The spec of a game that could take minutes or all memory to load; empty if it cannot.
+    """The spec of a game that might take minutes or all memory to load; "" if it cannot.
 
-    It can if it has a parameter whose bounds the arena does not know. Raises GameError.
+    It might if it has a parameter for which the arena knows no bounds. Raises GameError.
     """
-    short, given = _checked(name, params)
-    if given.keys() <= known_bounds(short).keys():
+    short, parameters = _parse(name, params)
+    if parameters.keys() <= text_bounds(short).keys():
         return ""
-    return str(pyspiel.game_parameters_to_string({"name": short, **given}))
+    return str(pyspiel.game_parameters_to_string({"name": short, **parameters}))
 
 
-def _checked(name: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """OpenSpiel's name of the game, and its parameters. Raises GameError."""
-    if len(name) > _LONGEST:
-        raise GameError(f"game {name[:50]!r}...: has more than {_LONGEST:,} characters")
+def _parse(name: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """OpenSpiel's name of the game, and its checked parameters. Raises GameError."""
+    if len(name) > _MAX_NAME_LENGTH:
+        raise GameError(f"game {name[:50]!r}...: is longer than {_MAX_NAME_LENGTH:,} characters")
     try:
-        given = pyspiel.game_parameters_from_string(name)
+        parameters = pyspiel.game_parameters_from_string(name)
     except pyspiel.SpielError as error:
         raise GameError(f"game {name!r}: {_first_line(error)}") from None
-    short = given.pop("name", "")
+    short = parameters.pop("name", "")
     if not isinstance(short, str) or not short:
-        raise GameError(f"game {name!r}: not a game's name")
-    given.update(params)
-    kind = _kind(ALIASES.get(short, short))
+        raise GameError(f"game {name!r}: is not the name of a game")
+    parameters.update(params)
+    kind = _find_type(ALIASES.get(short, short))
     try:
-        check_parameters(short, given, kind, _kind)
+        check_parameters(short, parameters, kind, _find_type)
     except ParameterError as error:
         raise GameError(str(error)) from None
-    return kind.short_name, given
+    return kind.short_name, parameters
 
 
 _ARENA_NAMES = {theirs: ours for ours, theirs in ALIASES.items()}
 
 
-def _kind(name: str) -> pyspiel.GameType:
+def _find_type(name: str) -> pyspiel.GameType:
     if name.startswith("python_"):
-        import open_spiel.python.games  # noqa: F401 - it registers them, slowly
+        # This import registers them. It is slow.
+        import open_spiel.python.games  # noqa: F401
     kinds = {kind.short_name: kind for kind in pyspiel.registered_games()}
     if name not in kinds:
         near = get_close_matches(name, [*kinds, *ALIASES], n=3)
         hint = f"; near it: {', '.join(near)}" if near else ""
-        raise GameError(f"game {name!r}: OpenSpiel has no game of that name{hint}")
+        raise GameError(f"game {name!r}: OpenSpiel has no game with this name{hint}")
     return kinds[name]
 
 
 def _check_playable(game: pyspiel.Game) -> None:
-    """Raises ValueError, or what OpenSpiel raises at the first positions."""
+    """Raise ValueError, or OpenSpiel's own error, if the first positions cannot be played."""
     kind = game.get_type()
     if kind.dynamics == pyspiel.GameType.Dynamics.MEAN_FIELD:
-        raise ValueError("mean field games have no seats to play")
+        raise ValueError("is a mean field game, which has no seats for players")
     if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
-        raise ValueError("it draws its chance by itself, so no episode could be repeated")
+        raise ValueError("draws its own chance events, so episodes could not be repeated")
     state = State(game.new_initial_state())
     rng = random.Random(0)  # noqa: S311 - any deal will do
     while state.is_chance:
         state.apply({CHANCE: state.draw_chance(rng).action})
     for seat in state.players_to_move():
-        state.legal_actions(seat)  # a game or two has no numbers for them
+        state.legal_actions(seat)  # fails in games that do not number their actions
 
 
 def _first_line(error: BaseException) -> str:
+    """An error's first line, without the place in OpenSpiel's source."""
     line = str(error).strip().partition("\n")[0] or type(error).__name__
-    return re.sub(r"^/\S+:\d+ ", "", line)  # where it stands in OpenSpiel's source
+    return re.sub(r"^/\S+:\d+ ", "", line)

@@ -1,4 +1,4 @@
-"""Which parameters a game may have: names, types and bounds, and no files."""
+"""Checks the parameters of a game: names, types, bounds, and that none names a file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pyspiel
 
-from arena.games.families import known_bounds
+from arena.games.text import text_bounds
 
-#: OpenSpiel's text parameters that are values. Every other one may name a file, which
-#: OpenSpiel opens, and whose lines it shows in errors and positions.
+#: OpenSpiel's string parameters that are plain values. All other string parameters may name a
+#: file, which OpenSpiel would open and show in errors and positions.
 TEXTS = frozenset(
     (
         "betting", "bettingAbstraction", "bidding_rule", "blind", "blind_schedule",
@@ -23,7 +23,7 @@ TEXTS = frozenset(
     )
 )  # fmt: skip
 
-#: What OpenSpiel's integers hold.
+#: The range of OpenSpiel's integers.
 _INTEGERS = (-(2**31), 2**31 - 1)
 
 _FEN = re.compile(
@@ -32,68 +32,70 @@ _FEN = re.compile(
 
 
 class ParameterError(ValueError):
-    """A parameter that is refused: game, parameter and reason."""
+    """A parameter is refused. The message names the game, the parameter and the reason."""
 
 
 def check_parameters(
     game: str,
-    given: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     kind: pyspiel.GameType,
-    find: Callable[[str], pyspiel.GameType],
+    find_type: Callable[[str], pyspiel.GameType],
 ) -> None:
-    """Raise ParameterError for one that is unknown, a file, or out of bounds.
+    """Raise ParameterError if a parameter is unknown, names a file, or is out of bounds.
 
-    game: the words for it. find: the game of a name, for games that are made of others.
+    game: its name in error messages. find_type: the type of the game with a given name, for
+    parameters that are games themselves.
     """
-    known: dict[str, Any] = kind.parameter_specification
+    defaults: dict[str, Any] = kind.parameter_specification
     bounds = {"players": (kind.min_num_players, kind.max_num_players)}
-    bounds |= known_bounds(kind.short_name)
-    for key, value in given.items():
+    bounds |= text_bounds(kind.short_name)
+    for key, value in parameters.items():
         where = f"game {game}: parameter {key!r}"
-        if key not in known:
-            names = ", ".join(known) or "none"
-            raise ParameterError(f"{where} is unknown; there are: {names}")
-        default = known[key]
-        wanted = type(default)
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
+        if key not in defaults:
+            names = ", ".join(defaults) or "none"
+            raise ParameterError(f"{where} is unknown; the parameters are: {names}")
+        default = defaults[key]
+        expected = type(default)
+        if type(value) is not expected and not (expected is float and type(value) is int):
             raise ParameterError(
-                f"{where} must be of type {wanted.__name__}, not {value!r} (default: {default!r})"
+                f"{where} must be of type {expected.__name__}, not {value!r} (default: {default!r})"
             )
         if isinstance(value, dict):
             inner = {name: item for name, item in value.items() if name != "name"}
-            check_parameters(f"{game}.{key}", inner, find(str(value.get("name"))), find)
-        elif wanted is str and key not in TEXTS:
+            inner_kind = find_type(str(value.get("name")))
+            check_parameters(f"{game}.{key}", inner, inner_kind, find_type)
+        elif expected is str and key not in TEXTS:
             raise ParameterError(f"{where} may name a file: the arena opens no files for games")
-        elif key == "fen" and value and not _is_position(value, given.get("board_size", 8)):
+        elif key == "fen" and value and not _is_position(value, parameters.get("board_size", 8)):
             raise ParameterError(f"{where} is not a chess position in FEN: {value!r}")
-        elif wanted is float and not math.isfinite(value):
+        elif expected is float and not math.isfinite(value):
             raise ParameterError(f"{where} must be a finite number, not {value}")
-        elif wanted is int:
-            least, most = bounds.get(key) or _usual_bounds(default)
-            if not least <= value <= most:
+        elif expected is int:
+            lowest, highest = bounds.get(key) or _default_bounds(default)
+            if not lowest <= value <= highest:
                 raise ParameterError(
-                    f"{where} must be at least {least} and at most {most}, not {value}"
+                    f"{where} must be at least {lowest} and at most {highest}, not {value}"
                 )
 
 
 def _is_position(fen: str, size: int) -> bool:
-    """Whether each rank has its squares and each side its king: OpenSpiel does not check.
+    """Whether each rank has the right number of cells and each side has one king.
 
-    It writes to memory that is not its own instead.
+    OpenSpiel does not check this; it writes outside of its memory instead.
     """
-    if not (found := _FEN.fullmatch(fen)):
+    if not (match := _FEN.fullmatch(fen)):
         return False
-    ranks = [re.sub(r"\d", lambda digit: "." * int(digit[0]), r) for r in found[1].split("/")]
+    ranks = [re.sub(r"\d", lambda digit: "." * int(digit[0]), r) for r in match[1].split("/")]
     board = "".join(ranks)
     return [len(rank) for rank in ranks] == [size] * size and board.count("K") == board.count(
         "k"
     ) == 1
 
 
-def _usual_bounds(default: int) -> tuple[int, int]:
-    """Of a parameter that nobody has looked at.
+def _default_bounds(default: int) -> tuple[int, int]:
+    """Bounds for an integer parameter for which no GameText has bounds.
 
-    Many games check no bounds of their own: some crash the process with 0 of a thing, or
-    take all memory for a board of 100,000 by 100,000.
+    Many games do not check their parameters. With 0 of something some crash the process, and
+    a board of 100,000 by 100,000 takes all memory.
     """
     return (1, max(1_000, 100 * default)) if default > 0 else _INTEGERS

@@ -1,7 +1,7 @@
-"""Tries a stranger's games in a process of its own.
+"""Loads and plays untrusted games in a separate process.
 
-With some parameters OpenSpiel ends its process, never returns, or takes all memory. That
-must not happen to the process that asks.
+With some parameters OpenSpiel crashes its process, never returns, or takes all memory. A crash
+in the sandbox does not affect the calling process.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from typing import Any, NamedTuple
 
 from arena.games.game import Game, GameError, needs_trial
 
-#: Seconds for one game.
+#: Time limit for one game, in seconds.
 SECONDS = 30.0
-#: Bytes of the process's address space.
-_MEMORY = 4 * 2**30
-#: After so many games that ended the process no other is played.
-_MOST_LOST = 3
+#: Limit of the process's address space, in bytes.
+MEMORY = 4 * 2**30
+#: After this many games that ended the process, the sandbox refuses all other games.
+_MAX_LOST = 3
 
-_COMMAND = "import sys; sys.path[:] = sys.argv[2:]; from arena.games.sandbox import serve; serve()"
+_COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from arena.games.sandbox import serve; serve()"
 
 
-class Outcome(NamedTuple):
-    """Where a game's actions lead. problem: why that is unknown; then the rest is empty."""
+class PlayResult(NamedTuple):
+    """The position after a list of actions.
+
+    problem: why the actions could not be played; then the other fields are empty.
+    """
 
     problem: str = ""
     ended: bool = False
@@ -38,21 +41,21 @@ class Outcome(NamedTuple):
     board: str | None = None
 
 
-#: The actions of a game by ply, and of each ply by seat.
+#: The actions of an episode: for each ply, the action of each seat that moved.
 Plies = Sequence[Mapping[int, int]]
 
 
-def outcome_of(game: str, plies: Plies) -> Outcome:
-    """Play these actions. Never raises."""
+def play_actions(game: str, plies: Plies) -> PlayResult:
+    """Load the game and play these actions from its start. Never raises."""
     try:
         state = _load(game).new()
         for actions in plies:
             state.apply(actions)
-        return Outcome("", state.is_terminal, state.returns(), state.board())
+        return PlayResult("", state.is_terminal, state.returns(), state.board())
     except (GameError, ValueError) as error:
-        return Outcome(str(error))
-    except Exception as error:  # OpenSpiel's games raise whatever they come across
-        return Outcome(f"OpenSpiel failed: {type(error).__name__}: {error}")
+        return PlayResult(str(error))
+    except Exception as error:  # OpenSpiel's games raise errors of many types
+        return PlayResult(f"OpenSpiel failed: {type(error).__name__}: {error}")
 
 
 @lru_cache(maxsize=64)
@@ -61,51 +64,61 @@ def _load(game: str) -> Game:
 
 
 class Sandbox:
-    """`outcome_of` in another process, which starts with the first game and ends with `close`."""
+    """Runs `play_actions` in another process.
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    The process starts with the first game and ends with `close`. seconds: time limit for one
+    game. memory: limit of the process's address space, in bytes.
+    """
+
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self._seconds = seconds
+        self._memory = memory
         self._lost: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def load(self, name: str, params: Mapping[str, Any]) -> Game:
-        """Load a game in this process, once the other process has loaded and begun it.
+        """Load a game in this process, after the sandbox has loaded it successfully.
 
+        A game whose parameters are all known to be harmless is loaded without the sandbox.
         Raises GameError.
         """
         if spec := needs_trial(name, params):
-            problem = self.outcome_of(spec, []).problem
-            named = problem.startswith("game ")  # GameError names the game itself
+            problem = self.play_actions(spec, []).problem
+            if problem.startswith("game "):  # a GameError, which names the game already
+                raise GameError(problem)
             if problem:
-                raise GameError(problem if named else f"game {spec}: {problem}")
+                raise GameError(f"game {spec}: {problem}")
         return Game.load(name, params)
 
-    def outcome_of(self, game: str, plies: Plies) -> Outcome:
-        """As the function. A game that ended the process is not tried again."""
-        if game in self._lost:
-            return Outcome(self._lost[game])
-        if len(self._lost) == _MOST_LOST:
-            return Outcome("not checked: OpenSpiel failed on too many games of this file")
+    def play_actions(self, game: str, plies: Plies) -> PlayResult:
+        """The same as the function. A game that ended the process is not tried again."""
+        if problem := self._lost.get(game):
+            return PlayResult(problem)
+        if len(self._lost) == _MAX_LOST:
+            return PlayResult("not checked: OpenSpiel failed on too many games of this file")
         if self._process is None:
             self._start()
         try:
             self._connection.send((game, plies))
             if self._connection.poll(self._seconds):
-                outcome: Outcome = self._connection.recv()
-                return outcome
+                result: PlayResult = self._connection.recv()
+                return result
             problem = f"OpenSpiel took more than {self._seconds:g} seconds"
         except (EOFError, OSError):
             problem = "OpenSpiel ended its process"
         self._lost[game] = problem
         self.close()
-        return Outcome(problem)
+        return PlayResult(problem)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            # Not by fork: this process may have threads.
-            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), *sys.path],
+            # A new process and not a fork, because this process may have threads.
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter
+                [
+                    *(sys.executable, "-c", _COMMAND),
+                    *(str(theirs.fileno()), str(self._memory), *sys.path),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -114,6 +127,7 @@ class Sandbox:
         self._connection = Connection(ours.detach())
 
     def close(self) -> None:
+        """End the process."""
         if self._process is not None:
             self._connection.close()
             self._process.kill()
@@ -122,12 +136,13 @@ class Sandbox:
 
 
 def serve() -> None:
-    """The other process: play what comes until nobody is there."""
-    for limit, value in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
-        with suppress(ValueError, OSError):  # macOS does not bound the address space
+    """Serve requests in the sandbox's process until the connection is closed."""
+    descriptor, memory = map(int, sys.argv[1:3])
+    for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError, OSError):  # macOS does not limit the address space
             resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
-    connection = Connection(int(sys.argv[1]))
+    connection = Connection(descriptor)
     with suppress(EOFError, OSError):
         while True:
-            connection.send(outcome_of(*connection.recv()))
-    os._exit(0)  # the other side has left
+            connection.send(play_actions(*connection.recv()))
+    os._exit(0)  # without cleanup: OpenSpiel may be in any state

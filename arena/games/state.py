@@ -1,4 +1,4 @@
-"""A position: OpenSpiel's state, with what was played to reach it."""
+"""A position: OpenSpiel's state and the actions that led to it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import pyspiel
 
-#: The seat of chance.
+#: The seat number of chance.
 CHANCE = -1
 
 
 class LegalAction(NamedTuple):
-    """OpenSpiel's number of an action and its string."""
+    """An action: OpenSpiel's number and name of it."""
 
     action: int
     text: str
 
 
 class Played(NamedTuple):
-    """An action that was played. seat: CHANCE for an event of chance."""
+    """An action that was played. seat: CHANCE for a chance event."""
 
     seat: int
     action: int
@@ -30,25 +30,30 @@ class Played(NamedTuple):
 class State:
     """A position of one game, changed by `apply`.
 
-    raw: OpenSpiel's state, which knows every player's secrets. history: all actions so
-    far, oldest first; of players who moved at once, in seat order.
+    raw: OpenSpiel's state, which includes all players' hidden information. history: all
+    actions so far, oldest first; simultaneous actions in seat order.
     """
 
-    def __init__(self, raw: pyspiel.State, draw: Callable[[State], str] = str) -> None:
+    def __init__(self, raw: pyspiel.State, draw_board: Callable[[State], str] = str) -> None:
         self.raw = raw
         self.history: list[Played] = []
-        self._draw = draw
+        self._draw_board = draw_board
 
     @property
     def is_terminal(self) -> bool:
+        """Whether the game has ended."""
         return bool(self.raw.is_terminal())
 
     @property
     def is_chance(self) -> bool:
+        """Whether the next action is a chance event."""
         return bool(self.raw.is_chance_node())
 
     def players_to_move(self) -> tuple[int, ...]:
-        """The seats to move: several where they move at once, none at chance or the end."""
+        """The seats to move; several if they move at the same time.
+
+        Empty at chance events and at the end of the game.
+        """
         if self.raw.is_simultaneous_node():
             seats = range(self.raw.num_players())
             return tuple(seat for seat in seats if self.raw.legal_actions(seat))
@@ -56,35 +61,35 @@ class State:
         return (player,) if player >= 0 else ()
 
     def legal_actions(self, seat: int) -> tuple[LegalAction, ...]:
-        """What a seat may do now, in ascending order of numbers."""
+        """A seat's legal actions, in ascending order of their numbers."""
         name = self.raw.action_to_string
         return tuple(LegalAction(a, name(seat, a)) for a in self.raw.legal_actions(seat))
 
     def draw_chance(self, rng: random.Random) -> LegalAction:
-        """An outcome of chance, drawn by its probability; it is not applied."""
+        """Draw a chance outcome by its probability, without applying it."""
         actions, weights = zip(*self.raw.chance_outcomes(), strict=True)
         (action,) = rng.choices(actions, weights)
         return LegalAction(action, self.raw.action_to_string(CHANCE, action))
 
     def apply(self, actions: Mapping[int, int]) -> None:
-        """Play: one action for each seat that is to move, or {CHANCE: action}.
+        """Play one action for each seat to move, or {CHANCE: action} for a chance event.
 
-        Raises ValueError for another seat or an action that is not legal: OpenSpiel
-        itself would play on from a corrupt state.
+        Raises ValueError for a wrong seat or an illegal action, because OpenSpiel itself would
+        continue with a corrupt state.
         """
         expected = (CHANCE,) if self.is_chance else self.players_to_move()
         if tuple(sorted(actions)) != expected:
             raise ValueError(f"seats {sorted(actions)} do not move now, but {list(expected)} do")
-        played = [self._played(seat, actions[seat]) for seat in expected]
+        played = [self._check(seat, actions[seat]) for seat in expected]
         if self.raw.is_simultaneous_node():
-            # OpenSpiel wants 0 for those who have nothing to choose.
+            # OpenSpiel expects 0 for seats that have no choice.
             seats = range(self.raw.num_players())
             self.raw.apply_actions([actions.get(seat, 0) for seat in seats])
         else:
             self.raw.apply_action(played[0].action)
         self.history += played
 
-    def _played(self, seat: int, action: int) -> Played:
+    def _check(self, seat: int, action: int) -> Played:
         legal = self.raw.legal_actions() if seat == CHANCE else self.raw.legal_actions(seat)
         if action not in legal:
             raise ValueError(f"seat {seat} may not play {action}: legal are {legal}")
@@ -92,12 +97,12 @@ class State:
 
     def returns(self) -> tuple[float, ...]:
         """Each seat's return, in seat order."""
-        # Of -0.0, OpenSpiel's for some draws, this makes 0.0.
+        # Adding 0.0 turns -0.0, which OpenSpiel returns for some draws, into 0.0.
         return tuple(float(value) + 0.0 for value in self.raw.returns())
 
     def board(self) -> str:
-        """The position as a spectator sees it, all cards open."""
-        return self._draw(self)
+        """The position as a spectator sees it, with all hidden information."""
+        return self._draw_board(self)
 
     def __str__(self) -> str:
         return str(self.raw)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from arena.games.sandbox import Outcome, Plies, outcome_of
+from arena.games.sandbox import PlayResult, Plies, play_actions
 from arena.results.rows import EpisodeRow, MoveRow
 
 
@@ -26,7 +26,7 @@ class Replay:
 def replay(
     episode: EpisodeRow,
     moves: Iterable[MoveRow],
-    play: Callable[[str, Plies], Outcome] = outcome_of,
+    play: Callable[[str, Plies], PlayResult] = play_actions,
 ) -> Replay:
     """Replay a finished or truncated episode; moves: its rows in the order of play.
 

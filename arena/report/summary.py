@@ -97,7 +97,7 @@ def summarise(results: Results) -> Summary:
                 if move.status == "error" or move.policy == "forfeit":
                     culprits.add(move.agent or "")
             if episode.status in PLAYED:
-                summary.replays[episode.episode] = replay(episode, moves, sandbox.outcome_of)
+                summary.replays[episode.episode] = replay(episode, moves, sandbox.play_actions)
             else:
                 reason = episode.reason or "no reason given"
                 kind = found[0] if (found := ERROR.match(reason)) else episode.status

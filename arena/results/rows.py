@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The seat of chance.
-CHANCE = -1
-
 #: Statuses of episodes whose returns are a result.
 PLAYED = ("finished", "truncated")
 

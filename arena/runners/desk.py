@@ -12,12 +12,12 @@ from arena.calls import ModelReply
 from arena.experiment.ledger import Ledger
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.experiment.tape import Recorder
+from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.store import Store
 from arena.runners.job import Job
 from arena.runners.queue import FairQueue
 from arena.runners.tally import Tally
-from arena_llm.validation.games import GAMES, UNKNOWN_GAME
 
 _SEAT = re.compile(r"\bseat \d+: ")
 
@@ -120,6 +120,6 @@ class Desk(Ledger):
 
     def _moves(self, spec: EpisodeSpec) -> float:
         """The moves that models are expected to make, as random players do."""
-        moves = GAMES.get(spec.game.partition("(")[0], UNKNOWN_GAME).moves
+        moves = measured_playouts().get(spec.game.partition("(")[0], UNKNOWN_PLAYOUT).moves
         seats = sum(agent in self._models for agent in spec.agents)
         return moves * seats / len(spec.agents)

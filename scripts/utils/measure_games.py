@@ -1,5 +1,5 @@
 """Measure games by random playouts: how many moves an episode has, and how many tokens
-the arena's prompts take. Prints the rows of client/src/arena_llm/validation/games.py.
+the arena's prompts take. Prints the values of `playouts` for the files in arena/games/text.
 
     .venv/bin/python scripts/utils/measure_games.py [GAME ...]
 """
@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from arena.agents.base import Turn
 from arena.agents.prompt import as_text, prompt_of
-from arena.games.game import ALIASES, CHANCE, Game
-from arena_llm.validation.games import GAMES
+from arena.games.game import CHANCE, Game
+from arena.games.text import measured_playouts
 from services.hf.embedded import default_folder
 
 #: The embedded model's: `make up` prepares it.
@@ -61,9 +61,9 @@ def measure(name: str, tokens: Callable[[str], int], playouts: int = PLAYOUTS) -
 
 def main() -> None:
     tokenizer = Tokenizer.from_file(TOKENIZER)
-    for name in sys.argv[1:] or sorted(GAMES.keys() - ALIASES):
+    for name in sys.argv[1:] or sorted(measured_playouts()):
         players, moves, tokens = measure(name, lambda text: len(tokenizer.encode(text).ids))
-        print(f'    "{name}": Game({players}, {moves:.1f}, {tokens:.0f}),', flush=True)
+        print(f'    "{name}": Playout({players}, {moves:.1f}, {tokens:.0f}),', flush=True)
 
 
 if __name__ == "__main__":

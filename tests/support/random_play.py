@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arena.games.game import Game, State
-from arena.results.rows import CHANCE, EpisodeRow, ExperimentRow, ModelRow, MoveRow
+from arena.games.game import CHANCE, Game, State
+from arena.results.rows import EpisodeRow, ExperimentRow, ModelRow, MoveRow
 from arena.results.store import Store
 
 GAMES = (

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from arena.games.text import measured_playouts
 from arena_llm.types import Availability, ModelState
-from arena_llm.validation.games import GAMES
 from services.hf.embedded import default_folder, prepare
 from tests.support.scripted import scripted
 
@@ -103,5 +103,7 @@ def test_the_games_are_as_measured(name: str) -> None:
     prepare(default_folder())
     tokenizer = Tokenizer.from_file(module.TOKENIZER)
     players, moves, prompt = module.measure(name, lambda text: len(tokenizer.encode(text).ids))
-    # The playouts' seed is the game's name.
-    assert (players, round(moves, 1), round(prompt)) == GAMES[name]
+    # The playouts' seed is the game's name. Small changes of a prompt need no new measurement.
+    stored = measured_playouts()[name]
+    assert (players, round(moves, 1)) == stored[:2]
+    assert prompt == pytest.approx(stored.prompt_tokens, rel=0.05)

@@ -73,7 +73,7 @@ async def test_an_action_is_typed_as_it_is_listed(desk: Desk) -> None:
     assert await _act(desk, turn_after("tic_tac_toe", [4])) == Attempt(Status.OK, 2)
     shown = desk.shows()
     assert "Game: tic-tac-toe." in shown
-    assert "You are player 1 and mark o.\n" in shown
+    assert "You are player 1. Your marks are o.\n" in shown
     assert "\n1 . x .\n" in shown
     assert "Legal actions: o(0,0), o(0,1), o(0,2), " in shown
     assert "JSON" not in shown

@@ -28,14 +28,14 @@ def test_a_prompt_reads_from_the_rules_to_the_legal_actions() -> None:
     assert prompt_of(turn, "json") == (
         (
             "user",
-            f"""{turn.game.family.rules}
-Aim: a return of your own as high as possible.
+            f"""{turn.game.text.rules}
+Your goal: get the highest return you can.
 
 How to reply: with one JSON object and nothing else, no text around it, no code fence:
 {{"reasoning": "<your reasoning, in short>", "action": "<a legal action, exactly as listed>"}}
 
-You are player 1 and mark o.
-The board, with . for a free cell:
+You are player 1. Your marks are o.
+The board (. is a free cell):
   0 1 2
 0 . . .
 1 . x .

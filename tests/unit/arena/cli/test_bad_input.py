@@ -46,7 +46,7 @@ FILES = {
     "escapes": (
         GOOD.replace("tic_tac_toe", '"x\\e[2J\\x9b"'),
         "games[0]: ",
-        "no game of that name",
+        "no game with this name",
     ),
     "agent type": (GOOD.replace("random", "lucky"), "agents.o.type: ", "not 'lucky'"),
     "unknown key": (GOOD + "episode: 3", "episode: ", "near it: episodes"),

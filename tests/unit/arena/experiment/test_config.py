@@ -140,7 +140,7 @@ GAME = "games: [tic_tac_toe]\n"
         (PAIR, "games: is missing"),
         (PAIR + "games: []", "games: List should have at least 1 item"),
         (PAIR + "games: tic_tac_toe", "games: must be a list"),
-        (PAIR + "games: [tictactoe]", "games[0]: game 'tictactoe': OpenSpiel has no game of that "
+        (PAIR + "games: [tictactoe]", "games[0]: game 'tictactoe': OpenSpiel has no game with this "
          "name; near it: tic_tac_toe"),
         (PAIR + "games: [{name: hex, params: {size: 3}}]", "games[0]: game hex: parameter 'si"),
         (PAIR + "games: [{name: hex, params: [3]}]", "games[0].params: must be a mapping"),

@@ -14,8 +14,8 @@ from arena.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import BudgetSpent
 from arena.experiment.episode import play_episode, seated
 from arena.experiment.schedule import EpisodeSpec
-from arena.games.game import Game
-from arena.results.rows import CHANCE, CallKey, EpisodeRow, MoveRow
+from arena.games.game import CHANCE, Game
+from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm.errors import InternalError, UnavailableError
 
 #: What a model says: a text, or an error.

@@ -1,4 +1,4 @@
-"""Every game of OpenSpiel's can be told and played by its name, or is refused."""
+"""Each of OpenSpiel's games has a prompt, or is refused."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ NAMES = pyspiel.registered_names()
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - REFUSED))
-def test_a_prompt_tells_side_and_every_legal_action_of_every_game(name: str) -> None:
+def test_a_prompt_has_the_side_and_every_legal_action(name: str) -> None:
     turns = 0
     for turn in playout(name, seed=1, most=25):
         turns += 1
-        told = as_text(prompt_of(turn, "choices"))
-        family = turn.game.family
-        assert told.startswith(family.rules)
-        listed = told.rpartition("\nLegal actions: ")[2]
+        prompt = as_text(prompt_of(turn, "choices"))
+        text = turn.game.text
+        assert prompt.startswith(text.rules)
+        listed = prompt.rpartition("\nLegal actions: ")[2]
         assert [action.text for action in turn.legal if action.text not in listed] == []
-        assert f"layer {turn.seat}" in family.side(turn.seat)
-        assert turn.state.board() is not None  # some of OpenSpiel's are empty at first
+        assert f"layer {turn.seat}" in text.side(turn.seat)
+        assert turn.state.board() is not None  # some are empty at the start
     assert turns
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED & {*NAMES}))
-def test_the_others_are_refused(name: str) -> None:
+def test_all_other_games_are_refused(name: str) -> None:
     with pytest.raises(GameError, match=f"game {name}: "):
         Game.load(name)
 
 
-def test_a_move_made_in_turn_in_place_of_at_once_stays_hidden() -> None:
+def test_simultaneous_moves_that_are_made_in_turn_stay_hidden() -> None:
     spec = "turn_based_simultaneous_game(game=goofspiel(num_cards=3))"
-    turns = [turn_after(spec, [0, bid]) for bid in range(3)]  # chance turns up a card first
+    turns = [turn_after(spec, [0, bid]) for bid in range(3)]  # a chance event reveals a card first
     assert {turn.seat for turn in turns} == {1}
     assert len({as_text(prompt_of(turn, "json")) for turn in turns}) == 1

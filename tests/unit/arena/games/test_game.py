@@ -1,18 +1,16 @@
-"""Games by name, and positions that refuse what is not legal."""
+"""Loading games by name, and positions that refuse illegal actions."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import get_args
 
 import pyspiel
 import pytest
 
-from arena.agents.prompt import ReplyFormat
-from arena.games.game import ALIASES, CHANCE, Game, GameError
+from arena.games.game import CHANCE, Game, GameError
 from arena.games.parameters import TEXTS
-from arena_llm.validation.games import COMPLETION_TOKENS, GAMES
+from arena.games.text import GameText, measured_playouts
 from tests.support.turns import reach
 
 
@@ -40,7 +38,7 @@ from tests.support.turns import reach
         ),
     ],
 )
-def test_a_game_has_one_name_and_one_spec_that_loads_it_again(
+def test_a_spec_loads_the_same_game_again(
     name: str, params: dict[str, object] | None, ours: str, spec: str
 ) -> None:
     game = Game.load(name, params)
@@ -54,18 +52,18 @@ def test_a_game_has_one_name_and_one_spec_that_loads_it_again(
         (
             "tic_tac_to",
             {},
-            "'tic_tac_to': OpenSpiel has no game of that name; near it: tic_tac",
+            "'tic_tac_to': OpenSpiel has no game with this name; near it: tic_tac",
         ),
         ("matching_penny", {}, "near it: matching_pennies"),
-        ("", {}, "not a game's name"),
+        ("", {}, "is not the name of a game"),
         ("hex(", {}, "Missing closing bracket"),
-        ("hex", {"bord": 3}, "'bord' is unknown; there are: board_size"),
-        ("matrix_pd", {"x": 1}, "'x' is unknown; there are: none"),
+        ("hex", {"bord": 3}, "'bord' is unknown; the parameters are: board_size"),
+        ("matrix_pd", {"x": 1}, "'x' is unknown; the parameters are: none"),
         ("hex", {"board_size": "3"}, "'board_size' must be of type int, not '3' (default: 11)"),
         ("hex", {"swap": 1}, "'swap' must be of type bool"),
         ("kuhn_poker", {"players": True}, "'players' must be of type int"),
         ("kuhn_poker", {"players": 11}, "'players' must be at least 2 and at most 10, not 11"),
-        # OpenSpiel would crash the process, or play without an end.
+        # OpenSpiel would crash the process, or never return.
         ("connect_four", {"rows": 0}, "'rows' must be at least 1 and at most 50, not 0"),
         ("connect_four(rows=-1)", {}, "'rows' must be at least 1"),
         ("go", {"board_size": 0}, "'board_size' must be at least 1 and at most 1900, not 0"),
@@ -74,7 +72,7 @@ def test_a_game_has_one_name_and_one_spec_that_loads_it_again(
         ("go", {"handicap": 2**31}, "at most 2147483647"),
         ("go", {"handicap": 10**30}, "at most 2147483647"),
         ("go", {"komi": float("inf")}, "'komi' must be a finite number"),
-        ("kuhn_poker(" + "x" * 10_000, {}, "more than 10,000 characters"),
+        ("kuhn_poker(" + "x" * 10_000, {}, "is longer than 10,000 characters"),
         ("misere(game=" * 800, {}, "Missing closing bracket"),
         ("dark_chess", {"fen": "x"}, "'fen' is not a chess position in FEN: 'x'"),
         ("dark_chess", {"fen": "k7/8/8/8/8/8/8/8 w - - 0 1"}, "is not a chess position"),
@@ -93,11 +91,11 @@ def test_a_game_has_one_name_and_one_spec_that_loads_it_again(
         ("liars_dice", {"bidding_rule": "x"}, "bidding_rule_str"),
         ("go", {"board_size": 50}, "up to 19"),
         ("mfg_garnet", {}, "mean field"),
-        ("tarok", {}, "draws its chance by itself"),
+        ("tarok", {}, "draws its own chance events"),
         ("crossword", {}, "LegalActions unimplemented"),
     ],
 )
-def test_what_cannot_be_played_is_refused_with_the_game_and_the_reason(
+def test_an_unplayable_game_is_refused_with_its_name_and_the_reason(
     name: str, params: dict[str, object], words: str
 ) -> None:
     with pytest.raises(GameError) as caught:
@@ -108,18 +106,20 @@ def test_what_cannot_be_played_is_refused_with_the_game_and_the_reason(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", GAMES)
-def test_the_estimates_of_the_client_are_for_games_of_these_names(name: str) -> None:
-    assert Game.load(name).players == GAMES[name].players
-    assert GAMES[ALIASES.get(name, name)] == GAMES[name]
+@pytest.mark.parametrize("name", measured_playouts())
+def test_measured_playouts_are_of_existing_games(name: str) -> None:
+    game = Game.load(name)
+    assert game.raw.get_type().short_name == name
+    assert game.players == measured_playouts()[name].players
 
 
-def test_every_name_of_the_arenas_own_has_an_estimate() -> None:
-    assert ALIASES.keys() <= GAMES.keys()
-    assert set(get_args(ReplyFormat)) == COMPLETION_TOKENS.keys()
+def test_each_game_with_its_own_text_has_a_measured_playout() -> None:
+    names = [name for kind in GameText.__subclasses__() for name in kind.games]
+    assert len(names) == len(set(names)) >= 8
+    assert set(names) <= measured_playouts().keys()
 
 
-def test_a_game_tells_what_kind_it_is() -> None:
+def test_a_game_knows_its_kind() -> None:
     kinds = {
         name: (game.players, game.simultaneous, game.perfect_information, game.deterministic)
         for name in ("chess", "kuhn_poker(players=3)", "matching_pennies", "backgammon")
@@ -150,7 +150,7 @@ def test_players_take_turns_and_chance_and_the_end_have_no_player() -> None:
     ]
 
 
-def test_players_who_move_at_once_are_asked_at_once() -> None:
+def test_simultaneous_moves_are_applied_together() -> None:
     state = Game.load("matrix_pd").new()
     assert state.players_to_move() == (0, 1)
     assert [action.text for action in state.legal_actions(1)] == ["Cooperate", "Defect"]
@@ -173,7 +173,7 @@ def test_players_who_move_at_once_are_asked_at_once() -> None:
         ("kuhn_poker", [0], {0: 1}, r"but \[-1\] do"),
     ],
 )
-def test_a_position_refuses_what_is_not_legal_and_stays_as_it_was(
+def test_a_position_refuses_illegal_actions_and_does_not_change(
     spec: str, played: list[int], actions: dict[int, int], words: str
 ) -> None:
     state = reach(Game.load(spec), played)
@@ -183,8 +183,8 @@ def test_a_position_refuses_what_is_not_legal_and_stays_as_it_was(
     assert (str(state), state.history) == before
 
 
-def test_chance_is_drawn_by_its_probabilities_and_repeatably() -> None:
-    # Isomorphic suits: of the rank that is gone half is left, 1 card of 5.
+def test_chance_follows_its_probabilities_and_its_seed() -> None:
+    # With isomorphic suits, one card of the dealt rank is left among the 5 remaining cards.
     state = reach(Game.load("leduc_poker(suit_isomorphism=true)"), [0])
     rng = random.Random(3)  # noqa: S311 - a game, not a secret
     drawn = [state.draw_chance(rng).action for _ in range(5000)]
@@ -192,7 +192,7 @@ def test_chance_is_drawn_by_its_probabilities_and_repeatably() -> None:
     assert share == pytest.approx({0: 0.2, 1: 0.4, 2: 0.4}, abs=0.03)
     again = random.Random(3)  # noqa: S311 - a game, not a secret
     assert [state.draw_chance(again).action for _ in range(5000)] == drawn
-    assert len(state.history) == 1  # drawing plays nothing
+    assert len(state.history) == 1  # drawing does not apply the outcome
 
 
 def test_no_return_is_a_negative_zero() -> None:
@@ -201,10 +201,11 @@ def test_no_return_is_a_negative_zero() -> None:
     assert [str(value) for value in state.returns()] == ["0.0", "0.0"]
 
 
-def test_every_text_parameter_is_known_as_a_value_or_a_file() -> None:
-    """One that a new OpenSpiel brings may name a file: it is refused until somebody looks."""
+def test_every_string_parameter_is_known_as_a_value_or_a_file() -> None:
+    """A new version of OpenSpiel may add parameters that name files. They are refused until
+    somebody adds them to TEXTS."""
     files = {"filename", "instances_file", "boards_file", "puzzles_root", "word_list_file"}
-    # Of games that cannot be played anyhow.
+    # These belong to games that the arena refuses.
     unplayed = {"network", "subgame", "forbidden_states", "positional_reward"}
     unplayed |= {"positional_reward_value", "initial_distribution", "initial_distribution_value"}
     texts = {

@@ -1,4 +1,4 @@
-"""Games that end their process, or never end, cost a check and nothing else."""
+"""The sandbox survives games that crash, hang, or take all memory."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from contextlib import closing
 import pytest
 
 from arena.games.game import GameError
-from arena.games.sandbox import Outcome, Sandbox, outcome_of
+from arena.games.sandbox import PlayResult, Sandbox, play_actions
 
 pytestmark = pytest.mark.integration  # starts processes
 
 PLAYED = ("matrix_pd", [{0: 0, 1: 1}])
 
-#: Takes minutes to begin.
+#: Takes minutes to load.
 SLOW = "blotto(coins=1000,fields=900)"
 
-#: Ends its process by a signal.
+#: Crashes its process.
 CRASHES = "universal_poker(numPlayers=10)"
 
 
-def test_it_answers_as_the_function_does() -> None:
+def test_it_returns_the_same_as_the_function() -> None:
     cases = [PLAYED, ("matrix_pd", []), ("matrix_pd", [{0: 7}]), ("no_game", [])]
     with closing(Sandbox()) as sandbox:
         for case in cases:
-            assert sandbox.outcome_of(*case) == outcome_of(*case)
-        assert sandbox.outcome_of(*PLAYED).returns == (0.0, 10.0)
+            assert sandbox.play_actions(*case) == play_actions(*case)
+        assert sandbox.play_actions(*PLAYED).returns == (0.0, 10.0)
 
 
-def test_when_its_process_ends_the_next_game_is_played() -> None:
+def test_after_a_crash_the_next_game_is_played() -> None:
     with closing(Sandbox()) as sandbox:
-        sandbox.outcome_of(*PLAYED)
+        sandbox.play_actions(*PLAYED)
         sandbox._process.kill()
-        lost = Outcome("OpenSpiel ended its process")
-        assert sandbox.outcome_of("tic_tac_toe", []) == lost
-        assert sandbox.outcome_of(*PLAYED).ended
-        assert sandbox.outcome_of("tic_tac_toe", []) == lost, "it is not tried again"
+        lost = PlayResult("OpenSpiel ended its process")
+        assert sandbox.play_actions("tic_tac_toe", []) == lost
+        assert sandbox.play_actions(*PLAYED).ended
+        assert sandbox.play_actions("tic_tac_toe", []) == lost, "it is not tried again"
 
 
-def test_a_game_that_takes_too_long_is_given_up() -> None:
+def test_a_game_over_the_time_limit_is_a_problem() -> None:
     with closing(Sandbox(seconds=0.1)) as sandbox:
-        assert sandbox.outcome_of(SLOW, []).problem == "OpenSpiel took more than 0.1 seconds"
+        assert sandbox.play_actions(SLOW, []).problem == "OpenSpiel took more than 0.1 seconds"
 
 
-def test_a_game_is_tried_before_it_is_loaded() -> None:
-    """Only one with parameters that could do harm."""
+def test_a_game_with_parameters_without_bounds_is_tried_first() -> None:
     with closing(Sandbox()) as sandbox:
         assert sandbox.load("hex(board_size=4)", {}).spec == "hex(board_size=4)"
         assert sandbox._process is None
@@ -60,14 +59,14 @@ def test_a_game_is_tried_before_it_is_loaded() -> None:
         sandbox.load("blotto", {"coins": 1000, "fields": 900})
 
 
-def test_after_three_lost_processes_no_more_games_are_tried() -> None:
+def test_after_three_lost_processes_all_other_games_are_refused() -> None:
     with closing(Sandbox(seconds=0.0)) as sandbox:
         for players in range(2, 5):
-            assert "took more" in sandbox.outcome_of(f"kuhn_poker(players={players})", []).problem
-        assert "too many games" in sandbox.outcome_of(*PLAYED).problem
+            assert "took more" in sandbox.play_actions(f"kuhn_poker(players={players})", []).problem
+        assert "too many games" in sandbox.play_actions(*PLAYED).problem
 
 
-def test_a_game_that_takes_all_memory_is_a_problem() -> None:
-    with closing(Sandbox()) as sandbox:
-        assert sandbox.outcome_of("nim(pile_sizes=1;999999999)", []).problem
-        assert sandbox.outcome_of(*PLAYED).ended
+def test_a_game_over_the_memory_limit_is_a_problem() -> None:
+    with closing(Sandbox(memory=2**30)) as sandbox:
+        assert sandbox.play_actions("nim(pile_sizes=1;999999999)", []).problem
+        assert sandbox.play_actions(*PLAYED).ended

@@ -1,0 +1,55 @@
+"""Chess."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyspiel
+
+from arena.games.state import CHANCE, State
+from arena.games.text.base import GameText, Playout, draw_grid
+
+_SIDES = (
+    "You are player 0. You have the black pieces (lower case).",
+    "You are player 1. You have the white pieces (upper case).",
+)
+
+_CHESS960 = """
+The game starts from a position of Chess960: the pieces on the first rank are shuffled. \
+Castling moves king and rook to the cells where they stand after castling in standard chess."""
+
+
+class ChessText(GameText):
+    games = ("chess",)
+    playouts: ClassVar = {"chess": Playout(2, 351.9, 1438)}
+
+    def __init__(self, game: pyspiel.Game) -> None:
+        self.rules = f"""\
+Game: chess.
+Rules: the rules of standard chess. Player 1 has the white pieces and moves first; player 0 has \
+the black pieces. Checkmate wins. The game is a draw as soon as there is a stalemate, a \
+threefold repetition, 50 moves by each side without a capture or a pawn move, or \
+too little material for checkmate.{_CHESS960 if game.get_parameters()["chess960"] else ""}
+Actions: moves in standard algebraic notation, such as e4, Nf3, exd5, O-O or e8=Q, with + for \
+check and # for checkmate.
+Returns: 1 for a win, 0 for a draw, -1 for a loss."""
+
+    def side(self, seat: int) -> str:
+        return _SIDES[seat]
+
+    def position(self, state: State, seat: int) -> str:
+        played = [move.text for move in state.history if move.seat != CHANCE]
+        pairs = (" ".join(played[ply : ply + 2]) for ply in range(0, len(played), 2))
+        score = " ".join(f"{number}. {pair}" for number, pair in enumerate(pairs, 1))
+        return f"Moves so far: {score or 'none'}\nThe position:\n{self.board(state)}"
+
+    def board(self, state: State) -> str:
+        fen = str(state)
+        ranks = fen.partition(" ")[0].split("/")
+        rows = [(str(8 - index), _expand(rank)) for index, rank in enumerate(ranks)]
+        return f"{draw_grid(rows, 'abcdefgh')}\nFEN: {fen}"
+
+
+def _expand(rank: str) -> str:
+    """A rank of a FEN with a dot for each free cell."""
+    return "".join("." * int(sign) if sign.isdigit() else sign for sign in rank)
