@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from arena_llm._connection import message_options, pinging
+from arena_llm.connection import message_options, pinging
 from arena_llm.v1 import models_pb2
 from router.config import Route
 from router.routing import (

@@ -15,8 +15,8 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from arena_llm._yaml import YamlError, read_mapping
 from arena_llm.terminal import visible
+from arena_llm.yaml_file import YamlError, read_mapping
 from services.common.env_file import is_readable, read_env_file
 
 

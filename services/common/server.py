@@ -22,7 +22,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from arena_llm._connection import Options, message_options, pinged
+from arena_llm.connection import Options, message_options, pinged
 from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from arena_llm import _convert
 from arena_llm.types import (
     Availability,
     Completion,
@@ -17,9 +16,11 @@ from arena_llm.types import (
     ModelList,
     ModelState,
     Scoring,
+    ScoringRequest,
     Timings,
 )
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
+from arena_llm.wire import from_message, to_message
 from services.common.backend import BaseLLMBackend
 from services.common.calls import CallRecord, mapped_errors
 from services.common.errors import ContractError, ModelNotFound
@@ -97,25 +98,25 @@ class LlmServicer:
             check_score(proto)
             self._check_prefix(proto.model)
             self._refusals.check_score()
-            request = _convert.score_request_from_proto(proto)
+            request = from_message(proto, ScoringRequest)
             scoring = check_type(await self._backend.score(request), Scoring, "score")
             record.add_result(scoring.usage)
             answer = replace(check_scoring(scoring, request), backend=self.name)
-            return _convert.scoring_to_proto(answer).SerializeToString()
+            return to_message(answer, score_pb2.ScoreResponse).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("IsAvailable", context) as record:
             proto = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(proto.model, "", {})
             answer = await self._availability(proto.model)
-            return _convert.availability_to_proto(answer).SerializeToString()
+            return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             models = check_models(await self._backend.get_available_models(), self._prefix)
             named = tuple(replace(model, backend=self.name) for model in models)
-            return _convert.models_to_proto(ModelList(named)).SerializeToString()
+            return to_message(ModelList(named), models_pb2.ListModelsResponse).SerializeToString()
 
     async def _availability(self, model: str) -> Availability:
         if not model:
@@ -137,7 +138,7 @@ class LlmServicer:
         self._check_prefix(proto.model)
         left = context.time_remaining()
         deadline = None if left is None else time.monotonic() + left
-        request = _convert.generate_request_from_proto(proto, deadline)
+        request = from_message(proto, GenerationRequest, deadline=deadline)
         self._refusals.check_generate(request)
         return request
 
@@ -164,7 +165,7 @@ class LlmServicer:
             )
             completion = replace(completion, timings=timings)
         record.add_result(completion.usage, timings)
-        proto = _convert.completion_to_proto(completion)
+        proto = to_message(completion, generate_pb2.GenerateResponse)
         proto.backend = self.name
         return proto
 

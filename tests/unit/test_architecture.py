@@ -97,6 +97,15 @@ def test_the_client_imports_only_what_it_declares() -> None:
     assert not foreign
 
 
+@pytest.mark.parametrize("folder", ["arena", "router", "services", "deploy", "bench", "scripts"])
+def test_a_part_imports_no_private_name_of_another_part(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imports(path):
+            part, *rest = name.split(".")
+            private = [word for word in rest if word.startswith("_") and not word.endswith("_")]
+            assert not private or part == folder or part in sys.stdlib_module_names, (path, name)
+
+
 def test_the_router_and_the_common_ground_know_no_backend() -> None:
     for folder in ("router", "services/common"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -6,9 +6,9 @@ import math
 import time
 from typing import Any, Generic, TypeVar
 
-from arena_llm._call import Call
 from arena_llm._channel import Link
 from arena_llm._grpc import grpc
+from arena_llm._request import Call
 from arena_llm._status import arena_error, never_connected
 from arena_llm.errors import CallCancelledError, InvalidArgumentError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, TypeVar
 
 from arena_llm._attempt import Attempt
-from arena_llm._call import Call
 from arena_llm._channel import Link
-from arena_llm.target import resolve_target
+from arena_llm._request import Call
+from arena_llm.connection import resolve_target
 
 T = TypeVar("T")
 

@@ -13,12 +13,11 @@ from weakref import WeakSet
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from arena_llm._call import Call
-from arena_llm._connection import message_options, pinging
 from arena_llm._fork import check_fork, forked, leave_to_parent
 from arena_llm._grpc import aio, grpc
+from arena_llm._request import Call
+from arena_llm.connection import is_local, message_options, pinging
 from arena_llm.errors import FailedPreconditionError
-from arena_llm.target import is_local
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
 #: Seconds for which calls wait for a target that cannot be connected to: long

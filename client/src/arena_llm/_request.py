@@ -1,75 +1,108 @@
-"""From the callers' arguments to a call that is ready to be sent: no I/O here.
+"""Builds calls from the arguments of the clients' methods. No I/O.
 
-Only what the wire cannot carry is refused here. All the rest is left to the
-server, so that there is one judge.
+Only what the wire cannot carry is refused here. The server checks everything else, so
+that each rule has one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from operator import index
-from types import TracebackType
-from typing import SupportsIndex, TypeVar
+from typing import Any, Generic, NamedTuple, SupportsIndex, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from arena_llm import _convert
-from arena_llm._call import Call
-from arena_llm._connection import MAX_MESSAGE_BYTES
-from arena_llm._convert import FieldError
-from arena_llm._options import generation_request, input_of, listed
+from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.errors import ArenaError, InvalidArgumentError
 from arena_llm.types import (
+    SAMPLING_PARAMETERS,
     Availability,
+    Choices,
     Completion,
+    Constraint,
     GenerateOptions,
+    GenerationRequest,
+    Input,
+    JsonSchema,
     Message,
     ModelList,
+    Regex,
+    Sampling,
     Score,
+    Scoring,
     ScoringRequest,
 )
-from arena_llm.v1 import models_pb2, score_pb2
+from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
+from arena_llm.wire import FieldError, from_message, to_message
 
+T = TypeVar("T")
 P = TypeVar("P", bound=ProtoMessage)
+
+#: What callers may give as the messages of a conversation.
+Messages = Iterable[Message | Mapping[str, Any]]
+
+
+class Call(NamedTuple, Generic[T]):
+    """One RPC that is ready to be sent, and the function that converts its reply."""
+
+    method: str
+    request: ProtoMessage
+    convert: Callable[[Any], T]
+    model: str = ""
+    session: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Headers for proxies, which route and hash calls without reading bodies."""
+        pairs = (("arena-model", self.model), ("arena-session", self.session))
+        return tuple((key, value) for key, value in pairs if _fits_header(value))
+
+
+def _fits_header(value: str) -> bool:
+    """Whether it is printable ASCII. The service reads other values from the body."""
+    return (
+        0 < len(value) <= 1024
+        and value.isascii()
+        and value.isprintable()
+        and value == value.strip()
+    )
 
 
 def generate_call(
-    model: str,
-    prompt: str | None,
-    messages: Iterable[Message] | None,
-    options: GenerateOptions,
+    model: str, prompt: str | None, messages: Messages | None, options: GenerateOptions
 ) -> Call[Completion]:
-    """A Generate call."""
-    with _refusals(model):
-        request = generation_request(model, prompt, messages, **options)
-        proto = _sized(_convert.generate_request_to_proto(request))
-    return Call("Generate", proto, _convert.completion_from_proto, model, request.session)
+    """Build a Generate call."""
+    with _InvalidArguments(model):
+        request = _generation_request(model, prompt, messages, **options)
+        message = _check_size(to_message(request, generate_pb2.GenerateRequest))
+    return Call("Generate", message, _completion, model, request.session)
 
 
 def stream_call(
-    model: str,
-    prompt: str | None,
-    messages: Iterable[Message] | None,
-    options: GenerateOptions,
+    model: str, prompt: str | None, messages: Messages | None, options: GenerateOptions
 ) -> Call[Completion]:
-    """A StreamGenerate call: Generate's request, delivered as it grows."""
+    """Build a StreamGenerate call. Its request is that of Generate."""
     return generate_call(model, prompt, messages, options)._replace(method="StreamGenerate")
 
 
 def generate_calls(
     model: str,
-    prompts: Iterable[str | Iterable[Message]],
+    prompts: Iterable[str | Messages],
     options: GenerateOptions,
     concurrency: int,
 ) -> list[Call[Completion] | ArenaError]:
-    """A call for each prompt (a string, or messages), or the error in its place."""
-    with _refusals(model):
+    """Build a call for each prompt (a string, or messages); an error replaces its call."""
+    with _InvalidArguments(model):
         if not isinstance(concurrency, SupportsIndex) or index(concurrency) < 1:
             raise FieldError("concurrency", f"must be a whole number over 0, not {concurrency!r}")
-        every = listed("prompts", prompts)
+        checked = _check_list("prompts", prompts)
 
-    def one(prompt: str | Iterable[Message]) -> Call[Completion] | ArenaError:
+    def build(prompt: str | Messages) -> Call[Completion] | ArenaError:
         try:
             if isinstance(prompt, str):
                 return generate_call(model, prompt, None, options)
@@ -77,62 +110,170 @@ def generate_calls(
         except ArenaError as error:
             return error
 
-    return [one(prompt) for prompt in every]
+    return [build(prompt) for prompt in checked]
 
 
 def score_call(
     model: str,
     prompt: str | None,
     continuations: Iterable[str],
-    messages: Iterable[Message] | None,
+    messages: Messages | None,
     session: str,
     labels: Mapping[str, str] | None,
 ) -> Call[list[Score]]:
-    """A Score call."""
-
-    def scores(reply: score_pb2.ScoreResponse) -> list[Score]:
-        return list(_convert.scoring_from_proto(reply).scores)
-
-    with _refusals(model):
+    """Build a Score call."""
+    with _InvalidArguments(model):
         request = ScoringRequest(
             model=model,
-            input=input_of(prompt, messages),
-            continuations=listed("continuations", continuations),
+            input=_build_input(prompt, messages),
+            continuations=_check_list("continuations", continuations),
             session=session,
             labels=labels or {},
         )
-        proto = _sized(_convert.score_request_to_proto(request))
-    return Call("Score", proto, scores, model, session)
+        message = _check_size(to_message(request, score_pb2.ScoreRequest))
+    return Call("Score", message, _scores, model, session)
 
 
 def is_available_call(model: str) -> Call[Availability]:
-    """An IsAvailable call; an empty model asks after the whole service."""
-    with _refusals(model):
-        proto = _convert.is_available_request_to_proto(model)
-    return Call("IsAvailable", proto, _convert.availability_from_proto, model)
+    """Build an IsAvailable call; an empty model means the whole service."""
+    with _InvalidArguments(model):
+        message = to_message(_AvailabilityRequest(model), models_pb2.IsAvailableRequest)
+    return Call("IsAvailable", message, partial(from_message, kind=Availability), model)
 
 
 def list_models_call() -> Call[ModelList]:
-    """A ListModels call."""
-    return Call("ListModels", models_pb2.ListModelsRequest(), _convert.models_from_proto)
-
-
-_SERVING = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+    """Build a ListModels call."""
+    message = models_pb2.ListModelsRequest()
+    return Call("ListModels", message, partial(from_message, kind=ModelList))
 
 
 def health_call() -> Call[str]:
-    """A Check of grpc.health.v1 (see _channel), to its status's name."""
+    """Build a Check call of grpc.health.v1 (see _transport); it returns the status's name."""
+    names = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
-    def status(reply: Int32Value) -> str:
-        return _SERVING.get(reply.value, str(reply.value))
+    def convert(reply: Int32Value) -> str:
+        return names.get(reply.value, str(reply.value))
 
-    return Call("Health", StringValue(), status)
+    return Call("Health", StringValue(), convert)
 
 
-class _refusals:
-    """Turns what the wire cannot carry into the client's error.
+@dataclass(frozen=True, slots=True)
+class _AvailabilityRequest:
+    model: str
 
-    A class, because it is around every request: @contextmanager costs three times this.
+
+def _completion(reply: generate_pb2.GenerateResponse) -> Completion:
+    return from_message(reply, Completion)
+
+
+def _scores(reply: score_pb2.ScoreResponse) -> list[Score]:
+    return list(from_message(reply, Scoring).scores)
+
+
+def _generation_request(
+    model: str,
+    prompt: str | None,
+    messages: Messages | None,
+    *,
+    stop: str | Sequence[str] | None = None,
+    choices: Sequence[str] | None = None,
+    json_schema: Mapping[str, Any] | str | None = None,
+    regex: str | None = None,
+    session: str = "",
+    labels: Mapping[str, str] | None = None,
+    provider_options: Mapping[str, Any] | None = None,
+    **sampling: Any,
+) -> GenerationRequest:
+    if unknown := sampling.keys() - SAMPLING_PARAMETERS.keys():
+        raise TypeError(_describe_unknown_option(min(unknown)))
+    stops = (stop,) if isinstance(stop, str) else _check_list("config.stop", stop or ())
+    return GenerationRequest(
+        model=model,
+        input=_build_input(prompt, messages),
+        sampling=Sampling(stop=stops, **sampling),
+        constraint=_build_constraint(choices, json_schema, regex),
+        session=session or "",
+        labels=labels or {},
+        provider_options=provider_options or {},
+    )
+
+
+def _describe_unknown_option(name: str) -> str:
+    options = sorted(GenerateOptions.__annotations__)
+    near = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(options)}"
+    return f"a completion has no option {name!r}: {hint}"
+
+
+def _build_input(prompt: str | None, messages: Messages | None) -> Input:
+    if prompt is None and messages is not None:
+        field = "conversation.messages"
+        return tuple(
+            _build_message(f"{field}[{position}]", message)
+            for position, message in enumerate(_check_list(field, messages))
+        )
+    if prompt is None or messages is not None:
+        raise FieldError("input", "give a prompt or messages, and not both")
+    if not isinstance(prompt, str):
+        raise FieldError("prompt", f"must be a string, not {type(prompt).__name__}")
+    return prompt
+
+
+def _build_message(path: str, message: Message | Mapping[str, Any]) -> Message:
+    """Return a mapping as a Message, and any other value unchanged."""
+    if not isinstance(message, Mapping):
+        return message
+    if message.keys() != {"role", "content"}:
+        raise FieldError(
+            path, "must be Message(role, content), or a mapping with exactly these two keys"
+        )
+    return Message(**message)
+
+
+def _build_constraint(
+    choices: Sequence[str] | None, json_schema: Mapping[str, Any] | str | None, regex: str | None
+) -> Constraint | None:
+    options = {"choices": choices, "json_schema": json_schema, "regex": regex}
+    names = [name for name, value in options.items() if value is not None]
+    if len(names) > 1:
+        raise FieldError("constraint", f"{' and '.join(names)} exclude each other: give one")
+    if choices is not None:
+        return Choices(_check_list("constraint.choices", choices))
+    if json_schema is not None:
+        return JsonSchema(_to_json(json_schema))
+    return None if regex is None else Regex(regex)
+
+
+def _to_json(schema: Mapping[str, Any] | str) -> str:
+    if isinstance(schema, str):
+        return schema
+    try:
+        return json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FieldError("constraint.json_schema", f"is not JSON: {error}") from None
+
+
+def _check_list(field: str, values: Iterable[T]) -> tuple[T, ...]:
+    # A string is a sequence of strings too, but a caller never means that here.
+    if isinstance(values, str):
+        raise FieldError(field, "must be a list, not one string")
+    try:
+        return tuple(values)
+    except TypeError:
+        raise FieldError(field, f"must be a list, not {type(values).__name__}") from None
+
+
+def _check_size(message: P) -> P:
+    if (size := message.ByteSize()) > MAX_MESSAGE_BYTES:
+        mebibytes, most = size / 2**20, MAX_MESSAGE_BYTES // 2**20
+        raise FieldError("input", f"the request has {mebibytes:.0f} MiB of at most {most}")
+    return message
+
+
+class _InvalidArguments:
+    """Turns a FieldError into the client's InvalidArgumentError.
+
+    A class, because it is used for every request: 0.7 us, where @contextmanager costs 2.5.
     """
 
     __slots__ = ("_model",)
@@ -143,12 +284,7 @@ class _refusals:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, FieldError):
             raise InvalidArgumentError(
                 str(error),
@@ -156,10 +292,3 @@ class _refusals:
                 field=error.field,
                 model=self._model if isinstance(self._model, str) else "",
             ) from None
-
-
-def _sized(request: P) -> P:
-    if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
-        mebibytes, most = size / 2**20, MAX_MESSAGE_BYTES // 2**20
-        raise FieldError("input", f"the request has {mebibytes:.0f} MiB of at most {most}")
-    return request

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from arena_llm import _convert
 from arena_llm._attempt import Attempt
 from arena_llm._fork import check_fork, forked
 from arena_llm.errors import FailedPreconditionError, InternalError
 from arena_llm.types import Completion, Delta
 from arena_llm.v1 import generate_pb2
+from arena_llm.wire import from_message
 
 
 class BaseStream:
@@ -49,7 +49,7 @@ class BaseStream:
             case "reasoning_delta":
                 return Delta(reasoning=event.reasoning_delta)
             case "completion":
-                self._completion = _convert.completion_from_proto(event.completion)
+                self._completion = from_message(event.completion, Completion)
         # The completion, or an event of a later version of the contract.
         return None
 

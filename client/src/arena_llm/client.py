@@ -10,10 +10,10 @@ from typing import Self, TypeVar, Unpack
 
 from arena_llm._attempt import Attempt
 from arena_llm._base import BaseClient
-from arena_llm._call import Call
 from arena_llm._channel import SyncLink
 from arena_llm._grpc import grpc
 from arena_llm._request import (
+    Call,
     generate_call,
     generate_calls,
     is_available_call,

@@ -48,7 +48,7 @@ def test_nothing_heavy_is_loaded(statement: str) -> None:
 
 def test_the_types_load_no_grpc() -> None:
     # The services use them, and decide themselves how grpc is imported.
-    look = "import sys, os, arena_llm.types, arena_llm._convert; print('grpc' in sys.modules)"
+    look = "import sys, os, arena_llm.types, arena_llm.wire; print('grpc' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -35,7 +35,8 @@ UNFIT = [
     ({"messages": 7}, "conversation.messages"),
     ({"messages": [Message("user", "u"), Message("bot", "b")]}, "conversation.messages[1].role"),
     ({"messages": [Message("user", SURROGATE)]}, "conversation.messages[0].content"),
-    ({"messages": [{"role": "user"}]}, "conversation.messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "conversation.messages[0]"),
+    ({"messages": ["hi"]}, "conversation.messages[0].role"),
     ({"prompt": "p", "model": SURROGATE}, "model"),
     ({"prompt": "p", "model": None}, "model"),
     ({"prompt": "p", "max_tokens": 2**40}, "config.max_tokens"),
@@ -139,10 +140,12 @@ async def test_generate_many(either, arguments, field) -> None:
 
 async def test_an_unknown_option_is_a_type_error(either) -> None:
     for method in (either.generate, either.stream):
-        with pytest.raises(TypeError, match="tempreature"):
+        with pytest.raises(TypeError, match="'tempreature': did you mean 'temperature'"):
             await settle(method(MODEL, "p", tempreature=1))
-    with pytest.raises(TypeError, match="tempreature"):
+    with pytest.raises(TypeError, match="'tempreature': did you mean 'temperature'"):
         await settle(either.generate_many(MODEL, ["p"], tempreature=1))
+    with pytest.raises(TypeError, match="'zzz': the options are choices, frequency_penalty, "):
+        await settle(either.generate(MODEL, "p", zzz=1))
 
 
 @pytest.mark.parametrize(

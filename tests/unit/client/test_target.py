@@ -10,8 +10,8 @@ import pytest
 
 import arena_llm
 from arena_llm.cli import main
+from arena_llm.connection import is_local
 from arena_llm.errors import InvalidArgumentError
-from arena_llm.target import is_local
 from tests.unit.client.scripted import MODEL, Script, settle, start
 
 LOCAL = [

@@ -154,7 +154,7 @@ def test_merged_mappings_are_read(file: Path) -> None:
 def test_without_pyyaml(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(AGENTS)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    monkeypatch.delitem(sys.modules, "arena_llm._yaml", raising=False)
+    monkeypatch.delitem(sys.modules, "arena_llm.yaml_file", raising=False)
     with pytest.raises(FailedPreconditionError, match=r"pip install 'arena-llm\[validate\]'"):
         read_experiment(file)
 

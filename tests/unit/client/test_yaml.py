@@ -8,9 +8,9 @@ import pytest
 
 from arena.experiment.config import ConfigError as ExperimentError
 from arena.experiment.config import load_experiment
-from arena_llm._yaml import YamlError, read_mapping
 from arena_llm.errors import InvalidArgumentError
 from arena_llm.validation import read_experiment
+from arena_llm.yaml_file import YamlError, read_mapping
 from services.common.config import ConfigError, ServiceConfig, load_config
 
 #: A line of each: [*a0, *a0, ...], nine times as much as the line before.

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from arena_llm import AsyncClient, _connection
+from arena_llm import AsyncClient, connection
 from router.config import Route, RouterConfig
 from router.servicer import Router
 from tests.support.scripted import scripted, serving
@@ -17,7 +17,7 @@ SILENCE = 7.0
 
 
 async def test_silent_calls_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_connection, "PING_MS", PING_MS)
+    monkeypatch.setattr(connection, "PING_MS", PING_MS)
 
     async def think() -> str:
         await asyncio.sleep(SILENCE)

@@ -112,7 +112,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     """
     try:
         # The one command that needs it; the client itself does not.
-        from arena_llm._yaml import YamlError, read_mapping
+        from arena_llm.yaml_file import YamlError, read_mapping
     except ImportError as error:
         raise FailedPreconditionError(
             "reading a configuration needs PyYAML: pip install 'arena-llm[validate]' "

@@ -1,0 +1,234 @@
+"""Connections: targets in the forms that grpc accepts, and options that both ends need.
+
+grpc ignores a channel option whose name it does not know. A test therefore compares every
+name with those in grpc's library.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from pathlib import Path
+from urllib.parse import unquote
+
+from arena_llm.errors import InvalidArgumentError
+
+TARGET_VARIABLE = "ARENA_LLM_TARGET"
+#: The router's configuration file reads its port from the same variable.
+PORT_VARIABLE = "ARENA_ROUTER_PORT"
+DEFAULT_PORT = 50050
+
+Options = tuple[tuple[str, int], ...]
+
+#: The largest message in bytes, sent or received. grpc's default of 4 MiB is too small for
+#: long prompts. Without a bound one message could fill the memory.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+#: A caller pings its server after PING_MS without data, and closes the connection when no
+#: answer comes within PING_TIMEOUT_MS: it notices a hanging server after 15 seconds.
+PING_MS = 10_000
+PING_TIMEOUT_MS = 5_000
+
+_FORM = (
+    "write HOST:PORT, such as localhost:50050 "
+    "(or dns:///HOST:PORT, ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT, unix:PATH)"
+)
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+#: The longest path of a socket, in bytes, that the operating system accepts.
+_MAX_PATH = 107
+#: A password in a URL, which an error must not show.
+_PASSWORD = re.compile(r"(?<=//)[^/]*@")
+_SETTING = re.compile(
+    rf"""^\s*(?:export\s+)?({TARGET_VARIABLE}|{PORT_VARIABLE})\s*=\s*["']?([^"'#\s]*)""", re.M
+)
+
+
+def message_options() -> Options:
+    """Return the options that channels and servers share: size and compression."""
+    return (
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # Accept uncompressed messages only (bit 0). grpc checks the size of a message
+        # before it unpacks it, so that 1 MB of gzip could take gigabytes of memory.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+    )
+
+
+def pinging() -> Options:
+    """Return the options that make a channel ping its server while a call runs."""
+    return (
+        ("grpc.keepalive_time_ms", PING_MS),
+        # With grpc.keepalive_timeout_ms instead, a hanging server was noticed after 70 s.
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+        # 0 is no limit: a provider can be silent for minutes.
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+
+
+def pinged() -> Options:
+    """Return the options that make a server accept the pings of `pinging`.
+
+    By default a server closes a connection, with all its calls, that is pinged more
+    often than every five minutes.
+    """
+    return (
+        ("grpc.http2.min_ping_interval_without_data_ms", PING_MS // 2),
+        # The router also pings between calls.
+        ("grpc.keepalive_permit_without_calls", 1),
+    )
+
+
+def read_checkout_settings(folder: Path) -> dict[str, str]:
+    """Return ARENA_LLM_TARGET and ARENA_ROUTER_PORT as .env sets them, if it does.
+
+    folder: a folder of a checkout of this project, or any folder inside one. Elsewhere
+    the result is empty.
+    """
+    for parent in (folder, *folder.parents):
+        if (parent / "configs/router.yaml").is_file():
+            try:
+                text = (parent / ".env").read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                return {}
+            return dict(_SETTING.findall(text))
+    return {}
+
+
+def resolve_target(target: str | None) -> str:
+    """Return the argument, else ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT.
+
+    Without all of them: localhost:50050. Raises InvalidArgumentError (reason
+    INVALID_TARGET) if the target has none of grpc's forms.
+    """
+    source = "argument"
+    if target is None:
+        source = TARGET_VARIABLE
+        target = os.environ.get(TARGET_VARIABLE, "")
+        if not target:
+            source = PORT_VARIABLE
+            target = f"localhost:{os.environ.get(PORT_VARIABLE) or DEFAULT_PORT}"
+    try:
+        _check_text(target)
+        parse_hosts(target)
+    except ValueError as error:
+        shown = _PASSWORD.sub("***@", target) if isinstance(target, str) else target
+        raise InvalidArgumentError(
+            f"the target {shown!r} ({source}) {error}: {_FORM}",
+            reason="INVALID_TARGET",
+            field="target",
+        ) from None
+    return target
+
+
+def is_local(target: str) -> bool:
+    """Whether a target is on this machine.
+
+    It is if it is a Unix socket, or if one of its hosts is a loopback address or this
+    machine's own name. No name is looked up. Raises ValueError as parse_hosts does.
+    """
+    hosts = parse_hosts(target)
+    return not hosts or any(_is_this_machine(host) for host, _ in hosts)
+
+
+def parse_hosts(target: str) -> list[tuple[str, int]]:
+    """Return the hosts and ports of a target; an empty list for a Unix socket.
+
+    Raises ValueError, which says what is wrong, if the target has none of grpc's forms.
+    """
+    scheme, colon, rest = target.partition(":")
+    match scheme.lower():
+        case "unix" | "unix-abstract" if colon:
+            _check_path(unquote(_strip_authority(rest)))
+            return []
+        case "ipv4" | "ipv6" as kind if colon:
+            family = socket.AF_INET if kind == "ipv4" else socket.AF_INET6
+            pairs = [_split_host_port(text) for text in unquote(_strip_authority(rest)).split(",")]
+            for host, _ in pairs:
+                if _parse_address(host, family) is None:
+                    raise ValueError(f"has {host!r}, which is not an {kind} address")
+            return pairs
+        case "dns" if colon:
+            # In dns://SERVER/HOST:PORT, SERVER is the name server that resolves the host.
+            rest = re.sub("^//[^/]+/", "", rest)
+            return [_split_host_port(unquote(_strip_authority(rest)).removeprefix("/"))]
+    if "://" in target:
+        raise ValueError(f"begins with {_PASSWORD.sub('', scheme)}://, which gRPC does not use")
+    return [_split_host_port(target)]
+
+
+def _check_text(target: object) -> None:
+    if not isinstance(target, str):
+        raise ValueError("is not a string")
+    if not target.strip():
+        raise ValueError("is empty")
+    if target != target.strip() or not target.isprintable():
+        raise ValueError("has blanks around it or control characters")
+
+
+def _strip_authority(rest: str) -> str:
+    """Return the path of a URI without an authority."""
+    if not rest.startswith("//"):
+        return rest
+    if not rest.startswith("///"):
+        raise ValueError("needs three slashes, or none, before the address")
+    return rest.removeprefix("//")
+
+
+def _check_path(path: str) -> None:
+    if not path or "\0" in path:
+        raise ValueError("has no path of a socket")
+    if (size := len(os.fsencode(path))) > _MAX_PATH:
+        raise ValueError(f"has a path of {size} bytes; a socket's path has at most {_MAX_PATH}")
+
+
+def _split_host_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):
+        raise ValueError("has no port")
+    if not host:
+        raise ValueError("has no host")
+    if not re.fullmatch("[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError(f"has the port {port!r}, which is not between 1 and 65535")
+    if ":" in host and not host.startswith("["):
+        raise ValueError("has an IPv6 address without brackets, or more than one port")
+    if not _is_host(host):
+        raise ValueError(f"has {host!r}, which is not a host")
+    return host, int(port)
+
+
+def _is_host(host: str) -> bool:
+    if host.startswith("["):
+        return host.endswith("]") and _parse_address(host, socket.AF_INET6) is not None
+    if host.rstrip(".").rpartition(".")[2].isdecimal():
+        # The last part of a name is never a number, so this must be an address.
+        return _parse_address(host, socket.AF_INET) is not None
+    return len(host) <= 253 and _NAME.fullmatch(host) is not None
+
+
+def _parse_address(
+    host: str, family: socket.AddressFamily
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Parse an address, in every spelling that the system knows, such as 127.1.
+
+    None for a name.
+    """
+    try:
+        infos = socket.getaddrinfo(
+            host.strip("[]"), None, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        return ipaddress.ip_address(infos[0][4][0])
+    except (OSError, ValueError):
+        return None
+
+
+def _is_this_machine(host: str) -> bool:
+    name = host.rstrip(".").lower()
+    if name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost"):
+        return True
+    address = _parse_address(host, socket.AF_UNSPEC)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    # A connection to the unspecified address (0.0.0.0 or ::) goes to this machine.
+    return address is not None and (address.is_loopback or address.is_unspecified)
