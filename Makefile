@@ -6,28 +6,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
-LOCK := deploy/locks/requirements.txt
 VLLM_STAMP := .venv-vllm/.complete
-VLLM_LOCKS := deploy/locks/vllm-cpu.txt deploy/locks/vllm-cuda.txt
+LOCK := pyproject.toml client/pyproject.toml uv.lock deploy/uv.txt
 DEPLOY := $(BIN)/python -m deploy
 DEMO := $(or $(ARENA_RUN_DIR),.run)/demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make the environment .venv, or bring it up to date (PYTHON=python3.12 to choose one)
+setup: $(STAMP) ## Make the environment .venv, or update it (PYTHON=python3.12 chooses the Python)
 
-$(STAMP): pyproject.toml client/pyproject.toml $(LOCK)
-	@$(PYTHON) deploy/bootstrap.py
+$(STAMP): $(LOCK)
+	@$(PYTHON) deploy/environment.py services
 
-setup-vllm: $(VLLM_STAMP) ## Make .venv-vllm for the vllm service: CUDA build where a GPU is, else CPU build
+setup-vllm: $(VLLM_STAMP) ## Make .venv-vllm for the vllm service: the CUDA build if there is a GPU, else the CPU build
 
-$(VLLM_STAMP): pyproject.toml client/pyproject.toml $(VLLM_LOCKS)
-	@$(PYTHON) -m deploy.bootstrap_vllm $(VLLM_FLAGS)
+$(VLLM_STAMP): $(LOCK)
+	@$(PYTHON) deploy/environment.py vllm $(VLLM_FLAGS)
 
-lock: ## Choose new versions of all dependencies
-	@$(PYTHON) deploy/bootstrap.py --lock
-	@$(PYTHON) -m deploy.bootstrap_vllm --lock
+lock: $(STAMP) ## Choose new versions of all dependencies and write uv.lock
+	.venv-uv/bin/uv lock --upgrade
 
 up: $(STAMP) $(if $(filter-out 0,$(VLLM)),$(VLLM_STAMP)) ## Start the services and ask the embedded model once (VLLM=1: the vllm service too)
 	@$(DEPLOY) up
@@ -50,20 +48,21 @@ demo: up ## Play a small experiment with the embedded model, and report on it
 grpcurl: $(STAMP) ## Find grpcurl and print its path
 	@$(DEPLOY) grpcurl
 
-proto: $(STAMP) ## Make the stubs anew from proto/
+proto: $(STAMP) ## Generate the stubs from proto/
 	$(BIN)/buf format -w
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=client/src --pyi_out=client/src \
 		--grpc_python_out=client/src proto/arena_llm/v1/*.proto
 
-lint: $(STAMP) ## Check style, types and the contract
+lint: $(STAMP) ## Check style, types, the contract and uv.lock
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	.venv-uv/bin/uv lock --check --quiet
 
-# Where vLLM has no build, its tests are skipped and say so.
+# On a machine without a build of vLLM, its tests are skipped and say so.
 test: VLLM_FLAGS := --if-supported
 test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.bootstrap_vllm import has_gpu
+from deploy.environment import has_gpu
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

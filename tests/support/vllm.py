@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from deploy.bootstrap_vllm import STAMP, unsupported
+from deploy.environment import vllm_problem
 from deploy.services import ROOT, VLLM
 from services.hf.embedded import default_folder
 from tests.support.processes import ServiceProcess
@@ -31,9 +31,9 @@ _LITTLE = {"kv_cache_memory_bytes": 1 << 29}
 
 def require_vllm() -> None:
     """Skip where this platform has no build of vLLM; where it has one, it must be there."""
-    if reason := unsupported():
+    if reason := vllm_problem():
         pytest.skip(reason)
-    assert Path(STAMP).exists(), "run `make setup-vllm`"
+    assert (ROOT / ".venv-vllm" / ".complete").exists(), "run `make setup-vllm`"
 
 
 def make_tiny(folder: Path, *, thinks: bool = False) -> Path:

@@ -5,57 +5,94 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deploy import bootstrap, bootstrap_vllm
-from deploy.program import environment, hidden, render
+from deploy import environment
+from deploy.program import environment as visible_environment
+from deploy.program import hidden, render
 from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
 from deploy.supervisor import Supervisor
 
 KEYED = Service("keyed", "services.keyed", "keyed_models.yaml", ("KEYED_*",))
-PIN = r"[\w.-]+==[\w.]+"
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 PLAIN = Service("plain", "services.plain", "plain_models.yaml")
 
 
-@pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 10)])
-def test_an_old_python_is_told_what_to_do(version: tuple[int, int]) -> None:
-    reason = bootstrap.problem(version)
-    assert reason is not None
-    assert f"{version[0]}.{version[1]} is too old" in reason
-    assert "PYTHON=" in reason
+@pytest.mark.parametrize("version", [(3, 6), (3, 10)])
+def test_an_old_python_is_refused_with_the_remedy(version: tuple[int, int]) -> None:
+    code = (
+        f"import runpy, sys; sys.version_info = {(*version, 1)};"
+        "runpy.run_path('deploy/environment.py')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Python {version[0]}.{version[1]} is too old")
+    assert "PYTHON=" in done.stderr
 
 
-def test_this_python_will_do() -> None:
-    assert bootstrap.problem() is None
+def test_every_locked_file_has_a_hash() -> None:
+    for package in LOCK["package"]:
+        files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
+        assert files or "editable" in package["source"], package["name"]
+        assert all(file["hash"].startswith("sha256:") for file in files), package["name"]
 
 
-def test_the_lock_serves_machines_of_every_kind() -> None:
-    lines = [line for line in Path(bootstrap.LOCK).read_text().splitlines() if line[0] != "#"]
-    assert [line for line in lines if not re.fullmatch(PIN, line)] == []
-    assert {"torch==2.13.0", "grpcio==1.75.0", *bootstrap.CARRIERS} <= set(lines)
+def test_the_lock_names_the_public_index_only() -> None:
+    assert {p["source"].get("registry") for p in LOCK["package"]} == {
+        None,
+        "https://pypi.org/simple",
+    }
 
 
-@pytest.mark.parametrize("build", bootstrap_vllm.BUILDS)
-def test_each_build_of_vllm_has_its_lock(build: str) -> None:
-    lines = Path(bootstrap_vllm.lock_file(build)).read_text().splitlines()
-    assert [line for line in lines if line[0] != "#" and not re.fullmatch(PIN, line)] == []
-    asked = {line.replace("===", "==") for line in bootstrap_vllm.BUILDS[build]}
-    assert {"grpcio==1.75.0", *asked} <= set(lines)
+def test_uv_is_pinned_with_its_hashes() -> None:
+    pin, *hashes = environment.UV_PIN.read_text().replace("\\\n", "").split()
+    assert re.fullmatch(r"uv==[\d.]+", pin)
+    assert hashes
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes)
 
 
-def test_the_lock_for_gpus_has_the_libraries_of_torch() -> None:
-    """Those of a torch for CPUs are none, and others' versions of them do not fit."""
-    text = Path(bootstrap_vllm.lock_file("cuda")).read_text()
-    for library in ("cuda-toolkit", "nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"):
-        assert f"\n{library}==" in text
+def test_every_backend_has_an_extra_that_is_installed() -> None:
+    """`make setup` installs all extras but vLLM's, so a new backend needs no edit of a list."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert set(environment.VLLM_EXTRAS.values()) <= set(extras)
+    assert {service.name for service in (*SERVICES, VLLM)} - {"router"} <= set(extras)
+
+
+def test_a_machine_without_a_gpu_gets_no_cuda_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[object], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append([str(word) for word in command])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(environment, "install_uv", lambda: None)
+    monkeypatch.setattr(environment, "pip_sources", lambda: [["--find-links", "/wheels"]])
+    monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(environment.subprocess, "run", run)
+    environment.make(tmp_path, ["--extra=hf"], cuda=False)
+    sync, install = commands
+    skipped = {word.partition("=")[2] for word in sync if word.startswith("--no-install-package")}
+    assert {"torch", "triton", "nvidia-cublas", "nvidia-nccl-cu13", "cuda-toolkit"} <= skipped
+    assert "transformers" not in skipped
+    assert install[-3:] == ["--find-links", "/wheels", "torch==2.13.0+cpu"]
+
+    commands.clear()
+    environment.make(tmp_path, ["--extra=hf"], cuda=True)
+    assert len(commands) == 1
+    assert "--no-install-package" not in " ".join(commands[0])
 
 
 def test_a_key_reaches_its_own_service_only() -> None:
     environ = {"PATH": "/bin", "KEYED_API_KEY": "1", "STRANGER": "2", "ARENA_ROUTER_PORT": "3"}
-    seen = environment([KEYED, PLAIN], environ)
+    seen = visible_environment([KEYED, PLAIN], environ)
     assert set(seen) == {"PATH", "KEYED_API_KEY", "ARENA_ROUTER_PORT"}
     assert hidden(KEYED, seen) == []
     assert hidden(PLAIN, seen) == ["KEYED_API_KEY"]
@@ -78,7 +115,7 @@ _KEYS = {
 @pytest.mark.parametrize(("variable", "services"), _KEYS.items())
 def test_no_service_sees_the_keys_of_others(variable: str, services: set[str]) -> None:
     every = (*SERVICES, VLLM)
-    seen = environment(every, {variable: "planted"})
+    seen = visible_environment(every, {variable: "planted"})
     assert {s.name for s in every if variable in seen and variable not in hidden(s, seen)} == (
         services
     )

