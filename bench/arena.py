@@ -29,9 +29,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arena.calls import ModelCall, ModelReply
-from arena.experiment.asking import Models
-from arena.experiment.config import load_experiment
+from arena.agents.calls import ModelCall, ModelReply
+from arena.experiment.load import load_experiment
+from arena.experiment.model_calls import ModelCaller
 from arena.results.rows import CallKey
 from arena.runners import sequential
 from arena.runners.job import Job
@@ -164,7 +164,7 @@ async def _embedded_rate(target: str, places: int) -> float:
     with _folder(EMBEDDED, episodes_in_flight=places) as folder:
         experiment = load_experiment(folder / "experiment.yaml")
         async with AsyncClient(target) as client:
-            job = Job(experiment, Models(client, "bench"), folder / "embedded.sqlite")
+            job = Job(experiment, ModelCaller(client, "bench"), folder / "embedded.sqlite")
             begun = time.perf_counter()
             tally = await sequential.run(job, lambda tally: None)
         return tally.answers / (time.perf_counter() - begun)

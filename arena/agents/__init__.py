@@ -1,1 +1,1 @@
-"""The players: language models, and yardsticks that need none."""
+"""The agents: language models, and baselines that need no model."""

@@ -1,4 +1,4 @@
-"""What a player is given and what it answers."""
+"""The interface of every agent: the turn that it gets, and the answer that it returns."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, ClassVar
 
-from arena.calls import Ask
+from arena.agents.calls import Ask
+from arena.agents.settings import AgentSettings
 from arena.games.game import Game, LegalAction, State
 
 
@@ -15,9 +17,9 @@ from arena.games.game import Game, LegalAction, State
 class Turn:
     """A player's turn.
 
-    state: the whole state, for those players that search; a language model's prompt is
-    made of what its own seat can see. ply: counts from 0; players who move at once share
-    one. seed: 63 bits from experiment, game, episode, seat and ply.
+    state: the whole state, for agents that search. A language model's prompt contains
+    only what its own seat can see. ply: counts from 0; players who move simultaneously
+    share a ply. seed: 63 bits, derived from experiment, game, episode, seat and ply.
     """
 
     game: Game
@@ -28,23 +30,23 @@ class Turn:
     seed: int
 
 
-class Status(StrEnum):
-    """What became of a reply."""
+class AnswerStatus(StrEnum):
+    """Whether an answer is a move."""
 
     OK = "ok"
-    ILLEGAL = "illegal"  # in the documented format, but no legal action
+    ILLEGAL = "illegal"  # in the documented format, but not a legal action
     UNPARSEABLE = "unparseable"  # not in the documented format
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One answer to a turn: what becomes one row of moves.
+class Answer:
+    """One answer to a turn: it becomes one row of moves.
 
-    action: legal where status is OK, else None. problem: why it is not OK, in words that
-    the player can be told. Of players that ask no model, only action is set.
+    action: a legal action if the status is OK, else None. problem: why the status is not
+    OK, in words that the player can read. Agents that ask no model set only the action.
     """
 
-    status: Status
+    status: AnswerStatus
     action: int | None
     problem: str = ""
     prompt: str = ""
@@ -59,17 +61,31 @@ class Attempt:
 
 
 class PlayerLeft(Exception):
-    """Somebody who plays has left, and answers no more turns in this run."""
+    """A human player has left: no more turns can be answered in this run."""
 
 
 class Agent(ABC):
-    """A player. One object plays one seat of one episode."""
+    """A player. One object plays one seat of one episode.
+
+    Settings: the class of its settings. An experiment's file is checked against it.
+    """
+
+    Settings: ClassVar[type[AgentSettings]] = AgentSettings
+
+    def __init__(self, settings: Any) -> None:
+        """settings: an instance of the class's `Settings`."""
+        self.settings = settings
+
+    @classmethod
+    def check_game(cls, settings: Any, game: Game) -> None:
+        """Raise GameError if an agent with these settings cannot play the game."""
+        return
 
     @abstractmethod
-    async def act(self, turn: Turn, before: Sequence[Attempt], ask: Ask) -> Attempt:
+    async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
         """Answer a turn.
 
-        before: the attempts at this same turn that were not OK, oldest first. ask: the
-        way to a model, which keeps what it is asked. Raises what `ask` raises,
-        and PlayerLeft.
+        before: the earlier answers at this turn, none of which was OK; oldest first. ask:
+        calls a model; every call and reply is stored. Raises what `ask` raises, and
+        PlayerLeft.
         """

@@ -1,25 +1,26 @@
-"""Somebody at the terminal as a player."""
+"""An agent for a person at the terminal."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from rich.console import Console
 
-from arena.agents.base import Agent, Attempt, PlayerLeft, Status, Turn
-from arena.agents.prompt import legal_actions
-from arena.calls import Ask
+from arena.agents.base import Agent, Answer, AnswerStatus, PlayerLeft, Turn
+from arena.agents.calls import Ask
+from arena.agents.prompt import list_legal_actions
 from arena.games.game import LegalAction
 from arena_llm.terminal import visible
 
 
 class Terminal:
-    """Lines from a file descriptor, without holding up the other games.
+    """Reads lines from a file descriptor without blocking the other games.
 
-    One conversation at a time: `lock` is held for a whole turn, because several games may
-    want the same terminal.
+    Several games can share the terminal: hold `lock` for a whole turn.
     """
 
     def __init__(self, descriptor: int = 0, console: Console | None = None) -> None:
@@ -29,16 +30,16 @@ class Terminal:
         self._read = b""
 
     def show(self, text: str) -> None:
-        # No markup: boards and actions have brackets of their own.
+        # Without markup: boards and actions contain brackets.
         self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
-    async def line(self) -> str | None:
-        """The next line without its end; None at the end of the input, or where there is none."""
+    async def read_line(self) -> str | None:
+        """The next line without its line break; None at the end of the input or without one."""
         while b"\n" not in self._read:
             try:
-                await self._readable()
+                await self._wait_readable()
                 chunk = os.read(self.descriptor, 65536)
-            except OSError:  # it is closed, a folder, or a terminal that has hung up
+            except OSError:  # closed, a folder, or a terminal that was disconnected
                 chunk = b""
             if not chunk:
                 break
@@ -48,50 +49,56 @@ class Terminal:
         line, _, self._read = self._read.partition(b"\n")
         return line.decode(errors="replace").rstrip("\r")
 
-    async def _readable(self) -> None:
+    async def _wait_readable(self) -> None:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         try:
             loop.add_reader(self.descriptor, ready.set)
         except PermissionError:
-            return  # a plain file, which can always be read
+            return  # a plain file, which is always readable
         try:
             await ready.wait()
         finally:
             loop.remove_reader(self.descriptor)
 
 
+#: The process's terminal, shared by all of its games.
+_shared_terminal = cache(Terminal)
+
+
 class HumanAgent(Agent):
-    """Shows what a model is told and reads an action; asks again until it is legal."""
+    """Shows what a model's prompt contains, and reads actions until one is legal."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-        self._knows_rules = False
+    def __init__(self, settings: Any, terminal: Terminal | None = None) -> None:
+        """terminal: the process's own if not given."""
+        super().__init__(settings)
+        self._terminal = terminal or _shared_terminal()
+        self._has_seen_rules = False
 
-    async def act(self, turn: Turn, before: Sequence[Attempt], ask: Ask) -> Attempt:
+    async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
         """Raises PlayerLeft at the end of the input."""
         async with self._terminal.lock:
             self._show(turn)
-            while (line := await self._terminal.line()) is not None:
-                if (action := _found(line.strip(), turn.legal)) is not None:
-                    return Attempt(Status.OK, action)
-                self._terminal.show(f"{line.strip()!r} is no legal action; your action:")
+            while (line := await self._terminal.read_line()) is not None:
+                if (action := _find_action(line.strip(), turn.legal)) is not None:
+                    return Answer(AnswerStatus.OK, action)
+                self._terminal.show(f"{line.strip()!r} is not a legal action. Your action:")
         raise PlayerLeft("the player at the terminal has left")
 
     def _show(self, turn: Turn) -> None:
         text = turn.game.text
-        if not self._knows_rules:
+        if not self._has_seen_rules:
             self._terminal.show(f"\n{text.rules}")
-            self._knows_rules = True
+            self._has_seen_rules = True
         self._terminal.show(
             f"\n{text.side(turn.seat)}\n{text.position(turn.state, turn.seat)}\n"
-            f"Legal actions: {legal_actions(turn, quoted=False)}\nYour action:"
+            f"Legal actions: {list_legal_actions(turn, quoted=False)}\nYour action:"
         )
 
 
-def _found(text: str, legal: Sequence[LegalAction]) -> int | None:
-    """The action of this string; of another case, if there is only one such."""
+def _find_action(text: str, legal: Sequence[LegalAction]) -> int | None:
+    """The legal action with this text; ignores case if only one action matches then."""
     exact = [action.action for action in legal if action.text.strip() == text]
     folded = text.casefold()
-    alike = exact or [a.action for a in legal if a.text.strip().casefold() == folded]
-    return alike[0] if len(alike) == 1 else None
+    matches = exact or [a.action for a in legal if a.text.strip().casefold() == folded]
+    return matches[0] if len(matches) == 1 else None

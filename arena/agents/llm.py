@@ -1,4 +1,4 @@
-"""A language model as a player."""
+"""An agent that asks a language model."""
 
 from __future__ import annotations
 
@@ -8,49 +8,47 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from arena.agents.base import Agent, Attempt, Status, Turn
-from arena.agents.config import LlmConfig
-from arena.agents.prompt import as_text, in_quotes, prompt_of
-from arena.agents.reply import Answer, parse_choice, parse_json
-from arena.calls import Ask, ModelCall, ModelReply
+from arena.agents.base import Agent, Answer, AnswerStatus, Turn
+from arena.agents.calls import Ask, ModelCall, ModelReply
+from arena.agents.prompt import as_text, build_prompt, quote
+from arena.agents.reply import ParsedReply, parse_choice, parse_json
+from arena.agents.settings import LlmSettings
 
 
 class LlmAgent(Agent):
-    """Asks its model once for each attempt.
+    """Calls its model once for each answer.
 
-    Scores are of actions in quotes, as the prompt asks for them. Bare ones would be
-    compared unfairly: a reply that begins with x10 also begins with x1, which so never is
-    the less likely one. The closing quote ends an action, so that none begins another.
+    With reply score it compares the probabilities of the quoted actions, as the prompt
+    lists them. Bare texts cannot be compared fairly: x1 is a prefix of x10, so x1 would
+    never be the less likely one. The closing quote marks where an action ends.
     """
 
-    def __init__(self, config: LlmConfig) -> None:
-        self._config = config
-        given = ((name, getattr(config, name)) for name in LlmConfig.SAMPLING)
-        self._sampling = {name: value for name, value in given if value is not None}
+    Settings = LlmSettings
+    settings: LlmSettings
 
-    async def act(self, turn: Turn, before: Sequence[Attempt], ask: Ask) -> Attempt:
-        config = self._config
-        messages = prompt_of(turn, config.reply, before, config.system)
+    async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
+        settings = self.settings
+        messages = build_prompt(turn, settings.reply, before, settings.system)
         texts = tuple(action.text for action in turn.legal)
         reply = await ask(
             ModelCall(
-                config.model,
+                settings.model,
                 messages,
-                self._options(turn),
-                choices=texts if config.reply == "choices" else None,
+                self._call_options(turn),
+                choices=texts if settings.reply == "choices" else None,
                 continuations=(
-                    tuple(map(in_quotes, turn.legal)) if config.reply == "score" else None
+                    tuple(map(quote, turn.legal)) if settings.reply == "score" else None
                 ),
             )
         )
-        answer = self._answer(turn, reply)
-        return Attempt(
-            status=answer.status,
-            action=answer.action,
-            problem=answer.problem,
+        parsed = self._parse(turn, reply)
+        return Answer(
+            status=parsed.status,
+            action=parsed.action,
+            problem=parsed.problem,
             prompt=as_text(messages),
-            reply=reply.text if reply.logprobs is None else _scores(texts, reply.logprobs),
-            reasoning="\n\n".join(filter(None, (reply.reasoning, answer.reasoning))),
+            reply=reply.text if reply.logprobs is None else _scores_json(texts, reply.logprobs),
+            reasoning="\n\n".join(filter(None, (reply.reasoning, parsed.reasoning))),
             model=reply.model,
             latency_ms=reply.latency_ms,
             prompt_tokens=reply.prompt_tokens,
@@ -59,41 +57,43 @@ class LlmAgent(Agent):
             cost_usd=reply.cost_usd,
         )
 
-    def _options(self, turn: Turn) -> dict[str, Any]:
-        options = {} if self._config.reply == "score" else dict(self._sampling)
-        if self._config.send_seed and self._config.reply != "score":
-            options["seed"] = turn.seed
-        if self._config.timeout_seconds is not None:
-            options["timeout"] = self._config.timeout_seconds
+    def _call_options(self, turn: Turn) -> dict[str, Any]:
+        settings = self.settings
+        options: dict[str, Any] = {}
+        if settings.reply != "score":
+            options |= settings.sampling
+            if settings.send_seed:
+                options["seed"] = turn.seed
+        if settings.timeout_seconds is not None:
+            options["timeout"] = settings.timeout_seconds
         return options
 
-    def _answer(self, turn: Turn, reply: ModelReply) -> Answer:
-        if self._config.reply == "score":
-            return Answer(Status.OK, self._picked(turn, reply.logprobs or ()))
-        parse = parse_choice if self._config.reply == "choices" else parse_json
-        answer = parse(reply.text, turn.legal)
-        if answer.status is Status.UNPARSEABLE and reply.finish_reason == "length":
-            cut = f"{answer.problem} (it was cut off after {reply.completion_tokens} tokens)"
-            return answer._replace(problem=cut)
-        return answer
+    def _parse(self, turn: Turn, reply: ModelReply) -> ParsedReply:
+        if self.settings.reply == "score":
+            return ParsedReply(AnswerStatus.OK, self._pick(turn, reply.logprobs or ()))
+        parse = parse_choice if self.settings.reply == "choices" else parse_json
+        parsed = parse(reply.text, turn.legal)
+        if parsed.status is AnswerStatus.UNPARSEABLE and reply.finish_reason == "length":
+            problem = f"{parsed.problem} (it was cut off after {reply.completion_tokens} tokens)"
+            return parsed._replace(problem=problem)
+        return parsed
 
-    def _picked(self, turn: Turn, logprobs: Sequence[float]) -> int:
-        """By the scores of the legal actions, in their order."""
+    def _pick(self, turn: Turn, logprobs: Sequence[float]) -> int:
+        """An action by the scores of the legal actions, which are in the same order."""
         best = max(logprobs)
-        pairs = list(zip(turn.legal, logprobs, strict=True))
         temperature = self._temperature()
         if temperature == 0 or math.isinf(best):
-            return next(action.action for action, logprob in pairs if logprob == best)
+            return turn.legal[logprobs.index(best)].action
         weights = [math.exp((logprob - best) / temperature) for logprob in logprobs]
         rng = random.Random(turn.seed)  # noqa: S311 - repeatable, not secret
         return rng.choices(turn.legal, weights)[0].action
 
     def _temperature(self) -> float:
-        if self._config.score_pick == "argmax":
+        if self.settings.score_pick == "argmax":
             return 0.0
-        return 1.0 if self._config.temperature is None else self._config.temperature
+        return float(self.settings.sampling.get("temperature", 1.0))
 
 
-def _scores(texts: Sequence[str], logprobs: Sequence[float]) -> str:
-    """What was read in place of a reply: each action's log-probability, as JSON."""
+def _scores_json(texts: Sequence[str], logprobs: Sequence[float]) -> str:
+    """The log-probability of each action as JSON, stored in place of a reply."""
     return json.dumps(dict(zip(texts, logprobs, strict=True)), ensure_ascii=False)

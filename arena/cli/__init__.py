@@ -11,8 +11,8 @@ from contextlib import suppress
 from types import ModuleType
 
 from arena.cli import export, output, report, run
-from arena.experiment.config import ConfigError
-from arena.experiment.tape import RecordError
+from arena.experiment.load import ConfigError
+from arena.experiment.recording import RecordingError
 from arena.results.database import ResultsError
 from arena.runners.ray import RayError
 from arena_llm import ArenaError
@@ -48,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         code: int = COMMANDS[args.command].run(args)
         return code
-    except (ConfigError, RecordError, ResultsError) as error:
+    except (ConfigError, RecordingError, ResultsError) as error:
         return _failed(error, USAGE)
     except (ArenaError, RayError) as error:
         return _failed(error)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
-from arena.agents.config import LlmConfig
+from arena.agents.settings import LlmSettings
 from arena.cli.output import show
-from arena.experiment.config import ConfigError, Experiment
+from arena.experiment.file import Experiment
+from arena.experiment.load import ConfigError
 from arena_llm import Capability, Client, Model
 from arena_llm.validation import (
     Estimate,
@@ -60,7 +61,7 @@ def check_models(
 def _scoring(experiment: Experiment) -> set[str]:
     """The models whose actions are chosen by their probabilities."""
     players = experiment.participants.values()
-    return {one.model for one in players if isinstance(one, LlmConfig) and one.reply == "score"}
+    return {one.model for one in players if isinstance(one, LlmSettings) and one.reply == "score"}
 
 
 def _unable_to_score(models: Iterable[Model]) -> set[str]:

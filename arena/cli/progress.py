@@ -83,13 +83,13 @@ def _games(tally: Tally) -> str:
 
 def _figures(tally: Tally) -> list[str]:
     failed = tally.episodes["failed"]
-    spent = f"${tally.cost_usd:.2f}"
     return [
         f"{tally.playing} in play",
         *([f"{failed} failed"] if failed else []),
         f"{share(tally.illegal, tally.answers)} illegal",
         f"{tally.tokens:,} tokens",
-        f"{spent} ({tally.budget:.0%} of the budget)" if tally.budget else spent,
+        f"${tally.cost_usd:.2f}",
+        *([f"{tally.budget:.0%} of {tally.budget_key}"] if tally.budget_key else []),
     ]
 
 
@@ -112,7 +112,7 @@ def _news(before: Tally, now: Tally) -> Iterator[str]:
         for reason in now.failures.keys() - before.failures.keys():
             yield f"an episode failed: {reason}"
     if before.budget < NEAR <= now.budget:
-        yield f"warning: {now.budget:.0%} of the budget is used"
+        yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
     if now.lost > before.lost:
         yield "a worker was lost: its episodes are played again"
     if now.stopped and not before.stopped:

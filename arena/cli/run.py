@@ -12,9 +12,10 @@ from rich.console import Console
 from arena.cli import output
 from arena.cli.models import check_models
 from arena.cli.progress import MOST_REASONS, Progress, share
-from arena.experiment.asking import Models
-from arena.experiment.config import ConfigError, Experiment, load_experiment
-from arena.experiment.tape import Recorder, Replay
+from arena.experiment.file import Experiment
+from arena.experiment.load import ConfigError, load_experiment
+from arena.experiment.model_calls import ModelCaller
+from arena.experiment.recording import RecordedModels, Recorder
 from arena.results.opening import check_results
 from arena.runners import ray, sequential
 from arena.runners.job import Job
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     check_results(experiment.results, experiment.row)
     if args.record and args.record.exists():
         Recorder(args.record).close()
-    replay = Replay(args.replay) if args.replay else None
+    replay = RecordedModels(args.replay) if args.replay else None
     if replay is not None:
         # Nothing is spent anew: the budget was that of the run that was recorded.
         no_bounds = {"max_cost_usd": None, "max_tokens_total": None}
@@ -100,10 +101,13 @@ def _human(experiment: Experiment) -> str:
 
 
 async def _play(
-    args: argparse.Namespace, experiment: Experiment, replay: Replay | None, console: Console
+    args: argparse.Namespace,
+    experiment: Experiment,
+    replay: RecordedModels | None,
+    console: Console,
 ) -> Tally:
     async with AsyncClient(args.target) as client:
-        backend = replay or Models(client, experiment.name)
+        backend = replay or ModelCaller(client, experiment.name)
         job = Job(experiment, backend, experiment.results.absolute(), args.record)
         if _human(experiment):  # the terminal is theirs
             return await RUNNERS[args.runner](job, lambda tally: None)

@@ -1,1 +1,1 @@
-"""An experiment: its configuration, its episodes, and how one is played."""
+"""An experiment: its file, its schedule, its estimate, and how an episode is played."""

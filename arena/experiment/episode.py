@@ -1,4 +1,4 @@
-"""Playing one episode: from the first position to its row, whatever the players answer."""
+"""Plays one episode from the first position to its row in the results."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from arena.agents.base import Agent, Attempt, Status, Turn
-from arena.agents.config import AgentConfig, LlmConfig
-from arena.agents.registry import build
-from arena.calls import Ask
-from arena.experiment.policy import Policy
+from arena.agents.base import Agent, Answer, AnswerStatus, Turn
+from arena.agents.calls import Ask
+from arena.agents.registry import build_agent
+from arena.agents.settings import AgentSettings, Policy
 from arena.experiment.schedule import EpisodeSpec, turn_seed
 from arena.games.game import CHANCE, Game
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
@@ -20,14 +19,14 @@ from arena_llm import ArenaError
 
 
 class Seat(NamedTuple):
-    """Who sits there: one Agent object for each seat of each episode."""
+    """The player of a seat: one Agent object for each seat of each episode."""
 
     agent: Agent
     policy: Policy = Policy()
 
 
-class _Taken(NamedTuple):
-    """A turn that is over: its rows; the action, or what ended the episode and why."""
+class TurnResult(NamedTuple):
+    """A turn that is over: its rows, and the action or the status that ended the episode."""
 
     rows: list[MoveRow]
     action: int | None = None
@@ -35,23 +34,20 @@ class _Taken(NamedTuple):
     reason: str = ""
 
 
-def seated(spec: EpisodeSpec, participants: Mapping[str, AgentConfig]) -> list[Seat]:
+def seat_players(spec: EpisodeSpec, participants: Mapping[str, AgentSettings]) -> list[Seat]:
     """The players of an episode, in seat order."""
-    configs = [participants[name] for name in spec.agents]
-    return [
-        Seat(build(one), Policy.parse(one.on_illegal) if isinstance(one, LlmConfig) else Policy())
-        for one in configs
-    ]
+    players = [participants[name] for name in spec.agents]
+    return [Seat(build_agent(settings), settings.policy) for settings in players]
 
 
 async def play_episode(
     spec: EpisodeSpec, game: Game, seats: Sequence[Seat], ask_for: Callable[[CallKey], Ask]
 ) -> tuple[EpisodeRow, list[MoveRow]]:
-    """Play to the end, and tell all that happened.
+    """Play an episode to its end. Returns its row and all of its moves.
 
-    A call that fails (ArenaError) makes the episode one that failed. A game that has not
-    ended within max_plies is truncated: its returns so far count. Raises what else comes
-    out of agents and `ask_for`.
+    A call that fails (ArenaError) gives the episode the status failed. A game that is not
+    over after max_plies is truncated; its returns so far count. Every other exception of
+    agents and `ask_for` is raised.
     """
     return await _Episode(spec, game, seats, ask_for).play()
 
@@ -77,8 +73,8 @@ class _Episode:
         state = self._state
         while not state.is_terminal:
             if self._ply == self._spec.max_plies:
-                # Played again it would end here again, so it is a result and no failure.
-                reason = f"max_plies: no end after {self._ply} plies"
+                # Another attempt would end here too, so this is a result, not a failure.
+                reason = f"max_plies: not over after {self._ply} plies"
                 return self._row("truncated", reason=reason, returns=state.returns())
             if state.is_chance:
                 self._draw()
@@ -98,9 +94,9 @@ class _Episode:
         self._state.apply({CHANCE: action})
 
     async def _move(self) -> tuple[EpisodeRow, list[MoveRow]] | None:
-        """One ply of those who are to move; the end of the episode, if it is one."""
+        """Play one ply. Returns the result if the episode ends because a player failed."""
         seats = self._state.players_to_move()
-        turns = await self._turns(seats, self._state.board())
+        turns = await self._take_turns(seats, self._state.board())
         self._moves += [row for turn in turns for row in turn.rows]
         for status in ("failed", "forfeited"):
             at_fault = [
@@ -110,27 +106,27 @@ class _Episode:
             ]
             if at_fault:
                 reason = "; ".join(f"seat {seat}: {why}" for seat, why in at_fault)
-                # Of several who forfeit at once, none has lost to another.
+                # If several players forfeit at the same ply, nobody is the loser.
                 alone = status == "forfeited" and len(at_fault) == 1
                 return self._row(status, reason=reason, loser=at_fault[0][0] if alone else None)
         self._state.apply(
-            {seat: turn.action for seat, turn in zip(seats, turns, strict=True)}  # type: ignore[misc]  # all have one by now
+            {seat: turn.action for seat, turn in zip(seats, turns, strict=True)}  # type: ignore[misc]  # all have an action here
         )
         return None
 
-    async def _turns(self, seats: Sequence[int], board: str) -> list[_Taken]:
+    async def _take_turns(self, seats: Sequence[int], board: str) -> list[TurnResult]:
         if len(seats) == 1:
-            return [await self._turn(seats[0], board)]
-        # Each one is waited for: what it was answered and paid for is to be kept.
-        taken = await asyncio.gather(
-            *(self._turn(seat, board) for seat in seats), return_exceptions=True
+            return [await self._take_turn(seats[0], board)]
+        # Wait for all of them, so that every reply that was paid for is stored.
+        results = await asyncio.gather(
+            *(self._take_turn(seat, board) for seat in seats), return_exceptions=True
         )
-        for turn in taken:
-            if isinstance(turn, BaseException):
-                raise turn
-        return taken  # type: ignore[return-value]  # no exception is among them
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return results  # type: ignore[return-value]  # no exception is left
 
-    async def _turn(self, seat: int, board: str) -> _Taken:
+    async def _take_turn(self, seat: int, board: str) -> TurnResult:
         agent, policy = self._seats[seat]
         legal = self._state.legal_actions(seat)
         turn = Turn(
@@ -141,37 +137,37 @@ class _Episode:
             agent=self._spec.agents[seat], legal_actions=legal, board=board,
         )  # fmt: skip
         rows: list[MoveRow] = []
-        before: list[Attempt] = []
+        answers: list[Answer] = []
         while True:
-            number = len(before)
+            number = len(answers)
             key = CallKey(self._spec.episode, self._ply, seat, number)
             try:
-                attempt = await agent.act(turn, before, self._ask_for(key))
+                answer = await agent.act(turn, answers, self._ask_for(key))
             except ArenaError as error:
                 why = f"{error.code} {error}"
                 rows.append(replace(blank, attempt=number, status="error", problem=why))
-                return _Taken(rows, ended="failed", reason=why)
-            action, then = attempt.action, None
-            if attempt.status is not Status.OK:
-                then = policy.after(number)
-                action = _drawn(turn) if then == "random" else None
+                return TurnResult(rows, ended="failed", reason=why)
+            action, policy_step = answer.action, None
+            if answer.status is not AnswerStatus.OK:
+                policy_step = policy.after(number)
+                action = _draw_action(turn) if policy_step == "random" else None
             rows.append(
                 replace(
                     blank,
                     attempt=number,
-                    status=attempt.status.value,
-                    policy=then,
+                    status=answer.status.value,
+                    policy=policy_step,
                     action=action,
                     action_text=None if action is None else dict(legal)[action],
-                    **_columns(attempt),
+                    **_columns(answer),
                 )
             )
             if action is not None:
-                return _Taken(rows, action)
-            if then == "forfeit":
-                why = f"{attempt.status}: {attempt.problem}"
-                return _Taken(rows, ended="forfeited", reason=why)
-            before.append(attempt)
+                return TurnResult(rows, action)
+            if policy_step == "forfeit":
+                why = f"{answer.status}: {answer.problem}"
+                return TurnResult(rows, ended="forfeited", reason=why)
+            answers.append(answer)
 
     def _row(self, status: str, **columns: Any) -> tuple[EpisodeRow, list[MoveRow]]:
         spec = self._spec
@@ -182,17 +178,17 @@ class _Episode:
         return row, self._moves
 
 
-def _drawn(turn: Turn) -> int:
+def _draw_action(turn: Turn) -> int:
     return random.Random(turn.seed).choice(turn.legal).action  # noqa: S311 - repeatable, not secret
 
 
-#: What a row has of an attempt as it is; empty texts are NULL.
-_OF_ATTEMPT = (
+#: Fields that a row copies from an answer; empty texts become NULL.
+_ANSWER_COLUMNS = (
     "problem", "prompt", "reply", "reasoning", "model", "latency_ms",
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cost_usd",
 )  # fmt: skip
 
 
-def _columns(attempt: Attempt) -> dict[str, Any]:
-    values = ((name, getattr(attempt, name)) for name in _OF_ATTEMPT)
+def _columns(answer: Answer) -> dict[str, Any]:
+    values = ((name, getattr(answer, name)) for name in _ANSWER_COLUMNS)
     return {name: None if value == "" else value for name, value in values}

@@ -1,21 +1,21 @@
-"""Which episodes an experiment has: a pure function of its configuration."""
+"""The episodes of an experiment, with their seeds. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from arena.experiment.config import Experiment
+from arena.experiment.file import Experiment
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
     """One episode to play.
 
-    episode: its id, readable and unique: game/number/agents in seat order.
-    game: OpenSpiel's string with parameters, such as "hex(board_size=5)".
-    agents: names of participants in seat order. seed: of chance, 63 bits.
-    max_plies: the episode is truncated if the game has not ended by then; None: no bound.
+    episode: its readable, unique id: game/number/agents in seat order. game: OpenSpiel's
+    string with parameters, such as "hex(board_size=5)". agents: names of participants in
+    seat order. seed: 63 bits, for chance events. max_plies: the episode is truncated if
+    the game is not over by then; None: no limit.
     """
 
     episode: str
@@ -27,10 +27,10 @@ class EpisodeSpec:
 
 
 def schedule(experiment: Experiment) -> list[EpisodeSpec]:
-    """All episodes: by game, then number, then line-up.
+    """All episodes, sorted by game, number and line-up.
 
-    An episode's seed comes from experiment, game and number alone, so that all line-ups
-    are dealt the same cards, whoever plays them, when, and beside what.
+    An episode's seed depends only on experiment, game and number. So all line-ups get the
+    same cards, in any run and whatever other games the experiment has.
     """
     return [
         EpisodeSpec(
@@ -48,10 +48,10 @@ def schedule(experiment: Experiment) -> list[EpisodeSpec]:
 
 
 def turn_seed(spec: EpisodeSpec, seat: int, ply: int) -> int:
-    """The seed of one turn, 63 bits: it does not depend on who sits where either."""
+    """The seed of one turn, 63 bits. It does not depend on who sits in the seat."""
     return _seed(spec.seed, seat, ply)
 
 
 def _seed(*parts: str | int) -> int:
-    """63 bits, as SQLite and the models' seeds can hold them."""
+    """63 bits, which fit into an integer of SQLite and into the seed of a model call."""
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from arena.calls import ModelCall, ModelReply
+from arena.agents.calls import ModelCall, ModelReply
 
 
 def canonical(value: Any, *, allow_nan: bool = True) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from arena.calls import ModelReply
+from arena.agents.calls import ModelReply
 from arena.results.codec import reply_from_json
 
 

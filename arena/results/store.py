@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from arena.calls import ModelReply
+from arena.agents.calls import ModelReply
 from arena.results.claims import Claims
 from arena.results.codec import reply_from_json, reply_to_json
 from arena.results.database import connect, naming, tidy, transaction

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from arena.calls import ModelReply
+from arena.agents.calls import ModelReply
 from arena.experiment.ledger import Ledger
+from arena.experiment.recording import Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
-from arena.experiment.tape import Recorder
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.store import Store
@@ -30,7 +30,7 @@ class Desk(Ledger):
     """
 
     def __init__(self, job: Job) -> None:
-        """Open the results. Raises ResultsError, RecordError."""
+        """Open the results. Raises ResultsError, RecordingError."""
         experiment = job.experiment
         with ExitStack() as files:
             recorder = files.enter_context(Recorder(job.record)) if job.record else None
@@ -98,6 +98,7 @@ class Desk(Ledger):
     async def tally(self) -> Tally:
         """A copy of the counts, as they are now."""
         now, playing = self._tally, self._queue.taken
+        budget, budget_key = self._limits.used(self.spent)
         under_way = sum(min(self._calls[one], self._moves(spec)) for one, spec in playing.items())
         return replace(
             now,
@@ -106,7 +107,8 @@ class Desk(Ledger):
             playing=len(playing),
             tokens=self.spent.tokens,
             cost_usd=self.spent.cost_usd,
-            budget=self._limits.used(self.spent),
+            budget=budget,
+            budget_key=budget_key,
             done=now.done + under_way,
         )
 

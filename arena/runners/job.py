@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from arena.experiment.config import Experiment
+from arena.experiment.file import Experiment
 from arena.experiment.ledger import Backend
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from arena.agents.base import PlayerLeft
 from arena.experiment.budget import BudgetSpent
-from arena.experiment.config import Experiment
-from arena.experiment.episode import play_episode, seated
-from arena.experiment.ledger import Backend, asking
+from arena.experiment.episode import play_episode, seat_players
+from arena.experiment.file import Experiment
+from arena.experiment.ledger import Backend, ask_through_ledger
 from arena.games.game import Game
 from arena.runners.desk import Desk
 from arena.runners.tally import Tally
@@ -28,15 +28,15 @@ async def play(
 ) -> None:
     """Play until the desk deals nothing more: at most `places` episodes at once.
 
-    Raises what neither the ledger nor an episode can carry: RecordError, ResultsError.
+    Raises what neither the ledger nor an episode can carry: RecordingError, ResultsError.
     """
     game = cache(Game.load)
-    ask_for = asking(desk, backend)
+    ask_for = ask_through_ledger(desk, backend)
 
     async def place() -> None:
         while spec := await desk.take(worker):
             try:
-                seats = seated(spec, experiment.participants)
+                seats = seat_players(spec, experiment.participants)
                 row, moves = await play_episode(spec, game(spec.game), seats, ask_for)
             except (BudgetSpent, PlayerLeft) as error:
                 await desk.stop(spec.episode, str(error))

@@ -39,7 +39,7 @@ class RayError(Exception):
 
 
 async def run(job: Job, watch: Watch) -> Tally:
-    """Play what is missing. Raises ResultsError, RecordError, RayError."""
+    """Play what is missing. Raises ResultsError, RecordingError, RayError."""
     with _ray(job.experiment.settings.ray.address) as ray:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False

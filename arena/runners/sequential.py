@@ -9,7 +9,7 @@ from arena.runners.tally import Tally
 
 
 async def run(job: Job, watch: Watch) -> Tally:
-    """Play what is missing. Raises ResultsError, RecordError."""
+    """Play what is missing. Raises ResultsError, RecordingError."""
     desk = Desk(job)
     try:
         places = job.experiment.settings.episodes_in_flight

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from tokenizers import Tokenizer
 
 from arena.agents.base import Turn
-from arena.agents.prompt import as_text, prompt_of
+from arena.agents.prompt import as_text, build_prompt
 from arena.games.game import CHANCE, Game
 from arena.games.text import measured_playouts
 from services.hf.embedded import default_folder
@@ -55,7 +55,7 @@ def measure(name: str, tokens: Callable[[str], int], playouts: int = PLAYOUTS) -
             # A uniform sample of a stream whose length is not known (Vitter 1985, R).
             place = len(counts) if moves <= PROMPTS else drawing.randrange(moves)
             if place < PROMPTS:
-                counts[place : place + 1] = [tokens(as_text(prompt_of(turn, "json")))]
+                counts[place : place + 1] = [tokens(as_text(build_prompt(turn, "json")))]
     return game.players, moves / playouts, statistics.mean(counts)
 
 

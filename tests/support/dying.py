@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from arena.calls import ModelReply
+from arena.agents.calls import ModelReply
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
 from arena.results.store import Store
 

@@ -13,12 +13,13 @@ from contextlib import nullcontext
 from hashlib import blake2b
 from pathlib import Path
 
-from arena.calls import ModelCall, ModelReply
-from arena.experiment.config import Experiment, load_experiment
-from arena.experiment.episode import play_episode, seated
-from arena.experiment.ledger import Backend, Ledger, asking
+from arena.agents.calls import ModelCall, ModelReply
+from arena.experiment.episode import play_episode, seat_players
+from arena.experiment.file import Experiment
+from arena.experiment.ledger import Backend, Ledger, ask_through_ledger
+from arena.experiment.load import load_experiment
+from arena.experiment.recording import Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
-from arena.experiment.tape import Recorder
 from arena.games.game import Game
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
@@ -83,8 +84,8 @@ async def run(
         async def work() -> None:
             for spec in waiting:
                 if await ledger.begin(spec.episode):
-                    players = seated(spec, experiment.participants)
-                    ask_for = asking(ledger, backend)
+                    players = seat_players(spec, experiment.participants)
+                    ask_for = ask_through_ledger(ledger, backend)
                     played = await play_episode(spec, Game.load(spec.game), players, ask_for)
                     await ledger.finish(*played)
 

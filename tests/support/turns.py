@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from arena.agents.base import Turn
+from arena.agents.registry import find_agent
+from arena.agents.settings import AgentSettings
 from arena.games.game import CHANCE, Game, State
+
+
+def read_agent(settings: Mapping[str, Any]) -> AgentSettings:
+    """The checked settings of a player, as a file has them."""
+    return find_agent(settings.get("type")).Settings.model_validate(dict(settings))
 
 
 def reach(game: Game, actions: Sequence[int]) -> State:

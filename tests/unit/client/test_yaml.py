@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from arena.experiment.config import ConfigError as ExperimentError
-from arena.experiment.config import load_experiment
+from arena.experiment.load import ConfigError as ExperimentError
+from arena.experiment.load import load_experiment
 from arena_llm.errors import InvalidArgumentError
 from arena_llm.validation import read_experiment
 from arena_llm.yaml_file import YamlError, read_mapping

@@ -1,4 +1,4 @@
-"""Language models as players: what they are asked, and what becomes of the reply."""
+"""The agent of a language model: its calls, and how it uses the replies."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 
-from arena.agents.base import Attempt, Status, Turn
-from arena.agents.config import agent_config
-from arena.agents.prompt import as_text, prompt_of
-from arena.agents.registry import build
-from arena.calls import ModelCall, ModelReply
+from arena.agents.base import Answer, AnswerStatus, Turn
+from arena.agents.calls import ModelCall, ModelReply
+from arena.agents.prompt import as_text, build_prompt
+from arena.agents.registry import build_agent
 from arena_llm import NotFoundError
-from tests.support.turns import playout, turn_after
+from tests.support.turns import playout, read_agent, turn_after
 
 
 class Model:
-    """Answers as told and keeps what it was asked."""
+    """Gives a fixed reply and stores the calls."""
 
     def __init__(self, text: str = "", **reply: Any) -> None:
         self.reply = ModelReply(text, "hf_answered", 12.5, **reply)
@@ -31,8 +30,8 @@ class Model:
         return self.reply
 
 
-async def _act(model: Model, turn: Turn, *before: Attempt, **settings: Any) -> Attempt:
-    agent = build(agent_config({"type": "llm", "model": "hf_m", **settings}))
+async def _act(model: Model, turn: Turn, *before: Answer, **settings: Any) -> Answer:
+    agent = build_agent(read_agent({"type": "llm", "model": "hf_m", **settings}))
     return await agent.act(turn, before, model)
 
 
@@ -40,51 +39,55 @@ def _json(action: object) -> str:
     return json.dumps({"reasoning": "I like it.", "action": action})
 
 
-async def test_a_json_reply_is_asked_for_without_any_constraint_and_all_of_it_is_kept() -> None:
+async def test_a_json_reply_needs_no_constraint() -> None:
     turn = turn_after("tic_tac_toe", [4])
     model = Model(
         _json("o(0,2)"), reasoning="Hm.", prompt_tokens=300, completion_tokens=20,
         reasoning_tokens=5, cost_usd=0.25,
     )  # fmt: skip
-    attempt = await _act(model, turn)
-    messages = prompt_of(turn, "json")
+    answer = await _act(model, turn)
+    messages = build_prompt(turn, "json")
     assert model.calls == [ModelCall("hf_m", messages)]
-    assert attempt == Attempt(
-        Status.OK, 2, prompt=as_text(messages), reply=_json("o(0,2)"),
+    assert answer == Answer(
+        AnswerStatus.OK, 2, prompt=as_text(messages), reply=_json("o(0,2)"),
         reasoning="Hm.\n\nI like it.", model="hf_answered", latency_ms=12.5, prompt_tokens=300,
         completion_tokens=20, reasoning_tokens=5, cost_usd=0.25,
     )  # fmt: skip
 
 
-async def test_an_illegal_reply_is_said_to_be_so_and_the_next_attempt_tells_the_model() -> None:
+async def test_the_next_call_shows_the_illegal_reply() -> None:
     turn, model = turn_after("tic_tac_toe", [4]), Model(_json("o(1,1)"))
     first = await _act(model, turn)
-    assert (first.status, first.action, first.reasoning) == (Status.ILLEGAL, None, "I like it.")
+    assert (first.status, first.action, first.reasoning) == (
+        AnswerStatus.ILLEGAL,
+        None,
+        "I like it.",
+    )
     await _act(model, turn, first)
     assert model.calls[1].messages == (
         *model.calls[0].messages,
         ("assistant", _json("o(1,1)")),
-        prompt_of(turn, "json", [first])[-1],
+        build_prompt(turn, "json", [first])[-1],
     )
-    assert '"o(1,1)" is none of the legal actions' in model.calls[1].messages[-1][1]
+    assert '"o(1,1)" is not a legal action' in model.calls[1].messages[-1][1]
 
 
-async def test_a_reply_that_was_cut_off_is_said_to_be_so() -> None:
+async def test_a_truncated_reply_is_named_as_such() -> None:
     turn = turn_after("tic_tac_toe")
     cut = {"finish_reason": "length", "completion_tokens": 8}
-    attempt = await _act(Model('{"reasoning": "Well', **cut), turn)
-    assert attempt.status is Status.UNPARSEABLE
-    assert attempt.problem.endswith("(it was cut off after 8 tokens)")
+    answer = await _act(Model('{"reasoning": "Well', **cut), turn)
+    assert answer.status is AnswerStatus.UNPARSEABLE
+    assert answer.problem.endswith("(it was cut off after 8 tokens)")
     whole = await _act(Model(_json("x(0,0)"), **cut), turn)
-    assert (whole.status, whole.problem) == (Status.OK, "")
+    assert (whole.status, whole.problem) == (AnswerStatus.OK, "")
     choice = await _act(Model("", **cut), turn, reply="choices")
     assert (choice.status, choice.problem) == (
-        Status.UNPARSEABLE,
-        "the reply is none of the legal actions (it was cut off after 8 tokens)",
+        AnswerStatus.UNPARSEABLE,
+        "the reply is not a legal action (it was cut off after 8 tokens)",
     )
 
 
-async def test_only_settings_that_are_given_go_out() -> None:
+async def test_only_the_given_settings_are_sent() -> None:
     settings: dict[str, Any] = {
         "temperature": 0, "top_p": 0.5, "top_k": 3, "max_tokens": 9, "stop": ["\n"],
         "presence_penalty": 1, "frequency_penalty": -1, "provider_options": {"order": ["a"]},
@@ -102,39 +105,43 @@ async def test_only_settings_that_are_given_go_out() -> None:
 
 async def test_choices_are_the_legal_actions() -> None:
     turn, model = turn_after("kuhn_poker", [0, 1]), Model("Bet")
-    attempt = await _act(model, turn, reply="choices", temperature=0)
+    answer = await _act(model, turn, reply="choices", temperature=0)
     assert model.calls == [
-        ModelCall("hf_m", prompt_of(turn, "choices"), {"temperature": 0}, choices=("Pass", "Bet"))
+        ModelCall(
+            "hf_m", build_prompt(turn, "choices"), {"temperature": 0}, choices=("Pass", "Bet")
+        )
     ]
-    assert (attempt.status, attempt.action, attempt.reply) == (Status.OK, 1, "Bet")
-    # A backend that breaks the constraint is not believed.
-    assert (await _act(Model("Raise"), turn, reply="choices")).status is Status.ILLEGAL
+    assert (answer.status, answer.action, answer.reply) == (AnswerStatus.OK, 1, "Bet")
+    # The reply is checked even if the backend enforces the choices.
+    assert (await _act(Model("Raise"), turn, reply="choices")).status is AnswerStatus.ILLEGAL
 
 
 async def test_scores_pick_the_likeliest_action() -> None:
     turn = turn_after("leduc_poker", [0, 5, 2])
     model = Model(logprobs=(-2.0, -0.5, -3.0))
-    attempt = await _act(model, turn, reply="score", max_tokens=5, temperature=9, send_seed=True)
+    answer = await _act(model, turn, reply="score", max_tokens=5, temperature=9, send_seed=True)
     assert model.calls == [
-        ModelCall("hf_m", prompt_of(turn, "score"), continuations=('"Fold"', '"Call"', '"Raise"'))
+        ModelCall(
+            "hf_m", build_prompt(turn, "score"), continuations=('"Fold"', '"Call"', '"Raise"')
+        )
     ]
-    assert (attempt.status, attempt.action) == (Status.OK, 1)
-    assert json.loads(attempt.reply) == {"Fold": -2.0, "Call": -0.5, "Raise": -3.0}
+    assert (answer.status, answer.action) == (AnswerStatus.OK, 1)
+    assert json.loads(answer.reply) == {"Fold": -2.0, "Call": -0.5, "Raise": -3.0}
 
 
 @pytest.mark.parametrize("spec", ["hex", "go(board_size=19)", "goofspiel", "hive"])
-async def test_no_action_that_is_scored_begins_another(spec: str) -> None:
-    """As k1 would begin k10: its probability would hold that of k10."""
+async def test_no_scored_text_is_a_prefix_of_another(spec: str) -> None:
+    """k1 is a prefix of k10: its probability would include that of k10."""
     turn = next(playout(spec))
     model = Model(logprobs=tuple(-float(place) for place in range(len(turn.legal))))
     await _act(model, turn, reply="score")
     (call,) = model.calls
     texts = sorted(call.continuations or ())
     assert [json.loads(text) for text in call.continuations or ()] == [a.text for a in turn.legal]
-    # In their order, what begins others stands right before one of them.
-    assert [one for one, two in pairwise(texts) if two.startswith(one)] == []
-    ((_, told),) = call.messages
-    assert [text for text in texts if text not in told] == []
+    # In sorted order, a prefix stands directly before a text that it begins.
+    assert [text for text, after in pairwise(texts) if after.startswith(text)] == []
+    ((_, prompt),) = call.messages
+    assert [text for text in texts if text not in prompt] == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +166,7 @@ async def test_scores_are_sampled_by_probability(
     assert again.action == drawn[17]
 
 
-async def test_an_action_that_is_impossible_is_never_sampled() -> None:
+async def test_an_impossible_action_is_never_sampled() -> None:
     turn = turn_after("leduc_poker", [0, 5, 2])
     settings = {"reply": "score", "score_pick": "sample"}
     one = Model(logprobs=(-math.inf, -700.0, -math.inf))
@@ -168,10 +175,10 @@ async def test_an_action_that_is_impossible_is_never_sampled() -> None:
     assert (await _act(none, turn, **settings)).action == 0
 
 
-async def test_what_goes_wrong_with_the_call_is_the_callers_to_handle() -> None:
+async def test_errors_of_the_call_are_raised() -> None:
     async def broken(call: ModelCall) -> ModelReply:
         raise NotFoundError("no such model", reason="MODEL_NOT_FOUND")
 
-    agent = build(agent_config({"type": "llm", "model": "hf_m"}))
+    agent = build_agent(read_agent({"type": "llm", "model": "hf_m"}))
     with pytest.raises(NotFoundError):
         await agent.act(turn_after("tic_tac_toe"), (), broken)

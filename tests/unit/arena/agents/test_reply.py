@@ -1,4 +1,4 @@
-"""Replies: the documented format, or it is no move."""
+"""Parsing of replies: only the documented format is a move."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from arena.agents.base import Status
+from arena.agents.base import AnswerStatus
 from arena.agents.reply import MAX_CHARACTERS, parse_choice, parse_json
 from arena.games.game import LegalAction
 
@@ -30,7 +30,7 @@ LEGAL = (
     ],
 )
 def test_the_documented_format_is_read(text: str, action: int, reasoning: str) -> None:
-    assert parse_json(text, LEGAL) == (Status.OK, action, "", reasoning)
+    assert parse_json(text, LEGAL) == (AnswerStatus.OK, action, "", reasoning)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,15 @@ def test_the_documented_format_is_read(text: str, action: int, reasoning: str) -
         "\u0000",
     ],
 )
-def test_what_is_no_legal_action_as_it_stands_is_illegal(action: str) -> None:
+def test_an_action_that_is_not_listed_exactly_so_is_illegal(action: str) -> None:
     text = json.dumps({"reasoning": "because", "action": action})
     answer = parse_json(text, LEGAL)
-    assert (answer.status, answer.action, answer.reasoning) == (Status.ILLEGAL, None, "because")
-    assert (
-        answer.problem == f"{json.dumps(action, ensure_ascii=False)} is none of the legal actions"
+    assert (answer.status, answer.action, answer.reasoning) == (
+        AnswerStatus.ILLEGAL,
+        None,
+        "because",
     )
+    assert answer.problem == f"{json.dumps(action, ensure_ascii=False)} is not a legal action"
 
 
 OK = '{"reasoning": "r", "action": "x(0,0)"}'
@@ -68,19 +70,19 @@ OK = '{"reasoning": "r", "action": "x(0,0)"}'
         (" \n\t", "the reply is empty"),
         (f"```json\n{OK}\n```", "code fence"),
         (f"\n```\n{OK}```", "code fence"),
-        (f"Here you are: {OK}", "not one JSON object"),
-        (f"{OK} Good luck!", "Extra data"),
-        (f"{OK}\n{OK}", "Extra data"),
-        (f"<think>hm</think>{OK}", "not one JSON object"),
-        (f"\ufeff{OK}", "not one JSON object"),
-        (OK[:-1], "not one JSON object"),
-        (OK.replace('"', "'"), "not one JSON object"),
-        ('{"reasoning": "a\nb", "action": "x(0,0)"}', "Invalid control character"),
-        ('{"reasoning": "r", "action": "x(0,0)",}', "not one JSON object"),
-        (f"[{OK}]", "no object"),
-        ('"x(0,0)"', "no object"),
-        ("3", "no object"),
-        ("null", "no object"),
+        (f"Here you are: {OK}", "not a single JSON object"),
+        (f"{OK} Good luck!", "not a single JSON object: invalid at character"),
+        (f"{OK}\n{OK}", "not a single JSON object: invalid at character"),
+        (f"<think>hm</think>{OK}", "not a single JSON object"),
+        (f"\ufeff{OK}", "not a single JSON object"),
+        (OK[:-1], "not a single JSON object"),
+        (OK.replace('"', "'"), "not a single JSON object"),
+        ('{"reasoning": "a\nb", "action": "x(0,0)"}', "invalid at character 17"),
+        ('{"reasoning": "r", "action": "x(0,0)",}', "not a single JSON object"),
+        (f"[{OK}]", "not an object"),
+        ('"x(0,0)"', "not an object"),
+        ("3", "not an object"),
+        ("null", "not an object"),
         ("{}", "the keys must be"),
         ('{"action": "x(0,0)"}', 'must be "reasoning" and "action", not "action"'),
         ('{"reasoning": "r", "move": "x(0,0)"}', 'not "reasoning", "move"'),
@@ -95,30 +97,30 @@ OK = '{"reasoning": "r", "action": "x(0,0)"}'
         ('{"reasoning": "r", "action": ["x(0,0)"]}', '"action" must be a string'),
         ('{"reasoning": "r", "action": {"action": "x(0,0)"}}', '"action" must be a string'),
         ('{"reasoning": null, "action": "x(0,0)"}', '"reasoning" must be a string'),
-        ('{"reasoning": NaN, "action": "x(0,0)"}', "NaN is no JSON"),
-        ('{"reasoning": -Infinity, "action": "x(0,0)"}', "-Infinity is no JSON"),
+        ('{"reasoning": NaN, "action": "x(0,0)"}', "NaN is not valid JSON"),
+        ('{"reasoning": -Infinity, "action": "x(0,0)"}', "-Infinity is not valid JSON"),
         ('{"reasoning": 1e999, "action": "x(0,0)"}', '"reasoning" must be a string'),
         (f'{{"reasoning": {"9" * 5000}, "action": "x(0,0)"}}', '"reasoning" must be a string'),
-        ('{"reasoning": "\\ud800", "action": "x(0,0)"}', "half a character"),
-        ('{"reasoning": "r", "action": "\\udc00"}', "half a character"),
+        ('{"reasoning": "\\ud800", "action": "x(0,0)"}', "lone surrogate"),
+        ('{"reasoning": "r", "action": "\\udc00"}', "lone surrogate"),
         ("[" * 50_000, "nested too deeply"),
         ('{"a":' * 15_000, "nested too deeply"),
         (f'{{"reasoning": "{"r" * MAX_CHARACTERS}", "action": "x(0,0)"}}', "longer than 100000"),
     ],
 )  # fmt: skip
-def test_all_else_is_unparseable_and_says_why(text: str, problem: str) -> None:
+def test_any_other_format_is_unparseable(text: str, problem: str) -> None:
     answer = parse_json(text, LEGAL)
-    assert (answer.status, answer.action, answer.reasoning) == (Status.UNPARSEABLE, None, "")
+    assert (answer.status, answer.action, answer.reasoning) == (AnswerStatus.UNPARSEABLE, None, "")
     assert problem in answer.problem
     assert len(answer.problem) < 300
 
 
-def test_a_reply_that_is_just_short_enough_is_read() -> None:
+def test_the_longest_reply_that_is_parsed() -> None:
     room = MAX_CHARACTERS - len(OK) + 1
-    assert parse_json(OK.replace('"r"', f'"{"r" * room}"'), LEGAL).status is Status.OK
+    assert parse_json(OK.replace('"r"', f'"{"r" * room}"'), LEGAL).status is AnswerStatus.OK
 
 
-def test_a_problem_quotes_no_more_than_a_line_of_a_reply() -> None:
+def test_a_problem_is_one_short_line() -> None:
     illegal = parse_json(json.dumps({"reasoning": "", "action": "y\n" * 4000}), LEGAL)
     keys = parse_json(json.dumps({"k" * 9000: 1}), LEGAL)
     for answer in (illegal, keys):
@@ -126,7 +128,7 @@ def test_a_problem_quotes_no_more_than_a_line_of_a_reply() -> None:
         assert "\n" not in answer.problem
 
 
-def test_no_text_at_all_raises() -> None:
+def test_random_texts_never_raise() -> None:
     rng = random.Random(1)  # noqa: S311 - text, not a secret
     alphabet = [
         '"',
@@ -147,20 +149,20 @@ def test_no_text_at_all_raises() -> None:
     for _ in range(5000):
         text = "".join(rng.choices(alphabet, k=rng.randrange(30)))
         answer = parse_json(text, LEGAL)
-        assert (answer.status is Status.OK) == (answer.action is not None)
+        assert (answer.status is AnswerStatus.OK) == (answer.action is not None)
 
 
 @pytest.mark.parametrize(
     ("text", "status", "action"),
     [
-        ("Bb5", Status.OK, 5),
-        ("bb5", Status.OK, 6),
-        ("Bb5 ", Status.ILLEGAL, None),
-        # The backend could not make the model keep to them.
-        ("", Status.UNPARSEABLE, None),
+        ("Bb5", AnswerStatus.OK, 5),
+        ("bb5", AnswerStatus.OK, 6),
+        ("Bb5 ", AnswerStatus.ILLEGAL, None),
+        # The backend could not enforce the choices.
+        ("", AnswerStatus.UNPARSEABLE, None),
     ],
 )
-def test_a_choice_is_one_of_the_actions_strings(
-    text: str, status: Status, action: int | None
+def test_a_choice_must_equal_a_legal_action(
+    text: str, status: AnswerStatus, action: int | None
 ) -> None:
     assert parse_choice(text, LEGAL)[:2] == (status, action)

@@ -1,4 +1,4 @@
-"""Players that need no model: known answers."""
+"""Agents that need no model, in positions with a known answer."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import Any
 
 import pytest
 
-from arena.agents.base import Agent, Status
-from arena.agents.config import agent_config
-from arena.agents.registry import build
-from arena.calls import ModelCall, ModelReply
+from arena.agents.base import Agent, AnswerStatus
+from arena.agents.calls import ModelCall, ModelReply
+from arena.agents.registry import build_agent
 from arena.games.game import Game, State
-from tests.support.turns import reach, turn_after, turn_in
+from tests.support.turns import reach, read_agent, turn_after, turn_in
 
 
-async def _unasked(call: ModelCall) -> ModelReply:
-    raise AssertionError("this player asks no model")
+async def _no_model(call: ModelCall) -> ModelReply:
+    raise AssertionError("this agent calls no model")
 
 
 def _agent(**settings: Any) -> Agent:
-    return build(agent_config(settings))
+    return build_agent(read_agent(settings))
 
 
 async def _action(agent: Agent, game: Game, state: State, seed: int) -> int:
     (seat,) = state.players_to_move()
-    attempt = await agent.act(turn_in(game, state, seat, seed), (), _unasked)
-    assert attempt.status is Status.OK
-    assert attempt.action is not None
-    return attempt.action
+    answer = await agent.act(turn_in(game, state, seat, seed), (), _no_model)
+    assert answer.status is AnswerStatus.OK
+    assert answer.action is not None
+    return answer.action
 
 
 async def _play(game: Game, agents: tuple[Agent, Agent], seed: int) -> tuple[float, ...]:
@@ -41,7 +40,7 @@ async def _play(game: Game, agents: tuple[Agent, Agent], seed: int) -> tuple[flo
 
 
 @pytest.mark.parametrize("seat", [0, 1])
-async def test_minimax_never_loses_tic_tac_toe_whatever_the_other_does(seat: int) -> None:
+async def test_minimax_never_loses_tic_tac_toe(seat: int) -> None:
     game, minimax = Game.load("tic_tac_toe"), _agent(type="minimax", depth=9)
     ends: Counter[float] = Counter()
     open_lines: list[tuple[int, ...]] = [()]
@@ -58,14 +57,14 @@ async def test_minimax_never_loses_tic_tac_toe_whatever_the_other_does(seat: int
     assert ends[1.0] > 20
 
 
-async def test_minimax_sees_a_win_and_a_threat_as_deep_as_it_is_told() -> None:
-    # Column 3 wins for x; seen at depth 1, as is nothing else on this board.
+async def test_minimax_searches_to_its_depth() -> None:
+    # Column 3 wins for x. Depth 1 sees that, and nothing else on this board.
     win = turn_after("connect_four", [3, 0, 3, 0, 3, 1])
-    assert (await _agent(type="minimax", depth=1).act(win, (), _unasked)).action == 3
-    # o must stop it: that takes two plies.
+    assert (await _agent(type="minimax", depth=1).act(win, (), _no_model)).action == 3
+    # o must block column 3: seeing that takes two plies.
     threat = turn_after("connect_four", [3, 0, 3, 0, 3])
-    assert (await _agent(type="minimax", depth=1).act(threat, (), _unasked)).action == 0
-    assert (await _agent(type="minimax", depth=2).act(threat, (), _unasked)).action == 3
+    assert (await _agent(type="minimax", depth=1).act(threat, (), _no_model)).action == 0
+    assert (await _agent(type="minimax", depth=2).act(threat, (), _no_model)).action == 3
 
 
 async def test_mcts_beats_random_in_connect_four_from_both_seats() -> None:
@@ -79,33 +78,35 @@ async def test_mcts_beats_random_in_connect_four_from_both_seats() -> None:
 
 async def test_mcts_plays_games_of_chance() -> None:
     turn = turn_after("pig", [1])
-    attempt = await _agent(type="mcts", simulations=20).act(turn, (), _unasked)
-    assert attempt.action in [action.action for action in turn.legal]
+    answer = await _agent(type="mcts", simulations=20).act(turn, (), _no_model)
+    assert answer.action in [action.action for action in turn.legal]
 
 
 @pytest.mark.parametrize("settings", [{"type": "mcts", "simulations": 5}, {"type": "random"}])
-async def test_the_turns_seed_decides_and_nothing_else(settings: dict[str, Any]) -> None:
+async def test_only_the_turns_seed_decides(settings: dict[str, Any]) -> None:
     def turn(seed: int) -> Any:
         return turn_after("hex(board_size=5)", [12], seed)
 
     seeds = [*range(20), 2**63 - 1]
-    once = [(await _agent(**settings).act(turn(seed), (), _unasked)).action for seed in seeds]
+    once = [(await _agent(**settings).act(turn(seed), (), _no_model)).action for seed in seeds]
     agent = _agent(**settings)
-    again = [(await agent.act(turn(seed), (), _unasked)).action for seed in reversed(seeds)]
+    again = [(await agent.act(turn(seed), (), _no_model)).action for seed in reversed(seeds)]
     assert again[::-1] == once
     assert len(set(once)) > 5
 
 
-async def test_random_plays_every_legal_action_as_often() -> None:
+async def test_random_draws_uniformly() -> None:
     agent = _agent(type="random")
     counts: Counter[int | None] = Counter()
     for seed in range(4000):
-        counts[(await agent.act(turn_after("leduc_poker", [0, 5], seed), (), _unasked)).action] += 1
+        counts[
+            (await agent.act(turn_after("leduc_poker", [0, 5], seed), (), _no_model)).action
+        ] += 1
     assert set(counts) == {1, 2}
     assert counts[1] == pytest.approx(2000, abs=150)
 
 
-async def test_a_search_leaves_the_position_as_it_was() -> None:
+async def test_a_search_does_not_change_the_position() -> None:
     game = Game.load("connect_four")
     state = reach(game, [3, 3])
     for agent in (_agent(type="mcts", simulations=50), _agent(type="minimax", depth=3)):

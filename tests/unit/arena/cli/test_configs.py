@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arena.experiment.config import load_experiment
+from arena.experiment.load import load_experiment
 from arena.experiment.schedule import schedule
 
 ROOT = Path(__file__).parents[4]

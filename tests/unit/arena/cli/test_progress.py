@@ -51,9 +51,9 @@ def test_in_a_terminal_it_is_a_bar() -> None:
 
 
 def test_the_budget() -> None:
-    text = shown(replace(TALLY, budget=0.85), terminal=False)
-    assert "$0.31 (85% of the budget)" in text
-    assert text.count("warning: 85% of the budget is used") == 1
+    text = shown(replace(TALLY, budget=0.85, budget_key="max_tokens_total"), terminal=False)
+    assert "$0.31, 85% of max_tokens_total" in text
+    assert text.count("warning: 85% of max_tokens_total is used") == 1
 
 
 def test_the_time_left_is_by_the_moves_of_this_run(monkeypatch) -> None:

@@ -113,7 +113,7 @@ def test_games_that_are_cut_off(run, arena, player: Player) -> None:
     done = run(chess)
     assert (done.code, done.out.splitlines()[0]) == (0, "2 episodes: 2 truncated")
     found = rows("SELECT DISTINCT status, reason, returns, plies FROM episodes")
-    assert found == [("truncated", "max_plies: no end after 2 plies", "[0.0,0.0]", 2)]
+    assert found == [("truncated", "max_plies: not over after 2 plies", "[0.0,0.0]", 2)]
     asked = player.asked()
     assert run(chess).code == 0
     assert player.asked() == asked
@@ -194,7 +194,7 @@ def test_record_and_replay(run, arena, player: Player, tmp_path: Path) -> None:
 def test_budget(run) -> None:
     done = run(EXPERIMENT + "max_cost_usd: 0.2\nepisodes_in_flight: 1")
     assert done.code == 1
-    assert "of the budget is used" in done.err
+    assert "of max_cost_usd is used" in done.err
     assert "the budget is spent: $0.2000 of max_cost_usd 0.2: no more calls are begun" in done.err
     assert "not played" in done.out.splitlines()[0]
     assert "$0.2000" in done.out.splitlines()[1]

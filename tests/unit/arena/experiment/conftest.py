@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from arena.experiment.config import Experiment, load_experiment
+from arena.experiment.file import Experiment
+from arena.experiment.load import load_experiment
 
-#: Models that answer by choices.
+#: ModelCaller that answer by choices.
 SMALL = """
 name: small
 games: [tic_tac_toe, kuhn_poker, matrix_rps]
@@ -19,7 +20,7 @@ reply: choices
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[[str], Experiment]:
-    """An experiment from its file's text."""
+    """Returns a function that loads an experiment from its text."""
 
     def loaded(text: str = SMALL) -> Experiment:
         path = tmp_path / "experiment.yaml"

@@ -1,4 +1,4 @@
-"""One episode: whatever the players answer, it ends as a row that says how."""
+"""One episode: whatever the players answer, it ends with a row in the results."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
-from arena.agents.config import AgentConfig, agent_config
-from arena.calls import Ask, ModelCall, ModelReply
+from arena.agents.calls import Ask, ModelCall, ModelReply
+from arena.agents.settings import AgentSettings
 from arena.experiment.budget import BudgetSpent
-from arena.experiment.episode import play_episode, seated
+from arena.experiment.episode import play_episode, seat_players
 from arena.experiment.schedule import EpisodeSpec
 from arena.games.game import CHANCE, Game
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm.errors import InternalError, UnavailableError
+from tests.support.turns import read_agent
 
 #: What a model says: a text, or an error.
 Says = Callable[[CallKey, ModelCall], str | Exception]
 
 
-def llm(**settings: Any) -> AgentConfig:
-    return agent_config({"type": "llm", "model": "hf_a", "reply": "choices", **settings})
+def llm(**settings: Any) -> AgentSettings:
+    return read_agent({"type": "llm", "model": "hf_a", "reply": "choices", **settings})
 
 
 def first(key: CallKey, call: ModelCall) -> str:
@@ -33,7 +34,7 @@ def first(key: CallKey, call: ModelCall) -> str:
 
 async def play(
     game: str,
-    *players: AgentConfig,
+    *players: AgentSettings,
     says: Says = first,
     seed: int = 1,
     max_plies: int | None = None,
@@ -50,7 +51,7 @@ async def play(
 
         return ask
 
-    seats = seated(spec, dict(zip(names, players, strict=True)))
+    seats = seat_players(spec, dict(zip(names, players, strict=True)))
     return await play_episode(spec, Game.load(game), seats, ask_for)
 
 
@@ -83,7 +84,7 @@ async def test_chance_deals_by_the_seed_alone() -> None:
 
     hands = [await dealt(seed, first) for seed in range(20)]
     assert len({str(hand[:2]) for hand in hands}) > 5
-    # Whatever is played: the hands are the same.
+    # The hands do not depend on the moves.
     assert [hand[:2] for hand in hands] == [(await dealt(n, last))[:2] for n in range(20)]
     _, moves = await play("leduc_poker", llm(), llm())
     deal = moves[0]
@@ -91,18 +92,18 @@ async def test_chance_deals_by_the_seed_alone() -> None:
     assert (deal.prompt, deal.legal_actions) == (None, None)
 
 
-async def test_players_who_move_at_once_are_asked_at_once() -> None:
+async def test_players_who_move_simultaneously_are_asked_simultaneously() -> None:
     both = asyncio.Barrier(2)
     spec = EpisodeSpec("one", "matrix_rps", 0, ("p0", "p1"), 1)
 
     def ask_for(key: CallKey) -> Ask:
         async def ask(call: ModelCall) -> ModelReply:
-            await both.wait()  # a second one must come, or it waits for ever
+            await both.wait()  # waits for ever unless both are called
             return ModelReply((call.choices or ())[key.seat], "m", 1.0)
 
         return ask
 
-    seats = seated(spec, {"p0": llm(), "p1": llm()})
+    seats = seat_players(spec, {"p0": llm(), "p1": llm()})
     async with asyncio.timeout(30):
         row, moves = await play_episode(spec, Game.load("matrix_rps"), seats, ask_for)
     assert (row.plies, row.returns) == (1, (-1.0, 1.0))
@@ -152,7 +153,7 @@ async def test_policies(policy: str, until: int, policies: list[str | None], sta
         assert row.returns is not None
 
 
-async def test_unparseable_replies_are_told_apart() -> None:
+async def test_unparseable_and_illegal_replies() -> None:
     def says(key: CallKey, call: ModelCall) -> str:
         action = {"reasoning": "r", "action": "nowhere"} if key.attempt else "x(0,0)"
         return json.dumps(action)
@@ -164,7 +165,7 @@ async def test_unparseable_replies_are_told_apart() -> None:
     assert (row.status, row.loser) == ("forfeited", 0)
 
 
-async def test_a_draw_by_the_policy_is_repeatable() -> None:
+async def test_the_random_move_of_a_policy_is_repeatable() -> None:
     async def drawn(seed: int) -> list[int | None]:
         players = [llm(on_illegal="random")] * 2
         _, moves = await play("tic_tac_toe", *players, says=lambda *_: "nowhere", seed=seed)
@@ -202,7 +203,7 @@ async def test_a_call_that_fails() -> None:
     assert (moves[-1].problem, moves[-1].action, moves[-1].agent) == (why, None, "p1")
 
 
-async def test_a_failure_beside_a_move_at_once_keeps_the_move() -> None:
+async def test_a_failed_call_does_not_lose_a_simultaneous_move() -> None:
     def says(key: CallKey, call: ModelCall) -> str | Exception:
         return InternalError("bug", reason="INTERNAL") if key.seat == 0 else first(key, call)
 
@@ -211,14 +212,14 @@ async def test_a_failure_beside_a_move_at_once_keeps_the_move() -> None:
     assert [(move.seat, move.status) for move in moves] == [(0, "error"), (1, "ok")]
 
 
-async def test_what_ends_a_run_is_not_an_episodes_failure() -> None:
+async def test_an_exception_that_ends_the_run_is_raised() -> None:
     for game in ("tic_tac_toe", "matrix_pd"):
         with pytest.raises(BudgetSpent):
             await play(game, llm(), llm(), says=lambda *_: BudgetSpent("enough"))
 
 
-async def test_who_moves_at_once_is_waited_for_when_a_run_ends() -> None:
-    """The other's reply is paid for: it must come, to be kept."""
+async def test_a_run_that_ends_waits_for_simultaneous_replies() -> None:
+    """The other player's reply is paid for and must be stored."""
     kept = []
 
     def ask_for(key: CallKey) -> Ask:
@@ -235,18 +236,18 @@ async def test_who_moves_at_once_is_waited_for_when_a_run_ends() -> None:
     spec = EpisodeSpec("one", "matrix_pd", 0, ("p0", "p1"), 1)
     with pytest.raises(BudgetSpent):
         await play_episode(
-            spec, Game.load("matrix_pd"), seated(spec, {"p0": llm(), "p1": llm()}), ask_for
+            spec, Game.load("matrix_pd"), seat_players(spec, {"p0": llm(), "p1": llm()}), ask_for
         )
     assert kept == [1]
 
 
-async def test_an_episode_that_does_not_end() -> None:
+async def test_max_plies() -> None:
     row, moves = await play("chess", llm(), llm(), max_plies=4)
     assert (row.status, row.plies, len(moves)) == ("truncated", 4, 4)
-    assert row.reason == "max_plies: no end after 4 plies"
+    assert row.reason == "max_plies: not over after 4 plies"
     assert row.returns == (0.0, 0.0)
-    # Rewards that came on the way count.
-    random = agent_config({"type": "random"})
+    # Rewards before the end of the game count.
+    random = read_agent({"type": "random"})
     row, _ = await play("python_iterated_prisoners_dilemma", random, random, max_plies=2)
     assert row.status == "truncated"
     assert row.returns is not None
@@ -256,8 +257,8 @@ async def test_an_episode_that_does_not_end() -> None:
 
 
 async def test_players_without_a_model() -> None:
-    perfect = agent_config({"type": "minimax", "depth": 9})
-    row, moves = await play("tic_tac_toe", perfect, agent_config({"type": "random"}))
+    perfect = read_agent({"type": "minimax", "depth": 9})
+    row, moves = await play("tic_tac_toe", perfect, read_agent({"type": "random"}))
     assert row.returns in ((1.0, -1.0), (0.0, 0.0))
     assert all(move.status == "ok" and move.model is None for move in moves)
     assert all(move.reply is None and move.latency_ms is None for move in moves)

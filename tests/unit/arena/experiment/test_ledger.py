@@ -1,4 +1,4 @@
-"""The books of a run: what is begun, recalled, kept and refused."""
+"""The ledger of a run: which episodes it begins, and which replies it reuses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from arena.calls import ModelCall, ModelReply
-from arena.experiment.config import Experiment
-from arena.experiment.ledger import Ledger, asking
-from arena.experiment.tape import RecordError
+from arena.agents.calls import ModelCall, ModelReply
+from arena.experiment.file import Experiment
+from arena.experiment.ledger import Ledger, ask_through_ledger
+from arena.experiment.recording import RecordingError
 from arena.results.rows import CallKey, EpisodeRow
 from arena.results.store import Store
 from arena_llm.errors import UnavailableError
@@ -31,17 +31,17 @@ def row(status: str) -> EpisodeRow:
     return EpisodeRow("one", "nim", 0, ("a",), 1, status, 0)
 
 
-async def test_a_reply_is_kept_before_it_is_used(store: Store) -> None:
+async def test_a_reply_is_stored_before_it_is_used(store: Store) -> None:
     seen: list[object] = []
 
-    class Keeping(Ledger):
+    class Watching(Ledger):
         async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
             seen.append(store.call(key))
-            kept = await super().record(key, request, reply)
+            stored = await super().record(key, request, reply)
             seen.append(store.call(key))
-            return kept
+            return stored
 
-    ask = asking(Keeping(store), Script())(KEY)
+    ask = ask_through_ledger(Watching(store), Script())(KEY)
     reply = await ask(CALL)
     before, after = seen
     assert before is None
@@ -49,35 +49,37 @@ async def test_a_reply_is_kept_before_it_is_used(store: Store) -> None:
     assert after[1] == reply
 
 
-async def test_a_kept_reply_is_not_asked_for(store: Store) -> None:
+async def test_a_stored_reply_needs_no_call(store: Store) -> None:
     script = Script()
-    first = await asking(Ledger(store), script)(KEY)(CALL)
-    again = await asking(Ledger(store), script)(KEY)(CALL)
+    first = await ask_through_ledger(Ledger(store), script)(KEY)(CALL)
+    again = await ask_through_ledger(Ledger(store), script)(KEY)(CALL)
     assert first == again
     assert script.asked == [KEY]
-    # How long it may take is no part of what is asked.
+    # The time limit is not part of the request.
     slower = ModelCall(CALL.model, CALL.messages, {"timeout": 60}, choices=CALL.choices)
-    assert await asking(Ledger(store), script)(KEY)(slower) == first
+    assert await ask_through_ledger(Ledger(store), script)(KEY)(slower) == first
 
 
-async def test_a_kept_reply_to_something_else_is_not_used(store: Store) -> None:
-    await asking(Ledger(store), Script())(KEY)(CALL)
+async def test_a_stored_reply_to_another_request_is_an_error(store: Store) -> None:
+    await ask_through_ledger(Ledger(store), Script())(KEY)(CALL)
     other = ModelCall("hf_a", (("user", "first line\nanother line"),), choices=("a", "b"))
-    with pytest.raises(RecordError) as caught:
-        await asking(Ledger(store), Script())(KEY)(other)
+    with pytest.raises(RecordingError) as caught:
+        await ask_through_ledger(Ledger(store), Script())(KEY)(other)
     says = str(caught.value)
-    assert says.startswith(f"{store.path}: the call of one, ply 0, seat 0, attempt 0 was another")
+    assert says.startswith(
+        f"{store.path}: the call of one, ply 0, seat 0, attempt 0 now has another"
+    )
     assert '\n-second line"\n+another line"\n' in says
 
 
-async def test_a_call_that_failed_is_asked_again(store: Store) -> None:
+async def test_a_failed_call_is_made_again(store: Store) -> None:
     def down(key: CallKey, call: ModelCall) -> str:
         raise UnavailableError("down")
 
     script = Script(down)
     for _ in range(2):
         with pytest.raises(UnavailableError):
-            await asking(Ledger(store), script)(KEY)(CALL)
+            await ask_through_ledger(Ledger(store), script)(KEY)(CALL)
     assert script.asked == [KEY, KEY]
 
 
@@ -85,7 +87,9 @@ async def test_a_call_that_failed_is_asked_again(store: Store) -> None:
     ("status", "begins"),
     [(None, True), ("failed", True), ("finished", False), ("forfeited", False)],
 )
-async def test_what_ended_well_is_not_begun(store: Store, status: str | None, begins: bool) -> None:
+async def test_an_episode_with_a_result_is_not_begun(
+    store: Store, status: str | None, begins: bool
+) -> None:
     ledger = Ledger(store)
     if status:
         assert await ledger.begin("one")

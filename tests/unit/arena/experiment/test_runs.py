@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from arena.calls import ModelCall
-from arena.experiment.config import Experiment
+from arena.agents.calls import ModelCall
+from arena.experiment.file import Experiment
+from arena.experiment.recording import RecordedModels
 from arena.experiment.schedule import schedule
-from arena.experiment.tape import Replay
 from arena.results.rows import CallKey
 from arena_llm.validation import plan
 from tests.support.playing import Script, run, some_choice
@@ -120,7 +120,7 @@ async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> No
     assert path.read_bytes() == expected
     assert files(path) == [path.name]
     # Of all the runs together there is a whole record.
-    await run(load(), tmp_path / "replayed.sqlite", Replay(record))
+    await run(load(), tmp_path / "replayed.sqlite", RecordedModels(record))
     assert (tmp_path / "replayed.sqlite").read_bytes() == expected
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyspiel
 import pytest
 
-from arena.agents.prompt import as_text, prompt_of
+from arena.agents.prompt import as_text, build_prompt
 from arena.games.game import Game, GameError
 from tests.support.turns import playout, turn_after
 
@@ -29,7 +29,7 @@ def test_a_prompt_has_the_side_and_every_legal_action(name: str) -> None:
     turns = 0
     for turn in playout(name, seed=1, most=25):
         turns += 1
-        prompt = as_text(prompt_of(turn, "choices"))
+        prompt = as_text(build_prompt(turn, "choices"))
         text = turn.game.text
         assert prompt.startswith(text.rules)
         listed = prompt.rpartition("\nLegal actions: ")[2]
@@ -49,4 +49,4 @@ def test_simultaneous_moves_that_are_made_in_turn_stay_hidden() -> None:
     spec = "turn_based_simultaneous_game(game=goofspiel(num_cards=3))"
     turns = [turn_after(spec, [0, bid]) for bid in range(3)]  # a chance event reveals a card first
     assert {turn.seat for turn in turns} == {1}
-    assert len({as_text(prompt_of(turn, "json")) for turn in turns}) == 1
+    assert len({as_text(build_prompt(turn, "json")) for turn in turns}) == 1

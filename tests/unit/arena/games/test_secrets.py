@@ -8,7 +8,7 @@ import re
 import pytest
 
 from arena.agents.base import Turn
-from arena.agents.prompt import as_text, prompt_of
+from arena.agents.prompt import as_text, build_prompt
 from arena.games.game import Game
 from tests.support.turns import every_turn, playout, reach, turn_after
 
@@ -26,7 +26,7 @@ SMALL_GAMES = [
 
 
 def _prompt(turn: Turn) -> str:
-    return as_text(prompt_of(turn, "json"))
+    return as_text(build_prompt(turn, "json"))
 
 
 @pytest.mark.parametrize("spec", SMALL_GAMES)

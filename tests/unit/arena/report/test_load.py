@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arena.calls import ModelReply
+from arena.agents.calls import ModelReply
 from arena.report.load import open_results
 from arena.report.summary import summarise
 from arena.results.database import ResultsError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from arena.calls import ModelReply
+from arena.agents.calls import ModelReply
 from arena.results.database import ResultsError, connect
 from arena.results.opening import check_results
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow

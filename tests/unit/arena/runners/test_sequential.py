@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from arena.calls import ModelCall, ModelReply
-from arena.experiment.config import load_experiment
-from arena.experiment.tape import RecordError
+from arena.agents.calls import ModelCall, ModelReply
+from arena.experiment.load import load_experiment
+from arena.experiment.recording import RecordingError
 from arena.results.rows import CallKey
 from arena.runners import sequential
 from arena.runners.job import Job
@@ -148,11 +148,11 @@ async def test_a_spent_budget_ends_the_run_and_saves_all(job, bound: str) -> Non
 async def test_what_no_episode_can_carry_ends_the_run(job) -> None:
     def says(key: CallKey, call: ModelCall) -> str:
         if key.ply > 2:
-            raise RecordError("not what was recorded")
+            raise RecordingError("not what was recorded")
         return call.choices[0]
 
     ours = job(Script(says))
-    with pytest.raises(RecordError, match="not what was recorded"):
+    with pytest.raises(RecordingError, match="not what was recorded"):
         await sequential.run(ours, quietly)
     with sqlite3.connect(ours.results) as connection:
         ((episodes, calls),) = connection.execute(

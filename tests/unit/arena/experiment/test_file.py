@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
-from arena.agents.config import LlmConfig, MinimaxConfig, RandomConfig
+from arena.agents.settings import AgentSettings, LlmSettings, MinimaxSettings
 from arena.experiment.budget import Budget
-from arena.experiment.config import ConfigError, Experiment, load_experiment
+from arena.experiment.file import Assumptions, Experiment, GamePlan
+from arena.experiment.load import ConfigError, load_experiment
 from arena.experiment.schedule import schedule, turn_seed
 
 Load = Callable[..., Experiment]
@@ -70,30 +70,30 @@ def test_all_keys(load: Load) -> None:
         max_tokens_total: 1000
         results: out/here.sqlite
         estimate: {prompt_tokens: 400}
-        ray: {address: "ray://head:10001"}
+        ray: {address: "head:10001"}
         """
     )
     assert experiment.participants == {
-        "hf_a": LlmConfig(
+        "hf_a": LlmSettings(
             type="llm", model="hf_a", reply="choices", temperature=0, max_tokens=64,
             on_illegal="retry 2 then random",
         ),
-        "hf_b": LlmConfig(
+        "hf_b": LlmSettings(
             type="llm", model="hf_b", reply="choices", temperature=0.5, max_tokens=64,
             on_illegal="random",
         ),
-        "perfect": MinimaxConfig(type="minimax", depth=9),
-        "dice": RandomConfig(type="random"),
+        "perfect": MinimaxSettings(type="minimax", depth=9),
+        "dice": AgentSettings(type="random"),
     }  # fmt: skip
     everyone = (("hf_a", "perfect"), ("hf_a", "dice"), ("hf_b", "perfect"), ("hf_b", "dice"))
-    assert [astuple(game) for game in experiment.games] == [
-        ("tic_tac_toe", 3, None, everyone),
-        ("hex(board_size=3)", 2, 5, everyone),
-    ]
+    assert experiment.games == (
+        GamePlan("tic_tac_toe", 3, None, everyone, Assumptions(prompt_tokens=400)),
+        GamePlan("hex(board_size=3)", 2, 5, everyone, Assumptions(plies=5, prompt_tokens=400)),
+    )
     assert experiment.budget == Budget(1.5, 1000)
     assert experiment.results == Path("out/here.sqlite")
     assert experiment.settings.episodes_in_flight == 4
-    assert experiment.settings.ray.address == "ray://head:10001"
+    assert experiment.settings.ray.address == "head:10001"
     assert json.loads(experiment.config)["on_illegal"] == "retry 2 then random"
 
 
@@ -138,60 +138,70 @@ GAME = "games: [tic_tac_toe]\n"
         ("games: [", "line 1: is not valid YAML: "),
         ("games: [hex]\ngames: [chess]", "line 2: is not valid YAML: key 'games' appears twice"),
         (PAIR, "games: is missing"),
-        (PAIR + "games: []", "games: List should have at least 1 item"),
+        (PAIR + "games: []", "games: must not be empty"),
         (PAIR + "games: tic_tac_toe", "games: must be a list"),
         (PAIR + "games: [tictactoe]", "games[0]: game 'tictactoe': OpenSpiel has no game with this "
          "name; near it: tic_tac_toe"),
         (PAIR + "games: [{name: hex, params: {size: 3}}]", "games[0]: game hex: parameter 'si"),
         (PAIR + "games: [{name: hex, params: [3]}]", "games[0].params: must be a mapping"),
-        (PAIR + "games: [{name: hex, episodes: 0}]", "games[0].episodes: Input should be greater"),
-        (PAIR + "games: [{name: hex, max_plies: -1}]", "games[0].max_plies: Input should be gr"),
-        (PAIR + "games: [{name: hex, plies: 3}]", "games[0].plies: is no known key; near it: "),
+        (PAIR + "games: [{name: hex, episodes: 0}]", "games[0].episodes: must be over 0, not 0"),
+        (PAIR + "games: [{name: hex, max_plies: -1}]", "games[0].max_plies: must be over 0"),
+        (PAIR + "games: [{name: hex, plies: 3}]", "games[0].plies: unknown key; did "),
         (PAIR + "games: [{episodes: 3}]", "games[0].name: is missing"),
-        (PAIR + "games: [hex, hex]", "games[1]: hex appears twice"),
-        (PAIR + GAME + "episodes: -5", "episodes: Input should be greater than 0"),
-        (PAIR + GAME + "num_episodes: 0", "num_episodes: Input should be greater than 0"),
-        (PAIR + GAME + "num_episodes: 1\nepisodes: 1", "the file: episodes and num_episodes are"),
-        (PAIR + GAME + "episodes: true", "episodes: Input should be a valid integer"),
-        (PAIR + GAME + "episodes: '3'", "episodes: Input should be a valid integer"),
-        (PAIR + GAME + "max_cost_usd: 0", "max_cost_usd: Input should be greater than 0"),
-        (PAIR + GAME + "max_cost_usd: .nan", "max_cost_usd: Input should be a finite number"),
-        (PAIR + GAME + "max_tokens_total: many", "max_tokens_total: Input should be a valid int"),
-        (PAIR + GAME + "episodes_in_flight: 0", "episodes_in_flight: Input should be greater"),
-        (PAIR + GAME + "ray: {adress: x}", "ray.adress: is no known key; near it: address"),
-        (PAIR + GAME + "gmaes: []", "gmaes: is no known key; near it: games"),
-        (PAIR + GAME + "estimate: {plys: 7}", "estimate.plys: is none of plies, prompt_tokens"),
-        (PAIR + GAME + "name: ../up", "name: must be 1 to 100 characters, "),
-        (PAIR + GAME + "temperature: -1", "temperature: Input should be greater than or equal"),
+        (PAIR + "games: [hex, hex]", "games[1]: hex is listed twice"),
+        (PAIR + GAME + "episodes: -5", "episodes: must be over 0, not -5"),
+        (PAIR + GAME + "num_episodes: 0", "num_episodes: must be over 0, not 0"),
+        (PAIR + GAME + "num_episodes: 1\nepisodes: 1", "the file: episodes and num_episodes mean"),
+        (PAIR + GAME + "episodes: true", "episodes: must be a whole number, not True"),
+        (PAIR + GAME + "episodes: '3'", "episodes: must be a whole number, not '3'"),
+        (PAIR + GAME + "max_cost_usd: 0", "max_cost_usd: must be over 0, not 0"),
+        (PAIR + GAME + "max_cost_usd: .nan", "max_cost_usd: must be a finite number, not nan"),
+        (PAIR + GAME + "max_tokens_total: many", "max_tokens_total: must be a whole "),
+        (PAIR + GAME + "episodes_in_flight: 0", "episodes_in_flight: must be over 0, not 0"),
+        (PAIR + GAME + "ray: {adress: x}", "ray.adress: unknown key; did you mean address?"),
+        (PAIR + GAME + "gmaes: []", "gmaes: unknown key; did you mean games?"),
+        (PAIR + GAME + "ray: {address: 'ray://head:1'}", "ray.address: must be auto or host:port"),
+        (PAIR + "games: [{name: hex, params: {board_size: [3]}}]", "games[0].params.board_size: "
+         "must be a number, text, true or false, not [3]"),
+        (PAIR + "games: [{name: hex, estimate: {plies: 0}}]", "games[0].estimate.plies: must be "),
+        (GAME + "models: [hf_a, {name: hf_a, as: 'x,y'}]", "models[1]: must have 1 to 100 char"),
+        (GAME + "models: [hf_a, {name: hf_b, as: hf_a}]", "models[1]: hf_a is listed twice"),
+        (GAME + "agents: {x: {type: 'no.such:Thing'}, y: {type: random}}", "agents.x.type: "
+         "no.such:Thing cannot be loaded: ModuleNotFoundError: No module named 'no'"),
+        (GAME + "agents: {x: {type: 'arena.cli:main'}, y: {type: random}}", "agents.x.type: "
+         "arena.cli:main is not a subclass of arena.agents.base.Agent"),
+        (PAIR + GAME + "estimate: {plys: 7}", "estimate.plys: unknown key; did you mean plies?"),
+        (PAIR + GAME + "name: ../up", "name: must have 1 to 100 characters, "),
+        (PAIR + GAME + "temperature: -1", "temperature: must be from 0 to 100, not -1"),
         (PAIR + GAME + "on_illegal: retry", "on_illegal: must be forfeit, random, "),
-        (PAIR + GAME + "provider_options: {a: 2026-01-01}", "provider_options: are to be JSON: "),
-        (GAME, "agents, models: give one of the two, and not both"),
-        (GAME + PAIR + "models: [hf_a]", "agents, models: give one of the two, and not both"),
-        (GAME + PAIR + "opponents: {x: {type: random}}", "opponents: are those of models:, which"),
+        (PAIR + GAME + "provider_options: {a: 2026-01-01}", "provider_options: must be "),
+        (GAME, "agents, models: one of the two is required"),
+        (GAME + PAIR + "models: [hf_a]", "agents, models: give only one of the two"),
+        (GAME + PAIR + "opponents: {z: {type: random}}", "opponents: play against models:, which"),
         (GAME + "agents: [hf_a]", "agents: must be a mapping"),
         (GAME + "agents: {x: {type: random}}", "games[0]: tic_tac_toe has 2 players, but agents: "
          "lists 1"),
         (PAIR + "games: [kuhn_poker(players=3)]", "games[0]: kuhn_poker(players=3) has 3 players, "
          "but agents: lists 2"),
         (GAME + "agents: {x: {type: robot}, y: {type: random}}", "agents.x.type: must be one of "
-         "llm, random, human, mcts, minimax, not 'robot'"),
-        (GAME + "agents: {x: {model: hf_a}, y: {type: random}}", "agents.x.type: must be one of"),
+         "llm, random, human, mcts, minimax or package.module:Class, not 'robot'"),
+        (GAME + "agents: {x: {model: hf_a}, y: {type: random}}", "agents.x.type: is missing; "),
         (GAME + "agents: {x: {type: llm}, y: {type: random}}", "agents.x.model: is missing"),
         (GAME + "agents: {x: {type: llm, model: hf_a, temprature: 1}, y: {type: random}}",
-         "agents.x.temprature: is no known key; near it: temperature"),
-        (GAME + "agents: {'a,b': {type: random}, y: {type: random}}", "agents.a,b"),
+         "agents.x.temprature: unknown key; did you mean temperature?"),
+        (GAME + "agents: {'a,b': {type: random}, y: {type: random}}", "agents.a,b: must have"),
         ("games: [kuhn_poker]\nagents: {x: {type: minimax, depth: 3}, y: {type: random}}",
          "games[0]: "),
         (GAME + "models: hf_a", "models: must be a list"),
-        (GAME + "models: [7]", "models[0]: must be a model's full name, or a mapping with a name"),
-        (GAME + "models: ['']", "models[0]: must be a model's full name, or a mapping with a name"),
-        (GAME + "models: [hf_a, hf_a]", "models[1]: hf_a appears twice"),
-        (GAME + "models: ['hf_a,hf_b']", "models[0]: must be a model's full name, or a mapping w"),
-        (GAME + "models: [{name: hf_a, model: hf_b}]", "models[0]: type and model are not to be"),
+        (GAME + "models: [7]", "models[0]: must be a model's full name, such as "),
+        (GAME + "models: ['']", "models[0]: must be a model's full name, such as "),
+        (GAME + "models: [hf_a, hf_a]", "models[1]: hf_a is listed twice; to play it with"),
+        (GAME + "models: ['hf_a,hf_b']", "models[0]: must be a model's full name, such as "),
+        (GAME + "models: [{name: hf_a, model: hf_b}]", "models[0]: must not contain model"),
         (GAME + "models: [{temperature: 1}]", "models[0]: must be a model's full name"),
-        (GAME + "models: [{name: hf_a, temperature: hot}]", "models[0].temperature: Input should"),
-        (GAME + "models: [hf_a]\nopponents: {hf_a: {type: random}}", "opponents.hf_a: hf_a appears "
-         "twice"),
+        (GAME + "models: [{name: hf_a, temperature: hot}]", "models[0].temperature: must be a nu"),
+        (GAME + "models: [hf_a]\nopponents: {hf_a: {type: random}}", "opponents.hf_a: hf_a is the "
+         "name of another player"),
         ("games: [kuhn_poker(players=3)]\nmodels: [hf_a, hf_b]", "games[0]: kuhn_poker(players=3) "
          "has 3 players, but models: lists 2; list more"),
     ],
@@ -206,13 +216,21 @@ def test_bad_input_is_one_line_with_file_and_key(text: str, says: str, tmp_path:
     assert "\n" not in line
 
 
-def test_each_wrong_key_has_its_line(load: Load, tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(load: Load, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(PAIR + GAME + "episodes: 0\nseed: x")
-    lines = str(caught.value).splitlines()
-    assert [line.partition(" Input")[0] for line in lines] == [
-        f"{tmp_path}/experiment.yaml: episodes:",
-        f"{tmp_path}/experiment.yaml: seed:",
+        load(
+            """
+            games: [tic_tac_to, hex]
+            agents: {x: {type: llm, modle: hf_a}, y: {type: lucky}, z: {type: minimax, depth: 0}}
+            episodes: 0
+            seed: x
+            temperature: hot
+            """
+        )
+    where = [line.split(": ")[1] for line in str(caught.value).splitlines()]
+    assert where == [
+        *("temperature", "episodes", "seed", "agents.x.model", "agents.x.modle"),
+        *("agents.y.type", "agents.z.depth", "games[0]", "games[1]"),
     ]
 
 

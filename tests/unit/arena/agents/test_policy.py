@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arena.experiment.policy import Policy
+from arena.agents.settings import Policy
 
 
 @pytest.mark.parametrize(

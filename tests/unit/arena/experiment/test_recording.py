@@ -1,4 +1,4 @@
-"""--record and --replay: the same bytes without a backend, and errors that show why not."""
+"""--record and --replay: the same results without a backend, and errors that show why not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from arena.calls import ModelCall
-from arena.experiment.config import Experiment
+from arena.agents.calls import ModelCall
+from arena.experiment.file import Experiment
+from arena.experiment.recording import RecordedModels, Recorder, RecordingError
 from arena.experiment.schedule import schedule
-from arena.experiment.tape import Recorder, RecordError, Replay
 from arena.results.codec import request_to_json
 from arena.results.database import connect
 from arena.results.export import export
@@ -24,7 +24,7 @@ Load = Callable[..., Experiment]
 
 
 def sometimes(key: CallKey, call: ModelCall) -> str:
-    """Fails in some episodes, answers illegally in others."""
+    """Fails in some episodes, and answers illegally in others."""
     if key.episode.startswith("kuhn_poker/0/hf_a") and key.ply > 2:
         raise UnavailableError("down \u2026", reason="BACKEND_DOWN", retry_after=2.5, model="hf_a")
     if key.episode.startswith("tic_tac_toe/1/hf_b") and key.ply == 4:
@@ -41,7 +41,7 @@ async def test_a_replay_gives_the_same_bytes(load: Load, tmp_path: Path) -> None
     experiment, record = load(), tmp_path / "record.jsonl"
     first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
     await run(experiment, first, Script(sometimes), record=record)
-    await run(experiment, again, Replay(record), width=3)
+    await run(experiment, again, RecordedModels(record), width=3)
     assert again.read_bytes() == first.read_bytes()
     for one, other in zip(
         export(first, tmp_path / "1", "csv"), export(again, tmp_path / "2", "csv"), strict=True
@@ -52,24 +52,26 @@ async def test_a_replay_gives_the_same_bytes(load: Load, tmp_path: Path) -> None
     assert "forfeited" in text
 
 
-async def test_a_record_of_several_runs(load: Load, tmp_path: Path) -> None:
-    """Failures are mended by a second run, of which the record takes the replies."""
+async def test_a_recording_of_several_runs(load: Load, tmp_path: Path) -> None:
+    """A second run repeats the failed episodes and adds their replies to the recording."""
     experiment, record = load(), tmp_path / "record.jsonl"
     first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
     episodes = schedule(experiment)
     await run(experiment, first, Script(sometimes), episodes=episodes[:15], record=record)
     assert set(statuses(first)) == {"finished", "forfeited", "failed"}
-    # As a kill in the middle of a line leaves it.
+    # A process was killed while it wrote a line.
     with record.open("a") as file:
         file.write('{"key":["tic_tac')
     await run(experiment, first, Script(), record=record)
-    await run(experiment, again, Replay(record))
+    await run(experiment, again, RecordedModels(record))
     assert again.read_bytes() == first.read_bytes()
     assert set(statuses(first)) == {"finished", "forfeited"}
 
 
-async def test_replies_of_the_journal_get_into_a_record(load: Load, tmp_path: Path) -> None:
-    """Killed between journal and record: the journal has what the record lacks."""
+async def test_a_reply_that_only_the_results_have_is_added_to_the_recording(
+    load: Load, tmp_path: Path
+) -> None:
+    """The process was killed after it stored the reply and before it recorded it."""
     experiment, record = load(), tmp_path / "record.jsonl"
     first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
 
@@ -80,21 +82,21 @@ async def test_replies_of_the_journal_get_into_a_record(load: Load, tmp_path: Pa
 
     await run(experiment, first, Script(fails), episodes=schedule(experiment)[:1])
     await run(experiment, first, Script(), record=record)
-    await run(experiment, again, Replay(record))
+    await run(experiment, again, RecordedModels(record))
     assert again.read_bytes() == first.read_bytes()
 
 
-async def test_a_record_begins_with_the_experiment(load: Load, tmp_path: Path) -> None:
+async def test_an_experiment_is_recorded_from_its_first_run_on(load: Load, tmp_path: Path) -> None:
     experiment, results = load(), tmp_path / "r.sqlite"
     await run(experiment, results, Script(), episodes=schedule(experiment)[:1])
-    with pytest.raises(RecordError, match=rf"has no reply for .*, which {results} holds"):
+    with pytest.raises(RecordingError, match=rf"has no reply for .*, but {results} has"):
         await run(experiment, results, Script(), record=tmp_path / "record.jsonl")
 
 
 CALL = ModelCall("hf_a", (("user", "line one\nline two"),), {"max_tokens": 5})
 
 
-def tape(path: Path, request: dict[str, object] | None = None) -> Path:
+def write_recording(path: Path, request: dict[str, object] | None = None) -> Path:
     call = {"model": "hf_a", "messages": [["user", "line one\nline two"]], "sampling": {}}
     rest = {"choices": None, "continuations": None}
     reply = {"text": "x", "model": "hf_a", "latency_ms": 1.5, "logprobs": [-0.5, float("-inf")]}
@@ -104,7 +106,7 @@ def tape(path: Path, request: dict[str, object] | None = None) -> Path:
 
 
 async def test_a_reply(tmp_path: Path) -> None:
-    replay = Replay(tape(tmp_path / "r", {"sampling": {"max_tokens": 5}}))
+    replay = RecordedModels(write_recording(tmp_path / "r", {"sampling": {"max_tokens": 5}}))
     reply = await replay(CallKey("e", 3, 1, 0), CALL)
     assert (reply.text, reply.latency_ms, reply.logprobs) == ("x", 1.5, (-0.5, float("-inf")))
 
@@ -114,36 +116,37 @@ async def test_a_reply(tmp_path: Path) -> None:
     [
         (
             CallKey("e", 3, 1, 0),
-            "the call of e, ply 3, seat 1, attempt 0 was not recorded like that:\n"
-            '--- recorded\n+++ asked\n@@ -11,3 +11,5 @@\n  "model": "hf_a",\n'
+            "the call of e, ply 3, seat 1, attempt 0 was recorded with another request:\n"
+            '--- recorded\n+++ requested\n@@ -11,3 +11,5 @@\n  "model": "hf_a",\n'
             '- "sampling": {}\n+ "sampling": {\n+  "max_tokens": 5\n+ }\n }',
         ),
         (
             CallKey("e", 4, 0, 0),
-            "the call of e, ply 4, seat 0, attempt 0 was not recorded. The episode's last one "
-            "is the call of e, ply 3, seat 1, attempt 0, which differs:\n--- recorded",
+            "the call of e, ply 4, seat 0, attempt 0 was not recorded. The last recorded "
+            "call of this episode is the call of e, ply 3, seat 1, attempt 0; the difference to "
+            "it:\n--- recorded",
         ),
         (
             CallKey("x", 0, 0, 0),
-            "the call of x, ply 0, seat 0, attempt 0 was not recorded, nor any other of its "
-            "episode",
+            "the call of x, ply 0, seat 0, attempt 0 was not recorded, and neither was any "
+            "other call of its episode",
         ),
     ],
 )
 async def test_a_request_that_was_not_recorded(key: CallKey, says: str, tmp_path: Path) -> None:
-    path = tape(tmp_path / "r")
-    with pytest.raises(RecordError) as caught:
-        await Replay(path)(key, CALL)
+    path = write_recording(tmp_path / "r")
+    with pytest.raises(RecordingError) as caught:
+        await RecordedModels(path)(key, CALL)
     assert str(caught.value).startswith(f"{path}: {says}")
 
 
-async def test_a_failure_is_the_same_failure(tmp_path: Path) -> None:
+async def test_a_recorded_error_is_raised_again(tmp_path: Path) -> None:
     path, key = tmp_path / "r", CallKey("e", 0, 0, 0)
     error = NotFoundError("gone", reason="MODEL_NOT_FOUND", model="hf_a", metadata={"a": "b"})
     with Recorder(path) as recorder:
         recorder.error(key, request_to_json(CALL), error)
     with pytest.raises(NotFoundError) as caught:
-        await Replay(path)(key, CALL)
+        await RecordedModels(path)(key, CALL)
     assert vars(caught.value) == vars(error)
     assert str(caught.value) == str(error)
 
@@ -156,38 +159,38 @@ async def test_a_failure_is_the_same_failure(tmp_path: Path) -> None:
         ("", "Invalid JSON"),
         ("\xff", "Invalid JSON"),
         ('{"key": ["e", 0, 0], "request": {}, "reply": null}', r"key\.3: Field required"),
-        ('{"key": ["e", 0, 0, 0], "request": {}}', "must have a reply or an error"),
+        ('{"key": ["e", 0, 0, 0], "request": {}}', "must have either a reply or an error"),
         ('{"key": ["e", 0, 0, 0], "request": {}, "reply": {"text": "x"}}', r"reply\.model: Field"),
         ('{"key": ["e", 0, 0, 0], "request": {}, "error": {}}', r"error\.message: Field"),
         ('{"key": ["e", 0, 0, 0], "reply": null}', "request: Field required"),
         ('{"key": ["e", "0", 0, 0], "request": {}}', r"key\.1: Input should be a valid integer"),
     ],
 )
-@pytest.mark.parametrize("use", [Replay, Recorder])
-def test_a_corrupt_record_names_its_line(use, line: str, reason: str, tmp_path: Path) -> None:
-    path = tape(tmp_path / "r")
+@pytest.mark.parametrize("use", [RecordedModels, Recorder])
+def test_a_corrupt_recording(use, line: str, reason: str, tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "r")
     with path.open("ab") as file:
         file.write(line.encode("latin-1") + b"\n")
-    with pytest.raises(RecordError, match=f"^{path}:2: .*{reason}"):
+    with pytest.raises(RecordingError, match=f"^{path}:2: .*{reason}"):
         use(path)
 
 
-def test_a_record_that_is_cut_short(tmp_path: Path) -> None:
-    path = tape(tmp_path / "r")
+def test_a_recording_with_an_incomplete_line(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "r")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(RecordError, match=f"{path}:1: is cut short"):
-        Replay(path)
+    with pytest.raises(RecordingError, match=f"{path}:1: the last line is incomplete"):
+        RecordedModels(path)
 
 
-def test_a_record_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=f"{tmp_path}/none: cannot be read: No such file"):
-        Replay(tmp_path / "none")
-    with pytest.raises(RecordError, match=f"{tmp_path}: cannot be written: Is a directory"):
+def test_a_recording_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=f"{tmp_path}/none: cannot be read: No such file"):
+        RecordedModels(tmp_path / "none")
+    with pytest.raises(RecordingError, match=f"{tmp_path}: cannot be written: Is a directory"):
         Recorder(tmp_path)
 
 
-def test_a_record_is_one_runs(tmp_path: Path) -> None:
-    path = tape(tmp_path / "r")
-    with Recorder(path), pytest.raises(RecordError, match=f"^{path}: another run is writing"):
+def test_two_runs_cannot_write_the_same_recording(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "r")
+    with Recorder(path), pytest.raises(RecordingError, match=f"^{path}: another run is writing"):
         Recorder(path)
     Recorder(path).close()

@@ -1,4 +1,4 @@
-"""What an agent asks a model, and what comes back: plain data, so that it can be kept."""
+"""What an agent asks a model, and the model's reply: plain data that can be stored."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 class ModelCall:
     """One call of the client.
 
-    messages: (role, content) each. sampling: keyword arguments of `Client.generate`
-    (temperature, max_tokens, seed, ...), as JSON knows them. Of choices (generate one of
-    them) and continuations (score each), at most one is given.
+    messages: pairs of (role, content). sampling: keyword arguments of `Client.generate`
+    (temperature, max_tokens, seed, ...), as JSON can hold them. choices: the model must
+    generate one of these texts. continuations: the model scores each of these texts. At
+    most one of the two is set.
     """
 
     model: str
@@ -27,10 +28,10 @@ class ModelCall:
 class ModelReply:
     """What the model answered.
 
-    text: empty where continuations were scored; then logprobs has one natural
-    logarithm for each, in their order. Empty also where no reply kept to the choices.
-    model: the one that really answered. latency_ms: as the client saw it, waiting and
-    retries included. cost_usd: None where nobody knows it.
+    text: empty if continuations were scored (then logprobs has one natural logarithm for
+    each of them, in the same order), and if no reply of the model satisfied the choices.
+    model: the model that answered. latency_ms: measured by the client, including waiting
+    and retries. cost_usd: None if unknown.
     """
 
     text: str
@@ -45,5 +46,5 @@ class ModelReply:
     logprobs: tuple[float, ...] | None = None
 
 
-#: How an agent reaches a model. Raises arena_llm.ArenaError.
+#: How an agent calls a model. Raises arena_llm.ArenaError.
 Ask = Callable[[ModelCall], Awaitable[ModelReply]]

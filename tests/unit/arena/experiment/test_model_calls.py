@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from arena.calls import ModelCall, ModelReply
-from arena.experiment.asking import Models
+from arena.agents.calls import ModelCall, ModelReply
+from arena.experiment.model_calls import ModelCaller
 from arena.results.rows import CallKey
 from arena_llm import AsyncClient
 from arena_llm.errors import ResourceExhaustedError, UnsupportedError
@@ -49,13 +49,13 @@ class Backend(ScriptedBackend):
 
 
 @asynccontextmanager
-async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, Models]]:  # noqa: ASYNC109 - the client's
+async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, ModelCaller]]:  # noqa: ASYNC109 - the client's
     backend = Backend()
     async with (
         serving(LlmServicer(backend)) as server,
         AsyncClient(server.address, timeout=timeout) as client,
     ):
-        yield backend, Models(client, "tournament")
+        yield backend, ModelCaller(client, "tournament")
 
 
 async def test_a_completion() -> None:

@@ -1,0 +1,219 @@
+"""The settings of the built-in agents, as an experiment's file contains them."""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+)
+from pydantic_core import ErrorDetails
+
+from arena_llm.types import SAMPLING_PARAMETERS
+
+#: How a model replies. json: it writes a JSON object freely. choices: a constraint makes it
+#: write exactly one legal action. score: it writes nothing; the probabilities of the legal
+#: actions, in quotes, are read instead.
+ReplyFormat = Literal["json", "choices", "score"]
+
+
+class StrictModel(BaseModel):
+    """A mapping of a YAML file: unknown keys are errors, and values are not converted."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+_LAST = "(forfeit|random)"
+_POLICY = re.compile(f"retry ([1-9][0-9]?)(?: then {_LAST})?|{_LAST}")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What happens after an illegal or unparseable reply: the setting `on_illegal`.
+
+    retries: how many more times the player is asked at the same turn. last: what happens
+    after these retries.
+    """
+
+    retries: int = 0
+    last: Literal["forfeit", "random"] = "forfeit"
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """Read "forfeit", "random", "retry N" (then forfeit) or "retry N then random".
+
+        N is 1 to 99. Raises ValueError.
+        """
+        match = _POLICY.fullmatch(text)
+        if match is None:
+            raise ValueError("must be forfeit, random, retry N or retry N then random")
+        retries = int(match[1] or 0)
+        return cls(retries, "random" if "random" in (match[2], match[3]) else "forfeit")
+
+    def after(self, attempt: int) -> Literal["retry", "forfeit", "random"]:
+        """What happens after an attempt failed; attempts are numbered from 0."""
+        return "retry" if attempt < self.retries else self.last
+
+
+class AgentSettings(StrictModel):
+    """Base class of the settings of every type of agent.
+
+    type: the name in the file: a built-in type, an entry point, or package.module:Class.
+    """
+
+    type: str
+
+    @property
+    def policy(self) -> Policy:
+        """What happens after an illegal reply. Default: the player forfeits the game."""
+        return Policy()
+
+
+def _check_policy(text: str) -> str:
+    Policy.parse(text)
+    return text
+
+
+#: The client's sampling parameters that an experiment can set. The seed comes from each
+#: turn, and log-probabilities of tokens are not stored.
+_PARAMETERS = {
+    name: parameter
+    for name, parameter in SAMPLING_PARAMETERS.items()
+    if name not in ("seed", "logprobs")
+}
+
+
+def _check_parameter(value: Any, info: ValidationInfo) -> Any:
+    parameter = _PARAMETERS[str(info.field_name)]
+    if parameter.kind is str and isinstance(value, str):
+        value = [value]
+    if value is not None and (problem := parameter.problem(value)):
+        raise ValueError(problem)
+    return value
+
+
+_fields: dict[str, Any] = {
+    name: (Annotated[Any, AfterValidator(_check_parameter)], None) for name in _PARAMETERS
+}
+_SamplingSettings: Any = create_model("_SamplingSettings", __base__=AgentSettings, **_fields)
+
+
+def _check_json(value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must be values that JSON can hold ({error})") from None
+    return value
+
+
+class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates its fields above
+    """A language model of any backend.
+
+    model: full name with the backend's prefix. reply: see ReplyFormat. on_illegal:
+    forfeit, random, retry N (then forfeit) or retry N then random. system: a system
+    message before the prompt. send_seed: send the turn's seed with each call.
+    timeout_seconds: for one call; None: the client's default. score_pick: with reply
+    score, take the likeliest action, or draw one by probability. provider_options: sent
+    to hosted models unchanged. Each sampling parameter of the client is a field too; None:
+    not sent. With reply score the model generates nothing, so only temperature counts
+    (default 1), and only for score_pick sample.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    reply: ReplyFormat = "json"
+    on_illegal: Annotated[str, AfterValidator(_check_policy)] = "forfeit"
+    system: str = ""
+    send_seed: bool = False
+    score_pick: Literal["argmax", "sample"] = "argmax"
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    provider_options: Annotated[dict[str, Any] | None, AfterValidator(_check_json)] = None
+
+    @property
+    def policy(self) -> Policy:
+        return Policy.parse(self.on_illegal)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling parameters that are set, as keyword arguments of `Client.generate`."""
+        values = ((name, getattr(self, name)) for name in (*_PARAMETERS, "provider_options"))
+        return {name: value for name, value in values if value is not None}
+
+
+class MctsSettings(AgentSettings):
+    """OpenSpiel's Monte Carlo tree search with random rollouts.
+
+    simulations: for each move. uct_c: weight of exploration.
+    """
+
+    simulations: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    uct_c: Annotated[float, Field(ge=0)] = 2.0
+
+
+class MinimaxSettings(AgentSettings):
+    """OpenSpiel's alpha-beta search.
+
+    depth: plies to search. A position at that depth that does not end the game counts as
+    a draw. Depth 9 covers all of tic-tac-toe; each further ply takes several times as long.
+    """
+
+    depth: Annotated[int, Field(ge=1, le=100)]
+
+
+#: Wording of pydantic's errors, by type; the names in braces are in the error's context.
+_WORDING = {
+    "missing": "is missing",
+    "invalid_key": "keys must be text",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "list_type": "must be a list",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be over {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+
+#: Aliases let a small YAML file contain endless lists: nested values are cut short.
+_values = reprlib.Repr()
+_values.maxlevel = 1
+
+
+def explain_validation_error(problem: ErrorDetails, keys: Iterable[str]) -> str:
+    """Explain one error of pydantic to the author of a file.
+
+    keys: the valid keys at the place of the error.
+    """
+    if problem["type"] == "extra_forbidden":
+        valid = sorted(keys)
+        if near := get_close_matches(str(problem["loc"][-1]), valid, n=1):
+            return f"unknown key; did you mean {near[0]}?"
+        return f"unknown key; the keys are {', '.join(valid)}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    if wording := _WORDING.get(problem["type"]):
+        limits = problem.get("ctx", {}).items()
+        values = {
+            name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in limits
+        }
+        reason = wording.format(**values)
+    value = problem["input"]
+    is_short = isinstance(value, bool | int | float | str | list) and value != []
+    return f"{reason}, not {_values.repr(value)}" if is_short else reason

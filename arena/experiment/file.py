@@ -1,0 +1,234 @@
+"""The schema of an experiment's file, and the checked experiment that it describes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from arena.agents.settings import AgentSettings, LlmSettings, StrictModel
+from arena.experiment.budget import Budget
+from arena.results.codec import canonical
+from arena.results.rows import ExperimentRow, ModelRow
+
+#: Settings of llm agents that a file may also set once for the whole experiment.
+LLM_DEFAULTS = tuple(LlmSettings.model_fields.keys() - {"type", "model"})
+
+_NAME = re.compile(r"[^\s,/\\][^,/\\\x00-\x1f]{0,99}")
+_MODEL = re.compile(r"[^\s,]{1,256}")
+
+
+def _check_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            "must have 1 to 100 characters, must not start with a space, and must not contain "
+            "line breaks or any of , / \\"
+        )
+    return text
+
+
+#: Part of episode ids, file names and accounting labels.
+_Name = Annotated[str, AfterValidator(_check_name)]
+
+
+class Assumptions(StrictModel):
+    """`estimate:` replaces what an estimate assumes; None: measured.
+
+    plies: moves of all players in one episode. prompt_tokens, completion_tokens: of one call.
+    """
+
+    plies: PositiveFloat | None = None
+    prompt_tokens: PositiveFloat | None = None
+    completion_tokens: PositiveFloat | None = None
+
+
+class _Episodes(StrictModel):
+    """episodes: how often each line-up plays; num_episodes is another name for it."""
+
+    episodes: PositiveInt | None = None
+    num_episodes: PositiveInt | None = None
+    estimate: Assumptions = Assumptions()
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if self.episodes and self.num_episodes:
+            raise ValueError("episodes and num_episodes mean the same: give only one of them")
+        return self
+
+    @property
+    def repeats(self) -> int | None:
+        return self.episodes or self.num_episodes
+
+
+def _check_scalar(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("must be a number, text, true or false")
+    return value
+
+
+class GameEntry(_Episodes):
+    """A game of the experiment. In the file, a bare name is enough.
+
+    params: OpenSpiel's parameters. episodes, estimate: replace the experiment's. max_plies:
+    an episode that is not over by then is truncated. Its result is the returns so far: a
+    draw in games whose rewards come at the end.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    params: dict[str, Annotated[Any, AfterValidator(_check_scalar)]] = Field({})
+    max_plies: PositiveInt | None = None
+
+
+def _check_address(address: str | None) -> str | None:
+    if (address or "").startswith("ray://"):
+        raise ValueError(
+            "must be auto or host:port of a cluster that this machine is a node of; with ray:// "
+            "the results would be written on another machine"
+        )
+    return address
+
+
+class RayEntry(StrictModel):
+    """address: of a running Ray cluster; None: `arena run --runner ray` starts Ray here."""
+
+    address: Annotated[str | None, AfterValidator(_check_address)] = None
+
+
+def _to_mapping(entry: Any) -> Any:
+    return {"name": entry} if isinstance(entry, str) else entry
+
+
+def _read_model(entry: Any) -> dict[str, Any]:
+    """The mapping of an entry of models: name, perhaps `as`, and its own settings."""
+    settings: Any = _to_mapping(entry)
+    check_model_name(settings.get("name") if isinstance(settings, dict) else None)
+    if extra := sorted(settings.keys() & {"type", "model"}):
+        raise ValueError(f"must not contain {' or '.join(extra)}: its name is the model")
+    if not isinstance(alias := settings.get("as", "x"), str):
+        raise ValueError(f"as: must be text, not {alias!r}")
+    _check_name(alias)
+    return dict(settings)
+
+
+def check_model_name(name: object) -> None:
+    """Raise ValueError unless this is the name of a model."""
+    if not (isinstance(name, str) and _MODEL.fullmatch(name)):
+        example = "openrouter_openai/gpt-4o-mini"
+        raise ValueError(f"must be a model's full name, such as {example}, or a mapping with name")
+
+
+class ExperimentFile(_Episodes):
+    """The keys of the file, except the defaults of llm agents (LLM_DEFAULTS).
+
+    models: names, or mappings with name, own settings, and perhaps `as`, the name under
+    which the model plays. agents, opponents: the settings of each player, by name. results:
+    a file that ends in .sqlite, or a folder for <name>.sqlite, relative to the working
+    directory. episodes_in_flight: how many episodes are played at the same time. The two
+    budgets hold for all runs of the experiment together.
+    """
+
+    name: _Name
+    description: str = ""
+    games: Annotated[list[Annotated[GameEntry, BeforeValidator(_to_mapping)]], Field(min_length=1)]
+    seed: int = 0
+    swap_seats: bool | None = None
+    agents: dict[_Name, dict[str, Any]] = Field({})
+    models: list[Annotated[dict[str, Any], BeforeValidator(_read_model)]] = Field([])
+    opponents: dict[_Name, dict[str, Any]] = Field({})
+    episodes_in_flight: PositiveInt = 64
+    max_cost_usd: PositiveFloat | None = None
+    max_tokens_total: PositiveInt | None = None
+    results: str = "results"
+    ray: RayEntry = RayEntry()
+
+
+#: Keys that do not change any game. A run may continue after they were changed.
+FREE_KEYS = (
+    "description", "results", "episodes_in_flight", "max_cost_usd", "max_tokens_total", "ray",
+    "estimate", "timeout_seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GamePlan:
+    """A game of the experiment, and who plays it how often.
+
+    spec: OpenSpiel's string with parameters. assumed: the game's `estimate:`, with the
+    experiment's where the game has none.
+    """
+
+    spec: str
+    episodes: int
+    max_plies: int | None
+    lineups: tuple[tuple[str, ...], ...]
+    assumed: Assumptions
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A checked experiment. It can be pickled.
+
+    participants: the settings of each player, with the experiment's defaults. places: where
+    the file names each model. config: the file as canonical JSON.
+    """
+
+    path: Path
+    settings: ExperimentFile
+    games: tuple[GamePlan, ...]
+    participants: Mapping[str, AgentSettings]
+    places: Mapping[str, tuple[str, ...]]
+    config: str
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.settings.max_cost_usd, self.settings.max_tokens_total)
+
+    @property
+    def results(self) -> Path:
+        """The results file that the experiment's file names."""
+        path = Path(self.settings.results)
+        return path if path.suffix == ".sqlite" else path / f"{self.name}.sqlite"
+
+    @property
+    def row(self) -> ExperimentRow:
+        """Its row in the results. The fingerprint covers exactly what decides the games."""
+        games = [[game.spec, game.episodes, game.max_plies, game.lineups] for game in self.games]
+        players = {
+            name: settings.model_dump(exclude={"timeout_seconds"}, exclude_none=True)
+            for name, settings in self.participants.items()
+        }
+        decisive = canonical([self.name, self.seed, games, players])
+        return ExperimentRow(self.name, self.config, sha256(decisive.encode()).hexdigest())
+
+    @property
+    def models(self) -> list[ModelRow]:
+        """A row for every participant."""
+        return [
+            ModelRow(
+                name,
+                settings.type,
+                settings.model if isinstance(settings, LlmSettings) else None,
+                canonical(settings.model_dump(exclude_none=True)),
+            )
+            for name, settings in self.participants.items()
+        ]

@@ -1,0 +1,202 @@
+"""A recording of every request and reply (--record), and runs from it alone (--replay).
+
+JSON lines: {"key": [episode, ply, seat, attempt], "request": ..., "reply": ...}, or
+"error" in place of "reply". If several lines have the same key, the last one counts: the
+others come from earlier runs in which the call failed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from arena.agents.calls import ModelCall, ModelReply
+from arena.results.codec import canonical, reply_to_json, request_to_json
+from arena.results.rows import CallKey
+from arena_llm import ArenaError
+from arena_llm.errors import BY_CODE, UnknownError
+
+
+class RecordingError(Exception):
+    """A recording cannot be used, or lacks a call. The message names the file and the reason."""
+
+
+class _Failure(BaseModel):
+    """The fields of an ArenaError."""
+
+    message: str
+    code: str
+    reason: str
+    retry_after: float | None
+    model: str
+    field: str
+    metadata: dict[str, str]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: tuple[str, int, int, int]
+    request: dict[str, Any]
+    reply: ModelReply | None = None
+    error: _Failure | None = None
+
+    @model_validator(mode="after")
+    def _check_outcome(self) -> Self:
+        if (self.reply is None) == (self.error is None):
+            raise ValueError("must have either a reply or an error")
+        return self
+
+
+class Recorder:
+    """Appends to a recording; an existing file is continued."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RecordingError: the file is not a recording, is in use, or cannot be written."""
+        self._path = path
+        with ExitStack() as undo:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_fifo():  # reading it would never end
+                    raise RecordingError(f"{path}: is a pipe, and must be a file")
+                # Unbuffered: the system has the whole line before its reply is used.
+                self._file = undo.enter_context(path.open("ab+", buffering=0))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Read the file before cutting it, so that only recordings are cut.
+                lines = _read_lines(path, unfinished=True)
+                self._answered = {CallKey(*line.key) for line in lines if line.reply}
+                self._cut_unfinished_line()
+            except BlockingIOError as error:
+                raise RecordingError(f"{path}: another run is writing to it") from error
+            except OSError as error:
+                raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
+            undo.pop_all()
+
+    def _cut_unfinished_line(self) -> None:
+        """Remove a last line that a killed process left unfinished."""
+        end = self._file.seek(0, os.SEEK_END)
+        while end and self._read_byte_before(end) != b"\n":
+            end -= 1
+        self._file.truncate(end)
+
+    def _read_byte_before(self, end: int) -> bytes:
+        self._file.seek(end - 1)
+        return self._file.read(1)
+
+    def check(self, keys: Iterable[CallKey], results: str) -> None:
+        """Raise RecordingError if one of these calls has no reply in the recording."""
+        for key in keys:
+            if key not in self._answered:
+                raise RecordingError(
+                    f"{self._path}: has no reply for {describe_call(key)}, but {results} has "
+                    "one: an experiment must be recorded from its first run on"
+                )
+
+    def reply(self, key: CallKey, request: str, reply: ModelReply) -> None:
+        if key not in self._answered:
+            self._write(key, request, f'"reply":{reply_to_json(reply)}')
+            self._answered.add(key)
+
+    def error(self, key: CallKey, request: str, error: ArenaError) -> None:
+        fields = {name: getattr(error, name) for name in _Failure.model_fields}
+        self._write(key, request, f'"error":{canonical(fields)}')
+
+    def _write(self, key: CallKey, request: str, outcome: str) -> None:
+        place = canonical([key.episode, key.ply, key.seat, key.attempt])
+        line = f'{{"key":{place},"request":{request},{outcome}}}\n'.encode()
+        try:
+            if self._file.write(line) != len(line):
+                raise RecordingError(f"{self._path}: cannot be written: the disk is full")
+        except OSError as error:
+            raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RecordedModels:
+    """Answers calls from a recording, in place of the models."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RecordingError with file, line and reason."""
+        self._path = path
+        self._lines = {CallKey(*line.key): line for line in _read_lines(path)}
+
+    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+        """The recorded reply. Raises the recorded error, or RecordingError if there is none."""
+        request = request_to_json(call)
+        line = self._lines.get(key)
+        if line is None or canonical(line.request) != request:
+            raise RecordingError(f"{self._path}: {self._explain_missing(key, request)}")
+        if line.error is not None:
+            options = line.error.model_dump()
+            kind = BY_CODE.get(line.error.code, UnknownError)
+            raise kind(options.pop("message"), **options)
+        return line.reply  # type: ignore[return-value]  # a line has one of the two
+
+    def _explain_missing(self, key: CallKey, request: str) -> str:
+        """Why a call has no reply: the most similar recorded request, and the difference."""
+        call = describe_call(key)
+        if key in self._lines:
+            difference = show_difference(self._lines[key].request, request)
+            return f"{call} was recorded with another request:\n{difference}"
+        calls = [other for other in self._lines if other.episode == key.episode]
+        if not calls:
+            return f"{call} was not recorded, and neither was any other call of its episode"
+        last = max(calls, key=lambda other: (other.ply, other.seat, other.attempt))
+        difference = show_difference(self._lines[last].request, request)
+        return (
+            f"{call} was not recorded. The last recorded call of this episode is "
+            f"{describe_call(last)}; the difference to it:\n{difference}"
+        )
+
+
+def describe_call(key: CallKey) -> str:
+    """A call in words."""
+    return f"the call of {key.episode}, ply {key.ply}, seat {key.seat}, attempt {key.attempt}"
+
+
+def show_difference(recorded: Any, request: str) -> str:
+    """The difference between two requests in JSON, line by line."""
+    before, after = (
+        # Prompts are split into lines too: most differences are in them.
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+        .replace("\\n", "\n")
+        .splitlines()
+        for value in (recorded, json.loads(request))
+    )
+    return "\n".join(unified_diff(before, after, "recorded", "requested", n=1, lineterm=""))
+
+
+def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
+    """unfinished: skip a last line without its end, in place of an error."""
+    try:
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                if not text.endswith(b"\n"):
+                    if unfinished:
+                        return
+                    raise RecordingError(f"{path}:{number}: the last line is incomplete")
+                try:
+                    yield _Line.model_validate_json(text)
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    where = ".".join(map(str, first["loc"]))
+                    reason = f"{where}: {first['msg']}" if where else first["msg"]
+                    raise RecordingError(f"{path}:{number}: {reason}") from error
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
