@@ -33,8 +33,8 @@ from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.load import load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.results.rows import CallKey
-from arena.runners import sequential
-from arena.runners.job import Job
+from arena.runners.coordinator import Job
+from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient
 from bench import _util
 from bench._provider import some_action
@@ -154,7 +154,7 @@ def _own_cost() -> dict[str, float]:
         experiment = load_experiment(folder / "experiment.yaml")
         job = Job(experiment, backend, folder / "small.sqlite")
         begun = time.process_time()
-        tally = asyncio.run(sequential.run(job, lambda tally: None))
+        tally = asyncio.run(run_sequential(job, lambda tally: None))
         cpu = time.process_time() - begun - backend.seconds
     return {"moves": tally.answers, "cpu_ms_per_move": 1e3 * cpu / tally.answers}
 
@@ -166,7 +166,7 @@ async def _embedded_rate(target: str, places: int) -> float:
         async with AsyncClient(target) as client:
             job = Job(experiment, ModelCaller(client, "bench"), folder / "embedded.sqlite")
             begun = time.perf_counter()
-            tally = await sequential.run(job, lambda tally: None)
+            tally = await run_sequential(job, lambda tally: None)
         return tally.answers / (time.perf_counter() - begun)
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from arena.cli.output import show
 from arena.experiment.budget import NEAR
-from arena.runners.tally import Tally
+from arena.runners.coordinator import RunProgress
 
 #: Reasons of failed episodes that are told of.
 MOST_REASONS = 10
@@ -32,7 +32,7 @@ class Progress:
         self._live = Live(console=console, transient=True, refresh_per_second=4)
         self._begun: tuple[float, float] | None = None
         self._said = float("-inf")
-        self._seen = Tally(0)
+        self._seen = RunProgress(0)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -47,7 +47,7 @@ class Progress:
     ) -> None:
         self._live.stop()
 
-    def show(self, tally: Tally) -> None:
+    def show(self, tally: RunProgress) -> None:
         """Show it; without a terminal at most once in ten seconds."""
         now = time.monotonic()
         if self._begun is None:
@@ -64,7 +64,7 @@ class Progress:
             show(self._console, line)
 
 
-def _display(tally: Tally, left: str) -> Group:
+def _display(tally: RunProgress, left: str) -> Group:
     line = Table.grid(padding=(0, 1), expand=True)
     line.add_column(ratio=1)
     line.add_column(no_wrap=True)
@@ -77,11 +77,11 @@ def _display(tally: Tally, left: str) -> Group:
     return Group(line, Text("  ".join(_figures(tally)), style="dim"))
 
 
-def _games(tally: Tally) -> str:
+def _games(tally: RunProgress) -> str:
     return f"{tally.episodes.total()}/{tally.total} games"
 
 
-def _figures(tally: Tally) -> list[str]:
+def _figures(tally: RunProgress) -> list[str]:
     failed = tally.episodes["failed"]
     return [
         f"{tally.playing} in play",
@@ -98,7 +98,7 @@ def share(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %" if total else "- %"
 
 
-def _left(tally: Tally, seconds: float, before: float) -> str:
+def _left(tally: RunProgress, seconds: float, before: float) -> str:
     """Time to the end, at the pace of this run so far."""
     made = tally.done - before
     if not made or seconds < 1:
@@ -107,7 +107,7 @@ def _left(tally: Tally, seconds: float, before: float) -> str:
     return f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02} left"
 
 
-def _news(before: Tally, now: Tally) -> Iterator[str]:
+def _news(before: RunProgress, now: RunProgress) -> Iterator[str]:
     if len(before.failures) < MOST_REASONS:
         for reason in now.failures.keys() - before.failures.keys():
             yield f"an episode failed: {reason}"

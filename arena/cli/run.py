@@ -17,14 +17,14 @@ from arena.experiment.load import ConfigError, load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.results.opening import check_results
-from arena.runners import ray, sequential
-from arena.runners.job import Job
-from arena.runners.tally import Tally
+from arena.runners.coordinator import Job, RunProgress
+from arena.runners.ray import run_ray
+from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient
 
 HELP = "play what an experiment lacks: all of it, or what an earlier run left"
 
-RUNNERS = {"sequential": sequential.run, "ray": ray.run}
+RUNNERS = {"sequential": run_sequential, "ray": run_ray}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,7 @@ async def _play(
     experiment: Experiment,
     replay: RecordedModels | None,
     console: Console,
-) -> Tally:
+) -> RunProgress:
     async with AsyncClient(args.target) as client:
         backend = replay or ModelCaller(client, experiment.name)
         job = Job(experiment, backend, experiment.results.absolute(), args.record)
@@ -115,7 +115,7 @@ async def _play(
             return await RUNNERS[args.runner](job, progress.show)
 
 
-def _summarise(tally: Tally, experiment: Experiment, console: Console) -> None:
+def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> None:
     """What came of it, in a few lines."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
     left = tally.total - tally.episodes.total()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget, PendingCalls
@@ -111,7 +111,15 @@ def _parse(text: str) -> Any:
         return text
 
 
-def ask_through_ledger(ledger: Ledger, backend: Backend) -> Callable[[CallKey], Ask]:
+class CallLedger(Protocol):
+    """The methods of a Ledger that one call needs. The coordinator of a run has them too."""
+
+    async def recall(self, key: CallKey, request: str, model: str) -> ModelReply | None: ...
+    async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply: ...
+    async def failed(self, key: CallKey, request: str, error: ArenaError) -> None: ...
+
+
+def ask_through_ledger(ledger: CallLedger, backend: Backend) -> Callable[[CallKey], Ask]:
     """How the players call models: each call goes through the ledger."""
 
     def ask_for(key: CallKey) -> Ask:

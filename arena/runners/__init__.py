@@ -1,1 +1,1 @@
-"""Playing the episodes of an experiment: in this process, or in several by Ray."""
+"""Runs experiments: a coordinator hands out episodes, workers play them."""

@@ -1,8 +1,8 @@
-"""Episodes in several processes, on this machine or on a cluster, by Ray.
+"""Plays episodes in several processes, on this machine or on a cluster, with Ray.
 
-The desk is an actor beside the driver, so that every reply is in the results before a
-worker uses it. Workers are tasks: Ray begins a lost one again, and the desk deals its
-episodes anew. No worker holds a model; all ask the same router.
+The coordinator is an actor on the driver's machine, which stores every reply before a worker
+uses it. Workers are tasks: Ray restarts a worker that died, and the coordinator queues its
+episodes again. Workers load no models; all of them call the same router.
 """
 
 from __future__ import annotations
@@ -18,47 +18,46 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
-from arena.runners.desk import Desk
-from arena.runners.job import Job
-from arena.runners.play import Watch, play, together, watched
-from arena.runners.tally import Tally
+from arena.runners.coordinator import Coordinator, Job, RunProgress
+from arena.runners.worker import Watch, play, run_all, watch_run
 
-#: Episodes at once, for which another worker is worth its start.
+#: Simultaneous episodes per worker: with fewer, another worker does not pay for its start.
 _PLACES = 16
-#: How often a worker that died is begun again.
+#: How many times Ray restarts a worker that died.
 _RETRIES = 3
-#: Bytes of Ray's shared memory, its least: what travels here is small.
+#: Bytes of Ray's shared memory: Ray's minimum, because messages are small.
 _OBJECT_STORE = 80 * 2**20
-#: Bytes of the path of the folder that holds Ray's. The path of a socket has at most 103 on
-#: macOS, and Ray appends 64 to its folder's.
-_LONGEST_BASE = 103 - 64 - len("/arena-ray-12345678")
+#: Maximum length in bytes of the path above Ray's folder. On macOS the path of a socket has
+#: at most 103 bytes, and Ray appends 64 bytes to its folder's path.
+_MAX_BASE_LENGTH = 103 - 64 - len("/arena-ray-12345678")
 
 
 class RayError(Exception):
-    """Ray cannot be reached, or has failed. What was played is saved."""
+    """Ray cannot be reached, or has failed. All results so far are saved."""
 
 
-async def run(job: Job, watch: Watch) -> Tally:
-    """Play what is missing. Raises ResultsError, RecordingError, RayError."""
+async def run_ray(job: Job, watch: Watch) -> RunProgress:
+    """Play all missing episodes. Raises ResultsError, RecordingError, RayError."""
     with _ray(job.experiment.settings.ray.address) as ray:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
         actor = ray.remote(_Actor).options(num_cpus=0, scheduling_strategy=here).remote()
-        desk = cast(Desk, _Remote(actor))
+        coordinator = cast(Coordinator, _RemoteCoordinator(actor))
         try:
-            await _done(actor.open.remote(job))
-            tally = await desk.tally()
+            await _result(actor.open.remote(job))
+            progress = await coordinator.progress()
             places = min(
-                job.experiment.settings.episodes_in_flight, tally.total - tally.episodes.total()
+                job.experiment.settings.episodes_in_flight,
+                progress.total - progress.episodes.total(),
             )
-            return await watched(_workers(ray, job, actor, places), desk, watch)
+            return await watch_run(_run_workers(ray, job, actor, places), coordinator, watch)
         finally:
-            await desk.close()
+            await coordinator.close()
 
 
-async def _workers(ray: Any, job: Job, actor: Any, places: int) -> None:
-    """As many as there are processors, and work for."""
+async def _run_workers(ray: Any, job: Job, actor: Any, places: int) -> None:
+    """Run one worker per processor, but no more than `places` needs."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
     count = max(1, min(cpus, math.ceil(places / _PLACES)))
     task = ray.remote(_work).options(max_retries=_RETRIES, scheduling_strategy="SPREAD")
@@ -67,40 +66,41 @@ async def _workers(ray: Any, job: Job, actor: Any, places: int) -> None:
         task.remote(shared, actor, number, math.ceil(places / count)) for number in range(count)
     ]
     try:
-        await together(_done(ref) for ref in refs)
+        await run_all(_result(ref) for ref in refs)
     finally:
         for ref in refs:
             ray.cancel(ref, force=True)
 
 
 def _work(job: Job, actor: Any, number: int, places: int) -> None:
-    """A worker's life, in a process of its own."""
-    desk = cast(Desk, _Remote(actor))
-    asyncio.run(play(desk, job.experiment, job.backend, places, number))
+    """The task of one worker, which runs in its own process."""
+    coordinator = cast(Coordinator, _RemoteCoordinator(actor))
+    asyncio.run(play(coordinator, job, places, number))
 
 
 class _Actor:
-    """The desk's process."""
+    """The process of the coordinator."""
 
     async def open(self, job: Job) -> None:
-        self._desk = Desk(job)
+        """Make the coordinator; separate from __init__, so that its errors reach the driver."""
+        self._coordinator = Coordinator(job)
 
     async def call(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[tuple[Any, Any]]:
-        """Call methods of the desk: (result, None) or (None, error) of each."""
+        """Call methods of the coordinator; returns (result, None) or (None, error) for each."""
         outcomes: list[tuple[Any, Any]] = []
         for method, arguments in calls:
             try:
-                outcomes.append((await getattr(self._desk, method)(*arguments), None))
+                outcomes.append((await getattr(self._coordinator, method)(*arguments), None))
             except Exception as error:
                 outcomes.append((None, error))
         return outcomes
 
 
-class _Remote:
-    """The desk's methods, from another process.
+class _RemoteCoordinator:
+    """The coordinator's methods, for use in another process.
 
-    What is called while a message is on its way goes with the next one: a message costs
-    far more than what the desk does for it.
+    Calls that are made while a message is on its way are sent together in the next message,
+    because a message costs far more than the coordinator's work for one call.
     """
 
     def __init__(self, actor: Any) -> None:
@@ -125,12 +125,12 @@ class _Remote:
             calls, self._calls = self._calls, []
             futures, self._futures = self._futures, []
             try:
-                outcomes = await _done(self._actor.call.remote(calls))
-            except Exception as failure:  # to be raised where each of them is awaited
+                outcomes = await _result(self._actor.call.remote(calls))
+            except Exception as failure:  # each caller gets this error
                 outcomes = [(None, failure)] * len(calls)
             for future, (result, error) in zip(futures, outcomes, strict=True):
                 if future.done():
-                    continue  # who asked has been cancelled
+                    continue  # the caller was cancelled
                 if error is None:
                     future.set_result(result)
                 else:
@@ -138,8 +138,8 @@ class _Remote:
         self._sender = None
 
 
-async def _done(ref: Awaitable[Any]) -> Any:
-    """Wait for what another process does, and raise what it raised there."""
+async def _result(ref: Awaitable[Any]) -> Any:
+    """Wait for the result of another process, and raise the error that it raised."""
     from ray.exceptions import RayError as Failure
     from ray.exceptions import RayTaskError
 
@@ -153,10 +153,10 @@ async def _done(ref: Awaitable[Any]) -> Any:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
-    """Ray, connected to a cluster, or started here for the time of the run."""
+    """Ray, connected to the cluster at `address`, or started on this machine for this run."""
     with ExitStack() as files:
         if address is None:
-            # For us alone.
+            # A secret token keeps other users of this machine out.
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             options: dict[str, Any] = {
@@ -169,12 +169,12 @@ def _ray(address: str | None) -> Iterator[Any]:
             _check(address)
             options = {"address": address}
         if address is None or address.startswith(("127.", "localhost:")):
-            # Loopback only: the variable's name is older than its meaning.
+            # Makes Ray listen on loopback only, in spite of the variable's name.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        # Of a lost worker the tally tells, in fewer words.
+        # Skip Ray's messages about lost workers; the progress display reports them.
         os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "worker died|retries remaining"
-        # Imported here: it takes half a second, and reads what is set above.
+        # Imported here because the import takes half a second and reads the variables above.
         import ray
         import ray.util.scheduling_strategies
 
@@ -191,28 +191,28 @@ def _ray(address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def _folder() -> Iterator[str]:
-    """Where Ray keeps its files for the time of the run, among them sockets."""
+    """A temporary folder for Ray's files, which include sockets."""
     base = tempfile.gettempdir()
-    if len(os.fsencode(base)) > _LONGEST_BASE:
-        base = "/tmp"  # noqa: S108 - the folder below it is private
+    if len(os.fsencode(base)) > _MAX_BASE_LENGTH:
+        base = "/tmp"  # noqa: S108 - the folder made in it is private
     try:
         folder = tempfile.TemporaryDirectory(
             prefix="arena-ray-", dir=base, ignore_cleanup_errors=True
         )
     except OSError as error:
         raise RayError(
-            f"Ray needs a folder for its sockets, and {base} takes none ({error.strerror}): set "
-            f"TMPDIR to a folder with a path of at most {_LONGEST_BASE} bytes"
+            f"Ray cannot make a folder for its sockets in {base} ({error.strerror}): set "
+            f"TMPDIR to a folder with a path of at most {_MAX_BASE_LENGTH} bytes"
         ) from error
     with folder as path:
         yield path
 
 
 def _check(address: str) -> None:
-    """Raise RayError where nobody listens: Ray itself tries for minutes."""
+    """Raise RayError if nothing listens at the address. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host:
-        return  # "auto", or whatever else Ray knows
+        return  # "auto", or another special value of Ray's
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:

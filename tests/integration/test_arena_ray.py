@@ -1,4 +1,4 @@
-"""The runner over several processes: the same rows, whoever dies on the way."""
+"""The Ray runner: the same results as the sequential runner, even if processes are killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def player(tmp_path: Path) -> Iterator[Player]:
 def begin(
     folder: Path, player: Player, script: str, results: str, more: str = ""
 ) -> subprocess.Popen[str]:
-    """more: keys of the experiment."""
+    """Start a run. more: additional keys of the experiment."""
     config = folder / "experiment.yaml"
     config.write_text(EXPERIMENT + more)
     return subprocess.Popen(
@@ -53,14 +53,14 @@ def begin(
 
 
 def ended(path: Path) -> int:
-    """How many episodes are in the results of a run that goes on."""
-    with suppress(sqlite3.OperationalError):  # it has only begun
+    """The number of episodes in the results of a run in progress."""
+    with suppress(sqlite3.OperationalError):  # the run has no tables yet
         return len(rows(path, "episodes")) if path.exists() else 0
     return 0
 
 
 def rows(path: Path, table: str) -> list[tuple[object, ...]]:
-    """All but the latencies."""
+    """A table's rows without the latencies."""
     with closing(sqlite3.connect(path)) as connection:
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         columns = ", ".join(name for name in names if name != "latency_ms")
@@ -68,12 +68,12 @@ def rows(path: Path, table: str) -> list[tuple[object, ...]]:
 
 
 def processes(driver: int) -> dict[psutil.Process, list[str]]:
-    """Those below the driver, and their command lines."""
-    found = {}
+    """The driver's child processes, with their command lines."""
+    commands = {}
     for process in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            found[process] = process.cmdline()
-    return {process: command for process, command in found.items() if command}
+            commands[process] = process.cmdline()
+    return {process: command for process, command in commands.items() if command}
 
 
 def workers(driver: int) -> list[psutil.Process]:
@@ -81,49 +81,50 @@ def workers(driver: int) -> list[psutil.Process]:
 
 
 def listens_beyond_loopback(driver: int) -> list[object]:
-    found = []
+    """The driver's child processes that other machines can reach."""
+    listening = []
     for process, command in processes(driver).items():
         with suppress(psutil.NoSuchProcess):
-            found += [
+            listening += [
                 (command[:2], one.laddr)
                 for one in process.net_connections("inet")
                 if one.status == psutil.CONN_LISTEN
                 and one.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
             ]
-    return found
+    return listening
 
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where a run keeps Ray's files. Its path is short, since there will be sockets below."""
-    # Ray's agents may outlive a killed driver, and write.
+    """The folder for Ray's files. Its path is short, because it will contain sockets."""
+    # Ray's agents may outlive a killed driver and write to it.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("TMPDIR", folder)
         yield Path(folder)
 
 
 async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> None:
-    """Killed while a model does not answer; its episodes go on from what was said."""
+    """A worker is killed while a model does not answer: its episodes reuse the stored replies."""
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
         await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
         assert len(os.listdir(scratch)) == 1
         assert listens_beyond_loopback(driver.pid) == []
-        left = processes(driver.pid)
+        children = processes(driver.pid)
         workers(driver.pid)[0].kill()
         player.release()
         out, err = driver.communicate()
     assert driver.returncode == 0, err
     assert out.startswith("24 episodes: 24 finished\n")
     assert "a worker was lost: its episodes are played again" in err
-    assert "raylet" not in out + err, "Ray keeps quiet"
-    assert not any(process.is_running() for process in left)
+    assert "raylet" not in out + err, "Ray prints nothing"
+    assert not any(process.is_running() for process in children)
     assert os.listdir(scratch) == []
 
     asked = player.asked()
     twice = {call for call, count in asked.items() if count > 1}
     assert twice
-    assert {call.split()[0] for call in twice} == {"hf_held"}, "others had been answered"
+    assert {call.split()[0] for call in twice} == {"hf_held"}, "all other calls had stored replies"
 
     with begin(tmp_path, player, "run_multi_model_games", "sequential.sqlite") as plain:
         out, err = plain.communicate()
@@ -132,39 +133,50 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
         ours = rows(tmp_path / "ray.sqlite", table)
         assert ours == rows(tmp_path / "sequential.sqlite", table)
         assert ours
-    assert set(player.asked()) == set(asked), "both runners ask the same"
+    assert set(player.asked()) == set(asked), "both runners make the same calls"
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a cluster that is there already."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Starts a cluster; the function waits for it and returns its address."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     command = [sys.executable, "-m", "tests.support.cluster"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
-        yield running.stdout.readline().strip()
+        yield lambda: running.stdout.readline().strip()
         running.stdin.close()
 
 
-@pytest.mark.usefixtures("scratch")
-async def test_a_killed_driver(player: Player, tmp_path: Path, cluster: str) -> None:
-    """kill -9: no process of Ray's outlives it, and another run goes on, on a cluster."""
+async def test_a_killed_driver(
+    player: Player,
+    tmp_path: Path,
+    cluster: Callable[[], str],
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After kill -9 no Ray process is left, and another run continues on a cluster.
+
+    The first run has a TMPDIR that is too long for sockets, as on macOS.
+    """
+    long = scratch / ("x" * 100) / ("x" * 100)
+    long.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(long))
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
         await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
-        # But for two agents of Ray's own, which look for it for a minute.
-        left = {
-            one: command
-            for one, command in processes(driver.pid).items()
+        # Two of Ray's agents are left out, because they look for the driver for a minute.
+        children = {
+            process: command
+            for process, command in processes(driver.pid).items()
             if "Agent" not in command[0]
         }
-        assert {"ray::_Actor", "ray::_work"} <= {c[0].split(".")[0] for c in left.values()}
+        assert {"ray::_Actor", "ray::_work"} <= {c[0].split(".")[0] for c in children.values()}
         driver.kill()
-    await eventually(lambda: not any(process.is_running() for process in left))
+    await eventually(lambda: not any(process.is_running() for process in children))
     answered = {call for call in player.asked() if not call.startswith("hf_held")}
     player.release()
-    ray = f"ray: {{address: '{cluster}'}}"
+    ray = f"ray: {{address: '{cluster()}'}}"
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite", ray) as again:
         out, err = again.communicate()
     assert again.returncode == 0, err
@@ -172,23 +184,7 @@ async def test_a_killed_driver(player: Player, tmp_path: Path, cluster: str) -> 
     assert {player.asked()[call] for call in answered} == {1}
 
 
-@pytest.mark.parametrize("length", [27, 200])
-def test_a_long_temporary_folder(
-    player: Player, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, length: int
-) -> None:
-    """Of macOS's kind. The path of a socket has about 100 bytes: Ray's go elsewhere."""
-    folder = scratch / "x"
-    while len(str(folder)) < length:
-        folder /= "x" * min(length - len(str(folder)) - 1, 100) or "x"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("TMPDIR", str(folder))
-    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
-        out, err = driver.communicate()
-    assert driver.returncode == 0, err
-    assert out.startswith("24 episodes: 24 finished\n")
-
-
-def test_nobody_at_the_address(player: Player, tmp_path: Path) -> None:
+def test_an_address_where_nothing_listens(player: Player, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     ray = f"ray: {{address: '{address}'}}"
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite", ray) as driver:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from arena.cli import progress
 from arena.cli.progress import Progress
-from arena.runners.tally import Tally
+from arena.runners.coordinator import RunProgress
 
-TALLY = Tally(
+TALLY = RunProgress(
     total=300,
     episodes=Counter(finished=120, failed=2),
     playing=60,
@@ -25,7 +25,7 @@ TALLY = Tally(
 )
 
 
-def shown(*tallies: Tally, terminal: bool, width: int = 100) -> str:
+def shown(*tallies: RunProgress, terminal: bool, width: int = 100) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
     with Progress(console) as bar:
@@ -85,6 +85,6 @@ def test_what_models_and_servers_write_is_no_markup() -> None:
 
 
 def test_nothing_to_do() -> None:
-    done = Tally(total=3, episodes=Counter(finished=3))
+    done = RunProgress(total=3, episodes=Counter(finished=3))
     assert shown(done, terminal=False).startswith("3/3 games, 0 in play, - % illegal")
     assert "3/3 games" in shown(done, terminal=True)

@@ -1,0 +1,243 @@
+"""The coordinator of a run: it hands out episodes, keeps the ledger, and counts progress."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from arena.agents.calls import ModelReply
+from arena.experiment.file import Experiment
+from arena.experiment.ledger import Backend, Ledger
+from arena.experiment.recording import Recorder
+from arena.experiment.schedule import EpisodeSpec, schedule
+from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
+from arena.results.rows import CallKey, EpisodeRow, MoveRow
+from arena.results.store import Store
+from arena_llm import ArenaError
+
+_SEAT = re.compile(r"\bseat \d+: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a runner needs. It pickles.
+
+    backend: answers the calls. results: path of the results file. record: path of a file
+    that gets all requests and replies; None: no recording.
+    """
+
+    experiment: Experiment
+    backend: Backend
+    results: Path
+    record: Path | None = None
+
+
+@dataclass(slots=True)
+class RunProgress:
+    """How far a run is.
+
+    total: all episodes of the experiment. episodes: ended episodes by status, those of
+    earlier runs included, except that failed ones count for this run only. playing: episodes
+    in play. answers, illegal: models' answers in episodes that ended in this run. tokens,
+    cost_usd: of all runs. budget: used share of the tightest limit, 0 without a limit.
+    budget_key: that limit's key. work, done: moves that models are expected to make in this
+    run, and moves made. failures: reasons of this run's failed episodes. lost: workers that
+    died and were replaced. stopped: why no more episodes are started; "" while the run
+    continues.
+    """
+
+    total: int
+    episodes: Counter[str] = field(default_factory=Counter)
+    playing: int = 0
+    answers: int = 0
+    illegal: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    budget: float = 0.0
+    budget_key: str = ""
+    work: float = 0.0
+    done: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    stopped: str = ""
+
+
+class FairQueue:
+    """Waiting episodes, and those in play.
+
+    `take` prefers the episode whose busiest model plays in the fewest episodes; ties go in
+    the original order. A model that answers slowly therefore gets no more than its share of
+    the places while the other models have episodes waiting.
+    """
+
+    def __init__(
+        self, specs: Iterable[EpisodeSpec], models_of: Callable[[EpisodeSpec], frozenset[str]]
+    ) -> None:
+        """models_of: returns the models that an episode calls."""
+        self._models_of = models_of
+        self._waiting: dict[frozenset[str], deque[tuple[int, EpisodeSpec]]] = {}
+        self._taken: dict[str, tuple[int, EpisodeSpec]] = {}
+        self._busy: Counter[str] = Counter()
+        for place, spec in enumerate(specs):
+            self._waiting.setdefault(models_of(spec), deque()).append((place, spec))
+
+    @property
+    def taken(self) -> dict[str, EpisodeSpec]:
+        """The episodes in play, by id."""
+        return {episode: spec for episode, (_, spec) in self._taken.items()}
+
+    def take(self) -> EpisodeSpec | None:
+        """Take the next episode to play; None if no episode waits."""
+        groups = [(models, waiting) for models, waiting in self._waiting.items() if waiting]
+        if not groups:
+            return None
+        models, waiting = min(groups, key=lambda group: (self._load(group[0]), group[1][0][0]))
+        place, spec = waiting.popleft()
+        self._taken[spec.episode] = place, spec
+        self._busy.update(models)
+        return spec
+
+    def end(self, episode: str) -> EpisodeSpec | None:
+        """Remove an episode in play; None if it was not in play."""
+        _, spec = self._taken.pop(episode, (0, None))
+        if spec is not None:
+            self._busy.subtract(self._models_of(spec))
+        return spec
+
+    def put_back(self, episode: str) -> None:
+        """Let an episode in play wait again, ahead of its models' other episodes."""
+        place, _ = self._taken[episode]
+        if spec := self.end(episode):
+            self._waiting[self._models_of(spec)].appendleft((place, spec))
+
+    def _load(self, models: frozenset[str]) -> int:
+        """The number of episodes in play of the busiest of these models."""
+        return max((self._busy[model] for model in models), default=0)
+
+
+class Coordinator:
+    """Hands out episodes to workers and stores their replies and results: one for each run.
+
+    Its methods are coroutines, so that workers in other processes can use it in the same way
+    (see ray.py). A worker number that joins twice means that the worker died: its episodes
+    are queued again, and their stored replies are reused.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Open the results. Raises ResultsError, RecordingError."""
+        experiment = job.experiment
+        with ExitStack() as files:
+            recorder = files.enter_context(Recorder(job.record)) if job.record else None
+            store = files.enter_context(Store(job.results, experiment.row, experiment.models))
+            self._ledger = Ledger(store, experiment.budget, recorder)
+            self._files = files.pop_all()
+        self._budget = experiment.budget
+        self._models = {row.agent: row.model for row in experiment.models if row.model}
+        specs = schedule(experiment)
+        statuses = store.statuses()
+        ended = Counter(status for status in statuses.values() if status != "failed")
+        missing = [spec for spec in specs if statuses.get(spec.episode) in (None, "failed")]
+        # Long games first: a long game that starts last would run alone at the end.
+        missing.sort(key=self._expected_moves, reverse=True)
+        self._queue = FairQueue(missing, self._models_of)
+        self._played_by: dict[int, set[str]] = {}
+        self._calls: Counter[str] = Counter()
+        work = sum(map(self._expected_moves, missing))
+        self._progress = RunProgress(len(specs), ended, work=work)
+
+    async def join(self, worker: int) -> None:
+        """Register a worker that starts, or that starts again after its death."""
+        if worker in self._played_by:
+            self._progress.lost += 1
+        for episode in self._played_by.get(worker, ()):
+            if episode in self._queue.taken:
+                await self._drop(episode)
+        self._played_by[worker] = set()
+
+    async def take(self, worker: int) -> EpisodeSpec | None:
+        """The next episode for a worker; None if none is left or the run has stopped."""
+        while not self._progress.stopped and (spec := self._queue.take()):
+            if await self._ledger.begin(spec.episode):
+                self._played_by[worker].add(spec.episode)
+                return spec
+            self._queue.end(spec.episode)
+        return None
+
+    async def recall(self, key: CallKey, request: str, model: str) -> ModelReply | None:
+        """See Ledger.recall."""
+        return await self._ledger.recall(key, request, model)
+
+    async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
+        """See Ledger.record."""
+        self._calls[key.episode] += 1
+        return await self._ledger.record(key, request, reply)
+
+    async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
+        """See Ledger.failed."""
+        await self._ledger.failed(key, request, error)
+
+    async def finish(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
+        """Store an episode that has ended.
+
+        Does nothing if the episode has been given to another worker, because its worker was
+        thought to be dead.
+        """
+        if (spec := self._queue.end(row.episode)) is None:
+            return
+        await self._ledger.finish(row, moves)
+        progress = self._progress
+        progress.episodes[row.status] += 1
+        progress.done += self._expected_moves(spec)
+        del self._calls[row.episode]
+        if row.status == "failed":
+            progress.failures[_SEAT.sub("", row.reason or "")] += 1
+        answers = [move.status for move in moves if move.model]
+        progress.answers += len(answers)
+        progress.illegal += len(answers) - answers.count("ok")
+
+    async def stop(self, episode: str, reason: str) -> None:
+        """Start no more episodes: this one cannot continue, for a reason that applies to all."""
+        self._progress.stopped = reason
+        await self._drop(episode)
+
+    async def progress(self) -> RunProgress:
+        """A copy of the present counts."""
+        now, playing, spent = self._progress, self._queue.taken, self._ledger.spent
+        budget, budget_key = self._budget.used(spent)
+        moves_in_play = sum(
+            min(self._calls[episode], self._expected_moves(spec))
+            for episode, spec in playing.items()
+        )
+        return replace(
+            now,
+            episodes=now.episodes.copy(),
+            failures=now.failures.copy(),
+            playing=len(playing),
+            tokens=spent.tokens,
+            cost_usd=spent.cost_usd,
+            budget=budget,
+            budget_key=budget_key,
+            done=now.done + moves_in_play,
+        )
+
+    async def close(self) -> None:
+        """Close the results. The last process rewrites the file in canonical form."""
+        self._files.close()
+
+    async def _drop(self, episode: str) -> None:
+        self._queue.put_back(episode)
+        await self._ledger.drop(episode)
+
+    def _models_of(self, spec: EpisodeSpec) -> frozenset[str]:
+        return frozenset(self._models[agent] for agent in spec.agents if agent in self._models)
+
+    def _expected_moves(self, spec: EpisodeSpec) -> float:
+        """The number of moves that models would make if they played at random."""
+        name = spec.game.partition("(")[0]
+        moves = measured_playouts().get(name, UNKNOWN_PLAYOUT).moves
+        seats = sum(agent in self._models for agent in spec.agents)
+        return moves * seats / len(spec.agents)

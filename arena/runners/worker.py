@@ -1,0 +1,83 @@
+"""A worker: plays the episodes that the coordinator hands out.
+
+The sequential runner is one worker beside the coordinator, in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import cache
+from typing import Any
+
+from arena.agents.base import PlayerLeft
+from arena.experiment.budget import BudgetSpent
+from arena.experiment.episode import play_episode, seat_players
+from arena.experiment.ledger import ask_through_ledger
+from arena.games.game import Game
+from arena.runners.coordinator import Coordinator, Job, RunProgress
+
+#: Receives the progress of a run several times a second.
+Watch = Callable[[RunProgress], None]
+
+#: Seconds between two calls of Watch.
+_INTERVAL = 0.25
+
+
+async def run_sequential(job: Job, watch: Watch) -> RunProgress:
+    """Play all missing episodes in this process. Raises ResultsError, RecordingError."""
+    coordinator = Coordinator(job)
+    try:
+        places = job.experiment.settings.episodes_in_flight
+        return await watch_run(play(coordinator, job, places), coordinator, watch)
+    finally:
+        await coordinator.close()
+
+
+async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0) -> None:
+    """Play until the coordinator has no more episodes, at most `places` at the same time.
+
+    worker: the number of this worker. Raises errors that do not belong to an episode:
+    RecordingError, ResultsError.
+    """
+    load = cache(Game.load)
+    ask_for = ask_through_ledger(coordinator, job.backend)
+
+    async def play_next() -> None:
+        while spec := await coordinator.take(worker):
+            try:
+                seats = seat_players(spec, job.experiment.participants)
+                row, moves = await play_episode(spec, load(spec.game), seats, ask_for)
+            except (BudgetSpent, PlayerLeft) as error:
+                await coordinator.stop(spec.episode, str(error))
+            else:
+                await coordinator.finish(row, moves)
+
+    await coordinator.join(worker)
+    await run_all(play_next() for _ in range(places))
+
+
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines at the same time. The first error cancels the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(coroutine)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def watch_run(work: Awaitable[None], coordinator: Coordinator, watch: Watch) -> RunProgress:
+    """Wait for the work, and report progress meanwhile. Returns the final progress."""
+    running = asyncio.ensure_future(work)
+    try:
+        while not running.done():
+            watch(await coordinator.progress())
+            await asyncio.wait([running], timeout=_INTERVAL)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+    running.result()
+    progress = await coordinator.progress()
+    watch(progress)
+    return progress
