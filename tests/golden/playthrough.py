@@ -1,11 +1,11 @@
-"""Playthroughs: random episodes with every prompt, board, legal action and return."""
+"""Playthroughs: random episodes with rules, positions, legal actions, boards and returns."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
 
-from arena.agents.prompt import as_text, legal_actions, prompt_of
+from arena.agents.prompt import list_legal_actions
 from arena.games.game import CHANCE, Game, State
 from tests.support.turns import turn_in
 
@@ -50,7 +50,7 @@ def _lines(game: Game, seed: int, plies: int) -> Iterator[str]:
     rng = random.Random(seed)  # noqa: S311 - a game, not a secret
     state = game.new()
     yield f"=== {game.title}: {game.spec}, seed {seed}"
-    prompted = False
+    yield game.text.rules
     for ply in range(plies):
         if state.is_terminal:
             break
@@ -65,8 +65,7 @@ def _lines(game: Game, seed: int, plies: int) -> Iterator[str]:
         if state.board() not in game.text.position(state, seats[0]):
             yield state.board()
         for seat in seats:
-            yield from (f"- for player {seat}", _view(game, state, seat, whole=not prompted))
-            prompted = True
+            yield from (f"- for player {seat}", _view(game, state, seat))
             action = rng.choice(state.legal_actions(seat))
             yield f"* player {seat}: {action.text}"
             actions[seat] = action.action
@@ -75,11 +74,8 @@ def _lines(game: Game, seed: int, plies: int) -> Iterator[str]:
     yield from (state.board(), f"Returns: {', '.join(map(str, state.returns()))}")
 
 
-def _view(game: Game, state: State, seat: int, *, whole: bool) -> str:
-    """What a prompt says: the whole prompt, or the part that changes from turn to turn."""
-    turn = turn_in(game, state, seat)
-    if whole:
-        return as_text(prompt_of(turn, "json"))
+def _view(game: Game, state: State, seat: int) -> str:
+    """The part of a prompt that changes from turn to turn."""
     text = game.text
-    legal = legal_actions(turn, quoted=True)
+    legal = list_legal_actions(turn_in(game, state, seat), quoted=True)
     return f"{text.side(seat)}\n{text.position(state, seat)}\nLegal actions: {legal}"
