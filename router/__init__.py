@@ -1,9 +1,8 @@
 """The router: LlmService over all backends, by the prefix of a model's name.
 
-Two variables that gRPC reads when it starts, so before anything imports it:
-ring hash by a header, which keeps a session on one replica, is behind one
-(gRFC A76); and gRPC's notes about every connection that goes are noise beside a
-log that names the backend.
+gRPC reads these variables when it is imported, so they are set before that. The first
+enables the ring hash by a header (gRFC A76), which keeps a session on one replica. The
+second hides gRPC's own messages about lost connections: the router logs them by backend.
 """
 
 import os

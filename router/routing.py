@@ -1,4 +1,4 @@
-"""Where a call goes and what goes with it: pure functions."""
+"""Which backend takes a call, and what goes with the call: pure functions."""
 
 from __future__ import annotations
 
@@ -6,61 +6,85 @@ import json
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from router.config import Route, ip_version
-from services.common.errors import InvalidRequest, UnknownPrefix
+from router.config import ip_version
+from services.common.errors import Internal, InvalidRequest, UnknownPrefix
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+#: The session, percent-encoded; the ring hash chooses a replica by this header.
 SESSION_HEADER = "arena-session"
+#: The number of routers that a call has passed.
+HOPS_HEADER = "arena-hops"
+#: Routers in a row that a call may pass. A call that passes more goes in a circle.
+MAX_HOPS = 4
 
-#: Of the caller's own connection, or gRPC's own: not to be passed on.
-_OWN = frozenset({"user-agent", "content-type", "te", "host"})
+#: Headers of the caller's own connection, which are not forwarded.
+_NOT_FORWARDED = frozenset({"user-agent", "content-type", "te", "host", HOPS_HEADER})
 _RESERVED = ("grpc-", ":")
 
 
-def prefix_of(model: str, prefixes: Iterable[str]) -> str:
-    """The longest of the prefixes that the model's name starts with.
+def find_prefix(model: str, prefixes: Iterable[str]) -> str:
+    """Return the longest of the prefixes that a model's name starts with.
 
-    Raises InvalidRequest without a model, UnknownPrefix where none fits.
+    Raises InvalidRequest without a model, UnknownPrefix if no prefix fits.
     """
     if not model.strip():
         raise InvalidRequest("model must be set, such as hf_smollm2-135m-instruct", field="model")
-    known = tuple(prefixes)
-    fitting = [prefix for prefix in known if model.startswith(prefix)]
+    prefixes = tuple(prefixes)
+    fitting = [prefix for prefix in prefixes if model.startswith(prefix)]
     if not fitting:
         raise UnknownPrefix(
             f"no backend serves {model[:256]!r}: a model's name starts with one of "
-            f"{', '.join(known)}",
+            f"{', '.join(prefixes)}",
             field="model",
         )
     return max(fitting, key=len)
 
 
-def forwarded(metadata: Iterable[tuple[str, str | bytes]], session: str) -> Metadata:
-    """The caller's metadata for the backend, with the session for the ring hash.
+def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "") -> Metadata:
+    """Return the metadata for the backend: the caller's, the hops and the session.
 
-    A header holds printable ASCII only, so the session is percent-encoded; longer
-    ones than 256 characters are cut, as every backend refuses them.
+    A header holds printable ASCII only, so the session is percent-encoded. Only its first
+    256 characters are used: every backend refuses a longer one.
+
+    Raises Internal if the call has passed MAX_HOPS routers.
     """
-    passed = [
-        (key, value) for key, value in metadata if key not in _OWN and not key.startswith(_RESERVED)
-    ]
-    if session and all(key != SESSION_HEADER for key, _ in passed):
-        passed.append((SESSION_HEADER, quote(session[:256])))
-    return tuple(passed)
+    hops = "0"
+    has_session = not session
+    metadata: list[tuple[str, str | bytes]] = []
+    for key, value in received:
+        if key == HOPS_HEADER:
+            hops = str(value)
+        elif key not in _NOT_FORWARDED and not key.startswith(_RESERVED):
+            metadata.append((key, value))
+            has_session = has_session or key == SESSION_HEADER
+    metadata.append((HOPS_HEADER, _count_hop(hops)))
+    if not has_session:
+        metadata.append((SESSION_HEADER, quote(session[:256])))
+    return tuple(metadata)
 
 
-def channel_target(targets: Sequence[str]) -> str:
-    """The targets in gRPC's naming (ipv4:a,b or ipv6:a,b or dns:///name)."""
+def _count_hop(hops: str) -> str:
+    passed = int(hops) if hops.isdecimal() else 0
+    if passed >= MAX_HOPS:
+        raise Internal(
+            f"the call has passed {MAX_HOPS} routers: a route leads back to a router; correct "
+            "the targets under routes in the configuration of the routers (configs/router.yaml)"
+        )
+    return str(passed + 1)
+
+
+def build_target(targets: Sequence[str]) -> str:
+    """Return the targets in gRPC's naming (ipv4:a,b or ipv6:a,b or dns:///name)."""
     version = ip_version(targets[0])
     return f"ipv{version}:{','.join(targets)}" if version else f"dns:///{targets[0]}"
 
 
-def service_config(policy: str) -> str:
-    """The load balancing of one route, as gRPC's service config (JSON).
+def build_service_config(policy: str) -> str:
+    """Return the load balancing of one route, as gRPC's service config (JSON).
 
-    Either policy leaves out a replica whose connection is down or whose health
-    says that it is not serving, so one that still loads its model gets no calls.
+    Both policies skip a replica whose connection is down or whose health is not SERVING,
+    so that a replica that still loads its model gets no calls.
     """
     balancing: dict[str, dict[str, object]] = (
         {"ring_hash_experimental": {"requestHashHeader": SESSION_HEADER}}
@@ -70,14 +94,3 @@ def service_config(policy: str) -> str:
     return json.dumps(
         {"loadBalancingConfig": [balancing], "healthCheckConfig": {"serviceName": ""}}
     )
-
-
-def backend_name(prefix: str) -> str:
-    """What people call the backend of a prefix: "hf" for "hf_"."""
-    return prefix.removesuffix("_")
-
-
-def down_message(name: str, route: Route, problem: str) -> str:
-    """What is wrong with a backend, where it should be, and what to do."""
-    remedy = f"start it with `{route.start}`" if route.start else "see that it runs"
-    return f"backend {name} at {', '.join(route.targets)} {problem}; {remedy}"

@@ -1,24 +1,27 @@
-"""LlmService over all backends: finds the one to ask and passes bytes both ways."""
+"""LlmService over all backends: chooses the backend of a call and forwards bytes both ways."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from types import TracebackType
 from typing import Any
 
+import grpc
+
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
-from router import relay, survey
-from router.backends import Backend
+from router import fanout
+from router.backend import Backend
 from router.config import RouterConfig
-from router.routing import forwarded, prefix_of
+from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.calls import CallRecord, mapped_errors
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix
 from services.common.handlers import Context, parse
 
 
 class Router:
-    """LlmService; what a backend answers goes back as it came."""
+    """LlmService. Replies and errors of a backend are forwarded unchanged."""
 
     name = "router"
     forwards_calls = True
@@ -28,12 +31,15 @@ class Router:
         self._backends: dict[str, Backend] = {}
 
     async def start(self) -> None:
-        """Open the channels; a backend that is down is found so by its callers only."""
+        """Open a channel to each backend.
+
+        An unreachable backend does not stop the router; only its own calls fail.
+        """
         for prefix, route in self._config.routes.items():
             self._backends[prefix] = Backend(prefix, route)
 
     async def failed(self) -> str:
-        """Never: a router without a single backend still says so to its callers."""
+        """Never return: without backends the router still answers BACKEND_DOWN."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
@@ -44,20 +50,20 @@ class Router:
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Generate", context) as record:
             request = parse(generate_pb2.GenerateRequest, data)
-            return await self._unary("Generate", request, data, context, record)
+            return await self._forward_unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("Score", context) as record:
             request = parse(score_pb2.ScoreRequest, data)
-            return await self._unary("Score", request, data, context, record)
+            return await self._forward_unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with mapped_errors("StreamGenerate", context) as record:
             request = parse(generate_pb2.GenerateRequest, data)
-            backend, call = self._call("StreamGenerate", request, data, context, record)
+            backend, call = self._start("StreamGenerate", request, data, context, record)
             async with (
-                relay.relayed(call, backend, context, record),
-                aclosing(relay.stream(call, context)) as messages,
+                ForwardedCall(call, backend, context, record),
+                aclosing(_forward_stream(call, context)) as messages,
             ):
                 async for message in messages:
                     yield message
@@ -67,58 +73,125 @@ class Router:
             request = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(request.model, "", {})
             if request.model:
-                return await self._availability(request.model, data, context, record)
+                return await self._forward_availability(request.model, data, context, record)
             answers = await self._ask_all("IsAvailable", data, context)
-            return survey.merged_availability(answers).SerializeToString()
+            return fanout.merge_availability(answers).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with mapped_errors("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             answers = await self._ask_all("ListModels", data, context)
-            return survey.merged_models(answers, self._backends).SerializeToString()
+            return fanout.merge_models(answers, self._backends).SerializeToString()
 
-    async def _unary(
+    async def _forward_unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
-        backend, call = self._call(rpc, request, data, context, record)
-        async with relay.relayed(call, backend, context, record):
-            return await relay.unary(call, context)
+        backend, call = self._start(rpc, request, data, context, record)
+        async with ForwardedCall(call, backend, context, record):
+            return await _forward_reply(call, context)
 
-    async def _availability(
+    async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
-        """The backend's answer, or why it could not be asked."""
+        """Return the backend's answer, or that it could not be asked."""
         try:
             backend = self._find(model, record)
-            metadata = forwarded(context.invocation_metadata() or (), "")
+            metadata = build_metadata(_received(context))
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            async with relay.relayed(call, backend, context, record):
-                return await relay.unary(call, context)
+            async with ForwardedCall(call, backend, context, record):
+                return await _forward_reply(call, context)
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
-            return survey.unavailable(error).SerializeToString()
+            return fanout.build_unavailable(error).SerializeToString()
 
-    def _call(
+    def _start(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> tuple[Backend, Any]:
         """Start the call to the request's backend, with the caller's remaining time."""
         record.add_request(request.model, request.session, request.labels)
         backend = self._find(request.model, record)
-        metadata = forwarded(context.invocation_metadata() or (), request.session)
+        metadata = build_metadata(_received(context), request.session)
         return backend, backend.call(rpc, data, context.time_remaining(), metadata)
 
-    async def _ask_all(self, rpc: str, data: bytes, context: Context) -> survey.Answers:
-        return await survey.ask_all(self._backends.values(), rpc, data, self._bound(context))
+    async def _ask_all(self, rpc: str, data: bytes, context: Context) -> fanout.Answers:
+        hops = build_metadata(item for item in _received(context) if item[0] == HOPS_HEADER)
+        return await fanout.ask_all(self._backends.values(), rpc, data, self._bound(context), hops)
 
     def _bound(self, context: Context) -> float:
-        """Seconds that a backend may take where the router can answer without it.
+        """Seconds to wait for a backend if the router can answer without it.
 
-        Less than the caller has left, so that the answer still reaches the caller.
+        It is less than the caller's remaining time, so that the reply reaches the caller.
         """
-        left = context.time_remaining()
+        remaining = context.time_remaining()
         longest = self._config.ask_timeout_seconds
-        return longest if left is None else min(longest, 0.9 * left)
+        return longest if remaining is None else min(longest, 0.9 * remaining)
 
     def _find(self, model: str, record: CallRecord) -> Backend:
-        backend = self._backends[prefix_of(model, self._backends)]
+        backend = self._backends[find_prefix(model, self._backends)]
         record.add(backend=backend.name)
         return backend
+
+
+class ForwardedCall:
+    """Waits for a backend's reply; the caller's call ends as this block ends.
+
+    When the block is left, the call to the backend is over: a caller that has disconnected
+    leaves no work behind.
+
+    A class, because it is around every call: @asynccontextmanager takes three times as long.
+    """
+
+    __slots__ = ("_backend", "_call", "_context", "_record")
+
+    def __init__(self, call: Any, backend: Backend, context: Context, record: CallRecord) -> None:
+        self._call = call
+        self._backend = backend
+        self._context = context
+        self._record = record
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._context.set_trailing_metadata(tuple(await self._call.trailing_metadata()))
+            elif isinstance(error, grpc.aio.AioRpcError):
+                await self._end(error)
+        finally:
+            self._call.cancel()
+
+    async def _end(self, error: grpc.aio.AioRpcError) -> None:
+        if failure := self._backend.explain_failure(error):
+            raise failure from error
+        await _forward_initial(tuple(error.initial_metadata()), self._context)
+        self._record.status = error.code().name
+        trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
+        await self._context.abort(error.code(), error.details() or "", trailers)
+
+
+def _received(context: Context) -> Metadata:
+    return tuple(context.invocation_metadata() or ())
+
+
+async def _forward_reply(call: Any, context: Context) -> bytes:
+    """Return the reply; its initial metadata is sent first."""
+    reply: bytes = await call
+    await _forward_initial(tuple(await call.initial_metadata()), context)
+    return reply
+
+
+async def _forward_stream(call: Any, context: Context) -> AsyncGenerator[bytes, None]:
+    """Yield the messages. Each is requested when the one before it has been sent."""
+    await _forward_initial(tuple(await call.initial_metadata()), context)
+    async for message in call:
+        yield message
+
+
+async def _forward_initial(metadata: tuple[Any, ...], context: Context) -> None:
+    if metadata:  # otherwise gRPC sends the headers with the first message, in one packet
+        await context.send_initial_metadata(metadata)

@@ -11,7 +11,7 @@ import pytest
 from grpc._cython import cygrpc
 
 from arena_llm._channel import channel_options
-from router import backends
+from router import backend
 from router.config import Route
 from services.common.server import server_options
 
@@ -60,7 +60,7 @@ def test_grpc_knows_it(name: str, file: str) -> None:
 def test_every_option_was_looked_up() -> None:
     """Also where options are put together from parts."""
     route = Route(targets=["127.0.0.1:1"])
-    sets = (server_options(), backends.channel_options(route), channel_options("localhost:1"))
+    sets = (server_options(), backend.channel_options(route), channel_options("localhost:1"))
     assert {name for options in sets for name, _ in options} <= {name for name, _ in USED}
 
 

