@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from grpc._cython import cygrpc
 
-from arena_llm._channel import channel_options
+from arena_llm._transport import channel_options
 from router import backend
 from router.config import Route
 from services.common.server import server_options

@@ -14,46 +14,47 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from arena_llm.errors import (
+    ArenaError,
+    CallCancelledError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnknownError,
+    UnsupportedError,
+)
+from arena_llm.types import (
+    Availability,
+    Capability,
+    Completion,
+    Credits,
+    Delta,
+    EngineLoad,
+    FinishReason,
+    GenerateOptions,
+    Message,
+    Model,
+    ModelList,
+    ModelState,
+    Price,
+    Score,
+    Timings,
+    TokenLogprob,
+    TopLogprob,
+    UnreachableBackend,
+    Usage,
+)
+
 if TYPE_CHECKING:
-    from arena_llm._shared import generate_response, get_available_models, is_model_available
+    from arena_llm._module import generate_response, get_available_models, is_model_available
     from arena_llm.aio import AsyncClient, AsyncStream
     from arena_llm.client import Client, Stream
-    from arena_llm.errors import (
-        ArenaError,
-        CallCancelledError,
-        DeadlineExceededError,
-        FailedPreconditionError,
-        InternalError,
-        InvalidArgumentError,
-        NotFoundError,
-        PermissionDeniedError,
-        ResourceExhaustedError,
-        UnauthenticatedError,
-        UnavailableError,
-        UnknownError,
-        UnsupportedError,
-    )
-    from arena_llm.types import (
-        Availability,
-        Capability,
-        Completion,
-        Credits,
-        Delta,
-        EngineLoad,
-        FinishReason,
-        GenerateOptions,
-        Message,
-        Model,
-        ModelList,
-        ModelState,
-        Price,
-        Score,
-        Timings,
-        TokenLogprob,
-        TopLogprob,
-        UnreachableBackend,
-        Usage,
-    )
 
 __all__ = [
     "ArenaError",
@@ -97,19 +98,25 @@ __all__ = [
     "is_model_available",
 ]
 
-# Loaded when first asked for: the services import the types and the stubs of
-# this package, and must not load a client (nor its choice of fork support).
-_MODULES = ("errors", "types", "client", "aio", "_shared")
+# Imported at first use. The services import the types of this package, and must not
+# import a client, because it changes the fork support of grpc in the whole process.
+_LAZY = {
+    "AsyncClient": "aio",
+    "AsyncStream": "aio",
+    "Client": "client",
+    "Stream": "client",
+    "generate_response": "_module",
+    "get_available_models": "_module",
+    "is_model_available": "_module",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in _MODULES:
-            found = vars(import_module(f"arena_llm.{module}")).get(name)
-            if found is not None:
-                globals()[name] = found
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"arena_llm.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

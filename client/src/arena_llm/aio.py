@@ -1,51 +1,49 @@
-"""The asynchronous client: the synchronous one's methods, awaited."""
+"""The asynchronous client: the same methods as the synchronous one, awaited."""
 
-# ruff: noqa: ASYNC109 - a deadline travels to the server; asyncio.timeout would not
+# ruff: noqa: ASYNC109 - a timeout travels to the server; asyncio.timeout would not
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from arena_llm._attempt import Attempt
-from arena_llm._base import BaseClient
-from arena_llm._channel import AsyncLink
-from arena_llm._grpc import aio, grpc
+from arena_llm._fork import aio, grpc
 from arena_llm._request import (
     Call,
+    Messages,
     generate_call,
     generate_calls,
+    health_call,
     is_available_call,
     list_models_call,
     score_call,
     stream_call,
 )
 from arena_llm._stream import BaseStream
+from arena_llm._transport import AsyncLink, BaseClient, PendingCall
 from arena_llm.errors import ArenaError
 from arena_llm.types import (
     Availability,
     Completion,
     Delta,
     GenerateOptions,
-    Message,
     ModelList,
     Score,
 )
 
 T = TypeVar("T")
 
-# UsageError: the channel was closed under the call.
+# UsageError: the channel was closed during the call.
 _FAILURES = (grpc.RpcError, aio.UsageError)
 
 
 class AsyncClient(BaseClient):
-    """Asks models for completions; arguments and errors are those of Client.
+    """Calls models; arguments and errors are those of Client.
 
-    It serves the tasks of one event loop after another (each loop gets a channel
-    of its own), and pickles. Cancelling the awaiting task cancels the call.
+    Several event loops may use one client, one after the other: each has its own channel.
+    The client can be pickled. Cancelling the awaiting task cancels the call.
     """
 
     _link_type = AsyncLink
@@ -55,7 +53,7 @@ class AsyncClient(BaseClient):
         model: str,
         prompt: str | None = None,
         *,
-        messages: Iterable[Message] | None = None,
+        messages: Messages | None = None,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Completion:
@@ -67,24 +65,23 @@ class AsyncClient(BaseClient):
         model: str,
         prompt: str | None = None,
         *,
-        messages: Iterable[Message] | None = None,
+        messages: Messages | None = None,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> AsyncStream:
-        """Return a completion as it grows, for `async for`; see Client.stream."""
-        call = stream_call(model, prompt, messages, options)
-        return AsyncStream(self._attempt(call, timeout))
+        """Return a completion as a stream, for `async for`; see Client.stream."""
+        return AsyncStream(self._pending(stream_call(model, prompt, messages, options), timeout))
 
     async def generate_many(
         self,
         model: str,
-        prompts: Iterable[str | Iterable[Message]],
+        prompts: Iterable[str | Messages],
         *,
         concurrency: int = 32,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> list[Completion | ArenaError]:
-        """See Client.generate_many; each of the calls at once is a task."""
+        """See Client.generate_many; each concurrent call has its own task."""
         calls = generate_calls(model, prompts, options, concurrency)
         waiting = iter(enumerate(calls))
         outcomes: dict[int, Completion | ArenaError] = {}
@@ -110,7 +107,7 @@ class AsyncClient(BaseClient):
         prompt: str | None,
         continuations: Iterable[str],
         *,
-        messages: Iterable[Message] | None = None,
+        messages: Messages | None = None,
         session: str = "",
         labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
@@ -127,44 +124,43 @@ class AsyncClient(BaseClient):
         """See Client.list_models."""
         return await self._send(list_models_call(), timeout)
 
+    async def health(self, *, timeout: float | None = None) -> str:
+        """See Client.health."""
+        return await self._send(health_call(), timeout)
+
     async def close(self) -> None:
-        """Cancel what runs, in every event loop, and refuse calls from now on."""
+        """Cancel running calls in every event loop, and refuse further ones."""
         for loop, opened in self._link.release().items():
             if loop is asyncio.get_running_loop():
                 opened.cancel_calls()
                 await opened.channel.close(None)
             else:
-                # Its channel closes when that loop has dropped it.
+                # The channel closes when that loop drops it.
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(opened.cancel_calls)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _send(self, call: Call[T], timeout: float | None = None) -> T:
-        attempt = self._attempt(call, timeout)
+        pending = self._pending(call, timeout)
         while True:
             try:
-                reply = await attempt.start()
+                reply = await pending.start()
             except asyncio.CancelledError:
-                raise _cancellation(attempt) from None
+                raise _cancellation(pending) from None
             except _FAILURES as error:
-                pause = attempt.pause_after(error)
+                pause = pending.pause_after(error)
             else:
                 return call.convert(reply)
             await asyncio.sleep(pause)
 
 
 class AsyncStream(BaseStream, AsyncIterator[str]):
-    """A completion as it grows, for `async for` and `async with`; see Stream."""
+    """A completion in pieces, for `async for` and `async with`; see Stream."""
 
     async def __anext__(self) -> str:
         while (delta := await self._read()) is not None:
@@ -173,23 +169,18 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
         raise StopAsyncIteration
 
     async def events(self) -> AsyncIterator[Delta]:
-        """Yield what is still to come, text and reasoning, in its order."""
+        """Yield the rest of the stream, text and reasoning, in order."""
         while (delta := await self._read()) is not None:
             yield delta
 
     async def aclose(self) -> None:
-        """Cancel the call if it still runs. Harmless twice."""
+        """Cancel the call if it still runs. A second close does nothing."""
         self._cancel()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._cancel()
 
     async def _read(self) -> Delta | None:
@@ -199,8 +190,8 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
             except asyncio.CancelledError:
                 if self._ended and not _task_cancelled():
                     break
-                self._cancel()  # grpc.aio does so too, but misses one that meets a message
-                raise _cancellation(self._attempt) from None
+                self._cancel()  # grpc.aio does not if a message arrives at the same time
+                raise _cancellation(self._pending) from None
             except _FAILURES as error:
                 await asyncio.sleep(self._pause_after(error))
             else:
@@ -216,10 +207,10 @@ def _task_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _cancellation(attempt: Attempt[Any]) -> BaseException:
-    """What a CancelledError out of grpc.aio means.
+def _cancellation(pending: PendingCall[Any]) -> BaseException:
+    """Return the error to raise for a CancelledError of grpc.aio.
 
-    It is the task's own where the task was cancelled; else the call was, by the
-    closing of its channel, and the task must not appear as cancelled.
+    A cancelled task gets its CancelledError. Otherwise the call was cancelled, because its
+    channel was closed, and the task must not look cancelled.
     """
-    return asyncio.CancelledError() if _task_cancelled() else attempt.closed()
+    return asyncio.CancelledError() if _task_cancelled() else pending.closed_error()

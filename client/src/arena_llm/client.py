@@ -5,30 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
-from arena_llm._attempt import Attempt
-from arena_llm._base import BaseClient
-from arena_llm._channel import SyncLink
-from arena_llm._grpc import grpc
+from arena_llm._fork import grpc
 from arena_llm._request import (
     Call,
+    Messages,
     generate_call,
     generate_calls,
+    health_call,
     is_available_call,
     list_models_call,
     score_call,
     stream_call,
 )
 from arena_llm._stream import BaseStream
+from arena_llm._transport import BaseClient, PendingCall, SyncLink
 from arena_llm.errors import ArenaError
 from arena_llm.types import (
     Availability,
     Completion,
     Delta,
     GenerateOptions,
-    Message,
     ModelList,
     Score,
 )
@@ -37,17 +35,16 @@ T = TypeVar("T")
 
 
 class Client(BaseClient):
-    """Asks models for completions, through the router or from one backend.
+    """Calls models, through the router or one backend directly.
 
-    target: host:port; else the environment's ARENA_LLM_TARGET, else localhost:50050.
-    timeout: seconds for a whole call that is given no timeout of its own, 600 by
-    default; math.inf for no bound.
+    target: HOST:PORT. None means ARENA_LLM_TARGET of the environment, else
+        localhost:$ARENA_ROUTER_PORT, else localhost:50050.
+    timeout: seconds for each call without a timeout of its own; math.inf for no limit.
 
-    Nothing is connected before the first call. One client serves all threads,
-    and pickles. After its first call, a child that is forked cannot call: start it
-    with spawn. Every failed call raises an ArenaError; see arena_llm.errors.
-    A call that cannot connect is tried again for up to 2 seconds, and none is
-    ever repeated that may have reached a server.
+    The client connects at the first call. All threads may use one client, and it can be
+    pickled. After the first call, a forked child cannot make calls: start it with spawn.
+    A failed call raises an ArenaError; see arena_llm.errors. A call that cannot connect is
+    tried again for up to 2 seconds. A call that may have reached a server is never repeated.
     """
 
     _link_type = SyncLink
@@ -58,14 +55,15 @@ class Client(BaseClient):
         model: str,
         prompt: str | None = None,
         *,
-        messages: Iterable[Message] | None = None,
+        messages: Messages | None = None,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Completion:
-        """Return one whole completion of a prompt or of messages.
+        """Return one completion of a prompt or of messages.
 
         prompt: one user message for a chat model, raw text for a base model.
-        timeout: seconds for the whole call; None means the client's.
+        messages: Message objects, or mappings {"role": ..., "content": ...}.
+        timeout: seconds for the whole call; None means the client's timeout.
         options: see GenerateOptions.
         """
         return self._send(generate_call(model, prompt, messages, options), timeout)
@@ -75,33 +73,38 @@ class Client(BaseClient):
         model: str,
         prompt: str | None = None,
         *,
-        messages: Iterable[Message] | None = None,
+        messages: Messages | None = None,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Stream:
-        """Return a completion as it grows; arguments are those of generate."""
-        call = stream_call(model, prompt, messages, options)
-        return Stream(self._attempt(call, timeout))
+        """Return a completion as a stream; the arguments are those of generate.
+
+        with client.stream(model, "Your move?") as stream:
+            for text in stream:  # strings; stream.events() yields Delta objects
+                print(text, end="")
+        print(stream.completion.usage)
+        """
+        return Stream(self._pending(stream_call(model, prompt, messages, options), timeout))
 
     def generate_many(
         self,
         model: str,
-        prompts: Iterable[str | Iterable[Message]],
+        prompts: Iterable[str | Messages],
         *,
         concurrency: int = 32,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> list[Completion | ArenaError]:
-        """Return a completion for each prompt (or list of messages), in order.
+        """Return a completion for each prompt (or list of messages), in the same order.
 
-        A call that fails leaves its error in its own place; nothing is raised for it.
-        concurrency: most calls at once, each on a thread of its own.
-        timeout: seconds for each call, counted from its own start.
+        A failed call has its error in place of its completion; it does not raise.
+        concurrency: the largest number of concurrent calls; each has its own thread.
+        timeout: seconds for each call, from its own start.
         """
         calls = generate_calls(model, prompts, options, concurrency)
         each = self.timeout if timeout is None else timeout
-        # When this is interrupted, closing the branch ends these calls and no
-        # others, so that the pool, which is left last, has nothing to wait for.
+        # On an interrupt, closing the branch ends these calls and no others. The pool
+        # closes after it and then has nothing to wait for.
         with (
             ThreadPoolExecutor(min(concurrency, len(calls) or 1), "arena-llm") as pool,
             self._link.branch() as link,
@@ -111,7 +114,7 @@ class Client(BaseClient):
                 try:
                     if isinstance(call, ArenaError):
                         raise call
-                    return _send(Attempt(link, call, each))
+                    return _send(PendingCall(link, call, each))
                 except ArenaError as error:
                     return error
 
@@ -123,67 +126,69 @@ class Client(BaseClient):
         prompt: str | None,
         continuations: Iterable[str],
         *,
-        messages: Iterable[Message] | None = None,
+        messages: Messages | None = None,
         session: str = "",
         labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> list[Score]:
-        """Return each continuation's summed natural log-probability after the prompt.
+        """Return the summed natural log-probability of each continuation, in their order.
 
-        In the order given. With messages, prompt is None. Local backends only:
-        hosted ones raise UnsupportedError.
+        A continuation begins where a completion would begin. For a chat model that is
+        the start of the reply, so that a continuation has no leading space ("Paris"). For a
+        base model it is right after the last character of the prompt, so that a
+        new word has one (" Paris"). With messages, prompt is None.
+        Only local backends can score; the others raise UnsupportedError.
         """
         call = score_call(model, prompt, continuations, messages, session, labels)
         return self._send(call, timeout)
 
     def is_available(self, model: str = "", *, timeout: float | None = None) -> Availability:
-        """Tell whether a model is usable now, and if not, how to fix it.
+        """Return whether a model is usable now, and if not, how to fix it.
 
-        Without a model: the whole service, naming backends that cannot be reached.
+        Without a model: whether the service is, with the backends that it cannot reach.
         """
         return self._send(is_available_call(model), timeout)
 
     def list_models(self, *, timeout: float | None = None) -> ModelList:
-        """Return every model, as a sequence; `.unreachable` are backends not asked."""
+        """Return every model. `unreachable` lists the backends whose models are missing."""
         return self._send(list_models_call(), timeout)
 
+    def health(self, *, timeout: float | None = None) -> str:
+        """Return the status of the target's health check: "SERVING" or "NOT_SERVING"."""
+        return self._send(health_call(), timeout)
+
     def close(self) -> None:
-        """Cancel what runs and refuse calls from now on. Harmless twice."""
+        """Cancel running calls and refuse further ones. A second close does nothing."""
         self._link.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _send(self, call: Call[T], timeout: float | None = None) -> T:
-        return _send(self._attempt(call, timeout))
+        return _send(self._pending(call, timeout))
 
 
-def _send(attempt: Attempt[T]) -> T:
+def _send(pending: PendingCall[T]) -> T:
     while True:
         try:
-            reply = attempt.start()
-        # ValueError: the channel was closed under the call.
+            reply = pending.start()
+        # ValueError: the channel was closed during the call.
         except (grpc.RpcError, ValueError) as error:
-            pause = attempt.pause_after(error)
+            pause = pending.pause_after(error)
         else:
-            return attempt.call.convert(reply)
+            return pending.call.convert(reply)
         time.sleep(pause)
 
 
 class Stream(BaseStream, Iterator[str]):
-    """A completion as it grows: iterating gives the text's deltas.
+    """A completion in pieces: iteration yields the text as strings.
 
-    `events()` gives deltas of text and reasoning instead; `completion` is there
-    after the end. The call starts at the first read. It is cancelled when the
-    stream is closed, leaves its `with`, or is dropped.
+    `events()` yields Delta objects instead, with text or reasoning. After the end,
+    `completion` is the whole completion. The first read starts the call. Closing or
+    dropping the stream, or leaving its `with` block, cancels the call.
     """
 
     def __next__(self) -> str:
@@ -193,23 +198,18 @@ class Stream(BaseStream, Iterator[str]):
         raise StopIteration
 
     def events(self) -> Iterator[Delta]:
-        """Yield what is still to come, text and reasoning, in its order."""
+        """Yield the rest of the stream, text and reasoning, in order."""
         while (delta := self._read()) is not None:
             yield delta
 
     def close(self) -> None:
-        """Cancel the call if it still runs. Harmless twice."""
+        """Cancel the call if it still runs. A second close does nothing."""
         self._cancel()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cancel()
 
     def _read(self) -> Delta | None:
@@ -218,7 +218,7 @@ class Stream(BaseStream, Iterator[str]):
                 event = next(self._open())
             except StopIteration:
                 self._finish()
-            # ValueError: the channel was closed under the call.
+            # ValueError: the channel was closed during the call.
             except (grpc.RpcError, ValueError) as error:
                 time.sleep(self._pause_after(error))
             else:

@@ -1,39 +1,50 @@
-"""What can go wrong, one class for each gRPC status code of the contract.
+"""The errors of a call: one class for each gRPC status code of the contract.
 
 ArenaError
-├── InvalidArgumentError     INVALID_ARGUMENT     a field is at fault, or the context is too short
-├── NotFoundError            NOT_FOUND            nobody serves the prefix or the model
+├── InvalidArgumentError     INVALID_ARGUMENT     a field is wrong, or the context is too short
+├── NotFoundError            NOT_FOUND            no backend has the prefix, or not the model
 ├── UnsupportedError         UNIMPLEMENTED        this backend cannot do that
 ├── FailedPreconditionError  FAILED_PRECONDITION  fix the key, the credits or the configuration
 ├── UnauthenticatedError     UNAUTHENTICATED      the caller's own token is missing or wrong
 ├── PermissionDeniedError    PERMISSION_DENIED    refused by the provider
 ├── ResourceExhaustedError   RESOURCE_EXHAUSTED   rate limit or full queue: see retry_after
 ├── UnavailableError         UNAVAILABLE          router, backend or provider cannot be reached
-├── DeadlineExceededError    DEADLINE_EXCEEDED    out of time
-├── CallCancelledError       CANCELLED            by the other end, or because the client was closed
-├── InternalError            INTERNAL             a bug on the other end
-└── UnknownError             UNKNOWN              any status that is not in the contract
+├── DeadlineExceededError    DEADLINE_EXCEEDED    the timeout is over
+├── CallCancelledError       CANCELLED            by the server, or because the client was closed
+├── InternalError            INTERNAL             a bug in a service
+└── UnknownError             UNKNOWN              a status that is not in the contract
 
-No other exception leaves a call, apart from those of the caller's own making:
-TypeError for an unknown option, and asyncio.CancelledError in a cancelled task.
+A call raises no other exception, except for TypeError for an unknown option, and
+asyncio.CancelledError in a cancelled task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+#: The trailer that holds a google.rpc.Status (AIP-193).
+DETAILS_TRAILER = "grpc-status-details-bin"
+
+#: How grpc begins the message of a call that never left this process. A server's error
+#: may begin so too, but it has details.
+NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 
 
 class ArenaError(Exception):
-    """A call that failed; every instance pickles.
+    """A call that failed. It can be pickled.
 
-    code: the gRPC status code's name, such as "NOT_FOUND".
-    reason: stable and finer than the code, such as "MODEL_NOT_FOUND"; empty where
-        whoever sent the status gave none.
+    code: the name of the gRPC status code, such as "NOT_FOUND".
+    reason: stable and finer than the code, such as "MODEL_NOT_FOUND"; empty if the status
+        has none.
     message: what is wrong and how to fix it.
-    retry_after: seconds after which another try makes sense; None if unknown.
-    model: the model that was asked for; empty if none.
-    field: path of the request's field at fault, such as "config.temperature".
-    metadata: more for programs, such as {"variable": "OPENAI_API_KEY"}.
+    retry_after: seconds after which another attempt makes sense; None if unknown.
+    model: the model of the request; empty if it had none.
+    field: the path of the wrong field, such as "config.temperature"; empty if none is.
+    metadata: details for programs, such as {"variable": "OPENAI_API_KEY"}.
     """
 
     code: str = "UNKNOWN"
@@ -49,7 +60,7 @@ class ArenaError(Exception):
         field: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        # One positional argument and a plain __dict__: all that pickle needs.
+        # Pickle needs one positional argument and a plain __dict__.
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
@@ -78,19 +89,19 @@ class InvalidArgumentError(ArenaError, ValueError):
 
 
 class NotFoundError(ArenaError):
-    """Nobody serves this prefix, or the model is not there."""
+    """No backend has this prefix, or its backend does not have the model."""
 
     code = "NOT_FOUND"
 
 
 class UnsupportedError(ArenaError):
-    """This backend cannot do what was asked; nothing is dropped in silence."""
+    """The backend cannot honour a part of the request. It is refused, never ignored."""
 
     code = "UNIMPLEMENTED"
 
 
 class FailedPreconditionError(ArenaError):
-    """A key, credits, or a configuration must be fixed first."""
+    """A key, the credits or a configuration must be fixed first."""
 
     code = "FAILED_PRECONDITION"
 
@@ -102,13 +113,13 @@ class UnauthenticatedError(ArenaError):
 
 
 class PermissionDeniedError(ArenaError):
-    """The provider refuses: moderation, or a region."""
+    """The provider refuses the request: moderation, or the region."""
 
     code = "PERMISSION_DENIED"
 
 
 class ResourceExhaustedError(ArenaError):
-    """A rate limit or a full queue; `retry_after` tells when to come back."""
+    """A rate limit or a full queue; retry after `retry_after` seconds."""
 
     code = "RESOURCE_EXHAUSTED"
 
@@ -120,29 +131,29 @@ class UnavailableError(ArenaError):
 
 
 class DeadlineExceededError(ArenaError):
-    """The call's time was over before the answer came."""
+    """The timeout was over before the reply came."""
 
     code = "DEADLINE_EXCEEDED"
 
 
 class CallCancelledError(ArenaError):
-    """The other end cancelled the call, or the client was closed during it."""
+    """The server cancelled the call, or the client was closed during it."""
 
-    # Not "CancelledError", which in async code means asyncio's.
+    # Not "CancelledError", because that means asyncio's in asynchronous code.
     code = "CANCELLED"
 
 
 class InternalError(ArenaError):
-    """A bug on the other end; the message names the line of its log."""
+    """A bug in a service; the message names the line of its log."""
 
     code = "INTERNAL"
 
 
 class UnknownError(ArenaError):
-    """A status that is not in the contract; `code` is its own name."""
+    """A status that is not in the contract; `code` is its name."""
 
 
-#: The one table: the class that a status code becomes. Other codes: UnknownError.
+#: The class of each status code. Other codes become an UnknownError.
 BY_CODE: Mapping[str, type[ArenaError]] = {
     cls.code: cls
     for cls in (
@@ -160,3 +171,75 @@ BY_CODE: Mapping[str, type[ArenaError]] = {
         UnknownError,
     )
 }
+
+
+def error_from_status(error: Any, *, target: str, model: str, timeout: float) -> ArenaError:
+    """Return the client's error for a grpc.RpcError.
+
+    target, model, timeout (seconds): those of the call, for the message and `model`.
+    """
+    code, details = error.code().name, error.details() or ""
+    status = _read_status(error)
+    info = error_details_pb2.ErrorInfo()
+    bad = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    retry_after = None
+    for detail in status.details:
+        # Unpack does nothing for a detail of another type.
+        if not (detail.Unpack(info) or detail.Unpack(bad)) and detail.Unpack(retry):
+            retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    reason, message = info.reason, details or status.message
+    if not reason:
+        reason, message = _explain_local(code, message, target, timeout)
+    return BY_CODE.get(code, UnknownError)(
+        message or "no message",
+        code=code,
+        reason=reason,
+        retry_after=retry_after,
+        model=model,
+        field=bad.field_violations[0].field if bad.field_violations else "",
+        metadata=dict(info.metadata),
+    )
+
+
+def never_connected(error: Any) -> bool:
+    """Whether a grpc.RpcError came before a connection: then no server has seen the call."""
+    return (
+        error.code().name == "UNAVAILABLE"
+        and (error.details() or "").startswith(NOT_CONNECTED)
+        and not _read_status(error).details
+    )
+
+
+def _read_status(error: Any) -> status_pb2.Status:
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_TRAILER:
+            try:
+                return status_pb2.Status.FromString(bytes(value))
+            except DecodeError:
+                break  # The code and the message still say what happened.
+    return status_pb2.Status()
+
+
+def _explain_local(code: str, message: str, target: str, timeout: float) -> tuple[str, str]:
+    """Return reason and message of a status that grpc made in this process."""
+    match code:
+        case "UNAVAILABLE" if message.startswith(NOT_CONNECTED):
+            cause = message.rpartition("last error: ")[2]
+            if message.startswith(NOT_CONNECTED[1]):
+                problem = f"the host of {target} is not known: set ARENA_LLM_TARGET to HOST:PORT"
+            elif "HTTP/2" in cause:
+                problem = f"{target} is not a gRPC server: is it the port of another program?"
+            else:
+                problem = (
+                    f"nothing answers at {target}: start the services with `make up`, "
+                    "or set ARENA_LLM_TARGET to a router that runs"
+                )
+            return "UNREACHABLE", f"{problem} ({cause})"
+        case "UNAVAILABLE":
+            return "CONNECTION_LOST", f"the connection to {target} was lost ({message})"
+        case "DEADLINE_EXCEEDED":
+            return "", f"no reply from {target} within {timeout:g} s"
+        case "UNIMPLEMENTED":
+            return "", f"{target} does not know this method: is it Arena LLM? ({message})"
+    return "", message

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 import arena_llm
-from arena_llm import _shared
+from arena_llm import _module
 from tests.unit.client.scripted import Script, start
 
 
@@ -47,7 +47,7 @@ async def either(
 def default_target(target: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where the functions of the module call."""
     monkeypatch.setenv("ARENA_LLM_TARGET", target)
-    _shared._client.cache_clear()
+    _module._client.cache_clear()
     yield target
-    _shared._client().close()
-    _shared._client.cache_clear()
+    _module._client().close()
+    _module._client.cache_clear()

@@ -231,7 +231,7 @@ def test_a_failure_is_one_line_and_one_document(run, script: Script, arguments) 
 def test_nobody_listens(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0)
     monkeypatch.setenv("ARENA_LLM_TARGET", f"unix:{tmp_path}/nobody")
     for arguments in (["models"], ["check", MODEL], ["health"]):
         assert main(arguments) == 1

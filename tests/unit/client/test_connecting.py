@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize("make", [arena_llm.Client, arena_llm.AsyncClient]
 
 @BOTH
 async def test_nobody_listens(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0.2)
     llm = make(f"unix:{tmp_path}/nobody")
     for call in (lambda: llm.generate(MODEL, "hi"), lambda: collect(llm.stream(MODEL, "hi"))):
         with pytest.raises(errors.UnavailableError) as caught:
@@ -44,7 +44,7 @@ async def test_nobody_listens(make, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @BOTH
 async def test_a_server_that_hangs_is_no_connection(make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process: the system accepts its connections, and nobody answers."""
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         llm = make(f"127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(errors.UnavailableError) as caught:
@@ -75,7 +75,7 @@ async def test_a_connection_that_could_not_be_made_is_tried_again(
 ) -> None:
     address, begin = late_server
     # However slow this machine is: the server's start is what ends the waiting.
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 60)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 60)
     really_sleep, really_wait = time.sleep, asyncio.sleep
 
     def sleep(seconds: float) -> None:
@@ -143,5 +143,5 @@ async def test_a_lost_connection_is_not_tried_again(make, tmp_path: Path) -> Non
 def test_nothing_is_connected_before_the_first_call(tmp_path: Path) -> None:
     llm = arena_llm.Client(f"unix:{tmp_path}/nobody")
     assert repr(llm) == f"Client('unix:{tmp_path}/nobody', timeout=600)"
-    assert not llm._link._open
+    assert not llm._link._channels
     llm.close()

@@ -106,7 +106,7 @@ async def test_cancelling_ends_every_call(target: str, script: Script) -> None:
 
 
 async def test_nobody_there(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0.2)
     target = f"unix:{tmp_path}/nobody"
     with arena_llm.Client(target) as llm:
         replies = llm.generate_many(MODEL, ["a"] * 20, concurrency=2)

@@ -13,7 +13,7 @@ import pytest
 
 import arena_llm
 from arena_llm import errors
-from arena_llm._channel import Link
+from arena_llm._transport import Link
 from tests.unit.client.scripted import (
     HOLD,
     MODEL,
@@ -59,7 +59,7 @@ def test_one_async_client_in_loop_after_loop(target: str, script: Script) -> Non
     for _ in range(3):
         assert asyncio.run(twice()) == ["hi", "hi"]
     # A loop that is over is not kept, nor its channel.
-    assert len(llm._link._open) == 1
+    assert len(llm._link._channels) == 1
 
 
 def test_an_async_client_is_dropped_without_a_word(target: str, script: Script) -> None:
@@ -156,7 +156,7 @@ async def test_a_closed_client_refuses_every_call(call: str, either, script: Scr
 async def test_closing_ends_calls_that_wait_for_a_connection(
     call: str, make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 60)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 60)
     waits = threading.Event()
     really = Link.patience
 

@@ -187,7 +187,7 @@ def test_no_models_is_no_error(llm: arena_llm.Client, script: Script) -> None:
 
 
 def test_a_router_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0)
     with (
         arena_llm.Client(f"unix:{tmp_path}/nobody") as llm,
         pytest.raises(arena_llm.UnavailableError, match="make up") as caught,

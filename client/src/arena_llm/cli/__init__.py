@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
 
-from arena_llm._base import DEFAULT_TIMEOUT
+from arena_llm._transport import DEFAULT_TIMEOUT
 from arena_llm.cli import check, generate, health, models, score, validate
 from arena_llm.cli._output import Output, OutputError
 from arena_llm.client import Client

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from arena_llm._request import health_call
 from arena_llm.cli._output import Output, plain
 from arena_llm.client import Client
 
@@ -20,7 +19,7 @@ def run(client: Client, args: argparse.Namespace, output: Output) -> int:
 
     A backend that does not run is no failure of the target: it serves the others.
     """
-    status = client._send(health_call())
+    status = client.health()
     overall = client.is_available()
     if output.json:
         output.document({"target": client.target, "status": status, **plain(overall)})

@@ -179,7 +179,7 @@ def test_ctrl_c_ends_all_calls(target: str, script: Script) -> None:
 def test_nobody_listens(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arena_llm._channel.CONNECT_SECONDS", 0)
+    monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0)
     monkeypatch.setenv("ARENA_LLM_TARGET", f"unix:{tmp_path}/nobody")
     assert main(["validate", "--models", "hf_a", GPT]) == 1
     captured = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The functions of the package, over one client that all of them share."""
+"""The functions of the package. They share one client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from arena_llm.errors import NotFoundError
 
 @cache
 def _client() -> Client:
-    """Made by the first call, which reads ARENA_LLM_TARGET."""
+    """Return the shared client. The first call makes it and reads the environment."""
     return Client()
 
 
@@ -24,10 +24,7 @@ def generate_response(
 ) -> str:
     """Return the text of one completion.
 
-    max_tokens: most completion tokens; None means the backend's default.
-    temperature: 0 (greedy) to 100; None means the backend's default.
-    options: all further ones of Client.generate.
-    Raises ArenaError; see arena_llm.errors.
+    All options are those of Client.generate. Raises ArenaError; see arena_llm.errors.
     """
     completion = _client().generate(
         model_name, prompt, max_tokens=max_tokens, temperature=temperature, **options
@@ -36,9 +33,9 @@ def generate_response(
 
 
 def is_model_available(model_name: str) -> bool:
-    """Whether a call to the model would be tried now; False for an unknown model.
+    """Return whether the model is usable now; False for an unknown model.
 
-    Raises ArenaError where that cannot be found out; see Client.is_available for why not.
+    Client.is_available also says why not. Raises ArenaError if the check itself fails.
     """
     try:
         return _client().is_available(model_name).available
@@ -47,5 +44,5 @@ def is_model_available(model_name: str) -> bool:
 
 
 def get_available_models() -> list[str]:
-    """Return the full name of every model that can be reached. Raises ArenaError."""
+    """Return the full name of every reachable model. Raises ArenaError."""
     return [model.name for model in _client().list_models()]

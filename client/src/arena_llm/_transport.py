@@ -1,0 +1,301 @@
+"""Everything between a client's method and grpc: channels, deadlines and reconnects."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import WeakSet
+
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from arena_llm._fork import aio, check_fork, forked, grpc, leave_to_parent
+from arena_llm._request import Call
+from arena_llm.connection import is_local, message_options, pinging, resolve_target
+from arena_llm.errors import (
+    CallCancelledError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    error_from_status,
+    never_connected,
+)
+from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
+
+T = TypeVar("T")
+
+#: Default timeout of a call in seconds: enough for a long completion behind a full queue.
+DEFAULT_TIMEOUT = 600.0
+#: Calls wait this many seconds for a target that refuses connections, which is enough for
+#: a router that restarts.
+CONNECT_SECONDS = 2.0
+#: Seconds without a failed connection after which the next failure begins a new outage.
+_QUIET_SECONDS = 5.0
+#: Seconds between two attempts to connect.
+_PAUSE = 0.1
+#: A timeout of this many seconds or more means no deadline; grpc cannot hold much more.
+_ENDLESS = 1e9
+
+
+def channel_options(target: str) -> list[tuple[str, int]]:
+    """Return the options of every channel.
+
+    There is no retry policy, and none is read from DNS: only the hosted services retry.
+    grpc itself repeats only calls that never reached a server.
+    """
+    return [
+        *message_options(),
+        *pinging(),
+        ("grpc.service_config_disable_resolution", 1),
+        # Find a restarted router within a second, in place of grpc's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # In spite of its name this is the timeout of connecting: it detects a hanging router.
+        ("grpc.min_reconnect_backoff_ms", 5000),
+        # http_proxy must not redirect calls to this machine.
+        ("grpc.enable_http_proxy", int(not is_local(target))),
+    ]
+
+
+class _Stub(LlmServiceStub):
+    """The methods of LlmService, and the standard health check."""
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__(channel)  # type: ignore[no-untyped-call]  # generated code
+        # HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1}
+        # have the wire format of these wrappers. They save the client a dependency
+        # (github.com/grpc/grpc/blob/master/doc/health-checking.md).
+        self.Health = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=Int32Value.FromString,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenChannel:
+    """A channel, its methods, and the asynchronous calls that run over it."""
+
+    channel: Any
+    stub: _Stub
+    calls: WeakSet[aio.Call] = field(default_factory=WeakSet)
+
+    def track(self, rpc: Any) -> Any:
+        """Note a call that was started, and return it; rpc is the reply of a blocking call."""
+        if isinstance(rpc, aio.Call):
+            self.calls.add(rpc)
+        if isinstance(rpc, aio.Call | grpc.Call):
+            leave_to_parent(rpc)
+        return rpc
+
+    def cancel_calls(self) -> None:
+        """Cancel the asynchronous calls. Only in their own event loop."""
+        # grpc.aio's close() finds only calls that a task awaits directly.
+        for rpc in self.calls:
+            rpc.cancel()
+
+
+class Link(ABC):
+    """A target, and its channels: one for all threads, or one for each event loop."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.closed = False
+        self._channels: dict[Any, _OpenChannel] = {}
+        self._down_since = self._down_last = float("-inf")
+
+    @abstractmethod
+    def _key(self) -> Any:
+        """Return the owner of a channel: the running event loop, or None for all threads."""
+
+    @abstractmethod
+    def _connect(self) -> Any:
+        """Make a channel."""
+
+    def start(self, call: Call[Any], timeout: float | None) -> Any:
+        """Start a call over the channel of the current key; return what grpc returns.
+
+        timeout: seconds; None means no deadline.
+        """
+        check_fork()
+        opened = None if self.closed else self._channels.get(self._key()) or self._new()
+        # Checked again, because another thread may have closed the link meanwhile.
+        if opened is None or self.closed:
+            self._channels.pop(self._key(), None)
+            raise FailedPreconditionError(
+                "this client is closed: make another one", reason="CLIENT_CLOSED"
+            )
+        method = getattr(opened.stub, call.method)
+        return opened.track(method(call.request, timeout=timeout, metadata=call.metadata))
+
+    def _new(self) -> _OpenChannel:
+        channel = self._connect()
+        leave_to_parent(channel)
+        # Without a lock, because a fork could copy a held lock. If two threads are here at
+        # the same time, one of the two channels is dropped unused.
+        return self._channels.setdefault(self._key(), _OpenChannel(channel, _Stub(channel)))
+
+    def patience(self) -> float:
+        """Return the seconds left to wait for a connection, since the outage began.
+
+        All calls share this wait, so that a thousand calls to a target that is down fail
+        together, and not each after its own wait.
+        """
+        now = time.monotonic()
+        if now - self._down_last > _QUIET_SECONDS:
+            self._down_since = now
+        self._down_last = now
+        return self._down_since + CONNECT_SECONDS - now
+
+    def release(self) -> dict[Any, _OpenChannel]:
+        """Refuse further calls; return the open channels by key, for the caller to close."""
+        self.closed = True
+        released = dict(self._channels)
+        self._channels.clear()
+        return {} if forked() else released
+
+
+class SyncLink(Link):
+    """One channel for all threads."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self._branches: set[SyncLink] = set()
+
+    @contextmanager
+    def branch(self) -> Iterator[SyncLink]:
+        """Yield a link with a channel of its own over the same connection.
+
+        Closing the branch ends only its own calls. Closing this link closes the branch.
+        """
+        link = SyncLink(self.target)
+        self._branches.add(link)
+        try:
+            if self.closed:
+                link.close()
+            yield link
+        finally:
+            self._branches.discard(link)
+            link.close()
+
+    def close(self) -> None:
+        """End running calls and refuse further ones."""
+        for opened in self.release().values():
+            opened.channel.close()
+        for branch in list(self._branches):
+            branch.close()
+
+    def _key(self) -> None:
+        return None
+
+    def _connect(self) -> grpc.Channel:
+        return grpc.insecure_channel(self.target, options=channel_options(self.target))
+
+
+class AsyncLink(Link):
+    """One channel for each event loop, because an object of grpc.aio stays with its loop."""
+
+    def _key(self) -> AbstractEventLoop:
+        return get_running_loop()
+
+    def _connect(self) -> aio.Channel:
+        return aio.insecure_channel(self.target, options=channel_options(self.target))
+
+    def _new(self) -> _OpenChannel:
+        loops: list[AbstractEventLoop] = list(self._channels)
+        for loop in loops:
+            if loop.is_closed():
+                del self._channels[loop]
+        return super()._new()
+
+
+class PendingCall(Generic[T]):
+    """A call with its deadline and the decision what to do when it fails.
+
+    A call is repeated only if no connection could be made, because then no server has seen
+    it. All other failures become errors of the client.
+    """
+
+    def __init__(self, link: Link, call: Call[T], timeout: float) -> None:
+        if not isinstance(timeout, int | float) or timeout != timeout:  # NaN
+            raise InvalidArgumentError(
+                f"timeout must be seconds, not {timeout!r}",
+                reason="INVALID_REQUEST",
+                field="timeout",
+                model=call.model,
+            )
+        self._link = link
+        self.call = call
+        self._timeout = float(min(timeout, _ENDLESS))
+        self._started = False
+        self._deadline = math.inf
+
+    def start(self) -> Any:
+        """Start or repeat the call; return what grpc returns."""
+        if not self._started:
+            self._started = True
+            self._deadline = time.monotonic() + self._timeout
+        elif self._link.closed:
+            raise self.closed_error()
+        remaining = None
+        if self._timeout < _ENDLESS:
+            remaining = max(0.0, self._deadline - time.monotonic())
+        return self._link.start(self.call, remaining)
+
+    def pause_after(self, error: Exception) -> float:
+        """Return the seconds to wait before the next attempt, or raise the client's error."""
+        if not isinstance(error, grpc.RpcError):
+            # grpc raises this if the channel was closed during the call.
+            if self._link.closed:
+                raise self.closed_error() from None
+            raise error
+        if self._link.closed and error.code() is grpc.StatusCode.CANCELLED:
+            raise self.closed_error() from None
+        if never_connected(error):
+            pause = min(self._link.patience(), self._deadline - time.monotonic())
+            if pause > 0:
+                return min(pause, _PAUSE)
+        raise error_from_status(
+            error, target=self._link.target, model=self.call.model, timeout=self._timeout
+        ) from None
+
+    def closed_error(self) -> CallCancelledError:
+        """Return the error of a call whose client was closed during it."""
+        return CallCancelledError(
+            "the client was closed during the call",
+            reason="CLIENT_CLOSED",
+            model=self.call.model,
+        )
+
+
+class BaseClient:
+    """A target, a default timeout, and a link that connects on first use."""
+
+    _link_type: ClassVar[type[Link]]
+
+    def __init__(self, target: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.timeout = timeout
+        self._link = self._link_type(resolve_target(target))
+
+    @property
+    def target(self) -> str:
+        """The address that calls go to."""
+        return self._link.target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A connection cannot be pickled; its address can.
+        return _restore, (type(self), self.target, self.timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target!r}, timeout={self.timeout:g})"
+
+    def _pending(self, call: Call[T], timeout: float | None) -> PendingCall[T]:
+        return PendingCall(self._link, call, self.timeout if timeout is None else timeout)
+
+
+def _restore(cls: type[BaseClient], target: str, timeout: float) -> BaseClient:
+    return cls(target, timeout=timeout)
