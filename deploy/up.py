@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from arena_llm import Client
@@ -20,6 +20,9 @@ PROMPT = "What is the capital of France?"
 
 #: Seconds until every service must be serving; a large model takes its time to load.
 _UP_TIMEOUT = 600.0
+
+#: Seconds until the router must have connected to them. It retries at least once a second.
+_CONNECT_TIMEOUT = 10.0
 
 
 def up(supervisor: Supervisor) -> None:
@@ -137,6 +140,19 @@ def _wait_serving(supervisor: Supervisor, services: Sequence[Service]) -> None:
             time.sleep(0.2)
 
 
+def _wait_connected(llm: Client, services: Collection[str]) -> None:
+    """Wait until the router reaches the services.
+
+    It connects again a moment after a service serves, and refuses calls until then. Calls of
+    a service that stays unreachable fail with the reason, so this raises nothing.
+    """
+    give_up = time.monotonic() + _CONNECT_TIMEOUT
+    while any(one.backend in services for one in llm.list_models().unreachable):
+        if time.monotonic() > give_up:
+            return
+        time.sleep(0.1)
+
+
 def _failure(supervisor: Supervisor, service: Service, what: str) -> DeployError:
     log = supervisor.log(service.name)
     return DeployError(f"{service.name} {what}; the end of {log}:\n{tail(log)}")
@@ -154,6 +170,7 @@ def _ask(supervisor: Supervisor) -> None:
     """One real Generate through the router."""
     target = reachable(addresses(supervisor)["router"])
     with Client(target) as llm:
+        _wait_connected(llm, addresses(supervisor))
         reply = llm.generate(MODEL, PROMPT, max_tokens=32, temperature=0)
     say(f"\n{MODEL}, asked {PROMPT!r}:\n  {reply.text.strip()}\n")
     default = target == "127.0.0.1:50050"

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.support.system import System
+from tests.support.system import PLANTED_KEYS, PLANTED_VALUE, System
 
 _running = pytest.StashKey[System]()
 
@@ -16,7 +16,8 @@ def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
     """All services of `make up`, serving. A test that kills one waits until it is back."""
-    system = System(tmp_path_factory.mktemp("system") / "run")
+    planted = dict.fromkeys(PLANTED_KEYS, PLANTED_VALUE)
+    system = System(tmp_path_factory.mktemp("system") / "run", planted)
     request.config.stash[_running] = system
     try:
         system.up()

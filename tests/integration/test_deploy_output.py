@@ -1,22 +1,24 @@
-"""Output that cannot be written, and what else a command meets: no failure, no traceback."""
+"""Commands of `make` with an output, folder, port or .env that cannot be used.
+
+Each command does its work, or fails with one sentence; none shows a traceback.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
 from deploy.probe import health
-from deploy.services import ROOT, SERVICES, Service
-from tests.support.system import System
+from deploy.services import ROOT, Service
+from tests.support.small_deploy import small_services
+from tests.support.system import SmallSystem, System
 
-#: How a shell gives a command an output that cannot be written.
+#: Shell commands that give a command an output that cannot be written.
 SINKS = {
     "a reader that has gone": "{} | true; exit ${{PIPESTATUS[0]}}",
     "a full disk": "{} > /dev/full",
@@ -26,19 +28,18 @@ SINKS = {
 }
 
 
-def shell(system: System, command: str) -> CompletedProcess[str]:
-    return system.run(["bash", "-c", command])
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallSystem]:
+    """A small system that is up; tests leave it as it was."""
+    system = SmallSystem(tmp_path_factory.mktemp("running") / "run")
+    system.up()
+    yield system
+    system.close()
 
 
-def deploy(*arguments: str) -> str:
-    return shlex.join([sys.executable, "-m", "deploy", *arguments])
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[System]:
-    other = System(tmp_path / "run")
-    yield other
-    other.down()
+def line(system: System, *arguments: str) -> str:
+    """The command line of `python -m deploy ...`, for a shell."""
+    return shlex.join(system.command(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -50,50 +51,49 @@ def other(tmp_path: Path) -> Iterator[System]:
     ],
 )
 def test_output_that_cannot_be_written_changes_nothing(
-    system: System, command: str, sink: str
+    running: SmallSystem, command: str, sink: str
 ) -> None:
-    pids = system.pids()
-    done = shell(system, SINKS[sink].format(deploy(command)))
+    pids = running.pids()
+    done = running.shell(SINKS[sink].format(line(running, command)))
     assert done.returncode == 0, done.stderr
-    full = sink == "a full disk"
-    said = "the output cannot be written: No space left on device\n"
-    assert done.stderr == (said if full else "")
-    assert system.pids() == pids
+    message = "the output cannot be written: No space left on device\n"
+    assert done.stderr == (message if sink == "a full disk" else "")
+    assert running.pids() == pids
 
 
 @pytest.mark.parametrize("sink", ["{} | true", "{} | head -1"])
-def test_logs_end_with_their_reader(system: System, sink: str) -> None:
-    done = shell(system, sink.format(deploy("logs", "--lines", "100000")))
+def test_logs_end_with_their_reader(running: SmallSystem, sink: str) -> None:
+    done = running.shell(sink.format(line(running, "logs", "--lines", "100000")))
     assert done.stderr == ""
 
 
-def test_errors_that_cannot_be_written_keep_their_status(other: System) -> None:
-    other.env["ARENA_HF_PORT"] = "0"
-    assert shell(other, deploy("up") + " 2> /dev/full").returncode == 1
-    assert shell(other, deploy("up") + " 2>&-").returncode == 1
+def test_errors_that_cannot_be_written_keep_their_exit_code(small: SmallSystem) -> None:
+    small.env["ARENA_HF_PORT"] = "0"
+    assert small.shell(line(small, "up") + " 2> /dev/full").returncode == 1
+    assert small.shell(line(small, "up") + " 2>&-").returncode == 1
 
 
-def test_a_start_whose_reader_goes_away_stays_up(other: System) -> None:
-    done = shell(other, f"{deploy('up')} | grep -q up: && exit ${{PIPESTATUS[0]}}")
+def test_up_and_down_work_when_their_reader_goes_away(small: SmallSystem) -> None:
+    done = small.shell(f"{line(small, 'up')} | grep -q up: && exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert health(other.target) == "SERVING"
-    assert shell(other, f"{deploy('down')} | true; exit ${{PIPESTATUS[0]}}").returncode == 0
-    assert not other.supervisor.members()
+    assert health(small.target) == "SERVING"
+    assert small.shell(f"{line(small, 'down')} | true; exit ${{PIPESTATUS[0]}}").returncode == 0
+    assert not small.supervisor.members()
 
 
-def test_characters_that_the_terminal_lacks_are_escaped(other: System) -> None:
-    other.env |= {"PYTHONIOENCODING": "ascii", "ARENA_RUN_DIR": str(other.run_dir / "für\x1b[31m")}
-    done = other.deploy("logs")
+def test_characters_outside_the_terminals_encoding_are_escaped(small: SmallSystem) -> None:
+    small.env |= {"PYTHONIOENCODING": "ascii", "ARENA_RUN_DIR": str(small.run_dir / "für\x1b[31m")}
+    done = small.deploy("logs")
     assert done.returncode == 1
     assert r"f\xfcr\u001b[31m" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
-def test_port_0_is_refused_immediately(other: System, service: Service) -> None:
-    """Others would never find the service there."""
-    other.env[service.variable] = "0"
-    up = other.deploy("up")
+@pytest.mark.parametrize("service", small_services(), ids=lambda service: service.name)
+def test_port_0_is_refused_immediately(small: SmallSystem, service: Service) -> None:
+    """The other services would not know the port that the system chooses."""
+    small.env[service.variable] = "0"
+    up = small.deploy("up")
     assert (up.returncode, up.stdout) == (1, "")
     assert up.stderr == (
         f"up: {service.name} cannot listen on 127.0.0.1:0: the other services must know its port, "
@@ -101,10 +101,10 @@ def test_port_0_is_refused_immediately(other: System, service: Service) -> None:
     )
 
 
-@pytest.mark.parametrize("port", ["abc", "70000", "-1", " 50050", "٣"])
-def test_a_port_that_is_none_names_its_variable(other: System, port: str) -> None:
-    other.env["ARENA_HF_PORT"] = port
-    up = other.deploy("up")
+@pytest.mark.parametrize("port", ["70000", "٣"])
+def test_an_invalid_port_is_reported_with_its_variable(small: SmallSystem, port: str) -> None:
+    small.env["ARENA_HF_PORT"] = port
+    up = small.deploy("up")
     assert (up.returncode, up.stdout) == (1, "")
     assert up.stderr.startswith("up: configs/hf_models.yaml: listen: ")
     assert up.stderr.endswith(f"; ARENA_HF_PORT is {port!r}\n")
@@ -121,46 +121,45 @@ def test_a_port_that_is_none_names_its_variable(other: System, port: str) -> Non
         ("logs", "file", "file/logs: make up writes them"),
     ],
 )
-def test_a_run_folder_that_cannot_be_made_is_one_sentence(
+def test_an_unusable_run_folder_is_reported_in_one_sentence(
     tmp_path: Path, command: str, run_dir: str, reason: str
 ) -> None:
     (tmp_path / "file").touch()
-    done = System(tmp_path / run_dir).deploy(command)
+    done = SmallSystem(tmp_path / run_dir).deploy(command)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"{command}: ")
     assert done.stderr.endswith(f"{reason}\n")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_disk_that_takes_nothing_is_one_sentence_and_nothing_starts(other: System) -> None:
-    done = shell(other, f"ulimit -f 0; {deploy('up')}")
+def test_on_a_full_disk_up_fails_with_one_sentence_and_starts_nothing(small: SmallSystem) -> None:
+    done = small.shell(f"ulimit -f 0; {line(small, 'up')}")
     assert done.returncode == 1
     assert "supervisord.conf: cannot be written: File too large" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not other.supervisor.members()
+    assert not small.supervisor.members()
 
 
-def test_a_disk_that_takes_nothing_keeps_down_from_nothing(other: System) -> None:
-    other.up()
-    done = shell(other, f"ulimit -f 0; {deploy('status')}; {deploy('down')}")
+def test_on_a_full_disk_status_and_down_work(small: SmallSystem) -> None:
+    small.up()
+    done = small.shell(f"ulimit -f 0; {line(small, 'status')}; {line(small, 'down')}")
     assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "down", "")
-    assert not other.supervisor.members()
+    assert not small.supervisor.members()
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> Iterator[System]:
-    """A system of a copy of this repository, which can have a .env of its own."""
+def copied(tmp_path: Path) -> Iterator[SmallSystem]:
+    """A small system in a copy of this repository, which can have its own .env file."""
     copy = tmp_path / "copy"
-    for folder in ("deploy", "services", "router", "configs", "arena"):
+    for folder in ("deploy", "services", "router", "configs", "tests/support"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    system = System(tmp_path / "run", root=copy)
+    system = SmallSystem(tmp_path / "run", root=copy)
     system.env["ARENA_CACHE_DIR"] = os.environ.get("ARENA_CACHE_DIR") or str(ROOT / ".cache")
     yield system
-    (copy / ".env").unlink(missing_ok=True)
-    system.down()
+    system.close()
 
 
-def test_a_broken_env_file_is_named_and_does_not_block_down(copied: System) -> None:
+def test_a_broken_env_file_is_reported_and_does_not_block_down(copied: SmallSystem) -> None:
     (copied.root / ".env").write_bytes("A=1\nA_KEY=münz\n".encode("latin-1"))
     problem = ".env: line 2: is not UTF-8 text: save the file as UTF-8\n"
     up = copied.deploy("up")
@@ -170,7 +169,7 @@ def test_a_broken_env_file_is_named_and_does_not_block_down(copied: System) -> N
         assert (done.returncode, done.stderr) == (status, problem)
 
 
-def test_a_system_is_stopped_though_its_env_file_has_been_broken(copied: System) -> None:
+def test_down_stops_a_system_whose_env_file_was_broken_later(copied: SmallSystem) -> None:
     file = copied.root / ".env"
     run_dir = copied.env.pop("ARENA_RUN_DIR")
     file.write_text(f"\ufeffARENA_RUN_DIR={run_dir}\n", "utf-8")  # with a byte order mark
@@ -178,9 +177,9 @@ def test_a_system_is_stopped_though_its_env_file_has_been_broken(copied: System)
     file.write_bytes(f"ARENA_RUN_DIR={run_dir}\n# für alle\n".encode("latin-1"))
     status = copied.deploy("status")
     assert status.returncode == 0
-    assert status.stdout.count(" SERVING ") == len(SERVICES)
+    assert status.stdout.count(" SERVING ") == len(copied.ports)
     assert copied.deploy("logs").stdout
-    # Which system is meant is not readable here, so `down` does not say that none was up.
+    # The line with ARENA_RUN_DIR cannot be read, so `down` must not report that nothing was up.
     file.write_bytes(f"ARENA_RUN_DIR={run_dir}-für\n".encode("latin-1"))
     down = copied.deploy("down")
     assert down.returncode == 1

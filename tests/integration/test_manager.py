@@ -1,0 +1,168 @@
+"""The process manager of `make up`: crashes, signals and lost files, in small systems."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.probe import health
+from deploy.services import ROOT
+from tests.support.system import SmallSystem
+from tests.support.waiting import wait_until
+
+
+def is_restarted(system: SmallSystem, service: str, killed: int) -> bool:
+    """Whether a service serves again in another process than the killed one."""
+    address = f"127.0.0.1:{system.ports[service]}"
+    return system.pids().get(service, 0) not in (0, killed) and health(address) == "SERVING"
+
+
+def test_a_crash_the_death_of_the_manager_and_the_end(small: SmallSystem) -> None:
+    small.up()
+    killed = small.pid("router")
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: is_restarted(small, "router", killed))
+
+    manager, *services = small.supervisor.members()
+    assert {process.pid for process in services} >= {small.pid("router"), small.pid("hf")}
+    manager.kill()
+    psutil.wait_procs([manager])
+    assert health(small.target) == "SERVING"
+    status = small.deploy("status")
+    assert status.returncode == 1
+    assert status.stdout.count(" SERVING ") == len(small.ports)
+    assert "the process manager has died" in status.stderr
+
+    down = small.deploy("down")
+    assert (down.returncode, down.stdout) == (0, "down\n")
+    assert not any(process.is_running() for process in services)
+    assert {health(small.target), health(small.hf_target)} == {"UNREACHABLE"}
+    assert not small.supervisor.socket.exists()
+    assert {path.name for path in small.run_dir.iterdir()} == {"lock", "logs"}
+    assert small.deploy("down").stdout == "nothing was up\n"
+    assert small.deploy("status").returncode == 1
+
+
+def test_lost_socket_or_run_folder(small: SmallSystem, tmp_path: Path) -> None:
+    """Every command still works when the manager's socket, then its whole folder, is deleted."""
+    small.up()
+    pids = {name: small.pid(name) for name in small.ports}
+    manager = small.supervisor.members()[0]
+    small.env["TMPDIR"] = str(tmp_path)
+    for path in (small.supervisor.socket, small.run_dir):
+        assert path.exists()
+        path.unlink() if path != small.run_dir else shutil.rmtree(path)
+        status = small.deploy("status", "--json")
+        rows = {row["service"]: row for row in json.loads(status.stdout)}
+        assert {name: row["pid"] for name, row in rows.items()} == pids
+        assert {row["health"] for row in rows.values()} == {"SERVING"}
+        assert {row["state"] for row in rows.values()} == {"RUNNING"}
+        again = small.deploy("up")
+        for done in (status, again):
+            assert done.returncode == 0
+            assert f"(pid {manager.pid}) cannot be asked" in done.stderr
+            assert f"{small.supervisor.socket} is gone" in done.stderr
+        assert "already up" in again.stdout
+        assert {name: small.pid(name) for name in small.ports} == pids
+
+    os.kill(pids["router"], signal.SIGKILL)
+    wait_until(lambda: is_restarted(small, "router", pids["router"]))
+    assert small.deploy("down").stdout == "down\n"
+    assert not manager.is_running()
+    assert not small.supervisor.members()
+
+
+def test_a_manager_that_hangs_is_stopped(small: SmallSystem) -> None:
+    small.up()
+    manager = small.supervisor.members()[0]
+    manager.suspend()
+    status = small.deploy("status")
+    assert status.stdout.count(" SERVING ") == len(small.ports)
+    assert f"(pid {manager.pid}) does not answer" in status.stderr
+    assert small.deploy("down").stdout == "down\n"
+    assert not small.supervisor.members()
+
+
+def test_a_run_folder_may_be_a_symbolic_link(small: SmallSystem, tmp_path: Path) -> None:
+    small.up()
+    link = tmp_path / "link"
+    link.symlink_to(small.run_dir)
+    small.env["ARENA_RUN_DIR"] = str(link)
+    assert "already up" in small.deploy("up").stdout
+    small.supervisor.socket.unlink()
+    assert small.deploy("down").stdout == "down\n"
+    assert not small.supervisor.members()
+
+
+def with_unknown_key(small: SmallSystem, folder: Path, *, of: str) -> None:
+    """Add a key that does not exist to the configuration of a service."""
+    configs = Path(shutil.copytree(ROOT / "configs", folder / "configs"))
+    with (configs / of).open("a") as file:
+        file.write("\nsurprise: 1\n")
+    small.env["ARENA_CONFIG_DIR"] = str(configs)
+
+
+def test_a_service_that_fails_is_named_with_its_log(small: SmallSystem, tmp_path: Path) -> None:
+    with_unknown_key(small, tmp_path, of="hf_models.yaml")
+    up = small.deploy("up")
+    assert up.returncode == 1
+    assert "hf does not stay up" in up.stderr
+    assert "surprise: Extra inputs are not permitted" in up.stderr
+    assert not small.supervisor.members()
+    assert health(small.target) == "UNREACHABLE"
+
+
+def test_a_crash_is_reported_while_another_service_starts(
+    small: SmallSystem, tmp_path: Path
+) -> None:
+    """The router is stopped by a signal, so waiting for its health alone would not end."""
+    with_unknown_key(small, tmp_path, of="hf_models.yaml")
+    with small.start("up") as up:
+        wait_until(lambda: small.pids().get("router", 0) != 0)
+        router = small.pids()["router"]
+        os.kill(router, signal.SIGSTOP)
+        wait_until(lambda: not small.supervisor.look().managed)  # it stops every service
+        os.kill(router, signal.SIGCONT)
+        _, errors = up.communicate()
+    assert up.returncode == 1
+    assert "hf does not stay up" in errors
+    assert not small.supervisor.members()
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_up_stops_what_it_started(
+    small: SmallSystem, signum: signal.Signals, status: int
+) -> None:
+    with small.start("up") as up:
+        wait_until(lambda: bool(small.supervisor.processes()))
+        up.send_signal(signum)
+        up.communicate()
+    assert up.returncode == status
+    assert not small.supervisor.members()
+    assert {path.name for path in small.run_dir.iterdir()} == {"lock", "logs"}
+
+
+@pytest.mark.parametrize("service", ["router", "hf"])
+def test_a_port_in_use_is_named_and_nothing_starts(small: SmallSystem, service: str) -> None:
+    with socket.create_server(("127.0.0.1", small.ports[service])):
+        up = small.deploy("up")
+    assert up.returncode == 1
+    assert f"{service} cannot listen on 127.0.0.1:{small.ports[service]}" in up.stderr
+    assert f"pid {os.getpid()}" in up.stderr
+    assert f"make up ARENA_{service.upper()}_PORT=PORT" in up.stderr
+    assert not small.supervisor.members()
+
+
+def test_two_services_on_one_address_are_refused(small: SmallSystem) -> None:
+    small.env["ARENA_HF_PORT"] = small.env["ARENA_ROUTER_PORT"]
+    up = small.deploy("up")
+    assert up.returncode == 1
+    assert "hf cannot listen" in up.stderr
+    assert "same address" in up.stderr
