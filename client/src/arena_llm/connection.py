@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -96,7 +97,7 @@ def read_checkout_settings(folder: Path) -> dict[str, str]:
     return {}
 
 
-def resolve_target(target: str | None) -> str:
+def resolve_target(target: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the argument, else ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT.
 
     Without all of them: localhost:50050. Raises InvalidArgumentError (reason
@@ -104,11 +105,10 @@ def resolve_target(target: str | None) -> str:
     """
     source = "argument"
     if target is None:
-        source = TARGET_VARIABLE
-        target = os.environ.get(TARGET_VARIABLE, "")
+        source, target = TARGET_VARIABLE, environ.get(TARGET_VARIABLE, "")
         if not target:
-            source = PORT_VARIABLE
-            target = f"localhost:{os.environ.get(PORT_VARIABLE) or DEFAULT_PORT}"
+            port = environ.get(PORT_VARIABLE) or DEFAULT_PORT
+            source, target = PORT_VARIABLE, f"localhost:{port}"
     try:
         _check_text(target)
         parse_hosts(target)

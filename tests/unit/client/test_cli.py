@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from arena_llm.cli import main
+from arena_llm.connection import read_checkout_settings
 from arena_llm.v1 import models_pb2
 from tests.unit.client.scripted import (
     MODEL,
@@ -45,23 +46,25 @@ def availability(**fields) -> models_pb2.IsAvailableResponse:
 
 
 def test_models(run, script: Script) -> None:
-    reply = models("hf_a", "openrouter_long/name", unreachable=("vllm",))
+    reply = models("hf_a", "openrouter_long/name", "openrouter_free", unreachable=("vllm",))
     reply.models[0].context_length = 2048
     reply.models[0].capabilities.extend([models_pb2.CAPABILITY_CHAT, models_pb2.CAPABILITY_SEED])
     reply.models[1].price.prompt_usd = 0.15e-6
     reply.models[1].price.completion_usd = 0.6e-6
+    reply.models[2].price.prompt_usd = 0
     script.enqueue(reply, reply)
     code, out, err = run("models")
     assert code == 0
     assert out.splitlines() == [
         "MODEL                 BACKEND     CONTEXT  CAN        USD PER MILLION TOKENS",
-        "hf_a                  hf          2048     chat seed  -",
+        "hf_a                  hf          2048     chat seed  unknown",
         "openrouter_long/name  openrouter  -        -          0.15 in, 0.6 out",
+        "openrouter_free       openrouter  -        -          0",
     ]
     assert err == "arena-llm: vllm (127.0.0.1:9) not listed: start vllm\n"
     code, out, err = run("models", "--json")
     document = json.loads(out)
-    assert [model["name"] for model in document["models"]] == ["hf_a", "openrouter_long/name"]
+    assert [model["name"] for model in document["models"]][:2] == ["hf_a", "openrouter_long/name"]
     assert document["models"][0]["capabilities"] == ["chat", "seed"]
     assert document["unreachable"][0]["backend"] == "vllm"
     assert (code, err) == (0, "")
@@ -175,9 +178,9 @@ def test_score(run, script: Script) -> None:
     script.enqueue(scores(("4", -0.5), ("-1", -12.25)), scores(("4", -0.5)))
     code, out, err = run("score", MODEL, "p", "4", "-1")
     assert out.splitlines() == [
-        "CHOICE  LOGPROB   TOKENS",
-        "4       -0.5000   1",
-        "-1      -12.2500  2",
+        "CONTINUATION  LOGPROB   TOKENS",
+        "4             -0.5000   1",
+        "-1            -12.2500  2",
     ]
     assert (code, err) == (0, "")
     assert json.loads(run("score", MODEL, "p", "4", "--json")[1]) == [
@@ -262,6 +265,23 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         main(arguments)
     assert caught.value.code == 2
     assert "usage: arena-llm" in capsys.readouterr().err
+
+
+def test_a_checkout_names_the_port_of_its_router(
+    target: str, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ARENA_LLM_TARGET", raising=False)
+    monkeypatch.delenv("ARENA_ROUTER_PORT", raising=False)
+    (tmp_path / "configs").mkdir()
+    port = target.rpartition(":")[2]
+    (tmp_path / ".env").write_text(f"# the router\nOTHER=1\n export ARENA_ROUTER_PORT='{port}'\n")
+    monkeypatch.chdir(tmp_path / "configs")
+    assert read_checkout_settings(Path.cwd()) == {}  # not a checkout
+    (tmp_path / "configs/router.yaml").touch()
+    assert read_checkout_settings(Path.cwd()) == {"ARENA_ROUTER_PORT": port}
+    script.enqueue(availability())
+    assert main(["health"]) == 0
+    assert len(script.history) == 1
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "soon"])

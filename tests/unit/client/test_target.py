@@ -94,9 +94,15 @@ BOTH = pytest.mark.parametrize("make", [arena_llm.Client, arena_llm.AsyncClient]
 
 def test_where_a_target_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARENA_LLM_TARGET", raising=False)
+    monkeypatch.delenv("ARENA_ROUTER_PORT", raising=False)
     assert arena_llm.Client().target == "localhost:50050"
     monkeypatch.setenv("ARENA_LLM_TARGET", "")
     assert arena_llm.Client().target == "localhost:50050"
+    monkeypatch.setenv("ARENA_ROUTER_PORT", "61800")
+    assert arena_llm.Client().target == "localhost:61800"
+    monkeypatch.setenv("ARENA_ROUTER_PORT", "http")
+    with pytest.raises(InvalidArgumentError, match=r"\(ARENA_ROUTER_PORT\) has the port 'http'"):
+        arena_llm.Client()
     monkeypatch.setenv("ARENA_LLM_TARGET", "router:1")
     assert arena_llm.Client().target == "router:1"
     assert arena_llm.AsyncClient().target == "router:1"

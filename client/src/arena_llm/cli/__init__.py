@@ -1,35 +1,27 @@
-"""The command `arena-llm`: see and ask the models from a shell.
-
-Each command is a module with HELP, arguments(parser) and run(client, args,
-output) -> exit code; COMMANDS is the list of them.
-"""
+"""The command `arena-llm`: list, check and call the models from a shell."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
-from types import ModuleType
+from pathlib import Path
 
 from arena_llm._transport import DEFAULT_TIMEOUT
-from arena_llm.cli import check, generate, health, models, score, validate
-from arena_llm.cli._output import Output, OutputError
+from arena_llm.cli import validate
+from arena_llm.cli.commands import COMMANDS, Command
+from arena_llm.cli.output import Output, OutputError
 from arena_llm.client import Client
+from arena_llm.connection import read_checkout_settings, resolve_target
 from arena_llm.errors import ArenaError, InvalidArgumentError
 
-COMMANDS: dict[str, ModuleType] = {
-    "models": models,
-    "check": check,
-    "validate": validate,
-    "generate": generate,
-    "score": score,
-    "health": health,
-}
-
 FAILED = 1
-USAGE = 2  # as argparse has it
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+USAGE = 2  # the same as argparse
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
+
+_COMMANDS = {**COMMANDS, "validate": Command(validate.HELP, validate.run, validate.arguments)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,15 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None, output: Output) -> int:
     args = _parser().parse_args(argv)
     output.begin(json=args.json)
+    environ = {**read_checkout_settings(Path.cwd()), **os.environ}
     try:
-        client = Client(args.target, timeout=args.timeout)
+        client = Client(resolve_target(args.target, environ), timeout=args.timeout)
     except InvalidArgumentError as error:
         output.error(error)
         return USAGE
     try:
         with client:
-            code: int = COMMANDS[args.command].run(client, args, output)
-        return code
+            return _COMMANDS[args.command].run(client, args, output)
     except ArenaError as error:
         output.error(error)
         return FAILED
@@ -69,18 +61,18 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="arena-llm",
-        description="See and ask the language models of Arena LLM.",
+        description="List, check and call the language models of Arena LLM.",
         epilog="Exit codes: 0 success, 1 failure, 2 wrong usage.",
     )
     parser.add_argument("--version", action="version", version=version("arena-llm"))
     _add_globals(parser, target=None, timeout=DEFAULT_TIMEOUT, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        one = commands.add_parser(name, help=command.HELP, description=command.HELP)
-        command.arguments(one)
-        # Taken after the command as well; SUPPRESS keeps what came before it.
+    for name, command in _COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=command.help)
+        command.add_arguments(subparser)
+        # Also accepted after the command; SUPPRESS keeps a value from before it.
         _add_globals(
-            one, target=argparse.SUPPRESS, timeout=argparse.SUPPRESS, json=argparse.SUPPRESS
+            subparser, target=argparse.SUPPRESS, timeout=argparse.SUPPRESS, json=argparse.SUPPRESS
         )
     return parser
 
@@ -96,7 +88,8 @@ def _add_globals(
         "--target",
         default=target,
         metavar="HOST:PORT",
-        help="router or backend (default: $ARENA_LLM_TARGET, else localhost:50050)",
+        help="router or backend (default: $ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT, "
+        "else localhost:50050)",
     )
     parser.add_argument(
         "--timeout",

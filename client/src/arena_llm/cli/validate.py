@@ -6,15 +6,13 @@ import argparse
 from collections import Counter
 from collections.abc import Container
 
-from arena_llm.cli._cells import credits_cell, price_cell
-from arena_llm.cli._output import Output
+from arena_llm.cli.output import Output, format_credits, format_price
 from arena_llm.client import Client
 from arena_llm.errors import InvalidArgumentError
-from arena_llm.types import Price
 from arena_llm.validation.estimate import Estimate, estimate
 from arena_llm.validation.experiment import read_experiment
 from arena_llm.validation.plan import Plan, plan
-from arena_llm.validation.verdict import FREE, Status, Verdict, validate
+from arena_llm.validation.verdict import Status, Verdict, validate
 
 HELP = "tell before an expensive run whether all its models can run, and what it will cost"
 
@@ -105,8 +103,8 @@ def _print_verdicts(
                     verdict.model,
                     verdict.backend or "-",
                     verdict.status,
-                    credits_cell(verdict.credits),
-                    _price(verdict.price),
+                    format_credits(verdict.credits),
+                    format_price(verdict.price),
                     _reason(verdict, places[verdict.model], shared),
                 )
                 for verdict in shown
@@ -120,12 +118,6 @@ def _shared(verdicts: list[Verdict]) -> list[tuple[str, str]]:
     """Backends and warnings that several of their models have, such as of the one key."""
     counted = Counter((one.backend, warning) for one in verdicts for warning in set(one.warnings))
     return [one for one, count in counted.items() if count > 1]
-
-
-def _price(price: Price | None) -> str:
-    if price is None:
-        return "unknown"
-    return "free" if price == FREE else price_cell(price)
 
 
 def _reason(verdict: Verdict, places: tuple[str, ...], shared: Container[tuple[str, str]]) -> str:

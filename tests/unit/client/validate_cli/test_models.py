@@ -13,7 +13,7 @@ import pytest
 
 from arena_llm import Price
 from arena_llm.cli import main
-from arena_llm.cli._cells import price_cell
+from arena_llm.cli.output import format_price
 from tests.unit.client.scripted import HOLD, Script
 from tests.unit.client.validate_cli.conftest import GPT, GROQ, LOW
 
@@ -24,8 +24,8 @@ def test_a_table(run) -> None:
         ["MODEL", "BACKEND", "STATUS", "CREDITS  USD PER MILLION TOKENS  REASON"],
         [GPT, "openrouter", "ok", "$9.00    2.5 in, 10 out          -"],
         ["openrouter_poor", "openrouter", "warning", f"$0.50    unknown                 {LOW}"],
-        ["hf_a", "hf", "ok", "-        free                    ready"],
-        ["hf_b", "hf", "ok", "-        free                    -"],
+        ["hf_a", "hf", "ok", "-        0                       ready"],
+        ["hf_b", "hf", "ok", "-        0                       -"],
         [
             GROQ,
             "litellm",
@@ -61,7 +61,7 @@ def test_what_the_models_of_a_key_share_is_said_once(run) -> None:
     ],
 )
 def test_prices(price: tuple[float, float], cell: str) -> None:
-    assert price_cell(Price(*price)) == cell
+    assert format_price(Price(*price)) == cell
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What a command prints: tables for people, one JSON document for programs.
+"""What a command prints: tables for people, or one JSON document for programs.
 
-A terminal shows what models and providers wrote with its control characters
-escaped; a file or a pipe gets the exact text.
+On a terminal, control characters in the texts of models and providers are escaped. A file
+or a pipe gets the exact text.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
 from arena_llm.terminal import open_closed_files, shown_on
+from arena_llm.types import Credits, Price
 
 
 class OutputError(Exception):
-    """Standard output takes no more; the text says why, and is empty where the reader has left."""
+    """Standard output cannot be written. The text says why; it is empty if the reader left."""
 
 
 class Output:
     """Writes results to stdout, and errors as one line to stderr.
 
-    json: print one JSON document and nothing else, an error included.
+    json: print one JSON document and nothing else, also for an error.
     """
 
     def __init__(self) -> None:
@@ -34,31 +35,31 @@ class Output:
         open_closed_files()
         if sys.stderr is None:
             # argparse would write its errors to stdout.
-            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stays open
         for stream in (sys.stdout, sys.stderr):
-            # Shows \u265f rather than a traceback where the encoding lacks a character.
+            # If the encoding lacks a character, print \u265f, not a traceback.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
 
     def begin(self, *, json: bool) -> None:
-        """Fail before a call is made for an answer that nobody would see."""
+        """Set the format. Raises OutputError if stdout is closed, before a call costs money."""
         self.json = json
         _stdout()
 
     def document(self, value: Any) -> None:
-        """Print a value (dataclasses included) as the JSON document."""
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=plain)
+        """Print a value, which may hold dataclasses, as the JSON document."""
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=as_plain)
         if not _encodable(text):
-            text = json.dumps(value, indent=2, default=plain)
+            text = json.dumps(value, indent=2, default=as_plain)
         self._write(text + "\n")
 
     def text(self, text: str, end: str = "\n") -> None:
-        """Print text at once."""
+        """Print text immediately."""
         if not (self._lossy or _stdout().isatty() or _encodable(text)):
             self._lossy = True
             self.warn(
-                f"standard output is {_stdout().encoding}: characters that it lacks are written "
-                "as escapes. PYTHONIOENCODING=utf-8 writes them exactly"
+                f"standard output is {_stdout().encoding}: other characters are written as "
+                "escapes. Set PYTHONIOENCODING=utf-8 to write them exactly"
             )
         self._write(text + end)
         self.flush()
@@ -77,25 +78,25 @@ class Output:
             self._write(line.rstrip() + "\n")
 
     def warn(self, line: str) -> None:
-        """Print a line for people to stderr; the JSON document has it already."""
+        """Print a line to stderr, except with --json: the document has the same fact."""
         if not self.json:
             self.complain(line)
 
     def error(self, error: ArenaError) -> None:
-        """Print what went wrong."""
+        """Print an error."""
         if self.json:
             self.document({"error": error_fields(error)})
         self.complain(str(error))
 
     def complain(self, line: str) -> None:
-        """Print a line to stderr. If that fails, nobody can be informed: the exit code remains."""
+        """Print a line to stderr. If that fails, only the exit code reports the error."""
         try:
             sys.stderr.write(shown_on(sys.stderr, f"arena-llm: {_one_line(line)}") + "\n")
         except OSError:
             _discard(sys.stderr)
 
     def flush(self) -> None:
-        """Write what is buffered, so that a failure shows here and not at exit."""
+        """Write the buffers, so that a failure is raised here and not at the exit of Python."""
         try:
             sys.stderr.flush()
         except OSError:
@@ -114,16 +115,35 @@ class Output:
             raise _failure(error) from None
 
 
-def plain(value: Any) -> Any:
-    """A dataclass as a dict, for json.dumps."""
+def as_plain(value: Any) -> Any:
+    """Return a dataclass as a dict, for json.dumps."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def error_fields(error: ArenaError) -> dict[str, Any]:
-    """An error's attributes, for a JSON document."""
+    """Return the attributes of an error, for the JSON document."""
     return vars(error)
+
+
+def format_credits(credit: Credits | None) -> str:
+    """Return the balance of the account / what is left of the key's limit."""
+    amounts = (credit.balance_usd, credit.limit_remaining_usd) if credit else ()
+    return " / ".join(f"${usd:.2f}" for usd in amounts if usd is not None) or "-"
+
+
+def format_price(price: Price | None) -> str:
+    """Return US dollars for a million tokens; "0" for a free model."""
+    if price is None:
+        return "unknown"
+    if price.prompt_usd == price.completion_usd == 0:
+        return "0"
+    return f"{_per_million(price.prompt_usd)} in, {_per_million(price.completion_usd)} out"
+
+
+def _per_million(usd: float) -> str:
+    return f"{usd * 1e6:,.6f}".rstrip("0").removesuffix(".")
 
 
 def _one_line(text: str) -> str:
@@ -131,7 +151,7 @@ def _one_line(text: str) -> str:
 
 
 def _stdout() -> TextIO:
-    # Python has none where the shell closed it (>&-).
+    # sys.stdout is None if the shell closed it (>&-).
     if sys.stdout is None:
         raise OutputError("standard output is closed")
     return sys.stdout
@@ -153,5 +173,5 @@ def _failure(error: OSError) -> OutputError:
 
 
 def _discard(stream: TextIO) -> None:
-    """Lead a stream to nowhere, so that the interpreter does not fail on it at its exit."""
+    """Redirect a stream to /dev/null, so that Python's final flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,224 @@
+"""The commands of `arena-llm`, except for `validate`.
+
+COMMANDS lists them. A command adds its arguments to a parser, and its function prints to an
+Output and returns the exit code: 0 if it succeeded, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arena_llm.cli.output import Output, as_plain, error_fields, format_credits, format_price
+from arena_llm.client import Client
+from arena_llm.errors import ArenaError, InvalidArgumentError, NotFoundError
+from arena_llm.types import SAMPLING_PARAMETERS, Availability, GenerateOptions, Message
+
+#: The options of `generate` that take text: metavar and help.
+_TEXT_OPTIONS = {
+    "json_schema": ("JSON", "the text is JSON that this schema accepts"),
+    "regex": ("PATTERN", "the whole text matches this pattern"),
+    "session": ("NAME", "the game; calls of a session share a prefix cache"),
+}
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def list_models(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print the models, and on stderr the backends whose models are missing."""
+    models = client.list_models()
+    if output.json:
+        output.document(models)
+        return 0
+    rows = [
+        (
+            model.name,
+            model.backend,
+            str(model.context_length or "-"),
+            " ".join(model.capabilities) or "-",
+            format_price(model.price),
+        )
+        for model in models
+    ]
+    output.table(("MODEL", "BACKEND", "CONTEXT", "CAN", "USD PER MILLION TOKENS"), rows)
+    for backend in models.unreachable:
+        output.warn(f"{backend.backend} ({backend.address}) not listed: {backend.detail}")
+    return 0
+
+
+def check(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print the state of each model and how to fix it."""
+    states = {name: _check_model(client, name) for name in args.models}
+    if output.json:
+        output.document([{"model": name, **_state_fields(s)} for name, s in states.items()])
+    else:
+        output.table(
+            ("MODEL", "USABLE", "STATE", "CREDITS", "DETAIL"),
+            [(name, *_state_cells(state)) for name, state in states.items()],
+        )
+    return 0 if all(isinstance(s, Availability) and s.available for s in states.values()) else 1
+
+
+def _check_model(client: Client, model: str) -> Availability | ArenaError:
+    try:
+        return client.is_available(model)
+    except NotFoundError as error:
+        # A wrong name must not hide the states of the other models.
+        return error
+
+
+def _state_fields(state: Availability | ArenaError) -> dict[str, Any]:
+    if isinstance(state, ArenaError):
+        return {"available": False, "error": error_fields(state)}
+    fields: dict[str, Any] = as_plain(state)
+    return fields
+
+
+def _state_cells(state: Availability | ArenaError) -> tuple[str, str, str, str]:
+    if isinstance(state, ArenaError):
+        return "no", state.reason or state.code, "-", state.message
+    usable = "yes" if state.available else "no"
+    detail = "; ".join(filter(None, (state.detail, *state.warnings))) or "-"
+    return usable, state.state, format_credits(state.credits), detail
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="full name, with its prefix")
+
+
+def generate(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print the text; as JSON, the whole completion."""
+    prompt = _read_prompt(args.prompt)
+    names = (*SAMPLING_PARAMETERS, *_TEXT_OPTIONS, "choices")
+    values = {name: getattr(args, name) for name in names}
+    options: GenerateOptions = {n: v for n, v in values.items() if v is not None}  # type: ignore[assignment]  # mypy cannot check computed keys
+    messages = None
+    if args.system is not None:
+        messages = [Message("system", args.system), Message("user", prompt)]
+    text = prompt if messages is None else None
+    if output.json:
+        output.document(client.generate(args.model, text, messages=messages, **options))
+    elif args.stream:
+        with client.stream(args.model, text, messages=messages, **options) as pieces:
+            for piece in pieces:
+                output.text(piece, end="")
+        output.text("")
+    else:
+        output.text(client.generate(args.model, text, messages=messages, **options).text)
+    return 0
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    _add_prompt(parser)
+    parser.add_argument("--system", metavar="TEXT", help="instructions, as a system message")
+    parser.add_argument("--stream", action="store_true", help="print the text piece by piece")
+    for name, parameter in SAMPLING_PARAMETERS.items():
+        parser.add_argument(
+            _flag(name),
+            type=parameter.kind,
+            action="append" if parameter.max_items else "store",
+            metavar=_METAVARS[parameter.kind],
+            help=f"{parameter.help} ({parameter.range})",
+        )
+    for name, (metavar, about) in _TEXT_OPTIONS.items():
+        parser.add_argument(_flag(name), metavar=metavar, help=about)
+    parser.add_argument(
+        "--choice",
+        action="append",
+        dest="choices",
+        metavar="TEXT",
+        help="the text is one of the choices (repeat the option for each)",
+    )
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="full name, with its prefix")
+    parser.add_argument("prompt", metavar="PROMPT", help="the prompt, or - for standard input")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _read_prompt(argument: str) -> str:
+    """Return the argument, or standard input for "-"."""
+    if argument != "-":
+        return argument
+    try:
+        if sys.stdin is None:  # closed by the shell (<&-)
+            raise OSError(errno.EBADF, "it is closed")
+        # Bytes that are not UTF-8 become lone surrogates, which the client refuses by name.
+        return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"standard input cannot be read: {error.strerror}",
+            reason="INVALID_REQUEST",
+            field="prompt",
+        ) from None
+
+
+def score(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print the score of each continuation, in order."""
+    scores = client.score(args.model, _read_prompt(args.prompt), args.continuations)
+    if output.json:
+        output.document(scores)
+    else:
+        output.table(
+            ("CONTINUATION", "LOGPROB", "TOKENS"),
+            [(score.text, f"{score.logprob:.4f}", str(score.tokens)) for score in scores],
+        )
+    return 0
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    _add_prompt(parser)
+    parser.add_argument(
+        "continuations",
+        nargs="+",
+        metavar="CONTINUATION",
+        help='where the reply would begin: "Paris" for a chat model, " Paris" for a base model',
+    )
+
+
+def health(client: Client, args: argparse.Namespace, output: Output) -> int:
+    """Print the health and the unreachable backends; fail unless the target serves.
+
+    An unreachable backend does not fail the command: the target serves the others.
+    """
+    status = client.health()
+    overall = client.is_available()
+    if output.json:
+        output.document({"target": client.target, "status": status, **as_plain(overall)})
+    else:
+        rows = [(client.target, status, overall.detail or "-")]
+        rows += [
+            (f"{backend.backend} {backend.address}", "UNREACHABLE", backend.detail or "-")
+            for backend in overall.unreachable
+        ]
+        output.table(("WHERE", "STATUS", "DETAIL"), rows)
+    return 0 if status == "SERVING" else 1
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: its help text, its function, and the function that adds its arguments."""
+
+    help: str
+    run: Callable[[Client, argparse.Namespace, Output], int]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = _add_nothing
+
+
+COMMANDS: Mapping[str, Command] = {
+    "models": Command("list every reachable model", list_models),
+    "check": Command("say whether models are usable now; fail if one is not", check, _add_models),
+    "generate": Command("print one completion", generate, _add_generate),
+    "score": Command("print the log-probability of continuations", score, _add_score),
+    "health": Command("say whether the target serves, and what it cannot reach", health),
+}
