@@ -1,98 +1,152 @@
-"""Structured logs: one logfmt line per event on standard error."""
+"""Structured logs: one logfmt line per event on standard error.
+
+Standard output and error of a service never raise and never block it. Text that cannot be
+written is lost and its bytes are counted: the disk is full, the reader of a pipe is gone or
+has stopped, or the process was started with closed descriptors.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import io
 import json
+import os
 import re
+import select
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import structlog
 
-from services.common.output import protect_output
+from arena_llm.terminal import open_closed_files
 
-#: Seconds from one burst of lines to the next.
-_PAUSE = 0.05
-
-#: When it was, at which level, and what.
-_Event = tuple[float, str, dict[str, Any]]
+#: Bytes that a pipe which is ready takes in one write; POSIX guarantees 512.
+_CHUNK = getattr(select, "PIPE_BUF", 512)
+#: Milliseconds to wait for a slow reader. A reader that let this pass gets no more time
+#: until it reads again.
+_PATIENCE_MS = 50
 
 _is_plain = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f]*').fullmatch
 
 
-class _BurstLogger:
-    """Writes lines in bursts under load; warnings and errors immediately.
+class LossyOutput(io.RawIOBase):
+    """Writes to a file descriptor; without one (None) all text is lost."""
 
-    A line is written immediately if there was none in the last _PAUSE seconds. Lines that
-    follow wait until the pause ends. Written alone, a line costs a busy service 60 us of
-    CPU, because its code has left the caches; in a burst it costs 23
-    (`python -m bench.openrouter`). A process that is killed loses the waiting lines.
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self._stuck = False
+        self._lost = 0
+        self._poll = select.poll()
+        if descriptor is not None:
+            self._poll.register(descriptor, select.POLLOUT)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        if self._descriptor is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return self._descriptor is not None and os.isatty(self._descriptor)
+
+    def write(self, data: Any) -> int:
+        """Write as much as possible. If text was lost before, first write how much."""
+        text = bytes(data)
+        if self._lost:
+            note = b'\nlevel=warning event="output lost" bytes=%d\n' % self._lost
+            if self._put(note) < len(note):
+                self._lost += len(text)
+                return len(text)
+            self._lost = 0
+        self._lost += len(text) - self._put(text)
+        return len(text)
+
+    def _put(self, text: bytes) -> int:
+        """Write; return how many bytes were written."""
+        if self._descriptor is None:
+            return 0
+        done = 0
+        try:
+            while done < len(text) and self._is_ready():
+                done += os.write(self._descriptor, text[done : done + _CHUNK])
+        except OSError:
+            pass  # counted as lost
+        return done
+
+    def _is_ready(self) -> bool:
+        """Whether a write returns immediately, with success or with an error."""
+        self._stuck = not self._poll.poll(0 if self._stuck else _PATIENCE_MS)
+        return not self._stuck
+
+
+def protect_output() -> None:
+    """Replace this process's standard output and error by LossyOutput."""
+    missing = {name for name in ("stdout", "stderr") if getattr(sys, name) is None}
+    open_closed_files()
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        raw = LossyOutput(None if name in missing else descriptor)
+        text = io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+        setattr(sys, name, text)
+
+
+class LineWriter:
+    """Writes the lines of one turn of the event loop together, at its end.
+
+    Written alone, a line costs a busy service 60 us of CPU, because its code has left the
+    caches; together with others it costs 23 (`python -m bench.openrouter`).
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._waiting: list[_Event] = []
-        self._pausing = False
+        self._lines: list[bytes] = []
         atexit.register(self.flush)
 
-    def info(self, event: _Event) -> None:
-        self._waiting.append(event)
-        if not self._pausing:
-            self._burst()
+    def msg(self, line: bytes) -> None:
+        """Write the line at the end of this turn, or immediately outside of the loop."""
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:
+                self.flush()
 
-    def warning(self, event: _Event) -> None:
-        self._waiting.append(event)
-        self.flush()
-
-    error = warning
+    debug = info = warning = error = msg
 
     def flush(self) -> None:
-        """Write the waiting lines."""
-        waiting, self._waiting = self._waiting, []  # threads may go on adding
-        self._file.write("".join(_line(*event) for event in waiting))
-        self._file.flush()
-
-    def _burst(self) -> None:
-        self._pausing = False
-        if self._waiting:
-            self.flush()
-            with suppress(RuntimeError):  # outside the loop there is no load
-                asyncio.get_running_loop().call_later(_PAUSE, self._burst)
-                self._pausing = True
+        """Write the lines that wait."""
+        lines, self._lines = self._lines, []  # another thread may add lines meanwhile
+        self._file.write(b"".join(lines))
 
 
-def _line(seconds: float, level: str, fields: dict[str, Any]) -> str:
-    """An event in logfmt: 6 us, where structlog's own renderer and time stamp take 13."""
-    when = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6]
-    words = [f"timestamp={when}Z level={level} event={_value(fields.pop('event'))}"]
-    words.extend([f"{key}={_value(value)}" for key, value in fields.items()])
-    return " ".join(words) + "\n"
+def configure_logging() -> None:
+    """Set up structlog for this process. A line that cannot be written fails no call.
+
+    Each line is written when it is logged, so that a killed process loses none.
+    """
+    protect_output()
+    writer = LineWriter(sys.stderr.buffer)
+    structlog.configure(
+        processors=[_render],
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=True,  # halves the time of a line
+    )
 
 
-def _value(value: object) -> str:
+def _render(_: Any, level: str, fields: Any) -> bytes:
+    """Return the event in logfmt. Takes 6 us; structlog's renderer and time stamp take 13."""
+    when = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")[:-6]
+    words = [f"timestamp={when}Z level={level} event={_quote(fields.pop('event'))}"]
+    words.extend([f"{key}={_quote(value)}" for key, value in fields.items()])
+    return " ".join(words).encode(errors="backslashreplace") + b"\n"
+
+
+def _quote(value: object) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     text = str(value)
     return text if _is_plain(text) else json.dumps(text, ensure_ascii=not text.isprintable())
-
-
-def _pass_event(_: Any, level: str, fields: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-    """Hand the event to the logger, which renders it later."""
-    return ((time.time(), level, fields),), {}
-
-
-def configure_logging() -> None:
-    """Set up structlog for this process. A line that cannot be written costs no call."""
-    protect_output()
-    logger = _BurstLogger(sys.stderr)
-    structlog.configure(
-        processors=[_pass_event],
-        logger_factory=lambda *_: logger,
-        cache_logger_on_first_use=True,  # halves what a line costs
-    )

@@ -1,12 +1,13 @@
-"""Lines of the log come in bursts; none is lost, and warnings do not wait."""
+"""Lines of the log: when they are written, and what a value cannot do to them."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 _START = """
-import asyncio, os, sys
+import asyncio, os, select, signal, sys
 import structlog
 from services.common.log import configure_logging
 
@@ -24,36 +25,35 @@ def _written(body: str) -> tuple[int, list[str]]:
     return done.returncode, [line.split("event=")[1] for line in done.stderr.splitlines()]
 
 
-def test_lines_come_in_order_and_a_warning_brings_those_before_it() -> None:
-    body = 'log.info("a")\nlog.info("b", n=1)\nlog.warning("c")\nlog.info("d")\nos._exit(0)'
-    assert _written(body) == (0, ["a", "b n=1", "c"])
+def test_a_killed_process_has_written_the_lines_of_all_earlier_turns() -> None:
+    body = """for number in range(3):
+    log.info("a", n=number)
+    log.warning("b", n=number)
+    await asyncio.sleep(0)
+os.kill(os.getpid(), signal.SIGKILL)"""
+    lines = [f"{event} n={number}" for number in range(3) for event in "ab"]
+    assert _written(body) == (-signal.SIGKILL, lines)
 
 
-def test_the_first_line_does_not_wait() -> None:
-    assert _written('log.info("a")\nlog.info("b")\nos._exit(0)') == (0, ["a"])
-
-
-def test_a_line_that_waits_is_written_without_another_to_push_it() -> None:
+def test_the_lines_of_one_turn_are_written_together() -> None:
     body = """read, write = os.pipe()
 os.dup2(write, 2)
 log.info("first")
-log.info("waits")
-os.read(read, 1000)
-loop = asyncio.get_running_loop()
-readable = asyncio.Event()
-loop.add_reader(read, readable.set)
-await readable.wait()
+log.info("second")
+assert not select.select([read], [], [], 0)[0]
+await asyncio.sleep(0)
 os.dup2(1, 2)
-assert b"event=waits" in os.read(read, 1000)
+written = os.read(read, 1000)
+assert written.count(b"\\n") == 2, written
 os._exit(7)"""
     assert _written(body)[0] == 7
 
 
-def test_what_waits_at_the_end_is_written() -> None:
+def test_the_last_line_is_written_at_the_end_of_the_process() -> None:
     assert _written('log.info("last")') == (0, ["last"])
 
 
-def test_before_the_loop_runs_a_line_does_not_wait() -> None:
+def test_a_line_outside_the_loop_is_written_immediately() -> None:
     body = 'await asyncio.to_thread(log.info, "outside")\nos._exit(0)'
     assert _written(body) == (0, ["outside"])
 
