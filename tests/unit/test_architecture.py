@@ -16,7 +16,7 @@ import pytest
 
 from arena_llm.types import SAMPLING_PARAMETERS
 from arena_llm.v1 import generate_pb2
-from game_reasoning_arena.backends.base_backend import PREFIXES
+from game_reasoning_arena.backends.base_backend import split_model_name
 from router.config import RouterConfig
 from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
@@ -134,7 +134,7 @@ def test_a_backend_has_its_extra_its_config_and_its_route(backend: str) -> None:
     assert (ROOT / f"configs/{backend}_models.yaml").exists()
     routes = load_config(ROOT / "configs/router.yaml", RouterConfig).routes
     assert f"{backend}_" in routes
-    assert PREFIXES[backend] == f"{backend}_"
+    assert split_model_name(f"{backend}_x") == (backend, "x")
 
 
 def backend_class(backend: str) -> type[BaseLLMBackend[Any]]:

@@ -1,4 +1,4 @@
-"""Terminals: text of models, providers and files made safe to show, and closed streams."""
+"""Terminals: escaping of unsafe text, and closed standard streams."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import re
 from typing import TextIO
 
-# What a terminal obeys, or shows as nothing or in another order: control
-# characters, marks of the writing's direction, line separators, characters
-# without width, tags and lone surrogates. Newline and tab stay. So do the two
-# joiners U+200C and U+200D, which emoji and several scripts need.
+# Characters that control a terminal, are invisible, or change the order of the text: control
+# characters, direction marks, line separators, characters without width, tags and lone
+# surrogates. Newline and tab are allowed, and the joiners U+200C and U+200D, which emoji
+# and several scripts need.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
@@ -18,10 +18,10 @@ _UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Return text with unsafe characters escaped as JSON does, such as \u001b.
+    r"""Return text with unsafe characters escaped as in JSON, such as \u001b.
 
-    The escapes are JSON's, so a JSON document stays one. It works character by
-    character, so a text may be passed in pieces.
+    A JSON document stays valid. A text may be passed in pieces, because each character is
+    escaped by itself.
     """
     return _UNSAFE.sub(_escape, text)
 
@@ -34,8 +34,8 @@ def shown_on(stream: TextIO, text: str) -> str:
 def open_closed_files() -> None:
     """Open /dev/null for each of the file descriptors 0 to 2 that is closed.
 
-    Otherwise the next file or connection gets the number, and libraries write their
-    messages to it.
+    Otherwise the next file or connection gets the number of stdout or stderr, and
+    libraries write their messages into it.
     """
     for number in range(3):
         try:

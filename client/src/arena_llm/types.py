@@ -214,16 +214,17 @@ class GenerateOptions(TypedDict, total=False):
     provider_options: Mapping[str, Any] | None
 
 
-#: A user's message (or raw text, for a base model), or a conversation.
+#: A prompt (a user message, or raw text for a base model), or a conversation.
 Input = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A request for one completion, to a model by its full name.
+    """A request for one completion.
 
-    deadline: when the caller's time is up, on the clock of time.monotonic(); a
-    service sets it, and it does not travel. None: the caller waits for ever.
+    model: full name, with its prefix. deadline: when the timeout of the caller is over, on
+    the clock of time.monotonic(); None if there is none. It is set by a service and not
+    sent.
     """
 
     model: str
@@ -238,7 +239,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """A request for the log-probabilities of continuations of one input."""
+    """A request for the log-probabilities of continuations of an input."""
 
     model: str
     input: Input
@@ -258,7 +259,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and cost of one call; cost_usd is None where it is not known."""
+    """Tokens and cost of one call; cost_usd is 0 for a free model and None if unknown."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -269,7 +270,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds from arrival at the answering service."""
+    """Seconds since the call arrived at the service."""
 
     queue_seconds: float = 0.0
     first_token_seconds: float = 0.0
@@ -286,7 +287,7 @@ class TopLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A completion token, its natural log-probability, and the likeliest instead."""
+    """A completion token, its natural log-probability, and the likeliest alternatives."""
 
     token: str
     logprob: float
@@ -295,7 +296,11 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole completion."""
+    """A completion.
+
+    id: the provider's, or the service's own. model: the model that answered, which can
+    differ from the request if a provider fell back. attempts: calls to the provider.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -311,7 +316,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed completion: text or reasoning, whole characters."""
+    """A piece of a streamed completion: text or reasoning, in whole characters."""
 
     text: str = ""
     reasoning: str = ""
@@ -319,7 +324,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A continuation, its summed natural log-probability and its token count."""
+    """A continuation, the sum of its natural log-probabilities, and its number of tokens."""
 
     text: str
     logprob: float
@@ -328,7 +333,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """The scores of one scoring request, in its order."""
+    """The scores of a scoring request, in the order of its continuations."""
 
     scores: tuple[Score, ...]
     usage: Usage
@@ -337,7 +342,7 @@ class Scoring:
 
 
 class ModelState(StrEnum):
-    """Whether a model can answer now."""
+    """The state of a model."""
 
     READY = "ready"
     LOADING = "loading"
@@ -348,7 +353,7 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """US dollars left; None where the provider does not tell."""
+    """The US dollars left of the account and of the key's limit; None if unknown."""
 
     balance_usd: float | None = None
     limit_remaining_usd: float | None = None
@@ -356,7 +361,7 @@ class Credits:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """What a local engine is doing, counted since its model was loaded."""
+    """Running and waiting requests of a local engine, and its tokens since it was loaded."""
 
     running: int = 0
     waiting: int = 0
@@ -365,7 +370,7 @@ class EngineLoad:
 
 @dataclass(frozen=True, slots=True)
 class UnreachableBackend:
-    """A backend that the router could not ask, and why."""
+    """A backend that the router could not reach, and why."""
 
     backend: str
     address: str
@@ -374,7 +379,7 @@ class UnreachableBackend:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for one token."""
+    """US dollars for one token; both are 0 for a free model."""
 
     prompt_usd: float
     completion_usd: float
@@ -382,9 +387,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a model is usable now; `detail` says how to fix it if not.
+    """Whether a model is usable now.
 
-    `reason` is the error reason a call would fail with, empty if available.
+    detail: how to fix it if it is not. reason: the reason of the error that a call would
+    raise; empty if available. price: None if unknown.
     """
 
     available: bool
@@ -413,7 +419,7 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be asked for, by its full name."""
+    """A model. name: full, with its prefix. price, context_length: None if unknown."""
 
     name: str
     backend: str = ""
@@ -425,7 +431,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ModelList(Sequence[Model]):
-    """Every model reachable, as a sequence, and the backends that could not be asked."""
+    """A sequence of all reachable models, and the backends whose models are missing."""
 
     models: tuple[Model, ...]
     unreachable: tuple[UnreachableBackend, ...] = ()

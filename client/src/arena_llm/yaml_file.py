@@ -1,8 +1,8 @@
-"""Read a YAML file that holds a mapping, or say in one line why it cannot be used.
+"""Reads a YAML file that holds a mapping, or reports in one line why it cannot be used.
 
-Beside what YAML forbids, it refuses what harms its readers: a key that appears twice, an
-anchor that contains itself, and content that grows without bound by its aliases. It needs
-PyYAML, so it is imported where a file is read.
+It refuses what YAML forbids, and what harms a program that reads the file: duplicate keys,
+an anchor that contains itself, and content that aliases multiply without limit. This module
+needs PyYAML, which the client does not require: import it where a file is read.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 
 import yaml
 
-#: Bytes of a file. PyYAML needs a second for some of these sizes.
+#: The largest file in bytes. PyYAML needs up to a second for this size.
 _MAX_BYTES = 2**20
 
-#: Levels of lists and mappings. Recursive readers manage far more, but no endless ones.
+#: The deepest nesting of lists and mappings. It keeps recursive readers from overflowing.
 _MAX_DEPTH = 100
 
-#: Values, with a long text counted as several; aliases count as what they stand for.
+#: The largest number of values. An alias counts as all values that it stands for, and a
+#: text as one value for each _TEXT_OF_ONE characters.
 _MAX_SIZE = 100_000
 _TEXT_OF_ONE = 100
-_TOO_LARGE = f"more than {_MAX_SIZE} values, with what aliases stand for"
 
-#: No reader needs more, and Python refuses to print integers of many digits.
+#: The largest integer. Python refuses to print integers with many digits.
 _MAX_BITS = 64
 
 
@@ -66,7 +66,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
 class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        #: The lists and mappings around the place that is read.
+        #: The lists and mappings that enclose the current node.
         self._around: list[yaml.Node] = []
         self._sizes: dict[int, int] = {}
         self._count = 0
@@ -80,14 +80,14 @@ class _Loader(yaml.SafeLoader):
             raise _error(event, f"more than {_MAX_DEPTH} levels of lists and mappings")
         self._count += 1
         if self._count > _MAX_SIZE:
-            raise _error(event, _TOO_LARGE)
+            raise _too_large(event)
         node = super().compose_node(parent, index)
         if is_alias and any(node is outer for outer in self._around):
             raise _error(event, f"the anchor {event.anchor!r} contains itself")
         if not is_alias and node is not None:
             self._sizes[id(node)] = self._size(node)
             if self._sizes[id(node)] > _MAX_SIZE:
-                raise _error(event, _TOO_LARGE)
+                raise _too_large(event)
         if parent is not None:
             self._around.pop()
         return node
@@ -106,7 +106,7 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
-        # PyYAML lets through what Python says of a value: ValueError for 2026-02-30,
+        # PyYAML does not catch what Python raises for a bad value: ValueError for 2026-02-30,
         # KeyError for `!!bool x`, IndexError for an empty `!!int`, and more.
         except Exception as error:
             raise _error(node, f"{_shown(node)} is not {_kind(node)}") from error
@@ -115,9 +115,9 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        # Before the keys that `<<` adds, which this mapping's own may replace.
+        # Without the keys that `<<` adds: the mapping's own keys may replace them.
         seen = set()
-        # `!!map x` comes here too, and is refused below.
+        # A scalar with a tag (`!!map x`) comes here too; super() refuses it.
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()
         for key_node, _ in pairs:
             merge = key_node.tag == "tag:yaml.org,2002:merge"
@@ -131,6 +131,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _too_large(place: yaml.Event) -> yaml.MarkedYAMLError:
+    return _error(place, f"more than {_MAX_SIZE} values, with those that aliases stand for")
+
+
 def _error(place: yaml.Node | yaml.Event, problem: str) -> yaml.MarkedYAMLError:
     mark: Any = place.start_mark
     return yaml.constructor.ConstructorError(None, None, problem, mark)
@@ -141,6 +145,6 @@ def _shown(node: yaml.Node) -> str:
 
 
 def _kind(node: yaml.Node) -> str:
-    """What a value was to be, such as "a timestamp"."""
+    """Return the type that a value should have, such as "a timestamp"."""
     kind = node.tag.rpartition(":")[2]
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -297,13 +297,18 @@ def test_backends_by_prefix(name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("ask", [backends.detect_model_backend, backends.extract_model_name])
-@pytest.mark.parametrize("name", ["", "gpt2", "HF_gpt2", "hf-gpt2", "azure_x"])
-def test_an_unknown_prefix(name: str, ask) -> None:
+@pytest.mark.parametrize("name", ["", "gpt2", "_gpt2", "hf_", "HF_gpt2", "hf-gpt2", "org/my_model"])
+def test_a_name_without_a_prefix(name: str, ask) -> None:
     with pytest.raises(errors.NotFoundError) as caught:
         ask(name)
     assert isinstance(caught.value, ValueError)  # as the original raised
     assert caught.value.reason == "UNKNOWN_PREFIX"
-    assert "openrouter_, litellm_, vllm_, hf_" in str(caught.value)
+    assert "such as openrouter_ or hf_" in str(caught.value)
+
+
+def test_a_backend_that_only_the_router_knows() -> None:
+    assert backends.detect_model_backend("azure_gpt_4o") == "azure"
+    assert backends.extract_model_name("azure_gpt_4o") == "gpt_4o"
 
 
 def test_an_unknown_prefix_of_a_call(default_target: str, script: Script) -> None:

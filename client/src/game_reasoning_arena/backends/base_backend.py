@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -10,22 +11,34 @@ import arena_llm
 
 log = logging.getLogger(__name__)
 
-#: The prefix of each backend's models.
-PREFIXES = {
-    "openrouter": "openrouter_",
-    "litellm": "litellm_",
-    "vllm": "vllm_",
-    "hf": "hf_",
-}
-
 #: The reason of an error about a model's prefix.
 UNKNOWN_PREFIX = "UNKNOWN_PREFIX"
+
+#: The parts of a model's name: its backend, and the name that the backend knows. Which
+#: backends exist is the router's business: it refuses a call with an unknown prefix.
+_MODEL_NAME = re.compile("([a-z][a-z0-9]*)_(.+)", re.DOTALL)
 
 _OPTIONS = {*arena_llm.GenerateOptions.__annotations__, "messages", "timeout"}
 
 
 class UnknownPrefixError(arena_llm.NotFoundError, ValueError):
     """No backend has the prefix of a model's name; a ValueError, as in the original."""
+
+
+def split_model_name(model_name: str) -> tuple[str, str]:
+    """Return backend and name: ("hf", "gpt2") for "hf_gpt2".
+
+    Raises UnknownPrefixError for a name without the prefix of a backend.
+    """
+    match = _MODEL_NAME.fullmatch(model_name)
+    if match is None:
+        raise UnknownPrefixError(
+            f"the name {model_name!r} does not begin with a backend and an underscore, "
+            "such as openrouter_ or hf_",
+            reason=UNKNOWN_PREFIX,
+            model=model_name,
+        )
+    return match[1], match[2]
 
 
 class BaseLLMBackend(ABC):
@@ -40,14 +53,14 @@ class BaseLLMBackend(ABC):
 
     @abstractmethod
     def is_model_available(self, model_name: str) -> bool:
-        """Whether the model can be used now."""
+        """Return whether the model can be used now."""
 
     def get_available_models(self) -> list[str]:
         """Return the names of the backend's models; by default those of load_models()."""
         return self.load_models()
 
     def load_models(self) -> list[str]:
-        """Return the names of the backend's models; by default none. The original's method."""
+        """Return the names of the backend's models, by default an empty list."""
         return []
 
     def load_model(self, model_name: str) -> Any:
@@ -59,7 +72,7 @@ class BaseLLMBackend(ABC):
 
 
 class RoutedBackend(BaseLLMBackend):
-    """A backend behind the router. Its methods take models' names with the prefix or without.
+    """A backend behind the router. Its methods accept model names with and without prefix.
 
     config_file and user_config have no effect: the backend's service has its own
     configuration and keys.
@@ -77,20 +90,20 @@ class RoutedBackend(BaseLLMBackend):
         return generate_response(self._full_name(model_name), prompt, **options)
 
     def is_model_available(self, model_name: str) -> bool:
-        """Whether a call to the model would be tried now. Raises ArenaError."""
+        """Return whether the model can be used now. Raises ArenaError."""
         return arena_llm.is_model_available(self._full_name(model_name))
 
     def get_available_models(self) -> list[str]:
         """Return the full names of the backend's models. Raises ArenaError."""
-        prefix = PREFIXES[self.backend]
-        return [name for name in arena_llm.get_available_models() if name.startswith(prefix)]
+        names = arena_llm.get_available_models()
+        return [name for name in names if name.startswith(f"{self.backend}_")]
 
     def load_models(self) -> list[str]:
         """Return the full names of the backend's models. Raises ArenaError."""
         return self.get_available_models()
 
     def _full_name(self, model_name: str) -> str:
-        prefix = PREFIXES[self.backend]
+        prefix = f"{self.backend}_"
         return model_name if model_name.startswith(prefix) else prefix + model_name
 
 

@@ -17,10 +17,8 @@ from arena_llm import (
 )
 from arena_llm.terminal import shown_on, visible
 from game_reasoning_arena.backends.base_backend import (
-    PREFIXES,
-    UNKNOWN_PREFIX,
-    UnknownPrefixError,
     generate_response,
+    split_model_name,
 )
 
 __all__ = [
@@ -45,7 +43,7 @@ _KEYS = ("display_name", "model_loader", *Model.__dataclass_fields__)
 
 
 class RegisteredModel(Model, Mapping[str, Any]):
-    """A model with attributes, and a mapping with the original's keys: entry["backend"]."""
+    """A Model that is also a mapping with the original's keys, such as entry["backend"]."""
 
     __slots__ = ()
 
@@ -65,17 +63,17 @@ class RegisteredModel(Model, Mapping[str, Any]):
         return len(_KEYS)
 
 
-#: Full model name -> the model, as of the last initialize_llm_registry().
+#: The models by full name, since the last initialize_llm_registry().
 LLM_REGISTRY: dict[str, Any] = {}
 
 
 def initialize_llm_registry(user_config: Any = None) -> dict[str, Any]:
-    """Fill LLM_REGISTRY with every model that can be reached now, and return it.
+    """Fill LLM_REGISTRY with every reachable model, and return it.
 
     If the models cannot be listed, the registry is empty and a warning in the log says
-    why: a program that calls this while it is imported does not fail.
+    why, so that a program that calls this at import does not fail.
 
-    user_config: has no effect, because the services have their own configuration.
+    user_config: ignored, because the services have their own configuration.
     """
     LLM_REGISTRY.clear()
     try:
@@ -96,21 +94,14 @@ def initialize_llm_registry(user_config: Any = None) -> dict[str, Any]:
 def detect_model_backend(model_name: str) -> str:
     """Return the backend that a model's prefix names, such as "hf" for "hf_gpt2".
 
-    Raises UnknownPrefixError for any other prefix.
+    Raises UnknownPrefixError for a name without a prefix.
     """
-    for backend, prefix in PREFIXES.items():
-        if model_name.startswith(prefix):
-            return backend
-    raise UnknownPrefixError(
-        f"no backend has the prefix of {model_name!r}: use {', '.join(PREFIXES.values())}",
-        reason=UNKNOWN_PREFIX,
-        model=model_name,
-    )
+    return split_model_name(model_name)[0]
 
 
 def extract_model_name(full_model_name: str) -> str:
     """Return a model's name without its prefix. Raises UnknownPrefixError."""
-    return full_model_name.removeprefix(PREFIXES[detect_model_backend(full_model_name)])
+    return split_model_name(full_model_name)[1]
 
 
 def get_backend_for_model(model_name: str) -> str:
@@ -124,4 +115,4 @@ def list_models() -> None:
     """Print the models of the registry with their backends."""
     lines = [f"{name:<40} ({get_backend_for_model(name)})" for name in sorted(LLM_REGISTRY)]
     text = "\n".join(lines or ["No models registered."])
-    print(shown_on(sys.stdout, text))  # noqa: T201 - which is what it is for
+    print(shown_on(sys.stdout, text))  # noqa: T201 - its purpose
