@@ -17,7 +17,8 @@ from deploy.probe import health, memory, reachable
 from deploy.services import ROOT, SERVICES, VLLM, run_dir
 from deploy.supervisor import DeployError, Process, Supervisor
 from deploy.up import addresses, prepare, up
-from services.common.config import ConfigError, load_dotenv
+from services.common.config import ConfigError
+from services.common.environment import load_dotenv
 
 _PLACES = ("ARENA_RUN_DIR", "ARENA_CONFIG_DIR", "ARENA_*_PORT")
 

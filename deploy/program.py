@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from deploy.manager import SOCKET
 from deploy.services import ROOT, Service
-from services.common.config import matches
+from services.common.environment import matches
 
 #: In the environment of every process of a run, so that none can be lost.
 MARK = "ARENA_SUPERVISED_BY"

@@ -15,7 +15,7 @@ from router import fanout
 from router.backend import Backend
 from router.config import RouterConfig
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
-from services.common.calls import CallRecord, mapped_errors
+from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix
 from services.common.handlers import Context, parse
 
@@ -48,17 +48,17 @@ class Router:
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("Generate", context) as record:
+        async with CallScope("Generate", context) as record:
             request = parse(generate_pb2.GenerateRequest, data)
             return await self._forward_unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("Score", context) as record:
+        async with CallScope("Score", context) as record:
             request = parse(score_pb2.ScoreRequest, data)
             return await self._forward_unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        async with mapped_errors("StreamGenerate", context) as record:
+        async with CallScope("StreamGenerate", context) as record:
             request = parse(generate_pb2.GenerateRequest, data)
             backend, call = self._start("StreamGenerate", request, data, context, record)
             async with (
@@ -69,7 +69,7 @@ class Router:
                     yield message
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("IsAvailable", context) as record:
+        async with CallScope("IsAvailable", context) as record:
             request = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(request.model, "", {})
             if request.model:
@@ -78,7 +78,7 @@ class Router:
             return fanout.merge_availability(answers).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("ListModels", context):
+        async with CallScope("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             answers = await self._ask_all("ListModels", data, context)
             return fanout.merge_models(answers, self._backends).SerializeToString()

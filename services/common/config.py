@@ -5,10 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -17,7 +15,6 @@ from pydantic_core import ErrorDetails
 
 from arena_llm.terminal import visible
 from arena_llm.yaml_file import YamlError, read_mapping
-from services.common.env_file import is_readable, read_env_file
 
 
 class ConfigError(Exception):
@@ -194,56 +191,3 @@ def _keys(kind: Any) -> Iterator[str]:
             yield from _keys(field.annotation)
     for part in get_args(kind):
         yield from _keys(part)
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a variable matches one of the patterns, and none that begins with "!"."""
-    found = False
-    for pattern in patterns:
-        if pattern.startswith("!"):
-            if fnmatchcase(name, pattern[1:]):
-                return False
-        elif fnmatchcase(name, pattern):
-            found = True
-    return found
-
-
-def load_dotenv(
-    patterns: Sequence[str],
-    warn: Callable[[str], None] | None = None,
-    needed: Sequence[str] | None = None,
-) -> None:
-    """Take from ./.env the variables that match, unless the environment has them.
-
-    Only those: a key must not be in a process that has no use for it.
-
-    Raises ConfigError if the file cannot be read. With `warn` the problem is only reported,
-    and the variables that can be read are taken. ConfigError is then raised if one that
-    matches `needed` (default: `patterns`) cannot be read.
-    """
-    values, problem = read_env_file(Path(".env"))
-    if problem and warn is None:
-        raise ConfigError(problem)
-    if problem and warn is not None:
-        warn(problem)
-    for name, value in values.items():
-        if not value or name in os.environ or not matches(name, patterns):
-            continue
-        if problem and not is_readable(name + value):
-            if matches(name, patterns if needed is None else needed):
-                raise ConfigError(f"{problem}; {name} is needed")
-            continue
-        try:
-            os.environ[name] = value
-        except ValueError as error:  # its text holds characters of the value
-            raise ConfigError(
-                f".env: {name} holds characters that the environment's encoding "
-                f"({sys.getfilesystemencoding()}) does not have"
-            ) from error
-
-
-def drop_other_keys(patterns: Sequence[str]) -> None:
-    """Unset the keys that a shell had for other programs: only what matches stays."""
-    for name in list(os.environ):
-        if fnmatchcase(name, "*_API_KEY") and not matches(name, patterns):
-            del os.environ[name]

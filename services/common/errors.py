@@ -1,7 +1,7 @@
-"""What can go wrong, each with its gRPC code and reason, and its way onto the wire.
+"""The errors of the services: gRPC code, reason, and how they are sent.
 
 BackendError
-├── UnknownPrefix          NOT_FOUND            nobody serves this prefix
+├── UnknownPrefix          NOT_FOUND            no backend serves this prefix
 ├── ModelNotFound          NOT_FOUND            not configured, or upstream 404
 ├── InvalidRequest         INVALID_ARGUMENT     a field is at fault
 ├── ContextTooLong         INVALID_ARGUMENT     prompt + max_tokens over the context
@@ -10,15 +10,15 @@ BackendError
 ├── ApiKeyRejected         FAILED_PRECONDITION  upstream 401
 ├── InsufficientCredits    FAILED_PRECONDITION  upstream 402
 ├── BudgetInFlight         RESOURCE_EXHAUSTED   upstream 402 with Retry-After
-├── ModelMisconfigured     FAILED_PRECONDITION  the entry or its files must be fixed
+├── ModelMisconfigured     FAILED_PRECONDITION  the model's entry or its files are wrong
 ├── RefusedByProvider      PERMISSION_DENIED    moderation, region
 ├── RateLimited            RESOURCE_EXHAUSTED   upstream 429
 ├── Overloaded             RESOURCE_EXHAUSTED   own queue full
 ├── UpstreamUnavailable    UNAVAILABLE          upstream 5xx, connection failure
-│   └── UnreadableAnswer   UNAVAILABLE          an answer came and cannot be read
+│   └── UnreadableAnswer   UNAVAILABLE          the provider's answer cannot be parsed
 ├── BackendDown            UNAVAILABLE          backend not reachable from the router
-├── DeadlineExceeded       DEADLINE_EXCEEDED    out of time
-└── Internal               INTERNAL             our bug: an id to find in the log
+├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline has passed
+└── Internal               INTERNAL             a bug: the log has it under an id
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from services.common.text import utf8
 
 ERROR_DOMAIN = "arena_llm"
 
-#: Of a Duration on the wire, which has no room for every number.
-_LONGEST_SECONDS = 1e9
+#: A Duration on the wire cannot hold every number.
+_MAX_SECONDS = 1e9
 
 
 class BackendError(Exception):
-    """An error that goes to the caller unchanged.
+    """An error that the caller gets unchanged.
 
     message: what is wrong and how to fix it, without prompt or key.
     field: the request's field at fault, such as "config.temperature".
-    retry_after: seconds after which another try makes sense.
-    metadata: more for programs, such as {"variable": "OPENAI_API_KEY"}.
+    retry_after: seconds after which a retry is useful.
+    metadata: details for programs, such as {"variable": "OPENAI_API_KEY"}.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -60,7 +60,7 @@ class BackendError(Exception):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        message = utf8(message)  # a provider's words may hold half a surrogate pair
+        message = utf8(message)  # a provider's text may hold half a surrogate pair
         super().__init__(message)
         self.message = message
         self.field = field
@@ -125,7 +125,7 @@ class UpstreamUnavailable(BackendError):
 
 
 class UnreadableAnswer(UpstreamUnavailable):
-    """The provider has answered, and it is not understood. Another try would pay again."""
+    """The provider's answer cannot be parsed. It is not retried: a retry is paid again."""
 
 
 class BackendDown(BackendError):
@@ -145,11 +145,11 @@ class ContractError(Exception):
 
 
 class Internal(BackendError):
-    """Our bug; the message names the id of its line in the log."""
+    """A bug of the service, or of the routers' configuration."""
 
 
-def status_of(error: BackendError) -> status_pb2.Status:
-    """The error as google.rpc.Status with its details (AIP-193)."""
+def build_status(error: BackendError) -> status_pb2.Status:
+    """Return the error as google.rpc.Status with its details (AIP-193)."""
     info = error_details_pb2.ErrorInfo(
         reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
     )
@@ -160,7 +160,7 @@ def status_of(error: BackendError) -> status_pb2.Status:
         )
         packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     if error.retry_after is not None:
-        fraction, seconds = math.modf(min(max(0.0, error.retry_after), _LONGEST_SECONDS))
+        fraction, seconds = math.modf(min(max(0.0, error.retry_after), _MAX_SECONDS))
         delay = Duration(seconds=int(seconds), nanos=int(fraction * 1e9))
         packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     number: int = error.code.value[0]
@@ -177,13 +177,13 @@ def _pack(
     return packed
 
 
-def trailers_of(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
-    """Trailing metadata: the rich status, and a word against blind retries.
+def build_trailers(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the trailing metadata: the status with its details, and a refusal of retries.
 
-    The services have retried as long as it made sense, so gRPC's own retry
-    policies (grpc-retry-pushback-ms, gRFC A6) must not retry again.
+    The services have already retried if that was useful. grpc-retry-pushback-ms keeps
+    gRPC's own retry policies (gRFC A6) from retrying again.
     """
     return (
-        ("grpc-status-details-bin", status_of(error).SerializeToString()),
+        ("grpc-status-details-bin", build_status(error).SerializeToString()),
         ("grpc-retry-pushback-ms", "-1"),
     )

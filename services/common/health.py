@@ -1,4 +1,4 @@
-"""grpc.health.v1, for watchers too (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
+"""grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from grpc_health.v1 import health, health_pb2
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc, name-defined] # it has no types
-    """The stock servicer with a Watch of its own.
+    """The library's servicer with another Watch.
 
-    The stock one forgets all watchers when one of them leaves, and goes on for ever, so
-    that one router's load balancing would hold up a stop for the whole grace.
+    When one watcher leaves, the library's Watch forgets all others. It also never ends, so
+    that the watch of one router would delay a stop for the whole grace period.
     """
 
     def __init__(self) -> None:
@@ -23,15 +23,15 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc, name-defined] # i
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        """Tell the status and each change of it; ends with the service."""
+        """Send the status and each change of it, until the service stops."""
         unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        told = None
+        sent = None
         while True:
             changed = self._changed
             status = self._server_status.get(request.service, unknown)
-            if status != told:
+            if status != sent:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
-                told = status
+                sent = status
             if self._gracefully_shutting_down:
                 return
             await changed.wait()

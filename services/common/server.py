@@ -1,6 +1,6 @@
-"""A service's life: bind, make ready, serve, mark not serving, finish, stop.
+"""The life of a service: bind, start, serve, mark not serving, finish calls, stop.
 
-Used by every backend and by the router alike.
+Every backend and the router use it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from services.common.config import (
     ConfigError,
     ServiceConfig,
     config_path,
-    drop_other_keys,
     load_config,
-    load_dotenv,
 )
+from services.common.environment import drop_other_keys, load_dotenv
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
 from services.common.log import configure_logging
@@ -41,12 +40,12 @@ log = structlog.get_logger()
 
 C = TypeVar("C", bound=ServiceConfig)
 
-#: Seconds that calls in flight have to end after SIGTERM.
+#: Seconds that running calls have to finish after SIGTERM.
 GRACE = 30.0
 
 
 def server_options() -> Options:
-    """The options of every server."""
+    """Return the options of every server."""
     return (
         *message_options(),
         *pinged(),
@@ -55,9 +54,9 @@ def server_options() -> Options:
 
 
 class Service(LlmHandlers, Protocol):
-    """What can be served: the five handlers and a life of its own.
+    """The five handlers, with a start and an end.
 
-    forwards_calls: whether it waits for others' answers rather than computes its own.
+    forwards_calls: True if it forwards calls to another server and computes little itself.
     """
 
     name: str
@@ -86,14 +85,15 @@ class Server:
         except RuntimeError as error:
             raise ConfigError(
                 f"{service.name}: cannot listen on {listen}: the port is in use, or the "
-                "address is not this machine's; stop what holds it or move the port"
+                "address is not this machine's; stop the process that holds the port, or "
+                "configure another port"
             ) from error
         self.address = f"{listen.rpartition(':')[0]}:{self.port}"
 
     async def start(self) -> None:
-        """Answer health at once, SERVING only when the service is ready.
+        """Bind and start. Health answers immediately, with SERVING once the service is ready.
 
-        The stock health servicer starts as SERVING, so that is undone first.
+        The library's health servicer starts as SERVING, so that is changed first.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
@@ -103,14 +103,17 @@ class Server:
         log.info("serving", service=self._service.name, address=self.address)
 
     async def failed(self) -> str:
-        """Wait until the service cannot go on; health is NOT_SERVING from then on."""
+        """Wait until the service cannot continue, set NOT_SERVING, and return the reason."""
         reason = await self._service.failed()
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         log.error("failed", service=self._service.name, reason=reason)
         return reason
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Mark as not serving, let what runs finish, then stop the engine."""
+        """Set NOT_SERVING, let running calls finish, then stop the service.
+
+        grace: seconds after which the remaining calls are cancelled.
+        """
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
         await self._service.aclose()
@@ -121,10 +124,10 @@ class Server:
             await self._health.set(name, status)
 
 
-def _settle() -> None:
-    """Keep the collector from walking again and again through what is loaded now and stays.
+def _freeze_gc() -> None:
+    """Freeze the objects that exist after startup, so that the garbage collector skips them.
 
-    For the process as a whole, so that it is no part of a Server's life.
+    It concerns the whole process, so Server does not do it.
     """
     gc.collect()
     gc.freeze()
@@ -156,27 +159,28 @@ async def serve(service: Service, listen: str) -> int:
 
 async def _start_and_watch(server: Server) -> None:
     await server.start()
-    _settle()
+    _freeze_gc()
     await server.failed()
 
 
-def _take_long_turns() -> None:
-    """Let a message that comes wait until whoever runs just now has finished its turn.
+def _use_batch_scheduling() -> None:
+    """Run this process under SCHED_BATCH: a message does not preempt another process.
 
-    Where callers, router and service share few cores, each would otherwise take them from
-    the others at every message: that cost 15 % of a small call's CPU (`python -m
-    bench.openrouter`: 18 % more calls without it). A core that is idle is taken at once
-    either way. See SCHED_BATCH in sched(7); threads that begin later inherit it.
+    If callers, router and services share few cores, they otherwise interrupt each other at
+    every message, which takes 15 % of a small call's CPU (`python -m bench.openrouter`). An
+    idle core is used immediately either way. See sched(7); new threads inherit it.
     """
     if hasattr(os, "SCHED_BATCH"):  # Linux
-        with contextlib.suppress(PermissionError):  # a sandbox may forbid it: it is speed alone
+        with contextlib.suppress(
+            PermissionError
+        ):  # a sandbox may forbid it; only speed depends on it
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def run(service: Service, listen: str) -> None:
-    """Serve on uvloop and leave the process with the exit status."""
+    """Serve on uvloop, then exit with the status of `serve`."""
     if service.forwards_calls:
-        _take_long_turns()
+        _use_batch_scheduling()
     try:
         status = uvloop.run(serve(service, listen))
     except ConfigError as error:
@@ -188,10 +192,14 @@ def launch(
     name: str,
     filename: str,
     config_type: type[C],
-    service_of: Callable[[C], Service],
+    build_service: Callable[[C], Service],
     environment: Sequence[str] = (),
 ) -> None:
-    """`python -m <name> [--config FILE]`: read the configuration, then serve."""
+    """Run `python -m <name> [--config FILE]`: read the configuration, then serve.
+
+    filename: of the default configuration. environment: patterns of the variables, besides
+    ARENA_*, that the service reads.
+    """
     configure_logging()
     visible = ("ARENA_*", *environment)
     try:
@@ -204,11 +212,11 @@ def launch(
         config = load_config(arguments.config, config_type)
     except ConfigError as error:
         sys.exit(f"{error}")
-    run(service_of(config), config.listen)
+    run(build_service(config), config.listen)
 
 
 def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
-    """`python -m services.<name> [--config FILE]`."""
+    """Run `python -m services.<name> [--config FILE]`."""
     name = backend_type.name
     launch(
         f"services.{name}",

@@ -22,7 +22,7 @@ from arena_llm.types import (
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
 from arena_llm.wire import from_message, to_message
 from services.common.backend import BaseLLMBackend
-from services.common.calls import CallRecord, mapped_errors
+from services.common.call import CallRecord, CallScope
 from services.common.errors import ContractError, ModelNotFound
 from services.common.handlers import Context, parse
 from services.common.reply import (
@@ -64,7 +64,7 @@ class LlmServicer:
         await self._backend.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("Generate", context) as record:
+        async with CallScope("Generate", context) as record:
             request = self._generation_request(data, context, record)
             completion = check_type(
                 await self._backend.generate_response(request), Completion, "generate_response"
@@ -72,7 +72,7 @@ class LlmServicer:
             return self._reply(request, completion, record, record.started).SerializeToString()
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        async with mapped_errors("StreamGenerate", context) as record:
+        async with CallScope("StreamGenerate", context) as record:
             request = self._generation_request(data, context, record)
             first = 0.0
             texts: list[str] = []
@@ -92,7 +92,7 @@ class LlmServicer:
             raise ContractError("the stream ended without a completion")
 
     async def Score(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("Score", context) as record:
+        async with CallScope("Score", context) as record:
             proto = parse(score_pb2.ScoreRequest, data)
             record.add_request(proto.model, proto.session, proto.labels)
             check_score(proto)
@@ -105,14 +105,14 @@ class LlmServicer:
             return to_message(answer, score_pb2.ScoreResponse).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("IsAvailable", context) as record:
+        async with CallScope("IsAvailable", context) as record:
             proto = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(proto.model, "", {})
             answer = await self._availability(proto.model)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
-        async with mapped_errors("ListModels", context):
+        async with CallScope("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             models = check_models(await self._backend.get_available_models(), self._prefix)
             named = tuple(replace(model, backend=self.name) for model in models)

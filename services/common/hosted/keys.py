@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
-from services.common.config import matches
+from services.common.environment import matches
 from services.common.errors import ApiKeyMissing, ApiKeyRejected, BackendError
 
 log = structlog.get_logger()

@@ -16,10 +16,9 @@ from services.common.config import (
     ServiceConfig,
     check_names,
     config_path,
-    drop_other_keys,
     load_config,
-    load_dotenv,
 )
+from services.common.environment import drop_other_keys, load_dotenv
 
 
 class Config(ServiceConfig):

@@ -11,8 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import InvalidRequest
-from services.common.fields import MAX_FIELDS, check_field_count
-from services.common.handlers import parse
+from services.common.handlers import MAX_FIELDS, check_field_count, parse
 from tests.support.scripted import scripted
 from tests.support.wire import details, failure, request, score_request, stub
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from services.common.config import matches
+from services.common.environment import matches
 from services.common.errors import ApiKeyMissing, ApiKeyRejected
 from services.common.hosted.keys import load_keys, url_secrets
 from services.common.hosted.redaction import Redactor

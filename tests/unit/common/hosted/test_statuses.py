@@ -82,7 +82,7 @@ def test_retry_after_as_a_date() -> None:
 @pytest.mark.parametrize("seconds", [1e20, 1e300, 4e9])
 def test_any_wait_fits_into_the_status(seconds: float) -> None:
     error = errors.RateLimited("said", retry_after=seconds)
-    assert errors.status_of(error).code == 8
+    assert errors.build_status(error).code == 8
 
 
 def test_an_answer_that_was_paid_for_is_not_asked_for_again() -> None:

@@ -1,4 +1,4 @@
-"""Around every call: its error mapped to a status, its deadline kept, its line logged."""
+"""One call: its errors become a gRPC status, and it gets one line in the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from arena_llm.types import Timings, Usage
-from services.common.errors import BackendError, ContractError, Internal, trailers_of
+from services.common.errors import BackendError, ContractError, Internal, build_trailers
 from services.common.handlers import Context
 from services.common.validation import MAX_LABELS
 
@@ -23,14 +23,14 @@ log = structlog.get_logger()
 _NOT_IN_KEYS = str.maketrans(dict.fromkeys(' ="', "_"))
 
 
-def _safe(text: str, most: int) -> str:
-    """A caller's text, cut, and unable to forge a line or to steer a terminal."""
-    text = text[:most]
+def _safe(text: str, max_length: int) -> str:
+    """Cut a caller's text; escape it if it could forge a line or control a terminal."""
+    text = text[:max_length]
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 class CallRecord:
-    """What the call's line in the log will say; never the prompt, never a key."""
+    """Collects the fields of the call's line in the log. Prompts and keys never go in."""
 
     def __init__(self, rpc: str) -> None:
         self.rpc = rpc
@@ -43,11 +43,11 @@ class CallRecord:
         self._fields.update(fields)
 
     def add_request(self, model: str, session: str, labels: Mapping[str, str]) -> None:
-        """Add what the caller says of the call."""
+        """Add the model, the session and the labels."""
         self._fields["model"] = _safe(model, 256)
         if session:
             self._fields["session"] = _safe(session, 256)
-        # Not items(): of a protobuf map it costs three times this.
+        # items() of a protobuf map takes three times as long.
         for key in islice(labels, MAX_LABELS):
             self._fields[f"label.{_safe(key, 128).translate(_NOT_IN_KEYS)}"] = _safe(
                 labels[key], 128
@@ -73,15 +73,14 @@ class CallRecord:
         log.info("call", rpc=self.rpc, status=self.status, **self._fields, total_s=elapsed)
 
 
-class mapped_errors:
-    """The one place where an error becomes a status, unary and streaming alike.
+class CallScope:
+    """The one place where an exception becomes a status, for unary and streaming calls.
 
-    A BackendError goes out with its code and details; anything else goes out as
-    INTERNAL with an id, under which the log has the exception's type and frames.
-    Its message is not logged, as it may hold a prompt or a key. When the caller is
-    gone or its deadline has passed, gRPC itself cancels the body.
+    The caller gets a BackendError with its code and details. It gets any other exception as
+    INTERNAL with an id, and the log has the type and the frames under that id. gRPC cancels
+    the body when the caller disconnects or its deadline passes.
 
-    A class, because it is around every call: @asynccontextmanager costs three times this.
+    A class, because it is around every call: @asynccontextmanager takes 2.5 us, this 0.7.
     """
 
     __slots__ = ("_context", "_record")
@@ -110,11 +109,12 @@ class mapped_errors:
             case BackendError():
                 await abort(self._context, self._record, error)
             case asyncio.CancelledError() | GeneratorExit():
-                # GeneratorExit: gRPC drops a stream whose message could not be sent.
-                late = (left := self._context.time_remaining()) is not None and left <= 0
+                # GeneratorExit: gRPC drops a stream if it cannot send a message.
+                remaining = self._context.time_remaining()
+                late = remaining is not None and remaining <= 0
                 self._record.status = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             case grpc.aio.AbortError():
-                pass  # the status is on its way
+                pass  # the status has been sent
             case Exception():
                 await abort(self._context, self._record, _log_bug(error))
 
@@ -141,9 +141,9 @@ def _log_bug(error: Exception) -> Internal:
 
 
 async def abort(context: Context, record: CallRecord, error: BackendError) -> None:
-    """End the call with the error's status, details and trailers; raises."""
+    """End the call with the error's status, details and trailers. Always raises."""
     record.status = error.code.name
     record.add(reason=error.reason)
     if error.field:
         record.add(field=error.field)
-    await context.abort(error.code, error.message, trailers_of(error))
+    await context.abort(error.code, error.message, build_trailers(error))

@@ -159,7 +159,7 @@ async def test_the_line_of_a_failed_call(log: Any) -> None:
 #: A process of its own, as a service's logger is set up once and for good.
 _WRITE = """
 import json, sys
-from services.common.calls import CallRecord
+from services.common.call import CallRecord
 from services.common.log import configure_logging
 
 configure_logging()

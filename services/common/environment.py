@@ -1,0 +1,127 @@
+"""The variables of a service: from the environment, else from .env; keys of others are unset."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from services.common.config import ConfigError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_REMEDY = "save the file as UTF-8"
+
+#: Replaces bytes that cannot be read.
+_UNREADABLE = "\ufffd"
+
+_NAME = re.compile(r"(?:export\s+)?([^\s=#]+)")
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a variable matches one of the patterns, and none of those that begin with "!"."""
+    matched = False
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            if fnmatchcase(name, pattern[1:]):
+                return False
+        elif fnmatchcase(name, pattern):
+            matched = True
+    return matched
+
+
+def load_dotenv(
+    patterns: Sequence[str],
+    warn: Callable[[str], None] | None = None,
+    needed: Sequence[str] | None = None,
+) -> None:
+    """Set the variables of ./.env that match a pattern and are not set.
+
+    Only those: a process must not hold a key that it does not use.
+
+    Raises ConfigError if the file cannot be read. With `warn`, the problem is only reported
+    and the readable variables are set; ConfigError is then raised if a variable that matches
+    `needed` (default: `patterns`) cannot be read.
+    """
+    values, problem = read_env_file(Path(".env"))
+    if problem and warn is None:
+        raise ConfigError(problem)
+    if problem and warn is not None:
+        warn(problem)
+    for name, value in values.items():
+        if not value or name in os.environ or not matches(name, patterns):
+            continue
+        if problem and not is_readable(name + value):
+            if matches(name, patterns if needed is None else needed):
+                raise ConfigError(f"{problem}; {name} is needed")
+            continue
+        try:
+            os.environ[name] = value
+        except ValueError as error:  # its text holds characters of the value
+            raise ConfigError(
+                f".env: {name} holds characters that the environment's encoding "
+                f"({sys.getfilesystemencoding()}) does not have"
+            ) from error
+
+
+def drop_other_keys(patterns: Sequence[str]) -> None:
+    """Unset the *_API_KEY variables that match no pattern: they belong to other programs."""
+    for name in list(os.environ):
+        if fnmatchcase(name, "*_API_KEY") and not matches(name, patterns):
+            del os.environ[name]
+
+
+def read_env_file(path: Path) -> tuple[Mapping[str, str | None], str]:
+    """Return the variables of a file, and what is wrong with it: one sentence, or "".
+
+    A file that does not exist has no variables. In a broken file, U+FFFD replaces what
+    cannot be read, so that the variables on the other lines can still be used.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, f"{path}: cannot be read: {error.strerror}"
+    if content.startswith(_UTF16):
+        text, problem = content.decode("utf-16", "replace"), f"{path}: is UTF-16: {_REMEDY}"
+    else:
+        text = content.decode("utf-8-sig", "replace")
+        problem = _problem(path, content)
+    good, unreadable = [], {}
+    for statement in parse_stream(io.StringIO(text)):
+        original = statement.original.string
+        if not statement.error:
+            good.append(original)
+            continue
+        body = original.lstrip()
+        line = statement.original.line + original.count("\n", 0, len(original) - len(body))
+        problem = problem or f"{path}: line {line}: is not NAME=value, or a quote is open"
+        if name := _NAME.match(body):
+            unreadable[name[1]] = _UNREADABLE
+    return {**dotenv_values(stream=io.StringIO("".join(good))), **unreadable}, problem
+
+
+def is_readable(text: str) -> bool:
+    """Whether a variable's text has no part that could not be read."""
+    return not {_UNREADABLE, "\0"} & set(text)
+
+
+def _problem(path: Path, content: bytes) -> str:
+    try:
+        content.decode("utf-8")
+        place, what = content.find(b"\0"), "has a NUL byte"
+    except UnicodeDecodeError as error:
+        # The byte is not shown: it may be part of a key.
+        place, what = error.start, "is not UTF-8 text"
+    if place < 0:
+        return ""
+    line = content.count(b"\n", 0, place) + 1
+    return f"{path}: line {line}: {what}: {_REMEDY}"
