@@ -1,4 +1,4 @@
-"""Configuration: YAML checked by pydantic, with file, key and reason in every error."""
+"""Configuration files: YAML checked by pydantic; every error has file, key and reason."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from arena_llm.yaml_file import YamlError, read_mapping
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used: names the file, the key and the reason."""
+    """A configuration that cannot be used. The message has the file, the key and the reason."""
 
 
 def config_path(filename: str) -> Path:
-    """Where a configuration file lies: $ARENA_CONFIG_DIR, else ./configs."""
+    """Return the path of a configuration file: in $ARENA_CONFIG_DIR, else in ./configs."""
     return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
 
 
@@ -33,7 +33,7 @@ _ADDRESS = re.compile(
 )
 
 
-def _address(value: str) -> str:
+def _check_address(value: str) -> str:
     match = _ADDRESS.fullmatch(value)
     if match is None or int(match["port"]) > 65535 or not _is_host(match["name"], match["ipv6"]):
         raise ValueError(
@@ -56,11 +56,11 @@ def _is_host(name: str | None, ipv6: str | None) -> bool:
 
 
 #: "host:port"; port 0 lets the system choose one.
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class StrictModel(BaseModel):
-    """Unknown keys are errors, values do not change once read."""
+    """Unknown keys are errors, and values are immutable."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
@@ -68,20 +68,20 @@ class StrictModel(BaseModel):
 
 
 class ServiceConfig(StrictModel):
-    """What the configuration of every service holds."""
+    """The keys that the configuration of every service has."""
 
     listen: Address
 
 
 class ModelEntry(StrictModel):
-    """One model; in YAML its bare name will do where nothing else is set."""
+    """One model. In YAML its name alone is enough if no other key is set."""
 
     name: str
     description: str = ""
 
 
 def entries_from_names(value: Any) -> Any:
-    """SPEC's plain lists of names, as entries; an empty list may be left blank."""
+    """Turn the names of a list into entries, and a blank value into an empty list."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -100,7 +100,7 @@ def check_names(entries: Sequence[ModelEntry], prefix: str) -> None:
     seen: set[str] = set()
     for entry in entries:
         if not entry.name.startswith(prefix) or entry.name == prefix:
-            raise ValueError(f"{entry.name!r} must start with {prefix!r} and go on")
+            raise ValueError(f"{entry.name!r} must be {prefix!r} followed by a name")
         if entry.name in seen:
             raise ValueError(f"{entry.name!r} is listed twice")
         seen.add(entry.name)
@@ -110,13 +110,13 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^
 
 
 def _expand(text: str, path: Path) -> str:
-    """Fill in ${NAME} and ${NAME:-default} from the environment."""
+    """Replace ${NAME} and ${NAME:-default} by values of the environment."""
 
     def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"]) or match["default"]
-        if found is None:
+        text = os.environ.get(match["name"]) or match["default"]
+        if text is None:
             raise ConfigError(f"{path}: the variable {match['name']} is not set")
-        return found
+        return text
 
     return _VARIABLE.sub(value, text)
 
@@ -131,10 +131,10 @@ def _expand_values(value: Any, path: Path) -> Any:
     return value
 
 
-#: Lines in one error; a file can have very many problems, with aliases above all.
-_MOST_PROBLEMS = 20
+#: Lines of one error. A file can have very many problems, above all with YAML aliases.
+_MAX_PROBLEMS = 20
 #: Characters of a key or of a reason in an error.
-_LONGEST = 400
+_MAX_LENGTH = 400
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -142,8 +142,8 @@ C = TypeVar("C", bound=BaseModel)
 def load_config(path: Path, config_type: type[C]) -> C:
     """Read and check one YAML file.
 
-    Raises ConfigError: no such file, broken YAML, a key twice, an unknown key, a
-    value out of range; always with the file and, where there is one, the key.
+    Raises ConfigError for a missing file, broken YAML, a duplicate key, an unknown key and
+    a value out of range. The message has the file and, if there is one, the key.
     """
     try:
         raw = read_mapping(path)
@@ -154,40 +154,40 @@ def load_config(path: Path, config_type: type[C]) -> C:
     except ValidationError as error:
         problems = error.errors()
         lines = [
-            f"{path}: {_shown(_key(problem['loc'])) or 'the file'}: {_shown(problem['msg'])}"
-            f"{_near(problem, config_type)}"
-            for problem in problems[:_MOST_PROBLEMS]
+            f"{path}: {_make_safe(_format_key(problem['loc'])) or 'the file'}: {_make_safe(problem['msg'])}"
+            f"{_suggest(problem, config_type)}"
+            for problem in problems[:_MAX_PROBLEMS]
         ]
         if len(problems) > len(lines):
             lines.append(f"{path}: and {len(problems) - len(lines)} more")
         raise ConfigError("\n".join(lines)) from error
 
 
-def _shown(text: str) -> str:
-    """Text of the file as a part of one line, short and without escapes for terminals."""
+def _make_safe(text: str) -> str:
+    """Make text of the file safe for one line: short, without control characters."""
     line = visible(" ".join(text.split()))
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}..."
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    """("models", 0, "name") as models[0].name."""
+def _format_key(location: tuple[int | str, ...]) -> str:
+    """Format ("models", 0, "name") as models[0].name."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")
 
 
-def _near(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
-    """For an unknown key: the known one that is most like it, as the end of a sentence."""
+def _suggest(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
+    """For an unknown key, return "; near it: KEY" with the most similar known key, else ""."""
     if problem["type"] != "extra_forbidden":
         return ""
-    near = get_close_matches(str(problem["loc"][-1]), set(_keys(config_type)), n=1)
+    near = get_close_matches(str(problem["loc"][-1]), set(_all_keys(config_type)), n=1)
     return f"; near it: {near[0]}" if near else ""
 
 
-def _keys(kind: Any) -> Iterator[str]:
-    """All keys of a configuration, of its parts as well."""
+def _all_keys(kind: Any) -> Iterator[str]:
+    """Yield all keys of a configuration and of its parts."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
             yield name
-            yield from _keys(field.annotation)
+            yield from _all_keys(field.annotation)
     for part in get_args(kind):
-        yield from _keys(part)
+        yield from _all_keys(part)

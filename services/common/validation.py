@@ -1,7 +1,7 @@
-"""Checks of requests: the range of every field, by its name.
+"""Checks of requests: every field is in its range, and the backend honours it.
 
-Repeated values are counted before they are copied or looped over: a request of 13 MB can
-hold a million labels, and while they are handled all other calls wait.
+Repeated values are counted before they are copied or iterated: a request of 13 MB can hold
+a million labels, and all other calls wait while they are handled.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_MESSAGES = 4096
 MAX_CHOICES = 4096
 MAX_LABELS = 16
 MAX_NAME = 256
-#: Characters of a JSON schema or a regular expression: one is compiled for each call.
+#: Characters of a JSON schema or a regular expression, which is compiled for each call.
 MAX_PATTERN = 65_536
-#: Bytes of the provider's options on the wire.
+#: Bytes of provider_options on the wire.
 MAX_OPTIONS = 65_536
 
 
@@ -64,7 +64,7 @@ class Refusals:
 
 
 def check_model(model: str) -> None:
-    """Raise InvalidRequest unless a model is named, in at most 256 characters."""
+    """Raise InvalidRequest if the model's name is empty or has more than 256 characters."""
     if not model.strip():
         raise _fail("model", "must be set, such as hf_smollm2-135m-instruct")
     if len(model) > MAX_NAME:
@@ -72,7 +72,7 @@ def check_model(model: str) -> None:
 
 
 def check_generate(request: generate_pb2.GenerateRequest) -> None:
-    """Raise InvalidRequest, with the field, where the request breaks the contract."""
+    """Raise InvalidRequest, with the field, if the request breaks the contract."""
     check_model(request.model)
     _check_input(request)
     _check_labels(request.session, request.labels)
@@ -89,7 +89,7 @@ def check_generate(request: generate_pb2.GenerateRequest) -> None:
 
 
 def check_score(request: score_pb2.ScoreRequest) -> None:
-    """Raise InvalidRequest, with the field, where the request breaks the contract."""
+    """Raise InvalidRequest, with the field, if the request breaks the contract."""
     check_model(request.model)
     _check_input(request)
     _check_labels(request.session, request.labels)
@@ -125,7 +125,7 @@ def _check_messages(messages: Sequence[generate_pb2.Message]) -> None:
 
 
 def _check_count(field: str, values: Sized, most: int, kind: str) -> None:
-    """Raise InvalidRequest where there are more values than `most`."""
+    """Raise InvalidRequest if there are more values than `most`."""
     if len(values) > most:
         raise _fail(field, f"must hold at most {most} {kind}, not {len(values)}")
 
@@ -135,7 +135,7 @@ def _check_labels(session: str, labels: Mapping[str, str]) -> None:
         raise _fail("session", f"must be at most {MAX_NAME} characters long")
     _check_count("labels", labels, MAX_LABELS, "labels")
     if not labels:
-        return  # the usual case: a copy of an empty map costs more than this
+        return  # the usual case: this is faster than a copy of an empty map
     for key, value in dict(labels).items():
         if not key or len(key) > 128 or len(value) > 128:
             raise _fail("labels", "must have keys of 1 to 128 and values of at most 128 characters")
@@ -167,7 +167,7 @@ def _check_constraint(constraint: generate_pb2.Constraint) -> None:
                 raise _fail("constraint.choices", "must hold at least one string")
             _check_strings("constraint.choices.values", values, MAX_CHOICES)
             if len(set(values)) < len(values):
-                raise _fail("constraint.choices.values", "must not hold a string twice")
+                raise _fail("constraint.choices.values", "must not hold duplicates")
         case "json_schema":
             _check_pattern("constraint.json_schema", constraint.json_schema.strip())
         case "regex":

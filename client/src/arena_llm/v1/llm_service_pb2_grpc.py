@@ -28,13 +28,13 @@ if _version_not_supported:
 
 
 class LlmServiceStub(object):
-    """One language-model API for every backend. The router implements it as well,
-    so a caller may point at the router or at a single backend.
+    """One language-model API for every backend. The router implements it too, so a
+    caller may call the router or a single backend.
 
-    Every status other than OK carries google.rpc.Status details with one
+    Every status other than OK has google.rpc.Status details with one
     google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest where one field is at fault and
-    google.rpc.RetryInfo where waiting helps. A response never holds an error.
+    RATE_LIMITED), google.rpc.BadRequest if one field is at fault and
+    google.rpc.RetryInfo if waiting helps. A response never holds an error.
     """
 
     def __init__(self, channel):
@@ -71,13 +71,13 @@ class LlmServiceStub(object):
 
 
 class LlmServiceServicer(object):
-    """One language-model API for every backend. The router implements it as well,
-    so a caller may point at the router or at a single backend.
+    """One language-model API for every backend. The router implements it too, so a
+    caller may call the router or a single backend.
 
-    Every status other than OK carries google.rpc.Status details with one
+    Every status other than OK has google.rpc.Status details with one
     google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest where one field is at fault and
-    google.rpc.RetryInfo where waiting helps. A response never holds an error.
+    RATE_LIMITED), google.rpc.BadRequest if one field is at fault and
+    google.rpc.RetryInfo if waiting helps. A response never holds an error.
     """
 
     def Generate(self, request, context):
@@ -85,11 +85,11 @@ class LlmServiceServicer(object):
 
         Errors: NOT_FOUND (prefix or model), INVALID_ARGUMENT (a field, or a prompt
         over the context), UNIMPLEMENTED (this backend cannot do that),
-        FAILED_PRECONDITION (key, credits, a model that cannot be loaded as it is
-        configured), PERMISSION_DENIED (refused by the provider), RESOURCE_EXHAUSTED
-        (rate limit, full queue), UNAVAILABLE (backend or upstream down).
+        FAILED_PRECONDITION (key, credits, a wrong model configuration),
+        PERMISSION_DENIED (refused by the provider), RESOURCE_EXHAUSTED (rate limit,
+        full queue), UNAVAILABLE (backend or upstream down).
 
-        Its request is StreamGenerate's as well: the two differ in delivery only.
+        StreamGenerate takes the same request: only the delivery differs.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -97,8 +97,9 @@ class LlmServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamGenerate(self, request, context):
-        """Returns the completion as it grows: deltas, then exactly one completion and
-        nothing after it. Errors are those of Generate, at any point of the stream.
+        """Returns the completion while it is generated: deltas, then exactly one
+        completion, which is the last event. Errors are those of Generate, at any
+        point of the stream.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
@@ -115,17 +116,17 @@ class LlmServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def IsAvailable(self, request, context):
-        """Tells whether a model is usable now and, if not, how to mend it. It answers
-        at once and loads nothing. Asked of the router without a model, it asks
-        every backend and names those that could not be reached.
+        """Returns whether a model is usable now and, if not, how to fix it. It answers
+        immediately and loads nothing. Without a model, the router calls every
+        backend and lists those that it could not reach.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists every model reachable here. The router merges its backends' lists and
-        names the backends that could not be asked.
+        """Lists every reachable model. The router merges the lists of its backends and
+        lists the backends that it could not reach.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,13 +169,13 @@ def add_LlmServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LlmService(object):
-    """One language-model API for every backend. The router implements it as well,
-    so a caller may point at the router or at a single backend.
+    """One language-model API for every backend. The router implements it too, so a
+    caller may call the router or a single backend.
 
-    Every status other than OK carries google.rpc.Status details with one
+    Every status other than OK has google.rpc.Status details with one
     google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest where one field is at fault and
-    google.rpc.RetryInfo where waiting helps. A response never holds an error.
+    RATE_LIMITED), google.rpc.BadRequest if one field is at fault and
+    google.rpc.RetryInfo if waiting helps. A response never holds an error.
     """
 
     @staticmethod
