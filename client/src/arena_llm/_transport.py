@@ -33,6 +33,8 @@ DEFAULT_TIMEOUT = 600.0
 #: Calls wait this many seconds for a target that refuses connections, which is enough for
 #: a router that restarts.
 CONNECT_SECONDS = 2.0
+#: A connection that takes longer has failed, for example to a router that hangs.
+CONNECT_TIMEOUT_MS = 5000
 #: Seconds without a failed connection after which the next failure begins a new outage.
 _QUIET_SECONDS = 5.0
 #: Seconds between two attempts to connect.
@@ -55,7 +57,7 @@ def channel_options(target: str) -> list[tuple[str, int]]:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         # In spite of its name this is the timeout of connecting: it detects a hanging router.
-        ("grpc.min_reconnect_backoff_ms", 5000),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         # http_proxy must not redirect calls to this machine.
         ("grpc.enable_http_proxy", int(not is_local(target))),
     ]

@@ -1,4 +1,8 @@
-"""The installed command where its output cannot be written, or is shown on a terminal."""
+"""What the command writes to files, pipes, terminals and full disks.
+
+Most tests call `main` with another sys.stdout. A few start the installed command, because
+only a new process can begin with closed streams.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ import json
 import os
 import pty
 import subprocess
-import threading
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
+from arena_llm.cli import main
 from arena_llm.v1 import models_pb2
 from tests.unit.client.scripted import (
     MODEL,
@@ -26,9 +32,7 @@ from tests.unit.client.scripted import (
 )
 from tests.unit.client.test_console_script import CONSOLE_SCRIPT
 
-pytestmark = pytest.mark.integration  # starts processes
-
-#: Clears a screen, sets a title, colours by a C1 control, and turns the writing's direction.
+#: Clears the screen, sets a title, sets a colour by a C1 control, and changes the direction.
 HOSTILE = "\x1b[2J\x1b]0;gotcha\x07\x9b31m\u202e\rend"
 ACTING = "\x1b\x07\x9b\u202e"
 
@@ -45,16 +49,16 @@ COMMANDS = {
     "health": ["health"],
     "validate": ["validate", "--models", MODEL],
 }
-HELP = {"help": ["--help"], "version": ["--version"], "help of one": ["generate", "--help"]}
-#: With these the command fails, and has something to say on stderr.
+HELP = {"help": ["--help"], "version": ["--version"]}
+#: These fail and write to stderr.
 WRONG = {"usage": ["nonsense"], "target": ["models", "--target=localhost"]}
 
-EACH = pytest.mark.parametrize("command", COMMANDS)
+EACH = pytest.mark.parametrize("name", COMMANDS)
 
 
 @pytest.fixture(autouse=True)
 def answers(script: Script) -> None:
-    """A server whose every text is hostile."""
+    """Answer every call with hostile texts."""
     listed = models(MODEL, "hf_" + HOSTILE, unreachable=("vllm",))
     listed.models[0].backend = HOSTILE
     listed.unreachable[0].detail = HOSTILE
@@ -76,19 +80,142 @@ def answers(script: Script) -> None:
 
 
 @pytest.fixture
-def console(target: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command with shell redirections."""
+def command(target: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command in this process and returns its exit code."""
+    monkeypatch.setenv("ARENA_LLM_TARGET", target)
 
-    def run(
-        *arguments: str, redirect: str = "", encoding: str = "utf-8"
-    ) -> subprocess.CompletedProcess[str]:
+    def run(arguments: list[str], stdout: TextIO | None) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stdout)
+            code = main(arguments)
+        if stdout is not None:
+            stdout.close()
+        return code
+
+    return run
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """A terminal to write to, and a function that returns what it was sent."""
+    master, slave = pty.openpty()
+
+    def shown() -> str:
+        pieces = []
+        try:
+            while piece := os.read(master, 65536):
+                pieces.append(piece)
+        except OSError:  # Linux reports the end of a terminal as an error.
+            pass
+        return b"".join(pieces).decode().replace("\r\n", "\n")
+
+    yield open(slave, "w", encoding="utf-8"), shown  # noqa: SIM115 - the test closes it
+    os.close(master)
+
+
+@pytest.mark.parametrize("name", {**COMMANDS, **HELP})
+def test_a_full_disk(name: str, command, capsys: pytest.CaptureFixture[str]) -> None:
+    with open("/dev/full", "w") as full:
+        assert command({**COMMANDS, **HELP}[name], full) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "arena-llm: standard output cannot be written: No space left on device"
+    assert len(lines) == (2 if name == "models" else 1)  # `models` names a missing backend first
+
+
+@EACH
+def test_a_closed_output(
+    name: str, command, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(COMMANDS[name], None) == 1
+    assert capsys.readouterr().err == "arena-llm: standard output is closed\n"
+    assert not script.history  # no call is paid for that nobody can read
+
+
+@EACH
+def test_a_reader_that_has_left(name: str, command, capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert command(COMMANDS[name], open(writer, "w", encoding="utf-8")) == 1  # noqa: SIM115
+    err = capsys.readouterr().err
+    assert ("not listed" in err) == bool(err)  # of `models`, about a missing backend
+
+
+@EACH
+def test_a_file_gets_the_exact_text(name: str, command, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    assert command(COMMANDS[name], file.open("w", encoding="utf-8")) == 0
+    text = file.read_bytes().decode()
+    if "JSON" in name:
+        assert json.loads(text)
+    elif name in ("generate", "stream"):
+        assert text == HOSTILE + "\n"
+    elif name != "validate":
+        assert "\x1b[2J" in text
+
+
+@EACH
+def test_a_terminal_gets_escapes(name: str, command, terminal) -> None:
+    stdout, shown = terminal
+    assert command(COMMANDS[name], stdout) == 0
+    text = shown()
+    assert not set(text) & set(ACTING + "\r")
+    if name != "validate":  # shows no text of a model if all models are usable
+        assert r"\u001b[2J\u001b]0;gotcha\u0007\u009b31m\u202e" in text
+    if "JSON" in name:
+        assert json.loads(text)
+
+
+def test_a_terminal_gets_errors_with_escapes(
+    terminal, target: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.enqueue(Fail(grpc.StatusCode.UNAVAILABLE, HOSTILE, "UPSTREAM_UNAVAILABLE"))
+    stderr, shown = terminal
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        assert main(["generate", MODEL, "p", "--target", target]) == 1
+    stderr.close()
+    text = shown()
+    assert r"\u001b[2J" in text
+    assert not set(text) & set(ACTING + "\r")
+
+
+@pytest.mark.parametrize("name", ["generate", "stream"])
+def test_an_encoding_that_lacks_characters(
+    name: str, command, script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.respond = lambda request: text_reply("e4 ♟ schön")
+    script._streams.clear()
+    script.enqueue_stream(*map(text_event, "e4 ♟ schön"), end_event("e4 ♟ schön"))
+    file = tmp_path / "out"
+    assert command(COMMANDS[name], file.open("w", encoding="ascii")) == 0
+    assert file.read_text() == "e4 \\u265f sch\\xf6n\n"
+    err = capsys.readouterr().err
+    assert err.startswith("arena-llm: standard output is ascii: ")
+    assert err.count("\n") == 1
+
+
+def test_a_document_is_exact_in_every_encoding(
+    command, script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.respond = lambda request: text_reply("e4 ♟ schön")
+    file = tmp_path / "out"
+    assert command(COMMANDS["generate as JSON"], file.open("w", encoding="ascii")) == 0
+    assert json.loads(file.read_text())["text"] == "e4 ♟ schön"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def shell(target: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the installed command with redirections of the shell."""
+
+    def run(redirect: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
         return subprocess.run(
             ["/bin/sh", "-c", f'exec "$0" "$@" {redirect}', CONSOLE_SCRIPT, *arguments],
-            env=env | {"ARENA_LLM_TARGET": target, "PYTHONIOENCODING": encoding},
+            env=env | {"ARENA_LLM_TARGET": target, "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            encoding=encoding,
+            encoding="utf-8",
             timeout=60,
             check=False,
         )
@@ -96,127 +223,39 @@ def console(target: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.mark.parametrize("command", {**COMMANDS, **HELP})
-def test_a_full_disk(command: str, console) -> None:
-    done = console(*{**COMMANDS, **HELP}[command], redirect=">/dev/full")
-    assert done.returncode == 1
-    lines = done.stderr.splitlines()
-    expected = "arena-llm: standard output cannot be written: No space left on device"
-    assert lines[-1] == expected
-    assert len(lines) == (2 if command == "models" else 1)  # ... and the backend not listed
+@pytest.mark.integration  # starts processes
+class TestShell:
+    def test_a_full_disk(self, shell) -> None:
+        done = shell(">/dev/full", *COMMANDS["generate"])
+        assert done.returncode == 1
+        assert done.stderr.endswith("cannot be written: No space left on device\n")
+        assert done.stderr.count("\n") == 1
 
+    def test_a_closed_output(self, shell, script: Script) -> None:
+        done = shell(">&-", *COMMANDS["stream"])
+        assert (done.returncode, done.stderr) == (1, "arena-llm: standard output is closed\n")
+        assert not script.history
 
-@EACH
-def test_a_closed_output(command: str, console, script: Script) -> None:
-    done = console(*COMMANDS[command], redirect=">&-")
-    assert (done.returncode, done.stderr) == (1, "arena-llm: standard output is closed\n")
-    assert not script.history  # nothing is paid for that nobody sees
+    @pytest.mark.parametrize("redirect", ["2>/dev/full", "2>&- <&-"])
+    def test_a_lost_warning_costs_nothing(self, redirect: str, shell) -> None:
+        done = shell(redirect, *COMMANDS["models"])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert HOSTILE[:8] in done.stdout
 
-
-@EACH
-def test_a_reader_that_has_left(command: str, target: str, script: Script) -> None:
-    left = threading.Event()
-    script.on_arrival = lambda: left.wait(30)
-    process = subprocess.Popen(
-        [CONSOLE_SCRIPT, *COMMANDS[command], "--target", target],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
+    @pytest.mark.parametrize(
+        ("name", "redirect", "code"),
+        [("usage", "2>/dev/full", 2), ("usage", ">&- 2>&- <&-", 2), ("target", ">&- 2>&-", 1)],
     )
-    assert process.stdout
-    assert process.stderr
-    process.stdout.close()
-    left.set()
-    said = process.stderr.read()
-    assert "Traceback" not in said
-    assert ("not listed" in said) == bool(said)  # by `models`, of a backend
-    assert process.wait(30) == 1
-    process.stderr.close()
+    def test_without_stderr_the_exit_code_remains(
+        self, name: str, redirect: str, code: int, shell
+    ) -> None:
+        done = shell(redirect, *WRONG[name])
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
-
-@pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full", "2>&- <&-"])
-@pytest.mark.parametrize("command", ["models", "generate", "stream"])
-def test_lost_errors_cost_nothing(command: str, redirect: str, console) -> None:
-    done = console(*COMMANDS[command], redirect=redirect)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert HOSTILE[:8] in done.stdout
-
-
-@pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full", ">&- 2>&-", ">&- 2>&- <&-"])
-@pytest.mark.parametrize("command", WRONG)
-def test_the_exit_code_remains(command: str, redirect: str, console) -> None:
-    done = console(*WRONG[command], redirect=redirect)
-    expected = 1 if command == "target" and ">&- 2" in redirect else 2
-    assert (done.returncode, done.stdout, done.stderr) == (expected, "", "")
-
-
-@pytest.mark.parametrize("redirect", ["<&-", "0>/dev/null", ">&- <&-"])
-@pytest.mark.parametrize("command", ["generate", "score"])
-def test_an_input_that_cannot_be_read(command: str, redirect: str, console, script: Script) -> None:
-    done = console(command, MODEL, "-", *(["a"] if command == "score" else []), redirect=redirect)
-    assert done.returncode == 1
-    assert done.stderr.startswith("arena-llm: ")
-    assert "standard " in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not script.history
-
-
-@EACH
-def test_a_file_gets_the_exact_text(command: str, console, tmp_path: Path) -> None:
-    done = console(*COMMANDS[command], redirect=f">{tmp_path}/out")
-    assert done.returncode == 0
-    written = (tmp_path / "out").read_bytes().decode()
-    if "JSON" in command:
-        assert json.loads(written)
-    elif command in ("generate", "stream"):
-        assert written == HOSTILE + "\n"
-    elif command != "validate":
-        assert "\x1b[2J" in written
-
-
-@pytest.mark.parametrize("command", {**COMMANDS, "failure": ["generate", MODEL, "p"]})
-def test_a_terminal_obeys_nobody(command: str, target: str, script: Script) -> None:
-    if command == "failure":
-        script.enqueue(Fail(grpc.StatusCode.UNAVAILABLE, HOSTILE, "UPSTREAM_UNAVAILABLE"))
-    arguments = COMMANDS.get(command, COMMANDS["generate"])
-    terminal, end = pty.openpty()
-    process = subprocess.Popen(
-        [CONSOLE_SCRIPT, *arguments, "--target", target],
-        stdin=end,
-        stdout=end,
-        stderr=end,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
-    )
-    os.close(end)
-    shown = b""
-    try:
-        while piece := os.read(terminal, 65536):
-            shown += piece
-    except OSError:  # so ends a terminal on Linux
-        pass
-    os.close(terminal)
-    assert process.wait(30) == (1 if command == "failure" else 0)
-    text = shown.decode().replace("\r\n", "\n")
-    assert not set(text) & set(ACTING + "\r")
-    if command != "validate":  # which shows no text of others where all is well
-        assert r"\u001b[2J\u001b]0;gotcha\u0007\u009b31m\u202e" in text
-    if "JSON" in command:
-        assert json.loads(text)
-
-
-@pytest.mark.parametrize("command", ["generate", "stream"])
-def test_an_encoding_that_lacks_characters(command: str, console, script: Script) -> None:
-    script.respond = lambda request: text_reply("e4 ♟ schön")
-    script._streams.clear()
-    script.enqueue_stream(*map(text_event, "e4 ♟ schön"), end_event("e4 ♟ schön"))
-    done = console(*COMMANDS[command], encoding="ascii")
-    assert (done.returncode, done.stdout) == (0, "e4 \\u265f sch\\xf6n\n")
-    assert done.stderr.startswith("arena-llm: standard output is ascii: ")
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_document_is_exact_in_every_encoding(console, script: Script) -> None:
-    script.respond = lambda request: text_reply("e4 ♟ schön")
-    done = console(*COMMANDS["generate as JSON"], encoding="ascii")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["text"] == "e4 ♟ schön"
+    @pytest.mark.parametrize("redirect", ["<&-", "0>/dev/null"])
+    def test_an_input_that_cannot_be_read(self, redirect: str, shell, script: Script) -> None:
+        done = shell(redirect, "generate", MODEL, "-")
+        assert done.returncode == 1
+        assert done.stderr.startswith("arena-llm: INVALID_REQUEST: standard input cannot be read")
+        assert done.stderr.count("\n") == 1
+        assert not script.history

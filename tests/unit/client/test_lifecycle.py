@@ -1,4 +1,4 @@
-"""Clients in threads and loops, pickled, and closed while they are called."""
+"""Clients in threads and event loops, pickled, and closed during calls."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_pickle_reconnects(make, target: str, script: Script) -> None:
 
 
 def test_one_client_in_many_threads(llm: arena_llm.Client, script: Script) -> None:
-    # The first calls come at once, so that they race for the channel.
+    # The first calls start at the same time and race for the channel.
     together = threading.Barrier(16)
 
     def call(number: int) -> list[str]:
@@ -58,11 +58,11 @@ def test_one_async_client_in_loop_after_loop(target: str, script: Script) -> Non
 
     for _ in range(3):
         assert asyncio.run(twice()) == ["hi", "hi"]
-    # A loop that is over is not kept, nor its channel.
+    # Closed loops and their channels are not kept.
     assert len(llm._link._channels) == 1
 
 
-def test_an_async_client_is_dropped_without_a_word(target: str, script: Script) -> None:
+def test_an_async_client_is_dropped_without_a_warning(target: str, script: Script) -> None:
     async def use() -> None:
         llm = arena_llm.AsyncClient(target)
         await llm.generate(MODEL, "hi")
@@ -89,38 +89,38 @@ CALLS = {
 
 
 async def outcome(llm: arena_llm.Client | arena_llm.AsyncClient, call: str) -> list[object]:
-    """What a call returns or raises; a synchronous one runs on a thread."""
+    """Return what a call returns or raises; a synchronous call runs on a thread."""
 
     def run() -> object:
         return asyncio.run(settle(CALLS[call](llm)))
 
     try:
         if isinstance(llm, arena_llm.Client):
-            found = await asyncio.to_thread(run)
+            results = await asyncio.to_thread(run)
         else:
-            found = await settle(CALLS[call](llm))
+            results = await settle(CALLS[call](llm))
     except errors.ArenaError as error:
-        found = error
-    return found if isinstance(found, list) else [found]
+        results = error
+    return results if isinstance(results, list) else [results]
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_closing_ends_calls_that_run(call: str, either, script: Script) -> None:
-    at_once = 2 if call == "generate_many" else 1
-    script.enqueue(*[HOLD] * at_once)
+    concurrent = 2 if call == "generate_many" else 1
+    script.enqueue(*[HOLD] * concurrent)
     script.enqueue_stream(HOLD)
     arrived = threading.Semaphore(0)
     script.on_arrival = arrived.release
     running = asyncio.create_task(outcome(either, call))
-    for _ in range(at_once):
+    for _ in range(concurrent):
         assert await asyncio.to_thread(arrived.acquire, timeout=20)
     await settle(either.close())
-    found = await running
-    assert [error.reason for error in found] == ["CLIENT_CLOSED"] * (2 * at_once - 1)
-    assert isinstance(found[0], errors.CallCancelledError)
+    results = await running
+    assert [error.reason for error in results] == ["CLIENT_CLOSED"] * (2 * concurrent - 1)
+    assert isinstance(results[0], errors.CallCancelledError)
     for seen in script.history:
         assert await asyncio.to_thread(seen.ended.wait, 20)
-    assert len(script.history) == at_once
+    assert len(script.history) == concurrent
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -136,8 +136,8 @@ async def test_closing_in_another_loop_ends_calls_that_run(
         running = thread.submit(asyncio.run, outcome(llm, call))
         assert await asyncio.to_thread(arrived.wait, 20)
         await llm.close()
-        found = await asyncio.to_thread(running.result, 20)
-    assert {error.reason for error in found} == {"CLIENT_CLOSED"}
+        results = await asyncio.to_thread(running.result, 20)
+    assert {error.reason for error in results} == {"CLIENT_CLOSED"}
     for seen in script.history:
         assert await asyncio.to_thread(seen.ended.wait, 20)
 
@@ -145,9 +145,9 @@ async def test_closing_in_another_loop_ends_calls_that_run(
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_closed_client_refuses_every_call(call: str, either, script: Script) -> None:
     await settle(either.close())
-    found = await outcome(either, call)
-    assert {error.reason for error in found} == {"CLIENT_CLOSED"}
-    assert all(isinstance(error, errors.FailedPreconditionError) for error in found)
+    results = await outcome(either, call)
+    assert {error.reason for error in results} == {"CLIENT_CLOSED"}
+    assert all(isinstance(error, errors.FailedPreconditionError) for error in results)
     assert not script.history
 
 
@@ -169,9 +169,9 @@ async def test_closing_ends_calls_that_wait_for_a_connection(
     running = asyncio.create_task(outcome(llm, call))
     assert await asyncio.to_thread(waits.wait, 20)
     await settle(llm.close())
-    found = await running
-    assert {error.reason for error in found} == {"CLIENT_CLOSED"}
-    assert isinstance(found[0], errors.CallCancelledError)
+    results = await running
+    assert {error.reason for error in results} == {"CLIENT_CLOSED"}
+    assert isinstance(results[0], errors.CallCancelledError)
 
 
 async def test_a_cancelled_task_is_cancelled_and_so_is_its_call(
