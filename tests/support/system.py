@@ -17,7 +17,7 @@ from deploy.supervisor import Process, Supervisor
 from tests.support.small_deploy import small_services
 
 #: Variables of the calling shell or make that must not reach a system under test.
-_FOREIGN = ("ARENA_", "MAKE", "MFLAGS", "VLLM")
+_FOREIGN = ("ARENA_", "MAKE", "MFLAGS", "PYTEST_", "VLLM")
 _KEPT = ("ARENA_CACHE_DIR",)
 
 #: Variables in the environment of the shared system, and the only service that may see each.
