@@ -40,6 +40,14 @@ from arena_llm.wire import FieldError, from_message, to_message
 USAGE = Usage(1, 2, 3, 4, 0.5)
 UNREACHABLE = UnreachableBackend("hf", "127.0.0.1:1", "start it")
 
+
+@dataclass(frozen=True)
+class Bound:
+    """A dataclass whose field is the oneof of its message."""
+
+    kind: Choices | JsonSchema | Regex
+
+
 #: A value of each dataclass with all fields set, and its message.
 FULL: list[tuple[Any, type[ProtoMessage]]] = [
     (
@@ -181,6 +189,13 @@ def test_an_error_names_the_path_of_its_field(change: dict[str, Any], error: str
     with pytest.raises(FieldError) as caught:
         to_message(replace(REQUEST, **change), generate_pb2.GenerateRequest)
     assert str(caught.value) == error
+
+
+def test_a_oneof_beside_other_fields() -> None:
+    for kind in (Choices(("a",)), JsonSchema("{}"), Regex("a+")):
+        message = to_message(Bound(kind), generate_pb2.Constraint)
+        assert message.WhichOneof("kind") == kind.name
+        assert from_message(message, Bound) == Bound(kind)
 
 
 def test_a_field_on_one_side_only_is_an_error() -> None:

@@ -1,0 +1,163 @@
+"""How single fields of messages are written and read: texts, enums, maps and Structs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+
+#: The deepest nesting of provider_options. Protobuf parses at most 100 nested messages,
+#: and each level takes three.
+_MAX_DEPTH = 32
+
+
+class FieldError(ValueError):
+    """A value that its field cannot hold; `field` is the path, such as "config.seed"."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+    def inside(self, outer: str) -> FieldError:
+        """Return the same error with the path of the enclosing field in front."""
+        dot = "." if outer and self.field and not self.field.startswith("[") else ""
+        return FieldError(f"{outer}{dot}{self.field}", self.problem)
+
+
+class Codec(NamedTuple):
+    """How one field is written to a message and read from it.
+
+    path: where an error is, such as "temperature". put: may raise what WRONG_VALUE lists.
+    """
+
+    path: str
+    put: Callable[[Any, Any], None]
+    get: Callable[[Any], Any]
+
+
+#: What protobuf and the codecs raise for a value that does not fit.
+WRONG_VALUE = (TypeError, ValueError, AttributeError, OverflowError)
+
+
+def enum_converters(
+    hint: Any, descriptor: EnumDescriptor
+) -> tuple[Callable[[Any], int], Callable[[int], Any]]:
+    """Return functions from a value to its number and back.
+
+    hint: a StrEnum, or a Literal of strings. The name of a number is the name of the enum in
+    capitals and the name of the value: ROLE_USER. UNKNOWN of a StrEnum stands for all numbers
+    without a name; a hint without UNKNOWN gives None for them.
+    """
+    if get_origin(hint) is Literal:
+        members = {value.upper(): value for value in get_args(hint)}
+    else:
+        members = {member.name: member for member in hint}
+    zero = descriptor.values_by_number[0].name
+    prefix = zero.removesuffix("UNSPECIFIED")
+    numbers = {
+        value: descriptor.values_by_name[
+            prefix + name if prefix + name in descriptor.values_by_name else zero
+        ].number
+        for name, value in members.items()
+    }
+    values = {number: value for value, number in numbers.items()}
+    unknown = members.get("UNKNOWN")
+
+    def to_number(value: Any) -> int:
+        number = numbers.get(value) if isinstance(value, str) else None
+        if number is None:
+            raise FieldError("", f"must be one of {', '.join(numbers)}, not {value!r}")
+        return number
+
+    return to_number, lambda number: values.get(number, unknown)
+
+
+def map_codec(field: FieldDescriptor) -> Codec:
+    """Return the codec of a map from strings to strings."""
+    wire = field.name
+
+    def put(message: Any, values: Any) -> None:
+        if not isinstance(values, Mapping):
+            raise FieldError("", f"must map strings to strings, not be {type(values).__name__}")
+        for key, value in values.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise FieldError("", f"must map strings to strings: {key!r} does not")
+        if values:
+            getattr(message, wire).update(values)
+
+    return Codec(wire, put, lambda message: dict(getattr(message, wire)))
+
+
+def struct_codec(field: FieldDescriptor) -> Codec:
+    """Return the codec of a mapping of JSON values. An empty mapping is not sent."""
+    wire = field.name
+
+    def put(message: Any, values: Any) -> None:
+        if not values:
+            return
+        if _is_deeper(values, _MAX_DEPTH):
+            raise FieldError("", f"must be nested at most {_MAX_DEPTH} levels deep")
+        try:
+            getattr(message, wire).update(dict(values))
+        except UnicodeEncodeError:
+            raise
+        except WRONG_VALUE:
+            raise FieldError("", "must map strings to JSON values") from None
+
+    def get(message: Any) -> Any:
+        if not message.HasField(wire):
+            return {}
+        return _restore_integers(json_format.MessageToDict(getattr(message, wire)))
+
+    return Codec(wire, put, get)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value
+    if isinstance(parts, str) or not isinstance(parts, Collection):
+        return False
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
+
+
+def _restore_integers(value: Any) -> Any:
+    """Struct has no integers: 3 arrives as 3.0, and providers need 3."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_restore_integers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _restore_integers(item) for key, item in value.items()}
+    return value
+
+
+def put_text(wire: str) -> Callable[[Any, Any], None]:
+    """Return the function that writes a string."""
+
+    def put(message: Any, value: Any) -> None:
+        # Protobuf would accept bytes as well.
+        if not isinstance(value, str):
+            raise FieldError("", f"must be a string, not {type(value).__name__}")
+        setattr(message, wire, value)
+
+    return put
+
+
+def check_texts(values: Any) -> Any:
+    """Return a list of strings. Raises FieldError if a value is not a string."""
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            kind = type(value).__name__
+            raise FieldError("", f"must hold strings only: value {index} is {kind}")
+    return values
+
+
+def to_field_error(error: Exception) -> FieldError:
+    """Return an error of a value as a FieldError, without the path of its field."""
+    if isinstance(error, FieldError):
+        return error
+    if isinstance(error, UnicodeEncodeError):
+        return FieldError("", f"must not hold a lone surrogate: character {error.start} is one")
+    return FieldError("", str(error))
