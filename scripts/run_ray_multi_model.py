@@ -1,4 +1,4 @@
-"""Run an experiment in several processes, by Ray. The same as `arena run --runner ray`.
+"""Run an experiment in several processes, with Ray. The same as `arena run --runner ray`.
 
 python3 scripts/run_ray_multi_model.py --config FILE
 """

@@ -1,75 +1,87 @@
-"""The command `arena`: run experiments, and see what came of them.
+"""The command `arena`: check and run experiments, and report their results.
 
-Each command is a module with HELP, arguments(parser) and run(args) -> exit code.
+Each command is a module of this package with arguments(parser) and run(args) -> exit code.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from types import ModuleType
+from importlib import import_module
 
-from arena.cli import export, output, report, run
+from arena.cli import output
 from arena.experiment.load import ConfigError
 from arena.experiment.recording import RecordingError
 from arena.results.database import ResultsError
 from arena.runners.ray import RayError
 from arena_llm import ArenaError
 
-COMMANDS: dict[str, ModuleType] = {"run": run, "report": report, "export": export}
+#: The commands and their help. A module is imported if its command is used: the report's
+#: libraries take a second to load.
+COMMANDS: Mapping[str, str] = {
+    "validate": "check before an expensive run whether all models can run, and what it will cost",
+    "run": "play an experiment; a second run continues an interrupted one",
+    "report": "print an experiment's ratings and rates, and write a page with every move",
+    "export": "write an experiment's tables as CSV or Parquet",
+}
 
 FAILED = 1
-#: Wrong usage, as argparse has it, and files that are wrong or cannot be used.
+#: Wrong usage, as in argparse, and files that are wrong or cannot be used.
 USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Wrong usage exits with 2."""
     with output.streams() as stdout:
         try:
-            code = _run(argv)
-        except SystemExit as usage:  # of argparse, which has said why
+            code = _run(sys.argv[1:] if argv is None else argv)
+        except SystemExit as usage:  # argparse has printed the reason
             code = int(usage.code or 0)
-        except OSError as error:  # of the system: no process or no file is left
-            code = FAILED if error is stdout.error else _failed(error)
+        except OSError as error:  # the system has no more processes or files
+            code = FAILED if error is stdout.error else _fail(error)
         with suppress(OSError):
             stdout.flush()
         if stdout.error is None:
             return code
-        if not isinstance(stdout.error, BrokenPipeError):  # its reader wants no more
+        if not isinstance(stdout.error, BrokenPipeError):  # else the reader has closed it
             output.say(f"stdout cannot be written: {stdout.error.strerror}")
         return code or FAILED
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+def _run(argv: Sequence[str]) -> int:
+    args = _make_parser(argv).parse_args(argv)
     try:
-        code: int = COMMANDS[args.command].run(args)
+        code: int = import_module(f"arena.cli.{args.command}").run(args)
         return code
     except (ConfigError, RecordingError, ResultsError) as error:
-        return _failed(error, USAGE)
+        return _fail(error, USAGE)
     except (ArenaError, RayError) as error:
-        return _failed(error)
+        wrong_usage = getattr(error, "reason", "") == "INVALID_TARGET"
+        return _fail(error, USAGE if wrong_usage else FAILED)
     except KeyboardInterrupt:
-        reason = "interrupted: what was played is saved; the same command goes on"
-        return _failed(reason, INTERRUPTED)
+        saved = ": everything played so far is saved; the same command continues"
+        return _fail(f"interrupted{saved if args.command == 'run' else ''}", INTERRUPTED)
 
 
-def _failed(problem: object, code: int = FAILED) -> int:
+def _fail(problem: object, code: int = FAILED) -> int:
     output.say(problem)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="arena",
-        description="Let language models play games, and see what came of it.",
+        description="Let language models play games, and report the results.",
         epilog="Exit codes: 0 success; 1 failed episodes, models that cannot run, a spent "
-        "budget, a player who left, output that cannot be written; 2 wrong usage or a wrong file.",
+        "budget, a player who left, or output that cannot be written; 2 wrong usage or a wrong "
+        "file.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        command.arguments(commands.add_parser(name, help=command.HELP, description=command.HELP))
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in argv:
+            import_module(f"arena.cli.{name}").arguments(command)
     return parser

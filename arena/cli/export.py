@@ -10,22 +10,20 @@ from rich.console import Console
 from arena.cli import output
 from arena.results.export import export
 
-HELP = "write an experiment's tables as CSV or Parquet"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the results file, the format, and the folder."""
-    parser.add_argument("results", type=Path, metavar="FILE", help="results, as `run` wrote them")
+    """Add the results file, the format and the folder."""
+    parser.add_argument("results", type=Path, metavar="FILE", help="a results file of `arena run`")
     parser.add_argument(
-        "--format", choices=("csv", "parquet"), default="csv", help="(default: csv)"
+        "--format", choices=("csv", "parquet"), default="csv", help="file format (default: csv)"
     )
     parser.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="where (default: FILE without its ending)"
+        "--to", type=Path, metavar="FOLDER", help="target folder (default: FILE without its suffix)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write them, and tell where."""
+    """Write the tables and print their paths."""
     console = Console(emoji=False, markup=False, highlight=False)
     folder = args.to or args.results.parent / args.results.stem
     for path in export(args.results, folder, args.format):

@@ -1,27 +1,28 @@
-"""Standard output and error of the command. Text of others cannot control the terminal."""
+"""Standard output and error of the command. Untrusted text cannot control the terminal."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
 
-from arena.report.words import one_line
+from arena_llm.terminal import visible
 
-#: Characters of the longest line of an error or a message.
+#: Longer lines of messages and errors are cut.
 LONGEST_LINE = 4_000
 
 
 class Stream:
-    """stdout or stderr. error: why it could not be written the first time; None if it could.
+    """stdout or stderr. error: the first error of writing to it, or None.
 
-    lenient: what cannot be written is left out, and nothing is raised.
+    lenient: text that cannot be written is dropped without raising an error.
     """
 
     def __init__(self, stream: TextIO, *, lenient: bool) -> None:
@@ -30,16 +31,16 @@ class Stream:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        with self._noting():
+        with self._keep_error():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self._noting():
+        with self._keep_error():
             self._stream.flush()
 
     @contextmanager
-    def _noting(self) -> Iterator[None]:
+    def _keep_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -48,7 +49,7 @@ class Stream:
                 raise
 
     def finish(self) -> None:
-        """Write what is left. The interpreter tries again at its exit, and must not complain."""
+        """Write the buffered text. After an error, the interpreter must not try again at exit."""
         with suppress(OSError):
             self.flush()
         if self.error is not None:
@@ -60,9 +61,9 @@ class Stream:
 
 @contextmanager
 def streams() -> Iterator[Stream]:
-    """Make stdout and stderr safe to use, even if the shell closed them; yields stdout.
+    """Make stdout and stderr safe to use, even if the shell closed them. Yields stdout.
 
-    Messages on stderr may get lost. What an encoding lacks is escaped.
+    Messages on stderr can get lost. Characters that an encoding lacks are escaped.
     """
     before = sys.stdout, sys.stderr
     _replace_closed()
@@ -93,11 +94,26 @@ def _replace_closed() -> None:
 
 
 def show(console: Console, text: str) -> None:
-    """Print a line without wrapping it."""
-    console.print(Text(one_line(text, LONGEST_LINE)), soft_wrap=True)
+    """Print a text as one line, without wrapping it."""
+    console.print(Text(one_line(text)), soft_wrap=True)
+
+
+def show_table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns, without wrapping them."""
+    cells = [header, *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def one_line(text: str) -> str:
+    """A text as one line of limited length that is safe to print."""
+    line = visible(re.sub(r"[\n\t]", " ", text[: LONGEST_LINE + 1]))
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
 
 
 def say(problem: object) -> None:
-    """Print an error on stderr, with the command's name before each line."""
+    """Print an error to stderr; each line starts with the command's name."""
     for line in str(problem).splitlines():
-        sys.stderr.write(f"arena: {one_line(line, LONGEST_LINE)}\n")
+        sys.stderr.write(f"arena: {one_line(line)}\n")

@@ -1,10 +1,9 @@
-"""How far a run is: a bar in a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
@@ -17,15 +16,15 @@ from arena.cli.output import show
 from arena.experiment.budget import NEAR
 from arena.runners.coordinator import RunProgress
 
-#: Reasons of failed episodes that are told of.
-MOST_REASONS = 10
+#: At most so many different reasons of failed episodes are shown.
+MAX_REASONS = 10
 
-#: Seconds between two lines where there is no terminal.
+#: Seconds between two lines without a terminal.
 _INTERVAL = 10.0
 
 
 class Progress:
-    """Shows each tally that it is given. What is news stays as a line above."""
+    """Shows the progress. News, such as failures, stay as lines above the bar."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,16 +38,11 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def show(self, tally: RunProgress) -> None:
-        """Show it; without a terminal at most once in ten seconds."""
+        """Show the progress; without a terminal at most once in ten seconds."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = now, tally.done
@@ -94,12 +88,12 @@ def _figures(tally: RunProgress) -> list[str]:
 
 
 def share(count: int, total: int) -> str:
-    """A rate, such as "3.1 %"; "-" of nothing."""
+    """A rate, such as "3.1 %", or "- %" if there is nothing to count."""
     return f"{100 * count / total:.1f} %" if total else "- %"
 
 
 def _left(tally: RunProgress, seconds: float, before: float) -> str:
-    """Time to the end, at the pace of this run so far."""
+    """The remaining time, at this run's pace so far."""
     made = tally.done - before
     if not made or seconds < 1:
         return "-:--:-- left"
@@ -108,12 +102,12 @@ def _left(tally: RunProgress, seconds: float, before: float) -> str:
 
 
 def _news(before: RunProgress, now: RunProgress) -> Iterator[str]:
-    if len(before.failures) < MOST_REASONS:
+    if len(before.failures) < MAX_REASONS:
         for reason in now.failures.keys() - before.failures.keys():
             yield f"an episode failed: {reason}"
     if before.budget < NEAR <= now.budget:
         yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
     if now.lost > before.lost:
-        yield "a worker was lost: its episodes are played again"
+        yield "a worker died: its episodes are played again"
     if now.stopped and not before.stopped:
-        yield f"{now.stopped}: no more calls are begun"
+        yield f"{now.stopped}: no further calls are made"

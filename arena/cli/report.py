@@ -11,29 +11,27 @@ from arena.cli import output
 from arena.report import Report, print_tables, write_html
 from arena.results.database import ResultsError
 
-HELP = "print an experiment's tables and write its page: ratings, rates, every game move by move"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the results file, and where the page goes."""
-    parser.add_argument("results", type=Path, metavar="FILE", help="results, as `run` wrote them")
+    """Add the results file and the path of the page."""
+    parser.add_argument("results", type=Path, metavar="FILE", help="a results file of `arena run`")
     parser.add_argument(
-        "--html", type=Path, metavar="PAGE", help="the page (default: FILE with .html at its end)"
+        "--html", type=Path, metavar="PAGE", help="the page (default: FILE with the suffix .html)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write and print; 0 also where episodes failed: the tables say so.
+    """Write the page and print the tables; 1 if the page cannot be written.
 
-    1 where the page cannot be written: the tables are there all the same.
+    Failed episodes are part of the tables and do not change the exit code.
     """
     report = Report.load(args.results)
     page = args.html or args.results.with_suffix(".html")
     problem = None
-    # First: whoever reads the tables may stop before their end, and this process with it.
+    # Write the page first: a reader of the tables, such as `head`, may end this process.
     try:
         if page.resolve() == args.results.resolve():
-            raise ResultsError(f"{page}: is the results file: name another page with --html")
+            raise ResultsError(f"{page}: is the results file: choose another page with --html")
         write_html(report, page)
     except ResultsError as error:
         problem = error

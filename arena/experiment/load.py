@@ -40,6 +40,10 @@ _NESTED_KEYS: Mapping[str, Sequence[str]] = {
 }
 
 
+#: Further problems of a file are only counted.
+_MAX_PROBLEMS = 20
+
+
 class ConfigError(Exception):
     """A file that cannot be used: one line "FILE: KEY: problem" for each problem."""
 
@@ -143,7 +147,10 @@ class _Reader:
             self._problems.append(line)
 
     def _error(self) -> ConfigError:
-        return ConfigError("\n".join(f"{self._path}: {problem}" for problem in self._problems))
+        problems = self._problems[:_MAX_PROBLEMS]
+        if more := len(self._problems) - len(problems):
+            problems.append(f"and {more} more")
+        return ConfigError("\n".join(f"{self._path}: {problem}" for problem in problems))
 
     def _add_all(self, error: ValidationError, keys: Sequence[str], prefix: str = "") -> None:
         """Add the problems that pydantic found. prefix: the path of what it checked."""

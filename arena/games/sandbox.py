@@ -11,11 +11,11 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from arena.games.game import Game, GameError, needs_trial
 
@@ -27,6 +27,9 @@ MEMORY = 4 * 2**30
 _MAX_LOST = 3
 
 _COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from arena.games.sandbox import serve; serve()"
+
+
+_Result = TypeVar("_Result")
 
 
 class PlayResult(NamedTuple):
@@ -64,7 +67,7 @@ def _load(game: str) -> Game:
 
 
 class Sandbox:
-    """Runs `play_actions` in another process.
+    """Runs functions that load or play a game in another process.
 
     The process starts with the first game and ends with `close`. seconds: time limit for one
     game. memory: limit of the process's address space, in bytes.
@@ -91,24 +94,35 @@ class Sandbox:
         return Game.load(name, params)
 
     def play_actions(self, game: str, plies: Plies) -> PlayResult:
-        """The same as the function. A game that ended the process is not tried again."""
+        """The same as the function, in the sandbox."""
+        try:
+            return self.call(play_actions, game, plies)
+        except GameError as error:
+            return PlayResult(str(error))
+
+    def call(self, function: Callable[..., _Result], game: str, *arguments: Any) -> _Result:
+        """Return function(game, *arguments), which runs in the sandbox and must not raise.
+
+        function: of a module, so that it can be pickled. Raises GameError if it ends the
+        process or takes too long; a game that did so is not tried again.
+        """
         if problem := self._lost.get(game):
-            return PlayResult(problem)
+            raise GameError(problem)
         if len(self._lost) == _MAX_LOST:
-            return PlayResult("not checked: OpenSpiel failed on too many games of this file")
+            raise GameError("not checked: OpenSpiel failed on too many games of this file")
         if self._process is None:
             self._start()
         try:
-            self._connection.send((game, plies))
+            self._connection.send((function, game, *arguments))
             if self._connection.poll(self._seconds):
-                result: PlayResult = self._connection.recv()
+                result: _Result = self._connection.recv()
                 return result
             problem = f"OpenSpiel took more than {self._seconds:g} seconds"
         except (EOFError, OSError):
             problem = "OpenSpiel ended its process"
         self._lost[game] = problem
         self.close()
-        return PlayResult(problem)
+        raise GameError(problem)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -144,5 +158,6 @@ def serve() -> None:
     connection = Connection(descriptor)
     with suppress(EOFError, OSError):
         while True:
-            connection.send(play_actions(*connection.recv()))
+            function, *arguments = connection.recv()
+            connection.send(function(*arguments))
     os._exit(0)  # without cleanup: OpenSpiel may be in any state

@@ -1,1 +1,1 @@
-"""A package, so that no other `utils` on the path comes before it."""
+"""A package, so that it takes precedence over other `utils` on the path."""

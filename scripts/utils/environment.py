@@ -1,4 +1,4 @@
-"""The environment that `make` made, for commands that name `python3`: any Python."""
+"""Lets a script that any Python started continue in the project's environment."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ _VENV = Path(__file__).resolve().parents[2] / ".venv"
 
 
 def enter(missing: ImportError) -> NoReturn:
-    """Begin the running script anew in the environment; leave if there is none, or it is this one.
+    """Restart the running script with the environment's Python.
 
-    missing: what this Python could not import.
+    Exits with a message if there is no environment, or if this Python is already the
+    environment's. missing: the failed import.
     """
     python = _VENV / "bin/python"
     if python.exists() and Path(sys.prefix) != _VENV:
-        os.execv(python, [str(python), *sys.argv])  # noqa: S606 - our own interpreter
+        os.execv(python, [str(python), *sys.argv])  # noqa: S606 - a fixed path
     sys.exit(
-        f"{sys.executable} cannot load what this needs ({missing}): run `make setup`, then use "
+        f"{sys.executable} cannot import what it needs ({missing}): run `make setup`, then use "
         ".venv/bin/python in place of python3"
     )

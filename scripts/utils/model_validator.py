@@ -1,4 +1,4 @@
-"""Before an expensive run: can all its models run? The same as `arena-llm validate`.
+"""Check before an expensive run whether all its models can run. The same as `arena validate`.
 
 python3 scripts/utils/model_validator.py --models MODEL...
 python3 scripts/utils/model_validator.py --config FILE
@@ -11,7 +11,7 @@ import sys
 from environment import enter  # type: ignore[import-not-found]  # it is beside this script
 
 try:
-    from arena_llm.cli import main
+    from arena.cli import main
 except ImportError as error:
     enter(error)
 

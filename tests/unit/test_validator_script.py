@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from arena.experiment.measure import measure_game
+from arena.games.game import Game
 from arena.games.text import measured_playouts
 from arena_llm.types import Availability, ModelState
 from services.hf.embedded import default_folder, prepare
@@ -86,24 +87,18 @@ def test_a_python_without_the_client_and_no_environment(tmp_path: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "No module named 'arena_llm'" in done.stderr
+    assert "No module named 'arena'" in done.stderr
     assert "make setup" in done.stderr
     assert ".venv/bin/python" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["tic_tac_toe", "kuhn_poker", "matrix_rps", "goofspiel"])
-def test_the_games_are_as_measured(name: str) -> None:
-    path = ROOT / "scripts/utils/measure_games.py"
-    spec = importlib.util.spec_from_file_location("measure_games", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_the_measured_games(name: str) -> None:
     prepare(default_folder())
-    tokenizer = Tokenizer.from_file(module.TOKENIZER)
-    players, moves, prompt = module.measure(name, lambda text: len(tokenizer.encode(text).ids))
-    # The playouts' seed is the game's name. Small changes of a prompt need no new measurement.
+    tokenizer = Tokenizer.from_file(str(default_folder() / "tokenizer.json"))
+    size = measure_game(Game.load(name), lambda text: len(tokenizer.encode(text).ids))
+    # The seed is the game's name. Small changes of a prompt need no new measurement.
     stored = measured_playouts()[name]
-    assert (players, round(moves, 1)) == stored[:2]
-    assert prompt == pytest.approx(stored.prompt_tokens, rel=0.05)
+    assert (size.players, round(size.moves, 1)) == stored[:2]
+    assert size.prompt_tokens == pytest.approx(stored.prompt_tokens, rel=0.05)

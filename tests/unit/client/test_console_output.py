@@ -47,11 +47,10 @@ COMMANDS = {
     "score": ["score", MODEL, "p", "a"],
     "score as JSON": ["score", MODEL, "p", "a", "--json"],
     "health": ["health"],
-    "validate": ["validate", "--models", MODEL],
 }
 HELP = {"help": ["--help"], "version": ["--version"]}
 #: These fail and write to stderr.
-WRONG = {"usage": ["nonsense"], "target": ["models", "--target=localhost"]}
+WRONG = {"usage": ["nonsense"], "moved": ["validate"], "target": ["models", "--target=localhost"]}
 
 EACH = pytest.mark.parametrize("name", COMMANDS)
 
@@ -149,7 +148,7 @@ def test_a_file_gets_the_exact_text(name: str, command, tmp_path: Path) -> None:
         assert json.loads(text)
     elif name in ("generate", "stream"):
         assert text == HOSTILE + "\n"
-    elif name != "validate":
+    else:
         assert "\x1b[2J" in text
 
 
@@ -159,8 +158,7 @@ def test_a_terminal_gets_escapes(name: str, command, terminal) -> None:
     assert command(COMMANDS[name], stdout) == 0
     text = shown()
     assert not set(text) & set(ACTING + "\r")
-    if name != "validate":  # shows no text of a model if all models are usable
-        assert r"\u001b[2J\u001b]0;gotcha\u0007\u009b31m\u202e" in text
+    assert r"\u001b[2J\u001b]0;gotcha\u0007\u009b31m\u202e" in text
     if "JSON" in name:
         assert json.loads(text)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from arena_llm._transport import DEFAULT_TIMEOUT
-from arena_llm.cli import validate
-from arena_llm.cli.commands import COMMANDS, Command
+from arena_llm.cli.commands import COMMANDS
 from arena_llm.cli.output import Output, OutputError
 from arena_llm.client import Client
 from arena_llm.connection import read_checkout_settings, resolve_target
@@ -20,8 +20,6 @@ from arena_llm.errors import ArenaError, InvalidArgumentError
 FAILED = 1
 USAGE = 2  # the same as argparse
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
-
-_COMMANDS = {**COMMANDS, "validate": Command(validate.HELP, validate.run, validate.arguments)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None, output: Output) -> int:
+    if (sys.argv[1:] if argv is None else argv)[:1] == ["validate"]:
+        output.complain("validate is a command of the arena: use arena validate")
+        return USAGE
     args = _parser().parse_args(argv)
     output.begin(json=args.json)
     environ = {**read_checkout_settings(Path.cwd()), **os.environ}
@@ -52,7 +53,7 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
         return USAGE
     try:
         with client:
-            return _COMMANDS[args.command].run(client, args, output)
+            return COMMANDS[args.command].run(client, args, output)
     except ArenaError as error:
         output.error(error)
         return FAILED
@@ -62,12 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="arena-llm",
         description="List, check and call the language models of Arena LLM.",
-        epilog="Exit codes: 0 success, 1 failure, 2 wrong usage.",
+        epilog="Exit codes: 0 success, 1 failure, 2 wrong usage. Before an expensive experiment, "
+        "`arena validate` checks all of its models and estimates the cost.",
     )
     parser.add_argument("--version", action="version", version=version("arena-llm"))
     _add_globals(parser, target=None, timeout=DEFAULT_TIMEOUT, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in _COMMANDS.items():
+    for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.help, description=command.help)
         command.add_arguments(subparser)
         # Also accepted after the command; SUPPRESS keeps a value from before it.

@@ -73,8 +73,8 @@ def test_news_comes_once() -> None:
         for news in (
             "an episode failed: UNAVAILABLE: down for now",
             "an episode failed: other",
-            "a worker was lost: its episodes are played again",
-            "the budget is spent: no more calls are begun",
+            "a worker died: its episodes are played again",
+            "the budget is spent: no further calls are made",
         ):
             assert text.count(news) == 1
 

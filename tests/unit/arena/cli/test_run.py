@@ -1,4 +1,4 @@
-"""The command `arena` against a backend that plays: what it prints, leaves and returns."""
+"""arena run, report and export against a backend that plays."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def rows(query: str, path: str | Path = "small.sqlite") -> list[tuple[object, ..
 
 
 def ended(path: Path) -> object:
-    """How many episodes are in the results of a run that goes on."""
-    with suppress(sqlite3.OperationalError):  # it has only begun
+    """The number of episodes in the results of a running process."""
+    with suppress(sqlite3.OperationalError):  # the file has just been created
         return path.exists() and rows("SELECT count(*) FROM episodes", path)[0][0]
 
 
 def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
     done = run(EXPERIMENT)
     assert done.code == 0, done.err
-    assert done.err.splitlines()[0] == "2 of 2 models can run"
+    assert "2 of 2 models can run" in done.err.splitlines()
     summary = done.out.splitlines()
     assert summary[0] == "12 episodes: 12 finished"
     ((answers, tokens),) = rows(
@@ -65,7 +65,7 @@ def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
     asked = player.asked()
     again = run(EXPERIMENT)
     assert (again.code, again.out.splitlines()[0]) == (0, summary[0])
-    assert player.asked() == asked, "there was nothing left to play"
+    assert player.asked() == asked, "all episodes have a result"
 
     report = arena("report", "small.sqlite")
     assert report.code == 0
@@ -85,7 +85,7 @@ def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
 
 
 def test_failed_episodes(run) -> None:
-    """They are rows with their reason, the exit code tells, and the next run tries again."""
+    """They have a row with the reason, the exit code is 1, and the next run repeats them."""
     done = run(EXPERIMENT.replace("hf_b", "hf_down"))
     assert done.code == 1
     reason = "UNAVAILABLE UPSTREAM_UNAVAILABLE: the provider is down"
@@ -99,16 +99,16 @@ def test_failed_episodes(run) -> None:
     assert (again.code, again.out.splitlines()[0]) == (1, summary[0])
 
 
-def test_replies_that_are_no_moves(run) -> None:
+def test_illegal_replies(run) -> None:
     done = run(EXPERIMENT.replace("hf_a, hf_b", "hf_illegal") + "on_illegal: retry 2\n")
-    assert done.code == 0, "that is a result, and no failure"
+    assert done.code == 0, "that is a result, not a failure"
     assert done.out.splitlines()[0] == "6 episodes: 6 forfeited"
     assert done.out.splitlines()[1].startswith("100.0 % of 18 answers illegal, ")
     assert rows("SELECT DISTINCT status, loser NOT NULL FROM episodes") == [("forfeited", 1)]
 
 
-def test_games_that_are_cut_off(run, arena, player: Player) -> None:
-    """They are results, with what was won so far, and are not played again."""
+def test_truncated_games(run, arena, player: Player) -> None:
+    """They are results with the returns so far, and are not played again."""
     chess = "name: small\ngames: [{name: chess, max_plies: 2}]\nmodels: [hf_a, hf_b]\n"
     done = run(chess)
     assert (done.code, done.out.splitlines()[0]) == (0, "2 episodes: 2 truncated")
@@ -127,29 +127,40 @@ def test_a_model_that_cannot_run(run, player: Player) -> None:
     asked = player.asked()
     done = run(EXPERIMENT.replace("hf_b", "hf_nokey"))
     assert (done.code, done.out) == (1, "")
-    assert done.err.splitlines() == [
-        "hf_nokey: API_KEY_MISSING: set THE_KEY (in models[1])",
-        "1 of 2 models can run",
+    assert [line.split() for line in done.err.splitlines()] == [
+        ["MODEL", "BACKEND", "STATUS", "USD", "PER", "MILLION", "TOKENS", "DETAIL"],
+        [
+            "hf_nokey",
+            "hf",
+            "fail",
+            "unknown",
+            "API_KEY_MISSING:",
+            "set",
+            "THE_KEY",
+            "(in",
+            "models[1])",
+        ],
+        ["1", "of", "2", "models", "can", "run"],
     ]
     assert not list(Path().glob("small*"))
     assert player.asked() == asked
 
     lenient = run(EXPERIMENT.replace("hf_b", "hf_nokey"), "--lenient")
-    assert "warning: hf_nokey: assumed to be valid, but API_KEY_MISSING" in lenient.err
+    assert "assumed to be valid, but API_KEY_MISSING" in lenient.err
     assert lenient.out.splitlines()[0] == "12 episodes: 6 failed, 6 finished"
 
 
 def test_a_backend_that_cannot_score(run, player: Player) -> None:
     asked = player.asked()
     done = run(EXPERIMENT.replace("hf_b", "{name: hf_b, reply: score}"))
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("arena: experiment.yaml: models[1].name: reply score: hf cannot")
-    assert done.err.count("\n") == 1
+    assert (done.code, done.out) == (1, "")
+    assert "UNSUPPORTED: reply: score needs probabilities, which the backend hf" in done.err
+    assert "(in models[1])" in done.err
     assert not list(Path().glob("small*"))
     assert player.asked() == asked
 
 
-def test_nobody_there(run) -> None:
+def test_no_router(run) -> None:
     done = run(EXPERIMENT, "--target", "127.0.0.1:1")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("arena: UNREACHABLE: ")
@@ -157,7 +168,7 @@ def test_nobody_there(run) -> None:
     assert not list(Path().glob("small*"))
 
 
-def test_no_model_no_router(arena, tmp_path: Path) -> None:
+def test_an_experiment_without_models_needs_no_router(arena, tmp_path: Path) -> None:
     (tmp_path / "plain.yaml").write_text(
         "games: [tic_tac_toe]\nagents: {a: {type: minimax, depth: 9}, b: {type: random}}"
     )
@@ -168,22 +179,22 @@ def test_no_model_no_router(arena, tmp_path: Path) -> None:
 
 
 def test_record_and_replay(run, arena, player: Player, tmp_path: Path) -> None:
-    """With a model that fails, one that answers illegally, and no backend for the replay."""
+    """With a model that fails, a model with illegal replies, and no backend for the replay."""
     text = EXPERIMENT.replace("hf_b", "hf_illegal, hf_down")
     assert run(text, "--record", "record").code == 1
     replay = ("run", "--config", "experiment.yaml", "--replay", "record", "--results")
     for name in ("one", "two"):
         done = arena(*replay, f"{name}.sqlite")
-        assert done.code == 1, "what failed then fails now"
+        assert done.code == 1, "the recorded failures are repeated"
         assert done.out.startswith("18 episodes: 6 failed, 6 finished, 6 forfeited\n")
     assert Path("one.sqlite").read_bytes() == Path("two.sqlite").read_bytes()
     assert Path("one.sqlite").read_bytes() == Path("small.sqlite").read_bytes()
 
-    # Nothing is spent, whatever the budget is by now.
+    # A replay spends nothing, so the budget does not apply.
     (tmp_path / "experiment.yaml").write_text(text + "max_cost_usd: 0.01\n")
     assert arena(*replay, "bound.sqlite").out.startswith("18 episodes: 6 failed, 6 finished, 6 f")
 
-    # Another experiment asks for something else.
+    # Another experiment makes other requests.
     (tmp_path / "experiment.yaml").write_text(text + "temperature: 0.5\n")
     done = arena(*replay, "three.sqlite")
     assert (done.code, done.out) == (2, "")
@@ -195,15 +206,15 @@ def test_budget(run) -> None:
     done = run(EXPERIMENT + "max_cost_usd: 0.2\nepisodes_in_flight: 1")
     assert done.code == 1
     assert "of max_cost_usd is used" in done.err
-    assert "the budget is spent: $0.2000 of max_cost_usd 0.2: no more calls are begun" in done.err
+    assert "the budget is spent: $0.2000 of max_cost_usd 0.2: no further calls are made" in done.err
     assert "not played" in done.out.splitlines()[0]
     assert "$0.2000" in done.out.splitlines()[1]
     assert run(EXPERIMENT + "max_cost_usd: 2").code == 0
 
 
 @pytest.mark.integration
-async def test_interrupted_it_goes_on(player: Player, tmp_path: Path) -> None:
-    """Ctrl-C while a model does not answer: what others said is not asked for again."""
+async def test_an_interrupted_run_continues(player: Player, tmp_path: Path) -> None:
+    """After Ctrl-C while a model does not answer, stored replies are not requested again."""
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT.replace("hf_b", "hf_held"))
     command = (sys.executable, "-m", "arena.cli", "run", "--config", "experiment.yaml")
 
@@ -224,7 +235,7 @@ async def test_interrupted_it_goes_on(player: Player, tmp_path: Path) -> None:
         out, err = running.communicate()
     assert (running.returncode, out) == (130, "")
     assert err.splitlines()[-1] == (
-        "arena: interrupted: what was played is saved; the same command goes on"
+        "arena: interrupted: everything played so far is saved; the same command continues"
     )
     player.release()
     with begin() as again:
@@ -232,4 +243,4 @@ async def test_interrupted_it_goes_on(player: Player, tmp_path: Path) -> None:
     assert again.returncode == 0, err
     assert out.startswith("12 episodes: 12 finished\n")
     twice = [call for call, count in (player.asked() - before).items() if count > 1]
-    assert [call.split()[0] for call in twice] == ["hf_held"] * 6, "they had not been answered"
+    assert [call.split()[0] for call in twice] == ["hf_held"] * 6, "only calls without a reply"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -17,10 +16,10 @@ import pytest
 
 from arena.agents.calls import ModelCall
 from arena.experiment.file import Experiment
+from arena.experiment.plan import make_plan
 from arena.experiment.recording import RecordedModels
 from arena.experiment.schedule import schedule
 from arena.results.rows import CallKey
-from arena_llm.validation import plan
 from tests.support.playing import Script, run, some_choice
 
 ROOT = Path(__file__).parents[4]
@@ -163,6 +162,6 @@ async def test_an_estimate_counts_the_calls_that_are_made(
 
     await run(experiment, tmp_path / "r.sqlite", Script(says))
     planned: Counter[str] = Counter()
-    for work in plan(json.loads(experiment.config)).works:
+    for work in make_plan(experiment).works:
         planned[work.model] += work.calls
     assert made == planned

@@ -1,14 +1,14 @@
-"""Who plays whom."""
+"""The line-ups of a game."""
 
 from __future__ import annotations
 
 import pytest
 
-from arena_llm.validation import lineups
+from arena.experiment.lineups import lineups
 
 
-def played(players: int, swap: bool, **who: str) -> str:
-    """Line-ups as words, each name a letter."""
+def list_lineups(players: int, swap: bool, **who: str) -> str:
+    """The line-ups as words; each name is one letter."""
     return " ".join("".join(table) for table in lineups(players, swap_seats=swap, **who))
 
 
@@ -29,8 +29,8 @@ def played(players: int, swap: bool, **who: str) -> str:
     ],
 )  # fmt: skip
 def test_who_plays(players: int, who: dict[str, str], listed: str, swapped: str) -> None:
-    assert played(players, False, **who) == listed
-    assert played(players, True, **who) == swapped
+    assert list_lineups(players, False, **who) == listed
+    assert list_lineups(players, True, **who) == swapped
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def test_who_plays(players: int, who: dict[str, str], listed: str, swapped: str)
     [
         (2, {"agents": "abc"}, "has 2 players, but agents: lists 3"),
         (3, {"agents": "ab"}, "has 3 players, but agents: lists 2"),
-        (3, {"models": "ab"}, "has 3 players, but models: lists 2; list more, or say whom"),
+        (3, {"models": "ab"}, "has 3 players, but models: lists 2; list more models, or name"),
         (2, {}, "has 2 players, but models: lists 0"),
         (9, {"models": "a" * 60}, "60 models make up to "),
     ],
 )
 def test_who_cannot_play(players: int, who: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=f"^{says}"):
-        played(players, True, **who)
+        list_lineups(players, True, **who)

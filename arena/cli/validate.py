@@ -1,0 +1,273 @@
+"""arena validate --models MODEL... | --config FILE
+
+`arena run` makes the same checks with `check_experiment` before it plays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from arena.agents.settings import LlmSettings
+from arena.cli import output
+from arena.experiment.checks import CheckStatus, ModelCheck, check_models
+from arena.experiment.estimate import Estimate, estimate_cost
+from arena.experiment.file import Experiment
+from arena.experiment.load import ConfigError, ModelsFile, load_file
+from arena.experiment.plan import make_plan
+from arena.results.database import ResultsError
+from arena.results.opening import check_results
+from arena_llm import Client
+from arena_llm.cli.output import format_credits, format_price
+from arena_llm.connection import read_checkout_settings, resolve_target
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a validation. places: where the file names each model."""
+
+    target: str
+    checks: Sequence[ModelCheck]
+    places: Mapping[str, tuple[str, ...]]
+    estimate: Estimate | None = None
+
+    @property
+    def models_can_run(self) -> bool:
+        return all(check.status is not CheckStatus.FAIL for check in self.checks)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the models or the file that names them, and the options of the check."""
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--models", nargs="+", metavar="MODEL", help="full names")
+    models.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="an experiment, or another file with the models in models: or agents:",
+    )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="also estimate tokens and dollars; fail if the credits are not enough",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and failures")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="time limit of a call (default: 600)"
+    )
+    add_common_arguments(parser)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `arena run` has too."""
+    parser.add_argument(
+        "--results",
+        metavar="PATH",
+        help="the results file, or a folder for it; replaces the file's results:",
+    )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="assume that models of other backends than OpenRouter are valid, with a warning",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="HOST:PORT",
+        help="router or backend (default: $ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT, "
+        "else localhost:50050)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"must be a number over 0, not {text!r}")
+    return seconds
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and print; 0 if everything can run, 1 if not, 2 for a file that cannot be used."""
+    if args.config is None and args.estimate:
+        raise ConfigError("--estimate needs --config with an experiment")
+    try:
+        report = _validate(args)
+    except (ConfigError, ResultsError) as error:
+        if args.json:
+            _print_json({"can_run": False, "problems": str(error).splitlines()})
+        raise
+    enough = not (report.estimate and report.estimate.failures)
+    can_run = report.models_can_run and enough
+    if args.json:
+        document = {"can_run": can_run, "problems": [], **asdict(report)}
+        document["models"] = document.pop("checks")
+        _print_json(document)
+    else:
+        console = Console(emoji=False, markup=False, highlight=False)
+        print_report(report, console, quiet=args.quiet)
+    return int(not can_run)
+
+
+def _validate(args: argparse.Namespace) -> Report:
+    file = None if args.config is None else load_file(args.config)
+    if isinstance(file, ModelsFile) and args.estimate:
+        raise ConfigError(f"{file.path}: games: is missing, and --estimate needs it")
+    limit = {} if args.timeout is None else {"timeout": args.timeout}
+    with Client(find_target(args.target), **limit) as client:
+        if isinstance(file, Experiment):
+            experiment = use_results(file, args.results)
+            return check_experiment(
+                client, experiment, lenient=args.lenient, estimate=args.estimate
+            )
+        places = file.places if file else dict.fromkeys(args.models, ())
+        return Report(client.target, check_models(client, places, lenient=args.lenient), places)
+
+
+def check_experiment(
+    client: Client, experiment: Experiment, *, lenient: bool, estimate: bool = True
+) -> Report:
+    """Check an experiment's results file and its models, and estimate its cost.
+
+    Raises ResultsError: the results file cannot be used. ArenaError: the router does not
+    answer.
+    """
+    check_results(experiment.results, experiment.row)
+    players = experiment.participants.values()
+    scored = {
+        player.model
+        for player in players
+        if isinstance(player, LlmSettings) and player.reply == "score"
+    }
+    # An experiment without models needs no router.
+    checks = (
+        check_models(client, experiment.places, scored=scored, lenient=lenient)
+        if experiment.places
+        else []
+    )
+    report = Report(client.target, checks, experiment.places)
+    if estimate and report.models_can_run:
+        costs = estimate_cost(make_plan(experiment), checks, experiment.budget)
+        return replace(report, estimate=costs)
+    return report
+
+
+def find_target(target: str | None) -> str:
+    """The target of the command line, of the environment, or of the checkout's .env.
+
+    Raises InvalidArgumentError (reason INVALID_TARGET).
+    """
+    return resolve_target(target, {**read_checkout_settings(Path.cwd()), **os.environ})
+
+
+def use_results(experiment: Experiment, results: str | None) -> Experiment:
+    """The experiment with the results file of the command line, if there is one."""
+    if results is None:
+        return experiment
+    settings = experiment.settings.model_copy(update={"results": results})
+    return replace(experiment, settings=settings)
+
+
+def _print_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_report(report: Report, console: Console, *, quiet: bool, brief: bool = False) -> None:
+    """Print the checks and the estimate.
+
+    quiet: only warnings and failures. brief, as for `arena run`: besides these, only the
+    credits, the number of models that can run, and the cost.
+    """
+    shown = [
+        check
+        for check in report.checks
+        if check.status is not CheckStatus.OK or not (quiet or brief)
+    ]
+    shared = _find_shared_warnings(shown)
+    if shown:
+        output.show_table(
+            console,
+            ("MODEL", "BACKEND", "STATUS", "USD PER MILLION TOKENS", "DETAIL"),
+            (_make_row(check, report.places.get(check.model, ()), shared) for check in shown),
+        )
+    if not quiet:
+        # The models of one backend share its credits.
+        credits = {(check.backend, format_credits(check.credits)): None for check in report.checks}
+        for backend, amount in credits:
+            if amount != "-":
+                output.show(console, f"{backend}: {amount} of credits left")
+    for backend, warning in shared:
+        output.show(console, f"warning: {backend}: {warning}")
+    if report.estimate:
+        _print_estimate(report.estimate, console, quiet=quiet, brief=brief)
+    if not quiet:
+        failed = sum(check.status is CheckStatus.FAIL for check in report.checks)
+        total = len(report.checks)
+        output.show(console, f"{total - failed} of {total} models can run")
+
+
+def _find_shared_warnings(checks: Sequence[ModelCheck]) -> list[tuple[str, str]]:
+    """(backend, warning) of warnings that several models of a backend have, such as low credits."""
+    counts = Counter((check.backend, warning) for check in checks for warning in {*check.warnings})
+    return [warning for warning, count in counts.items() if count > 1]
+
+
+def _make_row(
+    check: ModelCheck, places: tuple[str, ...], shared: Sequence[tuple[str, str]]
+) -> tuple[str, ...]:
+    details = [warning for warning in check.warnings if (check.backend, warning) not in shared]
+    if check.status is CheckStatus.FAIL:
+        where = f" (in {', '.join(places)})" if places else ""
+        details.insert(0, f"{check.reason}: {check.detail}{where}")
+    elif not details:
+        details.append(check.detail or "-")
+    price = format_price(check.price)
+    return check.model, check.backend or "-", check.status, price, "; ".join(details)
+
+
+def _print_estimate(costs: Estimate, console: Console, *, quiet: bool, brief: bool) -> None:
+    if not (quiet or brief):
+        output.show(console, "")
+        output.show_table(
+            console,
+            ("MODEL", "CALLS", "PROMPT TOKENS", "COMPLETION TOKENS", "COST"),
+            (
+                (
+                    model.model,
+                    *(
+                        f"{number:,.0f}"
+                        for number in (model.calls, model.prompt_tokens, model.completion_tokens)
+                    ),
+                    _format_cost(model.usd),
+                )
+                for model in costs.models
+            ),
+        )
+    if not quiet and (costs.usd or not brief):
+        about = "at least" if costs.unpriced else "about"
+        output.show(console, f"{about} {_format_cost(costs.usd)} in total")
+    if not (quiet or brief):
+        for note in costs.notes:
+            output.show(console, f"note: {note}")
+    label = "warning" if brief else "fail"
+    for line in costs.warnings:
+        output.show(console, f"warning: {line}")
+    for line in costs.failures:
+        output.show(console, f"{label}: {line}")
+
+
+def _format_cost(usd: float | None) -> str:
+    if usd is None:
+        return "unknown"
+    return "<$0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"

@@ -1,0 +1,165 @@
+"""Checks whether each model can run, with one question to the router for each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+from arena_llm import (
+    ArenaError,
+    Availability,
+    Capability,
+    Client,
+    Credits,
+    InvalidArgumentError,
+    Model,
+    ModelList,
+    ModelState,
+    Price,
+)
+
+#: Reasons that lie in the experiment's file: `lenient` does not accept them.
+_WRONG_FILE = frozenset({"UNKNOWN_PREFIX", "INVALID_REQUEST", "UNSUPPORTED"})
+
+
+class CheckStatus(StrEnum):
+    """The result of a check. A model with a warning can run."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCheck:
+    """The result for one model.
+
+    backend: empty if no backend serves the name's prefix. reason: what a call would fail
+    with, such as "API_KEY_MISSING"; empty if the model is available. detail: how to fix
+    it, or the model's state. price: US dollars for one token; None if unknown.
+    """
+
+    model: str
+    backend: str
+    status: CheckStatus
+    state: ModelState
+    reason: str = ""
+    detail: str = ""
+    warnings: tuple[str, ...] = ()
+    credits: Credits | None = None
+    price: Price | None = None
+
+
+def check_models(
+    client: Client,
+    models: Iterable[str],
+    *,
+    scored: Collection[str] = (),
+    lenient: bool = False,
+    concurrency: int = 32,
+) -> list[ModelCheck]:
+    """Check all models concurrently, each once. Returns the results in order.
+
+    scored: the models that must score actions (reply: score). lenient: a model of another
+    backend than OpenRouter is assumed to be valid, with a warning.
+
+    A question that fails is a failed check. Raises ArenaError if the router itself does
+    not answer (UnavailableError with reason UNREACHABLE: it does not run).
+    """
+    names = list(dict.fromkeys(models))
+    # A separate client over the same connection: after an interrupt it is closed first,
+    # which ends the calls, so that leaving the pool has nothing to wait for.
+    with (
+        ThreadPoolExecutor(min(concurrency, len(names) + 1), "arena-check") as pool,
+        Client(client.target, timeout=client.timeout) as own,
+    ):
+        listing = pool.submit(own.list_models)
+        answers = list(pool.map(lambda name: _ask(own, name), names))
+        listed = listing.result()
+    by_name = {model.name: model for model in listed}
+    unable = _find_backends_without_scores(listed) if scored else set()
+    unlisted = {backend.backend: backend.detail for backend in listed.unreachable}
+    checks = []
+    for name, answer in zip(names, answers, strict=True):
+        model = by_name.get(name)
+        if name in scored and _find_backend(name, model) in unable:
+            answer = _refuse_scoring(_find_backend(name, model))
+        checks.append(judge_answer(name, answer, model, unlisted, lenient=lenient))
+    return checks
+
+
+def judge_answer(
+    name: str,
+    answer: Availability | ArenaError,
+    model: Model | None = None,
+    unlisted: Mapping[str, str] | None = None,
+    *,
+    lenient: bool = False,
+) -> ModelCheck:
+    """The check of one model, from the answer about it.
+
+    model: its entry in the list of models, if it has one. unlisted: the backends that
+    did not list their models, and the reason.
+    """
+    backend = _find_backend(name, model)
+    if isinstance(answer, ArenaError):
+        answer = Availability(
+            False, ModelState.UNKNOWN, answer.message, reason=answer.reason or answer.code
+        )
+    warnings = answer.warnings
+    price = answer.price or (model.price if model else None)
+    if answer.available:
+        status = CheckStatus.OK
+        if price is None and unlisted and backend in unlisted:
+            warnings = (*warnings, f"its price is unknown: {unlisted[backend]}")
+    elif lenient and not name.startswith("openrouter_") and answer.reason not in _WRONG_FILE:
+        status = CheckStatus.OK
+        warnings = (f"assumed to be valid, but {answer.reason}: {answer.detail}", *warnings)
+    else:
+        status = CheckStatus.FAIL
+    return ModelCheck(
+        model=name,
+        backend="" if answer.reason == "UNKNOWN_PREFIX" else backend,
+        status=CheckStatus.WARNING if status is CheckStatus.OK and warnings else status,
+        state=answer.state,
+        reason=answer.reason,
+        detail=answer.detail,
+        warnings=warnings,
+        credits=answer.credits,
+        price=price,
+    )
+
+
+def _ask(client: Client, model: str) -> Availability | ArenaError:
+    try:
+        if not model.strip():
+            # Without a name, the router would answer for the whole service.
+            raise InvalidArgumentError(
+                "the model's name is empty", reason="INVALID_REQUEST", field="model"
+            )
+        return client.is_available(model)
+    except ArenaError as error:
+        return error
+
+
+def _find_backend(name: str, model: Model | None) -> str:
+    return model.backend if model else name.partition("_")[0]
+
+
+def _find_backends_without_scores(listed: ModelList) -> set[str]:
+    """The backends that list capabilities of models, none of which is scoring."""
+    models = [model for model in listed if model.capabilities]
+    able = {model.backend for model in models if Capability.SCORE in model.capabilities}
+    return {model.backend for model in models} - able
+
+
+def _refuse_scoring(backend: str) -> Availability:
+    return Availability(
+        False,
+        ModelState.MISCONFIGURED,
+        f"reply: score needs probabilities, which the backend {backend} does not return: set "
+        "reply: choices or json, or use a local model",
+        reason="UNSUPPORTED",
+    )

@@ -1,0 +1,116 @@
+"""Measures by random play how many moves a game has, and how long its prompts are."""
+
+from __future__ import annotations
+
+import random
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from arena.agents.base import Turn
+from arena.agents.prompt import as_text, build_prompt
+from arena.games.game import CHANCE, Game, GameError
+from arena.games.sandbox import Sandbox
+from arena.games.text import UNKNOWN_PLAYOUT, Playout, measured_playouts
+
+#: Limits of the measurement that an estimate makes of a game with unusual parameters.
+_EPISODES, _PROMPTS, _SECONDS = 50, 100, 1.0
+
+#: Splits a prompt into about as many parts (84 to 108 %) as the embedded model's tokenizer.
+_TOKEN = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]|\n")
+
+
+def measure_game(
+    game: Game,
+    count_tokens: Callable[[str], float],
+    *,
+    episodes: int = 200,
+    prompts: int = 500,
+    seconds: float = float("inf"),
+) -> Playout:
+    """Play a game at random, with its name as the seed, and take the means.
+
+    prompts: the number of prompts whose tokens are counted. seconds: time limit. An
+    episode that is not over by then counts with its moves so far.
+    """
+    # Two generators, so that the moves do not depend on which prompts are counted.
+    moves_rng, prompts_rng = random.Random(game.spec), random.Random(game.spec)  # noqa: S311
+    ends = time.monotonic() + seconds
+    moves = played = 0
+    tokens: list[float] = []
+    while played < episodes and time.monotonic() < ends:
+        played += 1
+        for turn in play_randomly(game, moves_rng):
+            moves += 1
+            # A uniform sample of a stream of unknown length (Vitter 1985, algorithm R).
+            place = len(tokens) if moves <= prompts else prompts_rng.randrange(moves)
+            if place < prompts:
+                text = as_text(build_prompt(turn, "json"))
+                tokens[place : place + 1] = [count_tokens(text)]
+            if time.monotonic() >= ends:
+                break
+    return Playout(game.players, moves / played, statistics.mean(tokens))
+
+
+def play_randomly(game: Game, rng: random.Random) -> Iterator[Turn]:
+    """Play one episode at random. Each turn is valid until the next one is requested."""
+    state = game.new()
+    while not state.is_terminal:
+        if state.is_chance:
+            state.apply({CHANCE: state.draw_chance(rng).action})
+            continue
+        actions = {}
+        for seat in state.players_to_move():
+            turn = Turn(game, state, seat, len(state.history), state.legal_actions(seat), seed=0)
+            yield turn
+            actions[seat] = rng.choice(turn.legal).action
+        state.apply(actions)
+
+
+def measure_games(specs: Iterable[str]) -> dict[str, Playout | str]:
+    """The measured size of each game, or why it could not be measured.
+
+    Games with their default parameters are in `measured_playouts`; all others are played
+    at random for a second each, in the sandbox.
+    """
+    table = measured_playouts()
+    sizes: dict[str, Playout | str] = {}
+    sandbox = Sandbox()
+    try:
+        for spec in specs:
+            sizes[spec] = table.get(spec) or _measure_in(sandbox, spec)
+    finally:
+        sandbox.close()
+    return sizes
+
+
+def guess_size(spec: str, players: int) -> Playout:
+    """The size of a game that could not be measured.
+
+    It has the moves that each player makes in the game with its default parameters, or
+    in an average game.
+    """
+    size = measured_playouts().get(spec.partition("(")[0], UNKNOWN_PLAYOUT)
+    return Playout(players, size.moves * players / size.players, size.prompt_tokens)
+
+
+def _measure_in(sandbox: Sandbox, spec: str) -> Playout | str:
+    try:
+        return sandbox.call(_measure_spec, spec)
+    except GameError as error:
+        return str(error)
+
+
+def _measure_spec(spec: str) -> Playout | str:
+    """Runs in the sandbox's process."""
+    try:
+        return measure_game(
+            Game.load(spec),
+            lambda text: len(_TOKEN.findall(text)),
+            episodes=_EPISODES,
+            prompts=_PROMPTS,
+            seconds=_SECONDS,
+        )
+    except Exception as error:  # OpenSpiel's games raise errors of many types
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,189 @@
+"""The check of each model, and the questions to the router."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from arena.experiment.checks import ModelCheck, check_models, judge_answer
+from arena_llm import (
+    ArenaError,
+    Availability,
+    Client,
+    Credits,
+    Model,
+    ModelState,
+    Price,
+    UnavailableError,
+)
+from arena_llm.errors import DeadlineExceededError, InvalidArgumentError
+from arena_llm.types import Capability
+from services.common.errors import Internal
+from services.common.servicer import LlmServicer
+from tests.support.scripted import ScriptedBackend, serving
+
+GPT, GROQ = "openrouter_openai/gpt-4o", "litellm_groq/llama-3.1-8b-instant"
+
+READY = Availability(True, ModelState.READY, "ready")
+LOADING = Availability(True, ModelState.LOADING)
+POOR = Availability(
+    True, ModelState.READY, warnings=("Low balance",), credits=Credits(balance_usd=0.5)
+)
+NO_KEY = Availability(False, ModelState.MISCONFIGURED, "set it", reason="API_KEY_MISSING")
+DOWN = Availability(False, ModelState.UNKNOWN, "make up", reason="BACKEND_DOWN")
+NO_PREFIX = Availability(False, ModelState.MISCONFIGURED, "known: hf_", reason="UNKNOWN_PREFIX")
+LATE = DeadlineExceededError("no answer")
+BAD_NAME = InvalidArgumentError("too long", reason="INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "strict", "lenient"),
+    [
+        ("hf_a", READY, "ok", "ok"),
+        ("hf_a", LOADING, "ok", "ok"),
+        (GPT, POOR, "warning", "warning"),
+        (GPT, NO_KEY, "fail", "fail"),
+        (GPT, DOWN, "fail", "fail"),
+        (GPT, LATE, "fail", "fail"),
+        (GROQ, NO_KEY, "fail", "warning"),
+        (GROQ, LATE, "fail", "warning"),
+        ("hf_a", DOWN, "fail", "warning"),
+        ("nobody_a", NO_PREFIX, "fail", "fail"),
+        ("hf_a", BAD_NAME, "fail", "fail"),
+    ],
+)
+def test_status(name: str, answer: Availability | ArenaError, strict: str, lenient: str) -> None:
+    assert judge_answer(name, answer).status == strict
+    assert judge_answer(name, answer, lenient=True).status == lenient
+
+
+def test_a_check_says_why_and_how_to_fix_it() -> None:
+    failed = judge_answer(GROQ, NO_KEY)
+    assert (failed.reason, failed.detail, failed.warnings) == ("API_KEY_MISSING", "set it", ())
+    assumed = judge_answer(GROQ, NO_KEY, lenient=True)
+    assert assumed.warnings == ("assumed to be valid, but API_KEY_MISSING: set it",)
+    late = judge_answer(GROQ, LATE)
+    assert (late.state, late.reason) == (ModelState.UNKNOWN, "DEADLINE_EXCEEDED")
+    assert judge_answer(GPT, POOR).credits == Credits(balance_usd=0.5)
+    assert judge_answer("nobody_a", NO_PREFIX).backend == ""
+
+
+PRICE = Price(1e-6, 2e-6)
+
+
+@pytest.mark.parametrize(
+    ("answer", "listed", "price"),
+    [
+        (READY, Model(GPT, "openrouter", price=PRICE), PRICE),
+        (READY, Model(GPT, "openrouter"), None),
+        (READY, None, None),
+        (Availability(True, ModelState.READY, price=PRICE), None, PRICE),
+    ],
+)
+def test_price(answer: Availability, listed: Model | None, price: Price | None) -> None:
+    assert judge_answer(GPT, answer, listed).price == price
+
+
+def test_a_price_that_was_not_listed_is_a_warning() -> None:
+    unlisted = {"openrouter": "no answer within 2 s"}
+    check = judge_answer(GPT, READY, None, unlisted)
+    assert check.status == "warning"
+    assert check.warnings == ("its price is unknown: no answer within 2 s",)
+    assert judge_answer("hf_a", READY, None, unlisted).status == "ok"
+    assert judge_answer(GPT, DOWN, None, unlisted).warnings == ()
+
+
+class Backend(ScriptedBackend):
+    """Answers all questions together, once `expected` of them wait."""
+
+    expected = 1
+
+    def __init__(self) -> None:
+        super().__init__("hf")
+        self.asked: list[str] = []
+        self.most_waiting = 0
+        self._waiting = 0
+        self._all = asyncio.Event()
+        self.models = [Model("hf_a", price=PRICE, capabilities=(Capability.CHAT,))]
+
+    async def is_model_available(self, model: str) -> Availability:
+        self.asked.append(model)
+        self._waiting += 1
+        self.most_waiting = max(self.most_waiting, self._waiting)
+        if self._waiting == self.expected:
+            self._all.set()
+        await self._all.wait()
+        self._waiting -= 1
+        if model == "hf_bug":
+            raise Internal("a bug")
+        return Availability(True, ModelState.READY, model)
+
+
+@pytest.fixture
+async def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+async def client(backend: Backend) -> AsyncIterator[Client]:
+    async with serving(LlmServicer(backend)) as server:
+        with Client(server.address) as client:
+            yield client
+
+
+async def run(client: Client, models: list[str], **options: object) -> list[ModelCheck]:
+    return await asyncio.to_thread(check_models, client, models, **options)  # type: ignore[arg-type]
+
+
+async def test_all_models_are_checked_concurrently_and_once(
+    client: Client, backend: Backend
+) -> None:
+    names = [f"hf_{number}" for number in range(20)]
+    backend.expected = 20
+    checks = await run(client, [*names, *reversed(names)])
+    assert [check.model for check in checks] == names
+    assert [check.detail for check in checks] == names
+    assert sorted(backend.asked) == sorted(names)
+
+
+async def test_concurrency_is_limited(client: Client, backend: Backend) -> None:
+    assert len(await run(client, [f"hf_{i}" for i in range(40)], concurrency=3)) == 40
+    assert backend.most_waiting <= 3
+
+
+async def test_a_failed_question_is_a_failed_check(client: Client, backend: Backend) -> None:
+    checks = await run(client, ["hf_bug", "hf_a", " ", "hf_\ud800"])
+    assert [(check.status, check.reason) for check in checks] == [
+        ("fail", "INTERNAL"),
+        ("ok", ""),
+        ("fail", "INVALID_REQUEST"),
+        ("fail", "INVALID_REQUEST"),
+    ]
+    assert checks[1].price == PRICE
+    # A question without a name would be about the whole service.
+    assert set(backend.asked) == {"hf_bug", "hf_a"}
+
+
+async def test_a_backend_that_cannot_score(client: Client, backend: Backend) -> None:
+    (check,) = await run(client, ["hf_a"], scored={"hf_a"})
+    assert (check.status, check.reason) == ("fail", "UNSUPPORTED")
+    assert check.detail.startswith("reply: score needs probabilities, which the backend hf")
+    backend.models = [Model("hf_x", capabilities=(Capability.SCORE,))]
+    (check,) = await run(client, ["hf_a"], scored={"hf_a"})
+    assert check.status == "ok"
+
+
+async def test_no_models(client: Client) -> None:
+    assert await run(client, []) == []
+
+
+def test_a_router_that_does_not_run(tmp_path: Path) -> None:
+    with (
+        Client(f"unix:{tmp_path}/nobody") as client,
+        pytest.raises(UnavailableError, match="make up") as caught,
+    ):
+        check_models(client, ["hf_a", GPT])
+    assert caught.value.reason == "UNREACHABLE"
