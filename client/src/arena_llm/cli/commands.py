@@ -1,4 +1,4 @@
-"""The commands of `arena-llm`, except for `validate`.
+"""The commands of `arena-llm`.
 
 COMMANDS lists them. A command adds its arguments to a parser, and its function prints to an
 Output and returns the exit code: 0 if it succeeded, 1 if not.
