@@ -154,13 +154,17 @@ def load_config(path: Path, config_type: type[C]) -> C:
     except ValidationError as error:
         problems = error.errors()
         lines = [
-            f"{path}: {_make_safe(_format_key(problem['loc'])) or 'the file'}: {_make_safe(problem['msg'])}"
-            f"{_suggest(problem, config_type)}"
-            for problem in problems[:_MAX_PROBLEMS]
+            f"{path}: {_describe(problem, config_type)}" for problem in problems[:_MAX_PROBLEMS]
         ]
         if len(problems) > len(lines):
             lines.append(f"{path}: and {len(problems) - len(lines)} more")
         raise ConfigError("\n".join(lines)) from error
+
+
+def _describe(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
+    """Return the key, the reason and, for an unknown key, the most similar one."""
+    key = _make_safe(_format_key(problem["loc"])) or "the file"
+    return f"{key}: {_make_safe(problem['msg'])}{_suggest(problem, config_type)}"
 
 
 def _make_safe(text: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import grpc
 import pytest
 
-from arena_llm import AsyncClient, Client
+from arena_llm import AsyncClient, Client, connection
 from arena_llm.v1 import models_pb2
+from tests.support import quick_pings
 from tests.support.processes import (
     ServiceProcess,
     listens,
@@ -28,15 +29,29 @@ from tests.support.wire import failure, reason, request, stub, until_running
 
 
 class Fleet:
-    """A router, and a backend process for each name."""
+    """A router with its configuration, and a backend process for each name."""
 
-    def __init__(self, router: ServiceProcess, backends: dict[str, ServiceProcess]) -> None:
+    def __init__(
+        self, router: ServiceProcess, backends: dict[str, ServiceProcess], config: Path
+    ) -> None:
         self.router = router
         self.backends = backends
+        self.config = config
+
+    def restore(self) -> None:
+        """Continue the processes that are stopped, and restart those that have ended."""
+        for process in (self.router, *self.backends.values()):
+            if process.process.poll() is None:
+                process.signal(signal.SIGCONT)
+            else:
+                process.start()
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
+Start = Callable[[str], Fleet]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start a fleet; "hf vllm" are two backends, "hf*2" two replicas of one."""
     with contextlib.ExitStack() as stack:
 
@@ -48,15 +63,41 @@ def fleet(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
                 lines.append(f"  {name}_: {{targets: {addresses}, policy: {policy}}}")
                 for index, address in enumerate(addresses):
                     key = f"{name}{index}" if count else name
-                    backends[key] = stack.enter_context(scripted_process(address, name, key))
+                    process = scripted_process(address, name, key, quick_pings=True)
+                    backends[key] = stack.enter_context(process)
             address = f"127.0.0.1:{free_ports(1)[0]}"
-            config = tmp_path / "router.yaml"
+            config = tmp_path_factory.mktemp("router") / "router.yaml"
             config.write_text(
                 f"listen: {address}\nask_timeout_seconds: 1\nroutes:\n" + "\n".join(lines) + "\n"
             )
-            return Fleet(stack.enter_context(router_process(address, config)), backends)
+            router = router_process(address, config, quick_pings=True)
+            return Fleet(stack.enter_context(router), backends, config)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def started_pair(start: Start) -> Fleet:
+    return start("hf vllm")
+
+
+@pytest.fixture
+def pair(started_pair: Fleet) -> Iterator[Fleet]:
+    """A router with an hf and a vllm backend, running again after each test."""
+    yield started_pair
+    started_pair.restore()
+
+
+@pytest.fixture(scope="module")
+def started_replicas(start: Start) -> Fleet:
+    return start("hf*2 vllm")
+
+
+@pytest.fixture
+def replicas(started_replicas: Fleet) -> Iterator[Fleet]:
+    """A router with two replicas of hf and one of vllm, running again after each test."""
+    yield started_replicas
+    started_replicas.restore()
 
 
 async def until_answers(llm: Any, model: str) -> str:
@@ -67,10 +108,9 @@ async def until_answers(llm: Any, model: str) -> str:
     return str((await llm.Generate(request(model))).text)
 
 
-async def test_kill_9_of_a_backend_hurts_its_own_calls_only(fleet: Any) -> None:
-    running = fleet("hf vllm")
-    hf, vllm = running.backends["hf"], running.backends["vllm"]
-    async with stub(running.router.address) as llm:
+async def test_kill_9_of_a_backend_hurts_its_own_calls_only(pair: Fleet) -> None:
+    hf, vllm = pair.backends["hf"], pair.backends["vllm"]
+    async with stub(pair.router.address) as llm:
         other = llm.StreamGenerate(request("vllm_x", prompt="drip"))
         events = aiter(other)
         await anext(events)
@@ -96,10 +136,9 @@ async def test_kill_9_of_a_backend_hurts_its_own_calls_only(fleet: Any) -> None:
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_cancelled_call_stops_the_backends_work(rpc: str, fleet: Any) -> None:
-    running = fleet("hf")
-    backend = running.backends["hf"].address
-    async with stub(running.router.address) as llm:
+async def test_a_cancelled_call_stops_the_backends_work(rpc: str, pair: Fleet) -> None:
+    backend = pair.backends["hf"].address
+    async with stub(pair.router.address) as llm:
         prompt = "hang" if rpc == "Generate" else "drip"
         call = getattr(llm, rpc)(request(prompt=prompt))
         await until_running(backend, 1)
@@ -107,21 +146,19 @@ async def test_a_cancelled_call_stops_the_backends_work(rpc: str, fleet: Any) ->
         await until_running(backend, 0)
 
 
-async def test_a_callers_end_stops_the_backends_work(fleet: Any) -> None:
+async def test_a_callers_end_stops_the_backends_work(pair: Fleet) -> None:
     """Not a cancellation but a connection that is gone."""
-    running = fleet("hf")
-    backend = running.backends["hf"].address
-    async with stub(running.router.address) as llm:
+    backend = pair.backends["hf"].address
+    async with stub(pair.router.address) as llm:
         llm.Generate(request(prompt="hang"))
         await until_running(backend, 1)
     await until_running(backend, 0)
 
 
-async def test_sessions_stay_spread_move_and_come_back(fleet: Any) -> None:
-    running = fleet("hf*2")
+async def test_sessions_stay_spread_move_and_come_back(replicas: Fleet) -> None:
     sessions = [f"game-{i}" for i in range(40)]
 
-    async with stub(running.router.address) as llm:
+    async with stub(replicas.router.address) as llm:
 
         async def homes() -> dict[str, str]:
             answers = await asyncio.gather(
@@ -138,17 +175,16 @@ async def test_sessions_stay_spread_move_and_come_back(fleet: Any) -> None:
         first = await settled({"hf0", "hf1"})
         assert await homes() == first == await homes()
         assert min(Counter(first.values()).values()) >= 4
-        running.backends["hf0"].kill()
+        replicas.backends["hf0"].kill()
         await settled({"hf1"})
-        running.backends["hf0"].start()
+        replicas.backends["hf0"].start()
         await settled({"hf0", "hf1"})
         assert await homes() == first
 
 
-async def test_a_stopped_backend_is_named_and_holds_up_nobody(fleet: Any) -> None:
-    running = fleet("hf vllm")
-    vllm = running.backends["vllm"]
-    async with stub(running.router.address) as llm:
+async def test_a_stopped_backend_is_named_and_holds_up_nobody(pair: Fleet) -> None:
+    vllm = pair.backends["vllm"]
+    async with stub(pair.router.address) as llm:
         await llm.Generate(request("vllm_x"))
         vllm.signal(signal.SIGSTOP)
         listed = await llm.ListModels(models_pb2.ListModelsRequest(), timeout=60)
@@ -160,10 +196,9 @@ async def test_a_stopped_backend_is_named_and_holds_up_nobody(fleet: Any) -> Non
         assert await until_answers(llm, "vllm_x") == "vllm"
 
 
-async def test_calls_of_a_hung_backend_end_and_others_go_on(fleet: Any) -> None:
+async def test_calls_of_a_hung_backend_end_and_others_go_on(replicas: Fleet) -> None:
     """Its process is stopped, so that its connections stay open."""
-    running = fleet("hf*2 vllm")
-    async with stub(running.router.address) as llm:
+    async with stub(replicas.router.address) as llm:
         homes = {
             (await llm.Generate(request(session=session))).text: session
             for session in map(str, range(40))
@@ -174,23 +209,24 @@ async def test_calls_of_a_hung_backend_end_and_others_go_on(fleet: Any) -> None:
             llm.Generate(request(prompt="hang", session=homes["hf0"])),
         ]
         ended = [asyncio.ensure_future(failure(call)) for call in calls]
-        await until_running(running.backends["vllm"].address, 2, "vllm_model")
-        await until_running(running.backends["hf0"].address, 1)
+        await until_running(replicas.backends["vllm"].address, 2, "vllm_model")
+        await until_running(replicas.backends["hf0"].address, 1)
         for name in ("hf0", "vllm"):
-            running.backends[name].signal(signal.SIGSTOP)
+            replicas.backends[name].signal(signal.SIGSTOP)
         async with asyncio.timeout(40):  # grpc's own bound is above a minute
             errors = await asyncio.gather(*ended)
         assert [reason(error) for error in errors] == ["BACKEND_DOWN"] * 3
         assert reason(await failure(llm.Generate(request("vllm_x")))) == "BACKEND_DOWN"
         assert (await llm.Generate(request(session=homes["hf0"]))).text == "hf1"
         for name in ("hf0", "vllm"):
-            running.backends[name].signal(signal.SIGCONT)
+            replicas.backends[name].signal(signal.SIGCONT)
         assert await until_answers(llm, "vllm_x") == "vllm"
 
 
-async def test_a_client_notices_a_hung_router(fleet: Any) -> None:
-    running = fleet("hf")
-    address = running.router.address
+async def test_a_client_notices_a_hung_router(pair: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PING_MS", quick_pings.PING_MS)
+    monkeypatch.setattr(connection, "PING_TIMEOUT_MS", quick_pings.PING_TIMEOUT_MS)
+    address = pair.router.address
     async with AsyncClient(address) as one:
         with Client(address) as other:
             calls = (
@@ -198,8 +234,8 @@ async def test_a_client_notices_a_hung_router(fleet: Any) -> None:
                 asyncio.to_thread(other.generate, "hf_x", "hang"),
             )
             ended = asyncio.gather(*calls, return_exceptions=True)
-            await until_running(running.backends["hf"].address, 2)
-            running.router.signal(signal.SIGSTOP)
+            await until_running(pair.backends["hf"].address, 2)
+            pair.router.signal(signal.SIGSTOP)
             async with asyncio.timeout(40):
                 errors = await ended
     assert [getattr(error, "reason", error) for error in errors] == ["CONNECTION_LOST"] * 2
@@ -207,11 +243,11 @@ async def test_a_client_notices_a_hung_router(fleet: Any) -> None:
 
 @pytest.mark.parametrize("stopped", ["router", "hf"])
 async def test_sigterm_during_50_calls_fails_none_of_them(
-    stopped: str, fleet: Any, tmp_path: Path
+    stopped: str, start: Start, tmp_path: Path
 ) -> None:
     go_on = tmp_path / "go on"
     asked = request(prompt=f"until {go_on}")
-    running = fleet("hf")
+    running = start("hf")
     backend = running.backends["hf"]
     async with stub(running.router.address) as llm:
         calls = [asyncio.ensure_future(llm.Generate(asked)) for _ in range(50)]
@@ -224,10 +260,9 @@ async def test_sigterm_during_50_calls_fails_none_of_them(
     assert await asyncio.to_thread(process.process.wait, 20) == 0  # well within the grace
 
 
-async def test_garbage_on_the_routers_port_hurts_nobody(fleet: Any) -> None:
-    running = fleet("hf")
-    async with stub(running.router.address) as llm:
-        host, port = running.router.address.split(":")
+async def test_garbage_on_the_routers_port_hurts_nobody(pair: Fleet) -> None:
+    async with stub(pair.router.address) as llm:
+        host, port = pair.router.address.split(":")
         for garbage in (b"\x00" * 9999, b"GET / HTTP/1.1\r\n\r\n"):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(garbage)
@@ -237,19 +272,17 @@ async def test_garbage_on_the_routers_port_hurts_nobody(fleet: Any) -> None:
         assert (await llm.Generate(request())).text == "hf"
 
 
-async def test_a_5_mb_prompt_passes(fleet: Any) -> None:
-    running = fleet("hf")
-    async with stub(running.router.address) as llm:
+async def test_a_5_mb_prompt_passes(pair: Fleet) -> None:
+    async with stub(pair.router.address) as llm:
         assert (await llm.Generate(request(prompt="x" * 5_000_000))).text == "hf"
 
 
 @pytest.mark.parametrize("called", ["router", "hf"])
 async def test_a_compressed_message_is_refused_before_it_is_unpacked(
-    called: str, fleet: Any
+    called: str, pair: Fleet
 ) -> None:
     """A small one can be unpacked to gigabytes."""
-    running = fleet("hf")
-    service = running.router if called == "router" else running.backends["hf"]
+    service = pair.router if called == "router" else pair.backends["hf"]
     before = service.peak_memory()
     channel = grpc.aio.insecure_channel(service.address, compression=grpc.Compression.Gzip)
     async with channel:
@@ -271,8 +304,7 @@ def test_a_configuration_that_cannot_be_used_stops_it(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-async def test_the_port_in_use_stops_it(fleet: Any, tmp_path: Path) -> None:
-    running = fleet("hf")
-    ended = run_to_end("-m", "router", "--config", str(tmp_path / "router.yaml"))
+async def test_the_port_in_use_stops_it(pair: Fleet) -> None:
+    ended = run_to_end("-m", "router", "--config", str(pair.config))
     assert ended.returncode == 1
-    assert f"router: cannot listen on {running.router.address}: the port is in use" in ended.stderr
+    assert f"router: cannot listen on {pair.router.address}: the port is in use" in ended.stderr

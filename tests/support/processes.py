@@ -93,15 +93,26 @@ def listens(address: str) -> bool:
     return False
 
 
-def scripted_process(address: str, name: str, says: str = "", redirect: str = "") -> ServiceProcess:
-    """A backend that does what its prompts say, and else says its name, or `says`."""
-    module = "tests.support.scripted"
-    return ServiceProcess(address, "-m", module, address, name, says or name, redirect=redirect)
+def scripted_process(
+    address: str, name: str, says: str = "", redirect: str = "", *, quick_pings: bool = False
+) -> ServiceProcess:
+    """A backend that does what its prompts say, and else says its name, or `says`.
+
+    quick_pings: expect pings every second, as a router_process with quick_pings sends them.
+    """
+    command = ("-m", *_QUICK[quick_pings], "tests.support.scripted", address, name, says or name)
+    return ServiceProcess(address, *command, redirect=redirect)
 
 
-def router_process(address: str, config: Path, redirect: str = "") -> ServiceProcess:
-    """The router with a configuration of its own."""
-    return ServiceProcess(address, "-m", "router", "--config", str(config), redirect=redirect)
+def router_process(
+    address: str, config: Path, redirect: str = "", *, quick_pings: bool = False
+) -> ServiceProcess:
+    """The router with this configuration. quick_pings: notice a hanging backend after 2 s."""
+    command = ("-m", *_QUICK[quick_pings], "router", "--config", str(config))
+    return ServiceProcess(address, *command, redirect=redirect)
+
+
+_QUICK = {False: (), True: ("tests.support.quick_pings",)}
 
 
 def run_to_end(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
