@@ -27,25 +27,27 @@ $(VLLM_STAMP): $(LOCK)
 lock: $(STAMP) ## Choose new versions of all dependencies and write uv.lock
 	.venv-uv/bin/uv lock --upgrade
 
-up: $(STAMP) $(if $(filter-out 0,$(VLLM)),$(VLLM_STAMP)) ## Start the services and ask the embedded model once (VLLM=1: the vllm service too)
+up: $(STAMP) $(if $(filter-out 0,$(VLLM)),$(VLLM_STAMP)) ## Start the services and ask the embedded model once (VLLM=1 adds the vllm service)
 	@$(DEPLOY) up
 
-down: $(STAMP) ## Stop everything that `make up` started
+down: $(STAMP) ## Stop the services
 	@$(DEPLOY) down
 
+# The exit code of `python -m deploy status` is 1 unless all services serve; make would print an
+# error for it.
 status: $(STAMP) ## Show each service: state, pid, health, address, memory
-	@$(DEPLOY) status
+	@$(DEPLOY) status || true
 
-logs: $(STAMP) ## Show the logs and follow them (SERVICE=hf, N=100, FOLLOW=0)
+logs: $(STAMP) ## Show the logs and follow them (SERVICE=hf, N=100 lines, FOLLOW=0)
 	@$(DEPLOY) logs $(if $(SERVICE),--service $(SERVICE)) $(if $(N),--lines $(N)) $(if $(filter 0,$(FOLLOW)),--no-follow)
 
-demo: up ## Play a small experiment with the embedded model, and report on it
+demo: up ## Play a small experiment with the embedded model and print its report
 	@rm -rf $(DEMO)
 	@ARENA_LLM_TARGET=$$($(DEPLOY) target) $(BIN)/arena run \
 		--config configs/experiments/smoke.yaml --results $(DEMO)
 	@$(BIN)/arena report $(DEMO)/smoke.sqlite
 
-grpcurl: $(STAMP) ## Find grpcurl and print its path
+grpcurl: $(STAMP) ## Print the path of a working grpcurl
 	@$(DEPLOY) grpcurl
 
 proto: $(STAMP) ## Generate the stubs from proto/
@@ -71,9 +73,9 @@ test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
 test-fast: $(STAMP) ## Run the unit tests that start no process and load no real model
 	$(BIN)/python -m pytest -n auto -m "not integration" tests/unit
 
-test-gpu: $(STAMP) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; without one they say so
+test-gpu: $(STAMP) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; they are skipped without one
 	@$(DEPLOY) prepare
 	$(BIN)/python -m pytest tests/gpu
 
-bench: $(STAMP) ## Measure; print the figures and write them to bench/results/
-	$(BIN)/python -m bench
+bench: $(STAMP) ## Run the benchmarks, print figures and write bench/results/ (BENCH="router hf")
+	$(BIN)/python -m bench $(BENCH)

@@ -1,4 +1,4 @@
-"""`python -m deploy COMMAND`: what the Makefile calls."""
+"""`python -m deploy COMMAND`: the commands that the Makefile runs."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pathlib import Path
 from arena_llm import ArenaError
 from deploy.output import complain, open_streams, say
 from deploy.probe import health, memory, reachable
-from deploy.services import ROOT, SERVICES, VLLM, run_dir
+from deploy.services import ALL_SERVICES, ROOT, run_dir
 from deploy.supervisor import DeployError, Process, Supervisor
 from deploy.up import addresses, prepare, up
 from services.common.config import ConfigError
 from services.common.environment import load_dotenv
 
-_PLACES = ("ARENA_RUN_DIR", "ARENA_CONFIG_DIR", "ARENA_*_PORT")
+_LOCATIONS = ("ARENA_RUN_DIR", "ARENA_CONFIG_DIR", "ARENA_*_PORT")
 
-#: Commands that must work beside a broken .env, and the variables that they need.
+#: Commands that also work if .env is broken, and the variables that they need from it.
 _LENIENT = {
     "down": ("ARENA_RUN_DIR",),
     "logs": ("ARENA_RUN_DIR",),
-    "status": _PLACES,
-    "target": _PLACES,
+    "status": _LOCATIONS,
+    "target": _LOCATIONS,
 }
 
 
 def main() -> None:
     open_streams()
     arguments = _parser().parse_args()
-    # What `up` has started is stopped again, as after Ctrl-C.
+    # An interrupted `up` stops what it started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(_run_to_status(arguments))
 
@@ -43,7 +43,7 @@ def _run_to_status(arguments: argparse.Namespace) -> int:
     try:
         os.chdir(ROOT)
         needed = _LENIENT.get(arguments.command)
-        # Keys stay in the services that need them.
+        # Keys are left to the services that need them.
         load_dotenv(("ARENA_*",), complain if needed else None, needed)
         return _run(arguments, Supervisor(run_dir()))
     except (DeployError, ConfigError, ArenaError) as error:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name)
     commands.add_parser("status").add_argument("--json", action="store_true")
     logs = commands.add_parser("logs")
-    logs.add_argument("--service", choices=[s.name for s in (*SERVICES, VLLM)])
+    logs.add_argument("--service", choices=[s.name for s in ALL_SERVICES])
     logs.add_argument("--lines", type=int, default=20)
     logs.add_argument("--no-follow", dest="follow", action="store_false")
     return parser
@@ -89,25 +89,25 @@ def _run(arguments: argparse.Namespace, supervisor: Supervisor) -> int:
 
 
 def down(supervisor: Supervisor) -> int:
-    """Stop everything; calls in flight may end first. The logs stay."""
+    """Stop everything after the calls in flight have ended. The logs stay."""
     with supervisor.lock():
         say("down" if supervisor.stop() else "nothing was up")
     return 0
 
 
 def target(supervisor: Supervisor) -> str:
-    """What ARENA_LLM_TARGET must be for this system."""
+    """The ARENA_LLM_TARGET of this system."""
     return reachable(addresses(supervisor)["router"])
 
 
 def status(supervisor: Supervisor, *, as_json: bool) -> int:
-    """Show each service; 0 if all of them serve and are kept up, else 1."""
-    seen = supervisor.look()
-    # A manager that cannot be asked may be restarting a service just now.
-    absent = Process("UNKNOWN" if seen.managed and seen.problem else "STOPPED", 0)
+    """Show each service. Returns 0 if all serve and restart after a crash, else 1."""
+    system = supervisor.inspect()
+    # A manager that does not answer may be restarting a service now.
+    absent = Process("UNKNOWN" if system.managed and system.problem else "STOPPED", 0)
     rows: list[dict[str, str | int | None]] = []
     for name, address in addresses(supervisor).items():
-        process = seen.processes.get(name, absent)
+        process = system.processes.get(name, absent)
         row = {
             "service": name,
             "state": process.state,
@@ -123,24 +123,25 @@ def status(supervisor: Supervisor, *, as_json: bool) -> int:
         for line in ([key.upper() for key in rows[0]], *(row.values() for row in rows)):
             cells = ["-" if cell is None else str(cell) for cell in line]
             say("{:11} {:9} {:>8}  {:12} {:22} {:>9}".format(*cells))
-    if seen.problem:
-        complain(seen.problem)
-    return 0 if seen.managed and all(row["health"] == "SERVING" for row in rows) else 1
+    if system.problem:
+        complain(system.problem)
+    return 0 if system.managed and all(row["health"] == "SERVING" for row in rows) else 1
 
 
 def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: bool) -> None:
-    """Show the ends of the logs, and on a terminal go on showing what comes."""
-    names = [service] if service else [s.name for s in (*SERVICES, VLLM)]
+    """Show the last lines of the logs; on a terminal, then show new lines as they come."""
+    names = [service] if service else [s.name for s in ALL_SERVICES]
     files = [str(path) for path in map(supervisor.log, names) if path.exists()]
     if not files:
         raise DeployError(f"no logs in {supervisor.run_dir / 'logs'}: make up writes them")
     follow = follow and os.isatty(1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and tail would complain
+    # Python ignores this signal; tail would inherit that and print an error.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])  # noqa: S606, S607
 
 
 def grpcurl() -> str:
-    """The path of a grpcurl that runs: the environment's, else the system's."""
+    """The path of a grpcurl that runs: from the environment, else from the system."""
     candidates = (Path(sys.executable).with_name("grpcurl"), shutil.which("grpcurl"))
     for path in filter(None, candidates):
         try:
@@ -149,4 +150,4 @@ def grpcurl() -> str:
                 return str(path)
         except OSError:
             continue
-    raise DeployError("no grpcurl runs here: install it with this system's package manager")
+    raise DeployError("no working grpcurl: install it with this system's package manager")

@@ -1,38 +1,101 @@
-"""The process manager: supervisord for one run folder, whose path may have any length.
+"""The process manager, supervisord, of one run folder: its process, and calls to it.
 
-`python -m deploy.manager RUN_FOLDER` reads supervisord.conf there, whose paths are relative.
+`python -m deploy.manager RUN_FOLDER` starts it with supervisord.conf from that folder. The
+paths in this file are relative, so the folder's path may have any length.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
+import socket
 import sys
+import xmlrpc.client
+from pathlib import Path
 from typing import Any
-
-from supervisor import supervisord
-from supervisor.options import ServerOptions
+from xml.parsers.expat import ExpatError
 
 #: The manager's socket, in the run folder.
 SOCKET = "supervisor.sock"
 
+#: Seconds for one answer of the manager, which never waits for a service.
+_TIMEOUT = 10
 
-class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
-    def realize(self, *args: Any, **kwargs: Any) -> None:
-        super().realize(*args, **kwargs)
-        # supervisord makes it absolute, but the path of a Unix socket has at most 107 bytes
-        # (103 on macOS).
-        for server in self.server_configs:
-            server["file"] = SOCKET
-        # A log is opened again after a crash. The folder may be a new one by then, made after
-        # the one that this process stands in was deleted.
-        for group in self.process_group_configs:
-            for service in group.process_configs:
-                service.stdout_logfile = os.path.abspath(service.stdout_logfile)
+#: supervisord's fault SHUTDOWN_STATE: it refuses all calls while it stops.
+_SHUTDOWN_STATE = 6
+
+
+class ManagerError(Exception):
+    """The manager did not answer, or refused. The text completes "the process manager ...".
+
+    stopping: it refuses because it is stopping its services.
+    """
+
+    def __init__(self, text: str, *, stopping: bool = False) -> None:
+        super().__init__(text)
+        self.stopping = stopping
+
+
+def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
+    """Call a method of the manager of a run folder. Raises ManagerError."""
+    try:
+        with xmlrpc.client.ServerProxy("http://manager", _Transport(run_dir)) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
+    except xmlrpc.client.Fault as error:
+        if error.faultCode == _SHUTDOWN_STATE:
+            raise ManagerError("is stopping its services", stopping=True) from error
+        raise ManagerError(f"refuses: {error.faultString}") from error
+    except FileNotFoundError as error:
+        raise ManagerError(f"cannot be reached, because {run_dir / SOCKET} is gone") from error
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError) as error:
+        raise ManagerError(f"does not answer at {run_dir / SOCKET}: {error}") from error
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self._run_dir = run_dir
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = _Connection(self._run_dir)
+        self._connection = host, connection  # closed with the proxy
+        return connection
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__("manager", timeout=_TIMEOUT)
+        self._run_dir = run_dir
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_TIMEOUT)
+        # The whole path can be too long for a socket.
+        with contextlib.chdir(self._run_dir):
+            self.sock.connect(SOCKET)
 
 
 def main() -> None:
+    """Become the manager of the run folder in the first argument."""
+    from supervisor import supervisord
+    from supervisor.options import ServerOptions
+
+    class Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
+        def realize(self, *args: Any, **kwargs: Any) -> None:
+            super().realize(*args, **kwargs)
+            # supervisord makes the path absolute, but the path of a Unix socket has at most
+            # 107 bytes (103 on macOS).
+            for server in self.server_configs:
+                server["file"] = SOCKET
+            # A log is opened again after a crash. By then the folder may have been deleted and
+            # made again, and this process is still in the deleted one.
+            for group in self.process_group_configs:
+                for service in group.process_configs:
+                    service.stdout_logfile = os.path.abspath(service.stdout_logfile)
+
     os.chdir(sys.argv[1])
-    supervisord.ServerOptions = _Options
+    supervisord.ServerOptions = Options
     supervisord.main(["-c", "supervisord.conf"])
 
 

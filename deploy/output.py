@@ -1,4 +1,4 @@
-"""What a command prints. Output that cannot be written never fails a command."""
+"""What a command prints. Output that cannot be written does not make a command fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arena_llm.terminal import open_closed_files, visible
 def open_streams() -> None:
     """Make the standard streams safe to use, however the command was started."""
     open_closed_files()
-    # Python gives up the exit status if it cannot flush them at the end.
+    # If Python cannot flush them at exit, it changes the exit status.
     for stream in (sys.stdout, sys.stderr):
         atexit.register(_write, stream, "")
 
@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line about what is wrong."""
+    """Print a line about a problem."""
     _write(sys.stderr, f"{text}\n")
 
 
@@ -36,9 +36,9 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:
-        # What is left in the buffer must not fail again at the next line, or at exit.
+        # The rest of the buffer must not fail again at the next line, or at exit.
         with open(os.devnull, "wb") as null:
             os.dup2(null.fileno(), stream.fileno())
-        # A reader that has gone away (`make up | head -1`) does not want the rest.
+        # A reader that has left (`make up | head -1`) needs no message.
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):
             complain(f"the output cannot be written: {error.strerror}")

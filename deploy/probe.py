@@ -1,4 +1,4 @@
-"""What can be seen from outside: health, ports, memory."""
+"""What can be seen of services from outside: health, ports, memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def reachable(address: str) -> str:
-    """Where to call what listens at this address: all interfaces include loopback."""
+    """The address to call for a server that listens on this one: loopback for all interfaces."""
     host, _, port = address.rpartition(":")
     return {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host) + ":" + port  # noqa: S104
 
 
 def health(address: str) -> str:
     """SERVING, NOT_SERVING, or UNREACHABLE."""
-    # A proxy of the environment is not for this machine's own services.
+    # A proxy from the environment is not for services of this machine.
     options = (("grpc.enable_http_proxy", 0),)
     with grpc.insecure_channel(reachable(address), options=options) as channel:
         try:
@@ -30,7 +30,7 @@ def health(address: str) -> str:
 
 
 def port_problem(address: str) -> str:
-    """Why nothing can listen here, with the process that does; empty if it can."""
+    """Why no server can listen on this address, with the process that does; empty if one can."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family) as trial:
@@ -40,8 +40,15 @@ def port_problem(address: str) -> str:
         except OSError as error:
             return f"{error.strerror}{_holder(int(port))}"
         except UnicodeError as error:
-            return f"{host} is not a host's name: {error}"
+            return f"{host} is not a valid host name: {error}"
     return ""
+
+
+def free_port_after(address: str) -> int | None:
+    """A free port above an address's own, in steps of 100; None if its own is 0 or all are used."""
+    host, _, port = address.rpartition(":")
+    candidates = range(int(port) + 100, 65536, 100) if int(port) else ()
+    return next((free for free in candidates if not port_problem(f"{host}:{free}")), None)
 
 
 def _holder(port: int) -> str:

@@ -1,89 +1,155 @@
-"""The services that `make up` runs: one entry each."""
+"""The services that `make up` runs: the router, and every folder services/NAME with a __main__.py.
+
+A backend needs no entry here. Its folder and its class say what is needed: the class in
+services/NAME/backend.py whose `name` is NAME, and configs/NAME_models.yaml.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
+from router.config import RouterConfig
+from services.common.backend import BaseLLMBackend
 from services.common.config import Address, ConfigError, config_path, load_config
-from services.hf.backend import HfBackend
-from services.litellm.backend import LiteLlmBackend
-from services.openrouter.backend import OpenRouterBackend
-from services.vllm.backend import VllmBackend
+from services.common.environment import load_dotenv, matches
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Services that run in an environment of their own, .venv-NAME. `make up` starts them only if
+#: the variable NAME is 1 (VLLM=1), because the environment takes gigabytes.
+_OWN_ENVIRONMENT = ("vllm",)
+
+#: Modules that `make up` runs before a service starts.
+_PREPARE = {"hf": "services.hf.embedded"}
+
+#: Variables that every service sees.
+_COMMON = (
+    *("PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH"),
+    *("XDG_*", "SSL_CERT_*", "PYTHON*", "ARENA_*"),
+)
+
 
 @dataclass(frozen=True)
-class Service:
+class ManagedService:
     """A process of the system.
 
-    `environment` are the variables (patterns of services.common.config.matches) that only
-    this service sees, beside those that every service sees; `prepare` is a module to run before it;
-    `python` is the interpreter of its environment.
+    config: file name of its configuration. environment: patterns (see
+    services.common.environment.matches) of the variables that only this service sees, such as its
+    keys. prepare: module to run before it starts. python: interpreter of its environment.
     """
 
     name: str
     module: str
     config: str
+    config_type: type[BaseModel]
     environment: tuple[str, ...] = ()
     prepare: str | None = None
     python: Path = Path(sys.executable)
 
     @property
     def variable(self) -> str:
-        """The variable that moves its port."""
+        """The variable that sets its port."""
         return f"ARENA_{self.name.upper()}_PORT"
 
     @property
+    def config_path(self) -> Path:
+        """Its configuration file."""
+        return config_path(self.config)
+
+    @property
     def address(self) -> str:
-        """host:port as its configuration says. Raises ConfigError."""
+        """host:port from its configuration. Raises ConfigError."""
         try:
-            return load_config(config_path(self.config), _Listen).listen
+            return load_config(self.config_path, _Listen).listen
         except ConfigError as error:
             port = os.environ.get(self.variable)
             if port is None:
                 raise
             raise ConfigError(f"{error}; {self.variable} is {port!r}") from error
 
+    def check_config(self) -> None:
+        """Read its configuration as the service will. Raises ConfigError."""
+        before = dict(os.environ)
+        try:
+            load_dotenv(("ARENA_*", *self.environment))
+            load_config(self.config_path, self.config_type)
+        finally:  # its keys stay in its process
+            os.environ.clear()
+            os.environ.update(before)
+
+    def hides(self, environ: Iterable[str]) -> list[str]:
+        """The names of the variables that it may not see."""
+        return sorted(n for n in environ if not matches(n, (*_COMMON, *self.environment)))
+
 
 class _Listen(BaseModel):
     listen: Address
 
 
-#: Stopped in this order and started in the reverse one: the router stops first, so
-#: that the calls it has accepted still find their backends.
-SERVICES = (
-    Service("router", "router", "router.yaml"),
-    Service(
-        "openrouter",
-        "services.openrouter",
-        "openrouter_models.yaml",
-        OpenRouterBackend.environment,
-    ),
-    Service("litellm", "services.litellm", "litellm_models.yaml", LiteLlmBackend.environment),
-    Service("hf", "services.hf", "hf_models.yaml", HfBackend.environment, "services.hf.embedded"),
+def _find_service(name: str) -> ManagedService:
+    backend = _backend_class(name)
+    python = ROOT / f".venv-{name}" / "bin" / "python"
+    return ManagedService(
+        name,
+        f"services.{name}",
+        f"{name}_models.yaml",
+        backend.config_type,
+        backend.environment,
+        _PREPARE.get(name),
+        python if name in _OWN_ENVIRONMENT else Path(sys.executable),
+    )
+
+
+def _backend_class(name: str) -> type[BaseLLMBackend[Any]]:
+    module = importlib.import_module(f"services.{name}.backend")
+    for member in vars(module).values():
+        if (
+            isinstance(member, type)
+            and issubclass(member, BaseLLMBackend)
+            and getattr(member, "name", None) == name
+        ):
+            return member
+    raise LookupError(f"services/{name}/backend.py has no backend with name = {name!r}")
+
+
+#: Every service that can be started. Stopped in this order and started in the reverse one:
+#: the router stops first, so that calls in progress still reach their backends.
+ALL_SERVICES = (
+    ManagedService("router", "router", "router.yaml", RouterConfig),
+    *map(_find_service, sorted(p.parent.name for p in ROOT.glob("services/*/__main__.py"))),
 )
 
-#: Started where VLLM=1 asks for it: its environment takes minutes to make and gigabytes.
-VLLM = Service(
-    "vllm",
-    "services.vllm",
-    "vllm_models.yaml",
-    VllmBackend.environment,
-    python=ROOT / ".venv-vllm" / "bin" / "python",
-)
+#: The services that `make up` always starts.
+SERVICES = tuple(s for s in ALL_SERVICES if s.name not in _OWN_ENVIRONMENT)
+
+VLLM = next(s for s in ALL_SERVICES if s.name == "vllm")
 
 
-def wanted() -> tuple[Service, ...]:
-    """The services that `make up` starts."""
-    return (*SERVICES, VLLM) if os.environ.get("VLLM", "0") not in ("", "0") else SERVICES
+def selected_services() -> tuple[ManagedService, ...]:
+    """The services that `make up` starts with these variables."""
+    return tuple(
+        service
+        for service in ALL_SERVICES
+        if service in SERVICES or os.environ.get(service.name.upper(), "0") not in ("", "0")
+    )
+
+
+def visible_environment(
+    services: Sequence[ManagedService], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of the process manager: those that any of its services may see."""
+    hidden = [set(service.hides(environ)) for service in services]
+    return {name: value for name, value in environ.items() if any(name not in h for h in hidden)}
 
 
 def run_dir() -> Path:
-    """Where sockets, pid files and logs of the running system lie."""
+    """The folder of the running system's sockets, pid files and logs."""
     return ROOT / (os.environ.get("ARENA_RUN_DIR") or ".run")

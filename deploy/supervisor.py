@@ -1,42 +1,50 @@
-"""The process manager of one run folder: start it, ask it, stop it."""
+"""Start, inspect and stop the services of one run folder through their process manager."""
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import fcntl
+import io
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from pydantic import TypeAdapter
 
-from deploy.manager import SOCKET
-from deploy.manager_calls import ManagerError, ask
-from deploy.program import MARK, STOP_WAIT, environment, render
-from deploy.services import ROOT, Service
+from deploy.manager import SOCKET, ManagerError, call_manager
+from deploy.services import ROOT, ManagedService, visible_environment
 from services.common.config import Address
 
-#: What addresses.json holds, by service.
+#: Set to the run folder in every process of a run, which finds processes that lost their manager.
+MARK = "ARENA_SUPERVISED_BY"
+
+#: Seconds until a service that was asked to stop is killed; more than the time that it gives
+#: its calls after SIGTERM.
+STOP_WAIT = 40
+
+#: addresses.json: the address of each service.
 _ADDRESSES = TypeAdapter(dict[str, Address])
 
 #: supervisord sets it for a service, whose children inherit it.
 _SERVICE_NAME = "SUPERVISOR_PROCESS_NAME"
 
 _DIED = (
-    "the process manager has died; its services run on, but are not restarted after a crash; "
+    "the process manager has died; its services still run, but do not restart after a crash; "
     "make up stops them and starts everything again"
 )
-_RENEW = "; its services run on; make down and make up start a new one"
+_REPLACE = "; its services still run; make down and make up start a new one"
 
 
 class DeployError(Exception):
-    """What a command reports in place of a result."""
+    """Why a command failed, for the user."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,10 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Running:
+class SystemState:
     """What runs for a run folder.
 
-    managed: a process manager keeps the services up; problem: why it cannot be asked,
+    managed: a process manager keeps the services running. problem: why it does not answer,
     and what to do.
     """
 
@@ -62,24 +70,37 @@ class Running:
 
 
 class Supervisor:
-    """supervisord for the services of one run directory."""
+    """supervisord for the services of one run folder."""
 
     def __init__(self, run_dir: Path) -> None:
-        # Whichever link leads there: the name is the mark of its processes.
+        # The real path marks the processes, so a link to the folder finds them too.
         self.run_dir = Path(os.path.realpath(run_dir))
         self.socket = self.run_dir / SOCKET
         self._conf = self.run_dir / "supervisord.conf"
         self._addresses = self.run_dir / "addresses.json"
+        #: Bytes that each log had when this object started its service.
+        self._log_sizes: dict[str, int] = {}
 
     def log(self, name: str) -> Path:
+        """The log of a service."""
         return self.run_dir / "logs" / f"{name}.log"
+
+    def log_lines(self, name: str) -> list[str]:
+        """The lines of a service's log, without those from before `start`."""
+        try:
+            log = self.log(name).read_bytes()
+        except FileNotFoundError:
+            return []
+        size = self._log_sizes.get(name, 0)
+        # A log that was rotated since then is shorter.
+        return log[size if size <= len(log) else 0 :].decode(errors="replace").splitlines()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """One command at a time may change what runs."""
+        """Wait until no other command changes what runs, and keep others out."""
         for folder in (self.run_dir, self.run_dir / "logs"):
-            _private_folder(folder)
-        # Only for reading: a full or read-only disk must not keep `down` from its work.
+            _make_private_folder(folder)
+        # Opened for reading only: `down` must also work on a full or read-only disk.
         file = os.open(self.run_dir / "lock", os.O_RDONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -87,107 +108,162 @@ class Supervisor:
         finally:
             os.close(file)
 
-    def start(self, services: Sequence[Service], addresses: dict[str, str]) -> None:
-        """Start the manager, and with it every service. Raises DeployError."""
-        environ = environment(services, os.environ) | {
+    def start(self, services: Sequence[ManagedService], addresses: dict[str, str]) -> None:
+        """Start the manager, which starts every service. Raises DeployError."""
+        environ = visible_environment(services, os.environ) | {
             MARK: str(self.run_dir),
             "PYTHONUNBUFFERED": "1",
         }
-        _write_private(self._conf, render(services, environ))
+        _write_private(self._conf, render_config(services, environ))
         _write_private(self._addresses, json.dumps(addresses))
+        for service in services:
+            with contextlib.suppress(FileNotFoundError):
+                self._log_sizes[service.name] = self.log(service.name).stat().st_size
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-m", "deploy.manager", str(self.run_dir)],
             env=environ, cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            # Some of its errors go on with the whole environment, keys and all.
+            # Some of its errors end with the whole environment, keys included.
             reason = done.stderr.split("{")[0].strip()
             raise DeployError(f"the process manager does not start: {reason}")
 
-    def look(self) -> Running:
-        """Ask the manager what runs; if it does not answer, look at the processes."""
+    def inspect(self) -> SystemState:
+        """Ask the manager what runs; if it does not answer, look for the processes."""
         try:
-            return Running(
-                {
-                    info["name"]: Process(info["statename"], info["pid"], info["spawnerr"])
-                    for info in ask(self.run_dir, "getAllProcessInfo")
-                },
-                managed=True,
-            )
+            answers = call_manager(self.run_dir, "getAllProcessInfo")
         except ManagerError as error:
             members = self.members()
             services = _services(members)
             manager = _manager(members)
             if manager is None:
-                problem = _DIED if services else ""
-                return Running(services, managed=False, problem=problem)
+                return SystemState(services, managed=False, problem=_DIED if services else "")
             problem = f"the process manager (pid {manager.pid}) {error}"
             if error.stopping:
-                return Running(services, managed=False, problem=problem)
-            return Running(services, managed=True, problem=problem + _RENEW)
+                return SystemState(services, managed=False, problem=problem)
+            return SystemState(services, managed=True, problem=problem + _REPLACE)
+        return SystemState(
+            {a["name"]: Process(a["statename"], a["pid"], a["spawnerr"]) for a in answers},
+            managed=True,
+        )
 
     def processes(self) -> dict[str, Process]:
-        """The services by name; empty where none runs."""
-        return self.look().processes
+        """The processes by service; empty if none runs."""
+        return self.inspect().processes
 
     def addresses(self) -> dict[str, str]:
-        """Where the services that were started listen; empty if that is not known."""
+        """The addresses of the services that were started; empty if they are not known."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            found = _ADDRESSES.validate_json(self._addresses.read_bytes())
-            return found if "router" in found else {}
+            addresses = _ADDRESSES.validate_json(self._addresses.read_bytes())
+            return addresses if "router" in addresses else {}
         return {}
 
     def revive(self) -> None:
-        """Start what the manager has given up. Raises DeployError."""
+        """Start the services that the manager no longer restarts. Raises DeployError."""
         for name, process in self.processes().items():
             if process.state in ("FATAL", "EXITED", "STOPPED"):
                 try:
-                    ask(self.run_dir, "startProcess", name, False)
+                    call_manager(self.run_dir, "startProcess", name, False)
                 except ManagerError as error:
                     raise DeployError(f"{name}: the process manager {error}") from error
 
     def stop(self) -> bool:
-        """Stop every process of this run folder; False where none ran."""
-        found = self.members()
-        manager = _manager(found)
+        """Stop every process of this run folder; False if none ran."""
+        members = self.members()
+        manager = _manager(members)
         try:
-            ask(self.run_dir, "shutdown")
-            asked = True
+            call_manager(self.run_dir, "shutdown")
+            stopping = True
         except ManagerError:
-            asked = False
+            stopping = False
             if manager is not None:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     manager.terminate()
-                    manager.resume()  # a stopped process does not see its signals
-        if asked or manager is not None:
-            self._wait(found)
-        # Where the manager was killed, its services live on and are not asked above.
-        left = self.members()
-        for process in left:
+                    manager.resume()  # a suspended process does not see its signals
+        if stopping or manager is not None:
+            _wait_gone(members)
+        # The services of a killed manager still run.
+        survivors = self.members()
+        for process in survivors:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        for process in self._wait(left):
+        for process in _wait_gone(survivors):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         for path in (self.socket, self._conf, self._addresses, self.run_dir / "supervisord.pid"):
             path.unlink(missing_ok=True)
-        return asked or bool(found)
+        return stopping or bool(members)
 
     def members(self) -> list[psutil.Process]:
-        """Every process that was started for this run folder.
+        """Every process that was started for this run folder, found by its mark.
 
-        Their mark finds them. No file is needed, and no other process can have it.
+        This needs no file, and no other process has the mark.
         """
-        found = []
+        members = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(MARK) == str(self.run_dir):
-                    found.append(process)
-        return found
+                    members.append(process)
+        return members
 
-    def _wait(self, processes: list[psutil.Process]) -> list[psutil.Process]:
-        _, alive = psutil.wait_procs(processes, timeout=STOP_WAIT * 2 + 10)
-        return alive
+
+def render_config(services: Sequence[ManagedService], environ: Iterable[str]) -> str:
+    """The text of supervisord.conf. It has names of variables, never values.
+
+    Paths are relative to the run folder, where the manager is started.
+    """
+    config = configparser.RawConfigParser()
+    config["unix_http_server"] = {"file": SOCKET, "chmod": "0700"}
+    config["rpcinterface:supervisor"] = {
+        "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+    }
+    config["supervisord"] = {
+        "pidfile": "supervisord.pid",
+        "logfile": "logs/supervisord.log",
+        "logfile_maxbytes": "1MB",
+        "logfile_backups": "1",
+        "umask": "077",
+        "identifier": "arena-llm",
+    }
+    if os.geteuid() == 0:  # otherwise the manager warns that it runs as root
+        config["supervisord"]["user"] = "root"
+    names = list(environ)
+    for place, service in enumerate(services):
+        unset = [word for name in service.hides(names) for word in ("-u", name)]
+        command = ["env", *unset, str(service.python), "-m", service.module]
+        config[f"program:{service.name}"] = {
+            "command": shlex.join(command),
+            "directory": str(ROOT),
+            # The highest priority starts last and stops first.
+            "priority": str(len(services) - place),
+            # After a crash in the first seconds each restart waits longer, up to this many
+            # tries. After a later crash the restart is immediate.
+            "autorestart": "true",
+            "startsecs": "5",
+            "startretries": "60",
+            # SIGTERM goes to the service alone, which ends its children in order. If they
+            # outlive the wait, the whole process group is killed.
+            "stopsignal": "TERM",
+            "stopwaitsecs": str(STOP_WAIT),
+            "stopasgroup": "false",
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": f"logs/{service.name}.log",
+            "stdout_logfile_maxbytes": "10MB",
+            "stdout_logfile_backups": "3",
+        }
+    for section in config.values():
+        for key, value in section.items():
+            section[key] = value.replace("%", "%%")
+    text = io.StringIO()
+    config.write(text)
+    return text.getvalue()
+
+
+def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait until these processes have ended; returns those that have not in time."""
+    _, alive = psutil.wait_procs(processes, timeout=STOP_WAIT * 2 + 10)
+    return alive
 
 
 def _manager(members: Sequence[psutil.Process]) -> psutil.Process | None:
@@ -207,20 +283,20 @@ def _services(members: Sequence[psutil.Process]) -> dict[str, Process]:
 
 
 def _service_name(process: psutil.Process) -> str | None:
-    """Which service a process belongs to; empty for the manager, None if it has ended."""
+    """The service that a process belongs to; empty for the manager, None if it has ended."""
     with contextlib.suppress(psutil.Error):
         return str(process.environ().get(_SERVICE_NAME, ""))
     return None
 
 
-def _private_folder(path: Path) -> None:
-    """Make a folder of our own; refuse one that another user could reach or has made."""
+def _make_private_folder(path: Path) -> None:
+    """Make a folder for this user only; refuse one that belongs to another user."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        status = path.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise DeployError(f"{path}: is not a folder of this user")
-        if stat.S_IMODE(found.st_mode) != 0o700:
+        if stat.S_IMODE(status.st_mode) != 0o700:
             path.chmod(0o700)
     except FileExistsError as error:
         raise DeployError(f"{error.filename}: is not a folder") from error

@@ -1,7 +1,8 @@
-"""`make up`: from nothing to a system that has answered once."""
+"""`make up`: start the services, wait until all of them serve, and ask the embedded model once."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,48 +10,52 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import psutil
+
 from arena_llm import Client
 from deploy.output import complain, say
-from deploy.probe import health, port_problem, reachable
-from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
-from deploy.supervisor import DeployError, Supervisor
+from deploy.probe import free_port_after, health, port_problem, reachable
+from deploy.services import ALL_SERVICES, ROOT, SERVICES, ManagedService, selected_services
+from deploy.supervisor import DeployError, Process, Supervisor
+from services.common.config import ConfigError
 
 MODEL = "hf_smollm2-135m-instruct"
 PROMPT = "What is the capital of France?"
 
-#: Seconds until every service must be serving; a large model takes its time to load.
+#: Seconds until every service must be serving; a large model takes long to load.
 _UP_TIMEOUT = 600.0
 
-#: Seconds until the router must have connected to them. It retries at least once a second.
+#: Seconds until the router must have connected to every service. It retries once a second.
 _CONNECT_TIMEOUT = 10.0
 
 
 def up(supervisor: Supervisor) -> None:
-    """Start what does not run, wait until all of it serves, and ask it once.
+    """Start the services that do not run, wait until all of them serve, and ask one question.
 
-    Raises DeployError; what this call started is then stopped again.
+    Raises DeployError; the services that this call started are then stopped again.
     """
     with supervisor.lock():
-        seen = supervisor.look()
-        if seen.managed:
-            running = _running(addresses(supervisor))
-            if not seen.problem:
+        state = supervisor.inspect()
+        if state.managed:
+            running = _running_services(addresses(supervisor))
+            if not state.problem:
                 supervisor.revive()
+            _warn_of_changed_files(running, state.processes)
             _wait_serving(supervisor, running)
             say(f"already up: {_list(addresses(supervisor))}")
-            if seen.problem:
-                complain(seen.problem)
+            if state.problem:
+                complain(state.problem)
             _ask(supervisor)
             return
         if supervisor.stop():
-            say("stopped what an earlier process manager had left")
-        services = wanted()
-        free = _free_addresses(services)
+            say("stopped the services of an earlier process manager")
+        services = selected_services()
+        listening = _checked_addresses(services)
         prepare()
         try:
-            supervisor.start(services, free)
+            supervisor.start(services, listening)
             _wait_serving(supervisor, services)
-            say(f"up: {_list(free)}")
+            say(f"up: {_list(listening)}")
             _ask(supervisor)
         except BaseException:
             supervisor.stop()
@@ -70,41 +75,62 @@ def prepare() -> None:
 
 
 def addresses(supervisor: Supervisor) -> dict[str, str]:
-    """Where the services listen, or would."""
-    return supervisor.addresses() or {service.name: service.address for service in wanted()}
+    """The address of each service that was started, or that `make up` would start."""
+    return supervisor.addresses() or {s.name: s.address for s in selected_services()}
 
 
 def _list(listening: dict[str, str]) -> str:
     return ", ".join(f"{name} on {address}" for name, address in listening.items())
 
 
-def _free_addresses(services: Sequence[Service]) -> dict[str, str]:
-    """The address of each service, all free. Raises DeployError."""
-    taken: dict[str, str] = {}
+def _checked_addresses(services: Sequence[ManagedService]) -> dict[str, str]:
+    """Check the environment, the port and the configuration of each service before any starts.
+
+    Returns the address of each. Raises DeployError, with all problems of the same kind.
+    """
     for service in services:
         if not service.python.exists():
             raise DeployError(f"{service.name} has no environment: make setup-{service.name}")
-        address = service.address
+    listening: dict[str, str] = {}
+    problems = []
+    for service in services:
+        try:
+            listening[service.name] = service.address
+        except ConfigError as error:
+            problems.append(f"{error}")
+    _raise_all(problems)
+    problems, moves = [], []
+    for place, service in enumerate(services):
+        address = listening[service.name]
         if address.endswith(":0"):
-            raise DeployError(
-                f"{service.name} cannot listen on {address}: the other services must know its "
-                f"port, so choose one from 1 to 65535: make up {service.variable}=PORT"
-            )
-        problem = port_problem(address)
-        if address in taken.values():
+            problem = "the other services must know its port, so choose one from 1 to 65535"
+        elif address in list(listening.values())[:place]:
             problem = "another service of this system has the same address"
+        else:
+            problem = port_problem(address)
         if problem:
-            raise DeployError(
-                f"{service.name} cannot listen on {address}: {problem}\n"
-                f"stop what holds the port, or move it: make up {service.variable}=PORT"
-            )
-        taken[service.name] = address
-    return taken
+            problems.append(f"{service.name} cannot listen on {address}: {problem}")
+            moves.append(f"{service.variable}={free_port_after(address) or 'PORT'}")
+    if problems:
+        problems.append(f"stop what holds a port, or choose others: make up {' '.join(moves)}")
+    _raise_all(problems)
+    for service in services:
+        try:
+            service.check_config()
+        except ConfigError as error:
+            problems.append(f"{error}")
+    _raise_all(problems)
+    return listening
 
 
-def _running(listening: dict[str, str]) -> list[Service]:
-    """The services that were started. Raises DeployError if others are wanted."""
-    for service in wanted():
+def _raise_all(problems: Sequence[str]) -> None:
+    if problems:
+        raise DeployError("\n".join(problems))
+
+
+def _running_services(listening: dict[str, str]) -> list[ManagedService]:
+    """The services that were started. Raises DeployError if this call selects others."""
+    for service in selected_services():
         if service.name not in listening:
             raise DeployError(f"up without {service.name}: to start it as well, first make down")
         if service.variable in os.environ and listening[service.name] != service.address:
@@ -112,17 +138,32 @@ def _running(listening: dict[str, str]) -> list[Service]:
                 f"{service.name} is up on {listening[service.name]}, not on {service.address}: "
                 "to move it, first make down"
             )
-    return [service for service in (*SERVICES, VLLM) if service.name in listening]
+    return [service for service in ALL_SERVICES if service.name in listening]
 
 
-def _wait_serving(supervisor: Supervisor, services: Sequence[Service]) -> None:
-    """Wait until all serve. Raises DeployError when one has crashed, or at the time limit."""
+def _warn_of_changed_files(
+    services: Sequence[ManagedService], processes: dict[str, Process]
+) -> None:
+    """Name the files that services read at their start and that changed since then."""
+    for service in services:
+        process = processes.get(service.name)
+        for path in (service.config_path, Path(".env")):
+            with contextlib.suppress(OSError, psutil.Error):
+                if process and path.stat().st_mtime > psutil.Process(process.pid).create_time():
+                    complain(
+                        f"{path} is newer than the running {service.name} service: "
+                        "make down, make up"
+                    )
+
+
+def _wait_serving(supervisor: Supervisor, services: Sequence[ManagedService]) -> None:
+    """Wait until all serve. Raises DeployError if one has crashed, or at the time limit."""
     listening = addresses(supervisor)
     waiting = list(services)
     first_pids: dict[str, int] = {}
     give_up = time.monotonic() + _UP_TIMEOUT
     while waiting:
-        # The processes are asked first: what they say then precedes the health.
+        # Ask for the processes before the health, so that a crash in between is noticed.
         processes = supervisor.processes()
         for service in waiting.copy():
             if health(listening[service.name]) == "SERVING":
@@ -147,27 +188,20 @@ def _wait_connected(llm: Client, services: Collection[str]) -> None:
     a service that stays unreachable fail with the reason, so this raises nothing.
     """
     give_up = time.monotonic() + _CONNECT_TIMEOUT
-    while any(one.backend in services for one in llm.list_models().unreachable):
+    while any(each.backend in services for each in llm.list_models().unreachable):
         if time.monotonic() > give_up:
             return
         time.sleep(0.1)
 
 
-def _failure(supervisor: Supervisor, service: Service, what: str) -> DeployError:
+def _failure(supervisor: Supervisor, service: ManagedService, what: str) -> DeployError:
+    lines = supervisor.log_lines(service.name)[-20:] or ["(empty)"]
     log = supervisor.log(service.name)
-    return DeployError(f"{service.name} {what}; the end of {log}:\n{tail(log)}")
-
-
-def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log."""
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return "(empty)"
+    return DeployError("\n".join([f"{service.name} {what}; the end of {log}:", *lines]))
 
 
 def _ask(supervisor: Supervisor) -> None:
-    """One real Generate through the router."""
+    """Send one Generate call through the router, and print what to try next."""
     target = reachable(addresses(supervisor)["router"])
     with Client(target) as llm:
         _wait_connected(llm, addresses(supervisor))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deploy.probe import health
-from deploy.services import ROOT, Service
+from deploy.services import ROOT, ManagedService
 from tests.support.small_deploy import small_services
 from tests.support.system import SmallSystem, System
 
@@ -90,14 +90,15 @@ def test_characters_outside_the_terminals_encoding_are_escaped(small: SmallSyste
 
 
 @pytest.mark.parametrize("service", small_services(), ids=lambda service: service.name)
-def test_port_0_is_refused_immediately(small: SmallSystem, service: Service) -> None:
+def test_port_0_is_refused_immediately(small: SmallSystem, service: ManagedService) -> None:
     """The other services would not know the port that the system chooses."""
     small.env[service.variable] = "0"
     up = small.deploy("up")
     assert (up.returncode, up.stdout) == (1, "")
     assert up.stderr == (
         f"up: {service.name} cannot listen on 127.0.0.1:0: the other services must know its port, "
-        f"so choose one from 1 to 65535: make up {service.variable}=PORT\n"
+        "so choose one from 1 to 65535\n"
+        f"stop what holds a port, or choose others: make up {service.variable}=PORT\n"
     )
 
 

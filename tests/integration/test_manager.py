@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,13 +26,20 @@ def is_restarted(system: SmallSystem, service: str, killed: int) -> bool:
     return system.pids().get(service, 0) not in (0, killed) and health(address) == "SERVING"
 
 
+def find_manager(system: SmallSystem) -> psutil.Process:
+    """The process manager of a system that is up."""
+    members = system.supervisor.members()
+    return next(process for process in members if "deploy.manager" in process.cmdline())
+
+
 def test_a_crash_the_death_of_the_manager_and_the_end(small: SmallSystem) -> None:
     small.up()
     killed = small.pid("router")
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: is_restarted(small, "router", killed))
 
-    manager, *services = small.supervisor.members()
+    manager = find_manager(small)
+    services = [process for process in small.supervisor.members() if process != manager]
     assert {process.pid for process in services} >= {small.pid("router"), small.pid("hf")}
     manager.kill()
     psutil.wait_procs([manager])
@@ -54,7 +63,7 @@ def test_lost_socket_or_run_folder(small: SmallSystem, tmp_path: Path) -> None:
     """Every command still works when the manager's socket, then its whole folder, is deleted."""
     small.up()
     pids = {name: small.pid(name) for name in small.ports}
-    manager = small.supervisor.members()[0]
+    manager = find_manager(small)
     small.env["TMPDIR"] = str(tmp_path)
     for path in (small.supervisor.socket, small.run_dir):
         assert path.exists()
@@ -67,7 +76,7 @@ def test_lost_socket_or_run_folder(small: SmallSystem, tmp_path: Path) -> None:
         again = small.deploy("up")
         for done in (status, again):
             assert done.returncode == 0
-            assert f"(pid {manager.pid}) cannot be asked" in done.stderr
+            assert f"(pid {manager.pid}) cannot be reached" in done.stderr
             assert f"{small.supervisor.socket} is gone" in done.stderr
         assert "already up" in again.stdout
         assert {name: small.pid(name) for name in small.ports} == pids
@@ -81,7 +90,7 @@ def test_lost_socket_or_run_folder(small: SmallSystem, tmp_path: Path) -> None:
 
 def test_a_manager_that_hangs_is_stopped(small: SmallSystem) -> None:
     small.up()
-    manager = small.supervisor.members()[0]
+    manager = find_manager(small)
     manager.suspend()
     status = small.deploy("status")
     assert status.stdout.count(" SERVING ") == len(small.ports)
@@ -101,39 +110,55 @@ def test_a_run_folder_may_be_a_symbolic_link(small: SmallSystem, tmp_path: Path)
     assert not small.supervisor.members()
 
 
-def with_unknown_key(small: SmallSystem, folder: Path, *, of: str) -> None:
-    """Add a key that does not exist to the configuration of a service."""
-    configs = Path(shutil.copytree(ROOT / "configs", folder / "configs"))
-    with (configs / of).open("a") as file:
-        file.write("\nsurprise: 1\n")
-    small.env["ARENA_CONFIG_DIR"] = str(configs)
-
-
-def test_a_service_that_fails_is_named_with_its_log(small: SmallSystem, tmp_path: Path) -> None:
-    with_unknown_key(small, tmp_path, of="hf_models.yaml")
-    up = small.deploy("up")
-    assert up.returncode == 1
-    assert "hf does not stay up" in up.stderr
-    assert "surprise: Extra inputs are not permitted" in up.stderr
-    assert not small.supervisor.members()
-    assert health(small.target) == "UNREACHABLE"
-
-
-def test_a_crash_is_reported_while_another_service_starts(
+def test_all_configuration_files_are_checked_before_anything_starts(
     small: SmallSystem, tmp_path: Path
 ) -> None:
+    configs = Path(shutil.copytree(ROOT / "configs", tmp_path / "configs"))
+    small.env["ARENA_CONFIG_DIR"] = str(configs)
+    for name in ("router", "hf_models"):
+        with (configs / f"{name}.yaml").open("a") as file:
+            file.write("\nsurprise: 1\n")
+    up = small.deploy("up")
+    assert (up.returncode, up.stdout) == (1, "")
+    assert [line.partition(": surprise: ")[0] for line in up.stderr.splitlines()] == [
+        f"up: {configs}/router.yaml",
+        f"{configs}/hf_models.yaml",
+    ]
+    assert not small.supervisor.log("hf").exists()
+
+
+def test_a_changed_configuration_of_a_running_service_is_named(
+    small: SmallSystem, tmp_path: Path
+) -> None:
+    small.up()
+    assert "newer" not in small.deploy("up").stderr
+    configs = shutil.copytree(ROOT / "configs", tmp_path / "configs")  # with the files' times
+    (configs / "hf_models.yaml").touch()
+    small.env["ARENA_CONFIG_DIR"] = str(configs)
+    up = small.deploy("up")
+    assert up.returncode == 0
+    [line] = up.stderr.splitlines()
+    assert line.endswith("hf_models.yaml is newer than the running hf service: make down, make up")
+
+
+def test_a_crash_is_reported_while_another_service_starts(small: SmallSystem) -> None:
     """The router is stopped by a signal, so waiting for its health alone would not end."""
-    with_unknown_key(small, tmp_path, of="hf_models.yaml")
+    log = small.supervisor.log("hf")
+    log.parent.mkdir(parents=True)
+    log.write_text("a line of an earlier start\n")
+
+    small.env["ARENA_PLANTED_CRASH"] = "planted"
     with small.start("up") as up:
         wait_until(lambda: small.pids().get("router", 0) != 0)
         router = small.pids()["router"]
         os.kill(router, signal.SIGSTOP)
-        wait_until(lambda: not small.supervisor.look().managed)  # it stops every service
+        wait_until(lambda: not small.supervisor.inspect().managed)  # it stops every service
         os.kill(router, signal.SIGCONT)
         _, errors = up.communicate()
     assert up.returncode == 1
-    assert "hf does not stay up" in errors
+    assert f"hf does not stay up; the end of {log}:\nplanted\n" in errors
     assert not small.supervisor.members()
+    assert health(small.target) == "UNREACHABLE"
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -149,14 +174,16 @@ def test_an_interrupted_up_stops_what_it_started(
     assert {path.name for path in small.run_dir.iterdir()} == {"lock", "logs"}
 
 
-@pytest.mark.parametrize("service", ["router", "hf"])
-def test_a_port_in_use_is_named_and_nothing_starts(small: SmallSystem, service: str) -> None:
-    with socket.create_server(("127.0.0.1", small.ports[service])):
+def test_every_port_in_use_is_named_and_nothing_starts(small: SmallSystem) -> None:
+    with contextlib.ExitStack() as stack:
+        for port in small.ports.values():
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
         up = small.deploy("up")
     assert up.returncode == 1
-    assert f"{service} cannot listen on 127.0.0.1:{small.ports[service]}" in up.stderr
+    for name, port in small.ports.items():
+        assert f"{name} cannot listen on 127.0.0.1:{port}: " in up.stderr
+        assert re.search(rf"make up .*ARENA_{name.upper()}_PORT=\d+", up.stderr)
     assert f"pid {os.getpid()}" in up.stderr
-    assert f"make up ARENA_{service.upper()}_PORT=PORT" in up.stderr
     assert not small.supervisor.members()
 
 

@@ -9,6 +9,7 @@ the tests of the process manager can start many systems.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,17 +23,22 @@ from tests.support.scripted import PromptedBackend
 
 
 class StandInBackend(PromptedBackend):
-    """Reads the configuration of the hf service, loads no model, and answers "Paris"."""
+    """Reads the configuration of the hf service, loads no model, and answers "Paris".
+
+    With the variable ARENA_PLANTED_CRASH it exits at its start with this text as the reason.
+    """
 
     name = "hf"
     config_type: Any = HfConfig
     environment = HfBackend.environment
 
     def __init__(self, config: HfConfig) -> None:
+        if reason := os.environ.get("ARENA_PLANTED_CRASH"):
+            sys.exit(reason)
         super().__init__("hf", "Paris")
 
 
-def small_services() -> Sequence[services.Service]:
+def small_services() -> Sequence[services.ManagedService]:
     """The router and the stand-in, on the addresses of the configuration."""
     by_name = {service.name: service for service in services.SERVICES}
     stand_in = replace(by_name["hf"], module="tests.support.small_deploy", prepare=None)
@@ -43,7 +49,8 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         serve(StandInBackend)
     else:
-        services.SERVICES = tuple(small_services())  # before the commands are imported
+        # Before the commands are imported.
+        services.SERVICES = services.ALL_SERVICES = tuple(small_services())
         from deploy.commands import main
 
         main()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deploy.services import ROOT, SERVICES, Service
+from deploy.services import ROOT, SERVICES, ManagedService
 from deploy.supervisor import Process, Supervisor
 from tests.support.small_deploy import small_services
 
@@ -35,7 +35,7 @@ class System:
 
     #: The module that runs the commands.
     module = "deploy"
-    services: Sequence[Service] = SERVICES
+    services: Sequence[ManagedService] = SERVICES
 
     def __init__(
         self, run_dir: Path, environ: Mapping[str, str] | None = None, root: Path = ROOT

@@ -12,14 +12,20 @@ import pytest
 import yaml
 
 from deploy import environment
-from deploy.program import environment as visible_environment
-from deploy.program import hidden, render
-from deploy.services import ROOT, SERVICES, VLLM, Service, wanted
-from deploy.supervisor import Supervisor
+from deploy.services import (
+    ALL_SERVICES,
+    ROOT,
+    VLLM,
+    ManagedService,
+    selected_services,
+    visible_environment,
+)
+from deploy.supervisor import Supervisor, render_config
+from services.common.config import ServiceConfig
 
-KEYED = Service("keyed", "services.keyed", "keyed_models.yaml", ("KEYED_*",))
+KEYED = ManagedService("keyed", "services.keyed", "keyed_models.yaml", ServiceConfig, ("KEYED_*",))
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
-PLAIN = Service("plain", "services.plain", "plain_models.yaml")
+PLAIN = ManagedService("plain", "services.plain", "plain_models.yaml", ServiceConfig)
 
 
 @pytest.mark.parametrize("version", [(3, 6), (3, 10)])
@@ -61,7 +67,7 @@ def test_every_backend_has_an_extra_that_is_installed() -> None:
         "optional-dependencies"
     ]
     assert set(environment.VLLM_EXTRAS.values()) <= set(extras)
-    assert {service.name for service in (*SERVICES, VLLM)} - {"router"} <= set(extras)
+    assert {service.name for service in ALL_SERVICES} - {"router"} <= set(extras)
 
 
 def test_a_machine_without_a_gpu_gets_no_cuda_library(
@@ -94,8 +100,8 @@ def test_a_key_reaches_its_own_service_only() -> None:
     environ = {"PATH": "/bin", "KEYED_API_KEY": "1", "STRANGER": "2", "ARENA_ROUTER_PORT": "3"}
     seen = visible_environment([KEYED, PLAIN], environ)
     assert set(seen) == {"PATH", "KEYED_API_KEY", "ARENA_ROUTER_PORT"}
-    assert hidden(KEYED, seen) == []
-    assert hidden(PLAIN, seen) == ["KEYED_API_KEY"]
+    assert KEYED.hides(seen) == []
+    assert PLAIN.hides(seen) == ["KEYED_API_KEY"]
 
 
 #: A key, and the services that may see it.
@@ -114,22 +120,22 @@ _KEYS = {
 
 @pytest.mark.parametrize(("variable", "services"), _KEYS.items())
 def test_no_service_sees_the_keys_of_others(variable: str, services: set[str]) -> None:
-    every = (*SERVICES, VLLM)
+    every = ALL_SERVICES
     seen = visible_environment(every, {variable: "planted"})
-    assert {s.name for s in every if variable in seen and variable not in hidden(s, seen)} == (
+    assert {s.name for s in every if variable in seen and variable not in s.hides(seen)} == (
         services
     )
     assert bool(seen) == bool(services)
 
 
 def test_the_configuration_holds_no_values() -> None:
-    text = render([KEYED, PLAIN], {"KEYED_API_KEY": "planted"})
+    text = render_config([KEYED, PLAIN], {"KEYED_API_KEY": "planted"})
     assert "-u KEYED_API_KEY" in text
     assert "planted" not in text
 
 
 def test_each_service_runs_in_its_own_environment() -> None:
-    text = render([PLAIN, VLLM], {})
+    text = render_config([PLAIN, VLLM], {})
     assert f"{sys.executable} -m services.plain" in text
     assert f"{ROOT}/.venv-vllm/bin/python -m services.vllm" in text
 
@@ -143,11 +149,11 @@ def test_vllm_is_started_where_it_is_asked_for(
     monkeypatch.delenv("VLLM", raising=False)
     if value is not None:
         monkeypatch.setenv("VLLM", value)
-    assert (VLLM in wanted()) == started
+    assert (VLLM in selected_services()) == started
 
 
 def test_every_service_has_its_module_and_configuration() -> None:
-    for service in (*SERVICES, VLLM):
+    for service in ALL_SERVICES:
         assert (ROOT / service.module.replace(".", "/") / "__main__.py").is_file()
         listen = yaml.safe_load((ROOT / "configs" / service.config).read_text())["listen"]
         assert listen.startswith("127.0.0.1:${" + service.variable + ":-")
