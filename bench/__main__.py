@@ -1,9 +1,12 @@
-"""`make bench`: every benchmark, each in a process of its own."""
+"""`python -m bench [NAME...]`: these benchmarks, or all, each in a process of its own."""
 
 import subprocess
 import sys
 
-BENCHMARKS = ("router", "hf", "vllm", "vllm_replicas", "openrouter", "gateways", "arena")
+BENCHMARKS = ("router", "openrouter", "hf", "vllm", "arena")
 
-for name in BENCHMARKS:
+names = sys.argv[1:] or BENCHMARKS
+for unknown in set(names) - set(BENCHMARKS):
+    sys.exit(f"no benchmark {unknown}; there are {', '.join(BENCHMARKS)}")
+for name in names:
     subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)

@@ -1,15 +1,15 @@
-"""What experiments cost and reach: `python -m bench.arena`.
+"""What experiments cost and reach: `python -m bench.arena [PART...]`.
 
-1. Six models, five games, five episodes in each seat against a random player, while every
-   reply takes a second: the runner as a process of its own, through client, router and
-   openrouter service, against the longest chain of moves that wait for each other.
-2. The arena's own CPU time for a move (prompt, parsing, journal, state): a backend in the
-   same process answers at once.
-3. The embedded model among legal actions: 20 games of tic-tac-toe at once and one by one,
-   each from an empty prefix cache.
+own_cost: the arena's CPU time for a move (prompt, parsing, results, state), with a backend in
+    the same process that answers immediately.
+sequential, ray: six models and five games with five episodes in each seat against a random
+    player, while every reply takes a second. The runner is a process of its own and calls
+    client, router and openrouter service. It is compared with the longest chain of moves that
+    wait for each other.
+embedded: 20 games of tic-tac-toe with the embedded model, at the same time and one by one, each
+    from an empty prefix cache.
 
-`python -m bench.arena PART...` measures only these parts, prints them and writes nothing:
-own_cost, sequential, ray, embedded.
+With names of parts it prints only these and writes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,14 @@ from arena.results.rows import CallKey
 from arena.runners.coordinator import Job
 from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient
-from bench import _util
-from bench._provider import some_action
-from bench.hf import MODEL, system
-from bench.openrouter import Fleet
-from services.hf.embedded import default_folder, prepare
+from bench import harness
+from bench.hf import MODEL, embedded_system
+from bench.openrouter import fleet
+from bench.provider import some_action
 
 DELAY = 1.0
 
-#: Reply after a second: 300 episodes, all at once.
+#: 300 episodes at the same time, for replies that take a second.
 SLOW = {
     "name": "slow",
     "games": [
@@ -60,7 +59,7 @@ SLOW = {
     "episodes_in_flight": 300,
 }
 
-#: Nobody is waited for.
+#: For replies without delay.
 SMALL = {
     "name": "small",
     "games": ["tic_tac_toe", "connect_four", "kuhn_poker", "leduc_poker", "matrix_rps"],
@@ -94,10 +93,8 @@ def _select(results: Path, query: str) -> Any:
 
 
 def _slow(runner: str) -> dict[str, float]:
-    """The command's wall time from its start to its end."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(_folder(SLOW))
-        fleet = Fleet(stack, delay=DELAY)
+    """The wall time of the command from its start to its end, and its CPU."""
+    with _folder(SLOW) as folder, fleet(delay=DELAY) as (system, _):
         script = {"sequential": "run_multi_model_games", "ray": "run_ray_multi_model"}[runner]
         before = os.times()
         started = time.perf_counter()
@@ -105,7 +102,7 @@ def _slow(runner: str) -> dict[str, float]:
             [
                 *(sys.executable, f"scripts/{script}.py"),
                 *("--config", str(folder / "experiment.yaml"), "--results", str(folder)),
-                *("--target", fleet.target),
+                *("--target", system.target),
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -132,7 +129,7 @@ def _slow(runner: str) -> dict[str, float]:
 
 
 class _Instant:
-    """Answers at once, in this process, and knows what that cost."""
+    """Answers immediately, in this process. seconds: the CPU time that this took."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -147,7 +144,7 @@ class _Instant:
 
 
 def _own_cost() -> dict[str, float]:
-    """CPU milliseconds for each move of a model, all of the run included."""
+    """CPU milliseconds of the whole run for each move of a model."""
     random.seed(1)
     backend = _Instant()
     with _folder(SMALL) as folder:
@@ -160,7 +157,7 @@ def _own_cost() -> dict[str, float]:
 
 
 async def _embedded_rate(target: str, places: int) -> float:
-    """Moves of the embedded model in a second."""
+    """Moves of the embedded model per second."""
     with _folder(EMBEDDED, episodes_in_flight=places) as folder:
         experiment = load_experiment(folder / "experiment.yaml")
         async with AsyncClient(target) as client:
@@ -171,15 +168,13 @@ async def _embedded_rate(target: str, places: int) -> float:
 
 
 def _embedded() -> dict[str, float]:
-    folder = default_folder()
-    prepare(folder)
     rates = {}
     for places in (1, 20):
-        with system(folder) as (target, _):
-            rates[places] = asyncio.run(_embedded_rate(target, places))
+        with embedded_system() as system:
+            rates[places] = asyncio.run(_embedded_rate(system.target, places))
     return {
         "one_by_one_moves_per_s": rates[1],
-        "at_once_moves_per_s": rates[20],
+        "together_moves_per_s": rates[20],
         "ratio": rates[20] / rates[1],
     }
 
@@ -197,26 +192,20 @@ def run() -> dict[str, Any]:
     return {name: part() for name, part in _PARTS.items()}
 
 
+#: The aims of these figures.
+_AIMS = {"over_ideal": "<= 1.25", "cpu_ms_per_move": "<= 2", "ratio": ">= 4"}
+
+
 def main() -> None:
-    """Print the tables and write the JSON; or print the parts that are asked for."""
-    if wanted := sys.argv[1:]:
-        print(json.dumps({name: _PARTS[name]() for name in wanted}, indent=2))
+    """Print the tables and write the JSON, or only print the parts that are named."""
+    if names := sys.argv[1:]:
+        print(json.dumps({name: _PARTS[name]() for name in names}, indent=2))
         return
     results = run()
-    runners = {name: results[name] for name in ("sequential", "ray")}
-    rows = [[figure, *(one[figure] for one in runners.values())] for figure in runners["ray"]]
-    _util.print_table("arena: 1 s a reply (over_ideal: <= 1.25)", ["figure", *runners], rows)
-    _util.print_table(
-        "arena: own cost and the embedded model",
-        ["figure", "value", "wanted"],
-        [
-            ["CPU for a move, ms", results["own_cost"]["cpu_ms_per_move"], "<= 2"],
-            ["20 games at once, moves/s", results["embedded"]["at_once_moves_per_s"], ""],
-            ["one by one, moves/s", results["embedded"]["one_by_one_moves_per_s"], ""],
-            ["at once / one by one", results["embedded"]["ratio"], ">= 4"],
-        ],
-    )
-    _util.write_results("arena", results)
+    for part, values in results.items():
+        rows = [[figure, value, _AIMS.get(figure, "")] for figure, value in values.items()]
+        harness.print_table(f"arena: {part}", ["figure", "value", "aim"], rows)
+    harness.write_results("arena", results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the hf service reaches: `python -m bench.hf`.
 
-The embedded model answers through client, router and service, and bare transformers
-does the same work by itself, one after the other on the same machine.
+The embedded model answers through client, router and service. Bare transformers does the same
+work by itself before that, in a process of its own: `python -m bench.hf bare FOLDER`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,35 +18,112 @@ from pathlib import Path
 from typing import Any
 
 from arena_llm import AsyncClient, Client
-from bench import _util
-from bench._hf_load import long_prompt, story_prompts
+from bench import harness
 from services.hf.embedded import default_folder, prepare
 
 MODEL = "hf_bench"
 TOKENS = 48
 CALLERS = (1, 8, 32)
 
+_THINGS = ("river", "clock", "garden", "bridge", "lamp", "forest", "train", "island")
+_PEOPLE = ("a baker", "a sailor", "a teacher", "a painter")
+
+
+def story_prompts(count: int) -> list[str]:
+    """Prompts of about 60 tokens, whose answers are longer than any limit used here."""
+    rules = "Write in plain words, in the past tense, and describe every scene with care. "
+    return [
+        f"{rules * 2}Tell a very long story about {_PEOPLE[i % len(_PEOPLE)]} and the "
+        f"{_THINGS[i % len(_THINGS)]} number {i}."
+        for i in range(count)
+    ]
+
+
+def long_prompt() -> str:
+    """A game prompt of about 250 tokens with the chat template."""
+    board = "Row one: empty, X, O. Row two: X, O, empty. Row three: empty, empty, X. "
+    return (
+        "You play tic-tac-toe as O. The cells are numbered 0 to 8, row by row. "
+        + board * 7
+        + "Answer with the number of the cell you choose."
+    )
+
+
+# Bare transformers
+
+
+def bare(folder: str) -> dict[str, float]:
+    """Measure transformers by itself: tokens/s, and seconds of a forward pass.
+
+    The batch runs twice: with the defaults of transformers, and with the memory settings of
+    the service.
+    """
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from services.hf.tuning import tune_cpu
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with torch.inference_mode():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        prompts = story_prompts(CALLERS[-1])
+        _generate(model, tokenizer, prompts[:1], 8)
+        singles = [_generate(model, tokenizer, [prompt], TOKENS) for prompt in prompts[:4]]
+        rates = {
+            "one_by_one": statistics.median(singles),
+            "batch": _generate(model, tokenizer, prompts, TOKENS),
+            "forward_seconds": _forward_seconds(model, tokenizer),
+        }
+        tune_cpu(None)
+        rates["batch_tuned"] = _generate(model, tokenizer, prompts, TOKENS)
+    return rates
+
+
+def _tokenize(tokenizer: Any, prompts: list[str]) -> Any:
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return tokenizer.apply_chat_template(
+        chats, add_generation_prompt=True, return_tensors="pt", padding=True, return_dict=True
+    )
+
+
+def _generate(model: Any, tokenizer: Any, prompts: list[str], tokens: int) -> float:
+    """Tokens per second of one `generate` over all prompts, end tokens included."""
+    inputs = _tokenize(tokenizer, prompts)
+    begun = time.perf_counter()
+    output = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+    elapsed = time.perf_counter() - begun
+    new = output[:, inputs["input_ids"].shape[1] :]
+    ends = (new == tokenizer.eos_token_id).int()
+    # A row's tokens end with its first end token; the rest is padding.
+    made = int(((ends.cumsum(dim=1) - ends) == 0).sum())
+    return made / elapsed
+
+
+def _forward_seconds(model: Any, tokenizer: Any) -> float:
+    """Median time of one forward pass over the long prompt."""
+    inputs = _tokenize(tokenizer, [long_prompt()])
+    times = []
+    for _ in range(7):
+        begun = time.perf_counter()
+        model(**inputs)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+# The service
+
 
 @contextmanager
-def system(folder: Path) -> Iterator[tuple[str, int]]:
-    """Router and hf service on free ports; yields the router's target and hf's pid."""
-    hf_port, router_port = _util.free_port(), _util.free_port()
+def embedded_system() -> Iterator[harness.System]:
+    """Router and hf service with the embedded model."""
+    folder = default_folder()
+    prepare(folder)
+    entry = {"name": MODEL, "model_path": str(folder.resolve()), "preload": True}
     with ExitStack() as stack:
-        configs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (configs / "hf_models.yaml").write_text(
-            f"listen: 127.0.0.1:{hf_port}\n"
-            f"models: [{{name: {MODEL}, model_path: {folder.resolve()}, preload: true}}]\n"
-        )
-        (configs / "router.yaml").write_text(
-            f"listen: 127.0.0.1:{router_port}\n"
-            f"routes: {{hf_: {{targets: ['127.0.0.1:{hf_port}']}}}}\n"
-        )
-        env = {"ARENA_CONFIG_DIR": str(configs)}
-        service = stack.enter_context(_util.process("-m", "services.hf", env=env))
-        stack.enter_context(_util.process("-m", "router", env=env))
-        _util.wait_serving(f"127.0.0.1:{hf_port}", 120)
-        _util.wait_serving(f"127.0.0.1:{router_port}")
-        yield f"127.0.0.1:{router_port}", service.pid
+        yield harness.System(stack, "hf", {"models": [entry]})
 
 
 async def _tokens_per_second(target: str, callers: int) -> float:
@@ -64,7 +140,7 @@ async def _tokens_per_second(target: str, callers: int) -> float:
 
 
 def _constrained_seconds(target: str) -> tuple[float, int]:
-    """Median time of a move among nine digits, and its prompt's tokens."""
+    """Median time of a move among nine digits, and the tokens of its prompt."""
     with Client(target) as llm:
         times = []
         for _ in range(7):
@@ -90,53 +166,61 @@ def _cancel_seconds(target: str) -> tuple[float, float]:
 
 
 def run() -> dict[str, Any]:
-    """Measure, print a table, return the figures."""
-    folder = default_folder()
-    prepare(folder)
-    bare_run = subprocess.run(
-        [sys.executable, "-m", "bench._bare_hf", str(folder), str(TOKENS), str(CALLERS[-1])],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    bare = json.loads(bare_run.stdout)
-    with system(folder) as (target, pid):
-        asyncio.run(_tokens_per_second(target, 1))
-        rates = {callers: asyncio.run(_tokens_per_second(target, callers)) for callers in CALLERS}
-        move, prompt_tokens = _constrained_seconds(target)
-        cancel, step = _cancel_seconds(target)
-        memory = _util.rss_mb(pid)
-    most = CALLERS[-1]
-    figures = {
+    """Measure everything; returns what `main` prints and writes."""
+    prepare(default_folder())
+    command = [sys.executable, "-m", "bench.hf", "bare", str(default_folder())]
+    alone = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))
+    with embedded_system() as system:
+        asyncio.run(_tokens_per_second(system.target, 1))
+        rates = {
+            callers: asyncio.run(_tokens_per_second(system.target, callers)) for callers in CALLERS
+        }
+        move, prompt_tokens = _constrained_seconds(system.target)
+        cancel, step = _cancel_seconds(system.target)
+        memory = harness.rss_mb(system.pids["service"])
+    most = rates[CALLERS[-1]]
+    return {
         "tokens_per_second": {str(callers): rate for callers, rate in rates.items()},
-        "bare": bare,
-        "service_over_one_by_one": rates[most] / bare["one_by_one"],
-        "service_over_batch": rates[most] / bare["batch"],
-        "service_over_batch_tuned": rates[most] / bare["batch_tuned"],
+        "bare": alone,
+        "service_over_one_by_one": most / alone["one_by_one"],
+        "service_over_batch": most / alone["batch"],
+        "service_over_batch_tuned": most / alone["batch_tuned"],
         "move_seconds": move,
         "move_prompt_tokens": prompt_tokens,
-        "move_over_forward": move / bare["forward_seconds"],
+        "move_over_forward": move / alone["forward_seconds"],
         "cancel_seconds": cancel,
         "step_seconds": step,
         "memory_mb": memory,
     }
-    rows = [[f"service, {callers} callers", rate] for callers, rate in rates.items()]
-    rows += [[f"bare generate, {name}", bare[name]] for name in ("one_by_one", "batch")]
-    rows.append(["bare generate, batch, tuned memory", bare["batch_tuned"]])
-    rows.append(["bare continuous batching, tuned memory", bare["continuous_tuned"]])
-    _util.print_table(f"hf: tokens/s, {TOKENS} tokens a reply", ["way", "tokens/s"], rows)
-    _util.print_table(
-        "hf: ratios",
-        ["figure", "value", "wanted"],
-        [
-            [f"{most} callers / one by one", figures["service_over_one_by_one"], ">= 5"],
-            [f"{most} callers / batch of {most}", figures["service_over_batch"], ">= 0.9"],
-            ["the same, batch with tuned memory", figures["service_over_batch_tuned"], ""],
-            [f"move of {prompt_tokens} tokens / forward", figures["move_over_forward"], "<= 1.5"],
-            ["cancel to empty engine, ms", cancel * 1e3, "<= 100 or a step"],
-            ["one decoding step, ms", step * 1e3, ""],
-        ],
-    )
-    return figures
+
+
+#: The aims of these figures.
+_AIMS = {
+    "service_over_one_by_one": ">= 5",
+    "service_over_batch": ">= 0.9",
+    "move_over_forward": "<= 1.5",
+    "cancel_seconds": "<= 0.1, or a step",
+}
+
+
+def main() -> None:
+    """Print the tables and write the JSON."""
+    results = run()
+    rows = [[f"service, {n} callers", rate] for n, rate in results["tokens_per_second"].items()]
+    rows += [[f"bare, {name}", rate] for name, rate in results["bare"].items()]
+    harness.print_table(f"hf: tokens/s, {TOKENS} tokens a reply", ["way", "tokens/s"], rows)
+    rows = [
+        [name, value, _AIMS.get(name, "")]
+        for name, value in results.items()
+        if not isinstance(value, dict)
+    ]
+    harness.print_table("hf: figures", ["figure", "value", "aim"], rows)
+    harness.write_results("hf", results)
 
 
 if __name__ == "__main__":
-    _util.write_results("hf", run())
+    match sys.argv[1:]:
+        case ["bare", folder]:
+            print(json.dumps(bare(str(Path(folder)))))
+        case _:
+            main()

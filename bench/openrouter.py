@@ -1,10 +1,11 @@
 """What the openrouter service costs and holds: `python -m bench.openrouter`.
 
-The upstream is a local server that answers at once (bench/_provider.py). A game process
-with ten calls in flight reaches it through client, router and service, and, in turns
-within the same run, directly with the official client; ratios are medians over the
-rounds. Then: 500 calls at once against an upstream that takes 2 s, and 10,000 calls of
-which a tenth of the tries fail.
+The upstream is a local server that answers immediately (bench/provider.py). A game process
+with ten calls in flight reaches it through client, router and service, and, in turns within
+the same run, directly with the official client. Then: 500 calls at the same time against an
+upstream that takes 2 s, and 10,000 calls of which a tenth of the attempts fail.
+
+`python -m bench.openrouter WAY TARGET` is the game process: it prints its run as JSON.
 """
 
 from __future__ import annotations
@@ -12,19 +13,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from arena_llm import ArenaError, AsyncClient
-from bench import _util
+from bench import harness
 
 ROUNDS = 5
 SECONDS = 2.0  # of each round and way
@@ -32,123 +32,153 @@ CALLERS = 10
 HELD, DELAY = 500, 2.0
 FAULTY, SHARE = 10_000, 0.1
 
+BODY = {
+    "model": "a/b",
+    "messages": [{"role": "user", "content": harness.PROMPT}],
+    "max_tokens": 8,
+}
 
-class Fleet:
-    """Upstream, service and router as processes."""
-
-    def __init__(self, stack: ExitStack, delay: float = 0, faults: float = 0, **settings: Any):
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        upstream, serve, route = (_util.free_port() for _ in range(3))
-        self.url = f"http://127.0.0.1:{upstream}/api/v1"
-        self.service = f"127.0.0.1:{serve}"
-        self.target = f"127.0.0.1:{route}"
-        service = {"listen": self.service, "base_url": self.url, "models": [], **settings}
-        router = {"listen": self.target, "routes": {"openrouter_": {"targets": [self.service]}}}
-        for name, config in (("service", service), ("router", router)):
-            (folder / name).write_text(json.dumps(config))  # JSON is YAML
-        start = time.perf_counter()
-        commands = {
-            "service": ("services.openrouter", "--config", str(folder / "service")),
-            "router": ("router", "--config", str(folder / "router")),
-            "upstream": ("bench._provider", str(upstream), str(delay), str(faults)),
-        }
-        self.pids = {}
-        for name, command in commands.items():
-            env = {"OPENROUTER_API_KEY": "sk-none"} if name == "service" else None
-            self.pids[name] = stack.enter_context(_util.process("-m", *command, env=env)).pid
-            if name == "service":
-                _util.wait_serving(self.service)
-                self.ready_seconds = time.perf_counter() - start
-                self.rss_mb = _util.rss_mb(self.pids[name])
-        _util.wait_serving(self.target)
-        _util.wait_listening(upstream)
+Call = Callable[[], Awaitable[Any]]
 
 
 @contextmanager
-def _fleet(**options: Any) -> Iterator[Fleet]:
+def fleet(delay: float = 0, faults: float = 0, **settings: Any) -> Iterator[tuple[Any, str]]:
+    """Upstream, service and router as processes; yields the System and the upstream's URL."""
     with ExitStack() as stack:
-        yield Fleet(stack, **options)
+        upstream = harness.free_address()
+        command = ("bench.provider", upstream, str(delay), str(faults))
+        running = stack.enter_context(harness.process(*command))
+        url = f"http://{upstream}/api/v1"
+        config = {"base_url": url, "models": [], **settings}
+        env = {"OPENROUTER_API_KEY": "sk-none"}
+        system = harness.System(stack, "openrouter", config, env)
+        harness.wait_listening(upstream, running)
+        yield system, url
 
 
-def _game(way: str, target: str, seconds: float = SECONDS) -> dict[str, Any]:
+# The ways, in the game process
+
+
+@asynccontextmanager
+async def arena(target: str) -> AsyncIterator[Call]:
+    """This system's client; target: router or service."""
+    async with AsyncClient(target) as llm:
+        yield lambda: llm.generate("openrouter_a/b", harness.PROMPT, max_tokens=8)
+
+
+@asynccontextmanager
+async def openai(target: str, **options: Any) -> AsyncIterator[Call]:
+    """The official client; target: the base URL."""
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(base_url=target, api_key="none", **options) as client:
+        yield lambda: client.chat.completions.create(**BODY)  # type: ignore[call-overload]
+
+
+@asynccontextmanager
+async def openai_aiohttp(target: str) -> AsyncIterator[Call]:
+    """The official client over its aiohttp transport."""
+    from openai import DefaultAioHttpClient
+
+    async with openai(target, http_client=DefaultAioHttpClient()) as call:
+        yield call
+
+
+@asynccontextmanager
+async def httpx(target: str) -> AsyncIterator[Call]:
+    """Bare httpx."""
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+
+        async def call() -> Any:
+            return (await client.post(f"{target}/chat/completions", json=BODY)).json()
+
+        yield call
+
+
+@asynccontextmanager
+async def aiohttp(target: str) -> AsyncIterator[Call]:
+    """The service's HTTP client, without limits, retries and the gRPC around it."""
+    from services.common.hosted.keys import Keys
+    from services.common.hosted.redaction import Redactor
+    from services.openrouter.config import OpenRouterConfig
+    from services.openrouter.upstream import Upstream
+
+    config = OpenRouterConfig(listen="127.0.0.1:0", base_url=target, dialect="openai", models=[])
+    upstream = Upstream(config, Keys(frozenset(), {}), Redactor([]))
+    try:
+        yield lambda: upstream.complete(BODY, 60)
+    finally:
+        await upstream.aclose()
+
+
+WAYS = {way.__name__: way for way in (arena, openai, openai_aiohttp, httpx, aiohttp)}
+
+
+async def play(way: str, target: str) -> harness.Run:
+    """One round of the game process. Plain asyncio, as in a game."""
+    async with WAYS[way](target) as call:
+        return await harness.drive(call, CALLERS, SECONDS)
+
+
+# What is measured
+
+
+def _game(way: str, target: str) -> harness.Run:
     """Run a game process to its end."""
-    command = [sys.executable, "-m", "bench._callers", way, target, str(CALLERS), str(seconds)]
-    measured: dict[str, Any] = json.loads(subprocess.check_output(command))
-    return measured
+    command = [sys.executable, "-m", "bench.openrouter", way, target]
+    return harness.Run(**json.loads(subprocess.check_output(command)))
 
 
-def _ways(fleet: Fleet) -> dict[str, Any]:
-    """Calls per second and CPU per call, all ways in turn."""
+def _ways(system: harness.System, url: str) -> dict[str, Any]:
     targets = {
-        "openai, direct": ("openai", fleet.url),
-        "openai over aiohttp, direct": ("openai_aiohttp", fleet.url),
-        "httpx, direct": ("httpx", fleet.url),
-        "the service's HTTP client": ("aiohttp", fleet.url),
-        "client, service": ("arena", fleet.service),
-        "client, router, service": ("arena", fleet.target),
+        "openai, direct": ("openai", url),
+        "openai over aiohttp, direct": ("openai_aiohttp", url),
+        "httpx, direct": ("httpx", url),
+        "the service's HTTP client": ("aiohttp", url),
+        "client, service": ("arena", system.service),
+        "client, router, service": ("arena", system.target),
     }
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in targets}
-    cpu: dict[str, Counter[str]] = {way: Counter() for way in targets}
-    for _ in range(ROUNDS):
-        for way, (kind, target) in targets.items():
-            before = {name: _util.cpu_seconds(pid) for name, pid in fleet.pids.items()}
-            runs[way].append(_game(kind, target))
-            for name, pid in fleet.pids.items():
-                cpu[way][name] += _util.cpu_seconds(pid) - before[name]  # type: ignore[assignment]
+    games = {way: partial(_game, kind, target) for way, (kind, target) in targets.items()}
+    runs = harness.take_turns(games, ROUNDS, system.pids)
     base = runs["openai, direct"]
-    results = {}
-    for way, rounds in runs.items():
-        calls = sum(run["calls"] for run in rounds)
-        latencies = [latency for run in rounds for latency in run["latencies"]]
-        results[way] = {
-            "calls_per_s": statistics.median(map(_rate, rounds)),
-            "p50_ms": 1e3 * _util.percentile(latencies, 0.5),
-            "p99_ms": 1e3 * _util.percentile(latencies, 0.99),
-            "game_cpu_ms": 1e3 * sum(run["cpu_seconds"] for run in rounds) / calls,
-            "router_cpu_ms": 1e3 * cpu[way]["router"] / calls,
-            "service_cpu_ms": 1e3 * cpu[way]["service"] / calls,
-            "x_openai": statistics.median(
-                _rate(a) / _rate(b) for a, b in zip(rounds, base, strict=True)
-            ),
-            "of_openai_cpu": statistics.median(
-                _cpu(a) / _cpu(b) for a, b in zip(rounds, base, strict=True)
+    return {
+        way: harness.figures(rounds)
+        | {
+            "x_openai": harness.ratio(harness.rates(rounds), harness.rates(base)),
+            "of_openai_cpu": harness.ratio(
+                [run.caller_cpu for run in rounds], [run.caller_cpu for run in base]
             ),
         }
-    return results
-
-
-def _rate(run: dict[str, Any]) -> float:
-    return float(run["calls"] / run["seconds"])
-
-
-def _cpu(run: dict[str, Any]) -> float:
-    return float(run["cpu_seconds"] / run["calls"])
+        for way, rounds in runs.items()
+    }
 
 
 async def _hold(target: str) -> dict[str, float]:
-    """All calls at once; each takes the upstream DELAY seconds."""
+    """All calls at the same time; each takes the upstream DELAY seconds."""
     async with AsyncClient(target, timeout=60) as llm:
 
-        async def one() -> float:
+        async def call() -> float:
             begun = time.perf_counter()
             await llm.generate("openrouter_a/b", "Your move?")
             return time.perf_counter() - begun
 
-        await asyncio.gather(*(one() for _ in range(10)))
+        await asyncio.gather(*(call() for _ in range(10)))
         start = time.perf_counter()
-        ends = await asyncio.gather(*(one() for _ in range(HELD)), return_exceptions=True)
+        ends = await asyncio.gather(*(call() for _ in range(HELD)), return_exceptions=True)
         times = [end for end in ends if isinstance(end, float)]
         return {
             "calls": HELD,
             "lost": HELD - len(times),
-            "p50_s": _util.percentile(times, 0.5),
-            "p99_s": _util.percentile(times, 0.99),
+            "p50_s": harness.percentile(times, 0.5),
+            "p99_s": harness.percentile(times, 0.99),
             "all_s": time.perf_counter() - start,
         }
 
 
-async def _faults(target: str, pid: int) -> dict[str, Any]:
-    """Every call ends in its own text or in a typed error; the memory stays flat."""
+async def _fail(target: str, pid: int) -> dict[str, Any]:
+    """Every call ends with its own text or a typed error, and the memory stays flat."""
     memory = []
     errors: Counter[str] = Counter()
     wrong = 0
@@ -163,7 +193,7 @@ async def _faults(target: str, pid: int) -> dict[str, Any]:
                     errors[reply.reason] += 1
                 else:
                     wrong += reply.text != prompt
-            memory.append(round(_util.rss_mb(pid), 1))
+            memory.append(round(harness.rss_mb(pid), 1))
     return {
         "calls": FAULTY,
         "wrong": wrong,
@@ -177,27 +207,28 @@ async def _faults(target: str, pid: int) -> dict[str, Any]:
 def run() -> dict[str, Any]:
     """Measure everything; returns what `main` prints and writes."""
     results: dict[str, Any] = {}
-    with _fleet() as fleet:
-        results["service"] = {"ready_s": fleet.ready_seconds, "rss_mb": fleet.rss_mb}
-        results["ways"] = _ways(fleet)
-        results["service"]["rss_mb_after_load"] = _util.rss_mb(fleet.pids["service"])
-    with _fleet(delay=DELAY) as fleet:
-        results["held"] = asyncio.run(_hold(fleet.target))
-    with _fleet(faults=SHARE, backoff_seconds=0.01, max_backoff_seconds=0.1) as fleet:
-        results["faults"] = asyncio.run(_faults(fleet.target, fleet.pids["service"]))
+    with fleet() as (system, url):
+        results["service"] = {"ready_s": system.ready_seconds, "rss_mb": system.rss_mb}
+        results["ways"] = _ways(system, url)
+        results["service"]["rss_mb_after_load"] = harness.rss_mb(system.pids["service"])
+    with fleet(delay=DELAY) as (system, _):
+        results["held"] = asyncio.run(_hold(system.target))
+    with fleet(faults=SHARE, backoff_seconds=0.01, max_backoff_seconds=0.1) as (system, _):
+        results["faults"] = asyncio.run(_fail(system.target, system.pids["service"]))
     return results
 
 
 def main() -> None:
     """Print the tables and write the JSON."""
     results = run()
-    first = next(iter(results["ways"].values()))
-    rows = [[way, *figures.values()] for way, figures in results["ways"].items()]
-    _util.print_table(f"{CALLERS} at once from one process", ["way", *first], rows)
+    harness.print_ways(f"{CALLERS} calls in flight from one process", results["ways"])
     for name in ("service", "held", "faults"):
-        _util.print_table(name, ["figure", "value"], list(results[name].items()))
-    _util.write_results("openrouter", results)
+        harness.print_table(name, ["figure", "value"], list(results[name].items()))
+    harness.write_results("openrouter", results)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        print(json.dumps(asdict(asyncio.run(play(*sys.argv[1:])))))
+    else:
+        main()

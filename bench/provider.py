@@ -1,10 +1,10 @@
-"""`python -m bench._provider PORT DELAY FAULTS`: a provider that costs next to nothing.
+"""`python -m bench.provider ADDRESS DELAY FAULTS`: a provider that costs almost nothing.
 
-Answers every POST with a chat completion after DELAY seconds, in raw HTTP, so that a
-benchmark measures what is before it. FAULTS is the share of calls that end in a 429, a
-500, a reset or a truncated body; the text of a good answer is the prompt's, or, where
-that lists legal actions as the arena does, a move in JSON. A GET gets what an experiment
-is validated with.
+It answers every POST with a chat completion after DELAY seconds, in raw HTTP, so that a
+benchmark measures what is in front of it. FAULTS is the share of calls that end in a 429, a
+500, a reset or a truncated body. The text of a good answer is the start of the prompt, or a
+move in JSON if the prompt lists legal actions as the arena's does. A GET returns the models
+and the key, which are read before an experiment starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ _ANSWER = (
     '"message":{"role":"assistant","content":"TEXT"},"finish_reason":"stop"}],"usage":'
     '{"prompt_tokens":60,"completion_tokens":1,"total_tokens":61,"cost":0.0001}}'
 )
-#: What validation asks for before an experiment.
 _MODELS = json.dumps({"data": [{"id": f"lab/model-{n}"} for n in range(6)]})
 _KEY = '{"data":{"usage":0,"total_credits":10,"total_usage":0}}'
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -36,7 +35,7 @@ def _http(status: int, body: str, headers: str = "") -> bytes:
 
 
 def _text(body: bytes) -> str:
-    """What to answer, as it stands in JSON."""
+    """The text of the answer, escaped for JSON."""
     if b"Legal actions: " in body:
         move = {"reasoning": "it wins", "action": some_action(json.loads(body)["messages"])}
         return json.dumps(json.dumps(move))[1:-1]
@@ -45,7 +44,7 @@ def _text(body: bytes) -> str:
 
 
 def some_action(messages: list[dict[str, str]]) -> str:
-    """One of the legal actions that the arena's prompt lists, quoted."""
+    """One of the legal actions that the arena's prompt lists."""
     listed = messages[0]["content"].partition("Legal actions: ")[2]
     action: str = json.loads(random.choice(_QUOTED.findall(listed)))  # noqa: S311 - no secret
     return action
@@ -60,7 +59,7 @@ class Provider(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport  # uvloop's is no asyncio.Transport
+        self._transport: Any = transport  # uvloop's is not an asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -96,14 +95,15 @@ class Provider(asyncio.Protocol):
                 self._transport.write(_http(200, _ANSWER[:100]))
 
 
-async def serve(port: int, delay: float, faults: float) -> None:
+async def serve(address: str, delay: float, faults: float) -> None:
+    host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Provider(delay, faults), "127.0.0.1", port, backlog=2048
+        lambda: Provider(delay, faults), host, int(port), backlog=2048
     )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    port, delay, faults = sys.argv[1:]
-    uvloop.run(serve(int(port), float(delay), float(faults)))
+    address, delay, faults = sys.argv[1:]
+    uvloop.run(serve(address, float(delay), float(faults)))
