@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from game_reasoning_arena.backends.base_backend import split_model_name
 from router.config import RouterConfig
 from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
+from services.common.local.backend import LocalBackend
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -167,12 +169,66 @@ def test_a_backend_decides_about_everything_that_a_request_can_hold(backend: str
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_maps_every_parameter_that_it_honours(backend: str) -> None:
+    """Not only its declaration names the parameter. Whether it has an effect is for the
+    backend's own tests."""
+    kind = backend_class(backend)
+    base = "local" if issubclass(kind, LocalBackend) else "hosted"
+    files = [
+        *(ROOT / "services" / backend).rglob("*.py"),
+        *(ROOT / f"services/common/{base}").rglob("*.py"),
+    ]
+    code = "\n".join(path.read_text() for path in files if path.name != "backend.py")
+    assert not [name for name in kind.parameters if not re.search(rf"\b{name}\b", code)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_backends_config_listens_where_its_route_leads(backend: str) -> None:
     kind = backend_class(backend)
     assert kind.name == backend
     config = load_config(ROOT / f"configs/{backend}_models.yaml", kind.config_type)
     route = load_config(ROOT / "configs/router.yaml", RouterConfig).routes[f"{backend}_"]
     assert config.listen in route.targets
+
+
+#: Files outside services/ that list the backends.
+PLACES = {"pyproject.toml", "configs/router.yaml", "deploy/services.py"}
+#: Files that name several backends and need no entry for a new one.
+NO_PLACES = {
+    "uv.lock",  # generated
+    "client/src/game_reasoning_arena/backends/__init__.py",  # the names of the original
+}
+
+
+def test_nothing_but_the_places_of_the_documentation_lists_the_backends() -> None:
+    """Otherwise a new backend is complete by its documentation, and still missing somewhere."""
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    outside = ("services/", "tests/", "bench/", "docs/", "examples/", "configs/experiments/")
+    lists = set()
+    for name in files:
+        if name.startswith(outside) or name.endswith((".md", ".png", ".gguf")):
+            continue
+        text = (ROOT / name).read_text(errors="replace")
+        named = [b for b in BACKENDS if re.search(rf"(?<![A-Za-z0-9-]){b}(?![A-Za-z0-9-])", text)]
+        if len(named) > len(BACKENDS) / 2:
+            lists.add(name)
+    assert lists - NO_PLACES == PLACES
+
+
+def test_the_documentation_lists_every_place_of_a_new_backend() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    texts = [page.read_text() for page in pages if page.exists()]
+    sections = [
+        section
+        for text in texts
+        for section in re.split(r"(?m)^#+ ", text)
+        if re.match(r"add(ing)? a backend", section, re.IGNORECASE)
+    ]
+    assert sections
+    for place in {*PLACES, "services/NAME/backend.py", "configs/NAME_models.yaml"}:
+        assert any(place in section for section in sections), place
 
 
 @pytest.mark.parametrize("folder", ["router", *(f"services/{backend}" for backend in BACKENDS)])
