@@ -34,7 +34,7 @@ def llm(target: str) -> Iterator[arena_llm.Client]:
 async def either(
     request: pytest.FixtureRequest, target: str
 ) -> AsyncIterator[arena_llm.Client | arena_llm.AsyncClient]:
-    """Each client in turn: use with settle() and collect()."""
+    """Both clients, one after the other: use with settle() and collect()."""
     if request.param == "sync":
         with arena_llm.Client(target) as client:
             yield client
@@ -45,7 +45,7 @@ async def either(
 
 @pytest.fixture
 def default_target(target: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Where the functions of the module call."""
+    """The target of the functions of the package."""
     monkeypatch.setenv("ARENA_LLM_TARGET", target)
     _module._client.cache_clear()
     yield target

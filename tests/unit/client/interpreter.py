@@ -1,4 +1,4 @@
-"""Fresh interpreters, for what a process can do but once."""
+"""New interpreters, for what a process can do only once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FORK_SWITCH = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 def run_python(source: str, *arguments: str, fork_switch: str = "") -> subprocess.Popen[str]:
-    """A fresh interpreter, whose output is text, in a process group of its own.
+    """Start a program in its own process group, with text output.
 
-    fork_switch: what the user has set; by default nothing.
+    fork_switch: the value of GRPC_ENABLE_FORK_SUPPORT; not set by default.
     """
     # Importing the client sets it for this process.
     env = {name: value for name, value in os.environ.items() if name != FORK_SWITCH}

@@ -1,4 +1,8 @@
-"""A real gRPC server in this process whose answers are scripted and whose calls are kept."""
+"""A gRPC server in this process with scripted replies, which records its calls.
+
+tests/support/scripted.py scripts a backend behind the real servicer. This one scripts the
+wire itself, so that it can send what no service sends, such as broken details.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,13 @@ T = TypeVar("T")
 
 MODEL = "hf_scripted"
 
-#: In place of an answer: hold the call open until its caller goes.
+#: In place of a reply: keep the call open until the caller ends it.
 HOLD = object()
 
 
 @dataclasses.dataclass(frozen=True)
 class Fail:
-    """A status to abort with, and its rich details as the services send them."""
+    """A status to fail with, and its details, as the services send them."""
 
     code: grpc.StatusCode
     message: str = "it went wrong"
@@ -71,14 +75,14 @@ class Fail:
 
 @dataclasses.dataclass
 class Seen:
-    """A call as it arrived."""
+    """A call that arrived."""
 
     method: str
     request: Any
     metadata: dict[str, str]
     #: Seconds to the deadline; None without one.
     time_remaining: float | None
-    #: Set when the call is over, for whatever reason.
+    #: Set when the call has ended.
     ended: threading.Event
 
 
@@ -98,7 +102,7 @@ def end_event(text: str) -> generate_pb2.StreamGenerateResponse:
 
 
 class Script(llm_service_pb2_grpc.LlmServiceServicer):
-    """Answers with what was enqueued; without that, Generate echoes the prompt."""
+    """Sends the enqueued replies; Generate echoes the prompt if there are none."""
 
     def __init__(self) -> None:
         self.history: list[Seen] = []
@@ -111,11 +115,11 @@ class Script(llm_service_pb2_grpc.LlmServiceServicer):
         self._streams: deque[Any] = deque()
 
     def enqueue(self, *results: Any) -> None:
-        """Each a reply or a Fail or HOLD, for the unary calls in their order."""
+        """Add replies for the next unary calls: a message, a Fail or HOLD each."""
         self._queue.extend(results)
 
     def enqueue_stream(self, *events: Any) -> None:
-        """The events of one streamed call; a Fail or HOLD may be among them."""
+        """Add the events of one streamed call; a Fail or HOLD may be among them."""
         self._streams.append(events)
 
     def _seen(self, method: str, request: Any, context: grpc.ServicerContext) -> Seen:
@@ -161,7 +165,7 @@ class Script(llm_service_pb2_grpc.LlmServiceServicer):
 
 
 def start(script: Script, address: str) -> tuple[grpc.Server, int]:
-    """Serve the script and the stock health service."""
+    """Start a server of the script and the standard health service."""
     limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(64), options=limits)
     llm_service_pb2_grpc.add_LlmServiceServicer_to_server(script, server)  # type: ignore[no-untyped-call]
@@ -172,14 +176,14 @@ def start(script: Script, address: str) -> tuple[grpc.Server, int]:
 
 
 async def settle(value: T | Awaitable[T]) -> T:
-    """The result of a method of either client."""
+    """Return the result of a method of either client."""
     if inspect.isawaitable(value):
         return await value  # type: ignore[no-any-return]
     return value  # type: ignore[return-value]
 
 
 async def collect(items: Any) -> list[Any]:
-    """All items of either client's iterator."""
+    """Return all items of an iterator of either client."""
     if hasattr(items, "__aiter__"):
         return [item async for item in items]
     return list(items)

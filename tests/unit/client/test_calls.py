@@ -1,4 +1,4 @@
-"""What goes out and what comes back, through both clients."""
+"""Requests as they are sent and replies as they are returned, by both clients."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ async def test_every_option_reaches_the_wire(either, script: Script) -> None:
     assert request == expected
 
 
-async def test_what_is_not_given_is_not_set(either, script: Script) -> None:
+async def test_absent_options_are_not_set(either, script: Script) -> None:
     await settle(either.generate(MODEL, "hi", temperature=None, choices=None, labels=None))
     request = script.history[0].request
     assert request == generate_pb2.GenerateRequest(model=MODEL, prompt="hi")
 
 
-async def test_falsy_values_are_given(either, script: Script) -> None:
+async def test_falsy_options_are_set(either, script: Script) -> None:
     await settle(either.generate(MODEL, "", temperature=0, seed=0, choices=[], labels={}))
     request = script.history[0].request
     assert request.WhichOneof("input") == "prompt"
@@ -85,19 +85,22 @@ async def test_constraints(either, script: Script, option, kind, wire) -> None:
     assert getattr(constraint, kind) == wire
 
 
-async def test_one_stop_string_is_one_stop_string(either, script: Script) -> None:
+async def test_a_single_stop_string(either, script: Script) -> None:
     await settle(either.generate(MODEL, "hi", stop="END"))
     assert list(script.history[0].request.config.stop) == ["END"]
 
 
 async def test_messages(either, script: Script) -> None:
-    told = [Message("system", "s"), Message("user", "u"), Message("assistant", "a")]
-    await settle(either.generate(MODEL, messages=told))
-    sent = script.history[0].request.conversation.messages
-    assert [(m.role, m.content) for m in sent] == [(1, "s"), (2, "u"), (3, "a")]
+    messages = [Message("system", "s"), Message("user", "u"), Message("assistant", "a")]
+    await settle(either.generate(MODEL, messages=messages))
+    mappings = [{"role": message.role, "content": message.content} for message in messages]
+    await settle(either.generate(MODEL, messages=mappings))
+    for seen in script.history:
+        sent = seen.request.conversation.messages
+        assert [(m.role, m.content) for m in sent] == [(1, "s"), (2, "u"), (3, "a")]
 
 
-async def test_the_whole_completion_comes_back(either, script: Script) -> None:
+async def test_the_completion(either, script: Script) -> None:
     script.enqueue(
         text_reply(
             "x4",
@@ -122,8 +125,8 @@ async def test_the_whole_completion_comes_back(either, script: Script) -> None:
 
 async def test_score(either, script: Script) -> None:
     script.enqueue(scores(("4", -0.5), ("8", -1.5)))
-    found = await settle(either.score(MODEL, "p", ["4", "8"], session="g", labels={"a": "b"}))
-    assert found == [arena_llm.Score("4", -0.5, 1), arena_llm.Score("8", -1.5, 1)]
+    result = await settle(either.score(MODEL, "p", ["4", "8"], session="g", labels={"a": "b"}))
+    assert result == [arena_llm.Score("4", -0.5, 1), arena_llm.Score("8", -1.5, 1)]
     request = script.history[0].request
     assert (request.prompt, list(request.continuations)) == ("p", ["4", "8"])
     assert (request.session, dict(request.labels)) == ("g", {"a": "b"})
@@ -146,22 +149,22 @@ async def test_is_available(either, script: Script) -> None:
             price=models_pb2.Price(prompt_usd=0.5, completion_usd=2),
         )
     )
-    found = await settle(either.is_available(MODEL))
-    assert found.available
-    assert found.state is ModelState.READY
-    assert found.credits == arena_llm.Credits(balance_usd=0.5)
-    assert found.unreachable[0].backend == "vllm"
-    assert found.price == arena_llm.Price(0.5, 2)
+    reply = await settle(either.is_available(MODEL))
+    assert reply.available
+    assert reply.state is ModelState.READY
+    assert reply.credits == arena_llm.Credits(balance_usd=0.5)
+    assert reply.unreachable[0].backend == "vllm"
+    assert reply.price == arena_llm.Price(0.5, 2)
     assert script.history[0].request.model == MODEL
 
 
-async def test_list_models_is_a_sequence_that_knows_who_is_missing(either, script: Script) -> None:
+async def test_list_models_is_a_sequence_with_missing_backends(either, script: Script) -> None:
     script.enqueue(models("hf_a", "hf_b", unreachable=("vllm",)))
-    found = await settle(either.list_models())
-    assert [model.name for model in found] == ["hf_a", "hf_b"]
-    assert (len(found), found[1].name, found[0] in found) == (2, "hf_b", True)
-    assert [model.name for model in found[:1]] == ["hf_a"]
-    assert found.unreachable[0].detail == "start vllm"
+    reply = await settle(either.list_models())
+    assert [model.name for model in reply] == ["hf_a", "hf_b"]
+    assert (len(reply), reply[1].name, reply[0] in reply) == (2, "hf_b", True)
+    assert [model.name for model in reply[:1]] == ["hf_a"]
+    assert reply.unreachable[0].detail == "start vllm"
 
 
 async def test_metadata_for_proxies(either, script: Script) -> None:
@@ -174,7 +177,7 @@ async def test_metadata_for_proxies(either, script: Script) -> None:
 
 
 @pytest.mark.parametrize("session", ["partie-é", "a\nb", " a", "a ", "\0", "x" * 20_000, "将棋"])
-async def test_a_session_that_no_header_can_hold(either, script: Script, session: str) -> None:
+async def test_a_session_that_does_not_fit_a_header(either, script: Script, session: str) -> None:
     await settle(either.generate(MODEL, "hi", session=session))
     assert script.history[0].request.session == session
     assert "arena-session" not in script.history[0].metadata
@@ -185,14 +188,20 @@ async def test_a_session_that_no_header_can_hold(either, script: Script, session
     [(None, None, 590, 600), (50, None, 40, 50), (50, 20, 10, 20), (None, 900, 890, 900)],
 )
 async def test_deadlines(target: str, script: Script, of_client, of_call, low, high) -> None:
-    given = {} if of_client is None else {"timeout": of_client}
-    with arena_llm.Client(target, **given) as client:
+    options = {} if of_client is None else {"timeout": of_client}
+    with arena_llm.Client(target, **options) as client:
         client.generate(MODEL, "hi", timeout=of_call)
-    async with arena_llm.AsyncClient(target, **given) as client:
+    async with arena_llm.AsyncClient(target, **options) as client:
         await client.generate(MODEL, "hi", timeout=of_call)
     for seen in script.history:
         # The header grpc-timeout is rounded up.
         assert low < seen.time_remaining < high + 2
+
+
+async def test_health(either, script: Script) -> None:
+    assert await settle(either.health()) == "SERVING"
+    script.health.enter_graceful_shutdown()
+    assert await settle(either.health()) == "NOT_SERVING"
 
 
 async def test_no_deadline(either, script: Script) -> None:

@@ -1,4 +1,4 @@
-"""The command: what it prints, where, and with which exit code."""
+"""The command: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_FOUND = Fail(grpc.StatusCode.NOT_FOUND, "no such\nmodel", "MODEL_NOT_FOUND")
 
 @pytest.fixture
 def run(target: str, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command against the server: exit code, stdout, stderr."""
+    """Runs the command against the server; returns exit code, stdout, stderr."""
 
     def command(*arguments: str) -> tuple[int, str, str]:
         code = main(["--target", target, *arguments])
@@ -98,7 +98,7 @@ def test_check_fails_if_one_model_is_not_usable(run, script: Script) -> None:
     assert (code, err) == (1, "")
     code, out, _ = run("check", "hf_a", "hf_b", "hf_c", "--json")
     document = json.loads(out)
-    assert [(one["model"], one["available"]) for one in document] == [
+    assert [(entry["model"], entry["available"]) for entry in document] == [
         ("hf_a", True),
         ("hf_b", False),
         ("hf_c", False),
@@ -202,7 +202,7 @@ def test_health(run, script: Script, target: str) -> None:
     assert document["unreachable"][0]["backend"] == "vllm"
 
 
-def test_health_of_what_does_not_serve(run, script: Script) -> None:
+def test_health_of_a_target_that_does_not_serve(run, script: Script) -> None:
     script.enqueue(availability())
     script.health.enter_graceful_shutdown()
     code, out, _ = run("health")
@@ -219,7 +219,7 @@ def test_health_of_what_does_not_serve(run, script: Script) -> None:
         ("health",),
     ],
 )
-def test_a_failure_is_one_line_and_one_document(run, script: Script, arguments) -> None:
+def test_a_failure_is_one_line_or_one_document(run, script: Script, arguments) -> None:
     script.enqueue(NOT_FOUND, NOT_FOUND)
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
@@ -231,7 +231,7 @@ def test_a_failure_is_one_line_and_one_document(run, script: Script, arguments) 
     assert code == 1
 
 
-def test_nobody_listens(
+def test_no_server(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0)
@@ -284,9 +284,9 @@ def test_a_checkout_names_the_port_of_its_router(
     assert len(script.history) == 1
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "nan", "soon"])
-def test_a_timeout_that_is_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "soon"])
+def test_a_wrong_timeout(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["models", "--timeout", given])
+        main(["models", "--timeout", text])
     assert caught.value.code == 2
-    assert f"--timeout: must be a number over 0, not '{given}'" in capsys.readouterr().err
+    assert f"--timeout: must be a number over 0, not '{text}'" in capsys.readouterr().err

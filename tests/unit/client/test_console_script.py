@@ -1,4 +1,4 @@
-"""The installed command as a shell starts it: a process of its own."""
+"""The installed command, as a shell starts it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CONSOLE_SCRIPT = str(Path(sysconfig.get_path("scripts")) / "arena-llm")
 
 
 def console(*arguments: str) -> subprocess.Popen[str]:
-    """The installed command, as a shell starts it."""
+    """Start the installed command."""
     return subprocess.Popen(
         [CONSOLE_SCRIPT, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        # With a shell's buffers, whatever this test run was told.
+        # With buffers, also if this test run has none.
         env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
     )
 

@@ -1,4 +1,4 @@
-"""Code that was written for the original arena runs over the router, imported in every way."""
+"""Code for the original arena runs over the router, with each of its imports."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CLASSES = {
 }
 MODELS = ["openrouter_openai/gpt-4o", "litellm_groq/llama", "vllm_llama", "hf_gpt2"]
 
-#: A small arena: its agents, its registry and its check are modules of their own.
+#: A small arena of several modules: agents, registry and check.
 ARENA = {
     "agents.py": """
         from game_reasoning_arena.backends import generate_response
@@ -133,11 +133,11 @@ def test_an_arena_without_a_router_is_imported(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{taken.getsockname()[1]}"
         done = play(tmp_path, target)
-    # It goes as far as it can without a model.
+    # The program runs until it needs a model.
     assert "ZeroDivisionError" in done.stderr
-    said = [line for line in done.stderr.splitlines() if "registry" in line and "UNREACH" in line]
-    assert len(said) == 1
-    assert target in said[0]
+    lines = [line for line in done.stderr.splitlines() if "registry" in line and "UNREACH" in line]
+    assert len(lines) == 1
+    assert target in lines[0]
     assert done.stdout == "\n"
 
 
@@ -176,7 +176,7 @@ def test_a_backend_is_an_object(backend: str, default_target: str, script: Scrip
     assert llm.load_model(bare) == bare
 
 
-def test_a_backend_of_ones_own() -> None:
+def test_a_subclass_of_the_base_class() -> None:
     """With get_available_models(), or as the original's base class has it."""
 
     class Parrot(backends.BaseLLMBackend):
@@ -212,7 +212,7 @@ def test_arguments_by_position_and_by_keyword(
     assert backends.generate_response("hf_a", "hi", 5, 0.5) == "hi"
     assert backends.generate_response(prompt="hi", model_name="hf_a", seed=7, timeout=50) == "hi"
     assert not caplog.records
-    # As in the original, an option that nobody knows costs no call; here it is said.
+    # As in the original, an unknown option is ignored; here with a warning.
     assert backends.generate_response("hf_a", "hi", max_tokens=5, do_sample=True) == "hi"
     assert "do_sample" in caplog.text
     configs = [seen.request.config for seen in script.history]
@@ -239,7 +239,7 @@ def test_the_registry_is_filled_in_place(default_target: str, script: Script) ->
         entry["nonsense"]
     backends.initialize_llm_registry({"llm_backend": {}})
     assert list(registry) == ["hf_c"]
-    # A program may add its own, as a mapping.
+    # A program may add a model as a mapping.
     registry["mine"] = {"backend": "parrot"}
     assert backends.get_backend_for_model("mine") == "parrot"
     assert backends.get_backend_for_model("hf_c") == "hf"
@@ -266,7 +266,7 @@ def test_a_registry_that_cannot_be_filled_is_empty(
     assert record.getMessage().isprintable()
 
 
-def test_a_malformed_target_is_said(
+def test_a_malformed_target_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ARENA_LLM_TARGET", "http://localhost:50050")
@@ -274,7 +274,7 @@ def test_a_malformed_target_is_said(
     assert "INVALID_TARGET" in caplog.text
 
 
-def test_backends_that_do_not_answer_are_said(
+def test_missing_backends_are_logged(
     default_target: str, script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
     script.enqueue(models("hf_a", unreachable=("vllm",)))
@@ -313,10 +313,10 @@ def test_a_backend_that_only_the_router_knows() -> None:
 
 def test_an_unknown_prefix_of_a_call(default_target: str, script: Script) -> None:
     script.enqueue(
-        Fail(grpc.StatusCode.NOT_FOUND, "nobody serves gpt2", "UNKNOWN_PREFIX", "model"),
+        Fail(grpc.StatusCode.NOT_FOUND, "no backend serves gpt2", "UNKNOWN_PREFIX", "model"),
         Fail(grpc.StatusCode.NOT_FOUND, "no such model", "MODEL_NOT_FOUND", "model"),
     )
-    with pytest.raises(ValueError, match="nobody serves gpt2") as caught:
+    with pytest.raises(ValueError, match="no backend serves gpt2") as caught:
         backends.generate_response("gpt2", "hi")
     assert isinstance(caught.value, errors.NotFoundError)
     assert (caught.value.reason, caught.value.model) == ("UNKNOWN_PREFIX", "gpt2")

@@ -1,4 +1,4 @@
-"""Every status becomes its class, with what the server said, and travels well."""
+"""Statuses as errors: class, attributes, and pickling."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_each_row_of_the_table(either, script: Script, code, reason, cls) 
     assert (error.code, error.reason, error.model) == (code.name, reason, MODEL)
     assert error.message == "what happened"
     assert error.retry_after is None
-    # The other end has given up already: once is enough.
+    # The client does not retry an error of a server.
     assert len(script.history) == 1
 
 
@@ -77,7 +77,7 @@ async def test_details_become_attributes(either, script: Script) -> None:
     )
 
 
-async def test_every_method_raises_them(either, script: Script) -> None:
+async def test_every_method_raises_errors(either, script: Script) -> None:
     calls = [
         lambda: either.generate(MODEL, "hi"),
         lambda: either.score(MODEL, "hi", ["a"]),
@@ -90,7 +90,7 @@ async def test_every_method_raises_them(either, script: Script) -> None:
             await settle(call())
 
 
-async def test_in_the_middle_of_a_stream(either, script: Script) -> None:
+async def test_an_error_in_the_middle_of_a_stream(either, script: Script) -> None:
     script.enqueue_stream(text_event("a"), Fail(CODES.UNAVAILABLE, "gone", "UPSTREAM_UNAVAILABLE"))
     stream = either.stream(MODEL, "hi")
     with pytest.raises(errors.UnavailableError) as caught:
@@ -106,7 +106,9 @@ async def test_details_that_cannot_be_read(either, script: Script) -> None:
         await settle(either.generate(MODEL, "hi"))
 
 
-async def test_the_deadline_names_target_and_time(either, script: Script, target: str) -> None:
+async def test_the_error_of_a_deadline_names_its_target(
+    either, script: Script, target: str
+) -> None:
     script.enqueue(HOLD)
     with pytest.raises(errors.DeadlineExceededError, match=f"{target} within 0.3 s"):
         await settle(either.generate(MODEL, "hi", timeout=0.3))
@@ -129,7 +131,7 @@ def test_pickle_round_trip(cls: type[errors.ArenaError]) -> None:
     assert str(copy) == str(error)
 
 
-def test_the_drawn_tree_is_the_table() -> None:
+def test_the_tree_in_the_docstring_is_complete() -> None:
     drawn = {
         (line.split()[1], line.split()[2])
         for line in (errors.__doc__ or "").splitlines()

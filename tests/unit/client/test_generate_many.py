@@ -1,4 +1,4 @@
-"""Many prompts at once: in order, bounded, each error in its own place."""
+"""generate_many: order, concurrency, and errors in place of completions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from arena_llm.errors import ArenaError, InvalidArgumentError, UnavailableError
 from tests.unit.client.scripted import HOLD, MODEL, Fail, Script, grpc, settle, text_reply
 
 
-async def test_in_order_whatever_ends_first(either, script: Script) -> None:
-    last_came = threading.Event()
+async def test_results_are_in_the_order_of_the_prompts(either, script: Script) -> None:
+    last_arrived = threading.Event()
 
     def respond(request):
-        # The first answers last.
+        # The first call ends last.
         if request.prompt == "0":
-            assert last_came.wait(20)
+            assert last_arrived.wait(20)
         if request.prompt == "99":
-            last_came.set()
+            last_arrived.set()
         return text_reply(f"re {request.prompt}")
 
     script.respond = respond
@@ -30,7 +30,7 @@ async def test_in_order_whatever_ends_first(either, script: Script) -> None:
     assert all(seen.request.config.seed == 3 for seen in script.history)
 
 
-async def test_an_error_stands_in_its_own_place(either, script: Script) -> None:
+async def test_an_error_replaces_its_completion(either, script: Script) -> None:
     def respond(request):
         if request.prompt == "bad":
             return Fail(grpc.StatusCode.UNAVAILABLE, "down", "UPSTREAM_UNAVAILABLE")
@@ -46,9 +46,9 @@ async def test_an_error_stands_in_its_own_place(either, script: Script) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_as_many_at_once_as_allowed_and_no_more(either, script: Script, concurrency) -> None:
-    # Nobody is answered until so many calls are here together, and another one
-    # has had a moment in which it could have come as well.
+async def test_the_number_of_concurrent_calls(either, script: Script, concurrency) -> None:
+    # A call is answered when as many calls run as are allowed, and after a moment in
+    # which one more could have arrived.
     together, too_many = threading.Barrier(concurrency), threading.Event()
     running, most, lock = 0, 0, threading.Lock()
 
@@ -72,14 +72,14 @@ async def test_as_many_at_once_as_allowed_and_no_more(either, script: Script, co
     assert most == concurrency
 
 
-async def test_conversations_and_no_prompts_at_all(either, script: Script) -> None:
+async def test_conversations_and_an_empty_list(either, script: Script) -> None:
     script.respond = lambda request: text_reply(request.conversation.messages[0].content)
     (reply,) = await settle(either.generate_many(MODEL, [[Message("user", "u")]]))
     assert reply.text == "u"
     assert await settle(either.generate_many(MODEL, iter(()))) == []
 
 
-async def test_the_timeout_is_each_calls_own(either, script: Script) -> None:
+async def test_the_timeout_holds_for_each_call(either, script: Script) -> None:
     await settle(either.generate_many(MODEL, ["a", "b", "c"], concurrency=1, timeout=50))
     assert all(40 < seen.time_remaining < 52 for seen in script.history)
 
@@ -105,7 +105,7 @@ async def test_cancelling_ends_every_call(target: str, script: Script) -> None:
     assert len(script.history) == 3
 
 
-async def test_nobody_there(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_server(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arena_llm._transport.CONNECT_SECONDS", 0.2)
     target = f"unix:{tmp_path}/nobody"
     with arena_llm.Client(target) as llm:

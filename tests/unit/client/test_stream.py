@@ -1,4 +1,4 @@
-"""Deltas, the completion after them, and an end to the call whenever its reader goes."""
+"""Streams: deltas, the completion after them, and the cancelling of the call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tests.unit.client.scripted import (
     text_event,
 )
 
-WAIT = 20  # seconds for the server to notice: far more than it takes, less than any deadline
+#: Seconds to wait for the server to notice a cancelled call.
+WAIT = 20
 
 
 def reasoning_event(text: str) -> generate_pb2.StreamGenerateResponse:
@@ -42,7 +43,7 @@ async def close(stream) -> None:
 
 
 def was_cancelled(script: Script) -> bool:
-    """The server holds the call open until its caller goes."""
+    """Whether the server has noticed; it holds the call open until then."""
     return script.history[0].ended.wait(WAIT)
 
 
@@ -56,7 +57,7 @@ async def test_text_then_completion(either, script: Script) -> None:
     assert 590 < script.history[0].time_remaining < 602
 
 
-async def test_events_tell_reasoning(either, script: Script) -> None:
+async def test_events_have_reasoning(either, script: Script) -> None:
     script.enqueue_stream(*THOUGHT)
     stream = either.stream(MODEL, "hi")
     assert await collect(stream.events()) == [Delta(reasoning="hm"), Delta("x"), Delta("4")]
@@ -75,13 +76,13 @@ async def test_no_completion_before_the_end(either, script: Script) -> None:
     assert await collect(stream) == []
 
 
-async def test_an_end_without_completion_is_the_servers_bug(either, script: Script) -> None:
+async def test_a_stream_that_ends_without_a_completion(either, script: Script) -> None:
     script.enqueue_stream(text_event("x"))
     with pytest.raises(InternalError, match="without a completion"):
         await collect(either.stream(MODEL, "hi"))
 
 
-async def test_a_status_after_the_completion_counts(either, script: Script) -> None:
+async def test_an_error_after_the_completion_is_raised(either, script: Script) -> None:
     script.enqueue_stream(end_event("x"), Fail(grpc.StatusCode.INTERNAL, "bug", "INTERNAL"))
     with pytest.raises(InternalError, match="bug"):
         await collect(either.stream(MODEL, "hi"))
@@ -107,12 +108,12 @@ async def test_dropping_cancels(either, script: Script) -> None:
     script.enqueue_stream(text_event("x"), HOLD)
     stream = either.stream(MODEL, "hi")
     assert await first(stream) == "x"
-    # grpc cancels what it collects, but not in every release: the stream does so itself.
+    # Some releases of grpc do not cancel a call that is dropped: the stream does.
     rpc = stream._rpc
     del stream
     gc.collect()
     assert rpc.cancelled()
-    # One turn of the loop, in which the asynchronous call learns of it.
+    # The asynchronous call needs one turn of the event loop.
     await asyncio.sleep(0)
     assert was_cancelled(script)
 

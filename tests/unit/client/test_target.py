@@ -149,7 +149,7 @@ def test_every_spelling_is_a_target(target: str) -> None:
 
 @pytest.fixture
 def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A proxy of the environment that refuses every connection."""
+    """A proxy in the environment that refuses every connection."""
     for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.socket() as taken:  # bound and not listening
@@ -160,7 +160,7 @@ def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def answer(target: str) -> list[str]:
-    """What both clients get there."""
+    """Return the replies that both clients get."""
     with arena_llm.Client(target) as llm:
         texts = [llm.generate(MODEL, "hi").text]
     async with arena_llm.AsyncClient(target) as asynchronous:

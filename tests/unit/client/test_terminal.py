@@ -1,4 +1,4 @@
-"""Text that is shown on a terminal does nothing there but appear."""
+"""Escaping of the characters that control a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arena_llm.terminal import visible
 KEPT = {"\n", "\t"}
 OBEYED = {"Cc", "Cs", "Zl", "Zp"}
 TURNED = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-#: Have no width and no use in text: marks of direction, tags, joiners of words.
+#: Without width or use in text: direction marks, tags, word joiners.
 HIDDEN = "\xad\u061c\u180e\u200b\u200e\u200f\u2060\u2064\ufeff\U000e0001\U000e0061\U000e007f"
 
 
