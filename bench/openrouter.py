@@ -100,8 +100,7 @@ async def httpx(target: str) -> AsyncIterator[Call]:
 @asynccontextmanager
 async def aiohttp(target: str) -> AsyncIterator[Call]:
     """The service's HTTP client, without limits, retries and the gRPC around it."""
-    from services.common.hosted.keys import Keys
-    from services.common.hosted.redaction import Redactor
+    from services.common.hosted.keys import Keys, Redactor
     from services.openrouter.config import OpenRouterConfig
     from services.openrouter.upstream import Upstream
 

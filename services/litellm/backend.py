@@ -1,4 +1,4 @@
-"""litellm as a backend. The library is imported by `start`, not by this file."""
+"""The litellm backend. `start` imports litellm; importing this file does not."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Model, ModelState
 from services.common.errors import ApiKeyMissing, BackendError
-from services.common.hosted.backend import Asked, HostedBackend
-from services.common.hosted.keys import Keys, document_secrets, load_keys, url_secrets
-from services.common.hosted.redaction import Redactor
-from services.common.hosted.rules import ResponseFormat
-from services.litellm.config import LiteLlmConfig
-from services.litellm.keys import ENVIRONMENT, NOT_OURS
-from services.litellm.parameters import arguments_of
-from services.litellm.quiet import import_litellm
-from services.litellm.replies import Stream, completion_of
+from services.common.hosted.backend import HostedBackend, ProviderCall
+from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
+from services.common.hosted.request import ResponseFormat
+from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
+from services.litellm.request import build_arguments
+from services.litellm.response import StreamBuilder, parse_completion
+from services.litellm.setup import import_litellm
 
 if TYPE_CHECKING:
-    from services.litellm.catalogue import Catalogue, Known
-    from services.litellm.upstream import Call, Upstream
+    from services.litellm.catalogue import Catalogue, ProviderModel
+    from services.litellm.upstream import CompletionArguments, Upstream
 
 
 class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
@@ -37,11 +35,11 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     def __init__(self, config: LiteLlmConfig) -> None:
         super().__init__(config)
-        # The server answers before litellm is imported; calls then wait for it.
+        # The server answers before litellm is imported. Calls then wait for it.
         self._ready = asyncio.Event()
 
     async def start(self) -> None:
-        """Import litellm; asks nothing of any provider, and wants no key."""
+        """Import litellm. Nothing is sent to a provider, and no key is needed."""
         await super().start()
         self._keys = load_keys(ENVIRONMENT)
         entries = self.config.models
@@ -50,8 +48,8 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             *(document_secrets(entry.parameters) for entry in entries),
         )
         self._redact = Redactor(secrets)
-        self._catalogue = await asyncio.to_thread(_load, self.config)
-        from services.litellm.upstream import Upstream  # litellm is in memory by now
+        self._catalogue = await asyncio.to_thread(_load_catalogue, self.config)
+        from services.litellm.upstream import Upstream  # litellm is imported by now
 
         self._upstream = Upstream(self.config, self._redact)
         self._ready.set()
@@ -62,11 +60,11 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             await self._upstream.aclose()
 
     async def is_model_available(self, model: str) -> Availability:
-        """Tell from the configuration and the environment alone; no provider is asked."""
+        """Check the configuration and the environment. No provider is asked."""
         if not self._ready.is_set():
             return Availability(True, ModelState.LOADING, "litellm is starting; calls wait for it")
         try:
-            known = await self._callable(model)
+            known = await self._find_callable(model)
         except BackendError as error:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
         return Availability(
@@ -77,14 +75,14 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         )
 
     async def get_available_models(self) -> Sequence[Model]:
-        """List the configured models, with what litellm's tables say of them."""
+        """List the configured models, with what litellm's tables say about them."""
         if not self._ready.is_set():
             return [
                 Model(entry.name, description=entry.description) for entry in self.config.models
             ]
-        return [await self._model(entry.name, entry.description) for entry in self.config.models]
+        return [await self._describe(entry.name, entry.description) for entry in self.config.models]
 
-    async def _model(self, name: str, description: str) -> Model:
+    async def _describe(self, name: str, description: str) -> Model:
         try:
             known = await self._catalogue.find(name)
         except BackendError as error:
@@ -97,76 +95,75 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             price=known.price,
         )
 
-    async def _callable(self, model: str) -> Known:
-        """What is known of a model that has its key; raises ApiKeyMissing, ModelNotFound."""
+    async def _find_callable(self, model: str) -> ProviderModel:
+        """Find a model that has its key. Raises ApiKeyMissing, ApiKeyRejected, ModelNotFound."""
         await self._ready.wait()
         known = await self._catalogue.find(model)
-        if missing := known.missing or self._unusable(known):
-            if missing == (NOT_OURS,):
+        if missing := known.missing or self._unusable_keys(known):
+            if missing == (OPENROUTER_KEY,):
                 raise ApiKeyMissing(
-                    f"{NOT_OURS} is for the openrouter service alone: ask it for the model as "
+                    f"{OPENROUTER_KEY} is only for the openrouter service: ask it for the model as "
                     f"openrouter_{known.model}, or name another variable with key_variable in "
                     "the model's entry",
-                    metadata={"variable": NOT_OURS},
+                    metadata={"variable": OPENROUTER_KEY},
                 )
-            raise self._keys.problem(*missing)
+            raise self._keys.explain(*missing)
         return known
 
-    def _unusable(self, known: Known) -> tuple[str, ...]:
-        """The provider's keys that cannot be sent, of which litellm's tables know nothing."""
-        if known.entry.key_variable is not None:
+    def _unusable_keys(self, model: ProviderModel) -> tuple[str, ...]:
+        """The provider's keys that cannot be sent. litellm's tables do not list them all."""
+        if model.entry.key_variable is not None:
             return ()
-        prefix = f"{known.provider.upper().replace('-', '_')}_"
+        prefix = f"{model.provider.upper().replace('-', '_')}_"
         return tuple(name for name in self._keys.unusable if name.startswith(prefix))
 
-    async def _structured(self, model: str) -> bool:
-        return (await self._callable(model)).structured
+    async def _takes_schema(self, model: str) -> bool:
+        return (await self._find_callable(model)).takes_schema
 
-    async def _asked(
+    async def _build_call(
         self, request: GenerationRequest, response_format: ResponseFormat | None
-    ) -> _Asked:
-        known = await self._callable(request.model)
-        from services.litellm.catalogue import INTERNAL  # litellm is in memory by now
+    ) -> LiteLlmCall:
+        model = await self._find_callable(request.model)
+        from services.litellm.catalogue import INTERNAL  # litellm is imported by now
+        from services.litellm.upstream import CompletionArguments
 
-        arguments = arguments_of(request, known, INTERNAL, response_format)
+        arguments = build_arguments(request, model, INTERNAL, response_format)
         destination: dict[str, Any] = {}
-        if known.entry.api_base is not None:
-            destination["api_base"] = known.entry.api_base
-        if known.entry.key_variable is not None:
-            destination["api_key"] = os.environ[known.entry.key_variable]
+        if model.entry.api_base is not None:
+            destination["api_base"] = model.entry.api_base
+        if model.entry.key_variable is not None:
+            destination["api_key"] = os.environ[model.entry.key_variable]
         plain = None
         if request.provider_options:
-            plain = {**known.entry.parameters, "model": arguments["model"], **destination}
-        from services.litellm.upstream import Call
-
+            plain = {**model.entry.parameters, "model": arguments["model"], **destination}
         seconds = self.config.timeout(request.model)
-        return _Asked(self._upstream, Call(known, arguments | destination, plain, seconds))
+        arguments |= destination
+        return LiteLlmCall(self._upstream, CompletionArguments(model, arguments, plain, seconds))
 
 
-class _Asked(Asked):
-    """A request as the arguments of a call to litellm."""
+class LiteLlmCall(ProviderCall):
+    """A request as the arguments of litellm.acompletion."""
 
-    def __init__(self, upstream: Upstream, call: Call) -> None:
+    def __init__(self, upstream: Upstream, call: CompletionArguments) -> None:
         self._upstream = upstream
         self._call = call
+        self._stops = "stop" in call.arguments
         self.logprobs = "logprobs" in call.arguments
 
-    async def whole(self) -> Completion:
-        wire = self._upstream.wire(self._call)
-        reply = await self._upstream.complete(self._call, wire)
-        return completion_of(reply, self._call.known, wire, "stop" in self._call.arguments)
+    async def complete(self) -> Completion:
+        answer = self._upstream.new_answer(self._call)
+        response = await self._upstream.complete(self._call, answer)
+        return parse_completion(response, self._call.model, answer, self._stops)
 
-    def stream(self) -> tuple[Stream, AsyncGenerator[Any, None]]:
-        wire = self._upstream.wire(self._call)
-        stops = "stop" in self._call.arguments
-        return Stream(self._call.known, wire, stops), self._upstream.stream(self._call, wire)
+    def stream(self) -> tuple[StreamBuilder, AsyncGenerator[Any, None]]:
+        answer = self._upstream.new_answer(self._call)
+        builder = StreamBuilder(self._call.model, answer, self._stops)
+        return builder, self._upstream.stream(self._call, answer)
 
 
-def _load(config: LiteLlmConfig) -> Catalogue:
+def _load_catalogue(config: LiteLlmConfig) -> Catalogue:
     import_litellm()
     from services.litellm import upstream  # noqa: F401 - imported here, in the thread
     from services.litellm.catalogue import Catalogue
-    from services.litellm.gemini import tell_the_end
 
-    tell_the_end()
     return Catalogue(config)

@@ -1,4 +1,4 @@
-"""litellm's exceptions as errors of ours: one table."""
+"""Turns litellm's exceptions into BackendErrors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from services.common.errors import (
     Unsupported,
     UpstreamUnavailable,
 )
-from services.common.hosted import failures
-from services.common.hosted.failures import Failure
-from services.common.hosted.redaction import Redactor
-from services.common.hosted.statuses import OPENAI_CODES, error_of, parse_retry_after
+from services.common.hosted.errors import (
+    OPENAI_CODES,
+    Failure,
+    convert_failure,
+    make_error,
+    parse_retry_after,
+)
+from services.common.hosted.keys import Redactor
 
 if TYPE_CHECKING:
-    from services.litellm.wire import Wire
+    from services.litellm.rewriting import RawAnswer
 
-#: By litellm's class (https://docs.litellm.ai/docs/exception_mapping) or the provider's
-#: own code, where that says more than the HTTP status; for all others the status decides.
+#: By litellm's class (https://docs.litellm.ai/docs/exception_mapping) or the provider's own
+#: code, if it says more than the HTTP status. For all others the status decides.
 TYPES: Mapping[str, type[BackendError]] = {
     "AuthenticationError": ApiKeyRejected,
     "PermissionDeniedError": RefusedByProvider,
@@ -43,15 +47,16 @@ TYPES: Mapping[str, type[BackendError]] = {
     "RateLimitError": RateLimited,
     "Timeout": UpstreamUnavailable,
     "APIConnectionError": UpstreamUnavailable,
-    # An answer that cannot be read, whatever its status.
+    # An unreadable answer of any status.
     "APIResponseValidationError": UpstreamUnavailable,
-    # OpenAI's codes, where litellm looks for words in the message instead.
+    # For these codes, litellm looks for words in the message instead.
     **OPENAI_CODES,
 }
 
 
-# "litellm.RateLimitError: RateLimitError: OpenAIException - ", before what was said, and
-# ". Handle with `litellm.RateLimitError`." or advice for users of litellm itself after it.
+# What litellm puts around a provider's message: "litellm.RateLimitError: RateLimitError:
+# OpenAIException - " before it, and ". Handle with `litellm.RateLimitError`." or advice for users
+# of litellm after it.
 _AROUND = re.compile(
     r"^(?:litellm\.\w+: )+(?:[\w ]+: )?(?:\w+(?:Exception|Error)(?: \w+)? - )?"
     r"|\.? Handle with `[\w.]+`\.$"
@@ -60,57 +65,66 @@ _AROUND = re.compile(
 )
 
 
-def error_reported(
-    error: Exception, failure: Failure, wire: Wire, provider: str, redact: Redactor
+def convert_reported(
+    error: Exception, failure: Failure, answer: RawAnswer, provider: str, redact: Redactor
 ) -> BackendError:
-    """The error that stands for a status of failure. litellm's class for it decides where it
-    knows more than the status: it finds some errors by the words of their messages."""
+    """Make the error for an answer with an error status.
+
+    error: what litellm raised for it. Its class takes precedence where it says more than the
+    status, because litellm recognises some errors by the words of their messages.
+    """
     name = type(error).__name__
     kinds = failure.kinds
     if not issubclass(TYPES.get(name, UpstreamUnavailable), UpstreamUnavailable):
         kinds = (*kinds, name)
-    reported = failures.error_from(
-        replace(failure, kinds=kinds), wire.status, provider, redact,
-        retry_after=wire.retry_after, types=TYPES,
-    )  # fmt: skip
-    reported.metadata.setdefault("provider", provider)
-    return reported
+    result = convert_failure(
+        replace(failure, kinds=kinds),
+        answer.status,
+        provider,
+        redact,
+        retry_after=answer.retry_after,
+        types=TYPES,
+    )
+    result.metadata.setdefault("provider", provider)
+    return result
 
 
-def error_from(error: Exception, succeeded: bool, provider: str, redact: Redactor) -> BackendError:
-    """The error that stands for what litellm raised without a status of failure.
+def convert_exception(
+    error: Exception, succeeded: bool, provider: str, redact: Redactor
+) -> BackendError:
+    """Make the error for what litellm raised without an error status.
 
-    succeeded: whether the provider answered with a status of success.
+    succeeded: whether the provider answered with a success status.
     """
-    # What broke a stream, litellm wraps into an error for its own router.
+    # litellm wraps what broke a stream into an error for its own router.
     error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if isinstance(status, int) else 500
     if status == 422 and succeeded:
-        status = 502  # what litellm says of a Gemini answer that cannot be read
+        status = 502  # litellm's status for a Gemini answer that it cannot read
     headers = getattr(error, "litellm_response_headers", None) or {}
-    return error_of(
+    return make_error(
         status,
-        redact(f"{provider}: {_said(str(error))}"),
+        redact(f"{provider}: {_extract_message(str(error))}"),
         retry_after=parse_retry_after(headers.get("retry-after")),
-        error_type=_type(error),
+        error_type=_find_type(error),
         types=TYPES,
         metadata={"provider": provider, "upstream_status": str(status)},
     )
 
 
-def _type(error: Exception) -> str:
-    """The key in TYPES: the provider's own code where the table has it, else the class."""
+def _find_type(error: Exception) -> str:
+    """The key in TYPES: the provider's own code if TYPES has it, otherwise the class."""
     body = getattr(error, "body", None)
     code = body.get("code") if isinstance(body, dict) else None
     return code if isinstance(code, str) and code in TYPES else type(error).__name__
 
 
-def _said(text: str) -> str:
-    """What the provider said, out of what litellm makes of it: often the whole body."""
-    # litellm adds a traceback, with this machine's paths, to some of its own failures.
-    said = _AROUND.sub("", text.partition("\nTraceback (most recent call last)")[0])
-    body = said.removeprefix("b'").removesuffix("'")
+def _extract_message(text: str) -> str:
+    """The provider's message. litellm often has the whole body as its text."""
+    # litellm adds a traceback, with paths of this machine, to some of its own errors.
+    message = _AROUND.sub("", text.partition("\nTraceback (most recent call last)")[0])
+    body = message.removeprefix("b'").removesuffix("'")
     with suppress(ValueError, LookupError, TypeError):
         return str(json.loads(body)["error"]["message"])
-    return said
+    return message

@@ -1,12 +1,11 @@
-"""HTTP under litellm: to known servers only, over one session, bounded. Imports litellm.
+"""litellm's HTTP: only to known servers, over one session, with bounds. Imports litellm.
 
-litellm makes a client for each provider, bounds nothing that they read, leaves some
-responses to the garbage collector, follows redirects with the key, and has no setting
-for any of it. What its clients share is the function that makes their transport:
-`install` replaces it. A few providers use httpx's own transports (amazon_nova, nlp_cloud,
-requests for a token), so `install` puts the check of the destination before these as well.
-What uses neither (boto3 and google-auth, for credentials) has its destination from the
-environment; no option that is allowed reaches it.
+litellm makes a client for each provider, bounds nothing that they read, leaves some responses to
+the garbage collector, follows redirects with the key, and has no setting for any of it. Its
+clients share the function that makes their transport, so `install` replaces this function. A few
+providers use httpx's own transports (amazon_nova, nlp_cloud, requests for a token), so `install`
+adds the check of the destination to these as well. boto3 and google-auth, which fetch credentials,
+use neither. They get their destination from the environment, which no allowed option changes.
 """
 
 from __future__ import annotations
@@ -30,84 +29,84 @@ from services.common.errors import (
     UnreadableAnswer,
     UpstreamUnavailable,
 )
-from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
-from services.common.hosted.failures import read_error_body
-from services.common.hosted.http import is_loopback
-from services.litellm.reading import Reading, asks_for_stream
-from services.litellm.wire import Wire
+from services.common.hosted.errors import read_error_body
+from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
+from services.litellm.rewriting import RawAnswer, RewrittenBody, asks_for_stream
 
-#: Where litellm goes when it knows no address.
+#: The server that litellm calls if it knows no address, and the providers that really have it.
 _OPENAI = "api.openai.com"
-_OPENAIS = ("openai", "text-completion-openai")
+_OPENAI_PROVIDERS = ("openai", "text-completion-openai")
 
-
-#: OpenAI's SDK retries on its own if litellm does not pass our max_retries on, as for baseten
-#: or ai21: up to three requests for one call. This response header stops it. A connection
-#: that breaks has no response, so the SDK's next request is answered here.
-_LAST = {"x-should-retry": "false"}
+#: OpenAI's SDK retries by itself for providers such as baseten and ai21, because litellm does not
+#: pass our max_retries to it. This response header stops it. A broken connection has no response,
+#: so the SDK's next request is answered here.
+_NO_RETRY = {"x-should-retry": "false"}
 _BROKEN = {"error": {"message": "the connection broke off"}}
 
 
 class Exchange:
     """The HTTP requests of one call to litellm, from `begin` to `aclose`.
 
-    provider: by litellm's name. most: bytes of a whole answer, or of a line of a stream.
-    most_streamed: bytes of a whole stream; None: the call wants no stream. origins: the
-    servers that it may talk to; None: all. name: the model's, where a caller chose it; it
-    may not choose the server. failure: why the exchange was given up, for which litellm
-    would have its own words. asked: whether a request went out. wire: reads the answer on
-    its way to litellm.
+    provider: litellm's name of the provider.
+    max_answer: bytes of a whole answer, or of a line of a stream.
+    max_stream: bytes of a whole stream; None: the call is not streamed.
+    origins: the servers that the call may use; None: all.
+    name: the name of the model if a caller chose it. It may not choose the server.
+    answer: keeps the answer as the provider sent it.
+    failure: why the exchange was aborted, which takes precedence over what litellm says.
+    sent: whether a request was sent.
     """
 
     def __init__(
         self,
         provider: str,
-        most: int,
-        most_streamed: int | None = None,
+        max_answer: int,
+        max_stream: int | None = None,
         *,
         origins: frozenset[str] | None = None,
         name: str = "",
-        wire: Wire | None = None,
+        answer: RawAnswer | None = None,
     ) -> None:
         self.provider = provider
-        self.most = most
-        self.most_streamed = most_streamed
+        self.max_answer = max_answer
+        self.max_stream = max_stream
         self.failure: BackendError | None = None
-        self.asked = False
-        self.wire = wire
+        self.sent = False
+        self.answer = answer
         self._origins = origins
         self._domains = [part for part in re.split(r"[/:@]", name.lower()) if "." in part]
         self._streams: list[httpx.AsyncByteStream] = []
 
     @property
     def pinned(self) -> bool:
-        """Whether it may talk to some servers only."""
+        """Whether only some servers are allowed."""
         return self._origins is not None
 
     def begin(self) -> None:
-        """What this task sends from now on belongs to this call."""
+        """Assign all further requests of this task to this exchange."""
         _current.set(self)
 
     def admit(self, request: httpx.Request, blocking: bool = False) -> httpx.Response | None:
-        """Check where a request goes before it is sent.
+        """Check the destination of a request before it is sent.
 
-        blocking: whether a synchronous client sends it. A response is the answer to a request
-        that is not to be sent. Raises httpx.ReadError; `failure` says why.
+        blocking: whether a synchronous client sends it.
+        Returns a response if the request must not be sent but answered with it. Raises
+        httpx.ReadError if the destination is not allowed; `failure` says why.
         """
-        if (objection := self._objection(request.url) or self.failure) is not None:
-            raise self.give_up(objection)
+        if (problem := self._check(request.url) or self.failure) is not None:
+            raise self.abort(problem)
         if request.headers.get("x-stainless-retry-count", "0") != "0":
-            return httpx.Response(503, request=request, headers=_LAST, json=_BROKEN)
-        self.asked = True
+            return httpx.Response(503, request=request, headers=_NO_RETRY, json=_BROKEN)
+        self.sent = True
         return None
 
-    def give_up(self, failure: BackendError) -> httpx.ReadError:
-        """End the exchange with a failure; the error to raise, which litellm understands."""
+    def abort(self, failure: BackendError) -> httpx.ReadError:
+        """End the exchange. Returns the error to raise, which litellm understands."""
         self.failure = failure
         return httpx.ReadError(failure.message)
 
-    def _objection(self, url: httpx.URL) -> BackendError | None:
-        if url.host == _OPENAI and self.provider not in _OPENAIS:
+    def _check(self, url: httpx.URL) -> BackendError | None:
+        if url.host == _OPENAI and self.provider not in _OPENAI_PROVIDERS:
             return ModelMisconfigured(
                 f"litellm knows no address of {self.provider} and would ask {_OPENAI}: set "
                 "api_base in the model's entry"
@@ -127,25 +126,26 @@ class Exchange:
         return None
 
     def add(self, stream: httpx.AsyncByteStream) -> None:
-        """Close this one with the call, too."""
+        """Close this stream together with the exchange."""
         self._streams.append(stream)
 
     async def aclose(self) -> None:
-        """Close what is still open."""
+        """Close all streams."""
         for stream in self._streams:
             await stream.aclose()
 
 
 class Rehearsal(Exchange):
-    """A call that shows where litellm would send it.
+    """Finds out where litellm would send a call, without sending it.
 
-    Its own request is not sent. Those of synchronous clients before it are, unless they
-    hold `prompt`: they get what it needs, such as a token. seen: the servers of all.
-    reached: whether it came to its own request.
+    Requests of synchronous clients that do not contain `prompt` are sent, because they fetch what
+    the call needs, such as a token.
+
+    seen: the servers of all requests. reached: whether litellm came to the request of the call.
     """
 
-    def __init__(self, provider: str, most: int, name: str = "") -> None:
-        super().__init__(provider, most, name=name)
+    def __init__(self, provider: str, max_answer: int, name: str = "") -> None:
+        super().__init__(provider, max_answer, name=name)
         self.prompt = f"rehearsal-{secrets.token_hex(16)}"
         self.seen: set[str] = set()
         self.reached = False
@@ -156,7 +156,7 @@ class Rehearsal(Exchange):
         if blocking and self.prompt.encode() not in request.content:
             return None
         self.reached = True
-        # No status that litellm or an SDK tries again.
+        # A status that neither litellm nor an SDK retries.
         return httpx.Response(400, request=request, json={"error": {"message": "a rehearsal"}})
 
 
@@ -170,7 +170,7 @@ _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
 class _Body(httpx.AsyncByteStream):
-    """An answer's body, up to its bounds."""
+    """The body of a response, up to its bounds."""
 
     def __init__(self, stream: httpx.AsyncByteStream, exchange: Exchange, failed: bool) -> None:
         self._stream = stream
@@ -182,67 +182,71 @@ class _Body(httpx.AsyncByteStream):
         async for chunk in self._stream:
             size += len(chunk)
             line = len(chunk) - 1 - chunk.rfind(b"\n") if b"\n" in chunk else line + len(chunk)
-            if self._failed and size > MAX_ERROR_BYTES:
-                break
-            try:
-                self._check(size, line)
-            except UpstreamUnavailable as error:
-                raise self._exchange.give_up(error) from error
+            if self._failed:
+                if size > MAX_ERROR_BYTES:
+                    break
+            else:
+                try:
+                    self._check(size, line)
+                except UpstreamUnavailable as error:
+                    raise self._exchange.abort(error) from error
             yield chunk
 
     def _check(self, size: int, line: int) -> None:
         exchange = self._exchange
-        if exchange.most_streamed is None:
-            check_size(size, exchange.most, "max_answer_bytes")
+        if exchange.max_stream is None:
+            check_size(size, exchange.max_answer, "max_answer_bytes")
         else:
-            check_size(line, exchange.most, "max_answer_bytes")
-            check_size(size, exchange.most_streamed, "max_stream_bytes")
+            check_size(line, exchange.max_answer, "max_answer_bytes")
+            check_size(size, exchange.max_stream, "max_stream_bytes")
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells no types
+class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has no types
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = _current.get()
-        if exchange is not None and (answer := exchange.admit(request)) is not None:
-            return answer
-        # What came packed would have to be unpacked to be measured.
+        if exchange is not None and (prepared := exchange.admit(request)) is not None:
+            return prepared
+        # A compressed answer would have to be decompressed to measure it.
         request.headers["Accept-Encoding"] = "identity"
         try:
             response: httpx.Response = await super().handle_async_request(request)
         except httpx.ConnectError as error:
-            # Of this class litellm would try once more by itself.
+            # litellm would retry after this class of error.
             raise httpx.ReadError(str(error)) from error
         if exchange is None:
             return response
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - its own, above
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - litellm's own
         exchange.add(response.stream)
         if response.has_redirect_location:
-            raise exchange.give_up(
+            raise exchange.abort(
                 UpstreamUnavailable(
-                    f"{exchange.provider} redirects (HTTP {response.status_code}), and the key "
-                    "goes to no other address"
+                    f"{exchange.provider} redirects (HTTP {response.status_code}), but the key "
+                    "is not sent to another address"
                 )
             )
-        packed = response.headers.pop("Content-Encoding", "identity") != "identity"
-        if packed and response.is_success:
-            raise exchange.give_up(
-                UnreadableAnswer(f"{exchange.provider}'s answer is compressed without a request")
+        compressed = response.headers.pop("Content-Encoding", "identity") != "identity"
+        if compressed and response.is_success:
+            raise exchange.abort(
+                UnreadableAnswer(
+                    f"{exchange.provider}'s answer is compressed although that was not requested"
+                )
             )
-        response.headers.update(_LAST)
+        response.headers.update(_NO_RETRY)
         response.stream = _Body(response.stream, exchange, response.is_error)
-        if (wire := exchange.wire) is None:
+        if (answer := exchange.answer) is None:
             return response
-        wire.status = response.status_code
-        wire.retry_after = response.headers.get("Retry-After")
-        wire.reported = None
+        answer.status = response.status_code
+        answer.retry_after = response.headers.get("Retry-After")
+        answer.reported = None
         if response.is_success:
             streamed = asks_for_stream(request)
-            response.stream = Reading(response.stream, wire, streamed, response.headers)
+            response.stream = RewrittenBody(response.stream, answer, streamed, response.headers)
         else:
-            data = b"" if packed else await _all(response.stream)
-            wire.reported = read_error_body(data, wire.status, response.reason_phrase)
+            data = b"" if compressed else await _read_all(response.stream)
+            answer.reported = read_error_body(data, answer.status, response.reason_phrase)
             response.stream = httpx.ByteStream(data)
         return response
 
@@ -251,8 +255,8 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm tells
         return proxy
 
 
-async def _all(stream: httpx.AsyncByteStream) -> bytes:
-    """The body of a failure, as far as it comes."""
+async def _read_all(stream: httpx.AsyncByteStream) -> bytes:
+    """Read the body of an error, as far as it comes."""
     pieces = []
     with suppress(httpx.TransportError):
         async for piece in stream:
@@ -268,7 +272,7 @@ def _checked_send(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Re
     exchange = _current.get()
     if exchange is None:
         return _send(self, request)
-    return exchange.admit(request, blocking=True) or _at_home(_send(self, request), request)
+    return exchange.admit(request, blocking=True) or _check_redirect(_send(self, request), request)
 
 
 async def _checked_send_async(
@@ -277,11 +281,11 @@ async def _checked_send_async(
     exchange = _current.get()
     if exchange is None:
         return await _send_async(self, request)
-    return exchange.admit(request) or _at_home(await _send_async(self, request), request)
+    return exchange.admit(request) or _check_redirect(await _send_async(self, request), request)
 
 
-def _at_home(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """The response, if it does not redirect the client to another server."""
+def _check_redirect(response: httpx.Response, request: httpx.Request) -> httpx.Response:
+    """Return the response. Raises httpx.ReadError if it redirects to another server."""
     if response.has_redirect_location:
         target = request.url.join(response.headers["Location"])
         if origin(target) != origin(request.url):
@@ -290,7 +294,7 @@ def _at_home(response: httpx.Response, request: httpx.Request) -> httpx.Response
 
 
 def install(session: aiohttp.ClientSession) -> None:
-    """Let all clients that litellm makes from now on use this session."""
+    """Make all clients that litellm creates from now on use this session."""
 
     def create(
         ssl_verify: bool | None = None, ssl_context: ssl.SSLContext | None = None, **_: object

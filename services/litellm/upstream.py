@@ -1,4 +1,4 @@
-"""Calls of litellm, every failure of which is a BackendError. Imports litellm."""
+"""Calls litellm.acompletion. Every failure is raised as a BackendError. Imports litellm."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.hosted.http import http_session
-from services.common.hosted.redaction import Redactor
-from services.litellm.catalogue import Known
+from services.common.hosted.keys import Redactor
+from services.litellm.catalogue import ProviderModel
 from services.litellm.config import LiteLlmConfig
-from services.litellm.errors import error_from, error_reported
+from services.litellm.errors import convert_exception, convert_reported
+from services.litellm.rewriting import RawAnswer
 from services.litellm.transport import Exchange, Rehearsal, install
-from services.litellm.wire import Wire
 
 log = structlog.get_logger()
 
-#: services.common.hosted.attempts is the one layer that retries.
+#: services.common.hosted.retry is the only layer that retries.
 _NO_RETRIES = {"max_retries": 0, "num_retries": 0}
 
-_KEPT = 4096  # models, whose names come from callers
+_MAX_KEPT = 4096  # models, because their names come from callers
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of acompletion.
+class CompletionArguments:
+    """The arguments of one call of acompletion.
 
-    arguments: all but those for retries, time and streaming. plain: those of the
-    configuration alone, which show where the call goes without the caller's options; None if
-    the caller sets no options. seconds: how long it may take.
+    arguments: all except those for retries, time and streaming. plain: only those of the
+    configuration, which show where the call goes without the caller's options; None if the caller
+    sets no options. seconds: the timeout.
     """
 
-    known: Known
+    model: ProviderModel
     arguments: Mapping[str, Any]
     plain: Mapping[str, Any] | None
     seconds: float
 
 
 class Upstream:
-    """litellm.acompletion, unary and streamed; cancelling closes the provider's request.
+    """litellm.acompletion, unary and streamed. Cancelling a call ends the provider's request.
 
-    Made and closed on one event loop.
+    Make and close it on the same event loop.
     """
 
     def __init__(self, config: LiteLlmConfig, redact: Redactor) -> None:
@@ -66,24 +66,26 @@ class Upstream:
     async def aclose(self) -> None:
         """Close all connections."""
         await litellm.close_litellm_async_clients()
-        # Else litellm would go on with clients whose session is closed.
+        # Otherwise litellm would reuse clients whose session is closed.
         litellm.in_memory_llm_clients_cache.flush_cache()
         vars(litellm).pop("module_level_aclient", None)
         await self._session.close()
 
-    def wire(self, call: Call) -> Wire:
-        """What reads the answer of one try of a call."""
-        return Wire(call.known.provider, self._redact)
+    def new_answer(self, call: CompletionArguments) -> RawAnswer:
+        """Make the RawAnswer for one attempt at a call."""
+        return RawAnswer(call.model.provider, self._redact)
 
-    async def complete(self, call: Call, wire: Wire) -> Any:
-        """Ask once; the whole ModelResponse."""
-        async with self._exchange(call, wire), asyncio.timeout(call.seconds):
+    async def complete(self, call: CompletionArguments, answer: RawAnswer) -> Any:
+        """Request a whole completion. Returns a ModelResponse."""
+        async with self._exchange(call, answer), asyncio.timeout(call.seconds):
             return await litellm.acompletion(**call.arguments, **_NO_RETRIES, timeout=call.seconds)
 
-    async def stream(self, call: Call, wire: Wire) -> AsyncGenerator[Any, None]:
-        """Ask once; yield the chunks. Close the generator to end the request."""
+    async def stream(
+        self, call: CompletionArguments, answer: RawAnswer
+    ) -> AsyncGenerator[Any, None]:
+        """Request a stream and yield its chunks. Closing the generator ends the request."""
         ends = asyncio.get_running_loop().time() + call.seconds
-        async with self._exchange(call, wire, self._config.max_stream_bytes):
+        async with self._exchange(call, answer, self._config.max_stream_bytes):
             async with asyncio.timeout_at(ends):
                 chunks = await litellm.acompletion(
                     **call.arguments,
@@ -94,49 +96,51 @@ class Upstream:
                 )
             async with aclosing(chunks):
                 while True:
-                    # Around each wait of its own: a timeout must not strike in a yield.
+                    # Around each wait separately: a timeout must not strike during a yield.
                     async with asyncio.timeout_at(ends):
                         chunk = await anext(chunks, None)
                     if chunk is None:
                         break
                     yield chunk
-            _check_end(chunks, wire, call.known.provider)
+            _check_end(chunks, answer, call.model.provider)
 
     @asynccontextmanager
     async def _exchange(
-        self, call: Call, wire: Wire, most_streamed: int | None = None
+        self, call: CompletionArguments, answer: RawAnswer, max_stream: int | None = None
     ) -> AsyncIterator[None]:
-        """One call: its responses closed at the end, its failures BackendErrors."""
-        origins, remembered = await self._origins_of(call)
+        """Run one call: close its responses at the end, and map its errors to BackendErrors."""
+        origins, remembered = await self._find_origins(call)
         exchange = Exchange(
-            call.known.provider,
+            call.model.provider,
             self._config.max_answer_bytes,
-            most_streamed,
+            max_stream,
             origins=origins,
-            name=_chosen(call.known),
-            wire=wire,
+            name=_name_from_caller(call.model),
+            answer=answer,
         )
         try:
             async with self._mapped(exchange, call):
                 yield
-                if wire.failure is not None:  # litellm took it for the end of a stream
-                    raise wire.failure
+                if answer.failure is not None:  # litellm took it for the end of a stream
+                    raise answer.failure
         except InvalidRequest as error:
             if error is not exchange.failure or not remembered:
                 raise
-            # Without options, too, the call may go elsewhere by now, such as for a new token.
-            self._origins.pop(call.known.full_name, None)
-            raise UpstreamUnavailable(f"{error.message}: to be looked up again") from error
+            # The destination without options may have changed, such as for a new token.
+            self._origins.pop(call.model.full_name, None)
+            raise UpstreamUnavailable(f"{error.message}: try again") from error
 
-    async def _origins_of(self, call: Call) -> tuple[frozenset[str] | None, bool]:
-        """The servers of the same call without options, and whether they were looked up
-        earlier. (None, False) for a call that has no options."""
+    async def _find_origins(self, call: CompletionArguments) -> tuple[frozenset[str] | None, bool]:
+        """Find the servers of the same call without options, and whether they were known.
+
+        (None, False) for a call that has no options.
+        """
         if call.plain is None:
             return None, False
-        if (origins := self._origins.get(call.known.full_name)) is not None:
+        if (origins := self._origins.get(call.model.full_name)) is not None:
             return origins, True
         rehearsal = Rehearsal(
-            call.known.provider, self._config.max_answer_bytes, _chosen(call.known)
+            call.model.provider, self._config.max_answer_bytes, _name_from_caller(call.model)
         )
         messages = [{"role": "user", "content": rehearsal.prompt}]
         try:
@@ -147,14 +151,15 @@ class Upstream:
         except BackendError:
             if not rehearsal.reached:
                 raise
-        if len(self._origins) >= _KEPT:
+        if len(self._origins) >= _MAX_KEPT:
             self._origins.clear()
-        origins = self._origins[call.known.full_name] = frozenset(rehearsal.seen)
+        origins = self._origins[call.model.full_name] = frozenset(rehearsal.seen)
         return origins, False
 
     @asynccontextmanager
-    async def _mapped(self, exchange: Exchange, call: Call) -> AsyncIterator[None]:
-        provider = call.known.provider
+    async def _mapped(self, exchange: Exchange, call: CompletionArguments) -> AsyncIterator[None]:
+        """Map all errors in the block to BackendErrors, and close the exchange."""
+        provider = call.model.provider
         exchange.begin()
         try:
             yield
@@ -163,11 +168,11 @@ class Upstream:
                 f"{provider} did not answer in time ({call.seconds:g} s for one attempt)"
             ) from error
         except BackendError as error:
-            raise (exchange.wire and exchange.wire.failure) or error from error.__cause__
+            raise (exchange.answer and exchange.answer.failure) or error from error.__cause__
         except Exception as error:
-            failure = exchange.failure or self._failure(error, exchange)
-            if exchange.pinned and not exchange.asked and isinstance(failure, UpstreamUnavailable):
-                # litellm failed before any request, and does not fail without the options.
+            failure = exchange.failure or self._convert(error, exchange)
+            if exchange.pinned and not exchange.sent and isinstance(failure, UpstreamUnavailable):
+                # litellm failed before any request, which it does not without the options.
                 raise InvalidRequest(failure.message, field="provider_options") from None
             if exchange.pinned and isinstance(failure, Unsupported):
                 failure.field = failure.field or "provider_options"
@@ -175,27 +180,32 @@ class Upstream:
         finally:
             await exchange.aclose()
 
-    def _failure(self, error: Exception, exchange: Exchange) -> Exception:
-        """What an error of litellm's means; the error itself where it is no provider's."""
-        wire = exchange.wire
-        if wire is not None and wire.failure is not None:
-            return wire.failure
-        if wire is not None and wire.reported is not None:
-            return error_reported(error, wire.reported, wire, exchange.provider, self._redact)
-        succeeded = wire is not None and wire.succeeded and not wire.broken
-        known = isinstance(error, openai.OpenAIError)  # the base of all that is a provider's
-        if succeeded and (not known or (wire is not None and wire.answered)):
-            # litellm has no class for an answer that it cannot read.
+    def _convert(self, error: Exception, exchange: Exchange) -> Exception:
+        """Make the BackendError for an exception of litellm. A bug is returned unchanged."""
+        provider, answer = exchange.provider, exchange.answer
+        if answer is not None and answer.failure is not None:
+            return answer.failure
+        if answer is not None and answer.reported is not None:
+            return convert_reported(error, answer.reported, answer, provider, self._redact)
+        succeeded = answer is not None and answer.succeeded and not answer.broken
+        answered = answer is not None and answer.answered
+        from_litellm = isinstance(error, openai.OpenAIError)  # the base of its exceptions
+        if succeeded and (answered or not from_litellm):
+            # litellm has no exception for an answer that it cannot read.
             log.warning("litellm cannot read an answer", type=type(error).__qualname__)
-            kind = UnreadableAnswer if wire is not None and wire.answered else UpstreamUnavailable
-            return kind(f"{exchange.provider}'s answer cannot be read ({type(error).__name__})")
-        return error_from(error, succeeded, exchange.provider, self._redact) if known else error
+            kind = UnreadableAnswer if answered else UpstreamUnavailable
+            return kind(f"{provider}'s answer cannot be read ({type(error).__name__})")
+        if not from_litellm:
+            return error
+        return convert_exception(error, succeeded, provider, self._redact)
 
 
-def _check_end(chunks: Any, wire: Wire, provider: str) -> None:
-    """Raise where a stream is not whole: litellm ends each with a finish_reason, of its own
-    if need be, and keeps the provider's."""
-    if wire.finish:
+def _check_end(chunks: Any, answer: RawAnswer, provider: str) -> None:
+    """Raise UpstreamUnavailable if a stream is incomplete.
+
+    litellm gives every stream a finish_reason, so the provider's own one decides.
+    """
+    if answer.finish_word:
         return
     if not hasattr(chunks, "received_finish_reason"):  # text-completion-openai
         raise Unsupported(f"litellm does not say whether a stream of {provider} is whole")
@@ -203,6 +213,6 @@ def _check_end(chunks: Any, wire: Wire, provider: str) -> None:
         raise UpstreamUnavailable(f"{provider}'s stream broke off before its end")
 
 
-def _chosen(known: Known) -> str:
-    """The model's name, if a caller chose it and not the configuration."""
-    return "" if known.listed else known.model
+def _name_from_caller(model: ProviderModel) -> str:
+    """The model's name if a caller chose it; "" for a model of the configuration."""
+    return "" if model.listed else model.model

@@ -1,4 +1,4 @@
-"""OpenRouter's API as a backend."""
+"""The openrouter backend."""
 
 from __future__ import annotations
 
@@ -10,104 +10,106 @@ import structlog
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Model
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
-from services.common.hosted.answers import Answer
-from services.common.hosted.backend import Asked, HostedBackend
-from services.common.hosted.keys import load_keys, url_secrets
-from services.common.hosted.redaction import Redactor
-from services.common.hosted.rules import ResponseFormat
-from services.openrouter.availability import availability
-from services.openrouter.catalogue import Catalogue, Listing, described
-from services.openrouter.config import PREFIX, OpenRouterConfig
-from services.openrouter.credits import CreditWatch
-from services.openrouter.request import body_of, other_models, required_parameters, streamed
-from services.openrouter.response import Stream, completion_of
+from services.common.hosted.backend import HostedBackend, ProviderCall
+from services.common.hosted.keys import Redactor, load_keys, url_secrets
+from services.common.hosted.request import ResponseFormat, request_field
+from services.common.hosted.response import ProviderAnswer
+from services.openrouter.account import Account
+from services.openrouter.catalogue import Catalogue, ProviderModel, describe
+from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
+from services.openrouter.request import (
+    add_streaming,
+    build_body,
+    other_models,
+    required_fields,
+)
+from services.openrouter.response import StreamBuilder, parse_completion
 from services.openrouter.upstream import Upstream
 
 log = structlog.get_logger()
 
-#: Seconds that a list of models waits for what the provider says of them.
+#: Seconds that a list of models waits for the catalogue.
 _LIST_WAIT = 1.5
 
 
 class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
-    """OpenRouter's models, with one key."""
+    """OpenRouter's models, all with one key."""
 
     name = "openrouter"
     config_type = OpenRouterConfig
     environment = ("OPENROUTER_*", "*_proxy", "*_PROXY", "SSL_CERT_*")
 
     async def start(self) -> None:
-        """Make ready; asks nothing of the provider, so that it serves without a key too."""
+        """Make ready. Nothing is sent to OpenRouter, so the service starts without a key."""
         await super().start()
         keys = load_keys(self.environment)
         secrets = keys.secrets.union(url_secrets(self.config.base_url))
         self._redact = Redactor(secrets)
+        self._dialect = DIALECTS[self.config.dialect]
         self.upstream = Upstream(self.config, keys, self._redact)
         self._catalogue = Catalogue(self.upstream, self.config.catalogue_seconds)
-        self._credits = CreditWatch(self.upstream, self.config.credits_seconds)
+        self._account = Account(self.config, self.upstream, self._catalogue)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._credits.aclose()
+        await self._account.aclose()
         await self._catalogue.aclose()
         await self.upstream.aclose()
 
     async def is_model_available(self, model: str) -> Availability:
-        """Tell from the key, its credits and OpenRouter's list, asked for at most
-        every few seconds, whether the model can be called."""
-        return await availability(
-            self.config, model, self.upstream.key_problem(), self._catalogue, self._credits
-        )
+        """Check the key, its credits and the catalogue, which are cached for some seconds."""
+        return await self._account.check(model)
 
     async def get_available_models(self) -> Sequence[Model]:
-        """List the configured models, with what OpenRouter says of them if it is at hand."""
-        listings: Mapping[str, Listing] = {}
+        """List the configured models, with their catalogue entries if these come in time."""
+        known: Mapping[str, ProviderModel] = {}
         if self.upstream.key_problem() is None and self.config.models:
             try:
                 async with asyncio.timeout(_LIST_WAIT):
-                    listings = await self._catalogue.models()
+                    known = await self._catalogue.models()
             except (BackendError, TimeoutError) as error:
-                log.warning("catalogue not at hand", error=type(error).__name__)
-        return [described(entry, listings.get(_slug(entry.name))) for entry in self.config.models]
+                log.warning("the catalogue is not available", error=type(error).__name__)
+        return [
+            describe(entry, known.get(remove_prefix(entry.name))) for entry in self.config.models
+        ]
 
-    async def _asked(
+    async def _build_call(
         self, request: GenerationRequest, response_format: ResponseFormat | None
-    ) -> _Asked:
+    ) -> OpenRouterCall:
         seconds = self.config.timeout(request.model)
         if not self.config.allow_unlisted:
             self._check_models(request)
-        openrouter = self.config.dialect == "openrouter"
-        body = body_of(request, response_format, openrouter)
-        return _Asked(self, request.model, body, seconds)
+        body = build_body(request, response_format, self._dialect)
+        return OpenRouterCall(self, request.model, body, seconds)
 
     def _check_models(self, request: GenerationRequest) -> None:
-        """Raise InvalidRequest where options name a model that is not listed."""
+        """Raise InvalidRequest if the options name a model that is not listed."""
         try:
             for model in other_models(request.provider_options):
-                self.config.listed(model)
+                self.config.find_entry(model)
         except ModelNotFound as error:
             raise InvalidRequest(error.message, field="provider_options.models") from error
 
-    async def _structured(self, model: str) -> bool:
-        """Whether the model keeps to a JSON schema; taken for granted where nobody tells."""
-        entry = self.config.listed(model)
+    async def _takes_schema(self, model: str) -> bool:
+        """Whether the model takes a JSON schema. True if neither entry nor catalogue says."""
+        entry = self.config.find_entry(model)
         if entry is not None and entry.structured_output is not None:
             return entry.structured_output
-        listing = await self.listing(model)
-        return listing is None or listing.structured
+        known = await self.find_model(model)
+        return known is None or known.takes_schema
 
-    async def listing(self, model: str) -> Listing | None:
-        """What OpenRouter says of the model; None where it says nothing, or cannot be asked."""
+    async def find_model(self, model: str) -> ProviderModel | None:
+        """The catalogue's entry of a model; None if it has none or cannot be read."""
         if self.upstream.key_problem() is not None:
-            return None  # the call itself says what is missing
+            return None  # the call itself will raise the problem
         try:
-            return await self._catalogue.find(_slug(model))
+            return await self._catalogue.find(remove_prefix(model))
         except BackendError as error:
-            log.warning("catalogue not at hand", error=error.reason)
+            log.warning("the catalogue is not available", error=error.reason)
             return None
 
 
-class _Asked(Asked):
+class OpenRouterCall(ProviderCall):
     """A request as the body of POST /chat/completions."""
 
     def __init__(
@@ -119,34 +121,26 @@ class _Asked(Asked):
         self._seconds = seconds
         self.logprobs = "logprobs" in body
 
-    async def whole(self) -> Completion:
+    async def complete(self) -> Completion:
         answer = await self._backend.upstream.complete(self._body, self._seconds)
-        return completion_of(answer, "stop" in self._body)
+        return parse_completion(answer, "stop" in self._body)
 
-    def stream(self) -> tuple[Stream, AsyncGenerator[Answer, None]]:
-        chunks = self._backend.upstream.stream(streamed(self._body), self._seconds)
-        return Stream("stop" in self._body), chunks
+    def stream(self) -> tuple[StreamBuilder, AsyncGenerator[ProviderAnswer, None]]:
+        chunks = self._backend.upstream.stream(add_streaming(self._body), self._seconds)
+        return StreamBuilder("stop" in self._body), chunks
 
-    async def explained(self, error: ModelNotFound) -> BackendError:
-        """Tell a model that lacks a parameter from one that is not there: both are a 404."""
-        required = required_parameters(self._body)
-        listing = await self._backend.listing(self._model) if required else None
-        if listing is None or listing.parameters is None:
+    async def explain(self, error: ModelNotFound) -> BackendError:
+        """Tell a model that lacks a parameter from an unknown model: both are a 404."""
+        required = required_fields(self._body)
+        known = await self._backend.find_model(self._model) if required else None
+        if known is None or known.parameters is None:
             return error
-        missing = [name for name in required if name not in listing.parameters]
+        missing = [name for name in required if name not in known.parameters]
         if not missing:
             return error
         return Unsupported(
             f"no provider of {self._model} honours {', '.join(missing)}: leave it out, or let "
             "it be ignored with provider_options.provider.require_parameters = false",
-            field=_FIELDS.get(missing[0], f"config.{missing[0]}"),
+            field=request_field(missing[0]),
             metadata=error.metadata,
         )
-
-
-#: Where the request has what the body calls so, if not in config.
-_FIELDS = {"response_format": "constraint", "top_logprobs": "config.logprobs"}
-
-
-def _slug(model: str) -> str:
-    return model.removeprefix(PREFIX)

@@ -1,24 +1,22 @@
-"""Which models OpenRouter has, what they can do and what they cost: /models."""
+"""OpenRouter's list of models, /models: what they can do and what they cost."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from async_lru import alru_cache
-
 from arena_llm.types import Capability, Model, Price
 from services.common.hosted.values import amount, count, label
 from services.openrouter.config import OpenRouterModel
-from services.openrouter.upstream import Upstream, unreadable
+from services.openrouter.errors import unreadable
+from services.openrouter.upstream import Cached, Upstream
 
 _MAX_PAGES = 50
 
-#: Suffixes that choose among a model's providers; /models does not list them.
-_ROUTING = (":nitro", ":floor", ":online", ":exacto")
+#: Suffixes that choose among a model's providers. /models does not list them.
+_ROUTING_SUFFIXES = (":nitro", ":floor", ":online", ":exacto")
 
 _CAPABILITIES = (
     ("structured_outputs", Capability.JSON_SCHEMA),
@@ -29,8 +27,8 @@ _CAPABILITIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """One model. parameters: None where the server does not tell."""
+class ProviderModel:
+    """A model as the catalogue describes it. parameters: None if the server does not list them."""
 
     name: str
     context_length: int | None
@@ -43,67 +41,66 @@ class Listing:
         return self.price == Price(0.0, 0.0)
 
     @property
-    def structured(self) -> bool:
-        """Whether it keeps to a JSON schema; taken for granted where nobody tells."""
+    def takes_schema(self) -> bool:
+        """Whether it takes a JSON schema. True if the server does not say."""
         return self.parameters is None or "structured_outputs" in self.parameters
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
-        """What it can do. Choices are asked for in words where there is no schema."""
-        told = self.parameters or frozenset()
-        more = (capability for parameter, capability in _CAPABILITIES if parameter in told)
-        return (Capability.CHAT, Capability.CHOICES, *more)
+        """Its capabilities. Choices always work: a model without schemas gets an instruction."""
+        parameters = self.parameters or frozenset()
+        others = (capability for name, capability in _CAPABILITIES if name in parameters)
+        return (Capability.CHAT, Capability.CHOICES, *others)
 
 
 class Catalogue:
-    """/models, kept for a while; one request however many ask."""
+    """All models of /models, cached."""
 
     def __init__(self, upstream: Upstream, seconds: float) -> None:
         self._upstream = upstream
-        self._cached = alru_cache(maxsize=1, ttl=seconds)(self._fetch)
+        self._models = Cached(self._fetch, seconds)
 
-    async def models(self) -> Mapping[str, Listing]:
-        """Every model by OpenRouter's name (and its permanent slug); raises BackendError."""
-        # Shielded: who gives up waiting does not take the answer from the others.
-        return await asyncio.shield(self._cached())
+    async def models(self) -> Mapping[str, ProviderModel]:
+        """All models by OpenRouter's name, and by their permanent name. Raises BackendError."""
+        return await self._models.get()
 
-    async def find(self, slug: str) -> Listing | None:
-        """One model, with or without a suffix that chooses its provider."""
+    async def find(self, name: str) -> ProviderModel | None:
+        """Find a model by OpenRouter's name, which may have a routing suffix."""
         models = await self.models()
-        base, colon, suffix = slug.rpartition(":")
-        if f"{colon}{suffix}" in _ROUTING:
-            slug = base
-        return models.get(slug)
+        base, colon, suffix = name.rpartition(":")
+        if f"{colon}{suffix}" in _ROUTING_SUFFIXES:
+            name = base
+        return models.get(name)
 
     async def aclose(self) -> None:
-        """Stop the cache's timers."""
-        await self._cached.cache_close()
+        """Stop the timers of the cache."""
+        await self._models.aclose()
 
-    async def _fetch(self) -> Mapping[str, Listing]:
-        listings: dict[str, Listing] = {}
+    async def _fetch(self) -> Mapping[str, ProviderModel]:
+        models: dict[str, ProviderModel] = {}
         query = ""
         for _ in range(_MAX_PAGES):
             page = await self._upstream.get("models", query=query)
-            for model in _models(page):
-                listings[model["id"]] = listing = _listing(model)
-                if slug := label(model.get("canonical_slug")):
-                    listings.setdefault(slug, listing)
-            query = _next_page(page)
+            for entry in _read_page(page):
+                models[entry["id"]] = model = _parse_model(entry)
+                if permanent := label(entry.get("canonical_slug")):
+                    models.setdefault(permanent, model)
+            query = _next_query(page)
             if not query:
                 break
-        return listings
+        return models
 
 
-def _models(page: dict[str, Any]) -> list[dict[str, Any]]:
-    """The page's models that have a name; one that has none does not hide the others."""
+def _read_page(page: dict[str, Any]) -> list[dict[str, Any]]:
+    """The page's models that have a name. One without a name does not hide the others."""
     models = page.get("data")
     if not isinstance(models, list):
         raise unreadable("the list of models has no data")
     return [m for m in models if isinstance(m, dict) and isinstance(m.get("id"), str)]
 
 
-def _next_page(page: dict[str, Any]) -> str:
-    """The query of the next page; "" where this one is the last."""
+def _next_query(page: dict[str, Any]) -> str:
+    """The query of the next page; "" if this is the last one."""
     links = page.get("links")
     address = links.get("next") if isinstance(links, dict) else None
     try:
@@ -112,32 +109,32 @@ def _next_page(page: dict[str, Any]) -> str:
         return ""
 
 
-def _listing(model: dict[str, Any]) -> Listing:
-    parameters = model.get("supported_parameters")
-    return Listing(
-        name=label(model.get("name")),
-        context_length=count(model.get("context_length")) or None,
-        price=_price(model.get("pricing")),
+def _parse_model(entry: dict[str, Any]) -> ProviderModel:
+    parameters = entry.get("supported_parameters")
+    return ProviderModel(
+        name=label(entry.get("name")),
+        context_length=count(entry.get("context_length")) or None,
+        price=_parse_price(entry.get("pricing")),
         parameters=frozenset(map(label, parameters)) if isinstance(parameters, list) else None,
     )
 
 
-def _price(pricing: Any) -> Price | None:
-    """US dollars per token; None where one is unknown: "-1" if it depends on the routing."""
+def _parse_price(pricing: Any) -> Price | None:
+    """US dollars per token; None if one is unknown, such as "-1" for a price that varies."""
     if not isinstance(pricing, dict):
         return None
     prompt, completion = amount(pricing.get("prompt")), amount(pricing.get("completion"))
     return None if prompt is None or completion is None else Price(prompt, completion)
 
 
-def described(entry: OpenRouterModel, listing: Listing | None) -> Model:
-    """A configured model, with what OpenRouter says of it."""
-    if listing is None:
+def describe(entry: OpenRouterModel, model: ProviderModel | None) -> Model:
+    """A configured model, with what the catalogue says about it."""
+    if model is None:
         return Model(entry.name, description=entry.description)
     return Model(
         name=entry.name,
-        description=entry.description or listing.name,
-        context_length=listing.context_length,
-        capabilities=listing.capabilities,
-        price=listing.price,
+        description=entry.description or model.name,
+        context_length=model.context_length,
+        capabilities=model.capabilities,
+        price=model.price,
     )

@@ -1,4 +1,4 @@
-"""A request for one completion as the body of POST /chat/completions.
+"""Builds the body of POST /chat/completions from a request.
 
 https://openrouter.ai/docs/api/reference/parameters
 """
@@ -8,49 +8,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from arena_llm.types import GenerationRequest, Sampling
+from arena_llm.types import GenerationRequest
 from services.common.errors import InvalidRequest
-from services.common.hosted.constraints import messages
-from services.openrouter.config import PREFIX
+from services.common.hosted.request import (
+    CHAT_PARAMETERS,
+    PARAMETER_NAMES,
+    SERVICE_FIELDS,
+    ResponseFormat,
+    build_messages,
+    set_parameters,
+)
+from services.openrouter.config import PREFIX, Dialect, remove_prefix
 
-#: What provider_options may not set: the request says it, or the configuration. Whatever
-#: they do set is a field of a body that goes to the configured server.
-_RESERVED = {
-    *("model", "messages", "prompt", "input", "stream", "stream_options", "n"),
-    *("response_format", "usage", "session_id", "max_completion_tokens"),
-    *("temperature", "top_p", "top_k", "max_tokens", "seed", "stop", "presence_penalty"),
-    *("frequency_penalty", "logprobs", "top_logprobs"),
-    *("api_key", "base_url", "api_base", "headers", "extra_headers", "extra_body"),
-}
+#: Fields that provider_options may not set, because the request or the configuration does.
+#: All other options become fields of a body that goes to the configured server.
+_RESERVED = frozenset(
+    (
+        *SERVICE_FIELDS,
+        *PARAMETER_NAMES,
+        *("prompt", "input", "usage", "session_id"),
+        *("api_key", "base_url", "api_base", "headers", "extra_headers", "extra_body"),
+    )
+)
 
-#: Parameters that a provider would leave out in silence if it were not told to honour
-#: all. max_tokens is not one of them: every provider has it.
-_REQUIRED = {
-    *("temperature", "top_p", "top_k", "seed", "stop", "presence_penalty"),
-    *("frequency_penalty", "logprobs", "top_logprobs", "response_format"),
-}
+#: Fields that a provider may silently ignore unless OpenRouter must require them.
+_IGNORABLE = frozenset(
+    name
+    for parameter in CHAT_PARAMETERS.values()
+    for name in parameter.names
+    if not parameter.always_honoured
+) | {"response_format"}
 
 
-def body_of(
-    request: GenerationRequest,
-    response_format: Mapping[str, Any] | None = None,
-    openrouter: bool = True,
+def build_body(
+    request: GenerationRequest, response_format: ResponseFormat | None, dialect: Dialect
 ) -> dict[str, Any]:
-    """The body of a request that is not streamed.
+    """Build the body of a request that is not streamed.
 
-    openrouter: False leaves out what other servers do not know. Otherwise
-    `provider.require_parameters` goes along with every parameter that a provider could
-    leave out; provider_options may set it to false, with all that follows.
+    With every field that a provider may ignore, OpenRouter gets
+    `provider.require_parameters`. A caller may set it to false in provider_options.
 
-    Raises InvalidRequest where provider_options set what the request itself says.
+    Raises InvalidRequest if provider_options set a reserved field.
     """
     body: dict[str, Any] = {
-        "model": request.model.removeprefix(PREFIX),
-        "messages": [{"role": m.role, "content": m.content} for m in messages(request.input)],
-        **_parameters(request.sampling),
+        "model": remove_prefix(request.model),
+        "messages": build_messages(request.input),
     }
-    if request.session and openrouter:
-        body["session_id"] = request.session  # one game, one provider's prompt cache
+    for _, parameter, value in set_parameters(request.sampling):
+        body |= parameter.fields(value)
+    if request.session and dialect.takes_routing:
+        body["session_id"] = request.session  # keeps a game with one provider's prompt cache
     if response_format is not None:
         body["response_format"] = response_format
     options = dict(request.provider_options)
@@ -66,17 +73,30 @@ def body_of(
         raise InvalidRequest(
             "provider_options.provider must be an object", field="provider_options.provider"
         )
-    if openrouter and not _REQUIRED.isdisjoint(body):
+    if dialect.takes_routing and not _IGNORABLE.isdisjoint(body):
         provider = {"require_parameters": True, **provider}
     if provider:
         body["provider"] = provider
     return body | options
 
 
-def other_models(options: Mapping[str, Any]) -> list[str]:
-    """The models, by full names, that options name beside the request's own.
+def add_streaming(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of the same request, streamed. Servers other than OpenRouter send usage only on
+    request."""
+    return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
-    Raises InvalidRequest where they cannot be known.
+
+def required_fields(body: Mapping[str, Any]) -> list[str]:
+    """The fields that the body makes OpenRouter require."""
+    if not body.get("provider", {}).get("require_parameters"):
+        return []
+    return sorted(_IGNORABLE & body.keys())
+
+
+def other_models(options: Mapping[str, Any]) -> list[str]:
+    """The full names of models that options name beside the request's own.
+
+    Raises InvalidRequest if they cannot be known.
     """
     if "preset" in options:
         raise InvalidRequest(
@@ -89,31 +109,3 @@ def other_models(options: Mapping[str, Any]) -> list[str]:
             "provider_options.models must be a list of names", field="provider_options.models"
         )
     return [f"{PREFIX}{model}" for model in models]
-
-
-def streamed(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, streamed. OpenRouter always sends usage; other servers want to be asked."""
-    return {**body, "stream": True, "stream_options": {"include_usage": True}}
-
-
-def required_parameters(body: Mapping[str, Any]) -> list[str]:
-    """The parameters that the provider was told to honour."""
-    if not body.get("provider", {}).get("require_parameters"):
-        return []
-    return sorted(_REQUIRED & body.keys())
-
-
-def _parameters(sampling: Sampling) -> dict[str, Any]:
-    values = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "max_tokens": sampling.max_tokens,
-        "seed": sampling.seed,
-        "stop": list(sampling.stop) or None,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "logprobs": None if sampling.logprobs is None else True,
-        "top_logprobs": sampling.logprobs,
-    }
-    return {name: value for name, value in values.items() if value is not None}

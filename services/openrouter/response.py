@@ -1,66 +1,54 @@
-"""What comes back: a completion whole or in chunks, or an error in any place."""
+"""Turns OpenRouter's answers, whole or in chunks, into completions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from arena_llm.types import Completion, Delta
-from services.common.errors import (
-    BackendError,
-    BudgetInFlight,
-    UnreadableAnswer,
-    UpstreamUnavailable,
-)
-from services.common.hosted.answers import Answer, read_usage
-from services.common.hosted.assembly import Assembly, whole_completion
-from services.common.hosted.statuses import OPENAI_CODES
+from services.common.errors import UnreadableAnswer, UpstreamUnavailable
+from services.common.hosted.completion import CompletionBuilder, build_completion
+from services.common.hosted.response import ProviderAnswer, parse_usage
 from services.openrouter.config import PREFIX
 
-#: `metadata.error_type`, OpenRouter's stable names, where they say more than the status.
-ERROR_TYPES: Mapping[str, type[BackendError]] = {
-    **OPENAI_CODES,
-    "in_flight_budget_exhausted": BudgetInFlight,
-}
 
+def parse_completion(answer: ProviderAnswer, stops: bool) -> Completion:
+    """Turn a whole answer that holds no error into a completion.
 
-def completion_of(answer: Answer, stops: bool) -> Completion:
-    """A whole answer without error; raises UpstreamUnavailable where it holds no choice.
-
-    stops: whether the request has stop strings.
+    stops: whether the request has stop strings. Raises UpstreamUnavailable if the answer has no
+    choice, UnreadableAnswer if the choice has no message.
     """
     choice = answer.choice
     if choice is None:
         raise UpstreamUnavailable("openrouter answered without any choice")
     if choice.message is None:
         raise UnreadableAnswer("openrouter answered with a choice that has no message")
-    usage = read_usage(answer.usage)
-    return whole_completion(
+    usage = parse_usage(answer.usage)
+    return build_completion(
         answer, choice.message, choice.finish, PREFIX + answer.model, usage, stops
     )
 
 
-class Stream(Assembly):
-    """A streamed completion, put together from its chunks."""
+class StreamBuilder(CompletionBuilder):
+    """Builds a completion from OpenRouter's chunks."""
 
     def __init__(self, stops: bool = False) -> None:
         super().__init__(stops)
         self._model = ""
         self._usage: Any = None
 
-    def add(self, chunk: Answer) -> Delta | None:
+    def feed(self, chunk: ProviderAnswer) -> Delta | None:
         self.id = self.id or chunk.id
         self._model = chunk.model or self._model
         self._usage = chunk.usage or self._usage
         if (choice := chunk.choice) is None:
             return None
-        self.finish = choice.finish or self.finish
+        self.finish_word = choice.finish or self.finish_word
         if (message := choice.message) is None:
-            return self.grow("", "", choice.logprobs or ())
+            return self.append("", "", choice.logprobs or ())
         self.extras.add(message)
-        return self.grow(message.text, message.reasoning, choice.logprobs or ())
+        return self.append(message.text, message.reasoning, choice.logprobs or ())
 
     def completion(self) -> Completion:
-        if not self.finish:
+        if not self.finish_word:
             raise UpstreamUnavailable("openrouter's stream ended without a finish_reason")
-        return self.whole(PREFIX + self._model, read_usage(self._usage))
+        return self.finish(PREFIX + self._model, parse_usage(self._usage))

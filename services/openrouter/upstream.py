@@ -1,44 +1,53 @@
-"""HTTP to OpenRouter: one session, every failure a BackendError.
+"""HTTP to OpenRouter: one session. Every failure is raised as a BackendError.
 
-aiohttp because of its cost. CPU per call at ten in flight, with a local upstream that
-answers at once (`python -m bench.openrouter`): 0.10 ms here; bare httpx 0.9; openai's
-request path 0.95 over aiohttp and 1.7 over httpx, which is all that the service would do.
+aiohttp is used because it is the fastest. CPU per call at ten calls in flight, with a local
+upstream that answers immediately (`python -m bench openrouter`): 0.10 ms here, 0.9 with bare
+httpx, and for openai's request path 0.95 over aiohttp and 1.7 over httpx.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import aiohttp
+from async_lru import alru_cache
 from pydantic_core import to_json
 from yarl import URL
 
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
-from services.common.hosted.answers import Answer, ChunkReader, read_answer
-from services.common.hosted.bounds import MAX_ERROR_BYTES, check_size
-from services.common.hosted.failures import Failure, error_from, failure_in, read_error_body
-from services.common.hosted.http import http_session, is_loopback
-from services.common.hosted.keys import Keys
-from services.common.hosted.redaction import Redactor
-from services.common.hosted.sse import Decoder, holds_events, is_json
-from services.common.hosted.values import is_whole, load_json, load_values
-from services.openrouter.config import OpenRouterConfig
-from services.openrouter.response import ERROR_TYPES
+from services.common.hosted.errors import find_failure, read_error_body
+from services.common.hosted.http import (
+    MAX_ERROR_BYTES,
+    EventDecoder,
+    check_size,
+    holds_events,
+    http_session,
+    is_json,
+    is_loopback,
+)
+from services.common.hosted.keys import Keys, Redactor
+from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
+from services.common.hosted.values import is_complete_json, load_json, load_values
+from services.openrouter.config import DIALECTS, OpenRouterConfig
+from services.openrouter.errors import to_error, unreadable
+
+T = TypeVar("T")
 
 KEY_VARIABLE = "OPENROUTER_API_KEY"
-_ANSWERED = {"upstream_status": "200"}
 _JSON = {"Content-Type": "application/json"}
 
 
 class Upstream:
-    """OpenRouter's API with one key. Made and closed on one event loop."""
+    """OpenRouter's API with one key. Make and close it on the same event loop."""
 
     def __init__(self, config: OpenRouterConfig, keys: Keys, redact: Redactor) -> None:
         self._config = config
+        self._dialect = DIALECTS[config.dialect]
         self._keys = keys
         self._redact = redact
         headers = {"X-Title": config.title} if config.title else {}
@@ -46,97 +55,87 @@ class Upstream:
             headers["HTTP-Referer"] = config.referer
         self._url = URL(config.base_url)
         self._chat = self._url / "chat/completions"
-        self._headers = self._with_key()  # None: there is no key that can be sent
-        self._session = http_session(headers, _proxy(self._url))
+        self._headers = self._build_headers()  # None: there is no usable key
+        self._session = http_session(headers, _find_proxy(self._url))
 
     def key_problem(self) -> BackendError | None:
         """Why no request can be sent: the key is missing, or no header can carry it."""
-        return self._keys.problem(KEY_VARIABLE) if self._headers is None else None
+        return self._keys.explain(KEY_VARIABLE) if self._headers is None else None
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
 
     async def get(self, path: str, seconds: float = 30, query: str = "") -> dict[str, Any]:
-        """GET the JSON object at a path below the base URL."""
+        """GET a JSON object. path: relative to the base URL."""
         url = (self._url / path).with_query(query)
-        async with self._answer("GET", url, seconds) as answer:
-            value = _parsed(await self._read_json(answer))
+        async with self._request("GET", url, seconds) as response:
+            value = _parse_json(await self._read_json(response))
         if not isinstance(value, dict):
             raise unreadable("it is not an object")
         return value
 
-    async def complete(self, body: Mapping[str, Any], seconds: float) -> Answer:
-        """POST a chat completion and take the whole of it, which holds no error."""
-        async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
-            values = _values(await self._read_json(answer))
+    async def complete(self, body: Mapping[str, Any], seconds: float) -> ProviderAnswer:
+        """POST a chat completion. Return the whole answer, which holds no error."""
+        async with self._request("POST", self._chat, seconds, to_json(body)) as response:
+            values = _parse_values(await self._read_json(response))
         if len(values) > 1:
             raise UnreadableAnswer("openrouter sent several answers in place of one")
-        return self._checked(_read(read_answer, values[0]))
+        return self._checked(_parse(parse_answer, values[0]))
 
-    async def stream(self, body: Mapping[str, Any], seconds: float) -> AsyncGenerator[Answer, None]:
-        """POST a chat completion and yield its chunks, which hold no error, to the end.
+    async def stream(
+        self, body: Mapping[str, Any], seconds: float
+    ) -> AsyncGenerator[ProviderAnswer, None]:
+        """POST a chat completion. Yield all chunks of the stream, which hold no error.
 
-        Close the generator to end the request: the connection is closed with it.
+        Closing the generator ends the request and closes its connection.
         """
         reader = ChunkReader()
-        async with self._answer("POST", self._chat, seconds, to_json(body)) as answer:
-            pieces = answer.content.iter_any()
-            begun = b""
-            while not begun.strip() and (piece := await anext(pieces, b"")):
-                begun += piece
-            if is_json(begun):
-                # An error that came before the stream began, or a server that does not
-                # stream: its whole answer is the one chunk, or its chunks follow each other.
-                for value in _values(await self._read_json(answer, begun)):
-                    yield self._checked(_read(reader.read, value))
+        async with self._request("POST", self._chat, seconds, to_json(body)) as response:
+            pieces = response.content.iter_any()
+            piece = b""
+            while not piece.strip() and (next_piece := await anext(pieces, b"")):
+                piece += next_piece
+            if is_json(piece):
+                # Not a stream of events but one answer, an error, or chunks in a row.
+                for value in _parse_values(await self._read_json(response, piece)):
+                    yield self._checked(_parse(reader.parse, value))
                 return
-            decoder = Decoder(self._config.max_answer_bytes)
+            decoder = EventDecoder(self._config.max_answer_bytes)
             size = events = 0
-            while begun:
-                for data in decoder.feed(begun):
+            while piece:
+                for data in decoder.feed(piece):
                     if data == b"[DONE]":
                         return
-                    yield self._checked(_read(reader.read, _parsed_event(data)))
+                    yield self._checked(_parse(reader.parse, _parse_event(data)))
                     events += 1
-                size += len(begun)
+                size += len(piece)
                 check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
-                begun = await anext(pieces, b"")
+                piece = await anext(pieces, b"")
             last = next(decoder.end(), b"")
             if last == b"[DONE]":
                 return
-            if is_whole(last):
-                yield self._checked(_read(reader.read, _parsed(last)))
+            if is_complete_json(last):
+                yield self._checked(_parse(reader.parse, _parse_json(last)))
                 events += 1
             if not events:
-                kind = self._redact(answer.content_type, 100)
+                kind = self._redact(response.content_type, 100)
                 raise unreadable(f"it is {kind}, and holds no event")
-        # OpenRouter still owes the usage. Others end where they like, and their finish_reason
-        # says whether the text is whole.
-        if self._config.dialect == "openrouter":
+        # Other servers end as they like, and their finish_reason shows whether the text is whole.
+        if self._dialect.marks_end:
             raise UpstreamUnavailable("openrouter's stream broke off before its end")
 
-    def _checked(self, answer: Answer) -> Answer:
-        """The answer; raises the error that it holds."""
-        if (failure := failure_in(answer)) is not None:
-            raise self._error(failure, 200)
+    def _checked(self, answer: ProviderAnswer) -> ProviderAnswer:
+        """Return the answer, or raise the error that it holds."""
+        if (failure := find_failure(answer)) is not None:
+            raise to_error(failure, 200, self._redact)
         return answer
 
-    def _error(self, failure: Failure, status: int, retry_after: str | None = None) -> BackendError:
-        return error_from(
-            failure,
-            status,
-            "openrouter",
-            self._redact,
-            retry_after=retry_after,
-            types=ERROR_TYPES,
-        )
-
     @asynccontextmanager
-    async def _answer(
+    async def _request(
         self, method: str, url: URL, seconds: float, body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response to a request, its status a success; closed when the block ends."""
+        """Send a request and yield its successful response, which the end of the block closes."""
         if (problem := self.key_problem()) is not None:
             raise problem
         try:
@@ -148,98 +147,111 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(
                     total=seconds, sock_connect=self._config.connect_timeout_seconds
                 ),
-                allow_redirects=False,  # the key goes to the configured host alone
-            ) as answer:
-                if not 200 <= answer.status < 300:
-                    raise self._error(
-                        read_error_body(
-                            await _beginning(answer), answer.status, answer.reason or ""
-                        ),
-                        answer.status,
-                        answer.headers.get("Retry-After"),
+                allow_redirects=False,  # the key is only for the configured host
+            ) as response:
+                if not 200 <= response.status < 300:
+                    failure = read_error_body(
+                        await _read_beginning(response), response.status, response.reason or ""
                     )
-                yield answer
+                    retry_after = response.headers.get("Retry-After")
+                    raise to_error(failure, response.status, self._redact, retry_after)
+                yield response
         except TimeoutError as error:
             raise UpstreamUnavailable(
                 f"openrouter did not answer in time ({seconds:g} s for one attempt)"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            said = self._redact(f"{type(error).__name__}: {error}", 200)
-            raise UpstreamUnavailable(f"the connection to openrouter failed: {said}") from error
+            reason = self._redact(f"{type(error).__name__}: {error}", 200)
+            raise UpstreamUnavailable(f"the connection to openrouter failed: {reason}") from error
 
-    async def _read_json(self, answer: aiohttp.ClientResponse, begun: bytes = b"") -> bytes:
-        """The whole body. begun: what has been read of it."""
+    async def _read_json(self, response: aiohttp.ClientResponse, begun: bytes = b"") -> bytes:
+        """Read the whole body. begun: what has already been read of it."""
         pieces = [begun]
         size = len(begun)
-        async for piece in answer.content.iter_any():
+        async for piece in response.content.iter_any():
             size += len(piece)
             check_size(size, self._config.max_answer_bytes, "max_answer_bytes")
             pieces.append(piece)
         body = b"".join(pieces)
         if holds_events(body):
-            raise UnreadableAnswer("openrouter sent a stream, although none was asked for")
+            raise UnreadableAnswer("openrouter sent a stream although none was requested")
         if not is_json(body):
-            raise unreadable(f"it is {self._redact(answer.content_type, 100)}, not JSON")
+            raise unreadable(f"it is {self._redact(response.content_type, 100)}, not JSON")
         return body
 
-    def _with_key(self) -> Mapping[str, str] | None:
-        if self._url.user is not None:  # aiohttp sends these, and refuses to send both
+    def _build_headers(self) -> Mapping[str, str] | None:
+        if self._url.user is not None:  # aiohttp sends these, and refuses to send a key as well
             return _JSON
         if key := os.environ.get(KEY_VARIABLE):
             return {**_JSON, "Authorization": f"Bearer {key}"}
-        optional = self._config.dialect == "openai" and KEY_VARIABLE not in self._keys.unusable
-        return _JSON if optional else None
+        if self._dialect.needs_key or KEY_VARIABLE in self._keys.unusable:
+            return None
+        return _JSON
 
 
-def _parsed(data: bytes) -> Any:
+class Cached(Generic[T]):
+    """A value that is kept for some seconds. Concurrent callers share one request."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[T]], seconds: float) -> None:
+        async def fetch_value() -> T:
+            return await fetch()
+
+        self._fetch = alru_cache(maxsize=1, ttl=seconds)(fetch_value)
+
+    async def get(self) -> T:
+        """Return the value. Raises what `fetch` raises; errors are not kept."""
+        # Shielded, so that a caller who gives up does not cancel the request for the others.
+        return await asyncio.shield(self._fetch())
+
+    async def aclose(self) -> None:
+        """Stop the timers of the cache."""
+        await self._fetch.cache_close()
+
+
+def _parse_json(data: bytes) -> Any:
     try:
         return load_json(data)
     except ValueError as error:
         raise unreadable(str(error)[:100]) from error
 
 
-def _parsed_event(data: bytes) -> Any:
+def _parse_event(data: bytes) -> Any:
     try:
         return load_json(data)
     except ValueError as error:
-        if data.startswith(b"{"):  # a part of a completion, which has been paid for
-            raise UnreadableAnswer("openrouter sent an event that is no JSON") from error
+        if data.startswith(b"{"):  # part of a completion, which has been paid for
+            raise UnreadableAnswer("openrouter sent an event that is not JSON") from error
         raise unreadable(str(error)[:100]) from error
 
 
-def _values(data: bytes) -> list[Any]:
+def _parse_values(data: bytes) -> list[Any]:
     try:
         return load_values(data)
     except ValueError as error:
         raise unreadable(str(error)[:100]) from error
 
 
-def _read(reader: Callable[[Any], Answer], value: Any) -> Answer:
+def _parse(parser: Callable[[Any], ProviderAnswer], value: Any) -> ProviderAnswer:
     try:
-        return reader(value)
+        return parser(value)
     except ValueError as error:
         raise unreadable(str(error)[:100]) from error
 
 
-def unreadable(why: str) -> UpstreamUnavailable:
-    """There is no completion in it, so that it may be asked for again."""
-    return UpstreamUnavailable(f"openrouter's answer cannot be read: {why}", metadata=_ANSWERED)
-
-
-async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
-    """A failure's body, as far as it is read; what does not end is no JSON."""
+async def _read_beginning(response: aiohttp.ClientResponse) -> bytes:
+    """Read the body of an error, up to a limit. A longer one will not be valid JSON."""
     body = b""
-    async for piece in answer.content.iter_any():
+    async for piece in response.content.iter_any():
         body += piece
         if len(body) > MAX_ERROR_BYTES:
             break
     return body
 
 
-def _proxy(url: URL) -> str | None:
-    """The environment's proxy for this URL, found once: aiohttp would look at each call.
+def _find_proxy(url: URL) -> str | None:
+    """The environment's proxy for this URL; None for a server on this machine.
 
-    None for a server on this machine, which no proxy can reach by that name.
+    It is looked up once here, because aiohttp would look it up for each call.
     """
     host = url.host or ""
     if is_loopback(host) or urllib.request.proxy_bypass(host):

@@ -1,14 +1,16 @@
-"""What every backend shares that speaks for a provider on the network.
+"""The base of all backends that call a provider over the network.
 
-backend      the way of a request, whole or streamed: the base class
-assembly     a completion out of what providers send
-config       what stands in its configuration; which models may be asked for
-statuses     HTTP status -> error, Retry-After
-redaction    no key leaves the process
-limits       how many calls at once; a model that answers 429 rests
-attempts     one upstream call: its place, its tries, its deadline
-constraints  choices and JSON schema: asked for, checked on return
-rules        what a constrained reply must be
-http         one session for all calls
-bounds       how much of an answer is read
+backend      the base class: retries, limits and constraints around a provider's call
+config       the configuration that all hosted services share
+request      messages and sampling parameters in OpenAI's format
+retry        attempts, pauses and deadlines
+limits       concurrent calls and queues; a model that answers 429 rests
+constraints  choices and JSON schemas: requested, and checked in the reply
+schema       JSON schemas from callers, bounded and compiled
+response     parses answers in OpenAI's format
+values       single values of a provider's JSON
+completion   builds a completion from an answer
+errors       errors that providers report
+keys         API keys: read, checked, hidden in texts
+http         HTTP session, limits on what is read, server-sent events
 """

@@ -1,116 +1,113 @@
-"""The base class of hosted backends: the way of a request, whole or streamed."""
+"""The base class of the backends that call a provider over the network."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from arena_llm.types import Completion, Delta, GenerationRequest, Timings
 from services.common.backend import BaseLLMBackend
 from services.common.errors import BackendError, ModelNotFound, Unsupported
-from services.common.hosted.assembly import Assembly
-from services.common.hosted.attempts import Answered, Attempts
+from services.common.hosted.completion import CompletionBuilder
 from services.common.hosted.config import HostedConfig
-from services.common.hosted.constraints import constrained
-from services.common.hosted.redaction import Redactor
-from services.common.hosted.rules import ResponseFormat
+from services.common.hosted.constraints import generate_constrained
+from services.common.hosted.keys import Redactor
+from services.common.hosted.request import CHAT_PARAMETERS, ResponseFormat
+from services.common.hosted.retry import Outcome, Retrier
 
 C = TypeVar("C", bound=HostedConfig[Any])
 
 _Event = Delta | Completion
 
 
-class Asked(ABC):
-    """A request in the provider's words. Each try calls `whole` or `stream` again.
+class ProviderCall(ABC):
+    """A request in the provider's format. Each attempt calls `complete` or `stream` again.
 
-    logprobs: whether log-probabilities are asked for.
+    logprobs: whether the request wants log-probabilities.
     """
 
     logprobs: bool
 
     @abstractmethod
-    async def whole(self) -> Completion:
-        """Ask for a whole completion."""
+    async def complete(self) -> Completion:
+        """Request a whole completion."""
 
     @abstractmethod
-    def stream(self) -> tuple[Assembly, AsyncGenerator[Any, None]]:
-        """Ask for a stream: its pieces, to the end, and what makes deltas and a completion
-        of them. Closing the generator ends the request."""
+    def stream(self) -> tuple[CompletionBuilder, AsyncGenerator[Any, None]]:
+        """Request a stream. Return its chunks, and the builder to feed with them.
 
-    async def explained(self, error: ModelNotFound) -> BackendError:
-        """What a 404 means here, if more than it says."""
+        Closing the generator ends the provider's request.
+        """
+
+    async def explain(self, error: ModelNotFound) -> BackendError:
+        """The error to raise for a 404, if more is known than the provider said."""
         return error
 
 
 class HostedBackend(BaseLLMBackend[C]):
-    """Tries, limits, times and constraints of all hosted models.
+    """Retries, limits, timings and constraints of all hosted models.
 
-    A subclass says how its provider is asked: `_asked` and `_structured`. Its `start` sets
-    `_redact`.
+    A subclass implements `_build_call` and `_takes_schema`, and sets `_redact` in `start`.
     """
 
     forwards_calls = True
-    parameters = frozenset(
-        {
-            *("temperature", "top_p", "top_k", "max_tokens", "seed", "stop"),
-            *("presence_penalty", "frequency_penalty", "logprobs"),
-        }
-    )
+    parameters = frozenset(CHAT_PARAMETERS)
     constraints = frozenset({"choices", "json_schema"})
     takes_provider_options = True
     refused: ClassVar[Mapping[str, str]] = {
         "constraint.regex": "use choices or json_schema, or a local backend (hf, vllm)",
         "score": "use a local backend (hf, vllm)",
     }
-    _attempts: Attempts
+    _retrier: Retrier
     _redact: Redactor
 
     async def start(self) -> None:
-        """Make ready; asks nothing of the provider."""
-        self._attempts = Attempts(self.config)
+        """Make ready. No request is sent to the provider."""
+        self._retrier = Retrier(self.config)
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
-        """Answer with one whole completion."""
-        with self._without_keys():
-            structured = request.constraint is not None and await self._structured(request.model)
-            return await constrained(request, self._ask, structured)
+        """Return a whole completion."""
+        with self._keys_hidden():
+            structured = request.constraint is not None and await self._takes_schema(request.model)
+            return await generate_constrained(request, self._generate, structured)
 
     async def stream_response(
         self, request: GenerationRequest
     ) -> AsyncGenerator[Delta | Completion, None]:
-        """Yield the text as it grows, then the completion.
+        """Yield the text as it arrives, then the completion.
 
-        A constrained text is checked first and comes as one piece.
+        A constrained text is checked before it is sent, so it arrives in one piece.
         """
         if request.constraint is not None:
-            async with aclosing(super().stream_response(request)) as whole:
-                async for event in whole:
+            async with aclosing(super().stream_response(request)) as events:
+                async for event in events:
                     yield event
             return
-        with self._without_keys():
+        with self._keys_hidden():
             arrived = time.perf_counter()
-            asked = await self._asked(request, None)
+            call = await self._build_call(request, None)
             try:
-                async with self._attempts.open(
-                    request.model, request.deadline, lambda: _opened(asked)
-                ) as answered:
+                async with self._retrier.open(
+                    request.model, request.deadline, lambda: _open_stream(call)
+                ) as outcome:
                     first = time.perf_counter() - arrived
-                    event, others = answered.value
-                    while isinstance(event, Delta):
-                        yield event
-                        event = await anext(others)
-                    yield _finished(event, asked, answered, arrived, first)
+                    event, events = outcome.value
+                    async with aclosing(events):
+                        while isinstance(event, Delta):
+                            yield event
+                            event = await anext(events)
+                        yield _add_measurements(event, call, outcome, arrived, first)
             except ModelNotFound as error:
-                raise await asked.explained(error) from error.__cause__
+                raise await call.explain(error) from error.__cause__
 
     @contextmanager
-    def _without_keys(self) -> Iterator[None]:
-        """Hide keys in the error that goes out. It may repeat any part of an answer: a refusal,
-        a tool's name, a field that cannot be read."""
+    def _keys_hidden(self) -> Iterator[None]:
+        """Hide keys in an error that leaves the block. It may repeat any part of an answer: a
+        refusal, the name of a tool, a field that cannot be read."""
         try:
             yield
         except BackendError as error:
@@ -119,62 +116,64 @@ class HostedBackend(BaseLLMBackend[C]):
             raise
 
     @abstractmethod
-    async def _asked(
+    async def _build_call(
         self, request: GenerationRequest, response_format: ResponseFormat | None
-    ) -> Asked:
-        """The request in the provider's words; raises what the request itself does wrong."""
+    ) -> ProviderCall:
+        """Translate the request. Raises the errors that are in the request itself."""
 
     @abstractmethod
-    async def _structured(self, model: str) -> bool:
-        """Whether the model keeps to a JSON schema."""
+    async def _takes_schema(self, model: str) -> bool:
+        """Whether the model takes a JSON schema as `response_format`."""
 
-    async def _ask(
+    async def _generate(
         self, request: GenerationRequest, response_format: ResponseFormat | None
     ) -> Completion:
         arrived = time.perf_counter()
-        asked = await self._asked(request, response_format)
+        call = await self._build_call(request, response_format)
         try:
-            answered = await self._attempts.call(request.model, request.deadline, asked.whole)
+            outcome = await self._retrier.call(request.model, request.deadline, call.complete)
         except ModelNotFound as error:
-            raise await asked.explained(error) from error.__cause__
-        return _finished(answered.value, asked, answered, arrived)
+            raise await call.explain(error) from error.__cause__
+        return _add_measurements(outcome.value, call, outcome, arrived)
 
 
-@asynccontextmanager
-async def _opened(asked: Asked) -> AsyncIterator[tuple[_Event, AsyncGenerator[_Event, None]]]:
-    """A stream of which the first event has come: from then on nothing is tried again."""
-    async with aclosing(_events(asked)) as events:
-        yield await anext(events), events
+async def _open_stream(call: ProviderCall) -> tuple[_Event, AsyncGenerator[_Event, None]]:
+    """Wait for the first event of a stream. Return it and the generator of the others."""
+    events = _read_events(call)
+    return await anext(events), events
 
 
-async def _events(asked: Asked) -> AsyncGenerator[_Event, None]:
-    assembly, pieces = asked.stream()
-    async with aclosing(pieces) as chunks:
+async def _read_events(call: ProviderCall) -> AsyncGenerator[_Event, None]:
+    builder, chunks = call.stream()
+    async with aclosing(chunks):
         async for chunk in chunks:
-            if (delta := assembly.add(chunk)) is not None:
+            if (delta := builder.feed(chunk)) is not None:
                 yield delta
-    if (delta := assembly.rest()) is not None:
+    if (delta := builder.flush()) is not None:
         yield delta
-    yield assembly.completion()
+    yield builder.completion()
 
 
-def _finished(
+def _add_measurements(
     completion: Completion,
-    asked: Asked,
-    answered: Answered[Any],
+    call: ProviderCall,
+    outcome: Outcome[Any],
     arrived: float,
     first: float | None = None,
 ) -> Completion:
-    """The completion with its tries and its times; without `first` it came whole.
+    """Add attempts and timings to a completion.
 
-    Raises Unsupported where log-probabilities were asked for and did not come: some
-    providers leave them out although they were told to honour all parameters.
+    arrived: when the request came, on time.perf_counter's clock. first: seconds until the
+    first event; None for a completion that came whole.
+
+    Raises Unsupported if the request wants log-probabilities and there are none. Some providers
+    leave them out although they were required to honour all parameters.
     """
-    if asked.logprobs and completion.text and not completion.logprobs:
+    if call.logprobs and completion.text and not completion.logprobs:
         raise Unsupported(
             f"the provider of {completion.model} returned no log-probabilities",
             field="config.logprobs",
         )
     total = time.perf_counter() - arrived
-    timings = Timings(answered.queue_seconds, total if first is None else first, total)
-    return replace(completion, attempts=answered.attempts, timings=timings)
+    timings = Timings(outcome.queue_seconds, total if first is None else first, total)
+    return replace(completion, attempts=outcome.attempts, timings=timings)

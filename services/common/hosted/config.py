@@ -1,4 +1,4 @@
-"""What the configuration of every hosted service holds."""
+"""The configuration that all hosted services share."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-#: Where a provider's API is: http or https, as it was written, without a slash at its end.
+#: The URL of a provider's API, http or https, kept as written but for a slash at its end.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class HostedModel(ModelEntry):
     """One model of a provider.
 
-    max_concurrency: calls to this model at once; None: only the service's bound.
-    timeout_seconds: of one attempt at this model; None: the service's.
-    structured_output: whether the model keeps to a JSON schema; None: as the
-    provider's catalogue says.
+    max_concurrency: concurrent calls to this model; None: the service's limit only.
+    timeout_seconds: of one attempt; None: the service's.
+    structured_output: whether the model takes a JSON schema; None: what the provider's
+    catalogue says.
     """
 
     max_concurrency: PositiveInt | None = None
@@ -49,17 +49,20 @@ M = TypeVar("M", bound=HostedModel)
 
 
 class HostedConfig(ServiceConfig, Generic[M]):
-    """The whole file; a subclass sets `prefix` (such as "openrouter_").
+    """The whole file. A subclass sets `prefix`, such as "openrouter_".
 
-    max_concurrency: upstream calls at once, of all models together. max_queue: calls
-    that wait for a place, per model and for the service; one more is answered
-    OVERLOADED. timeout_seconds: of one attempt. max_attempts: tries of one call,
-    the first included. backoff_seconds, max_backoff_seconds: the bound of the random
-    wait before the second try, which doubles up to the maximum. max_retry_after_seconds:
-    a provider that asks to wait longer gets no second try, and after this time its model
-    is tried again all the same. max_answer_bytes: of a whole answer, and of one event of a
-    stream; max_stream_bytes: of all events of a stream; more is not read.
-    allow_unlisted: whether a model that is not listed may be asked for.
+    max_concurrency: concurrent provider calls of all models together.
+    max_queue: calls that may wait for a place, per model and for the service. Further calls
+    are answered OVERLOADED.
+    timeout_seconds: of one attempt.
+    max_attempts: attempts of one call, including the first.
+    backoff_seconds, max_backoff_seconds: the bound of the random pause before the first retry,
+    and the maximum up to which it doubles.
+    max_retry_after_seconds: a call is not retried if its provider requests a longer pause. The
+    model is then tried again after this time.
+    max_answer_bytes: of a whole answer, and of one event of a stream.
+    max_stream_bytes: of all events of a stream. What is longer is not read.
+    allow_unlisted: whether requests may name models that are not listed.
     """
 
     prefix: ClassVar[str]
@@ -77,14 +80,14 @@ class HostedConfig(ServiceConfig, Generic[M]):
     models: ModelEntries[M]
 
     @model_validator(mode="after")
-    def _names(self) -> HostedConfig[M]:
+    def _check_names(self) -> HostedConfig[M]:
         check_names(self.models, self.prefix)
         return self
 
-    def listed(self, model: str) -> M | None:
-        """The entry of a model by its full name; None if it may be asked for unlisted.
+    def find_entry(self, model: str) -> M | None:
+        """The entry of a model by its full name; None for an unlisted model that is allowed.
 
-        Raises ModelNotFound, with the nearest names, where only listed models may be.
+        Raises ModelNotFound, with the nearest names, if only listed models are allowed.
         """
         for entry in self.models:
             if entry.name == model:
@@ -93,16 +96,17 @@ class HostedConfig(ServiceConfig, Generic[M]):
             return None
         names = (entry.name for entry in self.models)
         raise ModelNotFound(
-            f"{model!r} is not listed in the configuration{nearest(model, names)}", field="model"
+            f"{model!r} is not listed in the configuration{did_you_mean(model, names)}",
+            field="model",
         )
 
     def timeout(self, model: str) -> float:
         """Seconds that one attempt at this model may take."""
-        entry = self.listed(model)
+        entry = self.find_entry(model)
         return (entry and entry.timeout_seconds) or self.timeout_seconds
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The names most like this one as the end of a sentence; "" where none is like it."""
-    found = get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The names most similar to this one, as the end of a sentence; "" if none is similar."""
+    similar = get_close_matches(name, names, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(similar)}?" if similar else ""

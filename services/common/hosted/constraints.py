@@ -1,52 +1,70 @@
-"""Constraints on a hosted model: asked for as a JSON schema, checked on return."""
+"""Constraints on hosted models: choices and JSON schemas.
+
+A model with structured output gets a JSON schema as `response_format`; other models get an
+instruction in the prompt. Every reply is checked. One that does not fit is shown to the model,
+with a stricter instruction, for a second and last reply.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 from arena_llm.types import (
+    Choices,
     Completion,
+    Constraint,
     FinishReason,
     GenerationRequest,
-    Input,
+    JsonSchema,
     Message,
+    Regex,
     Usage,
 )
 from services.common.errors import InvalidRequest, Unsupported
-from services.common.hosted.rules import ResponseFormat, rule_of
+from services.common.hosted.request import ResponseFormat, append_note, as_conversation
+from services.common.hosted.schema import FIELD, Schema
+from services.common.reply import spent_metadata
 
-#: Asks the provider once; the second argument is what goes out as `response_format`.
+#: Calls the provider; the second argument is the `response_format`, if it is to have one.
 Ask = Callable[[GenerationRequest, ResponseFormat | None], Awaitable[Completion]]
 
 
-async def constrained(request: GenerationRequest, ask: Ask, structured: bool) -> Completion:
-    """A completion whose text keeps to the request's constraint.
+async def generate_constrained(
+    request: GenerationRequest, ask: Ask, structured: bool
+) -> Completion:
+    """Return a completion whose text fits the request's constraint.
 
-    structured: whether the model takes a JSON schema as `response_format`. Without,
-    the wish stands in the prompt. A reply that does not fit is asked for once more,
-    more strictly; tokens, cost and attempts of both are added up.
+    structured: whether the model takes a JSON schema as `response_format`.
+    A completion that took two replies has the tokens, cost and attempts of both.
 
-    Raises Unsupported (a regex; a model that does not keep to the constraint, the
-    field named), InvalidRequest (a broken schema; max_tokens too few for the reply).
-    Where the model has replied, their metadata tell what that took.
+    Raises Unsupported if the model missed the constraint twice, and InvalidRequest for a broken
+    schema or a reply cut off by max_tokens. After a reply, the metadata of the error says what it
+    cost.
     """
     constraint = request.constraint
     if constraint is None:
         return await ask(request, None)
-    rule = rule_of(constraint)
-    shape = rule.response_format if structured else None
-    prompt = request.input if structured else with_note(request.input, rule.wish)
-    first = await ask(replace(request, input=prompt), shape)
+    rule = make_rule(constraint)
+    response_format = rule.response_format if structured else None
+    prompt = request.input if structured else append_note(request.input, rule.instruction)
+    first = await ask(replace(request, input=prompt), response_format)
     if (text := rule.accept(first.text)) is not None:
         return replace(first, text=text)
     _check_whole(first)
-    again = (*messages(prompt), Message("assistant", first.text), Message("user", rule.stricter))
-    second = await ask(replace(request, input=again), shape)
+    retry = (
+        *as_conversation(prompt),
+        Message("assistant", first.text),
+        Message("user", rule.stricter_instruction),
+    )
+    second = await ask(replace(request, input=retry), response_format)
     second = replace(
         second,
-        usage=add(first.usage, second.usage),
+        usage=_add_usage(first.usage, second.usage),
         attempts=first.attempts + second.attempts,
     )
     if (text := rule.accept(second.text)) is not None:
@@ -55,54 +73,140 @@ async def constrained(request: GenerationRequest, ask: Ask, structured: bool) ->
     raise Unsupported(
         f"{request.model} was asked twice and kept to {rule.field} neither time",
         field=rule.field,
-        metadata=_taken(second),
+        metadata=spent_metadata(second),
     )
 
 
+class ChoicesRule:
+    """The reply must be one of the strings, requested as an enum inside an object."""
+
+    field = "constraint.choices"
+
+    def __init__(self, choices: Choices) -> None:
+        self._values = choices.values
+        lines = "\n".join(choices.values)
+        self.instruction = f"Answer with exactly one of these lines and nothing else:\n{lines}"
+        self.stricter_instruction = (
+            "That is none of the allowed answers. Your whole reply must be one of these "
+            f"lines, character by character, with nothing before or after it:\n{lines}"
+        )
+        properties = {"choice": {"type": "string", "enum": list(choices.values)}}
+        schema = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+        self.response_format = _build_response_format("choice", schema, strict=True)
+
+    def accept(self, text: str) -> str | None:
+        """The bare choice, read from the object or from plain text; None if it is not one."""
+        if text in self._values:
+            return text
+        text = _strip_fence(text)
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        if isinstance(value, dict) and value.keys() == {"choice"}:
+            value = value["choice"]
+        if not isinstance(value, str):
+            value = text  # a choice such as 5 is also a JSON number
+        if value in self._values:
+            return value
+        matches = [choice for choice in self._values if choice.strip() == value.strip()]
+        return matches[0] if len(matches) == 1 else None
+
+
+class SchemaRule:
+    """The reply must be JSON that a schema (draft 2020-12) accepts."""
+
+    field = FIELD
+
+    def __init__(self, constraint: JsonSchema) -> None:
+        self._schema = Schema(constraint.schema)
+        self.instruction = (
+            "Answer with JSON that this JSON schema accepts, and nothing else:\n"
+            f"{constraint.schema}"
+        )
+        self.stricter_instruction = f"That is not JSON that the schema accepts. {self.instruction}"
+        value = self._schema.value
+        self.response_format = _build_response_format("reply", value, strict=_is_strict(value))
+
+    def accept(self, text: str) -> str | None:
+        """The JSON text; None if it is not valid."""
+        text = _strip_fence(text)
+        return text if self._schema.accepts(text) else None
+
+
+def make_rule(constraint: Constraint) -> ChoicesRule | SchemaRule:
+    """Make the rule for a constraint. Raises InvalidRequest for a broken schema."""
+    match constraint:
+        case Choices():
+            return ChoicesRule(constraint)
+        case JsonSchema():
+            return SchemaRule(constraint)
+        case Regex():
+            raise AssertionError("the servicer refuses it")
+
+
+_FENCED = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
+
+
+def _strip_fence(text: str) -> str:
+    """The content of a Markdown code block, if the text is exactly one block."""
+    match = _FENCED.fullmatch(text)
+    return match[1] if match else text
+
+
+def _build_response_format(name: str, schema: Any, strict: bool) -> ResponseFormat:
+    """https://platform.openai.com/docs/guides/structured-outputs"""
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "strict": strict, "schema": schema},
+    }
+
+
+def _is_strict(schema: Any) -> bool:
+    """Whether the schema is of the closed kind that `strict` requires.
+
+    In such a schema every object requires all its properties and allows no others. Providers
+    answer 400 to `strict` with any other schema, so the others are sent without it and only
+    checked in the reply.
+    """
+    if isinstance(schema, list):
+        return all(map(_is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        names = set(schema.get("properties", {}))
+        if (
+            schema.get("additionalProperties") is not False
+            or set(schema.get("required", ())) != names
+        ):
+            return False
+    return all(map(_is_strict, schema.values()))
+
+
 def _check_whole(completion: Completion) -> None:
+    """Raise InvalidRequest if max_tokens cut the completion off."""
     if completion.finish_reason is FinishReason.LENGTH:
         raise InvalidRequest(
             "config.max_tokens was reached before the constrained reply was whole",
             field="config.max_tokens",
-            metadata=_taken(completion),
+            metadata=spent_metadata(completion),
         )
 
 
-def _taken(completion: Completion) -> dict[str, str]:
-    """Attempts, tokens and, where it is known, the cost: they were paid for."""
-    usage = completion.usage
-    taken = {
-        "attempts": str(completion.attempts),
-        "prompt_tokens": str(usage.prompt_tokens),
-        "completion_tokens": str(usage.completion_tokens),
-    }
-    if usage.cost_usd is not None:
-        taken["cost_usd"] = repr(usage.cost_usd)
-    return taken
-
-
-def messages(prompt: Input) -> tuple[Message, ...]:
-    """The input as a conversation."""
-    return (Message("user", prompt),) if isinstance(prompt, str) else prompt
-
-
-def with_note(prompt: Input, note: str) -> tuple[Message, ...]:
-    """The input with a note at its end, in the last user's message if that ends it."""
-    *before, last = messages(prompt)
-    if last.role != "user":
-        return (*before, last, Message("user", note))
-    return (*before, Message("user", f"{last.content}\n\n{note}"))
-
-
-def add(one: Usage, other: Usage) -> Usage:
-    """Tokens and cost of two calls; the cost in decimal, to the provider's last digit."""
+def _add_usage(first: Usage, second: Usage) -> Usage:
+    """The sum of two usages. Costs are added in decimal, so no digit is lost."""
     cost = None
-    if one.cost_usd is not None and other.cost_usd is not None:
-        cost = float(Decimal(repr(one.cost_usd)) + Decimal(repr(other.cost_usd)))
+    if first.cost_usd is not None and second.cost_usd is not None:
+        cost = float(Decimal(repr(first.cost_usd)) + Decimal(repr(second.cost_usd)))
     return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-        one.cached_tokens + other.cached_tokens,
+        first.prompt_tokens + second.prompt_tokens,
+        first.completion_tokens + second.completion_tokens,
+        first.reasoning_tokens + second.reasoning_tokens,
+        first.cached_tokens + second.cached_tokens,
         cost,
     )

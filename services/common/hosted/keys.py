@@ -1,14 +1,21 @@
-"""Keys in the environment: read in one way, checked, and kept out of texts."""
+"""API keys: read from the environment, checked, and hidden in every text that leaves a service.
+
+The text of a completion is not searched for keys. It is the result of the call, a model never
+sees the key, and streamed text cannot be searched.
+"""
 
 from __future__ import annotations
 
+import html
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 import structlog
 
@@ -22,7 +29,7 @@ _SECRET = (
     *("*KEY", "*_KEY_*", "*KEY_ID", "*TOKEN", "*SECRET*", "*PASSWORD*", "*CREDENTIALS*"),
     *("*JWT*", "*_AUTH"),
 )
-#: ... and those whose values go into an HTTP header.
+#: Those of them whose values are sent in an HTTP header.
 _HEADER = ("*_KEY", "*_KEY_ID", "*_TOKEN")
 
 #: Variables that hold a URL, which may hold a key in turn.
@@ -31,17 +38,17 @@ _URLS = ("*_API_BASE", "*_BASE_URL", "*_URL", "*_proxy", "*_PROXY")
 
 @dataclass(frozen=True)
 class Keys:
-    """What the environment holds for one service.
+    """The keys of one service.
 
-    secrets: what no text may show, as it was set and as it is sent. unusable: variables
-    whose values cannot be sent, with the reason.
+    secrets: texts that must not be shown, as set in the environment and as sent.
+    unusable: variables whose values cannot be sent, with the reason.
     """
 
     secrets: frozenset[str]
     unusable: dict[str, str]
 
-    def problem(self, *variables: str) -> BackendError:
-        """The error for variables that are all needed and hold nothing that can be sent."""
+    def explain(self, *variables: str) -> BackendError:
+        """The error for variables that are all needed, of which none has a usable value."""
         for variable in variables:
             if variable in self.unusable:
                 return ApiKeyRejected(
@@ -58,17 +65,17 @@ class Keys:
 
 
 def load_keys(patterns: Sequence[str]) -> Keys:
-    """Clean the variables that match in the environment, and say what they hold.
+    """Clean the variables that match in the environment, and return what they hold.
 
-    Blanks and quotes around a value go. A variable without a value, or with one that
-    cannot be sent, is unset: libraries would take it for a key.
+    Whitespace and quotes around a value are removed. A variable without a usable value is
+    unset, because libraries would take it for a key.
     """
-    secrets = set(_secrets())
+    secrets = set(_find_secrets())
     unusable = {}
     for name, raw in list(os.environ.items()):
         if not matches(name, patterns):
             continue
-        value = _bare(raw)
+        value = _strip(raw)
         reason = _unsendable(value) if any(fnmatchcase(name, kind) for kind in _HEADER) else ""
         if reason:
             unusable[name] = reason
@@ -77,32 +84,21 @@ def load_keys(patterns: Sequence[str]) -> Keys:
             del os.environ[name]
         else:
             os.environ[name] = value
-    return Keys(frozenset(secrets.union(_secrets())), unusable)
+    return Keys(frozenset(secrets.union(_find_secrets())), unusable)
 
 
 def url_secrets(url: str | None) -> Iterator[str]:
-    """What a URL holds of a secret: user, password, values of its query."""
+    """Yield the secrets in a URL: user, password, values of the query."""
     with suppress(ValueError):
         parts = urlsplit(url or "")
         yield from filter(None, (parts.username, parts.password))
         yield from (value for _, value in parse_qsl(parts.query))
 
 
-def _secrets() -> Iterator[str]:
-    for name, value in os.environ.items():
-        if any(fnmatchcase(name, pattern) for pattern in _SECRET):
-            yield value
-            yield value.strip()
-            with suppress(ValueError):  # a credentials file that stands in a variable
-                yield from document_secrets(json.loads(value))
-        elif any(fnmatchcase(name, pattern) for pattern in _URLS):
-            yield from url_secrets(value)
-
-
 def document_secrets(document: object, secret: bool = False) -> Iterator[str]:
-    """The texts in a document that stand under the name of a secret or of a header.
+    """Yield the strings in a document that have the name of a secret or of a header.
 
-    secret: whether the whole document stands under such a name.
+    secret: whether the whole document has such a name.
     """
     if isinstance(document, Mapping):
         for name, value in document.items():
@@ -111,10 +107,22 @@ def document_secrets(document: object, secret: bool = False) -> Iterator[str]:
             yield from document_secrets(value, secret or named)
     elif isinstance(document, str) and secret:
         yield document
-        yield document.rpartition(" ")[2]  # of "Bearer KEY"
+        yield document.rpartition(" ")[2]  # the key in "Bearer KEY"
 
 
-def _bare(value: str) -> str:
+def _find_secrets() -> Iterator[str]:
+    for name, value in os.environ.items():
+        if any(fnmatchcase(name, pattern) for pattern in _SECRET):
+            yield value
+            yield value.strip()
+            with suppress(ValueError):  # a credentials file inside a variable
+                yield from document_secrets(json.loads(value))
+        elif any(fnmatchcase(name, pattern) for pattern in _URLS):
+            yield from url_secrets(value)
+
+
+def _strip(value: str) -> str:
+    """The value without whitespace and quotes around it."""
     value = value.strip()
     if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1].strip()
@@ -122,7 +130,7 @@ def _bare(value: str) -> str:
 
 
 def _unsendable(value: str) -> str:
-    """Why no header can carry the value; "" if one can, or if it is a document of its own."""
+    """Why no header can carry the value; "" if one can, or if the value is a document."""
     if value.startswith(("{", "-----BEGIN")):
         return ""
     for place, character in enumerate(value, 1):
@@ -136,3 +144,73 @@ def _unsendable(value: str) -> str:
             continue
         return f"holds {kind} at place {place} of {len(value)}"
     return ""
+
+
+# --- redaction -------------------------------------------------------------------------
+
+#: Characters of a redacted text.
+MAX_LENGTH = 500
+_HIDDEN = "[key]"
+
+#: A secret of at least _LONG characters is hidden anywhere, a shorter one only as a whole word.
+#: One with fewer than _SHORT characters is not a secret.
+_LONG, _SHORT = 8, 4
+
+#: How much of a text is searched, as a multiple of the length that is shown.
+_SEARCHED = 4
+
+# Shapes of keys, because providers repeat keys with the middle masked.
+_KEY_LIKE = re.compile(
+    r"\b(?:(?:sk|gsk|csk|fw|xai|pplx|tgp|hf|r8|nvapi)[-_]|AIza)[\w*.\-]{4,}"
+    r"|(?i:\bbearer\s+)[\w*.~+/=\-]{6,}"
+)
+
+
+class Redactor:
+    """Removes all keys that the service knows from a text."""
+
+    def __init__(self, secrets: Iterable[str | None]) -> None:
+        texts = {text for secret in secrets if secret for text in (secret, secret.strip())}
+        texts = {text for text in texts if len(text.strip()) >= _SHORT}
+        words = {text for text in texts if len(text.strip()) < _LONG}
+        forms = {form for text in texts - words for form in _encodings(text)}
+        patterns = [
+            # The longest first, because one key may begin with another.
+            *(f"(?i:{re.escape(form)})" for form in sorted(forms, key=len, reverse=True)),
+            *(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words),
+        ]
+        self._secrets = re.compile("|".join(patterns)) if patterns else None
+        self._longest = max(map(len, forms | words), default=0)
+
+    def hide(self, text: str) -> str:
+        """Replace each key that the service knows by "[key]"."""
+        return text if self._secrets is None else self._secrets.sub(_HIDDEN, text)
+
+    def __call__(self, text: str, limit: int = MAX_LENGTH) -> str:
+        """The text in one line of at most `limit` characters, with all keys hidden."""
+        # Searching a long text is slow, so only its beginning is searched. More than `limit`
+        # characters are needed because whitespace will be removed, and the last ones are
+        # dropped because they may be a part of a key.
+        end = _SEARCHED * limit + self._longest
+        text, rest = text[:end], text[end:]
+        text = self.hide(text)
+        if rest:
+            text = text[: len(text) - self._longest]
+        text = _KEY_LIKE.sub(_HIDDEN, text)
+        text = " ".join(text.split())
+        return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _encodings(secret: str) -> Iterator[str]:
+    """Yield the secret in every encoding in which an answer may repeat it."""
+    data = secret.encode("utf-8", "surrogateescape")
+    yield from (secret, html.escape(secret), repr(secret)[1:-1])
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    yield from (quote(data, safe=""), quote_plus(data))
+    for encode in (b64encode, urlsafe_b64encode):
+        # Inside a longer text such as "user:key", base64 has one of three forms, which depends
+        # on the secret's offset. The characters that its neighbours change are left out.
+        for offset in range(3):
+            encoded = encode(b"\0" * offset + data).decode().rstrip("=")
+            whole = (len(data) + offset) % 3 == 0
+            yield encoded[-(-offset * 8 // 6) : None if whole else -1]

@@ -1,7 +1,7 @@
-"""Answers that differ from what the documentation of chat completions promises.
+"""Answers in OpenAI's format that differ from the documentation of chat completions.
 
-Each was reported of some provider, gateway or local server, or is such a report's
-neighbour. OpenAI's format, which OpenRouter, OpenAI and most others speak.
+Each was reported for some provider, gateway or local server, or is similar to such a report.
+OpenRouter, OpenAI and most other providers speak this format.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 
 @dataclass(frozen=True)
 class Odd:
-    """One odd answer, as a whole and as a stream.
+    """One unusual answer, whole and as a stream.
 
-    expected: its text, or the code and reason of the error.
-    message: the whole answer's. deltas: the stream's. choice: more keys of the choice that
-    ends. top: more keys of the answer and of each event; `...` takes a key away.
+    expected: the text, or the code and reason of the error.
+    message: of the whole answer. deltas: of the stream. choice: more keys of the last choice.
+    top: more keys of the answer and of each event. `...` removes a key.
     """
 
     expected: str | tuple[str, str]
@@ -35,9 +35,10 @@ class Odd:
     deltas: Sequence[Any] = ({"content": "o"}, {"content": "k"})
     choice: Mapping[str, Any] = field(default_factory=dict)
     top: Mapping[str, Any] = field(default_factory=dict)
+    requests: int = 1  # an answer is never bought twice
 
     def whole(self) -> bytes:
-        """The body of the answer that comes whole."""
+        """The body of the whole answer."""
         choice = {"index": 0, "message": self.message, "finish_reason": "stop", **self.choice}
         return dump(_with({**_head(), "choices": [choice], "usage": _USAGE}, self.top))
 
@@ -50,19 +51,19 @@ class Odd:
         return stream(*(_with(chunk, self.top) for chunk in chunks))
 
     def fault(self, streamed: bool) -> Fault:
-        """What the upstream does."""
+        """The answer as a step of the upstream."""
         if streamed:
             return Fault(body=self.events(), content_type=EVENTS)
         return Fault(body=self.whole())
 
 
 def dump(value: Any) -> bytes:
-    """JSON as json.dumps writes it: NaN as a literal, a lone surrogate as an escape."""
+    """JSON as bytes, with NaN as a literal and a lone surrogate as an escape."""
     return json.dumps(value).encode()
 
 
 def stream(*events: Any) -> bytes:
-    """Events and the end mark."""
+    """Events and the end mark as bytes."""
     return b"".join(b"data: %s\n\n" % dump(event) for event in events) + b"data: [DONE]\n\n"
 
 
@@ -75,7 +76,7 @@ def _with(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(value: Any, *deltas: Any) -> dict[str, Any]:
-    """Content of any type; in a stream these pieces of it, else the whole in one."""
+    """Content of any type. deltas: its pieces in a stream; by default one."""
     return {
         "message": {"role": "assistant", "content": value},
         "deltas": [{"content": delta} for delta in deltas or (value,)],
@@ -93,7 +94,7 @@ def _text(text: Any) -> dict[str, Any]:
 _CALL = {"index": 0, "id": "call_1", "type": "function"}
 _CALL |= {"function": {"name": "move", "arguments": "{}"}}
 
-#: Content in other types than text.
+#: Content of other types than text.
 CONTENT = {
     "parts": Odd("ok", **_content([_text("o"), _text("k")], [_text("o")], [_text("k")])),
     "strings": Odd("ok", **_content(["o", "k"], ["o"], ["k"])),
@@ -111,23 +112,23 @@ CONTENT = {
     "truth": Odd(UNREADABLE, **_content(True)),
 }
 
-#: No text, for one reason or another.
+#: Answers without text.
 NO_TEXT = {
     "tokens without a text": Odd(UNREADABLE, **_content("")),
     "tokens, null": Odd(UNREADABLE, **_content(None)),
-    "tokens in a field that nobody knows": Odd(UNREADABLE, **_fields(utterance="ok")),
+    "tokens in an unknown field": Odd(UNREADABLE, **_fields(utterance="ok")),
     "no message": Odd(UNREADABLE, message=None, deltas=[None]),
     "a tool": Odd(TOOLS, **_fields(content=None, tool_calls=[_CALL]), choice={}),
     "a function": Odd(TOOLS, **_fields(content="", function_call=_CALL["function"])),
     "a refusal": Odd(REFUSED, **_fields(content=None, refusal="I will not")),
-    "nothing, of no tokens": Odd("", **_content(""), top={"usage": {"completion_tokens": 0}}),
-    "nothing, of nobody knows how many": Odd("", **_content(""), top={"usage": None}),
+    "no text and no tokens": Odd("", **_content(""), top={"usage": {"completion_tokens": 0}}),
+    "no text and no usage": Odd("", **_content(""), top={"usage": None}),
     "the end token alone": Odd("", **_content(""), top={"usage": {"completion_tokens": 1}}),
     "cut while it reasons": Odd("", **_content(""), choice={"finish_reason": "length"}),
     "filtered": Odd("", **_content(""), choice={"finish_reason": "content_filter"}),
 }
 
-#: Text that UTF-8 cannot hold, and text that only looks so until the next delta.
+#: Text that UTF-8 cannot encode, and text that can only be encoded with the next delta.
 SURROGATES = {
     "a lone one": Odd("a\ufffdb", **_content("a\ud83db")),
     "a lone low one": Odd("\ufffdb", **_content("\ude00b")),
@@ -140,7 +141,7 @@ SURROGATES = {
     "in a finish": Odd("ok", choice={"finish_reason": "st\ud800op"}),
 }
 
-#: Fields that no completion needs, in types that nobody expects.
+#: Fields that a completion does not need, with values of unusual types.
 UNNEEDED = (
     {
         f"{key}: {json.dumps(value)[:20]}": Odd("ok", top={key: value})
@@ -190,7 +191,7 @@ UNNEEDED = (
     }
 )
 
-#: Usage: the answer, and the counts and the cost that come of it.
+#: Token counts: as sent, and as read.
 COUNTS: dict[str, tuple[Any, int]] = {
     "an integer": (12, 12),
     "a whole float": (12.0, 12),
@@ -210,6 +211,7 @@ COUNTS: dict[str, tuple[Any, int]] = {
     "an object": ({"n": 12}, 0),
 }
 
+#: Costs: as sent, and as read.
 COSTS: dict[str, tuple[Any, float | None]] = {
     "a number": (0.25, 0.25),
     "nothing": (0, 0.0),
@@ -222,7 +224,7 @@ COSTS: dict[str, tuple[Any, float | None]] = {
     "infinite": (float("inf"), None),
     "minus infinite": (float("-inf"), None),
     "negative": (-0.25, None),
-    "more than anybody pays": (1e300, None),
+    "absurd": (1e300, None),
     "10^400": (10**400, None),
     "null": (None, None),
     "truth": (True, None),
@@ -231,7 +233,7 @@ COSTS: dict[str, tuple[Any, float | None]] = {
 
 INSUFFICIENT = ("FAILED_PRECONDITION", "INSUFFICIENT_CREDITS")
 
-#: Bodies of an error with HTTP status 402, or with 200 where the body holds the code.
+#: Bodies of an error that hold the code 402. The HTTP status may be 402 or 200.
 ERRORS: dict[str, Any] = {
     "usual": {"error": {"code": 402, "message": "pay"}},
     "code as text": {"error": {"code": "402", "message": "pay"}},
@@ -251,7 +253,7 @@ ERRORS: dict[str, Any] = {
     "JSON in text": {"error": json.dumps({"code": 402, "message": "pay"})},
 }
 
-#: As ERRORS, where the HTTP status alone has the code.
+#: Bodies of an error with HTTP status 402, including those that do not hold the code.
 STATUS_ERRORS: dict[str, Any] = ERRORS | {
     "text": {"error": "pay"},
     "a list": {"error": ["pay"]},
@@ -270,7 +272,7 @@ STATUS_ERRORS: dict[str, Any] = ERRORS | {
 
 
 def repeating(secret: str) -> dict[str, Odd]:
-    """Answers that hold the secret where an error repeats a part of them."""
+    """Answers that hold the secret in a place that the error repeats."""
     call = {**_CALL, "function": {"name": secret, "arguments": "{}"}}
     return {
         "a refusal": Odd(REFUSED, **_fields(refusal=f"not with {secret}")),

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
-#: Not a key of anybody: planted, to be looked for where it must not be.
+#: Not a real key. Tests look for it in places where no key may be.
 KEY = "sk-ant-planted0123456789abcdef"
 
-#: input_tokens leaves out what came from the cache.
+#: input_tokens does not include the cached tokens.
 USAGE = {
     "input_tokens": 8,
     "cache_read_input_tokens": 4,
@@ -38,7 +38,7 @@ class AnthropicUpstream(UpstreamServer):
 
     @property
     def url(self) -> str:
-        """What ANTHROPIC_API_BASE is to be."""
+        """The value for ANTHROPIC_API_BASE."""
         return self.origin
 
     async def special(self, call: Call) -> web.StreamResponse | None:

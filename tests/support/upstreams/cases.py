@@ -1,4 +1,4 @@
-"""What every hosted service must stand, whatever its provider's wire format."""
+"""Faults that every hosted service must handle, in all formats."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tests.support.upstreams.server import Fault
 INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 DOWN = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
 
-#: When a caller leaves a stream: after so many of its pieces.
-MOMENTS = {"before the first byte": 0, "before the first delta": 1, "after it": 2}
+#: When a caller cancels a stream: the number of its pieces that have been sent.
+MOMENTS = {"before the first byte": 0, "before the first delta": 1, "after the first delta": 2}
 
-#: Whether it is streamed, and what never goes on: each ends with its attempt's time.
+#: Whether the call is streamed, and an answer that stalls until the attempt's timeout.
 STALLS: dict[str, tuple[bool, Fault]] = {
-    "before its answer": (False, Fault(hang=True)),
-    "before its stream": (True, Fault(hang=True)),
+    "before a whole answer": (False, Fault(hang=True)),
+    "before a stream": (True, Fault(hang=True)),
     "within a body": (False, Fault(truncate=True, hang=True)),
     "within a stream": (True, Fault(after="ab", hang=True)),
 }
@@ -23,10 +23,10 @@ STALLS: dict[str, tuple[bool, Fault]] = {
 _CHUNK = b"x" * 65536
 _EVENTS: dict[str, Any] = {"content_type": "text/event-stream"}
 
-#: Settings that are soon reached.
-NARROW = {"max_attempts": 1, "max_answer_bytes": 200_000, "max_stream_bytes": 300_000}
+#: Limits that are reached quickly.
+NARROW = {"max_attempts": 1, "max_answer_bytes": 20_000, "max_stream_bytes": 30_000}
 
-#: Whether it is streamed, what has no end, the error, and the setting that it names.
+#: Whether the call is streamed, the endless answer, the error, and the setting that it names.
 ENDLESS: dict[str, tuple[bool, Fault, tuple[str, str], str]] = {
     "a whole answer": (False, Fault(endless=_CHUNK), DOWN, "max_answer_bytes"),
     "an event": (True, Fault(endless=_CHUNK, **_EVENTS), DOWN, "max_answer_bytes"),

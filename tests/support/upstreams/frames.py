@@ -1,5 +1,4 @@
-"""Bodies that hold a usual answer in OpenAI's format in an unusual frame, and bodies that hold
-none."""
+"""Bodies that hold a normal answer in OpenAI's format in an unusual frame, or no answer at all."""
 
 from __future__ import annotations
 
@@ -21,27 +20,28 @@ _CHUNKS = [line[6:] for line in _STREAM.splitlines() if line.startswith(b"data: 
 
 @dataclass(frozen=True)
 class Frame:
-    """A body. expected: the text, or the code and reason of the error. asked: how often the
-    provider is asked: once, unless there is no answer to pay for."""
+    """A body. expected: the text, or the code and reason of the error. requests: how many the
+    call takes; more than one only if there is no answer that was paid for."""
 
     body: bytes
     expected: str | tuple[str, str] = "ok"
     content_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
-    asked: int = 1
+    requests: int = 1
 
-    def fault(self) -> Fault:
+    def fault(self, streamed: bool) -> Fault:
+        """The body as a step of the upstream."""
         return Fault(body=self.body, content_type=self.content_type, headers=self.headers)
 
 
 def _none(body: bytes, content_type: str = JSON) -> Frame:
-    return Frame(body, UNREADABLE, content_type, asked=2)
+    return Frame(body, UNREADABLE, content_type, requests=2)
 
 
 _NOTHING = {
     "an empty body": _none(b""),
     "a page": _none(b"<html>Welcome", "text/html"),
-    "a page that is called JSON": _none(b"<html>Welcome"),
+    "a page with the type of JSON": _none(b"<html>Welcome"),
     **{word: _none(word.encode()) for word in ("null", "[]", "{}", "7", "true", '"text"')},
 }
 
@@ -62,13 +62,15 @@ STREAMED = _NOTHING | {
         b"\n\n".join(b"data: " + chunk for chunk in _CHUNKS[:-1]), content_type=EVENTS
     ),
     "a line for each chunk": Frame(b"\n".join(_CHUNKS)),
-    "a line for each chunk, called events": Frame(b"\n".join(_CHUNKS), content_type=EVENTS),
+    "a line for each chunk, with the type of events": Frame(
+        b"\n".join(_CHUNKS), content_type=EVENTS
+    ),
     "headers outside ASCII": Frame(_STREAM, content_type=EVENTS, headers={"X-City": "Zürich"}),
-    "an event that is no JSON": Frame(b"data: {'a': 1}\n\n" + _STREAM, UNREADABLE, EVENTS),
+    "an event that is not JSON": Frame(b"data: {'a': 1}\n\n" + _STREAM, UNREADABLE, EVENTS),
     "comments alone": _none(b": wait\n\n: wait\n\n", EVENTS),
 }
 
-#: What litellm's transport does not unpack, because nothing would bound it.
+#: Compressed answers. litellm's transport refuses them, because it cannot bound their size.
 PACKED = {
     False: Frame(gzip.compress(_WHOLE), UNREADABLE, JSON, {"Content-Encoding": "gzip"}),
     True: Frame(gzip.compress(_STREAM), UNREADABLE, EVENTS, {"Content-Encoding": "gzip"}),
@@ -86,7 +88,7 @@ def _event(*choices: dict[str, Any]) -> bytes:
 _END: dict[str, Any] = {"finish_reason": "stop"}
 _MARK = b"data: [DONE]\n\n"
 
-#: More choices than the one that was asked for: their texts are never mixed.
+#: Several choices although one was requested. Their texts are never mixed.
 SEVERAL_WHOLE = {
     "in order": Frame(dump({"choices": [_choice(0, "ok", **_END), _choice(1, "no", **_END)]})),
     "reversed": Frame(dump({"choices": [_choice(1, "no", **_END), _choice(0, "ok", **_END)]})),
@@ -112,7 +114,7 @@ SEVERAL_STREAMED = {
 _DEEP = b'{"error":' * 2_000 + b"{}" + b"}" * 2_000
 _PAY = {"error": {"message": "pay \ud83d"}}
 
-#: Bodies of an error, and what its message says of them.
+#: Bodies of an error, and the end of its message.
 ERRORS: dict[str, tuple[bytes, str]] = {
     "usual": (dump({"error": {"message": "pay"}}), "pay"),
     "a surrogate": (dump(_PAY), "pay \ufffd"),

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
-#: Not a key of anybody: planted, to be looked for where it must not be.
+#: Not a real key. Tests look for it in places where no key may be.
 KEY = "AIza-planted0123456789abcdefghijklmnopq"
 
 USAGE = {
@@ -39,7 +39,7 @@ class GeminiUpstream(UpstreamServer):
 
     @property
     def url(self) -> str:
-        """What GEMINI_API_BASE is to be."""
+        """The value for GEMINI_API_BASE."""
         return self.origin
 
     async def special(self, call: Call) -> web.StreamResponse | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
-#: Not a key of anybody: planted, to be looked for where it must not be.
+#: Not a real key. Tests look for it in places where no key may be.
 KEY = "sk-proj-planted0123456789abcdef"
 
 USAGE = {
@@ -22,19 +22,19 @@ USAGE = {
 
 
 class OpenAIUpstream(UpstreamServer):
-    """POST /v1/chat/completions; `reasoning_content` as DeepSeek and vLLM write it."""
+    """POST /v1/chat/completions, with `reasoning_content` as DeepSeek and vLLM send it."""
 
     @property
     def url(self) -> str:
-        """What OPENAI_API_BASE is to be."""
+        """The value for OPENAI_API_BASE."""
         return f"{self.origin}/v1"
 
     async def special(self, call: Call) -> web.StreamResponse | None:
         if call.path != "/v1/chat/completions":
             return web.json_response(self.error(Fault(404, f"no {call.path}")), status=404)
         if call.headers.get("Authorization") != f"Bearer {KEY}":
-            said = call.headers.get("Authorization", "").removeprefix("Bearer ")
-            wrong = Fault(401, f"Incorrect API key provided: {said}")
+            key = call.headers.get("Authorization", "").removeprefix("Bearer ")
+            wrong = Fault(401, f"Incorrect API key provided: {key}")
             return web.json_response(self.error(wrong), status=401)
         return None
 
@@ -52,7 +52,7 @@ class OpenAIUpstream(UpstreamServer):
         return {**head, "choices": [choice], "usage": USAGE, **more}
 
     def events(self, call: Call, reply: Reply) -> list[bytes]:
-        """The role, the deltas, the finish reason, the usage if asked for, the end mark."""
+        """The role, the deltas, the finish reason, the usage if requested, the end mark."""
         pieces = list(reply.text) if reply.pieces is None else reply.pieces
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
         if reply.reasoning:

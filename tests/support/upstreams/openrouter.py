@@ -10,10 +10,10 @@ from aiohttp import web
 
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
-#: Not a key of anybody: planted, to be looked for where it must not be.
+#: Not a real key. Tests look for it in places where no key may be.
 KEY = "sk-or-v1-planted0123456789abcdef"
 
-#: A figure with many digits, which must come through to the last.
+#: A cost with many digits. None may be lost.
 COST = 0.00012345678901234567
 
 USAGE = {
@@ -29,7 +29,7 @@ PARAMETERS = ["temperature", "top_p", "max_tokens", "seed", "stop", "logprobs", 
 
 
 def listing(slug: str, *more: str, **fields: Any) -> dict[str, Any]:
-    """A model of /models that takes the usual parameters and `more`."""
+    """An entry of /models with the usual parameters and `more`."""
     return {
         "id": slug,
         "canonical_slug": f"{slug}-2026",
@@ -51,7 +51,7 @@ class OpenRouterUpstream(UpstreamServer):
             listing("a/plain"),
             listing("a/gift:free", pricing={"prompt": "0", "completion": "0"}),
         ]
-        #: What /key, /credits and /models answer: a status, and a body.
+        #: The answers of /key and /credits: status and body.
         self.key: tuple[int, Any] = (200, {"data": {"limit_remaining": 20.5, "usage": 1}})
         self.credits: tuple[int, Any] = (403, {"error": {"code": 403, "message": "management"}})
         self.models_status = 200
@@ -60,7 +60,7 @@ class OpenRouterUpstream(UpstreamServer):
 
     @property
     def url(self) -> str:
-        """What OPENROUTER_BASE_URL is to be."""
+        """The value for OPENROUTER_BASE_URL."""
         return f"{self.origin}/api/v1"
 
     async def special(self, call: Call) -> web.StreamResponse | None:
@@ -83,7 +83,7 @@ class OpenRouterUpstream(UpstreamServer):
         return web.json_response(body, status=status)
 
     def _page(self, call: Call) -> web.Response:
-        """Half of the models, and where the other half is."""
+        """Half of the models, with a link to the other half."""
         half = len(self.models) // 2
         if "offset" in call.query:
             body: dict[str, Any] = {"data": self.models[half:], "links": {"next": None}}
@@ -92,8 +92,8 @@ class OpenRouterUpstream(UpstreamServer):
         return web.json_response(body, status=self.models_status)
 
     def _rejected(self) -> web.Response:
-        said = {"code": 401, "message": "No auth credentials found"}
-        return web.json_response({"error": said}, status=401)
+        error = {"code": 401, "message": "No auth credentials found"}
+        return web.json_response({"error": error}, status=401)
 
     def wants_stream(self, call: Call) -> bool:
         return bool(call.body.get("stream"))

@@ -1,7 +1,7 @@
-"""A provider's HTTP API on loopback, with failures to order.
+"""A fake provider: a real HTTP server on loopback whose answers and failures are scripted.
 
-A subclass says how its provider writes an answer, an error and a stream; what may go
-wrong on the way is the same for all:
+A subclass writes answers, errors and streams in its provider's format. The failures are the same
+for all:
 
     async with OpenRouterUpstream() as upstream:
         upstream.enqueue(Fault(status=429, headers={"Retry-After": "1"}), Reply("ok"))
@@ -26,40 +26,40 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `fields` go into it as they are, over the provider's own."""
+    """An answer. `fields` replace the provider's own fields."""
 
     text: str = "ok"
     reasoning: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     delay: float = 0.0  # seconds before the first byte
-    hold: asyncio.Event | None = None  # answers (or ends its stream) once it is set
-    held: int | None = None  # pieces of a stream before the hold; None: all but the last
+    hold: asyncio.Event | None = None  # the answer, or the end of the stream, waits for it
+    held: int | None = None  # pieces of a stream before the wait; None: all but the last
     pieces: Sequence[str] | None = None  # the deltas of a stream; None: by character
     mark: bool = True  # a stream ends with its format's last piece, such as [DONE]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one call.
+    """A failure of one call.
 
-    status: the HTTP status; an error's body comes with it, also with 200 (`error`).
-    reset: the connection is reset, at once or (`after`) within a stream or body.
-    truncate: the body ends in the middle, well-formed HTTP all the same.
+    status: the HTTP status. The body is an error, even with status 200.
+    reset: the connection is reset, immediately or, with `after`, within the stream.
+    truncate: the body ends in the middle, but the HTTP framing is correct.
     """
 
     status: int = 200
     message: str = "a planted failure"
     headers: dict[str, str] = field(default_factory=dict)
-    error: dict[str, Any] | None = None  # more keys of the error's object
-    body: bytes | None = None  # instead of the provider's own
+    error: dict[str, Any] | None = None  # more keys of the error object
+    body: bytes | None = None  # in place of the provider's own
     content_type: str = "application/json"
     reset: bool = False
     truncate: bool = False
-    empty: bool = False  # an answer without any choice
-    after: Sequence[str] | None = None  # in a stream: these deltas come first
-    again: bool = False  # ... and the last of them again and again
-    hang: bool = False  # never answers; with `after` or `truncate`: never goes on
-    endless: bytes = b""  # a body that is this again and again
+    empty: bool = False  # an answer without a choice
+    after: Sequence[str] | None = None  # in a stream: the deltas that come first
+    again: bool = False  # ... and the last of them forever
+    hang: bool = False  # never answers; with `after` or `truncate`: never continues
+    endless: bytes = b""  # a body that repeats this forever
 
 
 Step = Reply | Fault
@@ -67,20 +67,20 @@ Step = Reply | Fault
 
 @dataclass
 class Call:
-    """A request as it arrived, and how it ended."""
+    """A received request, and how it ended."""
 
     method: str
     path: str
     query: str
     headers: dict[str, str]
     body: Any
-    done: bool = False  # answered to the end
-    holding: asyncio.Event = field(default_factory=asyncio.Event)  # it has come to a hold
+    done: bool = False  # answered completely
+    holding: asyncio.Event = field(default_factory=asyncio.Event)  # the answer waits for `hold`
     dropped: asyncio.Event = field(default_factory=asyncio.Event)  # the caller hung up
 
 
 class UpstreamServer(ABC):
-    """The server. Without an order every call gets `default`."""
+    """The server. Calls get the enqueued steps in order, then `default`."""
 
     def __init__(self) -> None:
         self.history: list[Call] = []
@@ -92,17 +92,17 @@ class UpstreamServer(ABC):
 
     @property
     def connections(self) -> int:
-        """How many connections there have been."""
+        """The number of connections so far."""
         return len(self._sockets)
 
     def enqueue(self, *steps: Step) -> None:
-        """What the next calls get, one each."""
+        """Add steps, one for each of the next calls."""
         self._steps.extend(steps)
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        # Cancelled when the caller hangs up, which is what `dropped` reports.
+        # A handler is cancelled when the caller closes the connection, which sets `dropped`.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=2048)
@@ -114,7 +114,7 @@ class UpstreamServer(ABC):
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
-    # --- a provider's own ------------------------------------------------------------
+    # --- implemented by each provider ------------------------------------------------------------
 
     @abstractmethod
     def wants_stream(self, call: Call) -> bool:
@@ -134,14 +134,14 @@ class UpstreamServer(ABC):
 
     @abstractmethod
     def error_event(self, fault: Fault) -> bytes:
-        """The piece of a stream that tells of an error."""
+        """The event of a stream that reports an error."""
 
     @abstractmethod
     def empty(self, call: Call) -> dict[str, Any]:
-        """An answer without any choice."""
+        """The body of an answer without a choice."""
 
     async def special(self, call: Call) -> web.StreamResponse | None:
-        """Paths other than that of completions; None where it is that one."""
+        """The response for paths other than completions; None for a completion."""
         return None
 
     # --- the same for all ------------------------------------------------------------
@@ -219,7 +219,7 @@ class UpstreamServer(ABC):
             response = web.StreamResponse(status=fault.status, headers=headers)
             await response.prepare(request)
             await _flood(response, fault.endless)
-        if fault.truncate and (fault.reset or fault.hang):  # shorter than its length says
+        if fault.truncate and (fault.reset or fault.hang):  # shorter than its Content-Length
             response = web.StreamResponse(status=fault.status, headers=headers)
             response.content_length = 2 * len(body)
             await response.prepare(request)
@@ -254,7 +254,7 @@ class UpstreamServer(ABC):
 
 
 async def _flood(response: web.StreamResponse, piece: bytes) -> NoReturn:
-    """Write the same until the caller hangs up, which ends it with an exception."""
+    """Write the piece until the caller closes the connection, which raises an exception."""
     while True:
         await response.write(piece)
 
@@ -263,7 +263,7 @@ def _reset(request: web.Request, response: web.StreamResponse | None = None) -> 
     """Drop the connection with a TCP reset."""
     transport = request.transport
     if isinstance(transport, asyncio.Transport):
-        # Not to linger at the close is to reset.
+        # A close without lingering sends a reset.
         linger = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         transport.abort()

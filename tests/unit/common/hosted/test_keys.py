@@ -1,4 +1,4 @@
-"""Keys: cleaned where they are read, refused where they cannot be sent, in no text."""
+"""Keys are cleaned, refused if they cannot be sent, and hidden in texts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import pytest
 
 from services.common.environment import matches
 from services.common.errors import ApiKeyMissing, ApiKeyRejected
-from services.common.hosted.keys import load_keys, url_secrets
-from services.common.hosted.redaction import Redactor
+from services.common.hosted.keys import Redactor, load_keys, url_secrets
 
 KEY = "m12345678/+&'x"
 
-#: Whatever stands around a key in a file or a shell.
+#: What may surround a key in a file or a shell.
 PADDED = {
     "plain": "{}",
     "blanks": "  {} ",
@@ -30,7 +29,7 @@ PADDED = {
     "blanks and quotes": " ' {} ' ",
 }
 
-#: What no HTTP header can carry, or no key has.
+#: Values that no HTTP header can carry, or that are not a single key.
 UNSENDABLE = {
     "line break": "m123\n45678",
     "carriage return": "m123\r45678",
@@ -44,7 +43,7 @@ UNSENDABLE = {
 
 
 @pytest.mark.parametrize("form", PADDED.values(), ids=PADDED)
-def test_a_key_is_cleaned_where_it_is_read(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+def test_a_key_is_cleaned(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     raw = form.format("m12345678")
     monkeypatch.setenv("MINE_API_KEY", raw)
     keys = load_keys(["MINE_*"])
@@ -61,27 +60,27 @@ def test_a_key_that_cannot_be_sent_is_unset_and_named(
     keys = load_keys(["MINE_*"])
     assert "MINE_API_KEY" not in os.environ
     assert value in keys.secrets
-    problem = keys.problem("MINE_API_KEY")
+    problem = keys.explain("MINE_API_KEY")
     assert isinstance(problem, ApiKeyRejected)
     assert problem.metadata == {"variable": "MINE_API_KEY"}
     assert problem.message.startswith("MINE_API_KEY holds ")
     assert value not in problem.message
-    # Where another variable of the provider is missing, this may be the one that was meant.
-    missing = keys.problem("OTHER_API_KEY")
+    # If another variable of the provider is missing, this one may have been meant.
+    missing = keys.explain("OTHER_API_KEY")
     assert isinstance(missing, ApiKeyMissing)
     assert "MINE_API_KEY holds" in missing.message
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\r\n", '""', "' '"])
-def test_nothing_is_no_key(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+def test_an_empty_variable_is_not_a_key(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
     monkeypatch.setenv("MINE_API_KEY", empty)
     keys = load_keys(["MINE_*"])
     assert "MINE_API_KEY" not in os.environ
-    assert isinstance(keys.problem("MINE_API_KEY"), ApiKeyMissing)
+    assert isinstance(keys.explain("MINE_API_KEY"), ApiKeyMissing)
 
 
-def test_credentials_of_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents may hold line breaks; their secrets and those of URLs are secrets too."""
+def test_documents_and_urls_hold_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents may have line breaks. Their secrets and those of URLs are hidden."""
     document = {"client_email": "a@b.example", "private_key": "-----BEGIN KEY\nabcdefgh"}
     monkeypatch.setenv("MINE_CREDENTIALS", json.dumps(document, indent=1))
     monkeypatch.setenv(
@@ -96,7 +95,7 @@ def test_credentials_of_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not set(url_secrets("https://h.example/v1")) | set(url_secrets(None))
 
 
-def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_variables_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_API_KEY", " x ")
     load_keys(["MINE_*"])
     assert os.environ["OTHER_API_KEY"] == " x "
@@ -106,7 +105,7 @@ def _base64(before: str, after: str) -> Callable[[str], str]:
     return lambda key: base64.b64encode(f"{before}{key}{after}".encode()).decode()
 
 
-#: How a provider, or a proxy before it, may repeat a key.
+#: How a provider or a proxy may repeat a key.
 ECHOES: dict[str, Callable[[str], str]] = {
     "plain": str,
     "lower case": str.lower,
@@ -129,10 +128,10 @@ ECHOES: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
 @pytest.mark.parametrize("key", [KEY, "planted0123456789", "a" * 8, "ends-with-a-quote'"])
 def test_a_key_is_hidden_in_every_form(echo: Callable[[str], str], key: str) -> None:
-    said = echo(key)
-    shown = Redactor([f"  {key} "])(f"Incorrect key: {said}, try again")
+    echoed = echo(key)
+    shown = Redactor([f"  {key} "])(f"Incorrect key: {echoed}, try again")
     assert "[key]" in shown
-    assert said not in shown
+    assert echoed not in shown
     assert key.lower() not in shown.lower()
 
 
@@ -148,8 +147,8 @@ def test_pieces_of_keys_are_hidden(piece: str) -> None:
     assert Redactor([])(f"wrong key {piece}!") == "wrong key [key]!"
 
 
-def test_no_part_of_a_key_is_left_in_a_long_text() -> None:
-    """Wherever it is cut, although blanks and other keys before it shrink."""
+def test_a_long_text_shows_no_part_of_a_key() -> None:
+    """Wherever it is cut, although blanks and keys before the cut become shorter."""
     key = "planted0123456789"
     redact = Redactor([key])
     for blanks in range(0, 4000, 7):
@@ -158,7 +157,7 @@ def test_no_part_of_a_key_is_left_in_a_long_text() -> None:
         assert "6789" not in shown
 
 
-def test_patterns_leave_out() -> None:
+def test_patterns_can_exclude() -> None:
     patterns = ("*_API_KEY", "!OTHER_*")
     assert matches("MINE_API_KEY", patterns)
     assert not matches("OTHER_API_KEY", patterns)

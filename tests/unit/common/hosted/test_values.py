@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from services.common.errors import UnreadableAnswer
-from services.common.hosted.values import (
-    HalfPairs,
-    amount,
-    count,
-    label,
-    load_json,
-    load_values,
-)
+from services.common.hosted.completion import SurrogateJoiner
+from services.common.hosted.values import amount, count, label, load_json, load_values
 from services.common.text import utf8
 from tests.support.upstreams.answers import COSTS, COUNTS
 
@@ -34,13 +28,13 @@ from tests.support.upstreams.answers import COSTS, COUNTS
         (b"1" * 30, int("1" * 30)),
     ],
 )
-def test_json_that_the_standard_forbids(data: bytes, value: Any) -> None:
+def test_invalid_json_that_is_accepted(data: bytes, value: Any) -> None:
     assert load_json(data) == value
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"{} x", b"<html>", b"[" * 100_000, b"\xff"])
-def test_what_is_no_json(data: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - of json or of its own
+def test_other_text_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - from json or its own
         load_json(data)
 
 
@@ -54,24 +48,24 @@ def test_what_is_no_json(data: bytes) -> None:
         (b"\xef\xbb\xbf1 2", [1, 2]),
     ],
 )
-def test_values_in_a_row(data: bytes, values: list[Any]) -> None:
+def test_several_values_in_a_row(data: bytes, values: list[Any]) -> None:
     assert load_values(data) == values
 
 
-def test_values_that_are_followed_by_something_else() -> None:
+def test_values_with_other_text_after_them() -> None:
     for data in (b"{} x", b"{}\n{", b"[1] \x00"):
         with pytest.raises(UnreadableAnswer, match="Extra data"):
             load_values(data)
     for data in (b"", b" ", b"x", b"{", b"[" * 100_000):
-        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+        with pytest.raises(ValueError):  # noqa: PT011 - with any text
             load_values(data)
 
 
-def test_no_amount_is_a_negative_zero() -> None:
+def test_an_amount_is_never_minus_zero() -> None:
     assert {str(amount(zero)) for zero in (-0.0, "-0", 0)} == {"0.0"}
 
 
-def test_halves_are_joined_however_the_text_is_cut() -> None:
+def test_surrogates_are_joined_wherever_the_text_is_cut() -> None:
     dice = random.Random(7)  # noqa: S311 - the same texts each time
     for _ in range(2000):
         text = "".join(dice.choice("aß😀\ud83d\ude00\udbff\udfff") for _ in range(8))
@@ -81,8 +75,8 @@ def test_halves_are_joined_however_the_text_is_cut() -> None:
             size = 2 * dice.randrange(4)
             pieces.append(units[:size].decode("utf-16-le", "surrogatepass") if size else "")
             units = units[size:]
-        joined = HalfPairs()
-        sent = [*map(joined.join, pieces), joined.rest()]
+        joiner = SurrogateJoiner()
+        sent = [*map(joiner.join, pieces), joiner.flush()]
         assert "".join(sent) == utf8(text)
         "".join(sent).encode()
 

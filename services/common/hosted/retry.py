@@ -1,0 +1,128 @@
+"""Calls a provider until an attempt succeeds: the only layer that retries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from services.common.errors import BackendError
+from services.common.hosted.config import HostedConfig
+from services.common.hosted.errors import is_transient
+from services.common.hosted.limits import CallLimits, Place
+
+T = TypeVar("T")
+
+#: The backoff stops doubling after this many attempts; it is far over its maximum by then.
+_MAX_DOUBLINGS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """A successful call.
+
+    value: what the last attempt returned. attempts: requests sent to the provider.
+    queue_seconds: time spent waiting for places, over all attempts.
+    """
+
+    value: T
+    attempts: int
+    queue_seconds: float
+
+
+class Retrier:
+    """Runs attempts within the limits of the service, and retries transient failures.
+
+    The pause before a retry is the provider's Retry-After. Without one it is random between 0
+    and a bound that doubles with each attempt ("full jitter":
+    https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
+
+    There is no retry if the pause would pass the caller's deadline or `max_retry_after_seconds`.
+    The error is then raised immediately. Every error has "attempts" in its metadata.
+    """
+
+    def __init__(self, config: HostedConfig[Any]) -> None:
+        self._config = config
+        self._limits = CallLimits(config)
+
+    async def call(
+        self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
+    ) -> Outcome[T]:
+        """Await `attempt()` until it succeeds, each time in a place of its own.
+
+        deadline: on time.monotonic's clock; None: no deadline.
+        Raises the error of the last attempt, and Overloaded if the queue is full.
+        """
+        outcome, place = await self._run(model, deadline, attempt)
+        place.leave()
+        return outcome
+
+    @asynccontextmanager
+    async def open(
+        self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
+    ) -> AsyncIterator[Outcome[T]]:
+        """Like `call`, but hold the place until the block ends. For streams.
+
+        `attempt()` must wait for the first event of the stream, because nothing is retried
+        once the block has begun.
+        """
+        outcome, place = await self._run(model, deadline, attempt)
+        try:
+            yield outcome
+        except BaseException as error:
+            place.leave(error)
+            if isinstance(error, BackendError):
+                error.metadata.setdefault("attempts", str(outcome.attempts))
+            raise
+        place.leave()
+
+    async def _run(
+        self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
+    ) -> tuple[Outcome[T], Place]:
+        """Return the first success, and its place, which the caller must leave."""
+        tries = attempts = 0  # a try that gets no place is not an attempt
+        queue_seconds = 0.0
+        while True:
+            tries += 1
+            try:
+                arrived = time.perf_counter()
+                place = await self._limits.enter(model, deadline, again=attempts > 0)
+                queue_seconds += time.perf_counter() - arrived
+                attempts += 1
+                try:
+                    value = await attempt()
+                except BaseException as error:
+                    place.leave(error)
+                    raise
+                return Outcome(value, attempts, queue_seconds), place
+            except BackendError as error:
+                error.metadata.setdefault("attempts", str(attempts))
+                pause = self._pause(error, tries, deadline)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    def _pause(self, error: BackendError, tries: int, deadline: float | None) -> float | None:
+        """Seconds to wait before the next try; None if there must be none.
+
+        If no try is left, the error gets the pause as its `retry_after` for the caller.
+        """
+        if not is_transient(error):
+            return None
+        config = self._config
+        pause = error.retry_after
+        if pause is None:
+            bound = config.backoff_seconds * 2.0 ** min(tries - 1, _MAX_DOUBLINGS)
+            pause = random.uniform(0, min(bound, config.max_backoff_seconds))  # noqa: S311
+        if (
+            tries >= config.max_attempts
+            or pause > config.max_retry_after_seconds
+            or (deadline is not None and time.monotonic() + pause >= deadline)
+        ):
+            error.retry_after = pause
+            return None
+        return pause

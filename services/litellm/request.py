@@ -1,0 +1,90 @@
+"""Builds the arguments of litellm.acompletion from a request.
+
+https://docs.litellm.ai/docs/completion/input
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from arena_llm.types import GenerationRequest, Sampling
+from services.common.errors import InvalidRequest, Unsupported
+from services.common.hosted.request import (
+    PARAMETER_NAMES,
+    ChatParameter,
+    ResponseFormat,
+    build_messages,
+    set_parameters,
+)
+from services.litellm.config import PREFIX, allowed_options, is_reserved
+
+if TYPE_CHECKING:
+    from services.litellm.catalogue import ProviderModel
+
+_MAX_SHOWN = 100  # characters of a caller's option name in an error
+
+
+def build_arguments(
+    request: GenerationRequest,
+    model: ProviderModel,
+    internal: frozenset[str],
+    response_format: ResponseFormat | None = None,
+) -> dict[str, Any]:
+    """Build the arguments, without key, address and streaming.
+
+    internal: the names of litellm's own arguments.
+    Raises Unsupported (a parameter that the model does not take, by litellm's tables) and
+    InvalidRequest (an option that requests may not set).
+    """
+    arguments: dict[str, Any] = {
+        "model": request.model.removeprefix(PREFIX),
+        "messages": build_messages(request.input),
+        **dict(_build_parameters(request.sampling, model)),
+    }
+    if response_format is not None:
+        arguments["response_format"] = response_format
+    for name in request.provider_options:
+        _check_option(name, model, internal)
+    return {**model.entry.parameters, **arguments, **request.provider_options}
+
+
+def _check_option(name: str, model: ProviderModel, internal: frozenset[str]) -> None:
+    """Raise InvalidRequest if a request may not set the option."""
+    if name in PARAMETER_NAMES:
+        problem = "has a field of its own in the request: set that"
+    elif is_reserved(name) or name in internal:
+        problem = "cannot be set by a request"
+    elif name in allowed_options(model.provider) or name in model.entry.allow_options:
+        return
+    else:
+        problem = (
+            f"is not among the options that requests may set for {model.provider}; if it only "
+            "shapes the answer, list it under allow_options in the model's entry of "
+            "configs/litellm_models.yaml"
+        )
+    field = f"provider_options.{name[:_MAX_SHOWN]}"
+    raise InvalidRequest(f"{field} {problem}", field=field)
+
+
+def _build_parameters(sampling: Sampling, model: ProviderModel) -> Iterator[tuple[str, Any]]:
+    """Yield the sampling parameters of the request under the names that the model takes."""
+    for field, parameter, value in set_parameters(sampling):
+        turned_off = parameter.off is not None and value == parameter.off
+        if turned_off or field in model.entry.drop_params:
+            continue
+        arguments = _choose_names(parameter, value, model)
+        if not model.parameters.issuperset(arguments):
+            raise Unsupported(
+                f"{model.full_name} does not take {field}: leave it out, or list it under "
+                "drop_params in the model's entry",
+                field=f"config.{field}",
+                metadata={"parameter": field},
+            )
+        yield from arguments.items()
+
+
+def _choose_names(parameter: ChatParameter, value: Any, model: ProviderModel) -> dict[str, Any]:
+    if parameter.other_name and parameter.name not in model.parameters:
+        return {parameter.other_name: value}
+    return parameter.fields(value)

@@ -1,0 +1,301 @@
+"""Rewrites providers' answers before litellm reads them.
+
+litellm relies on the documented type of every field. Any other type makes it lose the text or
+fail. So answers in the three formats that nearly all providers use are reduced to the fields
+that litellm needs, each with its documented type. RawAnswer keeps what litellm would lose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+
+from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
+from services.common.hosted.completion import Extras
+from services.common.hosted.errors import Failure, convert_failure, read_failure
+from services.common.hosted.http import BOM, holds_events, is_json
+from services.common.hosted.keys import Redactor
+from services.common.hosted.response import ChunkReader, ProviderMessage
+from services.common.hosted.values import (
+    count,
+    is_complete_json,
+    label,
+    load_json,
+    load_values,
+    number,
+)
+from services.litellm.errors import TYPES
+from services.litellm.formats import (
+    clean_anthropic,
+    clean_gemini,
+    clean_openai,
+    split_anthropic_message,
+)
+
+#: Types of Anthropic's messages and events:
+#: https://docs.anthropic.com/en/docs/build-with-claude/streaming
+_ANTHROPIC = (
+    *("message", "message_start", "message_delta", "message_stop"),
+    *("content_block_start", "content_block_delta", "content_block_stop"),
+)
+
+_GEMINI = ("candidates", "usageMetadata", "promptFeedback")
+
+_ASKS_FOR_STREAM = re.compile(rb'"stream"\s*:\s*true')
+
+#: Content types of streams that are rewritten. Others have a framing of their own.
+_TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "")
+
+
+class RawAnswer:
+    """A provider's answer, as it came.
+
+    status: of HTTP, 0 before it has come. retry_after: the header. reported: the error that came
+    with an error status. failure: why the answer cannot be used, which takes precedence over what
+    litellm says. broken: the connection failed.
+
+    known: its format is one of the three. answered: it holds at least the beginning of a
+    completion. id: the provider's, because litellm replaces it. extras: what a completion has no
+    field for. finish_word: the provider's finish reason. candidate: the index of the Gemini
+    candidate that is read; None before the first.
+    """
+
+    def __init__(self, provider: str, redact: Redactor) -> None:
+        self._provider = provider
+        self._redact = redact
+        self.status = 0
+        self.retry_after: str | None = None
+        self.reported: Failure | None = None
+        self.failure: BackendError | None = None
+        self.broken = False
+        self.known = False
+        self.answered = False
+        self.id = ""
+        self.extras = Extras()
+        self.finish_word = ""
+        self.candidate: int | None = None
+        self.chunks = ChunkReader()
+        self._anthropic = False
+        self._counts: set[str] = set()
+        self._unreadable_counts = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the provider answered with a success status."""
+        return 200 <= self.status < 300
+
+    @property
+    def counted(self) -> bool:
+        """Whether the provider reported any token count. litellm guesses if it did not."""
+        return not self.known or bool(self._counts)
+
+    @property
+    def priced(self) -> bool:
+        """Whether it reported the counts of prompt and completion, and all were readable."""
+        prompt = {"prompt_tokens", "input_tokens", "promptTokenCount"} & self._counts
+        both = bool(prompt) and len(self._counts) > 1
+        return not self.known or (both and not self._unreadable_counts)
+
+    def rewrite(self, value: Any, streamed: bool) -> list[Any] | None:
+        """Return the values that litellm reads in place of a JSON value; None: the value itself.
+
+        streamed: litellm expects the events of a stream. One value may become several.
+        Raises UnreadableAnswer, and the error that the value reports.
+        """
+        if isinstance(value, list) and streamed and len(value) > 1:  # Gemini's streams in JSON
+            parts = [self.rewrite(item, streamed) or [item] for item in value]
+            return [event for events in parts for event in events]
+        if isinstance(value, list) and len(value) == 1:
+            (value,) = value
+        if not streamed and (value in (None, []) or isinstance(value, str | int | float)):
+            raise UpstreamUnavailable(f"{self._provider} sent JSON that is not an answer")
+        if not isinstance(value, dict):
+            return None
+        for name in ("error", "errors"):
+            if read_failure(value.get(name)) is not None:
+                failure = read_failure(value)
+                assert failure is not None  # noqa: S101 - it has this error
+                raise self.to_error(failure)
+        if "choices" in value or label(value.get("object")).startswith("chat.completion"):
+            self.known = True
+            return [clean_openai(value, self, streamed)]
+        if not value.keys().isdisjoint(_GEMINI):
+            self.known = True
+            return [clean_gemini(value, self, streamed)]
+        if value.get("type") in _ANTHROPIC or {"content", "stop_reason"} <= value.keys():
+            self.known = self._anthropic = True
+            clean = clean_anthropic(value, self)
+            whole = streamed and clean["type"] == "message"
+            return list(split_anthropic_message(clean)) if whole else [clean]
+        if self._anthropic and not isinstance(value.get("type"), str):
+            raise UnreadableAnswer("the provider's stream has an event without a type")
+        return None
+
+    def to_error(self, failure: Failure) -> BackendError:
+        """Make the error for a failure that an answer reports with HTTP 200."""
+        return convert_failure(
+            failure, 200, self._provider, self._redact, retry_after=self.retry_after, types=TYPES
+        )
+
+    def keep_finish(self, word: Any) -> str | None:
+        """Keep the provider's finish reason and return it; None if there is none."""
+        text = label(word) or ("unknown" if word else "")
+        self.finish_word = text or self.finish_word
+        return text or None
+
+    def keep_extras(self, message: ProviderMessage) -> None:
+        """Keep the parts of a message that litellm would lose."""
+        self.answered = True
+        self.extras.add(message)
+
+    def clean_usage(self, usage: Any) -> dict[str, Any]:
+        """Usage with integer counts, which are 0 if they cannot be read."""
+        if not isinstance(usage, dict):
+            self._unreadable_counts |= usage is not None
+            return {}
+        return dict(self._clean_figures(usage, 0))
+
+    def _clean_figures(self, usage: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+        for name, value in usage.items():
+            if name.endswith(("tokens", "TokenCount", "tokenCount")):
+                if isinstance(value, dict):
+                    continue
+                figure = count(value)
+                self._unreadable_counts |= figure is None and value is not None
+                if not depth and figure is not None:
+                    self._counts.add(name)
+                yield name, figure or 0
+            elif isinstance(value, dict) and depth < 2:
+                yield name, dict(self._clean_figures(value, depth + 1))
+            elif isinstance(value, list) and depth < 2:
+                objects = (item for item in value if isinstance(item, dict))
+                yield name, [dict(self._clean_figures(item, depth + 1)) for item in objects]
+            elif name.lower().endswith("details"):
+                continue
+            elif isinstance(value, str) or number(value) is not None:
+                yield name, value
+
+
+class RewrittenBody(httpx.AsyncByteStream):
+    """The body of a successful response, rewritten for litellm.
+
+    answer: keeps what the body holds, and why it cannot be used.
+    streamed: whether the request is for a stream.
+    """
+
+    def __init__(
+        self,
+        stream: httpx.AsyncByteStream,
+        answer: RawAnswer,
+        streamed: bool,
+        headers: httpx.Headers,
+    ) -> None:
+        self._stream = stream
+        self._answer = answer
+        self._streamed = streamed
+        self._line: list[bytes] = []  # pieces of an unfinished line
+        self._kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._pieces():
+                yield piece
+        except BackendError as error:
+            self._answer.failure = error
+            raise httpx.ReadError(error.message) from error
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        chunks = self._read_chunks()
+        if self._streamed and self._kind not in _TEXT_TYPES:
+            async for chunk in chunks:
+                yield chunk
+            return
+        begun = b""
+        while self._streamed and not begun.strip() and (chunk := await anext(chunks, b"")):
+            begun += chunk
+        begun = begun.removeprefix(BOM)
+        if not self._streamed or is_json(begun):
+            body = begun + b"".join([chunk async for chunk in chunks])
+            for piece in self._rewrite_whole(body):
+                yield piece
+            return
+        for piece in self._rewrite_lines(begun):
+            yield piece
+        async for chunk in chunks:
+            for piece in self._rewrite_lines(chunk):
+                yield piece
+        last = b"".join(self._line)
+        if is_complete_json(last.removeprefix(b"data:")):  # otherwise the stream broke off
+            yield self._rewrite_line(last)
+        yield b"\n\n"  # some streams lack their last line breaks
+
+    def _rewrite_lines(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines that a chunk completes."""
+        self._line.append(chunk)
+        if b"\n" in chunk:
+            *lines, rest = b"".join(self._line).split(b"\n")
+            self._line = [rest]
+            for line in lines:
+                yield self._rewrite_line(line) + b"\n"
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def _read_chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except Exception:
+            self._answer.broken = True
+            raise
+
+    def _rewrite_whole(self, body: bytes) -> Iterator[bytes]:
+        """Rewrite a whole body, which may have come in place of a stream."""
+        if not self._streamed and holds_events(body):
+            raise UnreadableAnswer("the provider sent a stream although none was requested")
+        try:
+            values = load_values(body)
+        except ValueError:
+            yield body
+            return
+        if len(values) > 1 and not self._streamed:
+            raise UnreadableAnswer("the provider sent several answers in place of one")
+        value = values if len(values) > 1 else values[0]
+        if (events := self._answer.rewrite(value, self._streamed)) is None:
+            yield body
+        elif not self._streamed:
+            yield json.dumps(events[0]).encode()
+        else:
+            for event in events:
+                yield b"data: " + json.dumps(event).encode() + b"\n\n"
+            yield b"data: [DONE]\n\n"
+
+    def _rewrite_line(self, line: bytes) -> bytes:
+        """Rewrite a line of an event stream. litellm reads only the lines with data."""
+        if not line.startswith(b"data:"):
+            return line
+        data = line[5:].strip()
+        try:
+            value = load_json(data)
+        except ValueError:
+            if data.startswith(b"{"):
+                raise UnreadableAnswer("the provider sent an event that is not JSON") from None
+            return line  # the end mark
+        events = self._answer.rewrite(value, True)
+        if events is None:
+            return line
+        return b"\n\n".join(b"data: " + json.dumps(event).encode() for event in events)
+
+
+def asks_for_stream(request: httpx.Request) -> bool:
+    """Whether a request asks for a stream. litellm requests whole answers of some providers and
+    streams them itself."""
+    try:
+        body = request.content
+    except httpx.RequestNotRead:
+        return False
+    return "stream" in request.url.path.lower() or _ASKS_FOR_STREAM.search(body) is not None

@@ -1,0 +1,31 @@
+"""OpenRouter's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.common.errors import BackendError, BudgetInFlight, UpstreamUnavailable
+from services.common.hosted.errors import OPENAI_CODES, Failure, convert_failure
+from services.common.hosted.keys import Redactor
+
+#: OpenRouter's stable error names (`metadata.error_type`) that say more than the HTTP status.
+ERROR_TYPES: Mapping[str, type[BackendError]] = {
+    **OPENAI_CODES,
+    "in_flight_budget_exhausted": BudgetInFlight,
+}
+
+
+def to_error(
+    failure: Failure, status: int, redact: Redactor, retry_after: str | None = None
+) -> BackendError:
+    """Make the error for a reported failure. retry_after: the value of the header."""
+    return convert_failure(
+        failure, status, "openrouter", redact, retry_after=retry_after, types=ERROR_TYPES
+    )
+
+
+def unreadable(reason: str) -> UpstreamUnavailable:
+    """The error for an answer that holds no completion. It may be requested again."""
+    return UpstreamUnavailable(
+        f"openrouter's answer cannot be read: {reason}", metadata={"upstream_status": "200"}
+    )

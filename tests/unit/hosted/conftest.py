@@ -1,0 +1,188 @@
+"""The hosted services in this process, on real sockets, in front of fake providers.
+
+The contract suite in this folder runs over every provider of PROVIDERS. The folders openrouter and
+litellm hold what only one of the two services does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from arena_llm import ArenaError, AsyncClient
+from services.common.backend import BaseLLMBackend
+from services.common.servicer import LlmServicer
+from services.litellm.backend import LiteLlmBackend
+from services.litellm.config import LiteLlmConfig
+from services.litellm.setup import NEVER_AWAITED
+from services.openrouter.backend import OpenRouterBackend
+from services.openrouter.config import OpenRouterConfig
+from tests.support.scripted import serving
+from tests.support.upstreams import anthropic, gemini, openai, openrouter
+from tests.support.upstreams.server import UpstreamServer
+
+#: Starts a service. See `make_start` below.
+Start = Callable[..., AbstractAsyncContextManager[AsyncClient]]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A fake provider, and the service in front of it.
+
+    upstream: the fake. model: a full name. variable, key: the API key that the fake accepts.
+    answer_id: the id in its answers.
+    """
+
+    service: str
+    upstream: type[UpstreamServer]
+    model: str
+    variable: str
+    key: str
+    answer_id: str
+
+    def configure(self, url: str, entry: dict[str, Any], settings: dict[str, Any]) -> Any:
+        """Make the backend. entry: more keys of the model's entry. settings: of the file."""
+        models: list[Any] = [{"name": self.model, **entry}]
+        settings = {"models": models, **settings}
+        if self.service == "openrouter":
+            return OpenRouterBackend(OpenRouterConfig.model_validate({"base_url": url, **settings}))
+        models[0].setdefault("api_base", url)
+        return LiteLlmBackend(LiteLlmConfig.model_validate(settings))
+
+
+PROVIDERS = {
+    "openrouter": Provider(
+        "openrouter",
+        openrouter.OpenRouterUpstream,
+        "openrouter_a/plain",
+        "OPENROUTER_API_KEY",
+        openrouter.KEY,
+        "gen-1",
+    ),
+    "openai": Provider(
+        "litellm",
+        openai.OpenAIUpstream,
+        "litellm_openai/gpt-4o-mini",
+        "OPENAI_API_KEY",
+        openai.KEY,
+        "chatcmpl-1",
+    ),
+    "anthropic": Provider(
+        "litellm",
+        anthropic.AnthropicUpstream,
+        "litellm_anthropic/claude-sonnet-4-5",
+        "ANTHROPIC_API_KEY",
+        anthropic.KEY,
+        "msg_1",
+    ),
+    "gemini": Provider(
+        "litellm",
+        gemini.GeminiUpstream,
+        "litellm_gemini/gemini-2.5-flash",
+        "GEMINI_API_KEY",
+        gemini.KEY,
+        "gemini-1",
+    ),
+}
+OPENAI = PROVIDERS["openai"]
+
+STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+#: Tests of OpenAI's format, which two of the fakes speak.
+OPENAI_FORMAT = pytest.mark.parametrize("provider", ["openrouter", "openai"], indirect=True)
+LITELLM = pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"], indirect=True)
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> Provider:
+    """Every provider, unless the test names some: @pytest.mark.parametrize(..., indirect=True)."""
+    return PROVIDERS[request.param]
+
+
+@pytest.fixture
+async def upstream(provider: Provider) -> AsyncIterator[Any]:
+    async with provider.upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Start:
+    return make_start(upstream, provider, monkeypatch)
+
+
+def make_start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """A function that starts the service in front of the fake provider. Retries do not wait.
+
+    entry: more keys of the model's entry. key: the API key. url: of another provider.
+    Further arguments are settings of the configuration file.
+    """
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_API_BASE")):
+            monkeypatch.delenv(name)
+
+    @asynccontextmanager
+    async def started(
+        entry: dict[str, Any] | None = None,
+        *,
+        key: str = provider.key,
+        url: str = "",
+        **settings: Any,
+    ) -> AsyncIterator[AsyncClient]:
+        monkeypatch.setenv(provider.variable, key)
+        quick = {"backoff_seconds": 0.001, "max_backoff_seconds": 0.002}
+        backend: BaseLLMBackend[Any] = provider.configure(
+            url or upstream.url, entry or {}, {"listen": "127.0.0.1:0", **quick, **settings}
+        )
+        async with (
+            serving(LlmServicer(backend)) as server,
+            AsyncClient(server.address, timeout=30) as llm,
+        ):
+            yield llm
+
+    return started
+
+
+@pytest.fixture
+async def llm(start: Start) -> AsyncIterator[AsyncClient]:
+    """A client of a service with the default settings."""
+    async with start() as client:
+        yield client
+
+
+async def read_stream(stream: Any) -> tuple[list[str], Any]:
+    """The deltas of a stream, and its completion."""
+    return [delta async for delta in stream], stream.completion
+
+
+async def call(llm: AsyncClient, streamed: bool, model: str, **options: Any) -> str:
+    """The text of one call."""
+    if not streamed:
+        return (await llm.generate(model, "hi", **options)).text
+    return "".join([delta async for delta in llm.stream(model, "hi", **options)])
+
+
+async def fail(llm: AsyncClient, streamed: bool, model: str, **options: Any) -> ArenaError:
+    """The error of one call."""
+    with pytest.raises(ArenaError) as caught:
+        await call(llm, streamed, model, **options)
+    return caught.value
+
+
+#: Warnings that litellm causes in this process: pydantic's, of its types and how it reads them,
+#: and Python's, of calls that were cancelled while they began.
+_LITELLM_WARNINGS = (
+    f"ignore:{NEVER_AWAITED}:RuntimeWarning",
+    "ignore:Item '.*' on TypedDict class '.*:UserWarning",
+    "ignore:Accessing the 'model_.*fields' attribute on the instance:DeprecationWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(os.path.dirname(__file__)):
+            for warning in _LITELLM_WARNINGS:
+                item.add_marker(pytest.mark.filterwarnings(warning))

@@ -1,0 +1,150 @@
+"""The body of OpenRouter's requests, and provider_options."""
+
+from __future__ import annotations
+
+import pytest
+
+from arena_llm import ArenaError, AsyncClient, Message
+from tests.support.upstreams import answers
+from tests.support.upstreams.answers import Odd
+from tests.support.upstreams.checks import ask
+from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream
+from tests.support.upstreams.server import Fault, Reply
+from tests.unit.hosted.conftest import STREAMED, Start, fail
+from tests.unit.hosted.openrouter.conftest import MODEL, SCHEMA
+
+
+async def test_the_whole_body(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:
+    await llm.generate(
+        MODEL,
+        messages=[Message("system", "Be brief."), Message("user", "Your move?")],
+        temperature=0.1,
+        top_k=40,
+        max_tokens=64,
+        stop=["\n"],
+        session="game-1",
+        labels={"player": "x"},
+        provider_options={
+            "provider": {"order": ["one"]},
+            "models": ["b/fallback"],
+            "transforms": ["middle-out"],
+            "reasoning": {"effort": "low"},
+        },
+    )
+    (request,) = upstream.history
+    assert request.body == {
+        "model": "a/plain",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Your move?"},
+        ],
+        "temperature": 0.1,
+        "top_k": 40,
+        "max_tokens": 64,
+        "stop": ["\n"],
+        "session_id": "game-1",
+        "provider": {"require_parameters": True, "order": ["one"]},
+        "models": ["b/fallback"],
+        "transforms": ["middle-out"],
+        "reasoning": {"effort": "low"},
+    }
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert request.headers["X-Title"] == "Arena LLM"
+
+
+@pytest.mark.parametrize(
+    ("options", "required"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, None),
+        ({"seed": 1}, True),
+        ({"logprobs": 2}, True),
+        ({"json_schema": {"type": "object"}}, True),
+        ({"seed": 1, "provider_options": {"provider": {"require_parameters": False}}}, False),
+    ],
+)
+async def test_providers_must_honour_the_parameters_unless_the_caller_says_otherwise(
+    llm: AsyncClient, upstream: OpenRouterUpstream, options: dict[str, object], required: object
+) -> None:
+    token = {"token": "{}", "logprob": -0.5, "top_logprobs": []}
+    upstream.enqueue(Reply("{}", fields={"choice": {"logprobs": {"content": [token]}}}))
+    await llm.generate(SCHEMA, "hi", **options)  # type: ignore[arg-type]
+    provider = upstream.history[0].body.get("provider", {})
+    assert provider.get("require_parameters") is required
+
+
+async def test_a_parameter_that_no_provider_honours_is_named(
+    llm: AsyncClient, upstream: OpenRouterUpstream
+) -> None:
+    upstream.default = Fault(404, message="No endpoints found that can handle the parameters")
+    error = await fail(llm, False, MODEL, top_k=3, seed=1)
+    assert (error.code, error.reason, error.field) == (
+        "UNIMPLEMENTED",
+        "UNSUPPORTED",
+        "config.top_k",
+    )
+    for model, options in {
+        "openrouter_a/none": {"top_k": 3},  # there is no such model
+        MODEL: {"seed": 1},  # honoured, so the 404 has another cause
+    }.items():
+        assert (await fail(llm, False, model, **options)).reason == "MODEL_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model", "messages", "prompt", "stream", "stream_options", "n", "usage", "session_id"),
+        *("response_format", "api_key", "base_url", "extra_headers", "extra_body"),
+        *("temperature", "max_tokens", "max_completion_tokens", "stop", "top_logprobs"),
+    ],
+)
+async def test_options_cannot_set_a_reserved_field(
+    llm: AsyncClient, upstream: OpenRouterUpstream, name: str
+) -> None:
+    error = await fail(llm, False, MODEL, provider_options={name: "other"})
+    assert (error.reason, error.field) == ("INVALID_REQUEST", f"provider_options.{name}")
+    assert not upstream.history
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"models": ["openai/gpt-5"]}, "models"),
+        ({"models": ["a/schema", "openai/gpt-5"]}, "models"),
+        ({"models": "a/schema"}, "models"),
+        ({"models": [1]}, "models"),
+        ({"preset": "mine"}, "preset"),
+        ({"models": ["a/schema"]}, None),
+    ],
+)
+async def test_options_cannot_name_an_unlisted_model_where_only_listed_ones_are_allowed(
+    start: Start, upstream: OpenRouterUpstream, options: dict[str, object], field: str | None
+) -> None:
+    async with start(allow_unlisted=False) as llm:
+        if field is None:
+            await llm.generate(MODEL, "hi", provider_options=options)
+            return
+        with pytest.raises(ArenaError) as caught:
+            await llm.generate(MODEL, "hi", provider_options=options)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.field == f"provider_options.{field}"
+    assert not upstream.history
+
+
+async def test_the_error_says_what_the_models_provider_said(
+    llm: AsyncClient, upstream: OpenRouterUpstream
+) -> None:
+    metadata = {"provider_name": "One", "raw": {"detail": "x" * 10_000}, "reasons": ["violence"]}
+    upstream.enqueue(Fault(403, message="Provider\nreturned error", error={"metadata": metadata}))
+    error = await fail(llm, False, MODEL)
+    assert error.metadata["provider"] == "One"
+    assert error.message.startswith('openrouter: Provider returned error: {"detail": "xxx')
+    assert len(error.message) <= 500
+
+
+@STREAMED
+async def test_costs(llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool) -> None:
+    for name, (cost, dollars) in answers.COSTS.items():
+        upstream.default = Odd("ok", top={"usage": {"cost": cost}}).fault(streamed)
+        reply = await ask(llm, MODEL, streamed)
+        assert (reply.text, reply.usage.cost_usd) == ("ok", dollars), name

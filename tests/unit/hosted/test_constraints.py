@@ -1,0 +1,173 @@
+"""Choices and JSON schemas, on models with and without structured output."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from arena_llm import ArenaError, AsyncClient
+from tests.support.upstreams.openrouter import COST
+from tests.support.upstreams.server import Reply
+from tests.unit.hosted.conftest import OPENAI_FORMAT, Provider, Start, fail, read_stream
+
+MOVE = {"type": "object", "properties": {"move": {"type": "integer"}}, "required": ["move"]}
+STRUCTURED = pytest.mark.parametrize("structured", [True, False], ids=["schema", "words"])
+OPENROUTER = pytest.mark.parametrize("provider", ["openrouter"], indirect=True)
+
+
+@STRUCTURED
+async def test_a_choice_is_returned_bare(
+    start: Start, upstream: Any, provider: Provider, structured: bool
+) -> None:
+    """The request has an enum, or an instruction if the model takes no schema."""
+    async with start({"structured_output": structured}) as llm:
+        for text in ('{"choice": "4"}', "4", " 4\n", '"4"', '```json\n{"choice":"4"}\n```'):
+            upstream.enqueue(Reply(text), Reply(text))
+            reply = await llm.generate(provider.model, "Your move?", choices=["0", "4"])
+            stream = llm.stream(provider.model, "Your move?", choices=["0", "4"])
+            texts, completion = await read_stream(stream)
+            assert (reply.text, texts, completion.attempts) == ("4", ["4"], 1), text
+    for request in upstream.history:
+        sent = json.dumps(request.body)
+        assert ('"enum": ["0", "4"]' in sent) == structured
+        assert ("nothing else:\\n0\\n4" in sent) == (not structured)
+
+
+@STRUCTURED
+async def test_a_wrong_choice_is_never_returned(
+    start: Start, upstream: Any, provider: Provider, structured: bool
+) -> None:
+    """The model gets a second chance. What both replies cost is in the error."""
+    upstream.default = Reply('{"choice": "c3"}')
+    async with start({"structured_output": structured}) as llm:
+        error = await fail(llm, False, provider.model, choices=["a1", "b2"])
+    assert (error.code, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED")
+    assert error.field == "constraint.choices"
+    assert len(upstream.history) == 2
+    assert (error.metadata["attempts"], error.metadata["prompt_tokens"]) == ("2", "24")
+    assert float(error.metadata["cost_usd"]) > 0
+
+
+@OPENAI_FORMAT
+async def test_the_second_request_shows_the_first_reply(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    upstream.enqueue(Reply("I would play b2."), Reply("b2"))
+    async with start({"structured_output": False}) as llm:
+        reply = await llm.generate(provider.model, "Your move?", choices=["a1", "b2"])
+    first, second = (request.body["messages"] for request in upstream.history)
+    assert second[:2] == [*first, {"role": "assistant", "content": "I would play b2."}]
+    assert "character by character" in second[2]["content"]
+    assert (reply.text, reply.attempts, reply.usage.prompt_tokens) == ("b2", 2, 24)
+    if provider.service == "openrouter":
+        assert reply.usage.cost_usd == 2 * COST
+
+
+@STRUCTURED
+@OPENAI_FORMAT
+async def test_json_that_the_schema_accepts(
+    start: Start, upstream: Any, provider: Provider, structured: bool
+) -> None:
+    async with start({"structured_output": structured}) as llm:
+        for text in ('{"move": 4}', '```json\n{"move": 4}\n```'):
+            upstream.history.clear()
+            upstream.enqueue(Reply('{"move": "four"}'), Reply(text))
+            reply = await llm.generate(provider.model, "Your move?", json_schema=MOVE)
+            assert json.loads(reply.text) == {"move": 4}
+            for request in upstream.history:
+                schema = request.body.get("response_format", {}).get("json_schema", {})
+                assert schema.get("schema") == (MOVE if structured else None)
+
+
+@OPENAI_FORMAT
+async def test_json_that_the_schema_never_accepts(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = Reply("four")
+    error = await fail(llm, False, provider.model, json_schema=MOVE)
+    assert (error.reason, error.field) == ("UNSUPPORTED", "constraint.json_schema")
+
+
+@OPENAI_FORMAT
+async def test_a_reply_cut_off_by_max_tokens_names_it(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = Reply('{"mo', fields={"choice": {"finish_reason": "length"}})
+    error = await fail(llm, False, provider.model, json_schema=MOVE, max_tokens=2)
+    assert (error.reason, error.field) == ("INVALID_REQUEST", "config.max_tokens")
+    assert len(upstream.history) == 1
+
+
+@OPENROUTER
+async def test_the_catalogue_decides_if_the_entry_does_not(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    for model in ("openrouter_a/schema", "openrouter_a/plain"):
+        upstream.enqueue(Reply("b2"))
+        await llm.generate(model, "Your move?", choices=["a1", "b2"])
+    first, second = (request.body for request in upstream.history)
+    assert first["response_format"]["json_schema"] == {
+        "name": "choice",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"choice": {"type": "string", "enum": ["a1", "b2"]}},
+            "required": ["choice"],
+            "additionalProperties": False,
+        },
+    }
+    assert first["provider"] == {"require_parameters": True}
+    assert "response_format" not in second
+
+
+@OPENROUTER
+async def test_without_a_catalogue_the_model_gets_the_schema(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    upstream.models_status = 500
+    upstream.enqueue(Reply('{"choice": "a1"}'))
+    assert (await llm.generate(provider.model, "Your move?", choices=["a1"])).text == "a1"
+    assert "response_format" in upstream.history[0].body
+
+
+@pytest.mark.timeout(30)
+@OPENROUTER
+async def test_a_pattern_that_backtracks_does_not_block_the_service(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    upstream.enqueue(Reply(json.dumps("a" * 60 + "!")), Reply('"aaa"'))
+    reply = await llm.generate(provider.model, "Your move?", json_schema={"pattern": "^(a+)+$"})
+    assert (reply.text, reply.attempts) == ('"aaa"', 2)
+
+
+_FAN_OUT = {
+    "$defs": {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
+    | {"d40": {"type": "integer"}},
+    "$ref": "#/$defs/d0",
+}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "reason", "field"),
+    [
+        ({"json_schema": _FAN_OUT}, "INVALID_REQUEST", "constraint.json_schema"),
+        ({"json_schema": {"const": "a" * 70_000}}, "INVALID_REQUEST", "constraint.json_schema"),
+        ({"regex": "[0-9]"}, "UNSUPPORTED", "constraint.regex"),
+        ({"json_schema": "{"}, "INVALID_REQUEST", "constraint.json_schema"),
+        ({"json_schema": '{"type": "nonsense"}'}, "INVALID_REQUEST", "constraint.json_schema"),
+        (
+            {"json_schema": '{"$ref": "http://127.0.0.1:1/schema.json"}'},
+            "INVALID_REQUEST",
+            "constraint.json_schema",
+        ),
+    ],
+)
+@OPENROUTER
+async def test_constraints_that_are_refused(
+    llm: AsyncClient, provider: Provider, constraint: dict[str, Any], reason: str, field: str
+) -> None:
+    with pytest.raises(ArenaError) as caught:
+        await llm.generate(provider.model, "Your move?", **constraint)
+    assert (caught.value.reason, caught.value.field) == (reason, field)

@@ -1,0 +1,251 @@
+"""Errors of providers: their code and reason, retries, timeouts, and what the message says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from arena_llm import ArenaError, AsyncClient
+from tests.support.scripted import eventually, reaching
+from tests.support.upstreams.cases import DOWN, INVALID, STALLS
+from tests.support.upstreams.server import Fault, Reply
+from tests.unit.hosted.conftest import OPENAI_FORMAT, STREAMED, Provider, Start, call, fail
+
+LATER = {"Retry-After": "7"}
+PAGE: dict[str, Any] = {"body": b"<html>Welcome", "content_type": "text/html"}
+CONTEXT = ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG")
+CREDITS = ("FAILED_PRECONDITION", "INSUFFICIENT_CREDITS")
+LIMITED = ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+REFUSED = ("PERMISSION_DENIED", "REFUSED_BY_PROVIDER")
+
+Row = tuple[Fault, tuple[str, str]]
+
+#: What any provider may do, and the code and reason of the error.
+ROWS: dict[str, Row] = {
+    "400": (Fault(400), INVALID),
+    "401": (Fault(401), ("FAILED_PRECONDITION", "API_KEY_REJECTED")),
+    "402": (Fault(402), CREDITS),
+    "402 later": (Fault(402, headers=LATER), ("RESOURCE_EXHAUSTED", "INSUFFICIENT_CREDITS")),
+    "403": (Fault(403), REFUSED),
+    "404": (Fault(404), ("NOT_FOUND", "MODEL_NOT_FOUND")),
+    "408": (Fault(408), DOWN),
+    "409": (Fault(409), DOWN),
+    "413": (Fault(413), INVALID),
+    "422": (Fault(422), INVALID),
+    "429": (Fault(429), LIMITED),
+    "429 later": (Fault(429, headers=LATER), LIMITED),
+    "500": (Fault(500), DOWN),
+    "502": (Fault(502), DOWN),
+    "503 later": (Fault(503, headers=LATER), DOWN),
+    "504": (Fault(504), DOWN),
+    "529": (Fault(529), DOWN),
+    "a page with 502": (Fault(502, **PAGE), DOWN),
+    "a page with 200": (Fault(200, **PAGE), DOWN),
+    "a redirect": (Fault(302, headers={"Location": "http://elsewhere.invalid/"}), DOWN),
+    "a truncated body": (Fault(truncate=True), DOWN),
+    "a connection lost within the body": (Fault(truncate=True, reset=True), DOWN),
+    "an empty body": (Fault(body=b""), DOWN),
+    "a reset connection": (Fault(reset=True), DOWN),
+}
+
+#: Rows that are also tested with streams. The others differ from these only in the status.
+STREAMED_ROWS = (
+    *("400", "402 later", "404", "429 later", "503 later", "a page with 502", "a page with 200"),
+    *("a redirect", "a truncated body", "a connection lost within the body", "an empty body"),
+    "a reset connection",
+)
+
+#: Errors of single formats, by the provider's variable.
+OWN_ROWS: dict[str, dict[str, Row]] = {
+    "OPENROUTER_API_KEY": {
+        "context": (
+            Fault(400, error={"metadata": {"error_type": "context_length_exceeded"}}),
+            CONTEXT,
+        ),
+        "403 inside 200": (Fault(200, error={"code": 403}), REFUSED),
+        "429 inside 200": (Fault(200, error={"code": 429}), LIMITED),
+        "an error without code": (Fault(200, error={"code": None}), DOWN),
+        "a list": (Fault(200, body=b"[]"), DOWN),
+        "no choices": (Fault(empty=True), DOWN),
+    },
+    "OPENAI_API_KEY": {
+        "context": (
+            Fault(400, "maximum context length", error={"code": "context_length_exceeded"}),
+            CONTEXT,
+        ),
+        "context, in words": (
+            Fault(400, "This model's maximum context length is 8 tokens"),
+            CONTEXT,
+        ),
+        "moderation": (
+            Fault(400, "rejected", error={"code": "content_policy_violation"}),
+            REFUSED,
+        ),
+        "quota": (
+            Fault(429, "You exceeded your quota", error={"code": "insufficient_quota"}),
+            CREDITS,
+        ),
+        "no choices": (Fault(empty=True), DOWN),
+    },
+}
+
+
+@STREAMED
+async def test_the_table(start: Start, upstream: Any, provider: Provider, streamed: bool) -> None:
+    """A transient error is retried, unless Retry-After is over the limit. The next call works."""
+    rows = {name: ROWS[name] for name in STREAMED_ROWS} if streamed else ROWS
+    rows = rows | OWN_ROWS.get(provider.variable, {})
+    # A model rests for at most this long, so the next row finds it available.
+    async with start(max_attempts=2, max_retry_after_seconds=0.005) as llm:
+        for name, (fault, expected) in rows.items():
+            upstream.history.clear()
+            upstream.default = fault
+            error = await fail(llm, streamed, provider.model)
+            assert (error.code, error.reason) == expected, (name, error)
+            transient = error.code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+            retried = transient and "Retry-After" not in fault.headers
+            attempts = "2" if retried else "1"
+            assert error.metadata["attempts"] == str(len(upstream.history)) == attempts, name
+            assert (error.retry_after is not None) == transient, name
+            if "Retry-After" in fault.headers:
+                assert error.retry_after == 7, name
+            upstream.default = Reply()
+            assert await call(llm, streamed, provider.model) == "ok", name
+
+
+#: What may go wrong after a stream has begun.
+LATE: dict[str, Fault] = {
+    "an error event": Fault(500, after="ab"),
+    "a reset connection": Fault(reset=True, after="ab"),
+    "an early end": Fault(truncate=True, after="ab"),
+}
+
+
+@pytest.mark.parametrize("row", LATE)
+async def test_nothing_is_retried_after_the_first_delta(
+    llm: AsyncClient, upstream: Any, provider: Provider, row: str
+) -> None:
+    upstream.enqueue(LATE[row])
+    deltas: list[str] = []
+
+    async def collect() -> None:
+        async for delta in llm.stream(provider.model, "hi"):
+            deltas.append(delta)
+
+    with pytest.raises(ArenaError) as caught:
+        await collect()
+    assert (caught.value.code, caught.value.reason) == DOWN
+    assert "".join(deltas) == "ab"
+    assert len(upstream.history) == 1
+
+
+async def test_the_message_is_the_providers(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    async with start(max_attempts=1) as llm:
+        for status in (400, 401, 404, 500, 503, 529):
+            for streamed in (False, True):
+                upstream.enqueue(Fault(status, "no such luck"))
+                error = await fail(llm, streamed, provider.model)
+                assert error.message.endswith("no such luck"), error.message
+                assert "litellm" not in error.message
+
+
+async def test_a_provider_that_cannot_be_reached(start: Start, provider: Provider) -> None:
+    async with start(url="http://127.0.0.1:1", max_attempts=2) as llm:
+        error = await fail(llm, False, provider.model)
+    assert (error.code, error.reason) == DOWN
+    assert error.metadata["attempts"] == "2"
+
+
+@pytest.mark.parametrize("case", STALLS)
+async def test_a_provider_that_stalls(
+    start: Start, upstream: Any, provider: Provider, case: str
+) -> None:
+    streamed, upstream.default = STALLS[case]
+
+    async def attempt(seconds: float) -> ArenaError:
+        async with start({"timeout_seconds": seconds}, max_attempts=1) as llm:
+            error = await fail(llm, streamed, provider.model)
+            await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
+            return error
+
+    error = await reaching(lambda: upstream.history, attempt)
+    assert (error.code, error.reason) == DOWN
+    assert "did not answer in time" in error.message
+
+
+@STREAMED
+async def test_the_callers_deadline_ends_the_providers_request(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    upstream.default = Fault(hang=True)
+    error = await reaching(
+        lambda: upstream.history,
+        lambda seconds: fail(llm, streamed, provider.model, timeout=seconds),
+    )
+    assert error.code == "DEADLINE_EXCEEDED"
+    await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
+
+
+@STREAMED
+async def test_transient_errors_are_retried_and_counted(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    upstream.enqueue(Fault(429), Fault(503, headers={"Retry-After": "0.01"}), Fault(reset=True))
+    if streamed:
+        stream = llm.stream(provider.model, "hi")
+        assert "".join([delta async for delta in stream]) == "ok"
+        assert stream.completion is not None
+        assert stream.completion.attempts == 4
+    else:
+        assert (await llm.generate(provider.model, "hi")).attempts == 4
+
+
+@STREAMED
+async def test_a_model_that_answers_429_rests_and_others_do_not(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    upstream.enqueue(Fault(429, headers={"Retry-After": "30"}))
+    error = await fail(llm, streamed, provider.model, timeout=20)
+    assert (error.reason, error.retry_after) == ("RATE_LIMITED", 30)
+    error = await fail(llm, streamed, provider.model, timeout=20)
+    assert (error.reason, len(upstream.history)) == ("RATE_LIMITED", 1)
+    assert 0 < (error.retry_after or 0) <= 30
+
+
+@OPENAI_FORMAT
+async def test_a_resting_model_does_not_delay_another(
+    start: Start, upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_BASE", upstream.url)
+    upstream.enqueue(Fault(429, headers={"Retry-After": "30"}))
+    async with start() as llm:
+        await fail(llm, False, provider.model, timeout=20)
+        other = {"openrouter": "openrouter_a/schema", "litellm": "litellm_openai/gpt-4o"}
+        assert await call(llm, False, other[provider.service]) == "ok"
+
+
+@STREAMED
+async def test_a_full_queue(
+    start: Start, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    gate = asyncio.Event()
+    upstream.default = Reply(hold=gate)
+    async with start({"max_concurrency": 1}, max_queue=2) as llm:
+        calls = [asyncio.create_task(call(llm, streamed, provider.model)) for _ in range(6)]
+        done: set[asyncio.Task[str]] = set()
+        waiting = set(calls)
+        while len(done) < 3:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        for task in done:
+            error = task.exception()
+            assert isinstance(error, ArenaError)
+            assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+            assert error.retry_after is not None
+        gate.set()
+        assert set(await asyncio.gather(*waiting)) == {"ok"}
+    assert upstream.most_running == 1
