@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from arena_llm.types import Availability, Capability, Model, ModelState
+from arena_llm.types import Availability, Capability, Model, ModelState, Price
 from services.common.backend import BaseLLMBackend
 from services.common.config import ModelEntry, ServiceConfig
 from services.common.errors import BackendError
@@ -76,6 +76,7 @@ class LocalBackend(BaseLLMBackend[C]):
                 description=entry.description,
                 context_length=self._pool.context_length(entry.name) if known else None,
                 capabilities=self._pool.capabilities(entry.name) if known else (),
+                price=Price(0.0, 0.0),  # it runs on this machine
             )
             for entry in self.entries
         ]

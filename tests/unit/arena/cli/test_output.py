@@ -128,7 +128,7 @@ TERMINALS = {
     "UTF-8": {"PYTHONIOENCODING": "utf-8:strict"},
 }
 
-LEFT = "stopped: the player at the terminal has left; the same command goes on"
+LEFT = "stopped: the player at the terminal has left; the same command continues"
 
 
 @pytest.mark.parametrize("terminal", TERMINALS)
