@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 from rich.text import Text
 
-from arena_llm.terminal import visible
+from arena_llm.terminal import one_line
 
 #: Longer lines of messages and errors are cut.
 LONGEST_LINE = 4_000
@@ -95,25 +94,19 @@ def _replace_closed() -> None:
 
 def show(console: Console, text: str) -> None:
     """Print a text as one line, without wrapping it."""
-    console.print(Text(one_line(text)), soft_wrap=True)
+    console.print(Text(one_line(text, LONGEST_LINE)), soft_wrap=True)
 
 
 def show_table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows in columns, without wrapping them."""
-    cells = [header, *([one_line(cell) for cell in row] for row in rows)]
+    cells = [header, *([one_line(cell, LONGEST_LINE) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         console.print(Text(line.rstrip()), soft_wrap=True)
 
 
-def one_line(text: str) -> str:
-    """A text as one line of limited length that is safe to print."""
-    line = visible(re.sub(r"[\n\t]", " ", text[: LONGEST_LINE + 1]))
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
-
-
 def say(problem: object) -> None:
     """Print an error to stderr; each line starts with the command's name."""
     for line in str(problem).splitlines():
-        sys.stderr.write(f"arena: {one_line(line)}\n")
+        sys.stderr.write(f"arena: {one_line(line, LONGEST_LINE)}\n")

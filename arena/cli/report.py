@@ -1,23 +1,31 @@
-"""arena report FILE [--html PAGE]"""
+"""arena report FILE [--html PAGE] [--json]"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from arena.cli import output
 from arena.report import Report, print_tables, write_html
+from arena.report.tables import to_json
 from arena.results.database import ResultsError
+
+#: Columns of the output if it is not a terminal: wide enough for any table.
+_WIDE = 1_000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the results file and the path of the page."""
-    parser.add_argument("results", type=Path, metavar="FILE", help="a results file of `arena run`")
+    """Add the results file, the page's path, and the output format."""
+    parser.add_argument("results", type=Path, metavar="FILE", help="a results file of arena run")
     parser.add_argument(
-        "--html", type=Path, metavar="PAGE", help="the page (default: FILE with the suffix .html)"
+        "--html", type=Path, metavar="PAGE", help="path of the page (default: FILE as .html)"
     )
+    parser.add_argument("--json", action="store_true", help="print the tables as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,10 +43,17 @@ def run(args: argparse.Namespace) -> int:
         write_html(report, page)
     except ResultsError as error:
         problem = error
-    console = Console(emoji=False, markup=False, highlight=False)
-    print_tables(report, console)
+    if args.json:
+        json.dump(to_json(report.tables), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        # Without a terminal, rich would assume 80 columns and break names and numbers.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+        print_tables(report, Console(emoji=False, markup=False, highlight=False, width=width))
     if problem is not None:
         output.say(problem)
         return 1
-    output.show(console, f"page: {page}")
+    if not args.json:
+        console = Console(emoji=False, markup=False, highlight=False)
+        output.show(console, f"page: {page}")
     return 0

@@ -1,7 +1,7 @@
-"""What a results file says: tables for the terminal, one page for the browser."""
+"""The report on a results file: tables for the terminal, and one HTML page with replays."""
 
+from arena.report.embed import Report
 from arena.report.page import write_html
-from arena.report.report import Report
-from arena.report.tables import print_tables
+from arena.report.terminal import print_tables
 
 __all__ = ["Report", "print_tables", "write_html"]

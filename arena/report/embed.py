@@ -1,8 +1,8 @@
-"""The replays inside the page: small enough to be mailed, whole enough to be read.
+"""The replays as data for the page, in a size that can be sent by mail.
 
-Episodes are put together into parts of half a megabyte, each compressed by gzip (prompts
-of one game repeat each other nearly to the letter) and written in base64. The browser
-decompresses the part of the episode that is looked at, by its own DecompressionStream.
+Episodes are joined into parts of half a megabyte. Each part is compressed with gzip, because
+the prompts of a game are nearly equal, and encoded in base64. The browser decompresses the part
+with the episode that is shown, with its own DecompressionStream.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from arena.report.load import Results
-from arena.report.outcomes import outcome
-from arena.report.summary import Summary
+from arena.report.count import Summary, find_outcome, summarise
+from arena.report.load import Results, open_results
+from arena.report.tables import Tables, make_tables
 from arena.results.rows import PLAYED, MoveRow
 
-#: Uncompressed characters of a part.
+#: Uncompressed size of a part, in characters.
 PART = 500_000
-#: Characters of the parts in the page: beyond the first, episodes have no prompts,
-#: replies and reasoning; beyond the second, no moves.
+#: Limits on the size of all parts, in characters. Beyond WHOLE, episodes are embedded without
+#: prompts, replies and reasoning; beyond BRIEF, without moves.
 WHOLE, BRIEF = 32_000_000, 48_000_000
-#: Characters of one text; what is over is cut out of its middle.
+#: Maximum length of one text, and of the end that is kept if its middle is cut.
 TEXT, TAIL = 20_000, 4_000
 
 
 @dataclass(slots=True)
 class Embedded:
-    """parts: base64 of gzip of JSON lists of episodes. index: what the page's list shows.
+    """The replays of a page.
 
-    brief, absent: how many episodes had to do without texts, and without moves.
+    parts: JSON lists of episodes, compressed with gzip and encoded in base64. index: data for
+    the page's list of episodes. brief, absent: number of episodes without texts, and without
+    moves.
     """
 
     parts: list[str] = field(default_factory=list)
@@ -41,13 +44,32 @@ class Embedded:
     absent: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The content of the tables and the page, from one snapshot of a results file."""
+
+    summary: Summary
+    tables: Tables
+    embedded: Embedded
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a results file. Raises ResultsError naming the file."""
+        with open_results(path) as results:
+            summary = summarise(results)
+            return cls(summary, make_tables(summary), embed(results, summary))
+
+
 def embed(
     results: Results, summary: Summary, part: int = PART, whole: int = WHOLE, brief: int = BRIEF
 ) -> Embedded:
-    """All episodes, the first ones of each game and line-up before the others."""
+    """Embed all episodes, starting with the first ones of each game and line-up.
+
+    part, whole, brief: see PART, WHOLE, BRIEF.
+    """
     embedded = Embedded()
-    agents = {agent: place for place, agent in enumerate(summary.participants)}
-    games = {game: place for place, game in enumerate(summary.games)}
+    agents = {agent: number for number, agent in enumerate(summary.participants)}
+    games = {game: number for number, game in enumerate(summary.games)}
     episodes: list[dict[str, Any]] = []
     waiting: list[str] = []
     size = 0
@@ -68,7 +90,7 @@ def embed(
             "agents": [agents[agent] for agent in episode.agents],
             "status": episode.status,
             "reason": clip(episode.reason),
-            "outcomes": [outcome(episode, seat) for seat in range(len(episode.agents))],
+            "outcomes": [find_outcome(episode, seat) for seat in range(len(episode.agents))],
             "returns": episode.returns if episode.status in PLAYED else None,
             "plies": episode.plies,
             "loser": episode.loser,
@@ -78,15 +100,16 @@ def embed(
             embedded.absent += 1
             continue
         moves = results.moves(episode.episode)
-        bad = [move.seat for move in moves if move.status in ("illegal", "unparseable")]
-        entry["bad"] = [bad.count(seat) for seat in range(len(episode.agents))] if bad else None
+        illegal = [move.seat for move in moves if move.status in ("illegal", "unparseable")]
+        if illegal:
+            entry["illegal"] = [illegal.count(seat) for seat in range(len(episode.agents))]
         full = size < whole
         embedded.brief += not full
-        final = summary.replays.get(episode.episode)
+        replay = summary.replays.get(episode.episode)
         data = {
-            "steps": [_step(move, full) for move in moves],
-            "board": final and clip(final.board),
-            "problem": final and clip(final.problem),
+            "steps": [_make_step(move, full=full) for move in moves],
+            "board": replay and clip(replay.board),
+            "problem": replay and clip(replay.problem),
             "brief": None if full else True,
         }
         entry["part"], entry["place"] = len(embedded.parts), len(waiting)
@@ -104,14 +127,15 @@ def embed(
 
 
 def clip(text: str | None) -> str | None:
-    """A text of bounded length, which says what is left out."""
+    """A text with its middle cut out if it is longer than TEXT, and a note that says so."""
     if text is None or len(text) <= TEXT:
         return text
-    left = f"[… {len(text) - TEXT:,} characters are left out here; the results file has them …]"
-    return f"{text[: TEXT - TAIL]}\n\n{left}\n\n{text[-TAIL:]}"
+    note = f"[… {len(text) - TEXT:,} characters are left out here; see the results file …]"
+    return f"{text[: TEXT - TAIL]}\n\n{note}\n\n{text[-TAIL:]}"
 
 
-def _step(move: MoveRow, full: bool) -> dict[str, Any]:
+def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
+    """A move as the page needs it. full: with prompt, reply and reasoning."""
     texts = {
         "prompt": clip(move.prompt),
         "reply": clip(move.reply),
@@ -144,4 +168,5 @@ def _tokens(move: MoveRow) -> Sequence[int] | None:
 
 
 def _compact(values: dict[str, Any]) -> dict[str, Any]:
+    """Without empty values, which the page treats like missing ones."""
     return {key: value for key, value in values.items() if value is not None and value != ""}

@@ -1,8 +1,9 @@
-"""The report as one page of HTML that needs nothing else: no server, no network."""
+"""The report as one HTML page that needs no server and no network."""
 
 from __future__ import annotations
 
 import base64
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,36 +13,34 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from arena.report import words
-from arena.report.outcomes import Share
-from arena.report.plot import Scale
-from arena.report.report import Report
+from arena.report import formatting
+from arena.report.embed import Report
+from arena.report.tables import Table
 from arena.results.database import ResultsError
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("tables.js", "data.js", "boards.js", "list.js", "answer.js", "viewer.js")
-#: How many episodes of a kind of failure are linked.
-LINKS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A part of the page that the browser may run or apply, and nothing else of its kind."""
+    """A script or style of the page. The browser runs or applies only what has this hash."""
 
     text: Markup
     hash: str
 
     @classmethod
-    def of(cls, *names: str) -> Asset:
+    def load(cls, *names: str) -> Asset:
+        """Join files of the folder assets/."""
         text = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
         digest = base64.b64encode(sha256(text.encode()).digest()).decode()
-        return cls(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of our own
+        return cls(Markup(text), f"sha256-{digest}")  # noqa: S704 - our own file
 
 
 def write_html(report: Report, out: Path) -> None:
-    """Write the page to `out`: whole, or not at all. A device or a pipe stays what it is.
+    """Write the whole page to `out`, or nothing. A device or a pipe is written to directly.
 
-    The same file makes the same bytes. Raises ResultsError if `out` cannot be written.
+    The same results give the same bytes. Raises ResultsError if `out` cannot be written.
     """
     page = render(report)
     part = out.parent / f"{out.name}.part"
@@ -58,7 +57,7 @@ def write_html(report: Report, out: Path) -> None:
 
 
 def render(report: Report) -> str:
-    """The page. Whatever a model or a server wrote is escaped by Jinja's autoescape."""
+    """The page's HTML. Jinja escapes all text of models and servers."""
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(ASSETS),
@@ -68,32 +67,60 @@ def render(report: Report) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {
-        name: getattr(words, name)
-        for name in (
-            "share",
-            "number",
-            "signed",
-            "percent",
-            "duration",
-            "dollars",
-            "cost",
-            "breakable",
-            "pretty",
-        )
+        "breakable": formatting.breakable,
+        "percent": formatting.format_percent,
+        "pretty": formatting.pretty,
+        "signed": formatting.format_signed,
+        "sort_key": sort_key,
     }
+    summary = report.summary
     return environment.get_template("report.html.j2").render(
-        summary=report.summary,
+        summary=summary,
+        tables=report.tables,
         embedded=report.embedded,
-        style=Asset.of("report.css"),
-        script=Asset.of(*SCRIPTS),
-        Share=Share,
-        scale=Scale.of,
-        heat=heat,
-        links=LINKS,
-        panels=["", *report.summary.games] if len(report.summary.games) > 1 else [""],
+        style=Asset.load("report.css"),
+        script=Asset.load(*SCRIPTS),
+        scale=make_scale,
+        heat=heat_class,
+        panels=["", *summary.games] if len(summary.games) > 1 else [""],
     )
 
 
-def heat(score: float | None) -> str:
-    """The class of a cell's colour: h0 (all lost) to h10 (all won)."""
+def heat_class(score: float | None) -> str:
+    """The CSS class of a cell's colour: h0 (all lost) to h10 (all won)."""
     return "none" if score is None else f"h{round(10 * score)}"
+
+
+def sort_key(value: object) -> object:
+    """The number by which the page sorts a cell with this value; None: by its text."""
+    if isinstance(value, dict):
+        value = value.get("count")
+    return value if isinstance(value, int | float) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """An axis from `low` to `high` with round ticks."""
+
+    low: float
+    high: float
+    ticks: tuple[int, ...]
+
+    def place(self, value: float) -> str:
+        """The position of a value on the axis, as a percentage of its length."""
+        return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
+
+
+def make_scale(table: Table) -> Scale | None:
+    """An axis that is a little longer than all intervals of a table; None without intervals."""
+    intervals = [row.interval for row in table.rows if row.interval]
+    if not intervals:
+        return None
+    low, high = min(low for low, _, _ in intervals), max(high for _, _, high in intervals)
+    pad = max((high - low) * 0.06, 10.0)
+    low, high = low - pad, high + pad
+    rough = (high - low) / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(int(power * factor) for factor in (1, 2, 5, 10) if power * factor >= rough)
+    first, last = math.ceil(low / step) * step, math.floor(high)
+    return Scale(low, high, tuple(range(first, last + 1, step)))

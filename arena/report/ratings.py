@@ -1,23 +1,23 @@
-"""How strong the players are: Bradley-Terry ratings on Elo's scale."""
+"""Ratings of the players: the Bradley-Terry model on Elo's scale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from arena.report.outcomes import comparisons
-from arena.results.rows import EpisodeRow
+from arena.results.rows import PLAYED, EpisodeRow
 
-#: Each group's mean. 400 points more are ten times the odds.
+#: The mean of each group. A difference of 400 points means odds of ten to one.
 MEAN = 1500.0
 POINTS = 400.0 / np.log(10.0)
 RESAMPLES = 400
 SEED = 0
-#: How exactly a fit is found, in natural logarithms of strength: of a resample, 0.02 points.
+#: Tolerances of a fit, as natural logarithms of strength. ROUGH is 0.02 points, for resamples.
 EXACT, ROUGH = 1e-8, 1e-4
 
 
@@ -25,9 +25,9 @@ EXACT, ROUGH = 1e-8, 1e-4
 class Rating:
     """A player's rating.
 
-    low, high: 95 % interval, the percentiles of the bootstrap. group: ratings of
-    different groups cannot be compared, for nobody of one met anybody of the other.
-    games: comparisons with another player.
+    low, high: the 95 % interval, from percentiles of the bootstrap. group: players of
+    different groups never met, so their ratings cannot be compared. games: number of
+    comparisons with another player.
     """
 
     agent: str
@@ -38,47 +38,64 @@ class Rating:
     games: int
 
 
-def rate(episodes: Iterable[EpisodeRow], resamples: int = RESAMPLES) -> list[Rating]:
-    """Ratings of all who met another player, strongest first within each group.
+def compare_players(episode: EpisodeRow) -> Iterator[tuple[str, str, float]]:
+    """For each pair of seats: first agent, second agent, the first one's score (1, 0.5 or 0).
 
-    The Bradley-Terry model (Bradley and Terry 1952), fitted by choix's I-LSR. A draw is
-    half a win for each. Each pair that met is given one more draw, so that who lost all
-    has a rating too, and few games do not make extremes. Intervals: whole episodes drawn
-    with replacement, from a fixed seed.
+    A player who forfeits loses to each of the others, who are not compared with each other.
+    A failed episode compares nobody, and an agent is not compared with itself.
     """
-    played = [found for episode in episodes if (found := list(comparisons(episode)))]
-    agents = sorted({agent for found in played for pair in found for agent in pair[:2]})
-    place = {agent: index for index, agent in enumerate(agents)}
+    for a, b in combinations(range(len(episode.agents)), 2):
+        agents = episode.agents[a], episode.agents[b]
+        if agents[0] == agents[1]:
+            continue
+        if episode.status == "forfeited" and episode.loser in (a, b):
+            yield *agents, float(episode.loser == b)
+        elif episode.status in PLAYED and episode.returns is not None:
+            first, second = episode.returns[a], episode.returns[b]
+            yield *agents, 0.5 if first == second else float(first > second)
+
+
+def rate(episodes: Iterable[EpisodeRow], resamples: int = RESAMPLES) -> list[Rating]:
+    """Rate all players who met another player, strongest first within each group.
+
+    The Bradley-Terry model (Bradley and Terry 1952), fitted by choix's I-LSR. A draw counts
+    as half a win for both. Each pair that met gets one additional draw, so that a player who
+    lost every game has a rating too, and few games do not lead to extremes. For the
+    intervals, whole episodes are drawn with replacement, from a fixed seed.
+    """
+    compared = [pairs for episode in episodes if (pairs := list(compare_players(episode)))]
+    agents = sorted({agent for pairs in compared for pair in pairs for agent in pair[:2]})
+    index = {agent: number for number, agent in enumerate(agents)}
     rows = [
-        (number, place[one], place[two], score)
-        for number, found in enumerate(played)
-        for one, two, score in found
+        (number, index[first], index[second], score)
+        for number, pairs in enumerate(compared)
+        for first, second, score in pairs
     ]
     if not rows:
         return []
-    number, one, two = (np.array([row[i] for row in rows]) for i in range(3))
+    episode_number, first, second = (np.array([row[i] for row in rows]) for i in range(3))
     score = np.array([row[3] for row in rows])
     size = len(agents)
 
-    def wins(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[i, j]: how often i beat j, with so many copies of each episode."""
+    def count_wins(copies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[i, j]: how often i beat j, if each episode is counted `copies` times."""
         table = np.zeros((size, size))
-        np.add.at(table, (one, two), weights[number] * score)
-        np.add.at(table, (two, one), weights[number] * (1 - score))
+        np.add.at(table, (first, second), copies[episode_number] * score)
+        np.add.at(table, (second, first), copies[episode_number] * (1 - score))
         return table
 
-    table = wins(np.ones(len(played)))
+    table = count_wins(np.ones(len(compared)))
     games = table + table.T
     prior = np.where(games > 0, 0.5, 0.0)
     _, groups = connected_components(prior, directed=False)
     random = np.random.default_rng(SEED)
-    even = np.full(len(played), 1 / len(played))
-    rated = _elo(table + prior, groups, EXACT)
-    drawn = [
-        _elo(wins(random.multinomial(len(played), even).astype(float)) + prior, groups, ROUGH)
-        for _ in range(resamples)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    even = np.full(len(compared), 1 / len(compared))
+    rated = _fit_elo(table + prior, groups, EXACT)
+    resampled = []
+    for _ in range(resamples):
+        copies = random.multinomial(len(compared), even).astype(float)
+        resampled.append(_fit_elo(count_wins(copies) + prior, groups, ROUGH))
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
     ratings = [
         Rating(
             agent=agent,
@@ -88,15 +105,15 @@ def rate(episodes: Iterable[EpisodeRow], resamples: int = RESAMPLES) -> list[Rat
             group=int(groups[i]),
             games=int(games[i].sum()),
         )
-        for agent, i in place.items()
+        for agent, i in index.items()
     ]
     return sorted(ratings, key=lambda rating: (rating.group, -rating.rating, rating.agent))
 
 
-def _elo(
+def _fit_elo(
     table: NDArray[np.float64], groups: Sequence[int], tolerance: float
 ) -> NDArray[np.float64]:
-    # Imported here, as it takes longer than most commands of the arena.
+    # Imported here because the import takes longer than most commands.
     import choix
 
     elo = np.full(len(table), MEAN)

@@ -1,4 +1,4 @@
-"""Plays a stored episode again by OpenSpiel: do its actions lead to its returns?"""
+"""Replays a stored episode with OpenSpiel and compares the returns."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from arena.results.rows import EpisodeRow, MoveRow
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """What came of it.
+class VerifiedReplay:
+    """The result of a replay.
 
-    problem: why the stored result is not OpenSpiel's, or cannot be checked; empty if it
-    is. board: the last position, which no row of moves has.
+    board: the final position, which the rows of moves do not contain. problem: why OpenSpiel
+    does not confirm the stored result, or why it cannot be checked; "" if it is confirmed.
     """
 
     board: str | None = None
     problem: str = ""
 
 
-def replay(
+def verify(
     episode: EpisodeRow,
     moves: Iterable[MoveRow],
     play: Callable[[str, Plies], PlayResult] = play_actions,
-) -> Replay:
-    """Replay a finished or truncated episode; moves: its rows in the order of play.
+) -> VerifiedReplay:
+    """Replay a finished or truncated episode.
 
-    play: plays the actions; a Sandbox's, where the file may be anybody's.
+    moves: its rows in the order of play. play: plays the actions; use a Sandbox's
+    play_actions for files of unknown origin.
     """
     plies = []
     for _, rows in groupby(moves, attrgetter("ply")):
-        # Of several answers of a turn, the last one says what was played.
-        played = {row.seat: row.action for row in rows}
-        plies.append({seat: action for seat, action in played.items() if action is not None})
-    outcome = play(episode.game, plies)
-    if outcome.problem:
-        return Replay(problem=outcome.problem)
-    if outcome.ended != (episode.status == "finished"):
-        reach = "reach" if outcome.ended else "do not reach"
-        return Replay(problem=f"the stored actions {reach} the game's end")
-    if outcome.returns != episode.returns:
-        return Replay(outcome.board, f"OpenSpiel's returns are {list(outcome.returns)}")
-    return Replay(outcome.board)
+        # If a turn has several answers, the last one has the action that was played.
+        actions = {row.seat: row.action for row in rows}
+        plies.append({seat: action for seat, action in actions.items() if action is not None})
+    result = play(episode.game, plies)
+    if result.problem:
+        return VerifiedReplay(problem=result.problem)
+    if result.ended != (episode.status == "finished"):
+        reach = "reach" if result.ended else "do not reach"
+        return VerifiedReplay(problem=f"the stored actions {reach} the game's end")
+    if result.returns != episode.returns:
+        return VerifiedReplay(result.board, f"OpenSpiel's returns are {list(result.returns)}")
+    return VerifiedReplay(result.board)

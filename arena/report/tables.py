@@ -1,230 +1,446 @@
-"""The report in a terminal."""
+"""The report's tables as data. terminal.py and page.py show them.
+
+To add a column, add a Column and a Cell in one function of this file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from arena.report import words
-from arena.report.answers import Answers
-from arena.report.outcomes import Share, Tally
-from arena.report.report import Report
-from arena.report.summary import Summary
+from arena.report.count import AnswerStats, Share, Summary, WinDrawLoss
+from arena.report.formatting import (
+    NONE,
+    format_cost,
+    format_count,
+    format_dollars,
+    format_duration,
+    format_number,
+    format_percent,
+    format_share,
+    format_signed,
+)
+from arena.report.ratings import Rating
 
 T = TypeVar("T")
 
-#: How many reasons of failed episodes are shown.
-FAILURES = 20
-#: Characters of the longest cell.
-CELL = 300
+#: At most this many kinds of failures, and of unverified results, are listed.
+MAX_FAILURES = 20
+#: At most this many episodes of one kind of failure get a link on the page.
+MAX_LINKS = 8
 
 
-def print_tables(report: Report, console: Console) -> None:
-    """Print all tables.
+class Column(NamedTuple):
+    """A column. legend: the name of the bar's colour that it explains on the page."""
 
-    What models and servers wrote is printed with escaped control characters, never as markup.
+    name: str
+    numeric: bool = True
+    legend: str = ""
+
+
+class Cell(NamedTuple):
+    """A cell: its text, a smaller second part, and its value for JSON and for sorting.
+
+    link: the page's address of the replays behind the cell. links: further addresses, each
+    with a name.
     """
-    summary = report.summary
-    console.print(_overview(summary))
-    if not summary.statuses:
-        console.print("No episode has ended yet.")
-        return
-    for table in (_outcomes(summary), _ratings(summary), _answers(summary), _costs(summary)):
-        console.print(table)
-    if summary.failures:
-        console.print(_failures(summary))
-    if summary.unverified:
-        console.print(_unverified(summary))
+
+    text: str
+    detail: str = ""
+    value: Any = None
+    link: str = ""
+    links: Sequence[tuple[str, str]] = ()
 
 
-def _table(title: str, *columns: str, note: str = "", left: int = 1) -> Table:
-    """left: how many columns hold names; the others hold numbers."""
-    table = Table(
-        title=Text(title, style="bold"),
-        caption=Text(note, style="dim") if note else None,
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        title_justify="left",
-        caption_justify="left",
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row. agent: the player in the first column; "" in tables that are not about players.
+
+    game: "" is the sum over all games. bar: named parts of a bar on the page. interval: low
+    end, value and high end of a line on the page.
+    """
+
+    cells: Sequence[Cell]
+    agent: str = ""
+    game: str = ""
+    bar: Sequence[tuple[str, int]] = ()
+    interval: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. id: its anchor on the page, and its key in JSON.
+
+    by_game: its rows are about single games or the sum over all games, and the page shows one
+    game at a time. page_only: it is folded on the page and left out of the terminal.
+    """
+
+    id: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    note: str = ""
+    graphic: Literal["", "bar", "interval"] = ""
+    by_game: bool = False
+    page_only: bool = False
+
+
+class Fact(NamedTuple):
+    """A figure of the overview. state: "good" or "bad" colours it on the page."""
+
+    value: str
+    label: str
+    detail: str
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The overview and all tables of a report."""
+
+    name: str
+    facts: Sequence[Fact]
+    notes: Sequence[str]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+def make_tables(summary: Summary) -> Tables:
+    """All that the report says, without the replays."""
+    make = (_ratings, _outcomes, _seats, _answers, _calls, _failures, _unverified)
+    tables = [make_table(summary) for make_table in make] if summary.statuses else []
+    return Tables(
+        summary.name or "experiment without a name",
+        tuple(_facts(summary)),
+        tuple(_notes(summary)),
+        {table.id: table for table in tables if table.rows},
     )
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", overflow="fold")
-    return table
 
 
-def _add(table: Table, *cells: object, style: str | None = None) -> None:
-    table.add_row(*(Text(words.one_line(str(cell), CELL)) for cell in cells), style=style)
+def to_json(tables: Tables) -> dict[str, Any]:
+    """The tables as JSON values: for each row its player, its game, and a value per column."""
+    return {
+        "name": tables.name,
+        "overview": [fact._asdict() for fact in tables.facts],
+        "notes": list(tables.notes),
+        "tables": {table.id: list(_json_rows(table)) for table in tables.tables.values()},
+    }
 
 
-def _overview(summary: Summary) -> Text:
-    count, total = summary.statuses, summary.total
-    played = count.total()
-    checked = len(summary.replays) - len(summary.unverified)
-    parts = [
-        f"{played} episodes: {count['finished']} finished, "
-        + (f"{count['truncated']} truncated, " * bool(count["truncated"]))
-        + f"{count['forfeited']} forfeited, {count['failed']} failed"
-        + (f"; {summary.unfinished} more under way" * bool(summary.unfinished)),
-        f"{len(summary.games)} games, {len(summary.participants)} players,"
-        f" {total.turns:,} turns, {words.share(total.illegal)} of answers illegal",
-        f"{total.prompt_tokens:,} prompt and {total.completion_tokens:,} completion tokens,"
-        f" {words.cost(total)}",
-        f"{checked} of {len(summary.replays)} results: OpenSpiel's replay has the same returns",
-    ]
-    text = Text(
-        words.one_line(summary.name or "experiment without a name", CELL) + "\n", style="bold"
+def _json_rows(table: Table) -> Iterator[dict[str, Any]]:
+    for row in table.rows:
+        values: dict[str, Any] = {"player": row.agent} if row.agent else {}
+        if table.by_game:
+            values["game"] = row.game or None
+        columns = table.columns[1:] if row.agent else table.columns
+        yield values | {
+            column.name: cell.value for column, cell in zip(columns, row.cells, strict=True)
+        }
+
+
+def _facts(summary: Summary) -> Iterator[Fact]:
+    statuses, total = summary.statuses, summary.total
+    shown = [name for name in _STATUSES if statuses[name] or name != "truncated"]
+    yield _fact(statuses.total(), "episode", ", ".join(f"{statuses[s]:,} {s}" for s in shown))
+    yield _fact(len(summary.participants), "player", format_count(len(summary.games), "game"))
+    yield _fact(total.turns, "turn", f"{format_count(total.calls, 'answer')} of models")
+    if total.calls:
+        yield from _call_facts(total)
+    replays = len(summary.replays)
+    verified = replays - len(summary.unverified)
+    yield Fact(
+        format_percent(Share(verified, replays).value),
+        "verified",
+        f"OpenSpiel confirms {verified:,} of {format_count(replays, 'result')}",
+        "bad" if summary.unverified else "good",
     )
-    return text.append("\n".join(parts) + "\n", style="not bold")
 
 
-def _outcomes(summary: Summary) -> Table:
-    note = "with 95 % intervals (Wilson); losses include forfeits; failed episodes are no results"
-    table = _table(
-        "Wins, draws, losses",
-        "player",
-        *("games", "wins", "draws", "losses", "forfeits", "mean return", "failed"),
-        note=note,
-    )
-    for agent, game, tally in _by_agent(summary, summary.tallies, summary.totals):
-        shares = (_counted(count, tally) for count in (tally.wins, tally.draws, tally.losses))
-        _add(
-            table,
-            _name(agent, game),
-            tally.games,
-            *shares,
-            tally.forfeits or "",
-            words.signed(tally.mean_return),
-            tally.failed or "",
-            style=_style(summary, game),
+def _call_facts(total: AnswerStats) -> Iterator[Fact]:
+    illegal = f"{total.illegal.count:,}, {total.unparseable:,} of them not in the requested format"
+    yield Fact(format_percent(total.illegal.value), "of models' answers illegal", illegal)
+    tokens = f"{total.prompt_tokens:,} in, {total.completion_tokens:,} out"
+    yield _fact(total.prompt_tokens + total.completion_tokens, "token", tokens)
+    calls = f"{format_count(total.calls, 'call')} of models"
+    if total.unpriced:
+        calls += f", {total.unpriced:,} with unknown cost"
+    cost = format_dollars(total.cost_usd) if total.priced else format_cost(total)
+    yield Fact(cost, "cost", calls)
+
+
+_STATUSES = ("finished", "truncated", "forfeited", "failed")
+
+
+def _fact(count: int, noun: str, detail: str) -> Fact:
+    value, label = format_count(count, noun).split(" ", 1)
+    return Fact(value, label, detail)
+
+
+def _notes(summary: Summary) -> Iterator[str]:
+    """Sentences that a reader of the tables must know."""
+    statuses = summary.statuses
+    episodes = format_count(statuses.total(), "episode")
+    if not statuses:
+        yield "No episode has ended yet."
+    if statuses["failed"]:
+        yield f"{statuses['failed']:,} of {episodes} failed. Failed episodes are not results."
+    if statuses["truncated"]:
+        yield (
+            f"{statuses['truncated']:,} of {episodes} stopped at max_plies. Their returns until "
+            "then are the result: a draw in games whose rewards come at the end."
         )
-    return table
+    if summary.unfinished:
+        yield f"{format_count(summary.unfinished, 'more episode')} had started but not ended."
+    if summary.unverified:
+        yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."
 
 
-def _name(agent: str, game: str) -> str:
-    """A game stands under its player."""
-    return f"  {game}" if game else agent
-
-
-def _style(summary: Summary, game: str) -> str | None:
-    return "bold" if not game and len(summary.games) > 1 else None
-
-
-def _counted(count: int, tally: Tally) -> str:
-    return f"{count} {words.share(Share(count, tally.games))}" if tally.games else words.NONE
-
-
-def _by_agent(
-    summary: Summary, cells: dict[tuple[str, str], T], totals: dict[str, T]
+def _by_player(
+    summary: Summary, totals: Mapping[str, T], games: Mapping[tuple[str, str], T]
 ) -> Iterator[tuple[str, str, T]]:
-    """Each player's sum (its game is empty) and, if there are several games, each of them."""
+    """Player, game and value: each player's total, and each game if there are several."""
     for agent in sorted(totals):
         yield agent, "", totals[agent]
-        games = [game for game in summary.games if (agent, game) in cells]
         if len(summary.games) > 1:
-            yield from ((agent, game, cells[agent, game]) for game in games)
+            for game in summary.games:
+                if (agent, game) in games:
+                    yield agent, game, games[agent, game]
 
 
 def _ratings(summary: Summary) -> Table:
+    ratings = {"": summary.ratings, **summary.game_ratings}
+    grouped = any(rating.group for listed in ratings.values() for rating in listed)
     note = (
-        "Bradley-Terry on Elo's scale, mean 1500; a draw is half a win, and each pair that met is"
-        " given one more draw; 95 % intervals by bootstrap over episodes"
+        "Bradley-Terry on Elo's scale, mean 1500. A draw is half a win. Each pair that met gets "
+        "one additional draw. 95 % intervals by bootstrap over episodes."
     )
-    if summary.groups > 1:
-        note += f"; {summary.groups} groups never met each other: compare within a group only"
-    table = _table("Ratings", "player", "rating", "95 %", "compared", "group", "failed", note=note)
-    for rating in summary.ratings:
-        _add(
-            table,
-            rating.agent,
-            f"{rating.rating:.0f}",
-            f"{rating.low:.0f}-{rating.high:.0f}",
-            rating.games,
-            rating.group + 1,
-            summary.totals[rating.agent].failed or "",
+    if grouped:
+        note += (
+            " Groups of players that never met have a mean of 1500 each: compare ratings within "
+            "a group only."
         )
-    for agent in sorted(set(summary.participants) - {rating.agent for rating in summary.ratings}):
+    columns = (
+        Column("player", numeric=False), Column("rating"), Column("95 %"), Column("compared"),
+        *([Column("group")] if grouped else []), Column("failed"),
+    )  # fmt: skip
+    rows = [
+        _rating_row(summary, rating, game, grouped=grouped)
+        for game, listed in ratings.items()
+        for rating in listed
+    ]
+    rated = {rating.agent for rating in summary.ratings}
+    for agent in sorted(set(summary.participants) - rated):
         failed = summary.totals[agent].failed if agent in summary.totals else 0
-        _add(table, agent, words.NONE, "met nobody", 0, "", failed or "")
-    return table
+        cells = [Cell(NONE), Cell("met nobody"), Cell("0", value=0), *([Cell("")] * grouped)]
+        rows.append(Row([*cells, _nonzero(failed)], agent))
+    return Table("ratings", "Ratings", columns, rows, note, "interval", by_game=True)
+
+
+def _rating_row(summary: Summary, rating: Rating, game: str, *, grouped: bool) -> Row:
+    cells = [
+        Cell(f"{rating.rating:.0f}", value=rating.rating),
+        Cell(f"{rating.low:.0f}-{rating.high:.0f}", value=[rating.low, rating.high]),
+        _count(rating.games),
+    ]
+    if grouped:
+        cells.append(_count(rating.group + 1))
+    cells.append(_nonzero(_outcomes_of(summary, rating.agent, game).failed))
+    interval = (rating.low, rating.rating, rating.high)
+    return Row(cells, rating.agent, game, interval=interval)
+
+
+def _outcomes_of(summary: Summary, agent: str, game: str) -> WinDrawLoss:
+    return summary.outcomes[agent, game] if game else summary.totals[agent]
+
+
+def _outcomes(summary: Summary) -> Table:
+    columns = (
+        Column("player", numeric=False), Column("games"), *_WIN_DRAW_LOSS, Column("forfeits"),
+        Column("mean return"), Column("failed"),
+    )  # fmt: skip
+    rows = []
+    for agent, game, count in _by_player(summary, summary.totals, summary.outcomes):
+        forfeits = _nonzero(count.forfeits, _link(agent, game, "forfeited"))
+        cells = (*_outcome_cells(count), forfeits, _signed(count), _nonzero(count.failed))
+        rows.append(Row(cells, agent, game, _outcome_bar(count)))
+    note = (
+        "Shares with 95 % intervals (Wilson). Losses include forfeits. Failed episodes are not "
+        "results."
+    )
+    return Table("outcomes", "Wins, draws, losses", columns, rows, note, "bar", by_game=True)
+
+
+def _seats(summary: Summary) -> Table:
+    columns = (
+        Column("game", numeric=False), Column("seat"), Column("games"), *_WIN_DRAW_LOSS,
+        Column("mean return"), Column("failed"),
+    )  # fmt: skip
+    rows = [
+        Row(
+            (
+                Cell(game, value=game),
+                _count(seat),
+                *_outcome_cells(count),
+                _signed(count),
+                _nonzero(count.failed),
+            ),
+            bar=_outcome_bar(count),
+        )
+        for (game, seat), count in sorted(summary.seats.items())
+    ]
+    title = "By seat: does it matter who moves first?"
+    return Table("seats", title, columns, rows, graphic="bar", page_only=True)
+
+
+_WIN_DRAW_LOSS = (
+    Column("wins", legend="win"),
+    Column("draws", legend="draw"),
+    Column("losses", legend="loss"),
+)
+
+
+def _outcome_cells(count: WinDrawLoss) -> Iterator[Cell]:
+    yield _count(count.games)
+    for number in (count.wins, count.draws, count.losses):
+        yield _share(Share(number, count.games))
+
+
+def _outcome_bar(count: WinDrawLoss) -> Sequence[tuple[str, int]]:
+    return (("win", count.wins), ("draw", count.draws), ("loss", count.losses))
 
 
 def _answers(summary: Summary) -> Table:
-    table = _table(
-        "Answers",
-        "player",
-        *("turns", "answers", "illegal", "no format", "first legal", "then", "errors", "failed"),
-        note="illegal: no legal move, or not in the format asked for; then: what was done about it",
+    columns = (
+        Column("player", numeric=False), Column("turns"), Column("answers"),
+        Column("illegal", legend="illegal"), Column("no format", legend="unparseable"),
+        Column("first legal"), Column("then", numeric=False), Column("errors"), Column("failed"),
+    )  # fmt: skip
+    note = (
+        "Models' answers. Illegal: not a legal action, or no format. No format: not in the "
+        "requested format. First legal: turns whose first answer was legal. Then: what was done "
+        "about illegal answers. Errors: calls that failed; they are not answers."
     )
-    for agent, game, found in _by_agent(summary, summary.answers, summary.answer_totals):
-        then = ", ".join(f"{policy} {count}" for policy, count in sorted(found.policies.items()))
-        _add(
-            table,
-            _name(agent, game),
-            found.turns,
-            found.answers,
-            words.share(found.illegal),
-            found.statuses["unparseable"],
-            words.percent(found.per_turn(found.first_legal)),
-            then,
-            found.errors or "",
-            _failed(summary, agent, game),
-            style=_style(summary, game),
+
+    rows = []
+    for agent, game, stats in _by_player(summary, summary.answer_totals, summary.answers):
+        if not stats.calls and not stats.errors:
+            continue
+        first_legal = stats.per_turn(stats.first_legal)
+        policies = dict(sorted(stats.policies.items()))
+        cells = (
+            _count(stats.turns),
+            _count(stats.calls),
+            _share(stats.illegal, _link(agent, game, "illegal")),
+            _count(stats.unparseable),
+            Cell(format_percent(first_legal), value=first_legal),
+            Cell(", ".join(f"{name} {n:,}" for name, n in policies.items()), value=policies),
+            _nonzero(stats.errors),
+            _nonzero(_outcomes_of(summary, agent, game).failed),
         )
-    return table
+        bar = [(name, stats.statuses[name]) for name in ("ok", "illegal", "unparseable")]
+        rows.append(Row(cells, agent, game, bar))
+    return Table("answers", "Answers", columns, rows, note, "bar", by_game=True)
 
 
-def _costs(summary: Summary) -> Table:
-    table = _table(
-        "Calls of models",
-        "player",
-        *("calls", "p50", "p95", "tokens in", "out", "cost", "a move", "failed"),
-        note="latency of a call; tokens, and cost a move, of a move with all its answers",
-    )
-    for agent, game, found in _by_agent(summary, summary.answers, summary.answer_totals):
-        if found.calls:
-            _add(table, _name(agent, game), *_cost_cells(found), _failed(summary, agent, game))
-    return table
-
-
-def _cost_cells(found: Answers) -> Iterable[str]:
-    priced = None if found.unpriced else found.per_turn(found.cost_usd)
-    tokens = (found.prompt_tokens, found.completion_tokens)
-    return (
-        f"{found.calls:,}",
-        words.duration(found.percentile(50)),
-        words.duration(found.percentile(95)),
-        *(words.number(found.per_turn(count)) for count in tokens),
-        words.cost(found),
-        words.dollars(priced),
+def _calls(summary: Summary) -> Table:
+    columns = (
+        Column("player", numeric=False), Column("calls"), Column("p50"), Column("p95"),
+        Column("tokens in"), Column("out"), Column("reasoning"), Column("cost"),
+        Column("a move"),
+    )  # fmt: skip
+    note = (
+        "p50, p95: percentiles of the latency of a call, as the client saw it. Tokens are per "
+        "move, with all its answers; reasoning tokens are part of out. A move: the cost of a "
+        "move."
     )
 
-
-def _failed(summary: Summary, agent: str, game: str) -> object:
-    tally = summary.tallies[agent, game] if game else summary.totals[agent]
-    return tally.failed or ""
+    rows = []
+    for agent, game, stats in _by_player(summary, summary.answer_totals, summary.answers):
+        if not stats.calls:
+            continue
+        cost = None if stats.unpriced else stats.cost_usd
+        per_move = None if cost is None else stats.per_turn(cost)
+        latencies = [stats.percentile(percent) for percent in (50, 95)]
+        totals = (stats.prompt_tokens, stats.completion_tokens, stats.reasoning_tokens)
+        tokens = [stats.per_turn(total) for total in totals]
+        cells = (
+            _count(stats.calls),
+            *(Cell(format_duration(latency), value=latency) for latency in latencies),
+            *(Cell(format_number(mean), value=mean) for mean in tokens),
+            Cell(format_cost(stats), value=cost),
+            Cell(format_dollars(per_move), value=per_move),
+        )
+        rows.append(Row(cells, agent, game))
+    return Table("calls", "Calls of models", columns, rows, note, by_game=True)
 
 
 def _failures(summary: Summary) -> Table:
-    table = _table("Failed and forfeited", "status", "game", "player", "reason", "episodes", left=4)
-    for failure in summary.failures[:FAILURES]:
-        columns = (failure.status, failure.game, failure.agent, failure.reason)
-        _add(table, *columns, len(failure.episodes))
-    if hidden := summary.failures[FAILURES:]:
-        count = sum(len(failure.episodes) for failure in hidden)
-        _add(table, "", "", "", f"{len(hidden)} more kinds", count)
-    return table
+    columns = (
+        Column("status", numeric=False), Column("game", numeric=False),
+        Column("player", numeric=False), Column("reason", numeric=False), Column("episodes"),
+    )  # fmt: skip
+    rows = [
+        Row(
+            (
+                *(Cell(text, value=text) for text in (failure.status, failure.game)),
+                *(Cell(text, value=text) for text in (failure.agent, failure.reason)),
+                _count(len(failure.episodes))._replace(links=_episode_links(failure.episodes)),
+            )
+        )
+        for failure in summary.failures[:MAX_FAILURES]
+    ]
+    if others := summary.failures[MAX_FAILURES:]:
+        more = Cell(f"{format_count(len(others), 'more kind')} of failures")
+        count = _count(sum(len(failure.episodes) for failure in others))
+        rows.append(Row((*[Cell("")] * 3, more, count)))
+    note = "Episodes with the same status, game, player and error, with the first one's reason."
+    return Table("failures", "Failed and forfeited", columns, rows, note)
 
 
 def _unverified(summary: Summary) -> Table:
-    table = _table("Results that OpenSpiel does not confirm", "episode", "why", left=2)
-    for episode, problem in list(summary.unverified.items())[:FAILURES]:
-        _add(table, episode, problem)
-    if (hidden := len(summary.unverified) - FAILURES) > 0:
-        _add(table, f"{hidden} more", "")
-    return table
+    columns = (Column("episode", numeric=False), Column("why", numeric=False))
+    rows = [
+        Row((Cell(episode, value=episode, link=_address(episode=episode)), Cell(why, value=why)))
+        for episode, why in list(summary.unverified.items())[:MAX_FAILURES]
+    ]
+    if (more := len(summary.unverified) - MAX_FAILURES) > 0:
+        rows.append(Row((Cell(f"{more} more"), Cell(""))))
+    return Table("unverified", "Results that OpenSpiel does not confirm", columns, rows)
+
+
+def _count(number: int) -> Cell:
+    return Cell(f"{number:,}", value=number)
+
+
+def _nonzero(number: int, link: str = "") -> Cell:
+    """A number that is not shown if it is 0."""
+    return Cell(f"{number:,}", value=number, link=link) if number else Cell("", value=0)
+
+
+def _signed(count: WinDrawLoss) -> Cell:
+    return Cell(format_signed(count.mean_return), value=count.mean_return)
+
+
+def _share(share: Share, link: str = "") -> Cell:
+    """A count with its share and interval."""
+    if share.value is None or share.interval is None:
+        return Cell(NONE)
+    value = {"count": share.count, "share": share.value, "interval": list(share.interval)}
+    return Cell(f"{share.count:,}", format_share(share), value, link if share.count else "")
+
+
+def _link(agent: str, game: str, outcome: str) -> str:
+    return _address(game=game, player=agent, outcome=outcome)
+
+
+def _address(**values: str) -> str:
+    """The address of replays on the page."""
+    return f"#{urlencode(values)}"
+
+
+def _episode_links(episodes: Sequence[str]) -> Sequence[tuple[str, str]]:
+    return [
+        (str(number), _address(episode=episode))
+        for number, episode in enumerate(episodes[:MAX_LINKS], 1)
+    ]

@@ -10,12 +10,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.golden.playthrough import GAMES, write_playthrough
+from tests.golden.report import write_json, write_page_text, write_terminal
 
 FOLDER = Path(__file__).parent
 
 #: The path of each golden file in this folder, and the function that generates its text.
 GOLDEN: Mapping[str, Callable[[], str]] = {
-    f"games/{name}.txt": lambda case=case: write_playthrough(*case) for name, case in GAMES.items()
+    **{
+        f"games/{name}.txt": lambda case=case: write_playthrough(*case)
+        for name, case in GAMES.items()
+    },
+    "report/terminal.txt": lambda: write_terminal(160),
+    "report/terminal_80_columns.txt": lambda: write_terminal(80),
+    "report/tables.json": write_json,
+    "report/page.txt": write_page_text,
 }
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// What is told of one move, and of the end of an episode.
+// The text about one move, and about the end of an episode.
 
 const nameOf = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[episode.agents[seat]].name));
 
@@ -11,7 +11,7 @@ function answer(episode, step, data) {
   const chosen = step.text === undefined ? null : make("code", {}, visible(step.text));
   const said = step.seat < 0
     ? ["Chance: ", chosen]
-    : [make("b", {}, nameOf(episode, step.seat)), chosen && (step.status === "ok" ? " plays " : " was given "), chosen,
+    : [make("b", {}, nameOf(episode, step.seat)), chosen && (step.status === "ok" ? " plays " : " gets the random move "), chosen,
       make("span", { class: `tag ${step.status}` }, step.status), step.policy && make("span", { class: "tag" }, `then: ${step.policy}`),
       step.attempt && make("small", {}, `answer ${step.attempt + 1} of this turn`)];
   const facts = [
@@ -25,7 +25,7 @@ function answer(episode, step, data) {
       facts.length > 0 && make("p", { class: "facts" }, ...facts)),
     step.reasoning && card("Reasoning", length(step.reasoning), block(step.reasoning)),
     step.reply && card("Reply", length(step.reply), block(step.reply)),
-    data.brief && card("Prompt, reasoning, reply", null, make("small", {}, "not in this page, to keep it small; the results file has them")),
+    data.brief && card("Prompt, reasoning, reply", null, make("small", {}, "left out to keep this page small; see the results file")),
     step.legal && card("Legal actions", String(step.legal.length), make("div", { class: "chips" },
       ...step.legal.map(([action, text]) => make("span", { class: action === step.action && "chosen" }, visible(text))))),
     step.prompt && card("Prompt", length(step.prompt), block(step.prompt)),
@@ -33,11 +33,11 @@ function answer(episode, step, data) {
 }
 
 function ending(episode, data) {
-  const words = { finished: "The game is over.", truncated: "Cut off: what was won so far is the result.", forfeited: "Forfeited.", failed: "The episode failed: it has no result." };
+  const words = { finished: "The game is over.", truncated: "Stopped at max_plies: the returns so far are the result.", forfeited: "Forfeited.", failed: "The episode failed and has no result." };
   return [make("section", { class: "card" }, make("p", { class: "said" }, make("b", {}, words[episode.status])),
     episode.reason && make("p", { class: `problem ${episode.status === "failed" ? "error" : ""}` }, visible(episode.reason)),
     data.problem && make("p", { class: "problem error" }, `OpenSpiel does not confirm this result: ${visible(data.problem)}`),
-    data.absent && make("p", {}, "The moves are not in this page, to keep it small; the results file has them."),
+    data.absent && make("p", {}, "The moves are left out to keep this page small; see the results file."),
     make("p", { class: "facts" }, ...episode.agents.map((_, seat) =>
       make("span", {}, `${nameOf(episode, seat)} `, make("b", {}, episode.outcomes[seat] ?? "played"), episode.returns ? ` (${episode.returns[seat]})` : ""))))];
 }

@@ -1,12 +1,12 @@
 "use strict";
-// Boards: OpenSpiel's text as a picture where that is simple, as text otherwise.
+// Boards: drawn as a picture for the games in BOARDS, shown as text for all others.
 
 const CELL = 40;
 const PIECES = { k: "♚", q: "♛", r: "♜", b: "♝", n: "♞", p: "♟" };
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 const down = (row, rows) => String(rows - row);
 
-/** Of each game: the signs of its cells, how one is drawn, and the labels of its lines. */
+/** For each game: the characters of its cells, how cells and pieces are drawn, and the labels. */
 const BOARDS = {
   tic_tac_toe: { signs: ".xo", cell: plainCell, piece: mark, column: (i) => i, row: (i) => i },
   connect_four: { signs: ".xo", cell: well, piece: disc, column: (i) => i },
@@ -15,7 +15,7 @@ const BOARDS = {
   hex: { signs: ".xyzXopqO", cell: hexagon, piece: () => null, column: (i) => LETTERS[i], row: (i) => i + 1, slant: true },
 };
 
-/** The rows of cells in a board's text, or null where it is no such board. */
+/** The rows of cells in a board's text; null if the text is not such a board. */
 function cellsOf(kind, text) {
   const fen = /^\s*((?:[1-8pnbrqkPNBRQK]+\/){7}[1-8pnbrqkPNBRQK]+) [wb] /.exec(text);
   if (fen) text = fen[1].replace(/\d/g, (count) => ".".repeat(count)).replaceAll("/", "\n");
@@ -28,7 +28,7 @@ function cellsOf(kind, text) {
   return rows.length > 1 && rows.every((row) => row.length === width) ? rows : null;
 }
 
-/** A picture of `text`; what `before` had otherwise is ringed, what `after` will have is faint. */
+/** A picture of `text`. Cells that differ from `before` get a ring; new pieces of `after` are faint. */
 function boardPicture(game, text, before, after) {
   const name = game.split("(")[0];
   const kind = Object.hasOwn(BOARDS, name) ? BOARDS[name] : null;
@@ -69,7 +69,7 @@ function boardPicture(game, text, before, after) {
   return picture;
 }
 
-/** hex writes which edges a stone is joined to; the stone is the same. */
+/** OpenSpiel uses other letters for Hex stones that are connected to an edge. */
 const owner = (sign) => ({ y: "x", z: "x", X: "x" })[sign] ?? sign;
 
 function plainCell() {
@@ -95,7 +95,7 @@ function chessman(sign) {
   const white = sign === sign.toUpperCase();
   return draw("text", { class: `glyph ${white ? "white" : "black"}`, x: 20, y: 31, "text-anchor": "middle" }, PIECES[sign.toLowerCase()]);
 }
-/** x joins top and bottom, o left and right. */
+/** x connects top and bottom, o connects left and right. */
 function edges(row, column, lastRow, lastColumn) {
   return [
     row === 0 && ["x", "0,8.5 20,-3.1 40,8.5"],

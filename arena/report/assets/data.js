@@ -1,11 +1,11 @@
 "use strict";
-// The episodes: an index that is always at hand, moves that are unpacked when looked at.
+// The episodes: an index in memory, and moves that are unpacked when they are shown.
 
 const index = JSON.parse(document.getElementById("index").textContent);
 const byId = new Map(index.episodes.map((episode) => [episode.id, episode]));
 const parts = document.querySelectorAll("script.part");
 const unpacked = new Map();
-/** So many parts of half a megabyte stay unpacked. */
+/** The number of parts of half a megabyte that stay unpacked. */
 const KEPT = 4;
 
 async function unpack(number) {
@@ -14,7 +14,7 @@ async function unpack(number) {
   return new Response(stream).json();
 }
 
-/** The moves of an episode of the index; null where the page has none of it. */
+/** The moves of an episode of the index; null if the page does not contain them. */
 async function movesOf(episode) {
   if (episode.part === undefined) return null;
   const part = unpacked.get(episode.part) ?? unpack(episode.part);
@@ -24,14 +24,14 @@ async function movesOf(episode) {
   return (await part)[episode.place ?? 0];
 }
 
-/** What a model wrote, with its control characters to be seen: as text, never as markup. */
+/** Untrusted text with visible control characters. Insert it as text, never as markup. */
 function visible(text) {
   return text
     .replace(/[\u0000-\u0008\u000b-\u001f]/g, (char) => String.fromCharCode(0x2400 + char.charCodeAt(0)))
     .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, "\ufffd");
 }
 
-/** A name of ours or of a model, which may be broken after its signs. */
+/** A name that the browser may break after its punctuation. */
 function breakable(name) {
   return visible(name).split(/(?<=[_/(,:])/).flatMap((piece, place) => (place ? [make("wbr"), piece] : [piece]));
 }

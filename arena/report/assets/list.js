@@ -1,10 +1,10 @@
 "use strict";
-// Which episodes are listed: those that the three filters let through.
+// The list of episodes that match the three filters.
 
 const filters = document.getElementById("filters");
 const list = document.getElementById("episodes");
 const SIGNS = { win: "✓", draw: "=", loss: "✕", failed: "!" };
-/** So many rows are added to the list at once. */
+/** The number of rows that are added to the list at a time. */
 const PAGE = 100;
 let listed = [];
 
@@ -14,15 +14,15 @@ function option(value, text) {
 filters.game.append(...index.games.map((game) => option(game, game)));
 filters.player.append(...index.agents.map((agent) => option(agent.name, agent.name)));
 
-/** Whether the chosen player (or anybody, if none is chosen) came to the chosen outcome. */
+/** Whether the chosen player (or any player, if none is chosen) had the chosen outcome. */
 function fits(episode, { game, player, outcome }) {
   if (game && index.games[episode.game] !== game) return false;
   const seats = episode.agents.map((agent) => !player || index.agents[agent].name === player);
   if (!seats.includes(true)) return false;
   if (!outcome) return true;
-  if (outcome === "illegal") return episode.bad !== undefined && seats.some((mine, seat) => mine && episode.bad[seat]);
-  if (outcome === "forfeited") return episode.status === "forfeited" && seats.some((mine, seat) => mine && [seat, undefined].includes(episode.loser));
-  return episode.outcomes.some((found, seat) => seats[seat] && found === outcome);
+  if (outcome === "illegal") return episode.illegal !== undefined && seats.some((chosen, seat) => chosen && episode.illegal[seat]);
+  if (outcome === "forfeited") return episode.status === "forfeited" && seats.some((chosen, seat) => chosen && [seat, undefined].includes(episode.loser));
+  return episode.outcomes.some((result, seat) => seats[seat] && result === outcome);
 }
 
 function listEpisodes(state) {
@@ -50,7 +50,7 @@ function row(episode, state) {
     make("span", { class: "head" }, make("span", {}, ...breakable(index.games[episode.game]), ` #${episode.number + 1}`), status), ...seats);
 }
 
-/** Mark the episode that is shown. */
+/** Mark the shown episode in the list. */
 function markEpisode(id) {
   for (const link of list.querySelectorAll("a")) {
     const chosen = link.dataset.id === id;

@@ -1,5 +1,5 @@
 "use strict";
-// The tables: which game they show, in what order, in which colours.
+// The tables: the game that they show, their order, and the colour scheme.
 
 document.getElementById("panel")?.addEventListener("change", (event) => {
   for (const part of document.querySelectorAll("[data-panel]")) {

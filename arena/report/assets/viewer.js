@@ -1,10 +1,10 @@
 "use strict";
 // The replay. The page's address is its only state: links, keys and filters change the
-// address, and whatever changes it, show() makes the view fit.
+// address, and show() then updates the view.
 
 const stage = document.getElementById("stage");
 const KEYS = ["game", "player", "outcome", "episode", "move"];
-/** Milliseconds a position stays when it plays by itself. */
+/** Milliseconds per position in automatic play. */
 const PACE = 900;
 let state = {};
 let shown = null;
@@ -16,7 +16,7 @@ function address(values) {
   return `#${new URLSearchParams(kept.map((key) => [key, values[key]]))}`;
 }
 
-/** Moves leave no trail in the browser's history; episodes and filters do. */
+/** Change the address. Only with `trail` does the browser's history get a new entry. */
 function go(changes, trail = false) {
   inside = true;
   const next = address({ ...state, ...changes });
@@ -25,9 +25,9 @@ function go(changes, trail = false) {
 }
 
 async function show() {
-  const asked = new URLSearchParams(location.hash.slice(1));
-  if (location.hash.length > 1 && !KEYS.some((key) => asked.has(key))) return; // a section of the page
-  const next = Object.fromEntries(KEYS.map((key) => [key, asked.get(key) ?? ""]));
+  const requested = new URLSearchParams(location.hash.slice(1));
+  if (location.hash.length > 1 && !KEYS.some((key) => requested.has(key))) return; // the address of a section
+  const next = Object.fromEntries(KEYS.map((key) => [key, requested.get(key) ?? ""]));
   if (KEYS.slice(0, 3).some((key) => next[key] !== state[key])) listEpisodes(next);
   state = next;
   const jump = !inside;
@@ -39,7 +39,7 @@ async function show() {
 
 /** Show the state's move of an episode. */
 async function showEpisode(id) {
-  if (!id) return refuse("No episode fits.");
+  if (!id) return refuse("No episode matches.");
   const episode = byId.get(id);
   if (!episode) return refuse(`This page has no episode ${visible(id)}`);
   if (shown?.episode !== episode) {
@@ -48,9 +48,9 @@ async function showEpisode(id) {
     try {
       data = await movesOf(episode);
     } catch (error) {
-      return refuse(`The moves cannot be unpacked; a newer browser may do it. ${error}`);
+      return refuse(`The moves cannot be unpacked. A newer browser may be able to. ${error}`);
     }
-    if ((state.episode || listed[0]?.id) !== id) return; // another one was asked for meanwhile
+    if ((state.episode || listed[0]?.id) !== id) return; // another episode was requested meanwhile
     shown = build(episode, data ?? { steps: [], absent: true });
   }
   markEpisode(id);
@@ -63,7 +63,7 @@ function refuse(text) {
   stage.replaceChildren(make("p", { class: "card empty" }, text));
 }
 
-/** Build what stays while one episode is looked at. */
+/** Build the elements that stay while one episode is shown. */
 function build(episode, data) {
   const steps = data.steps ?? [];
   const view = { episode, data, steps, frame: make("div", { class: "frame" }), answer: make("div", { id: "answer" }) };
@@ -123,7 +123,7 @@ function showStep(number) {
   shown.answer.replaceChildren(...(current ? answer(episode, current, data) : ending(episode, data)));
 }
 
-/** The position before this move; at the end, the last one. */
+/** The position before this move; at the end, the final position. */
 function boardOf(number) {
   const { steps, data, episode } = shown;
   const ply = steps[number - 1]?.ply ?? Infinity;

@@ -26,6 +26,12 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(_escape, text)
 
 
+def one_line(text: str, max_length: int) -> str:
+    """Return text as one safe line, with its end cut off after max_length characters."""
+    line = visible(re.sub(r"[\n\t]", " ", text[: max_length + 1]))
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
+
+
 def shown_on(stream: TextIO, text: str) -> str:
     """Return visible(text) for a terminal, and the exact text for a file or a pipe."""
     return visible(text) if stream.isatty() else text

@@ -1,4 +1,4 @@
-"""The report's page as a whole in a real browser: its looks, its safety, little to show."""
+"""The report's page in a real browser: colours, sizes, safety, and pages with few episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.report_page import Page, made
 HOSTILE = "</script><script>pwned=1</script><img src=x onerror=pwned=1>\x1b[31m\x00\u202e &lt;"
 
 
-def test_it_is_light_or_dark_as_the_reader_has_it_or_wants_it(page: Page) -> None:
+def test_it_is_light_or_dark_by_the_systems_or_the_readers_choice(page: Page) -> None:
     def brightness() -> int:
         colour = page.script("return getComputedStyle(document.body).backgroundColor")
         return sum(map(int, re.findall(r"\d+", colour)[:3]))
@@ -47,7 +47,7 @@ def test_it_fits_the_window(page: Page, width: int) -> None:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_it_asks_nothing_of_any_network_and_has_no_complaint(page: Page) -> None:
+def test_it_makes_no_requests_and_logs_no_errors(page: Page) -> None:
     complaints(page.driver)
     requests(page.driver)
     page.open(episode=page.played[0].row.episode)
@@ -55,7 +55,7 @@ def test_it_asks_nothing_of_any_network_and_has_no_complaint(page: Page) -> None
     assert page.path.as_uri() in asked_for
     assert asked_for - {page.path.as_uri()} <= {"about:blank", "data:,"}
     assert complaints(page.driver) == []
-    # The policy holds even for what would run inside the page.
+    # The policy also applies to scripts inside the page.
     failed = page.script(
         "return new Promise((done) => { const image = new Image();"
         " image.onerror = () => done('refused'); image.onload = () => done('loaded');"
@@ -66,7 +66,7 @@ def test_it_asks_nothing_of_any_network_and_has_no_complaint(page: Page) -> None
     assert any("Content Security Policy" in text for text in complaints(page.driver))
 
 
-def test_hostile_answers_are_text(browser: Chrome, tmp_path: Path) -> None:
+def test_hostile_answers_are_shown_as_text(browser: Chrome, tmp_path: Path) -> None:
     long = HOSTILE + "x" * 1_000_000 + "the end"
 
     def hostile(row: MoveRow) -> list[MoveRow]:
@@ -79,7 +79,7 @@ def test_hostile_answers_are_text(browser: Chrome, tmp_path: Path) -> None:
     game = play("tic_tac_toe", (f"hf_{HOSTILE}", "hf_two"), 0, hostile)
     complaints(browser)
     page = made(browser, tmp_path, [game]).open(episode=game.row.episode)
-    # Control characters and changes of direction are to be seen.
+    # Control characters and changes of direction are visible.
     seen = HOSTILE.replace("\x1b", "\u241b").replace("\x00", "\u2400").replace("\u202e", "\ufffd")
     for title in ("Prompt", "Reasoning", "Reply"):
         assert page.block(title) == seen
@@ -104,13 +104,13 @@ def failures() -> list[Played]:
 @pytest.mark.parametrize(
     ("played", "words"),
     [
-        ([], "No episode fits."),
-        (failures(), "The episode failed: it has no result."),
+        ([], "No episode matches."),
+        (failures(), "The episode failed and has no result."),
         ([play("matrix_rps", ("hf_one", "hf_one"), 0)], "plays"),
     ],
     ids=["nothing", "failed only", "one player"],
 )
-def test_there_is_a_page_for_little(
+def test_a_page_with_few_episodes(
     browser: Chrome, tmp_path: Path, played: list[Played], words: str
 ) -> None:
     complaints(browser)

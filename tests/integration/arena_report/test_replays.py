@@ -10,11 +10,11 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.common.action_chains import ActionChains
 
-from arena.report.replay import replay
+from arena.report.replay import verify
 from tests.support.report_page import Page
 from tests.support.tournament import AGENTS, GAMES
 
-#: The signs of pieces on these boards.
+#: The characters of pieces on these boards.
 PIECES = re.compile(r"[xobw]")
 
 
@@ -37,7 +37,7 @@ def test_arrow_keys_step_through_a_game_move_by_move(page: Page) -> None:
         )
         page.press(Keys.ARROW_RIGHT)
     page.at(f"end of {steps}")
-    assert page.board() == replay(game.row, game.moves).board
+    assert page.board() == verify(game.row, game.moves).board
     assert "The game is over." in page.text("#answer")
     page.press(Keys.ARROW_LEFT)
     page.at(f"{steps} / {steps}")
@@ -46,7 +46,7 @@ def test_arrow_keys_step_through_a_game_move_by_move(page: Page) -> None:
     page.at(f"1 / {steps}")
 
 
-def test_a_refused_answer_says_what_was_wrong_and_what_was_done(page: Page) -> None:
+def test_an_illegal_answer_shows_the_problem_and_the_policy(page: Page) -> None:
     game = next(found for found in page.played if found.row.agents[0] == "hf_one")
     page.open(episode=game.row.episode, move=1)
     said = page.text("#answer")
@@ -59,7 +59,7 @@ def test_a_refused_answer_says_what_was_wrong_and_what_was_done(page: Page) -> N
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_a_board_is_a_picture_with_all_its_pieces(page: Page, game: str) -> None:
+def test_a_board_is_drawn_with_all_its_pieces(page: Page, game: str) -> None:
     found = next(one for one in page.played if one.row.game.split("(")[0] == game.split("(")[0])
     page.open(episode=found.row.episode, move=len(found.moves))
     board = found.moves[-1].board or ""
@@ -82,7 +82,7 @@ def test_cards_and_simultaneous_moves(page: Page) -> None:
     assert plies == [*(str(move.ply) for move in both.moves), ""]
 
 
-def test_an_address_leads_to_a_position_and_stays(page: Page) -> None:
+def test_an_address_leads_to_its_position(page: Page) -> None:
     game = page.played[7]
     page.open(episode=game.row.episode, move=4)
     page.at(f"4 / {len(game.moves)}")
@@ -106,7 +106,7 @@ def test_the_next_episode_is_one_key_away(page: Page) -> None:
         page.until(partial(page.find, f'#episodes a[data-id="{ids[place]}"][aria-current]'))
 
 
-def test_a_game_plays_by_itself_to_its_end(page: Page) -> None:
+def test_automatic_play_runs_to_the_end(page: Page) -> None:
     game = next(found for found in page.played if found.row.game == "matrix_rps")
     page.open(episode=game.row.episode)
     page.press(" ")

@@ -1,4 +1,4 @@
-"""The tables of the report's page in a real browser, and the list of its episodes."""
+"""The tables of the report's page and its list of episodes, in a real browser."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+from arena.report.count import find_outcome
 from arena.report.load import open_results
-from arena.report.outcomes import outcome
 from tests.support.random_play import Played
 from tests.support.report_page import Page
 from tests.support.tournament import AGENTS
 
 
 @pytest.mark.parametrize("result", ["win", "draw", "loss", "forfeited", "failed", "illegal"])
-def test_filters_find_what_the_rows_say(page: Page, result: str) -> None:
+def test_filters_list_the_matching_episodes(page: Page, result: str) -> None:
     def fits(found: Played) -> bool:
         seat = found.row.agents.index("hf_one")
         if result == "forfeited":
             return found.row.loser == seat
         if result == "illegal":
             return any(move.seat == seat and move.status == "illegal" for move in found.moves)
-        return outcome(found.row, seat) == result
+        return find_outcome(found.row, seat) == result
 
     expected = sum(fits(found) for found in page.played if "hf_one" in found.row.agents)
     assert expected
@@ -34,7 +34,7 @@ def test_filters_find_what_the_rows_say(page: Page, result: str) -> None:
     assert f"outcome={result}" in page.driver.current_url
 
 
-def test_a_long_list_grows_when_asked(page: Page) -> None:
+def test_a_long_list_grows_on_request(page: Page) -> None:
     page.open()
     assert len(page.played) > 100
     assert len(page.find("#episodes a")) == 100
@@ -45,11 +45,7 @@ def test_a_long_list_grows_when_asked(page: Page) -> None:
 
 def test_a_cell_of_the_heat_map_opens_its_replays(page: Page) -> None:
     page.open()
-    (cell,) = [
-        found
-        for found in page.find(".heat a")
-        if (found.get_attribute("title") or "").startswith("random, kuhn_poker: ")
-    ]
+    cell = page.one(".heat td[title^='random, kuhn_poker: '] a")
     page.script("arguments[0].click()", cell)
     page.until(lambda: page.count().startswith("12 of "))
     assert page.one("[name=game]").get_property("value") == "kuhn_poker"
@@ -74,7 +70,7 @@ def test_the_tables_show_the_counts_of_the_chosen_game(page: Page) -> None:
         }
         for agent in AGENTS:
             found = [
-                str(outcome(row, seat))
+                str(find_outcome(row, seat))
                 for row in rows
                 for seat in range(2)
                 if row.agents[seat] == agent and game in ("all games", row.game)

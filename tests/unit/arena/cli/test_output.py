@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_written_to(folder: Path, mode: str) -> None:
     finally:
         folder.chmod(0o755)
     assert done.returncode == 1
-    assert done.stdout.startswith("kept\n1 episodes: 0 finished")
+    assert done.stdout.startswith("kept\n1 episode (0 finished")
     assert done.stderr == "arena: r.html: cannot be written: Permission denied\n"
 
 
@@ -249,7 +249,7 @@ def test_a_page_that_cannot_be_written(arena, folder: Path, page: str) -> None:
     before = (folder / "r.sqlite").read_bytes()
     done = arena("report", "r.sqlite", "--html", page)
     assert done.code == 1
-    assert "1 episodes: 0 finished" in done.out
+    assert "1 episode (0 finished" in done.out
     assert done.err.startswith(f"arena: {page}: ")
     assert done.err.count("\n") == 1
     assert (folder / "r.sqlite").read_bytes() == before

@@ -1,4 +1,4 @@
-"""The replays in the page: whole, bounded, and the same each time."""
+"""The embedded replays: complete, of limited size, and reproducible."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from arena.report.count import summarise
 from arena.report.embed import TEXT, Embedded, clip, embed
 from arena.report.load import open_results
-from arena.report.summary import summarise
 from arena.results.rows import MoveRow
 from tests.support.random_play import Played, asked, play, write
 
 
-def embedded(path: Path, **limits: int) -> Embedded:
+def embed_file(path: Path, **limits: int) -> Embedded:
     with open_results(path) as results:
         return embed(results, summarise(results), **limits)
 
 
-def unpacked(found: Embedded, entry: dict[str, Any]) -> dict[str, Any]:
-    part = gzip.decompress(base64.b64decode(found.parts[entry["part"]]))
+def unpack(embedded: Embedded, entry: dict[str, Any]) -> dict[str, Any]:
+    part = gzip.decompress(base64.b64decode(embedded.parts[entry["part"]]))
     episodes: list[dict[str, Any]] = json.loads(part)
     place: int = entry["place"]
     return episodes[place]
 
 
-def test_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_an_embedded_episode_is_equal_to_the_stored_one(tmp_path: Path) -> None:
     game = play("kuhn_poker", ("hf_one", "random"), 3, lambda row: [asked(row)])
     other = play("tic_tac_toe", ("random", "hf_one"), 0)
-    found = embedded(write(tmp_path / "r.db", [game, other]))
+    found = embed_file(write(tmp_path / "r.db", [game, other]))
     entry = next(entry for entry in found.index["episodes"] if entry["id"] == game.row.episode)
     assert found.index["games"][entry["game"]] == "kuhn_poker"
     assert [found.index["agents"][place]["name"] for place in entry["agents"]] == [
@@ -39,7 +39,7 @@ def test_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
         "random",
     ]
     assert entry["returns"] == game.row.returns
-    steps = unpacked(found, entry)["steps"]
+    steps = unpack(found, entry)["steps"]
     assert [step["seat"] for step in steps[:3]] == [-1, -1, 0]
     for step, move in zip(steps, game.moves, strict=True):
         for name in ("board", "prompt", "reply", "reasoning", "action"):
@@ -47,21 +47,21 @@ def test_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
         assert step.get("text") == move.action_text
 
 
-def test_no_clock_is_in_the_parts(tmp_path: Path) -> None:
-    """Else the same results would not make the same page."""
-    found = embedded(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))]))
+def test_the_parts_contain_no_time(tmp_path: Path) -> None:
+    """With the time of gzip's header, equal results would not give equal pages."""
+    found = embed_file(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))]))
     for part in found.parts:
         assert base64.b64decode(part)[4:8] == bytes(4)  # MTIME (RFC 1952)
 
 
-def test_the_last_position_is_there_though_no_move_has_it(tmp_path: Path) -> None:
+def test_the_final_position_is_embedded(tmp_path: Path) -> None:
     game = play("tic_tac_toe", ("hf_one", "random"), 0)
-    found = embedded(write(tmp_path / "r.db", [game]))
-    board = unpacked(found, found.index["episodes"][0])["board"]
+    found = embed_file(write(tmp_path / "r.db", [game]))
+    board = unpack(found, found.index["episodes"][0])["board"]
     assert board.count(".") == (game.moves[-1].board or "").count(".") - 1
 
 
-def test_a_long_text_keeps_its_ends_and_says_what_is_left_out() -> None:
+def test_a_long_text_keeps_its_ends_and_says_what_was_cut() -> None:
     text = "a" * 600_000 + "b" * 400_000
     short = clip(text)
     assert short is not None
@@ -76,15 +76,15 @@ def long_winded(row: MoveRow) -> list[MoveRow]:
     return [asked(row, reply="\x00</script>" * 100_000)]
 
 
-def test_megabytes_of_replies_make_kilobytes_of_page(tmp_path: Path) -> None:
+def test_megabytes_of_replies_become_kilobytes(tmp_path: Path) -> None:
     game = play("tic_tac_toe", ("hf_one", "hf_two"), 0, long_winded)
     assert sum(len(move.reply or "") for move in game.moves) > 5_000_000
-    found = embedded(write(tmp_path / "r.db", [game]))
+    found = embed_file(write(tmp_path / "r.db", [game]))
     assert sum(map(len, found.parts)) < 50_000
 
 
 def test_beyond_the_limits_texts_and_then_moves_are_left_out(tmp_path: Path) -> None:
-    """Of each line-up the first episodes stay whole."""
+    """The first episodes of each line-up stay complete."""
     pairs = (("hf_one", "hf_two"), ("hf_two", "hf_one"))
     played = [
         play("connect_four", pair, number, lambda row: [asked(row)])
@@ -92,33 +92,33 @@ def test_beyond_the_limits_texts_and_then_moves_are_left_out(tmp_path: Path) -> 
         for number in range(6)
     ]
     path = write(tmp_path / "r.db", played)
-    everything = embedded(path, part=1)
+    everything = embed_file(path, part=1)
     assert (everything.brief, everything.absent) == (0, 0)
     size = sum(map(len, everything.parts))
-    found = embedded(path, part=1, whole=size // 4, brief=size // 2)
+    found = embed_file(path, part=1, whole=size // 4, brief=size // 2)
     assert found.brief
     assert sum(map(len, found.parts)) < size
     entries = found.index["episodes"]
     assert len(entries) == len(played)
     there = [entry for entry in entries if "part" in entry]
-    whole = [entry for entry in there if "brief" not in unpacked(found, entry)]
-    brief = [entry for entry in there if "brief" in unpacked(found, entry)]
+    whole = [entry for entry in there if "brief" not in unpack(found, entry)]
+    brief = [entry for entry in there if "brief" in unpack(found, entry)]
     assert len(brief) == found.brief
     assert len(there) + found.absent == len(played)
     assert max(entry["number"] for entry in whole) <= min(entry["number"] for entry in brief)
-    step = unpacked(found, brief[0])["steps"][0]
+    step = unpack(found, brief[0])["steps"][0]
     assert "board" in step
     assert "prompt" not in step
-    nothing = embedded(path, whole=0, brief=0)
+    nothing = embed_file(path, whole=0, brief=0)
     assert (nothing.absent, nothing.parts) == (len(played), [])
 
 
-def test_a_failed_episode_has_its_error_among_the_moves(tmp_path: Path) -> None:
+def test_a_failed_episode_has_its_error_as_a_move(tmp_path: Path) -> None:
     game = play("tic_tac_toe", ("hf_one", "hf_two"), 0)
     error = replace(game.moves[1], status="error", problem="A B c", action=None, action_text=None)
     row = replace(game.row, status="failed", reason="A B c", returns=(float("nan"), 0.0))
-    found = embedded(write(tmp_path / "r.db", [Played(row, (game.moves[0], error))]))
+    found = embed_file(write(tmp_path / "r.db", [Played(row, (game.moves[0], error))]))
     (entry,) = found.index["episodes"]
     assert entry["outcomes"] == ["failed", "failed"]
     assert "returns" not in entry
-    assert unpacked(found, entry)["steps"][1]["problem"] == "A B c"
+    assert unpack(found, entry)["steps"][1]["problem"] == "A B c"

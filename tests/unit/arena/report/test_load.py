@@ -1,4 +1,4 @@
-"""Reading a results file, whatever is in it."""
+"""Reading results files, including damaged ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from arena.agents.calls import ModelReply
+from arena.report.count import summarise
 from arena.report.load import open_results
-from arena.report.summary import summarise
 from arena.results.database import ResultsError
 from arena.results.rows import CallKey, ExperimentRow, ModelRow
 from arena.results.store import Store
@@ -21,7 +21,7 @@ EXPERIMENT = ExperimentRow("test", "{}", "0" * 64)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database", b"SQLite format 3\0" * 100])
-def test_what_is_no_results_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "r.db"
     if content is not None:
         path.write_bytes(content)
@@ -29,13 +29,13 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, content: bytes | None)
         pass
 
 
-def test_a_row_that_is_no_json_is_told(tmp_path: Path) -> None:
+def test_a_column_with_broken_json_is_refused_by_name(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE moves SET legal_actions = '{' WHERE seat = 1")
     reason = r"r\.db: a move of 'matrix_rps/0/a/b': legal_actions: "
     with open_results(path) as results:
-        summarise(results)  # the tables do without
+        summarise(results)  # the tables do not need this column
     with pytest.raises(ResultsError, match=reason), open_results(path) as results:
         results.moves("matrix_rps/0/a/b")
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -48,7 +48,7 @@ def test_a_row_that_is_no_json_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("returns", ["[NaN, 1.0]", "[1.0]", "[Infinity, 0]", None])
-def test_returns_that_say_nothing_make_a_failed_episode(
+def test_an_episode_with_unusable_returns_counts_as_failed(
     tmp_path: Path, returns: str | None
 ) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
@@ -61,7 +61,7 @@ def test_returns_that_say_nothing_make_a_failed_episode(
     assert "returns are unusable" in summary.failures[0].reason
 
 
-def test_what_is_not_utf8_can_be_read(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE moves SET reply = CAST(X'61ff62' AS TEXT), latency_ms = 9e999")
@@ -71,13 +71,13 @@ def test_what_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     assert [move.latency_ms for move in moves] == [None] * 2
 
 
-def test_participants_who_never_played_are_there(tmp_path: Path) -> None:
+def test_participants_who_never_played_are_listed(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))], {"hf_idle": "llm"})
     with open_results(path) as results:
         assert set(results.participants) == {"a", "b", "hf_idle"}
 
 
-def test_a_file_that_is_being_written_is_read_as_one_snapshot(tmp_path: Path) -> None:
+def test_a_file_is_read_as_one_snapshot_during_a_run(tmp_path: Path) -> None:
     first, second = (play("matrix_rps", ("a", "b"), number) for number in range(2))
     models = [ModelRow(name, "random", None, "{}") for name in "ab"]
     with Store(tmp_path / "r.db", EXPERIMENT, models) as store:
@@ -92,7 +92,7 @@ def test_a_file_that_is_being_written_is_read_as_one_snapshot(tmp_path: Path) ->
             assert len(results.episodes) == 2
 
 
-def test_an_episode_without_moves_is_there(tmp_path: Path) -> None:
+def test_an_episode_without_moves_is_listed(tmp_path: Path) -> None:
     row = replace(play("matrix_rps", ("a", "b")).row, status="failed", reason="X")
     with open_results(write(tmp_path / "r.db", [Played(row, ())])) as results:
         assert [(episode.status, moves) for episode, moves in results.light_moves()] == [

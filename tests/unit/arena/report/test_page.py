@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from arena.report import Report, write_html
-from arena.report.page import heat
-from arena.report.plot import Scale
-from arena.report.ratings import Rating
+from arena.report.page import heat_class, make_scale
+from arena.report.tables import Row, Table
 from arena.results.database import ResultsError
 from tests.support.random_play import Played, asked, play, write
 
@@ -53,7 +52,7 @@ def page_of(path: Path) -> str:
 
 
 def hostile_episodes() -> list[Played]:
-    """Every text that a model, a server or a configuration can put into a results file."""
+    """Hostile text in every place that a model, a server or a configuration can fill."""
     agents = (f"hf_{HOSTILE}", "hf_two")
     good = play("tic_tac_toe", agents, 0, lambda row: [asked(row, model=HOSTILE)])
     bad = play("tic_tac_toe", agents, 1)
@@ -62,7 +61,7 @@ def hostile_episodes() -> list[Played]:
     return [good, Played(failed, (error,))]
 
 
-def test_nothing_that_others_wrote_becomes_an_element(tmp_path: Path) -> None:
+def test_hostile_text_does_not_become_an_element(tmp_path: Path) -> None:
     plain = page_of(write(tmp_path / "a.db", [play("tic_tac_toe", ("hf_one", "hf_two"), 0)]))
     page = Elements(page_of(write(tmp_path / "b.db", hostile_episodes())))
     assert len(page.all("script")) == len(Elements(plain).all("script"))
@@ -73,7 +72,7 @@ def test_nothing_that_others_wrote_becomes_an_element(tmp_path: Path) -> None:
     assert HOSTILE in json.loads(text)["agents"][0]["name"]
 
 
-def test_the_policy_allows_the_pages_own_script_and_style_and_nothing_else(tmp_path: Path) -> None:
+def test_the_policy_allows_only_the_pages_own_script_and_style(tmp_path: Path) -> None:
     page = Elements(page_of(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])))
     (policy,) = [
         attributes["content"] or ""
@@ -89,13 +88,13 @@ def test_the_policy_allows_the_pages_own_script_and_style_and_nothing_else(tmp_p
     assert not [tag for tag, attributes, _ in page.found if "style" in attributes]
 
 
-def test_the_page_names_no_address_but_its_own_parts(tmp_path: Path) -> None:
+def test_the_page_links_only_to_itself(tmp_path: Path) -> None:
     source = page_of(write(tmp_path / "r.db", [play("tic_tac_toe", ("hf_one", "b"), 0)]))
     for _, attributes, _ in Elements(source).found:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             value = attributes.get(name)
             assert value is None or value.startswith("#") or value == "data:,"
-    # SVG's name is no address that is fetched.
+    # The namespace of SVG is not an address that a browser requests.
     addresses = set(re.findall(r"(?:https?:)?//[\w.]+/\S*", source.split('id="index"')[0]))
     assert not addresses
     script = source.rpartition("<script>")[2]
@@ -104,19 +103,19 @@ def test_the_page_names_no_address_but_its_own_parts(tmp_path: Path) -> None:
         assert forbidden not in script
 
 
-def test_the_same_results_make_the_same_bytes(tmp_path: Path) -> None:
+def test_equal_results_give_equal_pages(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("connect_four", ("hf_one", "b"), n) for n in range(3)])
     assert page_of(path) == page_of(path)
 
 
 @pytest.mark.parametrize("played", [[], hostile_episodes()[1:]], ids=["nothing", "failed only"])
-def test_there_is_a_page_for_whatever_there_is(tmp_path: Path, played: list[Played]) -> None:
+def test_there_is_a_page_without_results(tmp_path: Path, played: list[Played]) -> None:
     page = page_of(write(tmp_path / "r.db", played, {"hf_idle": "llm"}))
     assert "hf_idle" in page
-    assert "there is nothing to rate" in page
+    assert "met nobody" in page or "No episode has ended yet." in page
 
 
-def test_the_settings_can_be_read(tmp_path: Path) -> None:
+def test_the_page_shows_the_settings(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("hf_one", "b"))])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("""UPDATE experiments SET config = '{"temperature":0.7}'""")
@@ -126,7 +125,7 @@ def test_the_settings_can_be_read(tmp_path: Path) -> None:
     assert [text for _, text in page.all("code")][:2] == ['{"on_illegal":"retry 2"}'] * 2
 
 
-def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
     report = Report.load(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))]))
     with pytest.raises(ResultsError, match=r"none/p\.html: cannot be written: No such file"):
         write_html(report, tmp_path / "none" / "p.html")
@@ -136,8 +135,9 @@ def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob("*.part"))
 
 
-def test_the_axis_holds_all_intervals_and_has_round_ticks() -> None:
-    scale = Scale.of([Rating("a", 1600, 1530, 1711, 0, 5), Rating("b", 1400, 1289, 1470, 0, 5)])
+def test_the_axis_contains_all_intervals_and_has_round_ticks() -> None:
+    rows = [Row((), interval=(1530, 1600, 1711)), Row(()), Row((), interval=(1289, 1400, 1470))]
+    scale = make_scale(Table("ratings", "Ratings", (), rows))
     assert scale.ticks == (1300, 1400, 1500, 1600, 1700)
     assert 0 < float(scale.place(1289)[:-1]) < float(scale.place(1711)[:-1]) < 100
 
@@ -146,4 +146,4 @@ def test_the_axis_holds_all_intervals_and_has_round_ticks() -> None:
     ("score", "name"), [(None, "none"), (0.0, "h0"), (0.5, "h5"), (0.97, "h10"), (1.0, "h10")]
 )
 def test_a_cell_has_the_colour_of_its_score(score: float | None, name: str) -> None:
-    assert heat(score) == name
+    assert heat_class(score) == name

@@ -1,0 +1,281 @@
+"""Outcomes, answers and failures, compared with OpenSpiel and with examples."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from contextlib import closing
+from dataclasses import replace
+from itertools import groupby, permutations
+from pathlib import Path
+
+import pyspiel
+import pytest
+
+from arena.report.count import Share, Summary, WinDrawLoss, find_outcome, summarise
+from arena.report.load import open_results
+from arena.results.rows import EpisodeRow, MoveRow
+from tests.support.random_play import GAMES, Played, asked, play, write
+
+AGENTS = ("hf_one", "hf_two", "random")
+
+
+def ended(
+    returns: tuple[float, ...] | None = None,
+    *,
+    agents: str = "ab",
+    status: str = "finished",
+    loser: int | None = None,
+) -> EpisodeRow:
+    return EpisodeRow(
+        episode="game/0/x",
+        game="game",
+        number=0,
+        agents=tuple(agents),
+        seed=0,
+        status=status,
+        plies=1,
+        loser=loser,
+        returns=returns,
+    )
+
+
+@pytest.mark.parametrize(
+    ("episode", "outcomes"),
+    [
+        (ended((1.0, -1.0)), ["win", "loss"]),
+        (ended((0.0, 0.0)), ["draw", "draw"]),
+        # The returns need not add up to 0.
+        (ended((10.0, 5.0)), ["win", "loss"]),
+        (ended((5.0, 5.0)), ["draw", "draw"]),
+        (ended((-2.0, -1.0)), ["loss", "win"]),
+        # A shared first place is a draw.
+        (ended((1.0, 1.0, -2.0), agents="abc"), ["draw", "draw", "loss"]),
+        (ended((2.0, -1.0, -1.0), agents="abc"), ["win", "loss", "loss"]),
+        (ended(status="forfeited", loser=0), ["loss", "win"]),
+        (ended(status="forfeited", loser=1, agents="abc"), ["win", "loss", "win"]),
+        (ended(status="forfeited"), ["loss", "loss"]),
+        (ended(status="failed"), ["failed", "failed"]),
+        (ended((0.0, 0.0), status="truncated"), ["draw", "draw"]),
+        (ended((1.0, 3.0), status="truncated"), ["loss", "win"]),
+        (ended((3.0,), agents="a"), [None]),
+        (ended(status="forfeited", loser=0, agents="a"), ["loss"]),
+    ],
+)
+def test_an_episode_has_an_outcome_for_each_seat(
+    episode: EpisodeRow, outcomes: list[str | None]
+) -> None:
+    assert [find_outcome(episode, seat) for seat in range(len(episode.agents))] == outcomes
+
+
+def test_a_failed_episode_is_counted_but_is_not_a_game() -> None:
+    count = WinDrawLoss()
+    for episode in (
+        ended((2.0, -2.0)),
+        ended((0.0, 0.0)),
+        ended(status="forfeited", loser=0),
+        ended(status="failed"),
+    ):
+        count.add(episode, 0)
+    assert (count.wins, count.draws, count.losses) == (1, 1, 1)
+    assert (count.games, count.forfeits, count.failed) == (3, 1, 1)
+    assert count.score == 0.5
+    assert count.mean_return == 1.0  # of the two finished episodes
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "interval"),
+    # Calculated by hand from Wilson's formula with z = 1.959964.
+    [(5, 10, (0.2366, 0.7634)), (0, 10, (0.0, 0.2775)), (8, 8, (0.6756, 1.0))],
+)
+def test_a_share_has_wilsons_interval(
+    count: int, total: int, interval: tuple[float, float]
+) -> None:
+    assert Share(count, total).interval == pytest.approx(interval, abs=1e-4)
+
+
+def test_a_share_of_nothing_is_unknown() -> None:
+    assert (Share(0, 0).value, Share(0, 0).interval) == (None, None)
+
+
+def summary_of(path: Path) -> Summary:
+    with open_results(path) as results:
+        return summarise(results)
+
+
+def replay_with_openspiel(path: Path) -> dict[str, tuple[str, list[str], list[float]]]:
+    """Game, agents and returns of each episode, from its stored actions alone."""
+    replayed = {}
+    with closing(sqlite3.connect(path)) as connection:
+        episodes = connection.execute("SELECT episode, game, agents FROM episodes").fetchall()
+        for episode, game, agents in episodes:
+            state = pyspiel.load_game(game).new_initial_state()
+            actions = connection.execute(
+                "SELECT ply, action FROM moves WHERE episode = ? AND action IS NOT NULL"
+                " ORDER BY ply, seat",
+                (episode,),
+            )
+            for _, turn in groupby(actions, lambda row: row[0]):
+                together = [action for _, action in turn]
+                if state.is_simultaneous_node():
+                    state.apply_actions(together)
+                else:
+                    state.apply_action(*together)
+            assert state.is_terminal()
+            replayed[episode] = (game, json.loads(agents), state.returns())
+    return replayed
+
+
+def test_counts_are_those_of_openspiels_replays(tmp_path: Path) -> None:
+    """Each game with text of its own, each pair of players in both orders."""
+    played = [
+        play(game, pair, 0, lambda row: [asked(row)])
+        for game in GAMES
+        if game != "chess"  # its episodes are long, and count like those of other games
+        for pair in permutations(AGENTS, 2)
+    ]
+    path = write(tmp_path / "all.db", played)
+    summary = summary_of(path)
+    wins: Counter[tuple[str, str]] = Counter()
+    losses: Counter[tuple[str, str]] = Counter()
+    draws: Counter[tuple[str, str]] = Counter()
+    sums: defaultdict[tuple[str, str], float] = defaultdict(float)
+    replayed = replay_with_openspiel(path)
+    for game, agents, (first, second) in replayed.values():
+        one, two = ((agent, game) for agent in agents)
+        winner, loser = (one, two) if first > second else (two, one)
+        if first == second:
+            draws.update((one, two))
+        else:
+            wins[winner] += 1
+            losses[loser] += 1
+        sums[one] += first
+        sums[two] += second
+    assert len(replayed) == len(played) == 10 * 6
+    assert len(summary.outcomes) == 10 * len(AGENTS)
+    for key, count in summary.outcomes.items():
+        assert (count.wins, count.draws, count.losses) == (wins[key], draws[key], losses[key])
+        assert sum(count.returns) == sums[key]
+    assert sum(count.wins for count in summary.totals.values()) == wins.total()
+    assert len(summary.replays) == len(replayed)
+    assert not summary.unverified
+
+
+def test_results_that_the_actions_do_not_lead_to_are_unverified(tmp_path: Path) -> None:
+    """A swapped result, a missing last move, an illegal move, and wrong returns of a truncated
+    episode."""
+    good = [play("tic_tac_toe", ("hf_one", "random"), number) for number in range(4)]
+    won = next(game for game in good if game.row.returns != (0.0, 0.0))
+    others = [game for game in good if game is not won]
+    swapped = replace(won.row, returns=tuple(-value for value in won.row.returns or ()))
+    first = others[0].moves[0]
+    cut = play("tic_tac_toe", ("hf_one", "random"), 4)
+    truncated = replace(cut.row, status="truncated", returns=(9.0, -9.0))
+    broken = [
+        Played(swapped, won.moves),
+        Played(others[1].row, others[1].moves[:-1]),
+        Played(others[0].row, (first, replace(others[0].moves[1], action=first.action))),
+        Played(truncated, cut.moves[:2]),
+    ]
+    summary = summary_of(write(tmp_path / "r.db", [*broken, others[2]]))
+    assert set(summary.unverified) == {game.row.episode for game in broken}
+    assert "OpenSpiel's returns are" in summary.unverified[won.row.episode]
+    assert "do not reach the game's end" in summary.unverified[others[1].row.episode]
+    assert "may not play" in summary.unverified[others[0].row.episode]
+
+
+def answer_badly(row: MoveRow) -> list[MoveRow]:
+    """hf_bad answers illegally twice and then in a wrong format; a random move follows."""
+    if row.agent == "random":
+        return [row]
+    if row.agent != "hf_bad":
+        return [asked(row)]
+    wrong = {"problem": "z9 is no legal action", "reply": "z9"}
+    lost = {"action": None, "action_text": None, "policy": "retry"}
+    return [
+        asked(row, status="illegal", **lost, **wrong),
+        asked(row, status="illegal", attempt=1, **lost, **wrong),
+        asked(row, status="unparseable", attempt=2, policy="random", **wrong),
+    ]
+
+
+def test_illegal_answers_are_a_share_of_models_answers(tmp_path: Path) -> None:
+    """A random player's moves are not answers of a model."""
+    played = [
+        play(game, ("hf_bad", opponent), 0, answer_badly)
+        for game in ("connect_four", "matrix_rps", "kuhn_poker")
+        for opponent in ("hf_good", "random")
+    ]
+    summary = summary_of(write(tmp_path / "r.db", played))
+    bad, good = (summary.answer_totals[agent] for agent in ("hf_bad", "hf_good"))
+    turns = sum(
+        move.agent == "hf_bad" and move.attempt == 0 for game in played for move in game.moves
+    )
+    assert bad.illegal == Share(3 * turns, 3 * turns)
+    assert (bad.turns, bad.calls, bad.first_legal) == (turns, 3 * turns, 0)
+    assert bad.unparseable == turns
+    assert bad.policies == {"retry": 2 * turns, "random": turns}
+    assert good.illegal.value == 0.0
+    assert good.first_legal == good.turns
+    assert summary.answer_totals["random"].calls == 0
+    # The run's own figure: illegal answers of all rows that name a model.
+    answers = [move.status for game in played for move in game.moves if move.model]
+    assert summary.total.illegal == Share(len(answers) - answers.count("ok"), len(answers))
+    assert not summary.unverified
+
+
+def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> None:
+    latencies = iter(range(100, 1000, 100))
+    prices = iter([0.25, None, 0.25, 0.25, 0.25])
+
+    def answer(row: MoveRow) -> list[MoveRow]:
+        if row.agent == "random":
+            return [row]
+        return [
+            asked(
+                row,
+                latency_ms=float(next(latencies)),
+                cost_usd=next(prices),
+                prompt_tokens=10,
+                completion_tokens=3,
+            )
+        ]
+
+    game = play("tic_tac_toe", ("hf_one", "random"), 1, answer)
+    calls = sum(move.agent == "hf_one" for move in game.moves)
+    stats = summary_of(write(tmp_path / "r.db", [game])).answer_totals["hf_one"]
+    assert (stats.calls, stats.unpriced) == (calls, 1)
+    assert stats.cost_usd == (calls - 1) * 0.25
+    assert stats.per_turn(stats.prompt_tokens) == 10
+    assert stats.percentile(50) == 50 + 50 * calls  # the middle of 100, 200, ...
+
+
+def test_failed_and_forfeited_episodes_are_grouped_by_their_error(tmp_path: Path) -> None:
+    game = play("tic_tac_toe", ("hf_one", "hf_two"), 0)
+    again = play("tic_tac_toe", ("hf_one", "hf_two"), 1)
+    other = play("tic_tac_toe", ("hf_two", "hf_one"), 0)
+    reason = "UNAVAILABLE BACKEND_DOWN hf at localhost:50054"
+    down = replace(game.moves[2], status="error", problem=reason, action=None, action_text=None)
+    failed_episodes = [
+        Played(
+            replace(found.row, status="failed", reason=f"{reason} ({found.row.number})"),
+            (replace(down, episode=found.row.episode),),
+        )
+        for found in (game, again)
+    ]
+    refused = replace(other.moves[1], status="illegal", policy="forfeit", action=None)
+    gave_up = replace(other.row, status="forfeited", reason="no legal answer", loser=1)
+    forfeited_episode = Played(gave_up, (other.moves[0], refused))
+    summary = summary_of(write(tmp_path / "r.db", [*failed_episodes, forfeited_episode]))
+    assert summary.statuses == {"failed": 2, "forfeited": 1}
+    assert {agent: count.failed for agent, count in summary.totals.items()} == {
+        "hf_one": 2,
+        "hf_two": 2,
+    }
+    assert summary.totals["hf_one"].forfeits == 1
+    assert summary.totals["hf_two"].wins == 1
+    failed, forfeited = summary.failures
+    assert (failed.kind, failed.agent) == ("UNAVAILABLE BACKEND_DOWN", "hf_one")
+    assert len(failed.episodes) == 2
+    assert (forfeited.status, forfeited.agent) == ("forfeited", "hf_one")
