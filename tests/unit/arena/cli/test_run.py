@@ -69,7 +69,7 @@ def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
 
     report = arena("report", "small.sqlite")
     assert report.code == 0
-    assert "12 episodes: 12 finished, 0 forfeited, 0 failed" in report.out
+    assert "12 episodes (12 finished, 0 forfeited, 0 failed)" in report.out
     assert report.out.endswith("page: small.html\n")
     assert "<html" in Path("small.html").read_text()
 
@@ -118,9 +118,9 @@ def test_truncated_games(run, arena, player: Player) -> None:
     assert run(chess).code == 0
     assert player.asked() == asked
     report = arena("report", "small.sqlite").out
-    assert "2 episodes: 0 finished, 2 truncated, 0 forfeited, 0 failed" in report
-    assert "2 of 2 results: OpenSpiel's replay has the same returns" in report
-    assert "2 of 2 episodes were cut off by max_plies." in Path("small.html").read_text()
+    assert "2 episodes (0 finished, 2 truncated, 0 forfeited, 0 failed)" in report
+    assert "OpenSpiel confirms 2 of 2 results" in report
+    assert "2 of 2 episodes stopped at max_plies." in Path("small.html").read_text()
 
 
 def test_a_model_that_cannot_run(run, player: Player) -> None:

@@ -260,6 +260,6 @@ def test_games_that_open_files_or_harm_the_process(arena, path: Path, game: str)
         connection.execute("UPDATE episodes SET game = ?", (game.format(secret),))
     done = arena("report", path.name)
     assert (done.code, done.err) == (0, "")
-    assert "0 of 1 results: OpenSpiel's replay has the same returns" in done.out
+    assert "OpenSpiel confirms 0 of 1 result" in done.out
     assert "Results that OpenSpiel does not confirm" in done.out
     assert "hunter2" not in done.out
