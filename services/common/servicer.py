@@ -1,4 +1,4 @@
-"""The one servicer: validates, maps to domain types, calls the backend, maps back."""
+"""The one servicer: validates a request, calls the backend, checks and sends its reply."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class LlmServicer:
         self._refusals = Refusals(backend)
 
     async def start(self) -> None:
-        """Make the backend ready."""
+        """Start the backend."""
         await self._backend.start()
 
     async def failed(self) -> str:
-        """Wait until the backend cannot go on, and say why."""
+        """Wait until the backend cannot continue, and return the reason."""
         return await self._backend.failed()
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""The router as a process, in front of processes that are killed, stopped and started."""
+"""The router as a process; its backends are killed, stopped and restarted."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def replicas(started_replicas: Fleet) -> Iterator[Fleet]:
 
 
 async def until_answers(llm: Any, model: str) -> str:
-    """What the backend says, once it is there again."""
+    """Return the text of a reply, once the backend answers again."""
     async with asyncio.timeout(30):
         while await llm.Generate(request(model)).code() is not grpc.StatusCode.OK:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return str((await llm.Generate(request(model))).text)
 
 
-async def test_kill_9_of_a_backend_hurts_its_own_calls_only(pair: Fleet) -> None:
+async def test_kill_9_of_a_backend_fails_only_its_own_calls(pair: Fleet) -> None:
     hf, vllm = pair.backends["hf"], pair.backends["vllm"]
     async with stub(pair.router.address) as llm:
         other = llm.StreamGenerate(request("vllm_x", prompt="drip"))
@@ -146,8 +146,7 @@ async def test_a_cancelled_call_stops_the_backends_work(rpc: str, pair: Fleet) -
         await until_running(backend, 0)
 
 
-async def test_a_callers_end_stops_the_backends_work(pair: Fleet) -> None:
-    """Not a cancellation but a connection that is gone."""
+async def test_a_lost_connection_to_the_caller_stops_the_backends_work(pair: Fleet) -> None:
     backend = pair.backends["hf"].address
     async with stub(pair.router.address) as llm:
         llm.Generate(request(prompt="hang"))
@@ -155,7 +154,7 @@ async def test_a_callers_end_stops_the_backends_work(pair: Fleet) -> None:
     await until_running(backend, 0)
 
 
-async def test_sessions_stay_spread_move_and_come_back(replicas: Fleet) -> None:
+async def test_sessions_keep_their_replica_move_and_return(replicas: Fleet) -> None:
     sessions = [f"game-{i}" for i in range(40)]
 
     async with stub(replicas.router.address) as llm:
@@ -182,7 +181,7 @@ async def test_sessions_stay_spread_move_and_come_back(replicas: Fleet) -> None:
         assert await homes() == first
 
 
-async def test_a_stopped_backend_is_named_and_holds_up_nobody(pair: Fleet) -> None:
+async def test_a_stopped_backend_is_named_and_delays_no_other(pair: Fleet) -> None:
     vllm = pair.backends["vllm"]
     async with stub(pair.router.address) as llm:
         await llm.Generate(request("vllm_x"))
@@ -196,8 +195,8 @@ async def test_a_stopped_backend_is_named_and_holds_up_nobody(pair: Fleet) -> No
         assert await until_answers(llm, "vllm_x") == "vllm"
 
 
-async def test_calls_of_a_hung_backend_end_and_others_go_on(replicas: Fleet) -> None:
-    """Its process is stopped, so that its connections stay open."""
+async def test_calls_of_a_hanging_backend_end_and_others_continue(replicas: Fleet) -> None:
+    """Its process is stopped (SIGSTOP), so its connections stay open."""
     async with stub(replicas.router.address) as llm:
         homes = {
             (await llm.Generate(request(session=session))).text: session
@@ -213,7 +212,7 @@ async def test_calls_of_a_hung_backend_end_and_others_go_on(replicas: Fleet) -> 
         await until_running(replicas.backends["hf0"].address, 1)
         for name in ("hf0", "vllm"):
             replicas.backends[name].signal(signal.SIGSTOP)
-        async with asyncio.timeout(40):  # grpc's own bound is above a minute
+        async with asyncio.timeout(40):  # without pings, grpc needs more than a minute
             errors = await asyncio.gather(*ended)
         assert [reason(error) for error in errors] == ["BACKEND_DOWN"] * 3
         assert reason(await failure(llm.Generate(request("vllm_x")))) == "BACKEND_DOWN"
@@ -223,7 +222,9 @@ async def test_calls_of_a_hung_backend_end_and_others_go_on(replicas: Fleet) -> 
         assert await until_answers(llm, "vllm_x") == "vllm"
 
 
-async def test_a_client_notices_a_hung_router(pair: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_notices_a_hanging_router(
+    pair: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "PING_MS", quick_pings.PING_MS)
     monkeypatch.setattr(connection, "PING_TIMEOUT_MS", quick_pings.PING_TIMEOUT_MS)
     address = pair.router.address
@@ -245,8 +246,8 @@ async def test_a_client_notices_a_hung_router(pair: Fleet, monkeypatch: pytest.M
 async def test_sigterm_during_50_calls_fails_none_of_them(
     stopped: str, start: Start, tmp_path: Path
 ) -> None:
-    go_on = tmp_path / "go on"
-    asked = request(prompt=f"until {go_on}")
+    finish = tmp_path / "finish"
+    asked = request(prompt=f"until {finish}")
     running = start("hf")
     backend = running.backends["hf"]
     async with stub(running.router.address) as llm:
@@ -255,12 +256,12 @@ async def test_sigterm_during_50_calls_fails_none_of_them(
         process = running.router if stopped == "router" else backend
         process.signal(signal.SIGTERM)
         await eventually(lambda: not listens(process.address))
-        go_on.touch()
+        finish.touch()
         assert [(await call).text for call in calls] == ["hf"] * 50
-    assert await asyncio.to_thread(process.process.wait, 20) == 0  # well within the grace
+    assert await asyncio.to_thread(process.process.wait, 20) == 0  # well within the grace period
 
 
-async def test_garbage_on_the_routers_port_hurts_nobody(pair: Fleet) -> None:
+async def test_garbage_on_the_routers_port_disturbs_no_call(pair: Fleet) -> None:
     async with stub(pair.router.address) as llm:
         host, port = pair.router.address.split(":")
         for garbage in (b"\x00" * 9999, b"GET / HTTP/1.1\r\n\r\n"):
@@ -272,7 +273,7 @@ async def test_garbage_on_the_routers_port_hurts_nobody(pair: Fleet) -> None:
         assert (await llm.Generate(request())).text == "hf"
 
 
-async def test_a_5_mb_prompt_passes(pair: Fleet) -> None:
+async def test_a_prompt_of_5_mb_is_forwarded(pair: Fleet) -> None:
     async with stub(pair.router.address) as llm:
         assert (await llm.Generate(request(prompt="x" * 5_000_000))).text == "hf"
 
@@ -281,7 +282,7 @@ async def test_a_5_mb_prompt_passes(pair: Fleet) -> None:
 async def test_a_compressed_message_is_refused_before_it_is_unpacked(
     called: str, pair: Fleet
 ) -> None:
-    """A small one can be unpacked to gigabytes."""
+    """A small message can be unpacked to gigabytes."""
     service = pair.router if called == "router" else pair.backends["hf"]
     before = service.peak_memory()
     channel = grpc.aio.insecure_channel(service.address, compression=grpc.Compression.Gzip)

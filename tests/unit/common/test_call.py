@@ -1,4 +1,4 @@
-"""Around every call: bugs, bytes that do not parse, deadlines, cancellation, the log line."""
+"""One call: bugs, bytes that do not parse, deadlines, cancellation, and its line in the log."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def log() -> Any:
         yield lines
 
 
-def calls_of(log: Any) -> list[dict[str, Any]]:
+def call_lines(log: Any) -> list[dict[str, Any]]:
     return [line for line in log if line["event"] == "call"]
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_bug_is_internal_with_an_id_that_the_log_has(rpc: str, log: Any) -> None:
+async def test_a_bug_is_internal_with_an_id_that_is_in_the_log(rpc: str, log: Any) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(ValueError(PRIVATE))
         error = await failure(getattr(llm, rpc)(request(prompt=PRIVATE)))
@@ -58,7 +58,7 @@ async def test_the_log_shows_the_text_of_an_exception_about_code(
     assert "dict" not in error.details()
 
 
-async def test_a_time_out_inside_the_backend_is_a_bug_and_no_deadline() -> None:
+async def test_a_timeout_inside_the_backend_is_a_bug_and_not_a_missed_deadline() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(TimeoutError())
         assert reason(await failure(llm.Generate(request(), timeout=60))) == "INTERNAL"
@@ -75,12 +75,12 @@ async def test_bytes_that_do_not_parse(rpc: str, data: bytes) -> None:
 
 def _raw(llm: Any, rpc: str) -> Any:
     call = getattr(llm, rpc)
-    call._request_serializer = None  # the stub's own, so that it sends what it is given
+    call._request_serializer = None  # the stub then sends the bytes unchanged
     return call
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_deadline_ends_the_backends_work(rpc: str, log: Any) -> None:
+async def test_a_missed_deadline_cancels_the_backend(rpc: str, log: Any) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.default = hang
         error = await reaching(
@@ -90,24 +90,24 @@ async def test_a_deadline_ends_the_backends_work(rpc: str, log: Any) -> None:
         assert error.code().name == "DEADLINE_EXCEEDED"
         await eventually(lambda: not backend.running)
         assert set(backend.ended) == {"CancelledError"}
-        await eventually(lambda: calls_of(log))
-    assert calls_of(log)[0]["status"] == "DEADLINE_EXCEEDED"
+        await eventually(lambda: call_lines(log))
+    assert call_lines(log)[0]["status"] == "DEADLINE_EXCEEDED"
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
-async def test_a_cancelled_call_ends_the_backends_work(rpc: str, log: Any) -> None:
+async def test_a_cancelled_call_cancels_the_backend(rpc: str, log: Any) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(hang)
         call = getattr(llm, rpc)(score_request() if rpc == "Score" else request())
         await eventually(lambda: backend.running == 1)
         call.cancel()
         await eventually(lambda: backend.ended == ["CancelledError"])
-        await eventually(lambda: calls_of(log))
-    assert calls_of(log)[0]["status"] == "CANCELLED"
+        await eventually(lambda: call_lines(log))
+    assert call_lines(log)[0]["status"] == "CANCELLED"
 
 
-async def test_a_stream_left_while_a_message_is_being_sent(log: Any) -> None:
-    """gRPC drops the generator there: it must end, and not as a success."""
+async def test_a_stream_that_is_cancelled_while_a_message_is_sent(log: Any) -> None:
+    """gRPC drops the generator at that point. The log must not say that the call succeeded."""
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue([Delta(text="x" * 100_000)] * 1000)
         call = llm.StreamGenerate(request())
@@ -116,16 +116,16 @@ async def test_a_stream_left_while_a_message_is_being_sent(log: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await call.code()
         await eventually(lambda: backend.ended)
-        await eventually(lambda: calls_of(log))
+        await eventually(lambda: call_lines(log))
         assert backend.ended == ["GeneratorExit"] or backend.ended == ["CancelledError"]
-    assert calls_of(log)[0]["status"] == "CANCELLED"
+    assert call_lines(log)[0]["status"] == "CANCELLED"
 
 
 async def test_the_line_of_a_call(log: Any) -> None:
     labels = {"experiment": "one", "player": "x"}
     async with scripted() as (_, server), stub(server.address) as llm:
         await llm.Generate(request(prompt=PRIVATE, session="game-7", labels=labels))
-    (line,) = calls_of(log)
+    (line,) = call_lines(log)
     assert line.pop("total_s") >= 0
     assert line.pop("first_token_s") >= 0
     assert line == {
@@ -147,7 +147,7 @@ async def test_the_line_of_a_failed_call(log: Any) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(Overloaded("full", field="prompt"))
         await failure(llm.Generate(request(prompt=PRIVATE)))
-    (line,) = calls_of(log)
+    (line,) = call_lines(log)
     assert (line["status"], line["reason"], line["field"]) == (
         "RESOURCE_EXHAUSTED",
         "OVERLOADED",
@@ -156,7 +156,7 @@ async def test_the_line_of_a_failed_call(log: Any) -> None:
     assert "secret" not in str(log)
 
 
-#: A process of its own, as a service's logger is set up once and for good.
+#: Runs in a separate process, because a service configures its logger only once.
 _WRITE = """
 import json, sys
 from services.common.call import CallRecord
@@ -170,7 +170,7 @@ for text in json.load(sys.stdin):
 """
 
 
-def test_no_text_of_a_caller_breaks_or_forges_a_line() -> None:
+def test_text_of_a_caller_cannot_forge_a_line() -> None:
     texts = ["a b", 'a"b', "a=b", "two\nlines", "\x1b[31mred", "\u2028", "\r", "x" * 9999]
     written = subprocess.run(
         [sys.executable, "-c", _WRITE], input=json.dumps(texts).encode(), capture_output=True

@@ -1,4 +1,4 @@
-"""A configuration that cannot be used says which file, which key, and why."""
+"""An error about a configuration names the file, the key and the reason."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_an_address(tmp_path: Path, address: str) -> None:
     assert load(tmp_path, f"listen: '{address}'\n").listen == address
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_one_error_lists_every_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, "listen: here\nseconds: soon\n")
     assert len(str(caught.value).splitlines()) == 2
@@ -145,14 +145,14 @@ def test_variables(
     assert config.listen == f"127.0.0.1:{port}"
 
 
-def test_the_folder_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_configurations_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARENA_CONFIG_DIR", raising=False)
     assert config_path("router.yaml") == Path("configs/router.yaml")
     monkeypatch.setenv("ARENA_CONFIG_DIR", "/elsewhere")
     assert config_path("router.yaml") == Path("/elsewhere/router.yaml")
 
 
-def test_dotenv_gives_a_service_its_own_variables_only(
+def test_a_service_reads_only_its_own_variables_from_dotenv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("MINE_KEY=from-file\nMINE_SET=from-file\nOTHER_KEY=secret\n")
@@ -166,7 +166,7 @@ def test_dotenv_gives_a_service_its_own_variables_only(
     assert "OTHER_KEY" not in os.environ
 
 
-def test_a_service_drops_the_keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_unsets_the_keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MINE_API_KEY", "MINE_NOT_API_KEY", "OTHER_API_KEY", "OTHER"):
         monkeypatch.setenv(name, "planted")
     drop_other_keys(["MINE_*", "!MINE_NOT_*"])
@@ -176,7 +176,7 @@ def test_a_service_drops_the_keys_of_others(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A .env to write; MINE_KEY is not set, and is not after the test."""
+    """The path of a .env file; MINE_KEY is unset before and after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINE_KEY", "x")
     monkeypatch.delenv("MINE_KEY")
@@ -212,7 +212,7 @@ def test_a_dotenv_of_utf_16_without_a_mark(env_file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["MINE_KEY=für".encode("latin-1"), b"MINE_KEY=a\0b"])
-def test_a_wanted_variable_that_cannot_be_read(env_file: Path, content: bytes) -> None:
+def test_a_needed_variable_that_cannot_be_read(env_file: Path, content: bytes) -> None:
     env_file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"^\.env: line 1: .*; MINE_KEY is needed$"):
         load_dotenv(["MINE_*"], lambda _: None)
@@ -231,7 +231,7 @@ UNPARSED = {
 
 
 @pytest.mark.parametrize(("content", "line", "lost"), UNPARSED.values(), ids=UNPARSED)
-def test_a_line_of_a_dotenv_that_is_no_variable(
+def test_a_line_of_a_dotenv_that_is_not_a_variable(
     env_file: Path,
     content: str,
     line: int,

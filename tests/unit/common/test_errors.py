@@ -1,4 +1,4 @@
-"""Every row of the design's error table, on the wire, unary and streaming alike."""
+"""Every error as the caller gets it, from unary and streaming calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.common import errors
 from tests.support.scripted import scripted
 from tests.support.wire import details, failure, request, stub
 
-# situation, code, reason
+# class, code, reason
 ROWS = [
     (errors.UnknownPrefix, "NOT_FOUND", "UNKNOWN_PREFIX"),
     (errors.ModelNotFound, "NOT_FOUND", "MODEL_NOT_FOUND"),
@@ -40,22 +40,22 @@ def test_the_table_has_every_error() -> None:
 async def test_error_on_the_wire(
     rpc: str, error: type[errors.BackendError], code: str, reason: str
 ) -> None:
-    raised = error("wait, then mend it", field="prompt", retry_after=1.5, metadata={"key": "value"})
+    raised = error("wait, then retry", field="prompt", retry_after=1.5, metadata={"key": "value"})
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(raised)
         got = await failure(getattr(llm, rpc)(request()))
     assert got.code().name == code
-    assert got.details() == "wait, then mend it"
-    found = details(got)
-    assert found["ErrorInfo"].reason == reason
-    assert found["ErrorInfo"].domain == "arena_llm"
-    assert dict(found["ErrorInfo"].metadata) == {"key": "value"}
-    assert found["BadRequest"].field_violations[0].field == "prompt"
-    assert found["RetryInfo"].retry_delay.ToTimedelta().total_seconds() == 1.5
+    assert got.details() == "wait, then retry"
+    sent = details(got)
+    assert sent["ErrorInfo"].reason == reason
+    assert sent["ErrorInfo"].domain == "arena_llm"
+    assert dict(sent["ErrorInfo"].metadata) == {"key": "value"}
+    assert sent["BadRequest"].field_violations[0].field == "prompt"
+    assert sent["RetryInfo"].retry_delay.ToTimedelta().total_seconds() == 1.5
     assert dict(tuple(got.trailing_metadata()))["grpc-retry-pushback-ms"] == "-1"
 
 
-async def test_details_that_were_not_given_are_absent() -> None:
+async def test_details_without_a_value_are_absent() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(errors.Overloaded("full"))
         assert set(details(await failure(llm.Generate(request())))) == {"ErrorInfo"}

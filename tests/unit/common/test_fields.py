@@ -1,4 +1,4 @@
-"""A message of very many fields is refused before it is parsed."""
+"""A message with too many fields is refused before it is parsed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.wire import details, failure, request, score_request, stub
 GENERATE = generate_pb2.GenerateRequest
 SCORE = score_pb2.ScoreRequest
 
-#: What fills each repeated field of a request, by its path.
+#: By its path, a function that fills a repeated field of a request.
 FILL: dict[str, Callable[[Any], object]] = {
     "labels": lambda r: r.labels.update({str(n): "" for n in range(MAX_FIELDS)}),
     "conversation.messages": lambda r: r.conversation.messages.extend(
@@ -36,7 +36,7 @@ FILL: dict[str, Callable[[Any], object]] = {
 
 
 def repeated(message: Any, path: str = "") -> set[str]:
-    """The paths of all repeated fields, without those inside of others."""
+    """Return the paths of all repeated fields that are not inside another."""
     paths = set()
     for field in message.fields:
         here = f"{path}{field.name}"
@@ -51,10 +51,10 @@ CASES = [(kind, path) for kind in (GENERATE, SCORE) for path in sorted(repeated(
 
 
 @pytest.mark.parametrize(("kind", "path"), CASES)
-def test_what_can_be_repeated_is_counted_before_it_is_parsed(kind: Any, path: str) -> None:
+def test_repeated_fields_are_counted_before_they_are_parsed(kind: Any, path: str) -> None:
     message = kind(model="hf_x")
     FILL[path](message)
-    # The end does not parse, so that an error about the count comes first.
+    # The last byte does not parse, so an error about the count came before the parser.
     data = message.SerializeToString() + b"\xff"
     with pytest.raises(InvalidRequest, match=str(MAX_FIELDS)) as caught:
         parse(kind, data)
@@ -69,8 +69,8 @@ def test_unknown_fields_count_too(unit: bytes) -> None:
         parse(GENERATE, unit * 200_000)
 
 
-def test_so_do_levels() -> None:
-    """provider_options of lists in lists, each of which says that it takes all the rest."""
+def test_nested_fields_count_too() -> None:
+    """provider_options of nested lists, each with a length that claims the whole rest."""
     data = b""
     for _ in range(20):
         data = b"\x32\xff\xff\xff\x7f\x0a\xff\xff\xff\x7f" + data
@@ -90,9 +90,9 @@ def test_the_largest_request_that_is_allowed_passes() -> None:
     assert parse(GENERATE, asked.SerializeToString()) == asked
 
 
-def test_other_bytes_are_left_to_the_parser() -> None:
-    """It counts where the parser would find fields, and never fails in a way of its own."""
-    chance = random.Random(1)  # noqa: S311 - the same each time
+def test_bytes_that_do_not_parse_are_left_to_the_parser() -> None:
+    """The count sees the fields that the parser would see, and raises no error of its own."""
+    chance = random.Random(1)  # noqa: S311 - reproducible
     message = GENERATE(model="hf_x", prompt="x" * 300_000)
     message.labels.update({str(n): "value" for n in range(99)})
     message.provider_options.update({"a": [{"b": 1.5}, None, True, "text"]})
@@ -107,9 +107,9 @@ def test_other_bytes_are_left_to_the_parser() -> None:
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
-async def test_a_million_labels_are_refused_by_name(rpc: str) -> None:
+async def test_100_000_labels_are_refused_by_name(rpc: str) -> None:
     asked = score_request() if rpc == "Score" else request()
-    asked.labels.update({f"{n:07}": "" for n in range(1_000_000)})
+    asked.labels.update({f"{n:07}": "" for n in range(100_000)})
     async with scripted() as (backend, server), stub(server.address) as llm:
         error = await failure(getattr(llm, rpc)(asked))
         assert error.code().name == "INVALID_ARGUMENT"

@@ -19,7 +19,7 @@ async def main():
 
 
 def _written(body: str) -> tuple[int, list[str]]:
-    """Exit status and events of a process of its own: a logger is set up once and for good."""
+    """Run the body in a separate process; return its exit status and the logged events."""
     code = _START + "".join(f"    {line}\n" for line in body.splitlines()) + "asyncio.run(main())\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return done.returncode, [line.split("event=")[1] for line in done.stderr.splitlines()]

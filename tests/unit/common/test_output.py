@@ -1,8 +1,9 @@
-"""A log that cannot be written costs lines, never a call."""
+"""If the log cannot be written, lines are lost but no call fails."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,11 @@ from tests.support.wire import failure, reason, request, stub
 
 pytestmark = pytest.mark.integration  # starts processes
 
-#: So that the log of a few calls fills a pipe.
+#: Labels so long that the log of a few calls fills a pipe.
 LABELS = {f"{number:0128}": "x" * 128 for number in range(16)}
 
-#: How a service's output goes, and whether the reader of the pipe stays, without reading.
+#: The redirection of a service's output, and whether the reader of the pipe keeps it open
+#: (without reading).
 REDIRECTS = {
     "closed": ("2>&-", True),
     "all closed": ("<&- >&- 2>&-", True),
@@ -32,7 +34,7 @@ REDIRECTS = {
 
 
 async def answers(service: ServiceProcess) -> None:
-    """Calls of each kind, in such numbers that their lines fill a pipe."""
+    """Make calls of each kind, so many that their lines fill a pipe."""
     async with stub(service.address) as llm:
         for _ in range(50):
             asked = request(prompt="é", session="é\n😀", labels=LABELS)
@@ -42,36 +44,40 @@ async def answers(service: ServiceProcess) -> None:
         assert [event async for event in llm.StreamGenerate(request(), timeout=60)]
 
 
-@pytest.mark.parametrize("output", REDIRECTS)
-async def test_calls_are_answered_and_the_end_is_clean(
-    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+#: Each way for a service, and one for the router, whose log is the same.
+WAYS = [*((output, False) for output in REDIRECTS), ("a reader that has stopped", True)]
+
+
+@pytest.mark.parametrize(("output", "routed"), WAYS)
+async def test_calls_are_answered_and_the_process_exits_with_0(
+    output: str, routed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    # For writing too, so that opening it does not wait for the service.
+    # Opened for writing too, because opening it for reading waits for the service.
     reader = os.open(pipe, os.O_RDWR)
     redirect, reader_stays = REDIRECTS[output]
     redirect = redirect.format(pipe=pipe)
     backend, router = (f"127.0.0.1:{port}" for port in free_ports(2))
     config = tmp_path / "router.yaml"
     config.write_text(f"listen: {router}\nroutes:\n  hf_: {{targets: ['{backend}']}}\n")
-    with (
-        scripted_process(backend, "hf", "é😀", redirect=redirect) as service,
-        router_process(router, config, redirect=redirect) as relay,
-    ):
+    with contextlib.ExitStack() as stack:
+        service = scripted_process(backend, "hf", "é😀", redirect="" if routed else redirect)
+        process = stack.enter_context(service)
+        if routed:
+            process = stack.enter_context(router_process(router, config, redirect=redirect))
         if not reader_stays:
             os.close(reader)
-        await answers(relay)
-        for process in (relay, service):
-            process.signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.process.wait, 30) == 0
+        await answers(process)
+        process.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.process.wait, 30) == 0
     if reader_stays:
         os.close(reader)
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_what_a_library_prints_is_lost_and_nothing_else(name: str) -> None:
+def test_a_print_to_a_broken_output_raises_nothing(name: str) -> None:
     code = f"""
 import os, sys
 from services.common.log import configure_logging
@@ -88,7 +94,7 @@ os._exit(7)
     assert run_to_end("-c", code).returncode == 7
 
 
-def test_writing_goes_on_when_the_file_is_back(tmp_path: Path) -> None:
+def test_lines_are_written_again_when_the_disk_has_space(tmp_path: Path) -> None:
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     full = os.open("/dev/full", os.O_WRONLY)
     descriptor = os.dup(full)
@@ -107,7 +113,7 @@ def test_writing_goes_on_when_the_file_is_back(tmp_path: Path) -> None:
         os.close(used)
 
 
-def test_writing_goes_on_when_the_reader_does() -> None:
+def test_lines_are_written_again_when_the_reader_continues() -> None:
     read, write = os.pipe()
     output = LossyOutput(write)
     total = 1_000_000
@@ -121,7 +127,7 @@ def test_writing_goes_on_when_the_reader_does() -> None:
         os.close(used)
 
 
-def test_a_reader_that_reads_gets_all() -> None:
+def test_a_reader_that_keeps_reading_gets_everything() -> None:
     read, write = os.pipe()
     text = os.urandom(1_000_000)
     with ThreadPoolExecutor() as pool, open(read, "rb") as reader:

@@ -1,4 +1,4 @@
-"""A service's life: bind, make ready, serve, mark not serving, finish, stop."""
+"""The life of a service: bind, start, serve, mark not serving, finish calls, stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Steps(ScriptedBackend):
-    """A backend whose life the test steers."""
+    """A backend whose start and failure the test triggers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,19 +109,20 @@ async def test_stop_lets_a_call_finish_and_refuses_new_ones() -> None:
         await stopping
 
 
-async def test_watchers_are_told_and_hold_up_nothing() -> None:
+async def test_watchers_get_every_status_and_do_not_delay_a_stop() -> None:
     """The router's load balancing watches each backend."""
     async with scripted() as (_, server), grpc.aio.insecure_channel(server.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         watchers = [watch(health_pb2.HealthCheckRequest()) for _ in range(3)]
-        told = [(await watcher.read()).status for watcher in watchers]
-        watchers.pop().cancel()  # and the others are told all the same
+        sent = [(await watcher.read()).status for watcher in watchers]
+        watchers.pop().cancel()  # the others still get the next status
         await asyncio.wait_for(server.stop(grace=600), 20)
-        told += [(await watcher.read()).status for watcher in watchers]
-        assert told == [SERVING] * 3 + [NOT_SERVING] * 2
+        sent += [(await watcher.read()).status for watcher in watchers]
+        assert sent == [SERVING] * 3 + [NOT_SERVING] * 2
         assert [await watcher.read() for watcher in watchers] == [grpc.aio.EOF] * 2
 
 
+@pytest.mark.integration
 def test_a_port_in_use_is_a_clear_error_and_status_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         address = f"127.0.0.1:{held.getsockname()[1]}"
@@ -131,20 +132,21 @@ def test_a_port_in_use_is_a_clear_error_and_status_1() -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_lets_what_runs_finish_and_exits_with_0(
+async def test_after_a_signal_running_calls_finish_and_the_process_exits_with_0(
     signum: signal.Signals, tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
-    go_on = tmp_path / "go on"
-    asked = request(prompt=f"until {go_on}")
+    finish = tmp_path / "finish"
+    asked = request(prompt=f"until {finish}")
     with scripted_process(f"127.0.0.1:{port}", "hf") as service:
         async with stub(service.address) as llm:
             calls = [asyncio.ensure_future(llm.Generate(asked)) for _ in range(5)]
             await until_running(service.address, 5)
             service.signal(signum)
             await eventually(lambda: not listens(service.address))
-            go_on.touch()
+            finish.touch()
             assert [(await call).text for call in calls] == ["hf"] * 5
         assert await asyncio.to_thread(service.process.wait, 30) == 0
         assert "Traceback" not in service.log()
@@ -154,7 +156,7 @@ async def test_a_signal_lets_what_runs_finish_and_exits_with_0(
     "garbage",
     [b"\x00" * 4096, b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff" * 9],
 )
-async def test_garbage_on_the_port_hurts_nobody(garbage: bytes) -> None:
+async def test_garbage_on_the_port_disturbs_no_call(garbage: bytes) -> None:
     async with scripted() as (_, server), stub(server.address) as llm:
         assert (await llm.Generate(request())).text == "ok"
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -53,7 +53,7 @@ async def test_a_request_reaches_the_backend_as_domain_types() -> None:
     ]
 
 
-async def test_the_backend_is_told_when_the_caller_runs_out_of_time() -> None:
+async def test_a_request_has_the_callers_deadline() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         begun = time.monotonic()
         await llm.Generate(request(), timeout=500)
@@ -83,7 +83,7 @@ async def test_a_conversation_keeps_its_order_and_roles() -> None:
     assert backend.history[0].input == (Message("system", "s"), Message("user", "u"))
 
 
-async def test_the_answer_says_who_gave_it_and_how_long_it_took() -> None:
+async def test_a_reply_has_its_backend_and_its_times() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue("e4")
         answer = await llm.Generate(request())
@@ -139,14 +139,14 @@ async def test_is_available() -> None:
         assert (other.available, other.reason) == (False, "MODEL_NOT_FOUND")
 
 
-async def test_a_long_prompt_is_taken() -> None:
+async def test_a_prompt_of_5_mb_is_accepted() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         await llm.Generate(request(prompt="x" * 5_000_000))
     assert len(backend.history[0].input) == 5_000_000
 
 
 class OddBackend(ScriptedBackend):
-    """Answers with what protobuf refuses, or what no budget can count."""
+    """Returns text that protobuf refuses, and impossible numbers."""
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         half = "\ud83d"
@@ -167,7 +167,7 @@ class OddBackend(ScriptedBackend):
         yield await self.generate_response(request)
 
 
-async def test_every_reply_can_be_sent_and_its_figures_can_be_true() -> None:
+async def test_text_and_numbers_of_a_reply_are_repaired() -> None:
     async with serving(LlmServicer(OddBackend())) as server, stub(server.address) as llm:
         asked = request(config={"logprobs": 1})
         whole = await llm.Generate(asked)
@@ -181,7 +181,7 @@ async def test_every_reply_can_be_sent_and_its_figures_can_be_true() -> None:
         assert not usage.HasField("cost_usd")
 
 
-async def test_an_error_can_be_sent_whatever_its_words() -> None:
+async def test_the_text_of_an_error_is_repaired() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(
             UpstreamUnavailable("pay \ud83d", retry_after=1e300, metadata={"provider": "\ud83d"})
@@ -192,7 +192,7 @@ async def test_an_error_can_be_sent_whatever_its_words() -> None:
 
 
 class RefusingBackend(ScriptedBackend):
-    """Honours nothing but temperature and choices."""
+    """Honours temperature and choices only."""
 
     parameters = frozenset({"temperature"})
     constraints = frozenset({"choices"})
@@ -246,7 +246,7 @@ async def test_what_a_backend_honours_reaches_it() -> None:
 
 GOOD = Completion("a", FinishReason.STOP, Usage(1, 1), "hf_model")
 
-#: What a backend returns or yields, the request that it gets, and what its author reads.
+#: What a backend returns, the request, and a part of the error that its author reads.
 BROKEN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "another type": ({"text": "a"}, {}, "returned a dict, not"),
     "a model without the prefix": (replace(GOOD, model="model"), {}, "does not start with 'hf_'"),
@@ -265,7 +265,7 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 class BrokenBackend(ScriptedBackend):
-    """Returns what it was made with."""
+    """Returns or yields the given replies."""
 
     def __init__(self, *replies: Any) -> None:
         super().__init__()

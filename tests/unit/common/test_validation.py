@@ -1,4 +1,4 @@
-"""Every field's range: what is refused, and that the answer names the field."""
+"""The range of every field. An error names the field."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_score_refused(field: str, fields: dict[str, Any]) -> None:
 
 
 class Counted:
-    """Of a great many values; nobody may look at one of them."""
+    """Claims to have very many values; fails if one of them is read."""
 
     def __len__(self) -> int:
         return 10**6
@@ -160,7 +160,7 @@ def test_values_are_counted_before_they_are_copied(check: Callable[[Any], None])
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_refusal_on_the_wire_names_the_field_and_asks_no_backend(rpc: str) -> None:
+async def test_a_refused_request_does_not_reach_the_backend(rpc: str) -> None:
     asked = request()
     asked.config.temperature = math.nan
     async with scripted() as (backend, server), stub(server.address) as llm:
@@ -170,11 +170,11 @@ async def test_a_refusal_on_the_wire_names_the_field_and_asks_no_backend(rpc: st
         assert found["ErrorInfo"].reason == "INVALID_REQUEST"
         assert found["BadRequest"].field_violations[0].field == "config.temperature"
         assert backend.history == []
-        assert (await llm.Generate(request())).text == "ok"  # and it goes on serving
+        assert (await llm.Generate(request())).text == "ok"  # it still serves
 
 
-def test_both_inputs_are_one_on_the_wire() -> None:
-    """The later of two inputs stands: a message cannot hold both (a oneof)."""
+def test_the_later_of_two_inputs_is_used() -> None:
+    """A message cannot hold both: they are a oneof."""
     prompt = generate_pb2.GenerateRequest(prompt="first").SerializeToString()
     talk = generate_pb2.GenerateRequest()
     talk.conversation.messages.add(role=generate_pb2.ROLE_USER, content="second")

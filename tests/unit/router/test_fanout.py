@@ -1,4 +1,4 @@
-"""Questions to all backends at once: one answer, and who could not be asked."""
+"""Calls to all backends: one merged answer, with the backends that could not be reached."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_only_models_that_are_routed_to_their_backend_are_listed(routed: A
     assert [m.name for m in listed.models] == ["hf_a", "hf_big-b"]
 
 
-async def test_a_backend_that_hangs_holds_up_nobody_for_long(routed: Any) -> None:
+async def test_a_hanging_backend_delays_the_answer_by_ask_timeout_only(routed: Any) -> None:
     async with (
         scripted("hf") as (_, hf),
         scripted("vllm") as (hung, vllm),
@@ -72,7 +72,7 @@ async def test_a_backend_that_hangs_holds_up_nobody_for_long(routed: Any) -> Non
         assert "did not answer in time" in listed.unreachable[0].detail
 
 
-async def test_a_callers_short_deadline_still_brings_what_there_is(routed: Any) -> None:
+async def test_with_a_short_deadline_the_caller_gets_a_partial_answer(routed: Any) -> None:
     async with (
         scripted("hf") as (_, hf),
         scripted("vllm") as (hung, vllm),
@@ -85,14 +85,14 @@ async def test_a_callers_short_deadline_still_brings_what_there_is(routed: Any) 
     assert [u.backend for u in listed.unreachable] == ["vllm"]
 
 
-async def test_a_backend_that_answers_with_an_error_is_named_with_it(routed: Any) -> None:
+async def test_a_backend_that_answers_with_an_error_is_listed_with_it(routed: Any) -> None:
     async with scripted() as (backend, hf), routed(hf_=[hf.address]) as llm:
         backend.enqueue(Overloaded("the queue is full"))
         (missing,) = (await llm.ListModels(LIST)).unreachable
     assert missing.detail == "backend hf answered RESOURCE_EXHAUSTED: the queue is full"
 
 
-async def test_all_are_asked_at_once(routed: Any) -> None:
+async def test_all_backends_are_called_at_the_same_time(routed: Any) -> None:
     async with (
         scripted("hf") as (one, hf),
         scripted("vllm") as (two, vllm),
@@ -141,7 +141,7 @@ async def test_availability_of_a_model_is_its_backends_answer(routed: Any) -> No
         assert reason(await failure(llm.IsAvailable(ask("hf_model")))) == "OVERLOADED"
 
 
-async def test_a_model_whose_backend_cannot_be_asked(routed: Any, nobody: str) -> None:
+async def test_a_model_whose_backend_is_down(routed: Any, nobody: str) -> None:
     route = Route(targets=[nobody], start="make up VLLM=1")
     async with routed(vllm_=route) as llm:
         answer = await llm.IsAvailable(ask("vllm_x"))
@@ -162,7 +162,7 @@ async def test_a_model_whose_backend_hangs(routed: Any) -> None:
     assert "did not answer in time" in answer.detail
 
 
-async def test_a_model_that_nobody_serves(routed: Any, nobody: str) -> None:
+async def test_a_model_with_an_unknown_prefix(routed: Any, nobody: str) -> None:
     async with routed(hf_=[nobody]) as llm:
         answer = await llm.IsAvailable(ask("gpt2"))
     assert (answer.available, answer.reason) == (False, "UNKNOWN_PREFIX")

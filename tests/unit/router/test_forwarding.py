@@ -1,4 +1,4 @@
-"""What a backend answers comes back as it was; what the caller does reaches the backend."""
+"""Replies and errors are forwarded unchanged; a caller's cancellation reaches the backend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.wire import details, failure, reason, request, score_request,
 PATH = "/arena_llm.v1.LlmService"
 
 
-async def test_an_answer_passes_unchanged(routed: Any) -> None:
+async def test_a_reply_is_forwarded_unchanged(routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.enqueue("e4")
         answer = await llm.Generate(request(session="game-7"))
@@ -32,7 +32,7 @@ async def test_an_answer_passes_unchanged(routed: Any) -> None:
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_backends_error_passes_unchanged(rpc: str, routed: Any) -> None:
+async def test_an_error_of_a_backend_is_forwarded_unchanged(rpc: str, routed: Any) -> None:
     raised = UpstreamUnavailable("try later: é", retry_after=1.5, metadata={"a": "b"})
     async with (
         scripted() as (backend, server),
@@ -40,10 +40,10 @@ async def test_a_backends_error_passes_unchanged(rpc: str, routed: Any) -> None:
         stub(server.address) as direct,
     ):
         backend.enqueue(raised, raised)
-        want = await failure(getattr(direct, rpc)(request()))
+        direct_error = await failure(getattr(direct, rpc)(request()))
         got = await failure(getattr(llm, rpc)(request()))
-    assert (got.code(), got.details()) == (want.code(), want.details())
-    assert tuple(got.trailing_metadata()) == tuple(want.trailing_metadata())
+    assert (got.code(), got.details()) == (direct_error.code(), direct_error.details())
+    assert tuple(got.trailing_metadata()) == tuple(direct_error.trailing_metadata())
     assert reason(got) == "UPSTREAM_UNAVAILABLE"
 
 
@@ -56,7 +56,7 @@ async def test_an_error_in_the_middle_of_a_stream(routed: Any) -> None:
 
 
 class Bare:
-    """A backend written against gRPC itself, to see and to send bare metadata."""
+    """A service without our servicer, which records and sends metadata."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def raw(llm: Any, rpc: str) -> Any:
     return call
 
 
-async def test_metadata_passes_both_ways(bare: Any, routed: Any) -> None:
+async def test_metadata_is_forwarded_in_both_directions(bare: Any, routed: Any) -> None:
     backend, address = bare
     data = request(session="game 7")
     async with routed(hf_=[address]) as llm:
@@ -115,7 +115,9 @@ async def test_metadata_passes_both_ways(bare: Any, routed: Any) -> None:
     }
 
 
-async def test_a_streams_metadata_passes_ahead_of_its_messages(bare: Any, routed: Any) -> None:
+async def test_initial_metadata_of_a_stream_is_sent_before_its_messages(
+    bare: Any, routed: Any
+) -> None:
     _, address = bare
     async with routed(hf_=[address]) as llm:
         call = raw(llm, "StreamGenerate")(request())
@@ -127,21 +129,21 @@ async def test_a_streams_metadata_passes_ahead_of_its_messages(bare: Any, routed
         assert ("last", "2") in tuple(await call.trailing_metadata())
 
 
-async def test_a_slow_reader_holds_the_backend_back(bare: Any, routed: Any) -> None:
-    """100 MB are to be had; what is not read must not pile up in the router."""
+async def test_a_slow_reader_slows_the_backend(bare: Any, routed: Any) -> None:
+    """The stream has 100 MB. The router must not buffer what the caller does not read."""
     backend, address = bare
     async with routed(hf_=[address]) as llm:
         events = aiter(raw(llm, "StreamGenerate")(request()))
         await anext(events)
         before = -1
-        while backend.sent != before:  # until it stands still
+        while backend.sent != before:  # until it stops sending
             before = backend.sent
             await asyncio.sleep(0.1)
         assert before < 200
         await anext(events)
 
 
-async def test_the_deadline_passes_on_and_none_is_made_up(bare: Any, routed: Any) -> None:
+async def test_a_deadline_is_forwarded_and_none_is_added(bare: Any, routed: Any) -> None:
     backend, address = bare
     async with routed(hf_=[address]) as llm:
         await raw(llm, "Generate")(request(), timeout=50)
@@ -151,7 +153,7 @@ async def test_the_deadline_passes_on_and_none_is_made_up(bare: Any, routed: Any
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_deadline_ends_the_backends_work(rpc: str, routed: Any) -> None:
+async def test_a_missed_deadline_cancels_the_backend(rpc: str, routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.default = hang
         error = await reaching(
@@ -164,7 +166,7 @@ async def test_a_deadline_ends_the_backends_work(rpc: str, routed: Any) -> None:
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
-async def test_a_cancelled_call_ends_the_backends_work(rpc: str, routed: Any) -> None:
+async def test_a_cancelled_call_cancels_the_backend(rpc: str, routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.enqueue(hang)
         call = getattr(llm, rpc)(score_request() if rpc == "Score" else request())
@@ -173,7 +175,7 @@ async def test_a_cancelled_call_ends_the_backends_work(rpc: str, routed: Any) ->
         await eventually(lambda: backend.ended == ["CancelledError"])
 
 
-async def test_a_stream_left_half_way_ends_the_backends_work(routed: Any) -> None:
+async def test_a_stream_that_is_cancelled_midway_cancels_the_backend(routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.enqueue([Delta(text="x" * 100_000)] * 1000)
         call = llm.StreamGenerate(request())
@@ -206,7 +208,9 @@ async def test_no_model_and_no_message(rpc: str, routed: Any) -> None:
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
 @pytest.mark.parametrize("policy", ["round_robin", "session"])
-async def test_a_backend_that_is_down_is_named_at_once(rpc: str, policy: Any, routed: Any) -> None:
+async def test_a_backend_that_is_down_is_named_immediately(
+    rpc: str, policy: Any, routed: Any
+) -> None:
     asked = score_request("vllm_x") if rpc == "Score" else request("vllm_x", session="s")
     with refusing(2) as addresses:
         route = Route(targets=addresses, policy=policy, start="make up VLLM=1")
@@ -244,13 +248,13 @@ async def test_a_host_that_does_not_exist(routed: Any) -> None:
     assert "cannot be reached" in error.details()
 
 
-async def test_a_hosts_name_will_do(routed: Any) -> None:
+async def test_a_target_can_be_a_host_name(routed: Any) -> None:
     async with scripted() as (_, server), routed(hf_=[f"localhost:{server.port}"]) as llm:
         assert (await llm.Generate(request())).backend == "hf"
 
 
-async def test_a_message_of_too_many_fields_is_refused_here(routed: Any) -> None:
-    """Parsing it would hold up all other calls."""
+async def test_the_router_refuses_a_message_with_too_many_fields(routed: Any) -> None:
+    """Parsing it would delay all other calls."""
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         asked = request()
         asked.labels.update({str(number): "label" for number in range(100_000)})
@@ -264,7 +268,7 @@ async def test_a_message_of_too_many_fields_is_refused_here(routed: Any) -> None
 
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "0.0.0.0"])  # noqa: S104 - it is called, not listened on
-async def test_a_proxy_of_the_environment_is_not_for_backends(
+async def test_backends_are_called_without_the_environments_proxy(
     host: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refusing() as [nobody]:
@@ -310,7 +314,7 @@ async def test_a_status_without_details_that_is_not_about_the_connection(routed:
     assert tuple(error.trailing_metadata()) == (("why", "because"),)
 
 
-async def test_one_line_per_call_names_the_backend_and_not_the_prompt(routed: Any) -> None:
+async def test_the_line_of_a_call_has_the_backend_and_not_the_prompt(routed: Any) -> None:
     with structlog.testing.capture_logs() as log:
         async with routed(hf_=["127.0.0.1:1"]) as llm:
             await failure(
@@ -332,8 +336,8 @@ async def test_one_line_per_call_names_the_backend_and_not_the_prompt(routed: An
 
 
 @pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL"])
-async def test_a_stream_that_a_dying_backend_drops_is_its_failure(code: str, routed: Any) -> None:
-    """What gRPC says of it varies; no service answers so, as its errors have details."""
+async def test_a_call_that_a_dying_backend_drops_is_backend_down(code: str, routed: Any) -> None:
+    """gRPC's code varies. No service answers so, because its errors have details."""
 
     async def drop(_: bytes, context: Any) -> bytes:
         await context.abort(grpc.StatusCode[code], "Received RST_STREAM")

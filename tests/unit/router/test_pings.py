@@ -1,4 +1,4 @@
-"""Calls that are silent for longer than pings are apart, from the client to the backend."""
+"""Calls that are silent for longer than the interval of pings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from router.config import Route, RouterConfig
 from router.servicer import Router
 from tests.support.scripted import scripted, serving
 
+pytestmark = pytest.mark.integration  # waits for 7 s
+
 PING_MS = 500
-#: grpc sends a ping per second at most; the fourth is one too many for a server's defaults.
+#: grpc sends at most one ping per second. A server with grpc's defaults closes the connection
+#: at the fourth.
 SILENCE = 7.0
 
 
-async def test_silent_calls_live(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_calls_are_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PING_MS", PING_MS)
 
     async def think() -> str:

@@ -1,4 +1,4 @@
-"""Where a call goes and what goes with it."""
+"""The backend of a call, its metadata, and the configuration of the routes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ PREFIXES = ("openrouter_", "hf_", "hf_meta-", "hf_meta-llama/")
     ],
 )
 @pytest.mark.parametrize("prefixes", [PREFIXES, PREFIXES[::-1]])
-def test_the_longest_prefix_wins(model: str, prefix: str, prefixes: tuple[str, ...]) -> None:
+def test_the_longest_prefix_takes_precedence(
+    model: str, prefix: str, prefixes: tuple[str, ...]
+) -> None:
     assert find_prefix(model, prefixes) == prefix
 
 
@@ -145,9 +147,7 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, routes: str, said: 
 
 
 @pytest.mark.parametrize("target", ["http://localhost:50051", "localhost", "localhost:99999"])
-def test_a_target_of_a_wrong_form_is_refused_with_the_right_one(
-    tmp_path: Path, target: str
-) -> None:
+def test_the_error_about_a_target_shows_the_right_form(tmp_path: Path, target: str) -> None:
     with pytest.raises(ConfigError, match=r"hf_\.targets\[0\].*is not host:port, such as 127"):
         load(tmp_path, f"  hf_: {{targets: ['{target}']}}\n")
 
@@ -166,7 +166,7 @@ def test_the_shipped_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(route.start for route in config.routes.values())
 
 
-def test_each_port_is_moved_by_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_port_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARENA_HF_PORT", "7")
     monkeypatch.setenv("ARENA_ROUTER_PORT", "8")
     config = load_config(Path("configs/router.yaml"), RouterConfig)
