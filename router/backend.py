@@ -8,20 +8,18 @@ from typing import Any
 import grpc
 
 from arena_llm.connection import message_options, pinging
+from arena_llm.errors import DETAILS_TRAILER, NOT_CONNECTED
 from arena_llm.v1 import models_pb2
 from router.config import Route
 from router.routing import Metadata, build_service_config, build_target
 from services.common.errors import BackendDown, BackendError, DeadlineExceeded
 from services.common.handlers import SERVICE
 
-DETAILS = "grpc-status-details-bin"
-
 #: How gRPC's balancers and resolvers begin a message when there was no connection.
 _NEVER_CONNECTED = (
     "connections to all backends failing",
     "ring hash cannot find a connected endpoint",
-    "failed to connect to all addresses",
-    "DNS resolution failed",
+    *NOT_CONNECTED,
 )
 
 #: The codes of a connection that failed, and of a stream whose server died.
@@ -90,7 +88,7 @@ class Backend:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"backend {self.name} at {self.address} did not answer in time")
         trailers: Any = error.trailing_metadata()
-        if error.code() not in _BROKEN or DETAILS in trailers:
+        if error.code() not in _BROKEN or DETAILS_TRAILER in trailers:
             return None
         text = error.details() or ""
         if text.startswith(_NEVER_CONNECTED):

@@ -16,7 +16,7 @@ from router.backend import Backend
 from router.config import RouterConfig
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.call import CallRecord, CallScope
-from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix
+from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
 from services.common.handlers import Context, parse
 
 
@@ -171,6 +171,8 @@ class ForwardedCall:
         await _forward_initial(tuple(error.initial_metadata()), self._context)
         self._record.status = error.code().name
         trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
+        if reason := read_reason(trailers):
+            self._record.add(reason=reason)
         await self._context.abort(error.code(), error.details() or "", trailers)
 
 

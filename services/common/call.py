@@ -68,9 +68,10 @@ class CallRecord:
             )
 
     def write(self) -> None:
-        """Write the line."""
+        """Write the line: a warning if the call failed."""
         elapsed = round(time.perf_counter() - self.started, 4)
-        log.info("call", rpc=self.rpc, status=self.status, **self._fields, total_s=elapsed)
+        write = log.info if self.status in ("OK", "CANCELLED") else log.warning
+        write("call", rpc=self.rpc, status=self.status, **self._fields, total_s=elapsed)
 
 
 class CallScope:

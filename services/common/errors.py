@@ -24,20 +24,34 @@ BackendError
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import ClassVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyProto
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from services.common.text import utf8
+from arena_llm.errors import DETAILS_TRAILER
 
 ERROR_DOMAIN = "arena_llm"
 
 #: A Duration on the wire cannot hold every number.
 _MAX_SECONDS = 1e9
+
+
+def utf8(text: str) -> str:
+    """Return text that can be sent: a surrogate pair becomes its character, a lone
+    surrogate becomes U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 class BackendError(Exception):
@@ -184,6 +198,18 @@ def build_trailers(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
     gRPC's own retry policies (gRFC A6) from retrying again.
     """
     return (
-        ("grpc-status-details-bin", build_status(error).SerializeToString()),
+        (DETAILS_TRAILER, build_status(error).SerializeToString()),
         ("grpc-retry-pushback-ms", "-1"),
     )
+
+
+def read_reason(trailers: Iterable[tuple[str, str | bytes]]) -> str:
+    """Return the reason in the trailing metadata of an error, or "" if it has none."""
+    info = error_details_pb2.ErrorInfo()
+    for key, value in trailers:
+        if key == DETAILS_TRAILER and isinstance(value, bytes):
+            with suppress(DecodeError):
+                for detail in status_pb2.Status.FromString(value).details:
+                    if detail.Unpack(info):
+                        return str(info.reason)
+    return ""

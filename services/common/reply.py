@@ -29,8 +29,7 @@ from arena_llm.types import (
     TopLogprob,
     Usage,
 )
-from services.common.errors import ContractError, InvalidRequest
-from services.common.text import utf8
+from services.common.errors import ContractError, InvalidRequest, utf8
 
 log = structlog.get_logger()
 

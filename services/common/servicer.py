@@ -164,6 +164,8 @@ class LlmServicer:
                 0.0, (first - record.started) or (now - record.started), now - record.started
             )
             completion = replace(completion, timings=timings)
+        if completion.id:
+            record.add(id=completion.id[:256])
         record.add_result(completion.usage, timings)
         proto = to_message(completion, generate_pb2.GenerateResponse)
         proto.backend = self.name

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, Usage
-from services.common.errors import UpstreamUnavailable
+from services.common.errors import UpstreamUnavailable, utf8
 from services.common.hosted.completion import CompletionBuilder, parse_finish_reason
 from services.common.hosted.response import parse_logprobs, plain_text
 from services.common.hosted.values import amount, count, label
-from services.common.text import utf8
 from services.litellm.config import PREFIX
 from services.litellm.rewriting import RawAnswer
 

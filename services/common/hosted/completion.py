@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, Usage
-from services.common.errors import BackendError, RefusedByProvider, UnreadableAnswer, Unsupported
+from services.common.errors import (
+    BackendError,
+    RefusedByProvider,
+    UnreadableAnswer,
+    Unsupported,
+    utf8,
+)
 from services.common.hosted.response import ProviderAnswer, ProviderMessage
-from services.common.text import utf8
 
 #: The providers' finish reasons, in lower case. All others are UNKNOWN.
 _FINISH_REASONS = {

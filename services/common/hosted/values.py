@@ -12,8 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from services.common.errors import UnreadableAnswer
-from services.common.text import utf8
+from services.common.errors import UnreadableAnswer, utf8
 
 #: The wire has token counts as int32.
 _MAX_TOKENS = 2**31 - 1

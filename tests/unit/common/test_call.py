@@ -7,14 +7,16 @@ import contextlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import structlog
 
 from arena_llm.types import Delta
 from services.common.errors import Overloaded
-from tests.support.scripted import eventually, hang, reaching, scripted
+from tests.support.scripted import completion, eventually, hang, reaching, scripted
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 PRIVATE = "sk-secret-key and the prompt"
@@ -143,11 +145,21 @@ async def test_the_line_of_a_call(log: Any) -> None:
     }
 
 
+async def test_the_line_of_a_call_has_the_id_of_its_completion(log: Any) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.generate_response = AsyncMock(  # type: ignore[method-assign]
+            return_value=replace(completion("ok", "hf_model"), id="gen-1")
+        )
+        assert (await llm.Generate(request())).id == "gen-1"
+    assert [line["id"] for line in call_lines(log)] == ["gen-1"]
+
+
 async def test_the_line_of_a_failed_call(log: Any) -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(Overloaded("full", field="prompt"))
         await failure(llm.Generate(request(prompt=PRIVATE)))
     (line,) = call_lines(log)
+    assert line["log_level"] == "warning"
     assert (line["status"], line["reason"], line["field"]) == (
         "RESOURCE_EXHAUSTED",
         "OVERLOADED",

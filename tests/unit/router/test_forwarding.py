@@ -324,7 +324,7 @@ async def test_the_line_of_a_call_has_the_backend_and_not_the_prompt(routed: Any
     assert line.pop("total_s") >= 0
     assert line == {
         "event": "call",
-        "log_level": "info",
+        "log_level": "warning",
         "rpc": "Generate",
         "status": "UNAVAILABLE",
         "reason": "BACKEND_DOWN",
@@ -333,6 +333,17 @@ async def test_the_line_of_a_call_has_the_backend_and_not_the_prompt(routed: Any
         "session": "s",
         "label.player": "x",
     }
+
+
+async def test_the_line_of_a_call_has_the_reason_of_a_forwarded_error(routed: Any) -> None:
+    with structlog.testing.capture_logs() as log:
+        async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+            backend.enqueue(RateLimited("slow down"))
+            await failure(llm.Generate(request()))
+    lines = [line for line in log if line["event"] == "call"]
+    assert [(line["status"], line["reason"]) for line in lines] == [
+        ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+    ] * 2
 
 
 @pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL"])

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.common.errors import UnreadableAnswer
+from services.common.errors import UnreadableAnswer, utf8
 from services.common.hosted.completion import SurrogateJoiner
 from services.common.hosted.values import amount, count, label, load_json, load_values
-from services.common.text import utf8
 from tests.support.upstreams.answers import COSTS, COUNTS
 
 
