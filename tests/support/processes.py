@@ -42,7 +42,7 @@ class ServiceProcess:
         self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + self._patience
         while not self._serving():
-            assert self.process.poll() is None, f"it ended at once:\n{self.log()}"
+            assert self.process.poll() is None, f"it ended before it served:\n{self.log()}"
             assert time.monotonic() < deadline, f"it does not serve:\n{self.log()}"
             time.sleep(0.02)
         return self

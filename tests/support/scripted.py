@@ -179,7 +179,7 @@ class PromptedBackend(ScriptedBackend):
 
 @asynccontextmanager
 async def serving(service: Service, listen: str = "127.0.0.1:0") -> AsyncIterator[Server]:
-    """The service on a real socket, on a port of its own unless told otherwise."""
+    """Serve on a real socket; by default on a free port."""
     server = Server(service, listen)
     await server.start()
     try:
