@@ -154,13 +154,6 @@ class ExperimentFile(_Episodes):
     ray: RayEntry = RayEntry()
 
 
-#: Keys that do not change any game. A run may continue after they were changed.
-FREE_KEYS = (
-    "description", "results", "episodes_in_flight", "max_cost_usd", "max_tokens_total", "ray",
-    "estimate", "timeout_seconds",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class GamePlan:
     """A game of the experiment, and who plays it how often.

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 
+from arena.results.changes import describe_changes
 from arena.results.database import ResultsError, connect, create, naming, transaction, write_ahead
 from arena.results.rows import ExperimentRow, ModelRow
 from arena.results.spending import open_meter
@@ -58,11 +59,14 @@ def prepare(
 def _check_owner(connection: sqlite3.Connection, path: Path, experiment: ExperimentRow) -> None:
     if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         return  # it is empty
-    for name, fingerprint in connection.execute("SELECT name, fingerprint FROM experiments"):
+    rows = connection.execute("SELECT name, config, fingerprint FROM experiments")
+    for name, config, fingerprint in rows:
         if name != experiment.name:
             raise ResultsError(f"{path}: holds the results of the experiment {name!r}")
         if fingerprint != experiment.fingerprint:
+            changes = describe_changes(config, experiment.config)
             raise ResultsError(
-                f"{path}: holds the results of {name!r} with other games, agents or "
-                "seeds: name another file under results:, or give the experiment a new name"
+                f"{path}: holds the results of {name!r} with other settings "
+                f"({changes or 'written by another version'}): choose another file with "
+                "results:, or give the experiment another name"
             )

@@ -162,15 +162,16 @@ def test_a_folder_that_cannot_be_created(arena, tmp_path: Path) -> None:
 def test_results_of_another_experiment(arena, tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(PLAIN)
     assert arena("run", "--config", "good.yaml", "--results", "one.sqlite").code == 0
-    for name, text in {
-        "other.yaml": PLAIN.replace("name: good", "name: other"),
-        "changed.yaml": PLAIN + "seed: 2",
-    }.items():
+    for name, text, says in (
+        ("other.yaml", PLAIN.replace("name: good", "name: other"), "the experiment 'good'"),
+        ("changed.yaml", PLAIN + "seed: 2", "other settings (seed was not set and is 2)"),
+    ):
         (tmp_path / name).write_text(text)
         before = files(tmp_path)
         done = arena("run", "--config", name, "--results", "one.sqlite")
         assert (done.code, done.out) == (2, "")
         assert done.err.startswith("arena: one.sqlite: holds the results of ")
+        assert says in done.err
         assert done.err.count("\n") == 1
         assert arena("validate", "--config", name, "--results", "one.sqlite") == done
         assert files(tmp_path) == before

@@ -174,7 +174,7 @@ def newer(path: Path) -> None:
         (lambda path: Store(path, ExperimentRow("two", "{}", "f1"), []).close(),
          "holds the results of the experiment 'two'"),
         (lambda path: Store(path, ExperimentRow("one", "{}", "f2"), []).close(),
-         "holds the results of 'one' with other games, agents or seeds: name another file"),
+         "holds the results of 'one' with other settings"),
         (foreign, "is no results file of the arena"),
         (newer, "has version 9 of the schema, not 2"),
         (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
