@@ -1,0 +1,30 @@
+"""The examples run."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from arena.cli import main
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_an_agent_of_your_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    results = tmp_path / "r.sqlite"
+    assert main(["validate", "--config", "examples/corner_agent.yaml"]) == 0
+    code = main(["run", "--config", "examples/corner_agent.yaml", "--results", str(results)])
+    assert code == 0, capsys.readouterr()
+    with closing(sqlite3.connect(results)) as connection:
+        moves = connection.execute(
+            "SELECT action_text FROM moves WHERE agent = 'corners' AND ply < 2"
+        ).fetchall()
+    assert len(moves) == 20
+    # It takes the centre, unless the other player has it.
+    assert {text[1:] for (text,) in moves} <= {"(1,1)", "(0,0)"}
