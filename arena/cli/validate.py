@@ -25,7 +25,7 @@ from arena.experiment.file import Experiment
 from arena.experiment.load import ConfigError, ModelsFile, load_file
 from arena.experiment.plan import make_plan
 from arena.results.database import ResultsError
-from arena.results.opening import check_results
+from arena.results.store import check_results
 from arena_llm import Client
 from arena_llm.cli.output import format_credits, format_price
 from arena_llm.connection import read_checkout_settings, resolve_target

@@ -20,8 +20,7 @@ from pydantic import (
 
 from arena.agents.settings import AgentSettings, LlmSettings, StrictModel
 from arena.experiment.budget import Budget
-from arena.results.codec import canonical
-from arena.results.rows import ExperimentRow, ModelRow
+from arena.results.rows import ExperimentRow, ModelRow, canonical_json
 
 #: Settings of llm agents that a file may also set once for the whole experiment.
 LLM_DEFAULTS = tuple(LlmSettings.model_fields.keys() - {"type", "model"})
@@ -210,7 +209,7 @@ class Experiment:
             name: settings.model_dump(exclude={"timeout_seconds"}, exclude_none=True)
             for name, settings in self.participants.items()
         }
-        decisive = canonical([self.name, self.seed, games, players])
+        decisive = canonical_json([self.name, self.seed, games, players])
         return ExperimentRow(self.name, self.config, sha256(decisive.encode()).hexdigest())
 
     @property
@@ -221,7 +220,7 @@ class Experiment:
                 name,
                 settings.type,
                 settings.model if isinstance(settings, LlmSettings) else None,
-                canonical(settings.model_dump(exclude_none=True)),
+                canonical_json(settings.model_dump(exclude_none=True)),
             )
             for name, settings in self.participants.items()
         ]

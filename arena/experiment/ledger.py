@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.recording import Recorder, RecordingError, describe_call, show_difference
-from arena.results.codec import request_to_json
-from arena.results.rows import CallKey, EpisodeRow, MoveRow
-from arena.results.spending import Spent, took
+from arena.results.rows import CallKey, EpisodeRow, MoveRow, request_to_json
+from arena.results.spending import Spent, usage_of_reply
 from arena.results.store import Store
 from arena_llm import ArenaError
 
@@ -80,7 +79,7 @@ class Ledger:
 
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
         """Store a reply. Returns the reply to use: the first one that was stored for this call."""
-        self._pending.end(key, took(reply))
+        self._pending.end(key, usage_of_reply(reply))
         reply, self._spent = self._store.put_call(key, request, reply)
         if self._recorder is not None:
             self._recorder.reply(key, request, reply)

@@ -29,7 +29,7 @@ from arena.experiment.file import (
 from arena.experiment.lineups import lineups
 from arena.games.game import Game, GameError
 from arena.games.sandbox import Sandbox
-from arena.results.codec import canonical
+from arena.results.rows import canonical_json
 from arena_llm.yaml_file import YamlError, read_mapping
 
 _TOP_KEYS = (*ExperimentFile.model_fields, *LLM_DEFAULTS)
@@ -271,7 +271,7 @@ class _Reader:
 
     def _make_json(self) -> str:
         try:
-            return canonical(self._config, allow_nan=False)
+            return canonical_json(self._config, allow_nan=False)
         except (TypeError, ValueError) as error:
             if not self._problems:
                 self._add("the file", f"must contain only values that JSON can hold: {error}")

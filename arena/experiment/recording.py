@@ -19,8 +19,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from arena.agents.calls import ModelCall, ModelReply
-from arena.results.codec import canonical, reply_to_json, request_to_json
-from arena.results.rows import CallKey
+from arena.results.rows import CallKey, canonical_json, reply_to_json, request_to_json
 from arena_llm import ArenaError
 from arena_llm.errors import BY_CODE, UnknownError
 
@@ -107,10 +106,10 @@ class Recorder:
 
     def error(self, key: CallKey, request: str, error: ArenaError) -> None:
         fields = {name: getattr(error, name) for name in _Failure.model_fields}
-        self._write(key, request, f'"error":{canonical(fields)}')
+        self._write(key, request, f'"error":{canonical_json(fields)}')
 
     def _write(self, key: CallKey, request: str, outcome: str) -> None:
-        place = canonical([key.episode, key.ply, key.seat, key.attempt])
+        place = canonical_json([key.episode, key.ply, key.seat, key.attempt])
         line = f'{{"key":{place},"request":{request},{outcome}}}\n'.encode()
         try:
             if self._file.write(line) != len(line):
@@ -140,7 +139,7 @@ class RecordedModels:
         """The recorded reply. Raises the recorded error, or RecordingError if there is none."""
         request = request_to_json(call)
         line = self._lines.get(key)
-        if line is None or canonical(line.request) != request:
+        if line is None or canonical_json(line.request) != request:
             raise RecordingError(f"{self._path}: {self._explain_missing(key, request)}")
         if line.error is not None:
             options = line.error.model_dump()

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from arena.results.database import ResultsError, connect, naming
+from arena.results.database import ResultsError, connect, raise_results_errors
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 
 COLUMNS = tuple(field.name for field in fields(MoveRow))
@@ -96,7 +96,7 @@ class Results:
 @contextmanager
 def open_results(path: Path) -> Iterator[Results]:
     """Open a results file to read it. Raises ResultsError naming the file."""
-    with closing(connect(path)) as connection, naming(path):
+    with closing(connect(path)) as connection, raise_results_errors(path):
         connection.row_factory = sqlite3.Row
         # Text that is not UTF-8 must not make the rest unreadable.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")

@@ -1,4 +1,13 @@
-"""Which process plays which episode: byte locks of a file, which end with their process."""
+"""How several processes share a results file: locks on single bytes of a lock file.
+
+Every process that has the results open holds a shared lock on byte 0, its presence. To play an
+episode, a process takes an exclusive lock on a byte that is chosen by the episode's id. The
+operating system releases the locks of a process that dies, so that another process can play its
+episodes. A process that closes the file gives up its presence and tries to lock byte 0
+exclusively: this succeeds in the last process only, which then rewrites the results in canonical
+form and deletes the lock file. SQLite's own locks protect single transactions. These locks work
+on a local disk only.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +18,53 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
-#: The byte on which every process that has the results open holds a shared lock.
+#: The byte with the shared lock of every process that has the results open.
 _PRESENCE = 0
 
 
 class Claims:
-    """A lock file beside the results; the last process takes it away.
+    """A process's locks on the lock file.
 
-    The locks belong to the process: it may have one Claims of a file at a time.
+    A process may have only one Claims of a file at a time, because the locks belong to the
+    process.
     """
 
     def __init__(self, path: Path) -> None:
-        """Waits while another process, the last one to leave, tidies up. Raises OSError."""
+        """Open or make the lock file. Waits while the last process rewrites the results.
+
+        Raises OSError.
+        """
         self._path = path
         while True:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.lockf(self._file, fcntl.LOCK_SH, 1, _PRESENCE)
-            if self._is_there():
+            if self._is_current():
                 return
             os.close(self._file)
 
-    def _is_there(self) -> bool:
-        """Whether our file is still the one that others would open."""
+    def _is_current(self) -> bool:
+        """Whether the path still leads to our file, and not to a newer one or nowhere."""
         try:
             return os.path.samestat(os.fstat(self._file), os.stat(self._path))
         except FileNotFoundError:
             return False
 
     def take(self, episode: str) -> bool:
-        """Claim an episode; False where another process has it."""
-        return self._lock(_byte(episode))
+        """Claim an episode; False if another process has claimed it."""
+        return self._lock(_byte_of(episode))
 
     def release(self, episode: str) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(episode))
+        """Give up the claim of an episode."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte_of(episode))
 
     @contextmanager
-    def leaving(self) -> Iterator[bool]:
-        """Be there no more. Yields whether this is the last process: newcomers wait for its block.
+    def leave(self) -> Iterator[bool]:
+        """Give up all locks. Yields True in the last process; new processes wait for its block.
 
-        A process tries once: a second attempt could keep another one from being the last.
+        Call it once: a second call could keep another process from being the last.
         """
         try:
-            # Given up first: of two that leave at once, one is the last.
+            # Give up the presence first, so that one of two leaving processes is the last.
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _PRESENCE)
             last = self._lock(_PRESENCE)
             try:
@@ -69,6 +83,6 @@ class Claims:
         return True
 
 
-def _byte(episode: str) -> int:
-    """An offset that no file reaches: a lock needs no byte to be there."""
+def _byte_of(episode: str) -> int:
+    """The byte for an episode, beyond the end of any file: a lock does not need the byte."""
     return 1 + (int.from_bytes(blake2b(episode.encode(), digest_size=8).digest()) >> 2)

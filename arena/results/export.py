@@ -1,60 +1,85 @@
-"""Results as CSV or Parquet: one file for each table, for those who do not speak SQL."""
+"""Exports results as CSV or Parquet, one file for each table."""
 
 from __future__ import annotations
 
 import csv
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from arena.results.database import ResultsError, connect, naming
+from arena.results.database import ResultsError, connect, raise_results_errors
 
-#: The journal is no result.
-_TABLES = ("experiments", "models", "episodes", "moves")
+#: The agent and the return of each seat, with one row for each seat of each episode.
+_SEATS = """
+SELECT episodes.episode, game, number, status, agents.key, agents.value, returns.value
+FROM episodes, json_each(iif(json_valid(agents), agents, '[]')) AS agents
+LEFT JOIN json_each(iif(json_valid(returns), returns, '[]')) AS returns
+    ON returns.key = agents.key
+ORDER BY episodes.episode, agents.key
+"""
+_SEATS_COLUMNS = (
+    ("episode", "TEXT"), ("game", "TEXT"), ("number", "INTEGER"), ("status", "TEXT"),
+    ("seat", "INTEGER"), ("agent", "TEXT"), ("return", "REAL"),
+)  # fmt: skip
 
-#: Rows in memory at once.
+#: JSON columns that are lists in Parquet.
+_LISTS = {"agents": "TEXT", "returns": "REAL"}
+
+#: Number of rows in memory at a time.
 _BATCH = 5_000
 
 Format = Literal["csv", "parquet"]
+Batches = Iterator[list[Sequence[Any]]]
+
+
+class _Table(NamedTuple):
+    """columns: the name and SQLite's type of each."""
+
+    name: str
+    query: str
+    columns: Sequence[tuple[str, str]]
 
 
 def export(results: Path, folder: Path, kind: Format) -> list[Path]:
-    """Write <table>.csv or <table>.parquet into the folder, and tell which files.
+    """Write <table>.csv or <table>.parquet into the folder. Returns the files.
 
-    Columns are those of schema.sql, rows in the order of the keys: equal results give
-    equal CSV files. In CSV, NULL is an empty field. Raises ResultsError.
+    The tables are those of schema.sql without the journal, and `seats`, with the agent and the
+    return of each seat. Rows are in the order of their keys, so equal results give equal CSV
+    files. In CSV, NULL is an empty field. In Parquet, agents and returns are lists. Raises
+    ResultsError.
     """
     files = []
-    with closing(connect(results)) as connection, naming(results):
-        # One state of the file, though others may be writing to it.
+    with closing(connect(results)) as connection, raise_results_errors(results):
+        # One snapshot, because another process may be writing to the file.
         connection.execute("BEGIN")
-        for table in _TABLES:
-            path = folder / f"{table}.{kind}"
+        for table in _tables(connection):
+            path = folder / f"{table.name}.{kind}"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _WRITERS[kind](path, _columns(connection, table), _batches(connection, table))
+                _WRITERS[kind](path, table.columns, _batches(connection, table.query))
             except OSError as error:
                 raise ResultsError(f"{path}: cannot be written: {error.strerror}") from error
             files.append(path)
     return files
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
-    """Name and SQLite's type of each."""
-    return [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({table})")]
+def _tables(connection: sqlite3.Connection) -> Iterator[_Table]:
+    for name in ("experiments", "models", "episodes", "moves"):
+        columns = [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({name})")]
+        yield _Table(name, f"SELECT * FROM {name}", columns)  # noqa: S608 - our own names
+    yield _Table("seats", _SEATS, _SEATS_COLUMNS)
 
 
-def _batches(connection: sqlite3.Connection, table: str) -> Iterator[list[Sequence[Any]]]:
-    rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - names of our own
+def _batches(connection: sqlite3.Connection, query: str) -> Batches:
+    rows = connection.execute(query)
     while batch := rows.fetchmany(_BATCH):
         yield batch
 
 
-def _write_csv(
-    path: Path, columns: list[tuple[str, str]], batches: Iterator[list[Sequence[Any]]]
-) -> None:
+def _write_csv(path: Path, columns: Sequence[tuple[str, str]], batches: Batches) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(name for name, _ in columns)
@@ -62,22 +87,37 @@ def _write_csv(
             writer.writerows(batch)
 
 
-def _write_parquet(
-    path: Path, columns: list[tuple[str, str]], batches: Iterator[list[Sequence[Any]]]
-) -> None:
-    # It takes half a second to import, and nothing else needs it.
+def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], batches: Batches) -> None:
+    # The import takes half a second, and nothing else needs it.
     import pyarrow as arrow
     from pyarrow.parquet import ParquetWriter
 
     types = {"TEXT": arrow.string(), "INTEGER": arrow.int64(), "REAL": arrow.float64()}
-    schema = arrow.schema([(name, types[kind]) for name, kind in columns])
+    schema = arrow.schema(
+        [
+            (name, arrow.list_(types[_LISTS[name]]) if name in _LISTS else types[kind])
+            for name, kind in columns
+        ]
+    )
     with ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             arrays = [
-                arrow.array(values, field.type)
+                arrow.array(_parse_lists(values) if field.name in _LISTS else values, field.type)
                 for values, field in zip(zip(*batch, strict=True), schema, strict=True)
             ]
             writer.write_batch(arrow.record_batch(arrays, schema=schema))
+
+
+def _parse_lists(texts: Sequence[str | None]) -> list[Any]:
+    """JSON columns as lists; None for NULL, and for text that is not a JSON list."""
+    values = []
+    for text in texts:
+        try:
+            value = json.loads(text or "null")
+        except ValueError:
+            value = None
+        values.append(value if isinstance(value, list) else None)
+    return values
 
 
 _WRITERS = {"csv": _write_csv, "parquet": _write_parquet}

@@ -1,7 +1,7 @@
-"""Whether a file holds the arena's tables and nothing else, with values of the right types.
+"""Checks that a file contains exactly the arena's tables, with values of the right types.
 
-Results files are passed around. A view, a trigger or a generated column runs code of the
-file's author when the table is read. So the schema must be the arena's own, word for word.
+People send each other results files. A view, a trigger or a generated column would run code of
+the file's author when the table is read. Therefore the schema must be equal to the arena's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from arena.results.spending import open_meter
+from arena.results.spending import METER
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 
@@ -24,12 +24,12 @@ TABLES = ("experiments", "models", "episodes", "moves", "calls")
 #: Files that SQLite opens beside a database.
 _BESIDE = ("-journal", "-wal", "-shm")
 
-#: SQLite's types of values that a column of a declared type may hold.
-_HOLDS = {"TEXT": "text", "INTEGER": "integer", "REAL": "real"}
+#: SQLite's type of the values in a column with this declared type.
+_VALUE_TYPES = {"TEXT": "text", "INTEGER": "integer", "REAL": "real"}
 
 
 class _Object(NamedTuple):
-    """An entry of sqlite_master; sql: without comments and line breaks."""
+    """An entry of sqlite_master. sql: without comments and line breaks."""
 
     type: str
     name: str
@@ -37,91 +37,93 @@ class _Object(NamedTuple):
     sql: str
 
 
-def wrong_file(path: Path) -> str:
-    """Why SQLite should not open the file at all; empty if it may. Raises OSError.
+def check_file(path: Path) -> str:
+    """Why SQLite must not open the file; "" if it may. Raises OSError.
 
-    A pipe would be waited for without end.
+    SQLite would wait forever for a pipe.
     """
     if not path.exists():
         return "there is no such results file"
     for file in (path, *(path.parent / (path.name + ending) for ending in _BESIDE)):
         if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-            kind = "a folder" if file.is_dir() else "no regular file"
+            kind = "a folder" if file.is_dir() else "not a regular file"
             return f"is {kind}" if file == path else f"{file.name} beside it is {kind}"
     return ""
 
 
-def foreign_schema(connection: sqlite3.Connection) -> str:
-    """What the schema has or lacks that is not the arena's; empty if it is the arena's."""
-    found = _objects(connection)
-    ours = _reference()
-    for name, entry in found.items():
-        if name not in ours:
+def check_schema(connection: sqlite3.Connection) -> str:
+    """How the schema differs from the arena's; "" if it does not."""
+    entries = _read_objects(connection)
+    expected = _expected_objects()
+    for name, entry in entries.items():
+        if name not in expected:
             return f"holds the {entry.type} {name!r}, which is not the arena's"
-        if entry != ours[name]:
+        if entry != expected[name]:
             return f"its {entry.type} {name!r} is not defined as the arena's"
-    if missing := [table for table in TABLES if table not in found]:
+    if missing := [table for table in TABLES if table not in entries]:
         return f"has no table {missing[0]!r}"
     return ""
 
 
-def wrong_content(connection: sqlite3.Connection) -> str:
-    """What makes the rows unusable; empty if they can be used. Reads the whole file once.
+def check_content(connection: sqlite3.Connection) -> str:
+    """Why the rows cannot be used; "" if they can. Reads the whole file once.
 
-    Afterwards the work of every query is bounded by the size of the file: no page counts
-    twice. All values have the types of schema.sql, and keep to its constraints.
+    After this check the work of a query is limited by the file's size, because no page is
+    used twice, and all values have the types and constraints of schema.sql.
     """
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        return f"is damaged: {' '.join(found.removeprefix('*** in database main ***').split())}"
-    return next(filter(None, map(partial(_wrong_value, connection), TABLES)), "")
+    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if answer != "ok":
+        return f"is damaged: {' '.join(answer.removeprefix('*** in database main ***').split())}"
+    return next(filter(None, map(partial(_check_values, connection), TABLES)), "")
 
 
-def _wrong_value(connection: sqlite3.Connection, table: str) -> str:
+def _check_values(connection: sqlite3.Connection, table: str) -> str:
     columns = _columns(table)
     types = ", ".join(f"typeof({name})" for name in columns)
     wrong = " OR ".join(f"typeof({name}) NOT IN ({kinds})" for name, kinds in columns.items())
-    row = connection.execute(f"SELECT {types} FROM {table} WHERE {wrong} LIMIT 1").fetchone()  # noqa: S608 - names of our own
+    row = connection.execute(f"SELECT {types} FROM {table} WHERE {wrong} LIMIT 1").fetchone()  # noqa: S608 - our own names
     for (name, kinds), kind in zip(columns.items(), row or (), strict=False):
         if f"'{kind}'" not in kinds:
             return f"{table}.{name} holds a value of type {kind}"
-    # SQLite itself forgets the constraints of a file that it opens to read.
-    for name, values in re.findall(r"CHECK \((\w+) IN (\(.+?\))\)", _reference()[table].sql):
-        query = f"SELECT {name} FROM {table} WHERE {name} NOT IN {values} LIMIT 1"  # noqa: S608 - names of our own
-        if found := connection.execute(query).fetchone():
-            return f"{table}.{name} holds {found[0][:50]!r}"
+    # SQLite does not check the constraints of a file that it only reads.
+    for name, values in re.findall(r"CHECK \((\w+) IN (\(.+?\))\)", _expected_objects()[table].sql):
+        query = f"SELECT {name} FROM {table} WHERE {name} NOT IN {values} LIMIT 1"  # noqa: S608 - our own names
+        if row := connection.execute(query).fetchone():
+            return f"{table}.{name} holds {row[0][:50]!r}"
     return ""
 
 
 @cache
 def _columns(table: str) -> Mapping[str, str]:
-    """For each column the types that its values may have, as SQL."""
-    with closing(_ours()) as connection:
+    """For each column the allowed types of its values, as SQL."""
+    with closing(_make_expected()) as connection:
         return {
-            name: f"'{_HOLDS[kind]}'" if required or key else f"'{_HOLDS[kind]}', 'null'"
+            name: f"'{_VALUE_TYPES[kind]}'"
+            if required or key
+            else f"'{_VALUE_TYPES[kind]}', 'null'"
             for _, name, kind, required, _, key in connection.execute(f"PRAGMA table_info({table})")
         }
 
 
 @cache
-def _reference() -> Mapping[str, _Object]:
-    with closing(_ours()) as connection:
-        return _objects(connection)
+def _expected_objects() -> Mapping[str, _Object]:
+    with closing(_make_expected()) as connection:
+        return _read_objects(connection)
 
 
-def _ours() -> sqlite3.Connection:
-    """A database with all tables of the arena's."""
+def _make_expected() -> sqlite3.Connection:
+    """A database with all tables of the arena."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(SCHEMA)
-    open_meter(connection)
+    connection.execute(METER)
     return connection
 
 
-def _objects(connection: sqlite3.Connection) -> Mapping[str, _Object]:
+def _read_objects(connection: sqlite3.Connection) -> Mapping[str, _Object]:
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
     return {row[1]: _Object(row[0], row[1], row[2], _plain_sql(row[3])) for row in rows}
 
 
 def _plain_sql(sql: object) -> str:
-    """Without comments and line breaks: releases differ in those alone."""
+    """SQL without comments and line breaks, which may differ between releases."""
     return " ".join(re.sub(r"--[^\n]*", "", str(sql)).split())

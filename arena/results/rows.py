@@ -1,16 +1,22 @@
-"""Rows of the results, as schema.sql has them."""
+"""The rows of schema.sql as dataclasses, and requests and replies as JSON."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
-#: Statuses of episodes whose returns are a result.
+from pydantic import TypeAdapter
+
+from arena.agents.calls import ModelCall, ModelReply
+
+#: The statuses of episodes whose returns are a result.
 PLAYED = ("finished", "truncated")
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRow:
-    """The row of experiments."""
+    """The row of the table experiments."""
 
     name: str
     config: str
@@ -19,7 +25,7 @@ class ExperimentRow:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A row of models: a participant."""
+    """A row of the table models: a participant, whether it is a model or not."""
 
     agent: str
     type: str
@@ -29,7 +35,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRow:
-    """A row of episodes; agents and returns are JSON lists in the file."""
+    """A row of the table episodes. agents and returns are JSON lists in the file."""
 
     episode: str
     game: str
@@ -45,7 +51,7 @@ class EpisodeRow:
 
 @dataclass(frozen=True, slots=True)
 class MoveRow:
-    """A row of moves; legal_actions is a JSON list of [action, string] in the file."""
+    """A row of the table moves. legal_actions is a JSON list of [action, name] in the file."""
 
     episode: str
     ply: int
@@ -72,9 +78,45 @@ class MoveRow:
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """Which call of an experiment: the same in every run of it."""
+    """Identifies a call of an experiment. It is the same in every run."""
 
     episode: str
     ply: int
     seat: int
     attempt: int
+
+
+def canonical_json(value: Any, *, allow_nan: bool = True) -> str:
+    """JSON text that is equal for equal values: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=allow_nan)
+
+
+# The fields are listed by hand because dataclasses.asdict copies deeply, and this runs for
+# every move.
+
+
+def request_to_json(call: ModelCall) -> str:
+    """A request without its timeout, which does not change the reply."""
+    sampling = {name: value for name, value in call.sampling.items() if name != "timeout"}
+    return canonical_json(
+        {
+            "model": call.model,
+            "messages": call.messages,
+            "sampling": sampling,
+            "choices": call.choices,
+            "continuations": call.continuations,
+        }
+    )
+
+
+def reply_to_json(reply: ModelReply) -> str:
+    """A reply as JSON."""
+    return canonical_json({name: getattr(reply, name) for name in ModelReply.__slots__})
+
+
+_REPLY = TypeAdapter(ModelReply)
+
+
+def reply_from_json(text: str) -> ModelReply:
+    """Parse a stored reply. Raises pydantic.ValidationError."""
+    return _REPLY.validate_json(text, strict=True)

@@ -1,10 +1,10 @@
--- One file per experiment. Nothing here depends on the clock, but for the latencies of
--- the models' replies: a replay of the same replies gives the same rows.
+-- One file per experiment. Only the latencies of the models' replies depend on time: a replay of
+-- recorded replies gives the same rows.
 
 CREATE TABLE IF NOT EXISTS experiments (
     name        TEXT PRIMARY KEY,
     config      TEXT NOT NULL,  -- the whole configuration, as canonical JSON
-    fingerprint TEXT NOT NULL   -- SHA-256 of what decides the games: config less widths, budgets
+    fingerprint TEXT NOT NULL   -- SHA-256 of the settings that decide the games
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS models (           -- every participant, model or not
@@ -21,29 +21,29 @@ CREATE TABLE IF NOT EXISTS episodes (
     agents  TEXT NOT NULL,      -- JSON list, in seat order
     seed    INTEGER NOT NULL,   -- of chance: the same for all line-ups of game and number
     status  TEXT NOT NULL CHECK (status IN ('finished', 'truncated', 'forfeited', 'failed')),
-    reason  TEXT,               -- failed: the error; truncated, forfeited: why
-    loser   INTEGER,            -- forfeited: the seat that did; NULL: several at once, so nobody won
+    reason  TEXT,               -- failed: the error; truncated, forfeited: the reason
+    loser   INTEGER,            -- forfeited: the seat; NULL: several seats in the same ply, so nobody won
     returns TEXT,               -- finished, truncated: OpenSpiel's returns, JSON list in seat order
-    plies   INTEGER NOT NULL    -- steps of the game, events of chance included
+    plies   INTEGER NOT NULL    -- steps of the game, including chance events
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS moves (            -- one row for each answer, and for each event of chance
+CREATE TABLE IF NOT EXISTS moves (            -- one row for each answer and each chance event
     episode           TEXT NOT NULL REFERENCES episodes,
     ply               INTEGER NOT NULL,
     seat              INTEGER NOT NULL,  -- -1: chance
-    attempt           INTEGER NOT NULL,  -- 0, and one more for each answer that was no move
+    attempt           INTEGER NOT NULL,  -- 0, and one more after each illegal answer in the same turn
     agent             TEXT,              -- NULL: chance
     status            TEXT NOT NULL CHECK (status IN ('ok', 'illegal', 'unparseable', 'error')),
-    problem           TEXT,              -- not ok: why; error: code, reason and message
-    policy            TEXT,              -- not ok: what was done then: retry, forfeit, random
-    action            INTEGER,           -- what was played in the end (policy random: drawn)
-    action_text       TEXT,              -- its OpenSpiel string
-    legal_actions     TEXT,              -- JSON list of [action, string]
+    problem           TEXT,              -- not ok: the reason; error: code, reason and message
+    policy            TEXT,              -- not ok: what was done about it: retry, forfeit, random
+    action            INTEGER,           -- the played action (policy random: the drawn one)
+    action_text       TEXT,              -- OpenSpiel's name of the action
+    legal_actions     TEXT,              -- JSON list of [action, name]
     board             TEXT,              -- before the move, as a spectator sees it
     prompt            TEXT,
     reply             TEXT,
     reasoning         TEXT,
-    model             TEXT,              -- the model that really answered
+    model             TEXT,              -- the model that answered
     latency_ms        REAL,
     prompt_tokens     INTEGER,
     completion_tokens INTEGER,
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS moves (            -- one row for each answer, and fo
     PRIMARY KEY (episode, ply, seat, attempt)
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS calls (            -- the journal: replies of episodes that have not ended well
+CREATE TABLE IF NOT EXISTS calls (            -- the journal: replies of episodes that have not ended or have failed
     episode TEXT NOT NULL,
     ply     INTEGER NOT NULL,
     seat    INTEGER NOT NULL,

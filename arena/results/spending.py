@@ -1,4 +1,4 @@
-"""What an experiment's replies took, over all its runs and processes."""
+"""What an experiment's replies cost, over all its runs and processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from typing import NamedTuple
 
 from arena.agents.calls import ModelReply
-from arena.results.codec import reply_from_json
+from arena.results.rows import reply_from_json
 
 
 class Spent(NamedTuple):
@@ -16,19 +16,19 @@ class Spent(NamedTuple):
     cost_usd: float
 
 
-#: One row, there while some process is at it: each reply's own transaction keeps it, so
-#: that each process knows of all. It is not a part of the finished file.
-_METER = "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)"
+#: A table with one row, which exists while a process has the file open. Each reply is added to
+#: it in the reply's own transaction, so that every process knows the total. `rewrite` leaves it
+#: out of the finished file.
+METER = "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)"
 
-#: Failed episodes' replies are in the journal as well.
-_PLAYED = """
+#: Without failed episodes, because their replies are in the journal, too.
+_ENDED = """
 SELECT ifnull(sum(prompt_tokens + completion_tokens), 0), ifnull(sum(cost_usd), 0.0) FROM moves
 WHERE model IS NOT NULL
     AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
 """
 
-
-#: By the participant's model: the one that really answered may have another name.
+#: By the participant's model, because the model that answered may have another name.
 _BY_MODEL = """
 SELECT model, count(*), sum(tokens), sum(cost_usd) FROM (
     SELECT models.model, prompt_tokens + completion_tokens AS tokens, ifnull(cost_usd, 0.0)
@@ -40,41 +40,39 @@ SELECT model, count(*), sum(tokens), sum(cost_usd) FROM (
 """
 
 
-def open_meter(connection: sqlite3.Connection) -> None:
-    """Count what is there, unless another process keeps the meter already."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
-        connection.execute(_METER)
-        connection.execute("INSERT INTO meter VALUES (?, ?)", _counted(connection))
-
-
-def _counted(connection: sqlite3.Connection) -> Spent:
-    tokens, cost = connection.execute(_PLAYED).fetchone()
+def create_meter(connection: sqlite3.Connection) -> None:
+    """Add up the stored replies, unless another process has created the meter already."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
+        return
+    tokens, cost = connection.execute(_ENDED).fetchone()
     for (text,) in connection.execute("SELECT reply FROM calls"):
-        of_reply = took(reply_from_json(text))
-        tokens += of_reply.tokens
-        cost += of_reply.cost_usd
-    return Spent(tokens, cost)
+        spent = usage_of_reply(reply_from_json(text))
+        tokens += spent.tokens
+        cost += spent.cost_usd
+    connection.execute(METER)
+    connection.execute("INSERT INTO meter VALUES (?, ?)", (tokens, cost))
 
 
 def read_meter(connection: sqlite3.Connection) -> Spent:
+    """What all processes have spent."""
     return Spent(*connection.execute("SELECT tokens, cost_usd FROM meter").fetchone())
 
 
-def by_model(connection: sqlite3.Connection) -> dict[str, tuple[int, Spent]]:
-    """How many replies of each model there are, and what they took."""
+def read_by_model(connection: sqlite3.Connection) -> dict[str, tuple[int, Spent]]:
+    """The number of each model's replies, and what they cost."""
     rows = connection.execute(_BY_MODEL)
     return {model: (count, Spent(tokens, cost)) for model, count, tokens, cost in rows}
 
 
-def add(connection: sqlite3.Connection, reply: ModelReply) -> Spent:
-    """Count a reply; returns what was spent with it. For the reply's own transaction."""
+def add_to_meter(connection: sqlite3.Connection, reply: ModelReply) -> Spent:
+    """Add a reply, in the transaction that stores it. Returns the new total."""
     (spent,) = connection.execute(
         "UPDATE meter SET tokens = tokens + ?, cost_usd = cost_usd + ? RETURNING tokens, cost_usd",
-        took(reply),
+        usage_of_reply(reply),
     )
     return Spent(*spent)
 
 
-def took(reply: ModelReply) -> Spent:
-    """What one reply took; nothing where nobody knows it."""
+def usage_of_reply(reply: ModelReply) -> Spent:
+    """What one reply cost; an unknown cost counts as 0."""
     return Spent(reply.prompt_tokens + reply.completion_tokens, reply.cost_usd or 0.0)

@@ -1,71 +1,108 @@
-"""Where an experiment's results are written, reply by reply: safe against kill -9."""
+"""Writes an experiment's results, reply by reply, so that no kill -9 loses a stored reply."""
 
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
+from contextlib import closing
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 from arena.agents.calls import ModelReply
+from arena.results.changes import describe_changes
 from arena.results.claims import Claims
-from arena.results.codec import reply_from_json, reply_to_json
-from arena.results.database import connect, naming, tidy, transaction
-from arena.results.opening import prepare
-from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
-from arena.results.spending import Spent, add, by_model, read_meter
+from arena.results.database import (
+    ResultsError,
+    connect,
+    create_tables,
+    raise_results_errors,
+    rewrite,
+    transaction,
+    use_write_ahead_log,
+)
+from arena.results.rows import (
+    CallKey,
+    EpisodeRow,
+    ExperimentRow,
+    ModelRow,
+    MoveRow,
+    reply_from_json,
+    reply_to_json,
+)
+from arena.results.spending import Spent, add_to_meter, create_meter, read_by_model, read_meter
 
 _KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
 
 
 class Store:
-    """One experiment's results file, open for writing.
+    """An experiment's results file, open for writing.
 
-    Several processes may have it open, and one Store each; the disk must be a local one.
-    What a method wrote is there, whatever becomes of the process; every method raises
-    ResultsError where the disk refuses.
+    Several processes may have the file open, each with one Store (see claims.py). When a
+    method returns, its changes survive the end of the process. Every method raises
+    ResultsError if the disk fails.
     """
 
     def __init__(self, path: Path, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
-        """Open or make the file and its folder.
+        """Open or create the file and its folder.
 
-        Raises ResultsError: the file is of another experiment or something else, or
-        cannot be written.
+        Raises ResultsError if the file belongs to another experiment, is not a results file,
+        or cannot be written.
         """
         self.path = path
-        with naming(path):
+        with raise_results_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Where a link leads to is what is written anew in the end.
+            # `rewrite` replaces the file that a symbolic link leads to, and not the link.
             self._file = path.resolve()
             self._claims = Claims(self._file.with_name(f"{self._file.name}.lock"))
             try:
                 self._connection = connect(path, write=True)
                 try:
-                    prepare(self._connection, path, experiment, models)
+                    self._prepare(experiment, models)
                 except BaseException:
                     self._connection.close()
                     raise
             except BaseException:
-                with self._claims.leaving():
+                with self._claims.leave():
                     raise
 
+    def _prepare(self, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
+        """Create what is missing. Raises ResultsError if it is another experiment's file."""
+        connection = self._connection
+        _check_owner(connection, self.path, experiment)
+        use_write_ahead_log(connection)
+        # A commit survives the process. A power failure may lose the last commits, each whole.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        create_tables(connection)
+        with transaction(connection):
+            # Another experiment may have used the file since the first check.
+            _check_owner(connection, self.path, experiment)
+            connection.execute(
+                "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)", astuple(experiment)
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", map(astuple, models)
+            )
+            create_meter(connection)
+
     def statuses(self) -> dict[str, str]:
-        """Status of each episode that has a row, by its id."""
-        with naming(self.path):
+        """The status of each stored episode, by id."""
+        with raise_results_errors(self.path):
             return dict(self._connection.execute("SELECT episode, status FROM episodes"))
 
     def status(self, episode: str) -> str | None:
-        """Status of one episode; None where it has no row."""
-        with naming(self.path):
-            found = self._connection.execute(
+        """The status of an episode; None if it is not stored."""
+        with raise_results_errors(self.path):
+            row = self._connection.execute(
                 "SELECT status FROM episodes WHERE episode = ?", (episode,)
             ).fetchone()
-        return str(found[0]) if found else None
+        return str(row[0]) if row else None
 
     def answered(self) -> Iterator[CallKey]:
-        """The calls of all episodes that ended well."""
-        with naming(self.path):
+        """The calls of all episodes that have not failed."""
+        with raise_results_errors(self.path):
             for row in self._connection.execute(
                 "SELECT episode, ply, seat, attempt FROM moves JOIN episodes USING (episode)"
                 " WHERE model IS NOT NULL AND episodes.status <> 'failed'"
@@ -73,72 +110,75 @@ class Store:
                 yield CallKey(*row)
 
     def claim(self, episode: str) -> bool:
-        """Take an episode for this process; False where another one plays it.
+        """Reserve an episode for this process; False if another process plays it.
 
-        A claim ends with `release`, or with the process.
+        The claim ends with `release` or with the process.
         """
-        with naming(self.path):
+        with raise_results_errors(self.path):
             return self._claims.take(episode)
 
     def release(self, episode: str) -> None:
         """Give up a claim."""
-        with naming(self.path):
+        with raise_results_errors(self.path):
             self._claims.release(episode)
 
     def call(self, key: CallKey) -> tuple[str, ModelReply] | None:
-        """The stored request and reply of a call, if its episode has not ended well."""
-        with naming(self.path):
+        """The journal's request and reply of a call; None if there is no reply.
+
+        The journal has the calls of episodes that have not ended, or have failed.
+        """
+        with raise_results_errors(self.path):
             row = self._connection.execute(
-                f"SELECT request, reply FROM calls WHERE {_KEY}",  # noqa: S608 - names of our own
-                _of(key),
+                f"SELECT request, reply FROM calls WHERE {_KEY}",  # noqa: S608 - our own names
+                (key.episode, key.ply, key.seat, key.attempt),
             ).fetchone()
             return row and (row[0], reply_from_json(row[1]))
 
     def put_call(self, key: CallKey, request: str, reply: ModelReply) -> tuple[ModelReply, Spent]:
-        """Store a reply; returns the one to use, and what all processes spent with it.
+        """Store a reply. Returns the reply to use, and what all processes have spent.
 
-        Where a reply to the same call is stored already, that one stays and is used.
+        If the call has a stored reply already, that reply is kept and returned.
         """
-        with naming(self.path), transaction(self._connection):
+        with raise_results_errors(self.path), transaction(self._connection):
             execute = self._connection.execute
             added = execute(
                 "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (*_of(key), request, reply_to_json(reply)),
+                (key.episode, key.ply, key.seat, key.attempt, request, reply_to_json(reply)),
             )
-            spent = add(self._connection, reply)
+            spent = add_to_meter(self._connection, reply)
             if not added.rowcount and (stored := self.call(key)):
                 _, reply = stored
         return reply, spent
 
     def spent(self) -> Spent:
-        """What was spent so far by all processes."""
-        with naming(self.path):
+        """What all processes have spent so far."""
+        with raise_results_errors(self.path):
             return read_meter(self._connection)
 
     def spent_by_model(self) -> dict[str, tuple[int, Spent]]:
-        """How many replies of each model are here, and what they took."""
-        with naming(self.path):
-            return by_model(self._connection)
+        """The number of each model's stored replies, and what they cost."""
+        with raise_results_errors(self.path):
+            return read_by_model(self._connection)
 
     def put_episode(self, row: EpisodeRow, moves: Collection[MoveRow]) -> None:
-        """Store an episode with its moves, in place of a failed one.
+        """Store an episode with its moves; a failed one with the same id is replaced.
 
-        If it ended well, its calls leave the journal: they are in its moves.
+        If the episode has not failed, its calls leave the journal, because its moves have them.
         """
-        with naming(self.path), transaction(self._connection):
+        with raise_results_errors(self.path), transaction(self._connection):
             execute = self._connection.execute
             execute("DELETE FROM moves WHERE episode = ?", (row.episode,))
-            execute(_EPISODE, _values(row))
-            self._connection.executemany(_MOVE, map(_values, moves))
+            execute(_INSERT_EPISODE, _values(row))
+            self._connection.executemany(_INSERT_MOVE, map(_values, moves))
             if row.status != "failed":
                 execute("DELETE FROM calls WHERE episode = ?", (row.episode,))
 
     def close(self) -> None:
-        """Close the file. The last process leaves it in canonical form."""
+        """Close the file. The last process rewrites it in canonical form."""
         self._connection.close()
-        with self._claims.leaving() as last:
+        with self._claims.leave() as last:
             if last:
-                tidy(self._file)
+                rewrite(self._file)
 
     def __enter__(self) -> Store:
         return self
@@ -147,22 +187,49 @@ class Store:
         self.close()
 
 
-def _of(key: CallKey) -> tuple[str, int, int, int]:
-    return key.episode, key.ply, key.seat, key.attempt
+def check_results(path: Path, experiment: ExperimentRow) -> None:
+    """Check, without writing, that a Store could be opened. Raises ResultsError like Store."""
+    with raise_results_errors(path):
+        if path.exists():
+            with closing(connect(path, empty=True)) as connection:
+                _check_owner(connection, path, experiment)
+            return
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(None, f"{folder} is not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(None, f"{folder} cannot be written to")
 
 
-def _insert(table: str, row: type[EpisodeRow | MoveRow]) -> str:
+def _check_owner(connection: sqlite3.Connection, path: Path, experiment: ExperimentRow) -> None:
+    """Raise ResultsError if the file has the results of another experiment."""
+    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        return
+    rows = connection.execute("SELECT name, config, fingerprint FROM experiments")
+    for name, config, fingerprint in rows:
+        if name != experiment.name:
+            raise ResultsError(f"{path}: holds the results of the experiment {name!r}")
+        if fingerprint != experiment.fingerprint:
+            changes = describe_changes(config, experiment.config)
+            raise ResultsError(
+                f"{path}: holds the results of {name!r} with other settings "
+                f"({changes or 'written by another version'}): choose another file with "
+                "results:, or give the experiment another name"
+            )
+
+
+def _make_insert(table: str, row: type[EpisodeRow | MoveRow]) -> str:
     names = [field.name for field in fields(row)]
     places = ", ".join("?" * len(names))
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - names of our own
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our own names
 
 
-_EPISODE = _insert("episodes", EpisodeRow)
-_MOVE = _insert("moves", MoveRow)
+_INSERT_EPISODE = _make_insert("episodes", EpisodeRow)
+_INSERT_MOVE = _make_insert("moves", MoveRow)
 
 
 def _values(row: EpisodeRow | MoveRow) -> list[Any]:
-    """Its columns; what is a tuple becomes a JSON list."""
+    """A row's columns; tuples become JSON lists."""
     return [
         json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value
         for value in (getattr(row, field.name) for field in fields(row))

@@ -1,6 +1,6 @@
-"""Writing results, and dying at each step of it: `python -m tests.support.dying FOLDER`.
+"""Writes results and is killed at each step: `python -m tests.support.dying FOLDER`.
 
-Prints how many deaths it died. It forks, so that it must have no threads.
+Prints the number of kills. It forks, so it must not have threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPLY = ModelReply("x" * 9000, "hf_a", 1.0, prompt_tokens=10, completion_tokens=
 
 
 def live(path: Path, said: int) -> None:
-    """All that a run does; says a byte when a step is done."""
+    """Does what a run does, and writes a byte to `said` after each step."""
     with Store(path, EXPERIMENT, MODELS) as store:
         if store.status("ended") is None:
             for key in (CallKey("ended", 0, 0, 0), CallKey("open", 0, 0, 0)):
@@ -38,7 +38,7 @@ def live(path: Path, said: int) -> None:
 
 
 def die_at(step: int) -> None:
-    """SIGKILL when the code of arena/results makes that many calls into C or Python."""
+    """Send SIGKILL when the code of arena/results has made this many calls."""
     steps = count(1)
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -49,7 +49,7 @@ def die_at(step: int) -> None:
 
 
 def check(path: Path, done: bytes) -> None:
-    """What was done before the death is there."""
+    """Assert that everything that was done before the kill is stored."""
     with Store(path, EXPERIMENT, MODELS) as store:
         ended = store.status("ended") == "finished"
         known = [store.call(CallKey(name, 0, 0, 0)) is not None for name in ("ended", "open")]
@@ -63,7 +63,7 @@ def main(folder: Path) -> None:
     expected = folder / "expected"
     live(expected, os.open(os.devnull, os.O_WRONLY))
     deaths = 0
-    for step in count(1, 13):  # not each: the disk takes its time
+    for step in count(1, 13):  # every 13th step, to save time
         path = folder / f"{step}.sqlite"
         heard, said = os.pipe()
         if (child := os.fork()) == 0:

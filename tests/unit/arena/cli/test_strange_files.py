@@ -130,10 +130,10 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "noise": (lambda path: path.write_bytes(os.urandom(9000)), "file is not a database"),
     "text": (lambda path: path.write_text("name: test\n" * 999), "file is not a database"),
     "a folder": (folder, "is a folder"),
-    "a pipe": (pipe, "is no regular file"),
+    "a pipe": (pipe, "is not a regular file"),
     "a pipe as its journal": (
         lambda path: os.mkfifo(path.with_name("r.sqlite-journal")),
-        "r.sqlite-journal beside it is no regular file",
+        "r.sqlite-journal beside it is not a regular file",
     ),
     "a cut": (lambda path: os.truncate(path, path.stat().st_size - 4096), "malformed"),
 }

@@ -13,10 +13,9 @@ from arena.agents.calls import ModelCall
 from arena.experiment.file import Experiment
 from arena.experiment.recording import RecordedModels, Recorder, RecordingError
 from arena.experiment.schedule import schedule
-from arena.results.codec import request_to_json
 from arena.results.database import connect
 from arena.results.export import export
-from arena.results.rows import CallKey
+from arena.results.rows import CallKey, request_to_json
 from arena_llm.errors import NotFoundError, UnavailableError
 from tests.support.playing import Script, run, some_choice
 

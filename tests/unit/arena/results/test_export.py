@@ -1,4 +1,4 @@
-"""CSV and Parquet: the tables as they are."""
+"""Exports as CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ def results(tmp_path: Path) -> Path:
 def test_csv(results: Path, tmp_path: Path) -> None:
     files = export(results, tmp_path / "new" / "csv", "csv")
     assert [file.name for file in files] == [
-        "experiments.csv", "models.csv", "episodes.csv", "moves.csv",
+        "experiments.csv", "models.csv", "episodes.csv", "moves.csv", "seats.csv",
     ]  # fmt: skip
-    found = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in files}
-    assert found["experiments"] == [{"name": "one", "config": '{"a":1}', "fingerprint": "f1"}]
-    assert [model["agent"] for model in found["models"]] == ["dice", "hf_a"]
-    (episode,), (move,) = found["episodes"], found["moves"]
+    tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in files}
+    assert tables["experiments"] == [{"name": "one", "config": '{"a":1}', "fingerprint": "f1"}]
+    assert [model["agent"] for model in tables["models"]] == ["dice", "hf_a"]
+    (episode,), (move,) = tables["episodes"], tables["moves"]
     assert (episode["returns"], episode["reason"]) == ("[1.0,-1.0]", "")
     assert (move["latency_ms"], move["prompt"], move["action"]) == ("12.25", "", "3")
+    seats = [(row["seat"], row["agent"], row["return"]) for row in tables["seats"]]
+    assert seats == [("0", "hf_a", "1.0"), ("1", "dice", "-1.0")]
 
 
 def test_parquet(results: Path, tmp_path: Path) -> None:
@@ -42,25 +44,28 @@ def test_parquet(results: Path, tmp_path: Path) -> None:
     (move,) = tables["moves"].to_pylist()
     assert (move["latency_ms"], move["prompt"], move["action"]) == (12.25, None, 3)
     assert move["legal_actions"] == '[[3,"3"]]'
-    assert tables["episodes"].to_pylist()[0]["seed"] == 2**63 - 1
+    (episode,) = tables["episodes"].to_pylist()
+    assert (episode["seed"], episode["agents"]) == (2**63 - 1, ["hf_a", "dice"])
+    assert episode["returns"] == [1.0, -1.0]
+    assert tables["seats"].column("return").to_pylist() == [1.0, -1.0]
     types = {name: str(tables["moves"].schema.field(name).type) for name in ("ply", "cost_usd")}
     assert types == {"ply": "int64", "cost_usd": "double"}
-    # All columns and rows, and also where there are none.
+    # A table without rows has the same columns.
     assert tables["moves"].num_rows == 1
     Store(tmp_path / "empty.sqlite", EXPERIMENT, []).close()
-    empty = parquet.read_table(export(tmp_path / "empty.sqlite", tmp_path, "parquet")[-1])
+    empty = parquet.read_table(export(tmp_path / "empty.sqlite", tmp_path, "parquet")[3])
     assert (empty.num_rows, empty.schema) == (0, tables["moves"].schema)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_what_cannot_be_exported(results: Path, tmp_path: Path, kind: Format) -> None:
+def test_a_failed_export_names_the_file(results: Path, tmp_path: Path, kind: Format) -> None:
     with pytest.raises(ResultsError, match=r"^/.*/none: there is no such results file"):
         export(tmp_path / "none", tmp_path, kind)
     with pytest.raises(ResultsError, match=rf"^{results}/experiments.{kind}: cannot be written"):
         export(results, results, kind)
 
 
-def test_an_export_is_possible_at_any_time(results: Path, tmp_path: Path) -> None:
+def test_an_export_is_possible_during_a_run(results: Path, tmp_path: Path) -> None:
     with Store(results, EXPERIMENT, MODELS) as store:
         store.put_episode(replace(ROW, episode="other"), [replace(MOVE, episode="other")])
         export(results, tmp_path / "out", "csv")
