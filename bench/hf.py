@@ -19,7 +19,8 @@ from typing import Any
 
 from arena_llm import AsyncClient, Client
 from bench import harness
-from services.hf.embedded import default_folder, prepare
+from services.common.local.checks import embedded_folder
+from services.hf.embedded import prepare
 
 MODEL = "hf_bench"
 TOKENS = 48
@@ -62,7 +63,7 @@ def bare(folder: str) -> dict[str, float]:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from services.hf.tuning import tune_cpu
+    from services.hf.backend import tune_cpu
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -119,7 +120,7 @@ def _forward_seconds(model: Any, tokenizer: Any) -> float:
 @contextmanager
 def embedded_system() -> Iterator[harness.System]:
     """Router and hf service with the embedded model."""
-    folder = default_folder()
+    folder = embedded_folder()
     prepare(folder)
     entry = {"name": MODEL, "model_path": str(folder.resolve()), "preload": True}
     with ExitStack() as stack:
@@ -167,8 +168,8 @@ def _cancel_seconds(target: str) -> tuple[float, float]:
 
 def run() -> dict[str, Any]:
     """Measure everything; returns what `main` prints and writes."""
-    prepare(default_folder())
-    command = [sys.executable, "-m", "bench.hf", "bare", str(default_folder())]
+    prepare(embedded_folder())
+    command = [sys.executable, "-m", "bench.hf", "bare", str(embedded_folder())]
     alone = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))
     with embedded_system() as system:
         asyncio.run(_tokens_per_second(system.target, 1))

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from arena.experiment.measure import measure_game
 from arena.games.game import Game
 from arena.games.text import measured_playouts
-from services.hf.embedded import default_folder
+from services.common.local.checks import embedded_folder
 
 #: The embedded model's tokenizer, which `make up` prepares.
-TOKENIZER = default_folder() / "tokenizer.json"
+TOKENIZER = embedded_folder() / "tokenizer.json"
 
 
 def main() -> None:

@@ -10,7 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from arena_llm.terminal import visible
@@ -71,6 +78,12 @@ class ServiceConfig(StrictModel):
     """The keys that the configuration of every service has."""
 
     listen: Address
+    _path: Path = PrivateAttr(default=Path())
+
+    @property
+    def path(self) -> Path:
+        """The file from which `load_config` read it, for errors."""
+        return self._path
 
 
 class ModelEntry(StrictModel):
@@ -150,7 +163,7 @@ def load_config(path: Path, config_type: type[C]) -> C:
     except YamlError as error:
         raise ConfigError(f"{error}") from error
     try:
-        return config_type.model_validate(_expand_values(raw, path))
+        config = config_type.model_validate(_expand_values(raw, path))
     except ValidationError as error:
         problems = error.errors()
         lines = [
@@ -159,6 +172,9 @@ def load_config(path: Path, config_type: type[C]) -> C:
         if len(problems) > len(lines):
             lines.append(f"{path}: and {len(problems) - len(lines)} more")
         raise ConfigError("\n".join(lines)) from error
+    if isinstance(config, ServiceConfig):
+        config._path = path
+    return config
 
 
 def _describe(problem: ErrorDetails, config_type: type[BaseModel]) -> str:

@@ -1,15 +1,15 @@
 """A key-value cache that rows join and leave at any step.
 
-All rows end at the same column and are padded on the left, which is the layout that
-`generate` gives to every decoder-only model, so positions, sliding windows and
-relative biases hold without knowing the architecture:
+All rows end at the same column and are padded on the left. transformers' `generate` uses
+this layout for every decoder-only model, so positions, sliding windows and relative biases
+are right for every architecture:
 
     column   start             end
-    row 0    . . . k k k k k k |        a pass over n tokens writes n columns of every
-    row 1    k k k k k k k k k |        row from `end` and moves `end`; a row that
-    row 2    . . . . . . k k k |        leaves is overwritten by the last one.
+    row 0    . . . k k k k k k |        A pass over n tokens writes n columns of every
+    row 1    k k k k k k k k k |        row from `end` and moves `end`. The last row
+    row 2    . . . . . . k k k |        overwrites a row that leaves.
 
-Unlike transformers' DynamicCache nothing is reallocated at each step.
+transformers' DynamicCache reallocates at each step; this cache does not.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from transformers.cache_utils import CacheLayerMixin
 
 #: Columns are allocated in multiples of this.
 _STRIDE = 128
-#: Columns that a cache of prompts has left for what follows them.
+#: Free columns after the prompts in a new cache.
 _HEADROOM = 32
 
 
 class Window:
-    """The rows and columns in use, and those allocated, of all layers of one cache.
+    """The rows and columns of one cache, the same for all its layers.
 
-    lengths: columns that are a row's. Where prompts of different lengths are read
-    together, a row that has not begun yet has a negative one.
+    lengths: columns that each row uses. Where prompts of different lengths are read together,
+    a row whose prompt has not begun has a negative length. end: the column after the last
+    token. rows, columns: what is allocated.
     """
 
     def __init__(self) -> None:
@@ -66,8 +67,8 @@ class WindowLayer(CacheLayerMixin):
             states.new_empty((window.rows, states.shape[1], window.columns, states.shape[3]))
             for states in (key_states, value_states)
         )
-        # A prompt's columns are written before they are read. Those after it need not be,
-        # and masked columns are multiplied by zero: nothing in them may be infinite.
+        # Attention multiplies masked columns by zero, so none may hold infinity. A prompt's
+        # columns are written before they are read; the free columns after it may not be.
         self._keys[:, :, -_HEADROOM:] = 0
         self._values[:, :, -_HEADROOM:] = 0
         self.is_initialized = True
@@ -75,8 +76,8 @@ class WindowLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the pass's columns and give the window with them."""
-        if not self.is_initialized:  # no row has a column yet
+        """Write the columns of a pass. Returns the window that includes them."""
+        if not self.is_initialized:  # this is the first pass
             self.lazy_initialization(key_states, value_states)
         window, until = self._window, self._window.end + key_states.shape[-2]
         rows = len(window.lengths)
@@ -95,13 +96,13 @@ class WindowLayer(CacheLayerMixin):
         return -1
 
     def arrange(self, live: slice, new_start: int) -> None:
-        """Make room for what the window has allocated; move the live columns."""
+        """Reallocate to the window's size if necessary, and move the live columns."""
         if self.is_initialized:
             self._keys = _moved(self._keys, self._window, live, new_start)
             self._values = _moved(self._values, self._window, live, new_start)
 
     def insert(self, keys: torch.Tensor, values: torch.Tensor, row: int) -> None:
-        """Copy one row's [heads, length, head size] so that it ends at the window's end."""
+        """Write [heads, length, head size] to a row, so that it ends at the window's end."""
         if not self.is_initialized:
             self.lazy_initialization(keys[None], values[None])
             self._keys.zero_()
@@ -111,13 +112,13 @@ class WindowLayer(CacheLayerMixin):
         self._values[row, :, end - values.shape[1] : end] = values
 
     def fill(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Begin with [rows, heads, columns, head size], all rows up to the window's end."""
+        """Start with [rows, heads, columns, head size], which end at the window's end."""
         self.lazy_initialization(keys, values)
         self._keys[:, :, : keys.shape[2]] = keys
         self._values[:, :, : values.shape[2]] = values
 
     def copy_row(self, source: int, target: int, live: slice) -> None:
-        """Overwrite one row by another."""
+        """Overwrite the row `target` with `source`."""
         self._keys[target, :, live] = self._keys[source, :, live]
         self._values[target, :, live] = self._values[source, :, live]
 
@@ -127,12 +128,12 @@ class WindowLayer(CacheLayerMixin):
         self._values[row] = 0
 
     def live(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the window: [rows, heads, width, head size] each."""
+        """The window's keys and values: [rows, heads, width, head size] each."""
         rows, live = len(self._window.lengths), slice(self._window.start, self._window.end)
         return self._keys[:rows, :, live], self._values[:rows, :, live]
 
     def expose(self) -> None:
-        """Set `keys` and `values`, as other code reads them, to the window."""
+        """Set the attributes `keys` and `values`, which transformers reads, to the window."""
         self.keys, self.values = self.live()
 
 
@@ -141,7 +142,7 @@ def _moved(old: torch.Tensor, window: Window, live: slice, new_start: int) -> to
     if window.rows > old.shape[0] or window.columns > old.shape[2]:
         new = old.new_zeros((window.rows, old.shape[1], window.columns, old.shape[3]))
     part = old[:count, :, live]
-    # A copy first where both lie in one tensor and may overlap.
+    # Copy first if both lie in the same tensor, where they may overlap.
     part = part.clone() if new is old else part
     new[:count, :, new_start : new_start + part.shape[2]] = part
     return new
@@ -150,7 +151,7 @@ def _moved(old: torch.Tensor, window: Window, live: slice, new_start: int) -> to
 class WindowCache(Cache):
     """The cache of a running batch, or of prompts that are read together.
 
-    Not safe for threads: one engine owns it.
+    Not thread-safe: one engine owns it.
     """
 
     layers: list[WindowLayer]  # type: ignore[assignment]
@@ -160,25 +161,28 @@ class WindowCache(Cache):
         super().__init__(layer_class_to_replicate=partial(WindowLayer, self.window))  # type: ignore[arg-type]
 
     def begin(self, lengths: Sequence[int], columns: int) -> None:
-        """Have rows of these lengths, to be filled, whose prompts end at column `columns`."""
+        """Prepare empty rows of these lengths. Their prompts will end at column `columns`."""
         window = self.window
         window.lengths[:] = lengths
         window.end, window.rows = window.width, len(lengths)
         window.columns = columns + _HEADROOM
 
     def fill(self, layers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Give the rows of `begin` their keys and values, layer by layer."""
+        """Set the keys and values of the rows of `begin`, layer by layer."""
         for keys, values in layers:
             layer = WindowLayer(self.window)
             layer.fill(keys, values)
             self.layers.append(layer)
 
     def make_room(self, lengths: Sequence[int]) -> None:
-        """Make room for more rows, of these lengths."""
+        """Make room for additional rows of these lengths."""
         self._reserve(len(self.window.lengths) + len(lengths), max(lengths), 0)
 
     def insert(self, source: Cache, row: int, length: int) -> None:
-        """Add a row, for which there is room: the last columns of one row of another cache."""
+        """Copy the last `length` columns of a row of another cache to a new row.
+
+        `make_room` has made room for it.
+        """
         window = self.window
         if not self.layers:
             self.layers.extend(WindowLayer(window) for _ in source.layers)
@@ -189,7 +193,10 @@ class WindowCache(Cache):
         window.lengths.append(length)
 
     def remove(self, row: int, *, wipe: bool = False) -> None:
-        """Drop a row; the last one takes its place. wipe: zero it, because it may have NaN."""
+        """Drop a row; the last row takes its place.
+
+        wipe: zero it first, because it may contain NaN.
+        """
         window, last = self.window, len(self.window.lengths) - 1
         if wipe:
             for layer in self.layers:
@@ -201,29 +208,29 @@ class WindowCache(Cache):
         window.lengths.pop()
 
     def reserve(self, columns: int) -> None:
-        """Make room for a pass over so many tokens."""
+        """Make room for a pass over `columns` tokens."""
         self._reserve(len(self.window.lengths), 0, columns)
 
     def advance(self, columns: int) -> None:
-        """Count the columns that the last pass wrote."""
+        """Add the columns that the last pass wrote to every row."""
         window = self.window
         window.lengths[:] = [length + columns for length in window.lengths]
         window.end += columns
 
     def expose(self) -> None:
-        """Let cross-attention, or whoever copies a row, read the window as it is now."""
+        """Let cross-attention, or a copy of a row, read the current window."""
         for layer in self.layers:
             layer.expose()
 
     def mask(self, device: torch.device, extra: int = 0) -> torch.Tensor | None:
-        """[rows, width + extra] of 1 where a row has a key; None where all have all."""
+        """[rows, width + extra] of 1 where a row has a key; None if no row is padded."""
         lengths, width = self.window.lengths, self.window.width
         if all(length == width for length in lengths):
             return None
         return left_padded_mask([n + extra for n in lengths], width + extra, device)
 
     def _reserve(self, rows: int, new_length: int, ahead: int) -> None:
-        """See that `rows` rows fit, and one of `new_length`, and `ahead` more columns."""
+        """Make `rows` rows fit, one of them of `new_length`, and `ahead` more columns."""
         window = self.window
         end = max(window.width, new_length)
         fits = end <= window.end and window.end + ahead <= window.columns
@@ -231,8 +238,8 @@ class WindowCache(Cache):
             return
         if rows > window.rows:
             window.rows = max(rows, window.rows * 2)
-        # Half as much again, so that a window that grows by some columns a step is
-        # moved seldom.
+        # 50 % more than needed, so that a window that grows by a few columns a step is rarely
+        # moved.
         roomy = (end + max(ahead, 1)) * 3 // 2
         if roomy > window.columns:
             window.columns = -(-roomy // _STRIDE) * _STRIDE

@@ -1,4 +1,4 @@
-"""Where a model's files are: its folder, or the hub's cache, filled on first use."""
+"""Where a model's files are: in its folder, or downloaded from the hub. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from services.common.errors import ModelMisconfigured, ModelNotFound, UpstreamUnavailable
+from services.common.local.checks import check_model_folder
 from services.hf.config import HfModel
 
 _SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
@@ -22,24 +23,19 @@ _PICKLES = ["*.bin"]
 
 
 def locate(entry: HfModel) -> Path:
-    """The model's folder, fetched from the hub if need be.
+    """The model's folder, downloaded from the hub if necessary.
 
-    Raises ModelMisconfigured (no such folder, gated), ModelNotFound (no such
-    repository), UpstreamUnavailable (no hub to be reached).
+    Raises ModelMisconfigured (no such folder, gated repository), ModelNotFound (no such
+    repository), UpstreamUnavailable (the hub cannot be reached).
     """
     if entry.model_path is not None:
-        if not (entry.model_path / "config.json").is_file():
-            raise ModelMisconfigured(
-                f"{entry.name}: model_path {entry.model_path} holds no model (no config.json): "
-                "run `make up`, which prepares the embedded model, or correct "
-                "configs/hf_models.yaml"
-            )
+        check_model_folder(entry.name, entry.model_path)
         return entry.model_path
-    return _fetch(entry)
+    return _download(entry)
 
 
-def in_hub_cache(entry: HfModel) -> bool:
-    """Whether the files of a hub model are here already; asks no network."""
+def is_downloaded(entry: HfModel) -> bool:
+    """True if the files of a hub model are on this machine. Does not use the network."""
     try:
         snapshot_download(entry.hub_repo, revision=entry.revision, local_files_only=True)
     except (LocalEntryNotFoundError, ValueError):
@@ -47,35 +43,30 @@ def in_hub_cache(entry: HfModel) -> bool:
     return True
 
 
-def _fetch(entry: HfModel) -> Path:
+def _download(entry: HfModel) -> Path:
     repo = entry.hub_repo
     patterns = _SETTINGS + _WEIGHTS + (_PICKLES if entry.allow_pickle else [])
     try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=entry.revision,
-                allow_patterns=patterns,
-            )
-        )
+        folder = snapshot_download(repo, revision=entry.revision, allow_patterns=patterns)
     except GatedRepoError as error:
         raise ModelMisconfigured(
             f"{entry.name}: {repo} is gated on the model hub: accept its terms there and set "
-            "HF_TOKEN, or give its folder as model_path"
+            "HF_TOKEN, or set model_path to its folder"
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelNotFound(f"{entry.name}: the model hub has no {repo}", field="model") from error
     except HFValidationError as error:  # a name that no repository can have
         raise ModelMisconfigured(f"{entry.name}: {error}") from error
-    except Exception as error:  # whatever a network, a proxy or a full disk comes up with
+    except Exception as error:  # any error of the network, a proxy or the disk
         raise UpstreamUnavailable(
             f"{entry.name}: {repo} is not on this machine and the model hub cannot be reached "
-            f"({type(error).__name__}): connect this machine, or give the model's folder as "
-            "model_path in configs/hf_models.yaml"
+            f"({type(error).__name__}): connect this machine to the hub, or set model_path to the "
+            "model's folder"
         ) from error
+    return Path(folder)
 
 
 def weight_bytes(folder: Path) -> int:
-    """Size of the weight files, before any is read."""
+    """The size of the weight files, without reading them."""
     files = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
     return sum(file.stat().st_size for file in files)

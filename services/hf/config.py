@@ -1,4 +1,4 @@
-"""configs/hf_models.yaml."""
+"""The hf service's configuration, configs/hf_models.yaml."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PREFIX = "hf_"
 
 
 class HfModel(ModelEntry):
-    """One model: from the hub (`repo`, by default the name without prefix) or a folder.
+    """One model: from the hub (`repo`, default: the name without its prefix) or a folder.
 
-    dtype "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's own
-    on a GPU. Pickled weights hold code: they are refused unless `allow_pickle` says so.
-    prefix_cache_gb: keys and values of recent prompts (10^9 bytes), which later prompts
-    that begin alike need not compute; decoder-only models. 0: none.
+    dtype: "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's type on a
+    GPU. allow_pickle: accept pickled weights, which can contain code. prefix_cache_gb: memory
+    (10^9 bytes) for keys and values of recent prompts, which later prompts with the same
+    beginning reuse; 0 switches it off; only decoder-only models have one.
     """
 
     repo: str | None = None
@@ -47,12 +47,12 @@ class HfModel(ModelEntry):
 class HfConfig(ServiceConfig):
     """The whole file.
 
-    memory_budget_gb: weights of loaded models together (10^9 bytes); the least
-    recently used idle model is dropped when another would pass it. None: no bound.
-    max_batch: requests that run together, per model. max_waiting: requests that wait
-    for a place, per model; one more is answered OVERLOADED. max_cache_tokens: places
-    of the key-value cache, per model. prefill_tokens: prompt tokens worked on between
-    two decoding steps. default_max_tokens: where a request sets none.
+    memory_budget_gb: most memory for the weights of all loaded models (10^9 bytes); the least
+    recently used idle model is dropped before another would exceed it; default: no bound.
+    Per model: max_batch: requests that run together. max_waiting: requests that wait; one more
+    gets OVERLOADED. max_cache_tokens: tokens of the key-value cache. prefill_tokens: prompt
+    tokens that are read between two decoding steps. default_max_tokens: for requests that set
+    no max_tokens.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,10 +1,10 @@
 """The engine: one thread that owns a model and runs all its requests together.
 
-Each turn it takes one piece of waiting work (a part of some prompts, or of a scoring
-job) and then one decoding step of every row. So a new request waits for one step, not
-for the longest request of a batch, and a finished or cancelled one leaves at the next
-step. While more requests wait for a place than run, the engine takes no step: it reads
-all prompts of a burst first and decodes them together, which is faster.
+Each turn does one piece of waiting work (a part of some prompts, or of a scoring job) and
+then one decoding step of every row. So a new request waits for one step, not for the
+longest request of the batch, and a finished or cancelled request leaves at the next step.
+While more requests wait for a row than have one, the engine does not decode: it reads all
+prompts of a burst first and decodes them together, which is faster.
 """
 
 from __future__ import annotations
@@ -26,18 +26,16 @@ from services.common.errors import (
     Overloaded,
     UpstreamUnavailable,
 )
-from services.common.local.finite import check_sums
-from services.hf.failures import dead, diagnosed, log_failure
+from services.common.local.checks import check_sums
+from services.hf.batching import Rows, select_prefill_batch
+from services.hf.errors import diagnose, log_failure, make_dead_error
 from services.hf.forward import Forward, Scored, Work
-from services.hf.grouping import together
-from services.hf.rows import Rows
-from services.hf.scoring import ScoringJob
-from services.hf.sequence import Sequence
+from services.hf.sequence import ScoringJob, Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one engine; see HfConfig."""
+class EngineLimits:
+    """Bounds of one engine. See HfConfig."""
 
     max_batch: int
     max_waiting: int
@@ -49,9 +47,9 @@ Item = Sequence | ScoringJob
 
 
 class Engine:
-    """See the module. `submit`, `load` and `close` may be called from any thread.
+    """Runs the requests of one model. `submit`, `load` and `close` are safe from any thread.
 
-    test_prompt: tokens that the model could read when it was loaded. A pass that fails ends the
+    test_prompt: tokens that the model could read when it was loaded. A failed pass ends the
     requests in it. If the model then cannot read `test_prompt` either, the engine ends, and its
     thread calls `on_dead` with the reason.
     """
@@ -60,7 +58,7 @@ class Engine:
         self,
         name: str,
         forward: Forward,
-        limits: Limits,
+        limits: EngineLimits,
         test_prompt: list[int],
         on_dead: Callable[[BackendError], None],
     ) -> None:
@@ -71,7 +69,7 @@ class Engine:
         self._on_dead = on_dead
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
-        #: What ended the engine; None while it runs.
+        #: The error that ended the engine; None while it runs.
         self._ended: BackendError | None = None
         self._work: Work | None = None
         self._work_items: list[Item] = []
@@ -80,27 +78,30 @@ class Engine:
         self._thread.start()
 
     def submit(self, item: Item) -> None:
-        """Queue a request. Raises Overloaded if the queue is full, and what ended the engine."""
+        """Queue a request.
+
+        Raises Overloaded if the queue is full, and the engine's error if it has ended.
+        """
         with self._changed:
             if self._ended is not None:
                 raise copy(self._ended)
             if len(self._waiting) >= self._limits.max_waiting + self._free_places():
                 raise Overloaded(
-                    f"{len(self._waiting)} requests wait for this model already; try again later",
+                    f"{len(self._waiting)} requests already wait for this model; try again later",
                     retry_after=1.0,
                 )
             self._waiting.append(item)
             self._changed.notify()
 
     def load(self) -> EngineLoad:
-        """What the engine is doing now."""
+        """The engine's current load."""
         with self._changed:
-            # For a moment, requests whose prompt was just read are in both.
+            # A set, because requests whose prompt was just read are briefly in both.
             running = len({*self._rows.sequences, *self._work_items})
             return EngineLoad(running, len(self._waiting), self._rows.generated)
 
     def close(self) -> None:
-        """Stop the thread; what is still queued fails."""
+        """Stop the thread. Requests that have not ended fail."""
         with self._changed:
             self._ended = self._ended or UpstreamUnavailable("the model was unloaded; try again")
             self._changed.notify()
@@ -117,12 +118,12 @@ class Engine:
         try:
             with torch.inference_mode():
                 self._take_turns()
-        except BaseException as error:  # a library's panic too, so that no caller waits for ever
-            self._die(dead(self._name, error))
+        except BaseException as error:  # even a library's panic, so that no caller waits forever
+            self._die(make_dead_error(self._name, error))
         with self._changed:
-            left = [*self._rows.sequences, *self._work_items, *self._waiting]
+            unfinished = [*self._rows.sequences, *self._work_items, *self._waiting]
         if self._ended is not None:
-            self._fail(left, self._ended)
+            self._fail(unfinished, self._ended)
 
     def _take_turns(self) -> None:
         while True:
@@ -154,7 +155,7 @@ class Engine:
     def _contain(self, failed: Iterable[Item], error: Exception) -> None:
         """End the failed requests; end the engine only if the model itself is broken."""
         if not isinstance(error, BackendError):
-            error = diagnosed(self._name, self._forward, self._test_prompt, error)
+            error = diagnose(self._name, self._forward, self._test_prompt, error)
             if isinstance(error, ModelMisconfigured):
                 self._die(error)
         self._fail(failed, error)
@@ -195,67 +196,68 @@ class Engine:
                 self._work_items.append(job)
                 self._work = self._score(job)
                 return
-            group = self._next_group()
-            self._work_items.extend(group)
-        group = [sequence for sequence in group if self._rows.advance(sequence, sequence.start)]
-        self._work_items[:] = group
-        if group:
-            self._work = self._prefill(group)
+            batch = self._next_batch()
+            self._work_items.extend(batch)
+        batch = [sequence for sequence in batch if self._rows.advance(sequence, sequence.start)]
+        self._work_items[:] = batch
+        if batch:
+            self._work = self._prefill(batch)
 
-    def _next_group(self) -> list[Sequence]:
-        """Prompts that are read in one pass, none of them ahead of a scoring job."""
+    def _next_batch(self) -> list[Sequence]:
+        """Waiting prompts to read in one pass. None of them overtakes a scoring job."""
         candidates = takewhile(lambda item: isinstance(item, Sequence), self._waiting)
-        group = together(
+        batch = select_prefill_batch(
             cast("Iterable[Sequence]", candidates),
             self._forward.prefixes,
             self._limits.prefill_tokens,
             self._has_room,
         )
-        self._waiting = deque(item for item in self._waiting if item not in group)
-        return group
+        self._waiting = deque(item for item in self._waiting if item not in batch)
+        return batch
 
-    def _has_room(self, group: list[Sequence], head: Sequence) -> bool:
-        rows = [*self._rows.sequences, *group, head]
+    def _has_room(self, batch: list[Sequence], head: Sequence) -> bool:
+        rows = [*self._rows.sequences, *batch, head]
         if len(rows) > self._limits.max_batch:
             return False
-        # Every row is as wide as the widest. A single row always has room.
+        # Every row takes as many columns as the widest. A single row always has room.
         cells = len(rows) * max(sequence.width for sequence in rows)
         return len(rows) == 1 or cells <= self._limits.max_cache_tokens
 
-    def _prefill(self, group: list[Sequence]) -> Work:
+    def _prefill(self, batch: list[Sequence]) -> Work:
         try:
-            read = yield from self._forward.prefill([sequence.unread for sequence in group])
+            unread = [sequence.unread for sequence in batch]
+            prefilled_prompts = yield from self._forward.prefill(unread)
         except Exception as error:
-            if len(group) == 1:
+            if len(batch) == 1:
                 raise
             log_failure(self._name, error)
-            read = None
-        if read is None:
-            yield from self._prefill_one_by_one(group)
+            prefilled_prompts = None
+        if prefilled_prompts is None:
+            yield from self._prefill_one_by_one(batch)
             return
-        for sequence in group:
+        for sequence in batch:
             sequence.read(len(sequence.unread))
         pairs = [
             (sequence, prefilled)
-            for sequence, prefilled in zip(group, read, strict=True)
+            for sequence, prefilled in zip(batch, prefilled_prompts, strict=True)
             if not sequence.cancelled
         ]
         if not pairs:
             return
         for sequence, prefilled in pairs:
-            # Tokens that were forced may have been cached as well.
+            # `cached` may include forced tokens after the prompt.
             sequence.cached = min(prefilled.cached, len(sequence.prompt))
         joining = self._rows.take_first_tokens(pairs)
         if joining:
             try:
                 self._rows.join(joining)
             except Exception as error:
-                self._end_rows(error)  # some layers may have the new rows, others not
+                self._end_rows(error)  # some layers may already have the new rows
                 raise
 
-    def _prefill_one_by_one(self, group: list[Sequence]) -> Work:
-        """Read again prompts that failed together, so that only those fail that are at fault."""
-        for sequence in group:
+    def _prefill_one_by_one(self, batch: list[Sequence]) -> Work:
+        """Read prompts again that failed together, so that only those at fault fail."""
+        for sequence in batch:
             if not sequence.cancelled:
                 try:
                     yield from self._prefill([sequence])
@@ -280,7 +282,7 @@ class Engine:
             self._rows.step()
 
     def _more_are_joining(self) -> bool:
-        """Whether more requests than run here are about to join them."""
+        """True if more requests are about to join than run now."""
         with self._changed:
             if len(self._waiting) <= len(self._rows):
                 return False

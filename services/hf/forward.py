@@ -1,7 +1,7 @@
 """Forward passes of decoder-only models: prefill, one step of a batch, scoring.
 
-Long work is a generator that yields after each pass, so that the engine can take a
-decoding step, or a cancellation, in between.
+Long work is a generator that yields after each pass, so that the engine can decode a step or
+cancel the work in between.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from services.common.local.contain import contained
+from services.common.local.containment import contained
 from services.hf.cache import WindowCache
 from services.hf.prefix import PrefixCache
 
+#: Yields after each pass and returns the result.
 Work = Generator[None, None, Any]
 
-#: How much longer than step_tokens a pass may be to spare another.
+#: How much longer than step_tokens a pass may be, if that saves another pass.
 _STRETCH = 1.25
-#: Copies of a scored prompt, in columns: at most this times the tokens of a pass.
+#: Bounds the rows that score continuations together: their copies of the prompt take at most
+#: this many columns for each token of a pass.
 _SHARED_COLUMNS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """A prompt that has been read: row `row` of a cache, and what comes next.
+    """A prompt that the model has read: row `row` of a cache, and the logits after it.
 
-    length: the cache columns that are the row's. logits: [tokens]. cached: tokens that
-    came from the prefix cache. encoded: the cross-attention's cache, for
-    encoder-decoder models.
+    length: the row's columns in the cache. logits: [tokens]. cached: tokens that came from
+    the prefix cache. encoded: the cache of the cross-attention, for encoder-decoder models.
     """
 
     cache: Cache
@@ -57,52 +58,52 @@ class Scored:
 
 
 class Batch(Protocol):
-    """Rows that take each step together."""
+    """Rows that take each decoding step together."""
 
     def join(self, rows: Sequence[Prefilled]) -> None:
-        """Add rows, read together, at the end."""
+        """Append rows. They were read together."""
 
     def leave(self, row: int, *, wipe: bool = False) -> None:
-        """Drop a row; the last one takes its place.
+        """Drop a row; the last row takes its place.
 
-        wipe: overwrite its keys and values, which may have NaN, before another row reuses them.
+        wipe: zero its keys and values, which may contain NaN, before another row reuses them.
         """
 
     def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Give each row its next tokens, each as many; returns [rows, tokens] of logits."""
+        """Read each row's next tokens, equally many per row. Returns logits [rows, tokens]."""
 
 
 class Forward(Protocol):
-    """A model as the engine sees it. prefixes: None where prompts cannot share any."""
+    """A model as the engine uses it. prefixes: None if prompts cannot share their prefixes."""
 
     prefixes: PrefixCache | None
 
     def new_batch(self) -> Batch: ...
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
-        """Read prompts; returns one Prefilled each."""
+        """Read prompts. Returns one Prefilled for each."""
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
-        """Returns Scored."""
+        """Score continuations. Returns Scored."""
 
 
-def optional_arguments(model: Any, **wanted: Any) -> dict[str, Any]:
-    """Those of the arguments that this architecture's forward knows."""
-    known = inspect.signature(model.forward).parameters
-    return {name: value for name, value in wanted.items() if name in known}
+def supported_arguments(model: Any, **arguments: Any) -> dict[str, Any]:
+    """The arguments that this architecture's `forward` takes."""
+    supported = inspect.signature(model.forward).parameters
+    return {name: value for name, value in arguments.items() if name in supported}
 
 
 def usable_tokens(model: Any) -> int:
-    """How many tokens a model can both write and read. Its logits are cut to these."""
+    """How many token ids a model can both write and read. Its logits are cut to these."""
     layers = model.get_input_embeddings(), model.get_output_embeddings()
     return min(int(layer.weight.shape[0]) for layer in layers)
 
 
 def finite_rows(logits: torch.Tensor) -> list[bool]:
-    """Which rows of [rows, tokens] have logits to sample from.
+    """For each row of [rows, tokens], whether its logits can be sampled from.
 
-    A row's maximum is not finite if the row has NaN or +inf, or nothing but -inf. A model may
-    exclude some tokens with -inf. This takes a third of the time of `argmax`.
+    A row's maximum is not finite if the row has NaN or +inf, or only -inf. A model may exclude
+    some tokens with -inf. This takes a third of the time of `argmax`.
     """
     finite: list[bool] = logits.amax(dim=-1).isfinite().tolist()
     return finite
@@ -111,8 +112,8 @@ def finite_rows(logits: torch.Tensor) -> list[bool]:
 class CausalForward:
     """Decoder-only models.
 
-    step_tokens: prompt tokens, padding included, of one pass. prefix_bytes: the prefix
-    cache's size; 0: none.
+    step_tokens: prompt tokens of one pass, padding included. prefix_bytes: size of the prefix
+    cache; 0: no cache.
     """
 
     def __init__(self, model: Any, step_tokens: int, prefix_bytes: int = 0) -> None:
@@ -121,18 +122,18 @@ class CausalForward:
         self.prefixes = PrefixCache(prefix_bytes) if prefix_bytes else None
         self._step_tokens = step_tokens
         self._tokens = usable_tokens(model)
-        self._last_only = optional_arguments(model, logits_to_keep=1)
-        self._takes_positions = bool(optional_arguments(model, position_ids=None))
+        self._last_only = supported_arguments(model, logits_to_keep=1)
+        self._takes_positions = bool(supported_arguments(model, position_ids=None))
 
     def positions(self, positions: torch.Tensor) -> dict[str, Any]:
-        """position_ids, for architectures that do not derive them from the mask."""
+        """position_ids, if the architecture takes them. Others derive them from the mask."""
         return {"position_ids": positions} if self._takes_positions else {}
 
     def new_batch(self) -> Batch:
         return CausalBatch(self)
 
     def read(self, cache: WindowCache, tokens: torch.Tensor) -> torch.Tensor:
-        """Pass [rows, n] tokens; returns [rows, tokens] of logits after the last ones."""
+        """Read [rows, n] tokens. Returns the logits [rows, tokens] after the last ones."""
         count = tokens.shape[1]
         cache.reserve(count)
         begins = torch.tensor(cache.window.lengths, device=self.device)[:, None]
@@ -151,13 +152,13 @@ class CausalForward:
         return logits
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
-        found = [self._cached(prompt) for prompt in prompts]
+        cached = [self._find_cached(prompt) for prompt in prompts]
         lengths = [len(prompt) for prompt in prompts]
-        fresh = max(length - len(places) for length, places in zip(lengths, found, strict=True))
-        # All read as many tokens. Where more is cached, some of that is read again, which
-        # costs what padding would, and every row ends at the same column.
+        fresh = max(length - len(places) for length, places in zip(lengths, cached, strict=True))
+        # All rows read equally many tokens, so that they end at the same column. A row with
+        # more cached tokens reads some of them again, which costs the same as padding.
         kept = [
-            places[: max(0, length - fresh)] for length, places in zip(lengths, found, strict=True)
+            places[: max(0, length - fresh)] for length, places in zip(lengths, cached, strict=True)
         ]
         cache = WindowCache()
         cache.begin([length - fresh for length in lengths], max(lengths))
@@ -165,7 +166,7 @@ class CausalForward:
             cache.fill(self.prefixes.read(kept))
         padded = [[0] * (fresh - len(prompt)) + prompt[-fresh:] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
-        # Even pieces, because a short last one would cost almost as much as a full one.
+        # Equal pieces, because a short last piece would cost almost as much as a full one.
         pieces = math.ceil(tokens.numel() / (self._step_tokens * _STRETCH))
         chunk = math.ceil(fresh / pieces)
         for begin in range(0, fresh, chunk):
@@ -182,24 +183,27 @@ class CausalForward:
             for row, prompt in enumerate(prompts)
         ]
 
-    def _cached(self, prompt: list[int]) -> list[int]:
-        """The last token is always read: what comes after it is not cached."""
+    def _find_cached(self, prompt: list[int]) -> list[int]:
+        """The places of a prompt's cached prefix.
+
+        The last token is always read, because the logits after it are not cached.
+        """
         return [] if self.prefixes is None else self.prefixes.match(prompt[:-1])
 
     def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
-        [read] = yield from self.prefill([prompt])
-        first = torch.log_softmax(read.logits.float(), dim=-1)
+        [prefilled] = yield from self.prefill([prompt])
+        first = torch.log_softmax(prefilled.logits.float(), dim=-1)
         scores = [float(first[tokens[0]]) if tokens else 0.0 for tokens in continuations]
         longer = [index for index, tokens in enumerate(continuations) if len(tokens) > 1]
-        most_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(prompt))
-        for group in _groups(longer, continuations, self._step_tokens, most_rows):
+        max_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(prompt))
+        for group in _split(longer, continuations, self._step_tokens, max_rows):
             yield
             width = max(len(continuations[index]) for index in group) - 1
-            shown = [_padded(continuations[index][:-1], width) for index in group]
+            inputs = [_pad(continuations[index][:-1], width) for index in group]
             output = contained(
                 self.model,
-                input_ids=torch.tensor(shown, device=self.device),
-                past_key_values=_shared(read.cache, len(group)),
+                input_ids=torch.tensor(inputs, device=self.device),
+                past_key_values=_share_row(prefilled.cache, len(group)),
                 use_cache=True,
                 **self.positions(
                     torch.arange(len(prompt), len(prompt) + width, device=self.device).expand(
@@ -209,7 +213,7 @@ class CausalForward:
             )
             for row, index in enumerate(group):
                 scores[index] += summed_logprob(output.logits[row], continuations[index][1:])
-        return Scored(scores, read.cached)
+        return Scored(scores, prefilled.cached)
 
 
 class CausalBatch:
@@ -222,7 +226,7 @@ class CausalBatch:
     def join(self, rows: Sequence[Prefilled]) -> None:
         source: Any = rows[0].cache
         if not self._cache.window.lengths and len(rows) == len(source.window.lengths):
-            self._cache = source  # all of it: nothing need be copied
+            self._cache = source  # the batch is empty: use the prompts' cache without copying
             return
         self._cache.make_room([prefilled.length for prefilled in rows])
         for prefilled in rows:
@@ -236,29 +240,29 @@ class CausalBatch:
 
 
 def summed_logprob(logits: torch.Tensor, tokens: list[int]) -> float:
-    """Sum of log-probabilities of tokens[i] at logits[i], for [places, tokens].
+    """The sum of the log-probabilities of tokens[i] at logits[i]. logits: [places, tokens].
 
     NaN if a place has NaN or +inf among its logits, -inf if the model excludes a token.
     """
     logprobs = torch.log_softmax(logits[: len(tokens)].float(), dim=-1)
-    wanted = torch.tensor(tokens, device=logits.device)[:, None]
-    return float(logprobs.gather(1, wanted).sum())
+    index = torch.tensor(tokens, device=logits.device)[:, None]
+    return float(logprobs.gather(1, index).sum())
 
 
-def _padded(tokens: list[int], width: int) -> list[int]:
-    """Padding on the right: what follows a token does not change it."""
+def _pad(tokens: list[int], width: int) -> list[int]:
+    """Pad on the right, where padding does not change the results of the tokens before it."""
     return tokens + [0] * (width - len(tokens))
 
 
-def _groups(
-    indices: list[int], continuations: Sequence[list[int]], most_tokens: int, most_rows: int
+def _split(
+    indices: list[int], continuations: Sequence[list[int]], max_tokens: int, max_rows: int
 ) -> Iterator[list[int]]:
-    """Split into groups of at most so many rows and, padded, so many tokens."""
+    """Split into groups of at most `max_rows` rows and `max_tokens` tokens, padding included."""
     group: list[int] = []
     width = 0
     for index in indices:
         wider = max(width, len(continuations[index]))
-        full = len(group) == most_rows or wider * (len(group) + 1) > most_tokens
+        full = len(group) == max_rows or wider * (len(group) + 1) > max_tokens
         if group and full:
             yield group
             group, wider = [], len(continuations[index])
@@ -269,9 +273,9 @@ def _groups(
 
 
 class _SharedLayer(DynamicLayer):
-    """One row's keys and values, which `rows` rows read; what these add is not kept.
+    """One row's keys and values, shared by `rows` rows. The tokens that they read are not stored.
 
-    So there is one layer's copy of the prompt for each row at a time, not all layers'.
+    So only one layer at a time has a copy of the prompt for each row.
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: int) -> None:
@@ -287,7 +291,7 @@ class _SharedLayer(DynamicLayer):
         return torch.cat((keys, key_states), -2), torch.cat((values, value_states), -2)
 
 
-def _shared(cache: Cache, rows: int) -> Cache:
-    """The only row of a cache, for `rows` rows."""
+def _share_row(cache: Cache, rows: int) -> Cache:
+    """A cache in which `rows` rows share the only row of `cache`."""
     layers: Any = cache.layers  # full attention, as prefilled
     return Cache(layers=[_SharedLayer(layer.keys, layer.values, rows) for layer in layers])

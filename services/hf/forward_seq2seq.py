@@ -1,6 +1,6 @@
-"""Forward passes of encoder-decoder models: the prompt goes to the encoder, once.
+"""Forward passes of encoder-decoder models. The encoder reads the prompt once.
 
-The decoder's own cache and the encoded prompt are two windows over the same rows.
+The decoder's cache and the encoded prompt are two windows over the same rows.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from services.common.local.contain import contained
+from services.common.local.containment import contained
 from services.hf.cache import WindowCache, left_padded_mask
 from services.hf.forward import Batch, Prefilled, Scored, Work, summed_logprob, usable_tokens
 from services.hf.prefix import PrefixCache
 
 
 class Seq2SeqForward:
-    """Encoder-decoder models with relative positions (T5 and its kin).
+    """Encoder-decoder models with relative positions (T5 and its relatives).
 
-    Every token of an encoded prompt depends on those after it as well, so that none can
-    be taken from another prompt: there is no prefix cache.
+    Every token of an encoded prompt also depends on the tokens after it, so no token can be
+    reused by another prompt: there is no prefix cache.
     """
 
     prefixes: PrefixCache | None = None
@@ -37,8 +37,8 @@ class Seq2SeqForward:
         return Seq2SeqBatch(self)
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
-        # One by one: an encoder has no cache to read a prompt in pieces, and
-        # without padding every row's encoding is exact.
+        # One by one: an encoder has no cache with which to read a prompt in pieces, and every
+        # row's encoding is exact without padding.
         done: list[Prefilled] = []
         for prompt in prompts:
             if done:
@@ -61,7 +61,7 @@ class Seq2SeqForward:
         scores = []
         for tokens in continuations:
             yield
-            # The encoded prompt is shared; the decoder reads one continuation a pass.
+            # All passes share the encoded prompt; the decoder reads one continuation per pass.
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
             scores.append(summed_logprob(output.logits[0], tokens))
@@ -110,8 +110,8 @@ class Seq2SeqBatch:
         cache = EncoderDecoderCache(self._decoded, self._encoded)
         cache.is_updated = dict.fromkeys(range(len(self._encoded.layers)), True)
         window = self._encoded.window
-        # Cross-attention reads its keys from the cache; only the shape of the
-        # encoder's output is looked at.
+        # Cross-attention reads its keys from the cache and uses only the shape of the encoder's
+        # output.
         shape = (len(tokens), window.width, forward.model.config.hidden_size)
         placeholder = torch.zeros(1, 1, 1, device=device, dtype=forward.model.dtype).expand(shape)
         output = contained(

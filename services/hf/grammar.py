@@ -1,4 +1,4 @@
-"""Constraints as token masks, by llguidance: choices, JSON Schema and regex alike."""
+"""Constraints as token masks, computed by llguidance: choices, JSON Schema and regex."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
 from services.common.errors import InvalidRequest
-from services.common.local.constraints import check_schema_cost, constraint_field
+from services.common.local.checks import check_schema_cost, constraint_field
 from services.common.validation import MAX_CHOICES
 from services.hf.text import Vocabulary
 
-# Between JSON's tokens a model may set a little white space, but not endlessly.
+# White space that a model may write between JSON's tokens. Without a bound it may never end.
 _JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]{0,2}"}
 
-#: Compiled constraints that are kept, the latest.
-_COMPILED = 64
+#: Number of compiled constraints that are kept, the least recently used dropped first.
+_CACHED_CONSTRAINTS = 64
 
 # Each choice is an item of the first row; the default is 2000.
 _LIMITS: Any = llguidance.LLParserLimits(max_items_in_row=2 * MAX_CHOICES)
 
 
 class _Wrapped:
-    """The tokenizer in the form that llguidance asks for."""
+    """The tokenizer with the interface that llguidance needs."""
 
     def __init__(self, tokenizer: Any, vocabulary: Vocabulary, eos: int, size: int) -> None:
         self._tokenizer = tokenizer
@@ -36,7 +36,7 @@ class _Wrapped:
         self.bos_token_id = None
         self.special_token_ids = [index for index in vocabulary.special_ids if index < size]
         self._longest = vocabulary.longest
-        # A special token's bytes begin with 0xFF, which no text does.
+        # A special token gets bytes that begin with 0xFF, which no text contains.
         self.tokens = [
             vocabulary.token_bytes(index) or b"\xff<%d>" % index for index in range(size)
         ]
@@ -44,15 +44,15 @@ class _Wrapped:
 
     def __call__(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
-        # SentencePiece sets a space before the text and some tokenizers normalize it:
-        # tokens that write another text would leave no way to go on.
+        # SentencePiece puts a space before the text and some tokenizers normalize it. Tokens that
+        # write another text would contradict the grammar.
         faithful = all(index < len(self.tokens) for index in ids) and text.encode() == b"".join(
             self.tokens[index] for index in ids
         )
-        return ids if faithful else self._greedy(text.encode())
+        return ids if faithful else self._tokenize_greedily(text.encode())
 
-    def _greedy(self, text: bytes) -> list[int]:
-        """The longest token that fits, again and again, up to what no token writes."""
+    def _tokenize_greedily(self, text: bytes) -> list[int]:
+        """Take the longest fitting token repeatedly, up to bytes that no token writes."""
         ids = []
         while text:
             lengths = range(min(len(text), self._longest), 0, -1)
@@ -77,11 +77,14 @@ class GrammarCompiler:
         wrapper = llguidance.TokenizerWrapper(wrapped)
         self._tokenizer = llguidance.LLTokenizer(wrapper, n_vocab=tokens, eos_token=list(eos))
         self._tokens = tokens
-        # Games come back to the same legal actions.
-        self._compiled = lru_cache(_COMPILED)(self._compile)
+        # Games offer the same legal actions again and again.
+        self._compiled = lru_cache(_CACHED_CONSTRAINTS)(self._compile)
 
     def compile(self, constraint: Constraint) -> Matcher:
-        """Raises InvalidRequest for a schema or pattern that cannot be used."""
+        """A new matcher for a constraint.
+
+        Raises InvalidRequest for a schema or pattern that cannot be used.
+        """
         return Matcher(
             self._compiled(constraint).deep_copy(), self._tokens, constraint_field(constraint)
         )
@@ -101,7 +104,7 @@ class GrammarCompiler:
                     )
                 case Regex(pattern):
                     grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
-            # Its own log would have texts in it.
+            # No log, because it would contain texts.
             matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         except ValueError as error:
             raise _unusable(field, str(error)) from error
@@ -115,11 +118,11 @@ def _unusable(field: str, why: str) -> InvalidRequest:
 
 
 class Matcher:
-    """One request's place in its grammar. The engine's thread owns it.
+    """One request's position in its grammar. The engine's thread owns it.
 
-    allowed, forced and consume raise InvalidRequest, naming `field`, where there is no way to
-    go on: the vocabulary cannot write what must follow, or the grammar is too complex.
-    llguidance itself would then allow the end, as if the text were complete.
+    allowed, forced and consume raise InvalidRequest with `field` if no token can follow: the
+    vocabulary cannot write the required text, or the grammar is too complex. llguidance itself
+    would then allow the end token, as if the text were complete.
     """
 
     def __init__(self, matcher: Any, tokens: int, field: str) -> None:
@@ -129,32 +132,32 @@ class Matcher:
         self._tokens = tokens
 
     def allowed(self) -> torch.Tensor:
-        """[tokens] of bool: what may come next."""
+        """A mask [tokens] of bool: True for tokens that may come next."""
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         self._check()
         flags = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
         return torch.from_numpy(flags[: self._tokens].view(np.bool_))
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, as the tokenizer would cut them; often none."""
+        """The tokens that must come next, split as the tokenizer does; often empty."""
         forced: list[int] = self._matcher.compute_ff_tokens()
         self._check()
         return forced
 
     def consume(self, token: int) -> None:
-        """Move on by a token that was allowed."""
+        """Advance by a token that was allowed."""
         self._matcher.consume_token(token)
         self._check()
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            # What follows the first line repeats the text and the grammar.
+            # The lines after the first repeat the text and the grammar.
             why = self._matcher.get_error().partition("\n")[0]
             if "NoExtension" in why or "doesn't satisfy" in why:
-                why = "this model's vocabulary cannot write what must follow"
+                why = "this model's vocabulary cannot write the required text"
             raise _unusable(self.field, why)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing can follow any more."""
+        """True if no token can follow."""
         return bool(self._matcher.is_stopped())

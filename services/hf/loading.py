@@ -1,4 +1,4 @@
-"""From a folder to a model that can run."""
+"""From a folder with a model's files to a model that can run."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from services.common.errors import ModelMisconfigured
-from services.common.local.contain import contained
-from services.common.local.finite import not_finite
-from services.common.local.prompt import PromptReader
+from services.common.local.checks import not_finite
+from services.common.local.containment import contained
+from services.common.local.request import PromptReader
 from services.hf.config import HfModel
-from services.hf.failures import try_out
+from services.hf.errors import try_out
 from services.hf.forward import CausalForward, Forward, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.grammar import GrammarCompiler
 from services.hf.text import Vocabulary
 
+#: Names that architectures give to their context length in config.json.
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with all that belongs to it.
+    """A model and everything that belongs to it.
 
-    tokens: how many it can both read and write. test_prompt: tokens that it has read in a test.
-    size: bytes of its weights.
+    tokens: how many token ids it can both read and write. test_prompt: tokens that it has read
+    in a test. size: bytes of its weights.
     """
 
     name: str
@@ -44,8 +45,8 @@ class LoadedModel:
     size: int
 
 
-def context_length(entry: HfModel, config: Any) -> int | None:
-    """Tokens that the model's positions reach, or fewer if the entry says so."""
+def read_context_length(entry: HfModel, config: Any) -> int | None:
+    """The model's context length in tokens, or the entry's if that is smaller."""
     text_config = config.get_text_config(decoder=True)
     configured = [getattr(text_config, key, None) for key in _CONTEXT_KEYS]
     lengths = (
@@ -93,23 +94,23 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         use_safetensors=None if entry.allow_pickle else True,
         local_files_only=True,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # _check_complete refuses them, by name
+        ignore_mismatched_sizes=True,  # _check_complete refuses them, with their names
         **trust,
     )
     _check_complete(entry, folder, report)
     model = model.to(device).eval()
     eos = _end_tokens(model, tokenizer)
-    length = context_length(entry, config)
+    length = read_context_length(entry, config)
     if length is None:
         raise ModelMisconfigured(
             f"{entry.name}: {folder / 'config.json'} has no context length: set context_length "
-            "in configs/hf_models.yaml"
+            "in the model's entry"
         )
     embedded, tokens = model.get_input_embeddings().weight.shape[0], usable_tokens(model)
     reader = PromptReader(
         entry.name, tokenizer, template, length, embedded, tokens, encoder_decoder=encoder_decoder
     )
-    test_prompt = reader.test_prompt()
+    test_prompt = reader.make_test_prompt()
     forward: Forward
     if encoder_decoder:
         forward = Seq2SeqForward(model)
@@ -140,8 +141,8 @@ def _check_weights(entry: HfModel, folder: Path) -> None:
     if not entry.allow_pickle and not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin"))
         raise ModelMisconfigured(
-            f"{entry.name}: {folder} has pickled weights only, which may hold code: set "
-            "allow_pickle: true in configs/hf_models.yaml if you trust their origin"
+            f"{entry.name}: {folder} has only pickled weights, which can contain code: set "
+            "allow_pickle: true in the model's entry if you trust their origin"
             if pickled
             else f"{entry.name}: {folder} has no weights (*.safetensors)"
         )

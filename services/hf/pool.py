@@ -1,135 +1,170 @@
-"""The loaded models: each loaded once, on first use, within a memory budget."""
+"""The hf service's models: each runs in this process, within one memory budget."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 import torch
 
-from arena_llm.types import Availability, Capability, ModelState
+from arena_llm.types import (
+    Availability,
+    Completion,
+    Delta,
+    GenerationRequest,
+    ModelState,
+    Score,
+    Scoring,
+    ScoringRequest,
+    Usage,
+)
 from services.common.errors import BackendError, ModelMisconfigured, Overloaded
-from services.common.local.backend import CAPABILITIES
-from services.common.local.slot import Slot, find
-from services.hf.checkpoint import in_hub_cache, locate, weight_bytes
+from services.common.local.containment import contained
+from services.common.local.pool import ModelPool, ModelSlot
+from services.common.local.request import PromptReader
+from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
-from services.hf.engine import Engine, Limits
+from services.hf.engine import Engine, EngineLimits
+from services.hf.errors import is_device_lost, release_memory
 from services.hf.loading import LoadedModel, load
-from services.hf.tuning import is_lost, release_memory
+from services.hf.request import prepare_generation, prepare_scoring
 
 log = structlog.get_logger()
 
-#: Seconds after a failure in which calls get its error; then a call loads the model again.
-_FAILURE_HOLDS = 5.0
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Running:
-    """A loaded model, its engine, and the thread that prepares its requests."""
+class RunningModel:
+    """A loaded model, its engine, and a thread that prepares its requests."""
 
-    model: LoadedModel
-    engine: Engine
-    tokenizing: ThreadPoolExecutor
+    def __init__(self, model: LoadedModel, engine: Engine, default_max_tokens: int) -> None:
+        self.model = model
+        self.engine = engine
+        self._default_max_tokens = default_max_tokens
+        self._preparing = ThreadPoolExecutor(1, f"prepare {model.name}")
+
+    @property
+    def reader(self) -> PromptReader:
+        """Turns the model's requests into tokens."""
+        return self.model.reader
+
+    def availability(self, model: str) -> Availability:
+        """Ready, with the engine's load."""
+        return Availability(True, ModelState.READY, "loaded", load=self.engine.load())
+
+    async def run(
+        self, request: GenerationRequest, *, stream: bool
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        """Yield deltas, also if `stream` is false, then the completion."""
+        events: asyncio.Queue[Delta | Completion | BaseException] = asyncio.Queue()
+        sequence = await self._in_thread(
+            prepare_generation,
+            self.model,
+            request,
+            self._default_max_tokens,
+            _thread_safe_put(events),
+        )
+        self.engine.submit(sequence)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                if isinstance(event, Completion):
+                    return
+        finally:
+            sequence.cancel()
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        """The summed log-probability of each continuation."""
+        results: asyncio.Queue[list[float] | BaseException] = asyncio.Queue()
+        job = await self._in_thread(prepare_scoring, self.model, request, _thread_safe_put(results))
+        self.engine.submit(job)
+        try:
+            sums = await results.get()
+        finally:
+            job.cancel()
+        if isinstance(sums, BaseException):
+            raise sums
+        counts = [len(tokens) for tokens in job.continuations]
+        return Scoring(
+            scores=tuple(map(Score, request.continuations, sums, counts)),
+            usage=Usage(
+                prompt_tokens=len(job.prompt),
+                completion_tokens=sum(counts),
+                cached_tokens=job.cached,
+            ),
+            model=request.model,
+        )
+
+    async def close(self) -> None:
+        """Stop the engine. Its requests fail."""
+        self._preparing.shutdown(wait=False)
+        await asyncio.to_thread(self.engine.close)
+
+    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._preparing, contained, call, *args)
 
 
-class HfSlot(Slot[HfModel, Running]):
-    """A model that can be dropped again. size: bytes of its weights, while it is loaded."""
-
-    used_at: float = 0.0
-    users: int = 0
-    size: int = 0
+HfSlot = ModelSlot[HfModel, RunningModel]
 
 
-class ModelPool:
-    """All configured models. One event loop owns it; loading runs in threads."""
+class HfPool(ModelPool[HfModel, RunningModel]):
+    """The configured models. The least recently used idle model is dropped if memory is short."""
 
-    def __init__(
-        self, config: HfConfig, device: torch.device, on_lost: Callable[[str], None]
-    ) -> None:
-        """on_lost: called with the reason when this process can no longer use the device."""
+    failure_hold_seconds = 5.0
+
+    def __init__(self, config: HfConfig, device: torch.device, path: Path) -> None:
+        super().__init__(config.models, path)
         self._config = config
         self._device = device
-        self._on_lost = on_lost
-        self._slots = {entry.name: HfSlot(entry) for entry in config.models}
-        # One at a time: two loads at once would each see the other's memory as free.
-        self._one_load = asyncio.Lock()
+        # One load at a time: two would each see the other's memory as free.
+        self._load_lock = asyncio.Lock()
 
-    def slot(self, name: str) -> HfSlot:
-        """Raises ModelNotFound, which lists the models there are."""
-        return find(self._slots, name, "configs/hf_models.yaml")
+    def _preloads(self, entry: HfModel) -> bool:
+        return entry.preload
 
-    @asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[Running]:
-        """The running model, loaded if need be; it is not dropped meanwhile."""
-        slot = self.slot(name)
-        slot.users += 1
-        try:
-            slot.used_at = time.monotonic()
-            yield await self._loaded(slot)
-        finally:
-            slot.used_at = time.monotonic()
-            slot.users -= 1
+    def _configured_context_length(self, entry: HfModel) -> int | None:
+        return entry.context_length
 
-    async def preload(self) -> None:
-        """Load the models that are marked `preload`."""
-        for slot in self._slots.values():
-            if slot.entry.preload:
-                # It has been logged, and IsAvailable reports it.
-                with suppress(BackendError):
-                    await self._loaded(slot)
+    def _describe_first_call(self, entry: HfModel, name: str) -> str:
+        if entry.model_path is not None:
+            locate(entry)
+        elif not is_downloaded(entry):
+            return (
+                f"not downloaded: the first call fetches {entry.hub_repo} from the model hub and "
+                "loads it"
+            )
+        return "the first call loads it"
 
-    async def aclose(self) -> None:
-        """Drop every model."""
-        for slot in self._slots.values():
-            slot.cancel()
-            if slot.running is not None:
-                await self._drop(slot)
-
-    def availability(self, name: str) -> Availability:
-        """The model's state, without touching it."""
-        slot = self.slot(name)
-        if slot.running is not None:
-            load_now = slot.running.engine.load()
-            return Availability(True, ModelState.READY, "loaded", load=load_now)
-        return slot.availability(partial(_first_call, slot.entry))
-
-    def context_length(self, name: str) -> int | None:
-        """The model's context length, once it is known."""
-        slot = self.slot(name)
-        if slot.running is not None:
-            return slot.running.model.reader.context_length
-        return slot.entry.context_length
-
-    def capabilities(self, name: str) -> tuple[Capability, ...]:
-        """What the model can do; whether it takes conversations shows when it is loaded."""
-        running = self.slot(name).running
-        chat = running is not None and running.model.reader.chat
-        return (*((Capability.CHAT,) if chat else ()), *CAPABILITIES)
-
-    async def _loaded(self, slot: HfSlot) -> Running:
-        return await slot.loaded(partial(self._load, slot), _FAILURE_HOLDS)
-
-    async def _load(self, slot: HfSlot) -> Running:
-        async with self._one_load:
+    async def _load(self, slot: HfSlot) -> RunningModel:
+        async with self._load_lock:
             folder = await asyncio.to_thread(locate, slot.entry)
             await self._make_room(slot, weight_bytes(folder))
             model = await asyncio.to_thread(
                 load, slot.entry, folder, self._device, self._config.prefill_tokens
             )
-            # The files' size was an estimate: float32 may take twice as much.
+            # The files' size was an estimate: in float32 the weights may take twice as much.
             await self._make_room(slot, model.size)
-            slot.size = model.size
-            return self._run(slot, model)
+            return self._start_engine(slot, model)
 
-    def _run(self, slot: HfSlot, model: LoadedModel) -> Running:
-        limits = Limits(
+    async def _unload(self, slot: HfSlot) -> None:
+        running, slot.running = slot.running, None
+        if running is not None:
+            await running.close()
+            del running
+            release_memory()
+            log.info("dropped", model=slot.entry.name)
+
+    def _start_engine(self, slot: HfSlot, model: LoadedModel) -> RunningModel:
+        limits = EngineLimits(
             max_batch=self._config.max_batch,
             max_waiting=self._config.max_waiting,
             max_cache_tokens=self._config.max_cache_tokens,
@@ -138,33 +173,32 @@ class ModelPool:
         loop = asyncio.get_running_loop()
 
         def on_dead(error: BackendError) -> None:
-            with suppress(RuntimeError):  # at the very end the loop is closed
-                loop.call_soon_threadsafe(self._died, slot, running, error)
+            with suppress(RuntimeError):  # the loop is closed while the process ends
+                loop.call_soon_threadsafe(self._handle_death, slot, running, error)
 
         engine = Engine(model.name, model.forward, limits, model.test_prompt, on_dead)
-        running = Running(model, engine, ThreadPoolExecutor(1, f"tokenize {model.name}"))
+        running = RunningModel(model, engine, self._config.default_max_tokens)
         return running
 
-    def _died(self, slot: HfSlot, running: Running, error: BackendError) -> None:
-        """Make the end of a model's engine the model's state, until a call loads it again."""
+    def _handle_death(self, slot: HfSlot, running: RunningModel, error: BackendError) -> None:
+        """Record that a model's engine has died. A later call loads the model again."""
         log.error("died", model=slot.entry.name, reason=error.message)
-        if slot.running is running:  # it is not being dropped
+        if slot.running is running:  # else the model is being dropped
             slot.end(error)
-            slot.size = 0
             self._clearing = asyncio.create_task(self._clear(running))
 
-    async def _clear(self, running: Running) -> None:
-        await _stop(running)
+    async def _clear(self, running: RunningModel) -> None:
+        await running.close()
         del running
-        _release_memory()
-        if await asyncio.to_thread(is_lost, self._device):
-            self._on_lost(f"this process can no longer use {self._device}")
+        release_memory()
+        if await asyncio.to_thread(is_device_lost, self._device):
+            self.fail(f"this process can no longer use {self._device}")
 
     async def _make_room(self, slot: HfSlot, needed: int) -> None:
         """Drop idle models, least recently used first, until `needed` bytes fit.
 
-        Raises ModelMisconfigured where the model alone passes the budget, Overloaded
-        where all others are in use.
+        Raises ModelMisconfigured if the model alone exceeds the budget, Overloaded if all
+        others are in use.
         """
         if self._config.memory_budget_gb is None:
             return
@@ -172,42 +206,32 @@ class ModelPool:
         if needed > budget:
             raise ModelMisconfigured(
                 f"{slot.entry.name} needs {needed / 1e9:.2f} GB, over memory_budget_gb of "
-                f"{self._config.memory_budget_gb} in configs/hf_models.yaml"
+                f"{self._config.memory_budget_gb}"
             )
-        others = [other for other in self._slots.values() if other is not slot]
-        while needed + sum(other.size for other in others) > budget:
-            # Looked up each time: while one was dropped, another may have got a call.
-            idle = [other for other in others if other.running is not None and not other.users]
+        while True:
+            # Computed each time: while one model was dropped, another may have got a call.
+            sizes = {
+                other: other.running.model.size
+                for other in self._slots
+                if other is not slot and other.running is not None
+            }
+            if needed + sum(sizes.values()) <= budget:
+                return
+            idle = [other for other in sizes if not other.users]
             if not idle:
                 raise Overloaded(
                     f"no memory for {slot.entry.name}: the other loaded models are in use",
                     retry_after=5.0,
                 )
-            await self._drop(min(idle, key=lambda other: other.used_at))
-
-    async def _drop(self, slot: HfSlot) -> None:
-        running, slot.running, slot.size = slot.running, None, 0
-        if running is not None:
-            await _stop(running)
-            del running
-            _release_memory()
-            log.info("dropped", model=slot.entry.name)
+            await self._unload(min(idle, key=lambda other: other.used_at))
 
 
-async def _stop(running: Running) -> None:
-    running.tokenizing.shutdown(wait=False)
-    await asyncio.to_thread(running.engine.close)
+def _thread_safe_put(queue: asyncio.Queue[T]) -> Callable[[T], None]:
+    """A function with which another thread puts items into the queue of this event loop."""
+    loop = asyncio.get_running_loop()
 
+    def put(item: T) -> None:
+        if not loop.is_closed():  # it is closed while the process ends
+            loop.call_soon_threadsafe(queue.put_nowait, item)
 
-def _release_memory() -> None:
-    gc.collect()
-    release_memory()
-
-
-def _first_call(entry: HfModel) -> str:
-    """What the first call will do. Raises BackendError where the model's folder is wrong."""
-    if entry.model_path is not None:
-        locate(entry)
-    elif not in_hub_cache(entry):
-        return f"the first call fetches {entry.hub_repo} from the model hub"
-    return "the first call loads it"
+    return put

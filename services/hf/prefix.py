@@ -1,14 +1,13 @@
-"""The prefix cache: keys and values of recent prompts, for prompts that begin alike.
+"""The prefix cache: keys and values of recent prompts, reused by prompts with the same prefix.
 
-A trie of tokens. Each token has a place of its own in one pool of memory and is found
-by the place of the token before it, so that prompts share what they have in common
-to the token (RadixAttention, https://arxiv.org/abs/2312.07104, without the edges'
-compression). What was used least recently is overwritten first, from the ends of
-prompts towards their beginnings.
+It is a trie of tokens. Each token has a place in one pool of memory and is found by the place
+of the token before it, so prompts share their common prefix token by token (RadixAttention,
+https://arxiv.org/abs/2312.07104, without compressed edges). The least recently used tokens
+are overwritten first, from the ends of prompts towards their beginnings.
 
-What a decoder-only model computes for a token depends on the tokens before it alone,
-with sliding windows and relative positions too, so a hit changes no result. An
-encoder reads a prompt in both directions: such models have no prefix cache.
+In a decoder-only model, the result for a token depends only on the tokens before it, also
+with sliding windows and relative positions, so a hit changes no result. An encoder reads a
+prompt in both directions: such models have no prefix cache.
 """
 
 from __future__ import annotations
@@ -20,37 +19,37 @@ import torch
 
 from services.hf.cache import WindowCache
 
-#: The place before the first token. Its keys and values are zeros, for padding.
+#: The place before the first token. Its keys and values are zeros; padding uses it.
 _ROOT = 0
 
 
 class PrefixCache:
-    """Keys and values of tokens, by what comes before them.
+    """Keys and values of tokens, by the tokens before them.
 
-    max_bytes: of keys and values; allocated whole by the first prompt. Not safe for
-    threads: one engine owns it.
+    max_bytes: size of all keys and values, allocated by the first prompt. Not thread-safe:
+    one engine owns it.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         #: (place of the token before, token) -> place; the least recently used first.
-        #: A token is always older than the one before it, so the first is an end.
+        #: A token is always older than the token before it, so the first entry ends a prompt.
         self._places: OrderedDict[tuple[int, int], int] = OrderedDict()
         self._free: list[int] = []
         #: [heads, places, head size] of keys and of values, of each layer.
         self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __len__(self) -> int:
-        """Tokens that are cached."""
+        """The number of cached tokens."""
         return len(self._places)
 
     @property
     def allocated_bytes(self) -> int:
-        """Memory that it has taken."""
+        """Bytes of allocated memory."""
         return sum(part.nbytes for layer in self._pool for part in layer)
 
     def match(self, tokens: Sequence[int]) -> list[int]:
-        """The places of the longest beginning that is cached."""
+        """The places of the longest cached prefix."""
         places: list[int] = []
         place: int | None = _ROOT
         for token in tokens:
@@ -61,7 +60,7 @@ class PrefixCache:
         return places
 
     def read(self, rows: Sequence[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of each layer, [rows, heads, columns, head size], padded on the left."""
+        """Yield each layer's keys and values, [rows, heads, columns, head size], padded left."""
         width = max(map(len, rows))
         padded = [[_ROOT] * (width - len(places)) + places for places in rows]
         index = torch.tensor(padded, device=self._pool[0][0].device).flatten()
@@ -75,25 +74,25 @@ class PrefixCache:
             yield keys, values
 
     def store(self, tokens: Sequence[int], cache: WindowCache, row: int) -> None:
-        """Keep what a row of a cache, just read, has of these tokens."""
+        """Store the keys and values of these tokens, which a row of `cache` has just read."""
         if not self._pool:
             self._allocate(cache)
-        # As much as there is room for; without any, nothing.
+        # Only as many tokens as the pool has places for.
         tokens = tokens[: len(self._places) + len(self._free)]
         places = self.match(tokens)
-        known = len(places)
+        cached = len(places)
         self._touch(tokens, places)
-        while len(self._free) < len(tokens) - known:
+        while len(self._free) < len(tokens) - cached:
             _, place = self._places.popitem(last=False)
             self._free.append(place)
-        taken = self._free[: len(tokens) - known]
+        taken = self._free[: len(tokens) - cached]
         if taken:
-            self._write(taken, cache, row, known)
+            self._write(taken, cache, row, cached)
             del self._free[: len(taken)]
             self._touch(tokens, places + taken)
 
     def _touch(self, tokens: Sequence[int], places: list[int]) -> None:
-        """Make a path the latest, its end before its beginning."""
+        """Mark a path as the most recently used, its end before its beginning."""
         befores = [_ROOT, *places]
         for depth in reversed(range(len(places))):
             key = befores[depth], tokens[depth]
@@ -119,5 +118,5 @@ class PrefixCache:
             keys, values = (part.new_empty((part.shape[1], count, part.shape[3])) for part in parts)
             keys[:, _ROOT] = values[:, _ROOT] = 0
             pool.append((keys, values))
-        # All layers or none, where the memory does not suffice.
+        # Assigned together: if memory runs out above, no layer is allocated.
         self._pool, self._free = pool, list(range(1, count))

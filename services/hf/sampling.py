@@ -1,7 +1,7 @@
-"""From logits to tokens, each row with its own parameters.
+"""From logits to tokens. Each row has its own sampling parameters.
 
-A row's draw depends on its own logits and its own random numbers alone, and walks
-the vocabulary in its fixed order, so that the rows beside it do not change it.
+A row's draw depends only on its own logits and random numbers, and walks the vocabulary in
+a fixed order. The other rows of a batch cannot change it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ import torch
 
 from arena_llm.types import Sampling
 from services.common.errors import InvalidRequest
-from services.common.local.finite import not_finite
+from services.common.local.checks import not_finite
+from services.common.local.request import sampling_settings
 from services.hf.forward import finite_rows
 from services.hf.grammar import Matcher
 
+#: Temperatures below this take the likeliest token.
 _GREEDY_BELOW = 1e-5
-#: Nuclei are sought among this many tokens first, which spares a full sort.
+#: Tokens among which a nucleus (top_p) is searched first: it is rarely larger, and a full sort
+#: is slow.
 _NUCLEUS_PROBE = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A token, its log-probability and the likeliest (token, log-probability) pairs."""
+    """A token, its log-probability, and the likeliest (token, log-probability) pairs."""
 
     token: int
     logprob: float = 0.0
@@ -36,29 +39,29 @@ class Sampled:
 
 
 class TokenSampler:
-    """One request's sampling: its parameters, its random numbers, what it has drawn."""
+    """One request's sampling: its parameters, random numbers, and drawn tokens."""
 
     def __init__(self, sampling: Sampling, matcher: Matcher | None) -> None:
-        temperature = 1.0 if sampling.temperature is None else sampling.temperature
-        self.top_k = sampling.top_k or 0
-        self.top_p = 1.0 if sampling.top_p is None else sampling.top_p
-        self.greedy = temperature < _GREEDY_BELOW or self.top_k == 1
-        self.temperature = temperature
-        self.presence = sampling.presence_penalty or 0.0
-        self.frequency = sampling.frequency_penalty or 0.0
-        self.logprobs = sampling.logprobs
+        settings = sampling_settings(sampling)  # max_tokens and stop are Sequence's
+        self.temperature: float = settings["temperature"]
+        self.top_p: float = settings["top_p"]
+        self.top_k: int = settings["top_k"]
+        self.presence: float = settings["presence_penalty"]
+        self.frequency: float = settings["frequency_penalty"]
+        self.logprobs: int | None = settings["logprobs"]
+        self.greedy = self.temperature < _GREEDY_BELOW or self.top_k == 1
         self.matcher = matcher
-        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        seed = secrets.randbits(63) if settings["seed"] is None else settings["seed"]
         self._random = random.Random(seed)  # noqa: S311 - sampling, no secret
         self._counts: Counter[int] = Counter()
         self._forced: deque[int] = deque(() if matcher is None else matcher.forced())
 
     def uniform(self) -> float:
-        """The next random number of this request, from 0 to below 1."""
+        """The request's next random number, from 0 to below 1."""
         return self._random.random()
 
-    def took(self, token: int) -> None:
-        """Remember a token that was drawn."""
+    def record_token(self, token: int) -> None:
+        """Record a token that was drawn or forced."""
         if self.presence or self.frequency:
             self._counts[token] += 1
         if self.matcher is not None:
@@ -69,15 +72,15 @@ class TokenSampler:
                 self._forced.extend(self.matcher.forced())
 
     def take_forced(self) -> Iterator[int]:
-        """Take the tokens that the constraint leaves no choice about, one by one."""
+        """Yield the tokens that the constraint forces to come next, one by one."""
         while self._forced:
             token = self._forced[0]
-            self.took(token)
+            self.record_token(token)
             yield token
 
     @property
     def next_forced(self) -> int | None:
-        """The token that must come next, if the constraint leaves but one."""
+        """The token that the constraint forces to come next, if any."""
         return self._forced[0] if self._forced else None
 
     def adjust(self, logits: torch.Tensor) -> None:
@@ -96,10 +99,10 @@ class TokenSampler:
 def sample(
     logits: torch.Tensor, samplers: list[TokenSampler], model: str
 ) -> list[Sampled | Exception]:
-    """Take one token a row from [rows, tokens] of logits, which are overwritten.
+    """Draw one token for each row of `logits` [rows, tokens], which are overwritten.
 
-    A row gets an error if its logits are not finite, its constraint leaves no way to go on,
-    or its sampler fails. The other rows are not affected.
+    A row gets an error if its logits are not finite, no allowed token has a probability, or
+    its sampler fails. The other rows are not affected.
     """
     logits = logits.float()
     failed: dict[int, Exception] = {
@@ -132,7 +135,7 @@ def sample(
                 tokens[row] = _draw(logits[row], sampler)
             if not possible[row]:
                 raise _excluded(model, sampler)
-            sampler.took(tokens[row])
+            sampler.record_token(tokens[row])
         except Exception as error:
             failed[row] = error
     return [
@@ -160,14 +163,14 @@ def _draw(logits: torch.Tensor, sampler: TokenSampler) -> int:
     cumulative = probabilities.cumsum(dim=-1)
     place = sampler.uniform() * float(cumulative[-1])
     drawn = int(torch.searchsorted(cumulative, place, right=True))
-    # Rounding may leave the place at the very end: then the last possible token.
+    # Rounding may put the place at the very end: then take the last possible token.
     if drawn >= len(probabilities):
         drawn = int(probabilities.nonzero()[-1])
     return drawn
 
 
 def _nucleus_edge(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The least probability in the smallest set that holds `top_p` of the mass."""
+    """The least probability in the smallest set of tokens whose sum is at least `top_p`."""
     target = top_p * float(probabilities.sum())
     for count in (_NUCLEUS_PROBE, len(probabilities)):
         ordered = probabilities.topk(min(count, len(probabilities))).values
@@ -185,5 +188,5 @@ def _with_logprobs(token: int, logprobs: torch.Tensor | None, sampler: TokenSamp
     if sampler.logprobs:
         likeliest = logprobs.topk(min(sampler.logprobs, len(logprobs)))
         pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        top = tuple(pair for pair in pairs if pair[1] > -math.inf)  # those not excluded
+        top = tuple(pair for pair in pairs if pair[1] > -math.inf)  # without excluded tokens
     return Sampled(token, float(logprobs[token]), top)

@@ -1,4 +1,4 @@
-"""One request on its way through the engine."""
+"""The requests that the engine works on, and what has become of them so far."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from arena_llm.types import (
 from services.hf.sampling import Sampled, TokenSampler
 from services.hf.text import TextStream, Vocabulary
 
-#: Takes what the engine's thread has to say; must be safe to call from there.
+#: Receives a request's events. The engine's thread calls it.
 Sink = Callable[[Delta | Completion | BaseException], None]
+
+#: Receives the sums of a scoring job, or its error. The engine's thread calls it.
+ScoringSink = Callable[[list[float] | BaseException], None]
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """A prompt, how to continue it, and what has come of it.
+    """A generation: the prompt, how to continue it, and the tokens so far.
 
-    max_tokens: most tokens to generate. eos: tokens that end it. unread: tokens that the
-    model is to read next, first the whole prompt. cached: tokens of the prompt that came
-    from the prefix cache.
+    max_tokens: most tokens to generate. eos: tokens that end the completion. unread: tokens
+    that the model has to read next; at first, the whole prompt. cached: tokens of the prompt
+    that came from the prefix cache.
     """
 
     model: str
@@ -55,7 +58,7 @@ class Sequence:
 
     @property
     def width(self) -> int:
-        """Cache columns that it may come to need."""
+        """The most cache columns that it can need."""
         return len(self.prompt) + self.max_tokens
 
     def cancel(self) -> None:
@@ -63,17 +66,17 @@ class Sequence:
         self.cancelled = True
 
     def start(self) -> bool:
-        """Note that work on it begins; True if the constraint leaves nothing to choose."""
+        """Record that work begins. Returns True if the constraint alone decides the completion."""
         self._started = time.perf_counter()
         return self._take_forced()
 
     def read(self, count: int) -> list[int]:
-        """The next tokens for the model to read."""
+        """Take the next `count` unread tokens."""
         tokens, self.unread = self.unread[:count], self.unread[count:]
         return tokens
 
     def accept(self, sampled: Sampled | Exception) -> bool:
-        """Take the next token, and those that must follow it; True if one is the last.
+        """Append a token and those that must follow it. Returns True if one is the last.
 
         Raises the error that the sampler returned for it, and InvalidRequest as Matcher does.
         """
@@ -83,7 +86,7 @@ class Sequence:
 
     def _take_forced(self) -> bool:
         if self.sampler.logprobs is not None:
-            return False  # the model itself is to tell them, token by token
+            return False  # the model has to read token by token to give their log-probabilities
         return any(self._add(Sampled(token)) for token in self.sampler.take_forced())
 
     def _add(self, sampled: Sampled) -> bool:
@@ -93,7 +96,7 @@ class Sequence:
         if sampled.token in self.eos:
             return self._finish(FinishReason.STOP, self.text.finish())
         if self.sampler.logprobs is not None:
-            self._logprobs.append(self._told(sampled))
+            self._logprobs.append(self._token_logprob(sampled))
         new = self.text.push(self.vocabulary.token_bytes(sampled.token))
         matcher = self.sampler.matcher
         if self.text.stopped:
@@ -107,7 +110,7 @@ class Sequence:
         return False
 
     def fail(self, error: BaseException) -> None:
-        """End it with an error."""
+        """End the request with an error."""
         self.failed = True
         self.sink(error)
 
@@ -136,7 +139,29 @@ class Sequence:
         )
         return True
 
-    def _told(self, sampled: Sampled) -> TokenLogprob:
+    def _token_logprob(self, sampled: Sampled) -> TokenLogprob:
         text = self.vocabulary.token_text
         top = tuple(TopLogprob(text(token), logprob) for token, logprob in sampled.top)
         return TokenLogprob(text(sampled.token), sampled.logprob, top)
+
+
+@dataclass(eq=False, slots=True)
+class ScoringJob:
+    """Continuations to score. `sink` receives the list of sums, or an error.
+
+    cached: tokens of the prompt that came from the prefix cache, set before `sink` is called.
+    """
+
+    prompt: list[int]
+    continuations: list[list[int]]
+    sink: ScoringSink
+    cached: int = 0
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Stop after the current pass."""
+        self.cancelled = True
+
+    def fail(self, error: BaseException) -> None:
+        """End the job with an error."""
+        self.sink(error)

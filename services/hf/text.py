@@ -1,4 +1,4 @@
-"""From tokens to text: bytes first, so that no character is ever broken."""
+"""From tokens to text. Tokens become bytes first, so that no character is ever split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
 
 def _byte_level_alphabet() -> dict[str, int]:
-    """The printable stand-ins that byte-level BPE uses for the 256 bytes (GPT-2)."""
+    """The printable characters with which byte-level BPE (GPT-2) writes the 256 bytes."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
     alphabet = {chr(byte): byte for byte in plain}
@@ -20,10 +20,10 @@ def _byte_level_alphabet() -> dict[str, int]:
 
 
 class Vocabulary:
-    """The bytes of every token; special tokens have none.
+    """The bytes of every token; empty for special tokens.
 
-    spaced: whether words carry their space as U+2581 (SentencePiece), where the
-    text's first space is no part of it.
+    spaced: True if words carry their space as U+2581 (SentencePiece). The first space of a
+    completion is then not part of its text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -53,19 +53,19 @@ class Vocabulary:
         self.longest = max(map(len, self.bytes))
 
     def token_bytes(self, token: int) -> bytes:
-        """The token's bytes; none for special tokens and for padding of the output layer."""
+        """The token's bytes; empty for special tokens and for padding of the output layer."""
         return self.bytes[token] if token < len(self.bytes) else b""
 
     def token_text(self, token: int) -> str:
-        """The token by itself, with U+FFFD for parts of characters."""
+        """The token's own text, with U+FFFD for parts of characters."""
         return self.token_bytes(token).decode(errors="replace")
 
 
 class TextStream:
     """One completion's text as it grows.
 
-    Holds back what may yet turn out to be the beginning of a stop string, and bytes
-    that are not yet a character.
+    Holds back text that may turn out to begin a stop string, and bytes of an incomplete
+    character.
     """
 
     def __init__(self, stops: tuple[str, ...] = (), strip_space: bool = False) -> None:
@@ -78,18 +78,18 @@ class TextStream:
 
     @property
     def text(self) -> str:
-        """All that has been released."""
+        """The released text."""
         return "".join(self._released)
 
     def push(self, token: bytes) -> str:
-        """Add one token's bytes; return what can be released now.
+        """Add one token's bytes. Returns the text that can be released now.
 
-        Sets `stopped` when a stop string is met; what came before it is released.
+        Sets `stopped` at a stop string, and releases only the text before it.
         """
         return self._advance(self._decoder.decode(token), final=False)
 
     def finish(self) -> str:
-        """Return what was held back; half a character becomes U+FFFD."""
+        """Release the text that was held back; an incomplete character becomes U+FFFD."""
         return self._advance(self._decoder.decode(b"", final=True), final=True)
 
     def _advance(self, new: str, *, final: bool) -> str:
@@ -98,15 +98,15 @@ class TextStream:
         if self._strip_space and new:
             new, self._strip_space = new.removeprefix(" "), False
         self._held += new
-        # The stop that is whole first, so that it does not matter how tokens cut the text.
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
+        # The stop string that ends first counts, so that the token boundaries do not matter.
+        stops = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if stops:
             self.stopped = True
-            return self._release(min(found)[1])
+            return self._release(min(stops)[1])
         return self._release(len(self._held) - (0 if final else self._possible_stop()))
 
     def _possible_stop(self) -> int:
-        """The length of the longest end of the text that begins a stop string."""
+        """The length of the longest suffix of the held text that begins a stop string."""
         longest = max(map(len, self._stops), default=0)
         for length in range(min(longest - 1, len(self._held)), 0, -1):
             if any(stop.startswith(self._held[-length:]) for stop in self._stops):

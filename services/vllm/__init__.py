@@ -1,1 +1,1 @@
-"""The vllm service: GPU inference on vLLM's engine, which runs on CPUs for tests as well."""
+"""The vllm service: GPU inference with vLLM, which also runs on CPUs for tests."""

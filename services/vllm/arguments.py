@@ -1,21 +1,20 @@
-"""From an entry to the engine's arguments, and the environment that the engine sees."""
+"""From a model's entry to vLLM's engine arguments, and the environment of the engine."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, get_args
 
 from services.common.config import ConfigError
 from services.vllm.child import PARENT
-from services.vllm.config import VllmModel
+from services.vllm.config import VllmConfig, VllmModel
 
-#: What an engine on a CPU gets unless the entry says otherwise: no minutes of compiling,
-#: the fastest type there, blocks that short prompts fill (a prefix is cached in whole
-#: blocks, of 128 tokens by default), and not nearly all memory for the cache.
+#: Defaults for an engine on a CPU: no compilation, which takes minutes; the fastest type; blocks
+#: that short prompts fill (a prefix is cached in whole blocks, of 128 tokens by default); and a
+#: bounded cache, which would otherwise take almost all memory.
 _ON_CPU = {
     "enforce_eager": True,
     "dtype": "float32",
@@ -24,40 +23,40 @@ _ON_CPU = {
 }
 
 _ENVIRONMENT = {
-    # No hub, no usage statistics: a model's files are here, or the model says so.
+    # No hub and no usage statistics: a model's files must be on this machine.
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
-    "LLGUIDANCE_LOG_LEVEL": "0",  # it logs texts
-    # Without it, a request whose logits are NaN gets arbitrary tokens.
+    "LLGUIDANCE_LOG_LEVEL": "0",  # its log would contain texts
+    # Otherwise a request whose logits are NaN gets arbitrary tokens.
     "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
-    # The service has threads of gRPC, which do not survive a fork.
+    # The service has gRPC threads, which do not survive a fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    # Engine processes on this machine talk over loopback.
+    # The engine's processes talk over loopback.
     "VLLM_HOST_IP": "127.0.0.1",
 }
 
 
 def prepare_environment() -> None:
-    """Set what vLLM reads while it is imported; what is set already stays."""
+    """Set the variables that vLLM reads on import, unless they are set already."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ[PARENT] = str(os.getpid())
 
 
-def check_arguments(models: Sequence[VllmModel]) -> None:
-    """Raise ConfigError for an engine argument that this vLLM does not have."""
+def check_arguments(config: VllmConfig) -> None:
+    """Raise ConfigError for an engine argument that the installed vLLM does not have."""
     import vllm
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    known = [field.name for field in fields(AsyncEngineArgs)]
-    for entry in models:
+    names = [field.name for field in fields(AsyncEngineArgs)]
+    for entry in config.models:
         for name in entry.engine_args:
-            if name not in known:
-                near = ", ".join(get_close_matches(name, known)) or "none"
+            if name not in names:
+                near = ", ".join(get_close_matches(name, names)) or "none"
                 raise ConfigError(
-                    f"configs/vllm_models.yaml: {entry.name}: engine_args.{name} is no argument "
-                    f"of vLLM {vllm.__version__}; nearest names: {near}"
+                    f"{config.path}: {entry.name}: vLLM {vllm.__version__} has no argument "
+                    f"{name}, which engine_args sets; nearest names: {near}"
                 )
 
 
@@ -69,8 +68,8 @@ def engine_args(entry: VllmModel) -> Any:
 
     defaults: dict[str, Any] = {
         "enable_prefix_caching": True,
-        # The library that constrains the hf service's models: one dialect for both.
-        # JSON comes on one line, or a small model may never get to its end.
+        # The hf service uses the same library, so both accept the same schemas. JSON is written
+        # on one line, because a small model may otherwise never finish it.
         "structured_outputs_config": StructuredOutputsConfig(
             backend="guidance", disable_any_whitespace=True
         ),
@@ -96,13 +95,13 @@ def engine_args(entry: VllmModel) -> Any:
 
 
 def _lora_rank(entry: VllmModel) -> int:
-    """The least rank that vLLM knows and that holds every adapter's.
+    """The smallest rank that vLLM supports and that fits every adapter.
 
-    An adapter whose file cannot be read does not count; loading it tells why.
+    An adapter whose file cannot be read does not count: loading it reports the error.
     """
     from vllm.config.lora import MaxLoRARanks
 
-    known: tuple[int, ...] = get_args(MaxLoRARanks)
+    supported: tuple[int, ...] = get_args(MaxLoRARanks)
     ranks = [1]
     for adapter in entry.lora:
         try:
@@ -110,4 +109,4 @@ def _lora_rank(entry: VllmModel) -> int:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         ranks.append(rank if isinstance(rank, int) else 1)
-    return min((rank for rank in known if rank >= max(ranks)), default=max(known))
+    return min((rank for rank in supported if rank >= max(ranks)), default=max(supported))

@@ -1,7 +1,7 @@
-"""What runs inside the processes of an engine, called by vLLM as a general plugin.
+"""Set-up of the processes of an engine. vLLM calls it as a general plugin.
 
-vLLM starts an engine core for each engine, and the core its workers. The entry point in
-pyproject.toml makes each of them call `adopt` before it does anything else.
+vLLM starts an engine core for each engine, and the core starts its workers. The entry point in
+pyproject.toml makes each of them call `adopt` first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 from typing import TextIO
 
-#: The pid of the service, and, while an engine starts, the file for why it fails.
+#: Variables: the pid of the service, and, while an engine starts, the file for its error.
 PARENT = "ARENA_VLLM_PARENT"
 FAILURE = "ARENA_VLLM_FAILURE"
 
@@ -22,27 +22,28 @@ _PR_SET_PDEATHSIG = 1
 
 
 def adopt() -> None:
-    """Make this process one of the service's; elsewhere do nothing."""
+    """Tie this process to the service. Does nothing in processes of other programs."""
     if PARENT not in os.environ:
         return
     if os.environ[PARENT] == str(os.getppid()):  # an engine core; workers stay with it
-        # A group of its own: Ctrl-C reaches the service alone, which lets calls end.
+        # Its own process group, so that Ctrl-C reaches only the service, which lets
+        # running calls finish.
         os.setpgid(0, 0)
-        # A service that is killed takes its engines along, and their memory.
+        # If the service is killed, the kernel kills its engines, which frees their memory.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _zero_cache_blocks()
-    # It logs texts of grammars and of replies.
+    # Its log contains texts of grammars and replies.
     logging.getLogger("vllm.v1.structured_output.backend_guidance").disabled = True
     if os.environ[PARENT] != str(os.getpid()) and FAILURE in os.environ:
-        file = open(os.environ[FAILURE], "a", encoding="utf-8")  # noqa: SIM115 - for good
+        file = open(os.environ[FAILURE], "a", encoding="utf-8")  # noqa: SIM115 - stays open
         logging.getLogger("vllm").addHandler(_FirstError(file))
 
 
 def _zero_cache_blocks() -> None:
-    """Make an engine on a CPU zero the blocks of its cache before it uses them again.
+    """Make an engine on a CPU zero the blocks of its cache before it reuses them.
 
-    Attention on a CPU multiplies masked values by 0, and NaN times 0 is NaN: without this, one
-    request's NaN would reach the next. Engines on GPUs skip masked values.
+    Attention on a CPU multiplies masked values by 0, and NaN times 0 is NaN: otherwise one
+    request's NaN would reach the next request. Engines on GPUs skip masked values.
     """
     from vllm.platforms import current_platform
     from vllm.v1.kv_cache_interface import KVCacheConfig
@@ -52,9 +53,9 @@ def _zero_cache_blocks() -> None:
 
 
 class _FirstError(logging.Handler):
-    """Writes the first exception that is logged to a file.
+    """Writes the first logged exception to a file.
 
-    The service itself is told only that a process failed.
+    vLLM reports to the service only that a process failed.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -65,7 +66,7 @@ class _FirstError(logging.Handler):
         if record.exc_info is None or record.exc_info[1] is None:
             return
         error = record.exc_info[1]
-        with contextlib.suppress(OSError):  # the engine must not fail of its log
+        with contextlib.suppress(OSError):  # the log must not make the engine fail
             if not os.fstat(self._file.fileno()).st_size:
                 self._file.write(f"{type(error).__name__}: {error}")
                 self._file.flush()

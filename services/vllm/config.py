@@ -1,4 +1,4 @@
-"""configs/vllm_models.yaml."""
+"""The vllm service's configuration, configs/vllm_models.yaml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.common.config import Address, ModelEntries, ModelEntry, ServiceCon
 
 PREFIX = "vllm_"
 
-#: Arguments of the engine that the entry itself sets, and by which of its keys.
+#: Engine argument -> the key of the entry that sets it.
 _SET_BY_ENTRY = {
     "model": "model_path",
     "tokenizer": "tokenizer_path",
@@ -24,7 +24,10 @@ _SET_BY_ENTRY = {
 
 
 class LoraAdapter(ModelEntry):
-    """A model of its own on its base's engine; `path` is a folder in PEFT's format."""
+    """A LoRA adapter, which is a separate model on its base's engine.
+
+    path: a folder in PEFT's format.
+    """
 
     path: Path
 
@@ -32,11 +35,11 @@ class LoraAdapter(ModelEntry):
 class VllmModel(ModelEntry):
     """One engine: a folder with a model, and how to run it.
 
-    device "cuda" refuses to run where the engine finds no CUDA device; "auto" then runs
-    on the CPU if the CPU build is installed. engine_args go to vLLM as they are. preload:
-    an engine takes its memory for good, so it does so at the start, unless this is false;
-    then the first call starts it. chat_template: a file, in place of the model's own.
-    reasoning_parser: vLLM's name of the one that tells reasoning from answer.
+    device: "cuda" refuses to run without a CUDA device; "auto" then runs on the CPU, if the CPU
+    build is installed. engine_args: passed to vLLM unchanged. preload: start the engine with
+    the service, which is the default because an engine never releases its memory; false: the
+    first call starts it. chat_template: a file that replaces the model's template.
+    reasoning_parser: vLLM's name of the parser that separates reasoning from the answer.
     """
 
     model_path: Path
@@ -54,8 +57,8 @@ class VllmModel(ModelEntry):
     def _not_set_twice(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments.get("disable_log_stats"):
             raise ValueError(
-                "'disable_log_stats' cannot be set: load, metrics and the watch over the engine "
-                "need its reports"
+                "'disable_log_stats' cannot be set: load, metrics and the detection of hangs need "
+                "the engine's reports"
             )
         for name in arguments:
             if key := _SET_BY_ENTRY.get(name):
@@ -66,11 +69,11 @@ class VllmModel(ModelEntry):
 class VllmConfig(ServiceConfig):
     """The whole file.
 
-    metrics: where Prometheus finds the metrics; none: nowhere. max_waiting: calls that
-    wait for a place in the engine's batch, per engine; one more is answered OVERLOADED.
-    default_max_tokens: where a request sets none. hang_seconds: an engine that has requests
-    and makes no step for so long counts as dead; vLLM gives its workers 300 s for a step
-    (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS), and no sound one takes that.
+    metrics: address for Prometheus; default: no metrics. max_waiting: calls per engine that
+    wait for a place in its batch; one more gets OVERLOADED. default_max_tokens: for requests
+    that set no max_tokens. hang_seconds: an engine that has requests and makes no step for so
+    long counts as dead; the default is the time that vLLM gives its workers for a step
+    (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS).
     """
 
     metrics: Address | None = None
@@ -86,5 +89,5 @@ class VllmConfig(ServiceConfig):
 
     @property
     def entries(self) -> list[ModelEntry]:
-        """Every model that can be asked for: bases, each with its adapters after it."""
+        """Every model that a request can name: each base, followed by its adapters."""
         return [*chain.from_iterable((model, *model.lora) for model in self.models)]

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: each engine's own, and what a scaler asks for first."""
+"""Metrics for Prometheus: vLLM's own of each engine, and a few for autoscalers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
 
 from services.common.config import ConfigError
 
-#: Seconds over which tokens/s is taken.
+#: Seconds over which tokens/s is averaged.
 _WINDOW = 10
 
 
 class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
-    """What an engine says of itself at each of its steps."""
+    """What an engine reports at each of its steps."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -30,7 +30,7 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
         self.waiting = 0
         self.cache_usage = 0.0
         self.generated = 0
-        # (second, tokens generated until then), one for each second with any.
+        # (second, tokens generated before it), for each second with new tokens.
         self._history: deque[tuple[int, int]] = deque()
 
     def record(
@@ -58,17 +58,17 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
     def log_engine_initialized(self) -> None: ...
 
     def tokens_per_second(self) -> float:
-        """Over the last seconds."""
+        """The mean over the last _WINDOW seconds."""
         since = int(time.monotonic()) - _WINDOW
         before = next((tokens for second, tokens in self._history if second >= since), None)
         return 0.0 if before is None else (self.generated - before) / _WINDOW
 
 
 def stat_loggers(registry: CollectorRegistry, stats: EngineStats) -> list[Any]:
-    """What vLLM is to tell its figures: its own metrics, and ours.
+    """The loggers that an engine reports to: vLLM's metrics, and `stats`.
 
-    vLLM's own logger would take its metrics in the global registry away from the engine
-    before: here each engine has a registry of its own.
+    Each engine has its own registry: in the global registry, vLLM's logger would replace
+    the metrics of the previous engine.
     """
 
     class Registered(PrometheusStatLogger):  # type: ignore[misc] # not typed
@@ -80,7 +80,7 @@ def stat_loggers(registry: CollectorRegistry, stats: EngineStats) -> list[Any]:
 
 
 class Metrics(Collector):  # type: ignore[misc] # not typed
-    """All engines' metrics in one place, served over HTTP where the configuration says."""
+    """The metrics of all engines, served over HTTP if the configuration has an address."""
 
     def __init__(self) -> None:
         self._engines: dict[str, tuple[CollectorRegistry, EngineStats]] = {}
@@ -90,7 +90,7 @@ class Metrics(Collector):  # type: ignore[misc] # not typed
         self._engines[model] = (registry, stats)
 
     def serve(self, address: str) -> str:
-        """Answer on a thread of its own; returns the address. Raises ConfigError."""
+        """Serve in a thread. Returns the address. Raises ConfigError if it is in use."""
         host, _, port = address.rpartition(":")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
@@ -116,10 +116,10 @@ class Metrics(Collector):  # type: ignore[misc] # not typed
         families: dict[str, Metric] = {}
         for registry in (REGISTRY, *(registry for registry, _ in self._engines.values())):
             for family in registry.collect():
-                known = families.setdefault(
+                merged = families.setdefault(
                     family.name, Metric(family.name, family.documentation, family.type)
                 )
-                known.samples.extend(family.samples)
+                merged.samples.extend(family.samples)
         yield from families.values()
 
     def _own(self) -> Iterator[Metric]:

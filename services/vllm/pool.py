@@ -1,198 +1,153 @@
-"""The configured models: one engine each, started once, with its adapters."""
+"""The vllm service's models: one engine each, with its LoRA adapters."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from copy import copy
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
+import structlog
+from vllm.lora.request import LoRARequest
 from vllm.utils.gc_utils import freeze_gc_heap
 
-from arena_llm.types import Availability, Capability, ModelState
-from services.common.errors import BackendError
-from services.common.local.backend import CAPABILITIES
-from services.common.local.slot import Slot, find
-from services.vllm.adapters import Adapter, load_adapters
-from services.vllm.checks import check_adapter, check_files, failed_start
-from services.vllm.config import VllmConfig, VllmModel
-from services.vllm.engine import Engine
+from arena_llm.types import Capability
+from services.common.errors import BackendError, ModelMisconfigured
+from services.common.local.pool import ModelPool, ModelSlot, name_file
+from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
+from services.vllm.engine import Adapter, Engine
+from services.vllm.errors import (
+    check_adapter_folder,
+    check_adapter_shapes,
+    check_files,
+    explain_start_failure,
+    misfit,
+)
 from services.vllm.metrics import Metrics
-from services.vllm.scratch import Scratch
-from services.vllm.starting import abandon_starts, start
+from services.vllm.processes import ScratchFolder, kill_starting_engines
+from services.vllm.start import start_engine
 
-#: Seconds after a failed start in which calls get its error; then a call starts it again.
-_FAILURE_HOLDS = 30.0
+log = structlog.get_logger()
 
-
-@dataclass(frozen=True)
-class Running:
-    """An engine and its adapters: by model name, what vLLM is told of it, or why it cannot
-    be used."""
-
-    engine: Engine
-    adapters: Mapping[str, Adapter]
+EngineSlot = ModelSlot[VllmModel, Engine]
 
 
-EngineSlot = Slot[VllmModel, Running]
+class VllmPool(ModelPool[VllmModel, Engine]):
+    """The configured engines. Each starts in a separate thread."""
 
-
-class EnginePool:
-    """All configured engines. One event loop owns it; engines start in threads."""
+    failure_hold_seconds = 30.0
 
     def __init__(self, config: VllmConfig, metrics: Metrics) -> None:
+        super().__init__(config.models, config.path)
         self._config = config
         self._metrics = metrics
-        self._slots = {entry.name: EngineSlot(entry) for entry in config.models}
-        self._bases = {
-            model.name: slot
-            for slot in self._slots.values()
-            for model in (slot.entry, *slot.entry.lora)
-        }
-        # An engine takes its memory by what it sees as free.
-        self._one_start = asyncio.Lock()
-        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        # One start at a time, because an engine takes memory by what is free.
+        self._start_lock = asyncio.Lock()
         self._watches: list[asyncio.Task[None]] = []
-        self._scratch = Scratch()
-        # vLLM's sockets outlive their processes, in the temporary folder by default.
+        self._scratch = ScratchFolder()
+        # vLLM's sockets outlive their processes. By default they are in the temporary folder.
         os.environ["VLLM_RPC_BASE_PATH"] = str(self._scratch.path)
-
-    async def preload(self) -> None:
-        """Start the engines that are marked `preload`."""
-        for slot in self._slots.values():
-            if slot.entry.preload:
-                # It has been logged, and IsAvailable reports it.
-                with suppress(BackendError):
-                    await self._started(slot)
-
-    async def failed(self) -> str:
-        """Wait until an engine's core ends or hangs, and say which."""
-        return await self._failed
 
     async def aclose(self) -> None:
         """Stop every engine."""
         for watch in self._watches:
             watch.cancel()
-        for slot in self._slots.values():
-            slot.cancel()
-        running = [slot.running for slot in self._slots.values() if slot.running is not None]
-        await asyncio.gather(*(asyncio.to_thread(each.engine.close) for each in running))
-        abandon_starts()
+        await super().aclose()
+        kill_starting_engines()
         self._scratch.close()
 
-    async def use(self, name: str) -> tuple[Engine, Any]:
-        """The model's engine, started if need be, and its adapter or None."""
-        running = await self._started(self._slot(name))
-        adapter = running.adapters.get(name)
-        if isinstance(adapter, BackendError):
-            raise copy(adapter)
-        return running.engine, adapter
+    def _model_names(self, entry: VllmModel) -> Sequence[str]:
+        return [model.name for model in (entry, *entry.lora)]
 
-    def availability(self, name: str) -> Availability:
-        """The model's state, without touching it. Raises ModelNotFound, and what is wrong
-        with an adapter."""
-        slot = self._slot(name)
-        if slot.running is None:
-            return slot.availability(partial(_first_call, slot.entry, name))
-        adapter = slot.running.adapters.get(name)
-        if isinstance(adapter, BackendError):
-            raise adapter
-        return _running(slot.running.engine)
+    def _preloads(self, entry: VllmModel) -> bool:
+        return entry.preload
 
-    def context_length(self, name: str) -> int | None:
-        """Tokens of prompt and completion together, once the engine runs."""
-        running = self._slot(name).running
-        return None if running is None else running.engine.started.reader.context_length
+    def _configured_capabilities(self, entry: VllmModel) -> Sequence[Capability]:
+        return (Capability.REASONING,) if entry.reasoning_parser else ()
 
-    def capabilities(self, name: str) -> tuple[Capability, ...]:
-        """What the model can do; whether it takes conversations shows when it runs."""
-        slot = self._slot(name)
-        reader = None if slot.running is None else slot.running.engine.started.reader
-        chat = reader is not None and reader.chat
-        return (
-            *((Capability.CHAT,) if chat else ()),
-            *CAPABILITIES,
-            *((Capability.REASONING,) if slot.entry.reasoning_parser else ()),
-        )
+    def _describe_first_call(self, entry: VllmModel, name: str) -> str:
+        check_files(entry)
+        for adapter in entry.lora:
+            if adapter.name == name:
+                check_adapter_folder(adapter)
+        return "the first call starts its engine"
 
-    def _slot(self, name: str) -> EngineSlot:
-        """Raises ModelNotFound, which lists the models there are."""
-        return find(self._bases, name, "configs/vllm_models.yaml")
-
-    async def _started(self, slot: EngineSlot) -> Running:
-        return await slot.loaded(partial(self._start, slot.entry), _FAILURE_HOLDS)
-
-    async def _start(self, entry: VllmModel) -> Running:
+    async def _load(self, slot: EngineSlot) -> Engine:
+        entry = slot.entry
         thread = ThreadPoolExecutor(1, f"engine {entry.name}")
         root_cause = self._scratch.path / entry.name.replace("/", "-")
         root_cause.write_bytes(b"")
         try:
-            async with self._one_start:
+            async with self._start_lock:
                 loop = asyncio.get_running_loop()
-                started = await loop.run_in_executor(thread, start, entry, root_cause)
+                started = await loop.run_in_executor(thread, start_engine, entry, root_cause)
             engine = Engine(started, thread, self._config)
             failed = asyncio.create_task(engine.failed())
-            adapters = await self._ready(entry, engine, failed, root_cause)
+            await self._prepare(entry, engine, failed, root_cause)
         except BackendError:
             thread.shutdown(wait=False)
             raise
         self._metrics.add(entry.name, started.registry, started.stats)
-        self._watches.append(asyncio.create_task(self._tell_failed(entry.name, engine, failed)))
-        # Or the collector walks all of torch and vLLM again and again, for seconds at the end.
+        self._watches.append(asyncio.create_task(self._watch(entry.name, engine, failed)))
+        # Otherwise the garbage collector repeatedly scans all of torch and vLLM, which takes
+        # seconds when the process ends.
         freeze_gc_heap()
-        return Running(engine, adapters)
+        return engine
 
-    async def _ready(
+    async def _unload(self, slot: EngineSlot) -> None:
+        engine, slot.running = slot.running, None
+        if engine is not None:
+            await asyncio.to_thread(engine.close)
+
+    async def _prepare(
         self, entry: VllmModel, engine: Engine, failed: asyncio.Task[None], root_cause: Path
-    ) -> Mapping[str, Adapter]:
-        """Let the engine show that it can run, and load its adapters.
+    ) -> None:
+        """Check that the engine can run the model, and load its adapters.
 
-        Raises ModelMisconfigured where it fails of that.
+        Closes the engine and raises ModelMisconfigured if it cannot.
         """
-        making = asyncio.create_task(_make_ready(entry, engine))
-        await asyncio.wait((making, failed), return_when=asyncio.FIRST_COMPLETED)
+        preparing = asyncio.create_task(self._try_out(entry, engine))
+        await asyncio.wait((preparing, failed), return_when=asyncio.FIRST_COMPLETED)
         try:
-            if not making.done():
+            if not preparing.done():
                 raise RuntimeError(f"it {engine.failure}")
-            return await making
+            await preparing
         except Exception as error:
-            making.cancel()
+            preparing.cancel()
             failed.cancel()
             await asyncio.to_thread(engine.close)
             if isinstance(error, BackendError):
                 raise
-            raise failed_start(entry, "cannot run the model", error, root_cause) from error
+            raise explain_start_failure(entry, "cannot run the model", error, root_cause) from error
 
-    async def _tell_failed(self, name: str, engine: Engine, failed: asyncio.Task[None]) -> None:
+    async def _try_out(self, entry: VllmModel, engine: Engine) -> None:
+        await engine.try_out()
+        for number, lora in enumerate(entry.lora, start=1):
+            engine.adapters[lora.name] = await self._load_adapter(entry, engine, lora, number)
+
+    async def _load_adapter(
+        self, entry: VllmModel, engine: Engine, lora: LoraAdapter, number: int
+    ) -> Adapter:
+        """Load one adapter. Returns its LoRARequest, or the error that makes it unusable.
+
+        An error does not affect the base or the other adapters.
+        """
+        try:
+            check_adapter_folder(lora)
+            check_adapter_shapes(lora, entry.model_path)
+            adapter = LoRARequest(lora.name, number, str(lora.path))
+            await engine.add_adapter(adapter)
+            await engine.try_out(adapter)
+            return adapter
+        except ModelMisconfigured as wrong:
+            error = wrong
+        except Exception as wrong:  # any error that the adapter's files cause
+            error = misfit(lora, " ".join(str(wrong).split())[:400])
+        error = name_file(error, self._path)
+        log.error("adapter", model=lora.name, reason=error.message)
+        return error
+
+    async def _watch(self, name: str, engine: Engine, failed: asyncio.Task[None]) -> None:
         await failed
-        if not self._failed.done():
-            self._failed.set_result(f"the engine of {name} {engine.failure}")
-
-
-async def _make_ready(entry: VllmModel, engine: Engine) -> dict[str, Adapter]:
-    await engine.try_out()
-    return await load_adapters(engine, entry)
-
-
-def _running(engine: Engine) -> Availability:
-    if engine.failure:
-        detail = f"its engine {engine.failure}; the service starts again"
-        return Availability(
-            False, ModelState.UNKNOWN, detail, reason="UPSTREAM_UNAVAILABLE", load=engine.load()
-        )
-    return Availability(True, ModelState.READY, "running", load=engine.load())
-
-
-def _first_call(entry: VllmModel, name: str) -> str:
-    """What the first call will do. Raises ModelMisconfigured where files are missing."""
-    check_files(entry)
-    for adapter in entry.lora:
-        if adapter.name == name:
-            check_adapter(adapter)
-    return "the first call starts its engine"
+        self.fail(f"the engine of {name} {engine.failure}")

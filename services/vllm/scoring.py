@@ -1,10 +1,10 @@
-"""Scores from single steps of the engine, so that the shared prefix stays in its cache.
+"""Scores from single steps of the engine, which reuse the cached prompt.
 
-vLLM's own log-probabilities of prompts would do as well, but a request for them reads no
-cache, holds [prompt tokens, vocabulary] of logits at once, and on a CPU ends an engine
-with LoRA adapters. Instead the continuations form a tree of tokens: each inner node is
-one request for one token, and asks for the log-probabilities of the tokens that follow
-there by name. What continuations begin with alike is asked once.
+vLLM can return the log-probabilities of a prompt, but such a request reads no prefix cache,
+needs [prompt tokens, vocabulary] of logits in memory, and on a CPU kills an engine with LoRA
+adapters. Instead, the continuations form a tree of tokens. Each inner node is a request for
+one token that asks for the log-probabilities of the tokens that follow. Common prefixes of
+the continuations are computed once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Tokens from the prompt's end to a place in the tree.
+#: Tokens from the end of the prompt to a node of the tree.
 Path = tuple[int, ...]
 
-#: Gives the log-probabilities of these tokens at that place.
+#: Returns the log-probabilities of the tokens after the path.
 Ask = Callable[[Path, list[int]], Awaitable[Mapping[int, float]]]
 
-#: Tokens that vLLM tells of by name in one request (MAX_LOGPROB_TOKEN_IDS).
-_MOST_TOKENS = 128
+#: Most tokens whose log-probabilities one request can ask for (vLLM's MAX_LOGPROB_TOKEN_IDS).
+_MAX_TOKENS = 128
 
 
-def tree(continuations: Sequence[Sequence[int]]) -> dict[Path, list[int]]:
-    """Each place at which tokens are to be scored, with those tokens."""
+def build_tree(continuations: Sequence[Sequence[int]]) -> dict[Path, list[int]]:
+    """Each path after which tokens are scored, with those tokens."""
     followers: dict[Path, dict[int, None]] = {}
     for tokens in continuations:
         for place, token in enumerate(tokens):
@@ -35,35 +35,37 @@ def tree(continuations: Sequence[Sequence[int]]) -> dict[Path, list[int]]:
     return {path: [*tokens] for path, tokens in followers.items()}
 
 
-async def sums(continuations: Sequence[Sequence[int]], ask: Ask, at_once: int) -> list[float]:
-    """Each continuation's log-probability; `ask` is called for `at_once` places at once."""
-    places = tree(continuations)
-    asked = [
-        (path, tokens[start : start + _MOST_TOKENS])
-        for path, tokens in places.items()
-        for start in range(0, len(tokens), _MOST_TOKENS)
+async def score_continuations(
+    continuations: Sequence[Sequence[int]], ask: Ask, max_concurrent: int
+) -> list[float]:
+    """Each continuation's summed log-probability, with `max_concurrent` requests at a time."""
+    tree = build_tree(continuations)
+    requests = [
+        (path, tokens[start : start + _MAX_TOKENS])
+        for path, tokens in tree.items()
+        for start in range(0, len(tokens), _MAX_TOKENS)
     ]
-    known: dict[Path, dict[int, float]] = {path: {} for path in places}
-    answers = await all_of([partial(ask, *place) for place in asked], at_once)
-    for (path, _), answer in zip(asked, answers, strict=True):
-        known[path].update(answer)
+    logprobs: dict[Path, dict[int, float]] = {path: {} for path in tree}
+    answers = await run_bounded([partial(ask, *request) for request in requests], max_concurrent)
+    for (path, _), answer in zip(requests, answers, strict=True):
+        logprobs[path].update(answer)
     return [
-        sum(known[tuple(tokens[:place])][token] for place, token in enumerate(tokens))
+        sum(logprobs[tuple(tokens[:place])][token] for place, token in enumerate(tokens))
         for tokens in continuations
     ]
 
 
-async def all_of(calls: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
-    """What the calls return, in their order; the first error is raised and ends the rest."""
-    free = asyncio.Semaphore(at_once)
+async def run_bounded(calls: Sequence[Callable[[], Awaitable[T]]], max_concurrent: int) -> list[T]:
+    """The results of the calls, in order. The first error cancels the rest and is raised."""
+    free = asyncio.Semaphore(max_concurrent)
 
-    async def one(call: Callable[[], Awaitable[T]]) -> T:
+    async def run(call: Callable[[], Awaitable[T]]) -> T:
         async with free:
             return await call()
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
+            tasks = [group.create_task(run(call)) for call in calls]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed
     return [task.result() for task in tasks]

@@ -1,4 +1,4 @@
-"""These tests run where a GPU is, `make test-gpu`; elsewhere they say that there is none."""
+"""Tests that need a GPU, `make test-gpu`. They are skipped on a machine without one."""
 
 from __future__ import annotations
 

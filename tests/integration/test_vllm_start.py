@@ -1,4 +1,4 @@
-"""What stops the vllm service at its start."""
+"""An error that stops the vllm service when it starts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 from deploy.services import ROOT, VLLM
-from tests.support.vllm import require_vllm
+from tests.support.local_models import require_vllm
 
 
-def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
+def test_an_unknown_engine_argument_is_reported(tmp_path: Path) -> None:
     require_vllm()
     config = tmp_path / "vllm_models.yaml"
     config.write_text(
@@ -21,6 +21,7 @@ def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "vllm_a: engine_args.max_modellen is no argument of vLLM 0.32" in done.stderr
+    assert f"{config}: vllm_a: vLLM 0.32" in done.stderr
+    assert "has no argument max_modellen, which engine_args sets" in done.stderr
     assert "nearest names: max_model_len" in done.stderr
     assert "Traceback" not in done.stderr

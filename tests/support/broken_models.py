@@ -1,4 +1,4 @@
-"""Small models with one thing wrong, which loads all the same."""
+"""Small models with one fault, which still load."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _EMBEDDINGS = "model.embed_tokens.weight"
 
 
 def spoil_weights(folder: Path, value: float = torch.nan) -> Path:
-    """Let every logit be NaN."""
+    """Make every logit NaN."""
     return _change(folder, "model.norm.weight", slice(None), value)
 
 
 def spoil_token(folder: Path, word: str, value: float = torch.nan) -> Path:
-    """Let a model compute NaN after it has read a token, here a character."""
+    """Make a model compute NaN after it has read a token that is one character."""
     return _change(folder, _EMBEDDINGS, _token(folder, word), value)
 
 
@@ -33,7 +33,7 @@ def _change(folder: Path, name: str, where: int | slice, value: float) -> Path:
 
 
 def remove_weights(folder: Path) -> Path:
-    """Leave a link to weights that are gone, as in a cache of the hub that was cleaned."""
+    """Replace the weights by a broken link, as in a hub cache that was cleaned."""
     (folder / _WEIGHTS).unlink()
     (folder / _WEIGHTS).symlink_to(folder / "gone")
     return folder
@@ -74,7 +74,7 @@ class Model(LlamaForCausalLM):
 
 
 def raise_at(folder: Path, word: str, flag: Path, error: str = "RuntimeError") -> Path:
-    """Let a model's passes fail that read a token, and all once a file exists."""
+    """Make passes fail that read the token `word`, and all passes while the file `flag` exists."""
     code = _CODE.format(token=_token(folder, word), flag=str(flag), error=error)
     (folder / "own.py").write_text(code)
     path = folder / "config.json"
@@ -86,5 +86,5 @@ def raise_at(folder: Path, word: str, flag: Path, error: str = "RuntimeError") -
 
 
 def make_llama(folder: Path, *, chat: bool = False) -> Path:
-    """A sound one."""
+    """A working model."""
     return make_checkpoint(folder, "llama", chat=chat)

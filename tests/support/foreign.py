@@ -17,17 +17,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.hf.embedded import default_folder, prepare
+from services.common.local.checks import embedded_folder
+from services.hf.embedded import prepare
 from tests.support.system import free_ports
 
 #: The server calls its one model as it was called on its command line.
-MODEL = str(default_folder())
+MODEL = str(embedded_folder())
 
 
 @contextmanager
 def foreign_server() -> Iterator[str]:
     """The base URL of the server; it is killed when the block ends."""
-    prepare(default_folder())
+    prepare(embedded_folder())
     (port,) = free_ports(1)
     command = shutil.which("transformers", path=str(Path(sys.executable).parent))
     assert command is not None

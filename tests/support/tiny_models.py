@@ -1,6 +1,6 @@
-"""Small random checkpoints of real architectures, made on the spot.
+"""Small random checkpoints of real architectures.
 
-Their weights mean nothing, but every code path is that of a large model of the kind.
+Their weights are random, but they run the same code as large models of the architecture.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LLAMA: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 
-#: Architecture name: what makes a small one of it.
+#: Architecture name -> the settings of a small model.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": _LLAMA,
     "qwen2": _LLAMA,

@@ -16,7 +16,8 @@ from arena.experiment.measure import measure_game
 from arena.games.game import Game
 from arena.games.text import measured_playouts
 from arena_llm.types import Availability, ModelState
-from services.hf.embedded import default_folder, prepare
+from services.common.local.checks import embedded_folder
+from services.hf.embedded import prepare
 from tests.support.scripted import scripted
 
 pytestmark = pytest.mark.integration  # starts processes
@@ -95,8 +96,8 @@ def test_a_python_without_the_client_and_no_environment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tic_tac_toe", "kuhn_poker", "matrix_rps", "goofspiel"])
 def test_the_measured_games(name: str) -> None:
-    prepare(default_folder())
-    tokenizer = Tokenizer.from_file(str(default_folder() / "tokenizer.json"))
+    prepare(embedded_folder())
+    tokenizer = Tokenizer.from_file(str(embedded_folder() / "tokenizer.json"))
     size = measure_game(Game.load(name), lambda text: len(tokenizer.encode(text).ids))
     # The seed is the game's name. Small changes of a prompt need no new measurement.
     stored = measured_playouts()[name]

@@ -1,1 +1,1 @@
-"""What services share that run models on this machine."""
+"""Base classes of the services that run models on this machine."""

@@ -1,4 +1,4 @@
-"""Tiny models, made once for all tests of the service."""
+"""Tiny models, shared by all tests of the service."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from services.hf.forward import CausalForward
 from services.hf.loading import LoadedModel
 from tests.support.tiny_models import make_checkpoint
-from tests.unit.hf.asking import Stepped, load_tiny
+from tests.unit.hf.engine_driver import Stepped, load_tiny
 
-#: An architecture's name, with "-chat" behind it for one that has a chat template.
+#: Takes the name of an architecture, followed by "-chat" for a model with a chat template.
 Checkpoints = Callable[[str], Path]
 Models = Callable[[str], LoadedModel]
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    """The folder of a tiny model; nobody changes what is in it."""
+    """The folder of a tiny model. Tests must not change it."""
 
     @cache
     def make(name: str) -> Path:
@@ -44,5 +44,5 @@ def loaded(model: Models) -> LoadedModel:
 
 @pytest.fixture
 def stepped(loaded: LoadedModel) -> Stepped:
-    """With a prefix cache of its own, of about 1000 tokens."""
+    """A Stepped forward with a new prefix cache of about 1000 tokens."""
     return Stepped(CausalForward(loaded.forward.model, 32, 500_000))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Where a model's files come from, with a hub on loopback that behaves as it is told."""
+"""Where a model's files come from, with a fake model hub on loopback."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support.system import refusing
 
 pytestmark = pytest.mark.integration  # starts processes
 
-#: What the library asks of its hub is fixed at its import, so it gets a process of its own.
+#: The library reads the hub's address on import, so each call runs in a new process.
 PROGRAM = """
 import sys
 from services.common.errors import BackendError
-from services.hf.checkpoint import in_hub_cache, locate
+from services.hf.checkpoint import is_downloaded, locate
 from services.hf.config import HfModel
 
 entry = HfModel(name=sys.argv[1], revision="main")
 try:
-    print(in_hub_cache(entry), locate(entry))
+    print(is_downloaded(entry), locate(entry))
 except BackendError as error:
     print(error.reason, error.message)
 """
@@ -34,7 +34,7 @@ except BackendError as error:
 
 @contextmanager
 def hub(status: int, headers: dict[str, str]) -> Iterator[str]:
-    """A server that answers every request alike; its address."""
+    """A server with the same answer to every request. Yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -55,7 +55,7 @@ def hub(status: int, headers: dict[str, str]) -> Iterator[str]:
         server.shutdown()
 
 
-def told(home: Path, endpoint: str, name: str = "hf_owner/model", **more: str) -> str:
+def locate_in_process(home: Path, endpoint: str, name: str = "hf_owner/model", **more: str) -> str:
     own = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **more}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
@@ -79,29 +79,29 @@ def told(home: Path, endpoint: str, name: str = "hf_owner/model", **more: str) -
         (200, {"Content-Type": "text/html"}, "UPSTREAM_UNAVAILABLE"),
     ],
 )
-def test_what_a_hub_answers(
+def test_an_answer_of_the_hub(
     tmp_path: Path, status: int, headers: dict[str, str], reason: str
 ) -> None:
     with hub(status, headers) as endpoint:
-        said = told(tmp_path, endpoint)
+        said = locate_in_process(tmp_path, endpoint)
     assert said.startswith(f"{reason} hf_owner/model: ")
 
 
 @pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["unreachable", "offline"])
-def test_no_hub_says_so_and_what_to_do(tmp_path: Path, more: dict[str, str]) -> None:
+def test_an_unreachable_hub_is_reported_with_a_fix(tmp_path: Path, more: dict[str, str]) -> None:
     with refusing() as (address,):
-        said = told(tmp_path, f"http://{address}", **more)
+        said = locate_in_process(tmp_path, f"http://{address}", **more)
     assert said.startswith("UPSTREAM_UNAVAILABLE ")
     assert "the model hub cannot be reached" in said
-    assert "model_path in configs/hf_models.yaml" in said
+    assert "set model_path to the model's folder" in said
 
 
 def test_a_name_that_no_hub_can_have(tmp_path: Path) -> None:
-    said = told(tmp_path, "http://127.0.0.1:1", "hf_a//b")
+    said = locate_in_process(tmp_path, "http://127.0.0.1:1", "hf_a//b")
     assert said.startswith("MODEL_MISCONFIGURED ")
 
 
-def test_what_was_fetched_once_needs_no_hub(tmp_path: Path) -> None:
+def test_a_downloaded_model_needs_no_hub(tmp_path: Path) -> None:
     repo = tmp_path / "hub/models--owner--model"
     snapshot = repo / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
@@ -109,5 +109,5 @@ def test_what_was_fetched_once_needs_no_hub(tmp_path: Path) -> None:
     (repo / "refs").mkdir()
     (repo / "refs/main").write_text("a" * 40)
     with refusing() as (address,):
-        said = told(tmp_path, f"http://{address}")
+        said = locate_in_process(tmp_path, f"http://{address}")
     assert said == f"True {snapshot}\n"

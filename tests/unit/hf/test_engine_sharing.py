@@ -1,13 +1,13 @@
-"""Work that the engine saves: what prompts share, and tokens without a choice."""
+"""Work that the engine saves: shared prefixes, and tokens that a constraint forces."""
 
 from __future__ import annotations
 
 from arena_llm.types import Choices, FinishReason, Regex
 from services.hf.forward import CausalForward
 from services.hf.loading import LoadedModel
-from tests.unit.hf.asking import (
-    Asked,
-    Scored,
+from tests.unit.hf.engine_driver import (
+    DrivenRequest,
+    DrivenScoring,
     Stepped,
     engine,
     request,
@@ -16,90 +16,99 @@ from tests.unit.hf.asking import (
 )
 
 
-def test_prompts_that_begin_alike_wait_for_the_first(loaded: LoadedModel, stepped: Stepped) -> None:
+def test_prompts_with_the_same_prefix_wait_for_the_first(
+    loaded: LoadedModel, stepped: Stepped
+) -> None:
     with engine(stepped, prefill_tokens=512) as running:
-        asked = [Asked(loaded, running, request("9", max_tokens=1))]
+        requests = [DrivenRequest(loaded, running, request("9", max_tokens=1))]
         taken(running)
-        asked += [
-            Asked(loaded, running, request("The board: " + "01" * 20 + end, max_tokens=1))
+        requests += [
+            DrivenRequest(loaded, running, request("The board: " + "01" * 20 + end, max_tokens=1))
             for end in ("2", "3", "4", "5", "6")
         ]
         stepped.go()
-        usages = [one.completion().usage for one in asked]
+        usages = [driven.completion().usage for driven in requests]
     assert stepped.groups == [1, 1, 4]
     common = usages[1].prompt_tokens - 1
     assert [usage.cached_tokens for usage in usages] == [0, 0, *[common] * 4]
 
 
-def test_prompts_of_like_length_are_read_together(loaded: LoadedModel, stepped: Stepped) -> None:
+def test_prompts_of_similar_length_are_read_together(loaded: LoadedModel, stepped: Stepped) -> None:
     with engine(stepped, prefill_tokens=512) as running:
-        asked = [Asked(loaded, running, request("9", max_tokens=1))]
+        requests = [DrivenRequest(loaded, running, request("9", max_tokens=1))]
         taken(running)
-        asked += [
-            Asked(loaded, running, request(text, max_tokens=1))
+        requests += [
+            DrivenRequest(loaded, running, request(text, max_tokens=1))
             for text in ("1" * 60, "2" * 4, "3" * 61, "4" * 5, "5" * 59)
         ]
         stepped.go()
-        for one in asked:
-            one.completion()
+        for driven in requests:
+            driven.completion()
     assert stepped.groups == [1, 3, 2]
 
 
 def test_a_repeated_prompt_comes_from_the_cache(loaded: LoadedModel, stepped: Stepped) -> None:
-    wanted = request("Your move? " * 9, max_tokens=12, temperature=0.0)
+    generation = request("Your move? " * 9, max_tokens=12, temperature=0.0)
     with engine(stepped) as running:
         stepped.go()
-        first, again = (Asked(loaded, running, wanted).completion() for _ in range(2))
-        scored = [Scored(loaded, running, "Your move? " * 9, "1", "23") for _ in range(2)]
-        sums = [one.sums() for one in scored]
+        first, again = (DrivenRequest(loaded, running, generation).completion() for _ in range(2))
+        scored = [DrivenScoring(loaded, running, "Your move? " * 9, "1", "23") for _ in range(2)]
+        sums = [driven.sums() for driven in scored]
     tokens = first.usage.prompt_tokens
     assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, tokens - 1)
     assert again.text == first.text
-    assert [one.job.cached for one in scored] == [tokens - 1] * 2
+    assert [driven.job.cached for driven in scored] == [tokens - 1] * 2
     assert sums[0] == sums[1]
 
 
 def test_a_prompt_cancelled_while_it_is_read_leaves_nothing_in_the_cache(
     loaded: LoadedModel, stepped: Stepped
 ) -> None:
-    wanted = request("8" * 400, max_tokens=12, temperature=0.0)
+    generation = request("8" * 400, max_tokens=12, temperature=0.0)
     uncached = CausalForward(loaded.forward.model, 32)  # type: ignore[attr-defined]
     with engine(uncached) as running:
-        expected = Asked(loaded, running, wanted).completion().text
+        expected = DrivenRequest(loaded, running, generation).completion().text
     with engine(stepped) as running:
-        cancelled = Asked(loaded, running, wanted)
+        cancelled = DrivenRequest(loaded, running, generation)
         stepped.let(3)
         cancelled.sequence.cancel()
         stepped.go()
         settle(running)
-        again = Asked(loaded, running, wanted).completion()
+        again = DrivenRequest(loaded, running, generation).completion()
     assert (again.text, again.usage.cached_tokens) == (expected, 0)
 
 
 MOVES = Choices(tuple(f"x({row},{column})" for row in (0, 1) for column in (0, 1)))
 
 
-def test_forced_tokens_take_no_pass_of_their_own(loaded: LoadedModel, stepped: Stepped) -> None:
+def test_forced_tokens_take_no_pass(loaded: LoadedModel, stepped: Stepped) -> None:
     with engine(stepped) as running:
         stepped.go()
-        told = Asked(loaded, running, request("7", MOVES, seed=3, logprobs=0)).completion()
+        with_logprobs = DrivenRequest(
+            loaded, running, request("7", MOVES, seed=3, logprobs=0)
+        ).completion()
         slow = list(stepped.passes)
         stepped.passes.clear()
-        move = Asked(loaded, running, request("7", MOVES, seed=3)).completion()
-    # One for each choice that there is: the row's and the column's digit.
+        move = DrivenRequest(loaded, running, request("7", MOVES, seed=3)).completion()
+    # One pass for each free choice: the digits of the row and of the column.
     assert stepped.passes == ["prefill", "step"]
-    assert slow == ["prefill", *["step"] * (len(told.logprobs) - 1)]
-    assert len(told.logprobs) == told.usage.completion_tokens > 4
-    assert all(one.logprob < 0 for one in told.logprobs)
-    assert (move.text, move.usage.completion_tokens) == (told.text, told.usage.completion_tokens)
+    assert slow == ["prefill", *["step"] * (len(with_logprobs.logprobs) - 1)]
+    assert len(with_logprobs.logprobs) == with_logprobs.usage.completion_tokens > 4
+    assert all(driven.logprob < 0 for driven in with_logprobs.logprobs)
+    assert (move.text, move.usage.completion_tokens) == (
+        with_logprobs.text,
+        with_logprobs.usage.completion_tokens,
+    )
     assert move.text in MOVES.values
 
 
-def test_what_leaves_no_choice_takes_no_pass(loaded: LoadedModel, stepped: Stepped) -> None:
+def test_a_fully_forced_completion_takes_no_pass(loaded: LoadedModel, stepped: Stepped) -> None:
     with engine(stepped) as running:
         stepped.go()
-        move = Asked(loaded, running, request("7", Choices(("x(0,1)",)))).completion()
-        cut = Asked(loaded, running, request("7", Regex("8{900}"), max_tokens=5)).completion()
+        move = DrivenRequest(loaded, running, request("7", Choices(("x(0,1)",)))).completion()
+        cut = DrivenRequest(
+            loaded, running, request("7", Regex("8{900}"), max_tokens=5)
+        ).completion()
     assert stepped.passes == []
     assert (move.text, move.finish_reason) == ("x(0,1)", FinishReason.STOP)
     assert (cut.usage.completion_tokens, cut.finish_reason) == (5, FinishReason.LENGTH)
@@ -107,9 +116,9 @@ def test_what_leaves_no_choice_takes_no_pass(loaded: LoadedModel, stepped: Stepp
 
 def test_forced_and_free_rows_run_together(loaded: LoadedModel) -> None:
     moves = [request(f"{seed} ", MOVES, seed=seed) for seed in range(8)]
-    wanted = [request("7", max_tokens=12, temperature=0.0), *moves]
+    generation = [request("7", max_tokens=12, temperature=0.0), *moves]
     with engine(loaded.forward) as running:
-        alone = [Asked(loaded, running, one).completion().text for one in wanted]
-        asked = [Asked(loaded, running, one) for one in wanted]
-        assert [one.completion().text for one in asked] == alone
+        alone = [DrivenRequest(loaded, running, driven).completion().text for driven in generation]
+        requests = [DrivenRequest(loaded, running, driven) for driven in generation]
+        assert [driven.completion().text for driven in requests] == alone
     assert len(set(alone[1:])) > 1

@@ -1,4 +1,4 @@
-"""Logits that are no numbers: their row fails, by name; no other row notices."""
+"""NaN and infinity among logits: only the affected row fails, and the error names the model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 
 from arena_llm.types import Choices, Completion, Constraint, Regex, Sampling
 from services.common.errors import InvalidRequest, ModelMisconfigured
-from services.common.local.finite import check_sums
+from services.common.local.checks import check_sums
 from services.hf.loading import LoadedModel
 from services.hf.sampling import Sampled, TokenSampler, sample
 from tests.support.broken_models import spoil_token, spoil_weights
 from tests.support.tiny_models import make_checkpoint
-from tests.unit.hf.asking import Asked, Scored, engine, load_tiny, request
+from tests.unit.hf.engine_driver import DrivenRequest, DrivenScoring, engine, load_tiny, request
 
 NAN, INF = math.nan, math.inf
-#: A sound model computes NaN, or infinity, after it has read this.
+#: The spoiled model computes NaN or infinity after this text.
 SPOILED = "Z"
 
 MakeSpoiled = Callable[[float], LoadedModel]
@@ -38,7 +38,7 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> MakeSpoiled:
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_model_of_such_weights_is_misconfigured(tmp_path: Path, value: float) -> None:
+def test_a_model_with_damaged_weights_is_misconfigured(tmp_path: Path, value: float) -> None:
     folder = spoil_weights(make_checkpoint(tmp_path / "model", "llama"), value)
     with pytest.raises(ModelMisconfigured, match="hf_tiny computes NaN or infinity"):
         load_tiny(folder)
@@ -58,17 +58,19 @@ ASKED: dict[str, tuple[Constraint | None, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("value", [NAN, INF])
 @pytest.mark.parametrize("case", ASKED)
-def test_the_row_fails_and_the_others_go_on(spoiled: MakeSpoiled, case: str, value: float) -> None:
+def test_the_row_fails_and_the_others_continue(
+    spoiled: MakeSpoiled, case: str, value: float
+) -> None:
     loaded = spoiled(value)
     constraint, sampling = ASKED[case]
-    # Without a seed a sound row could draw the spoiled token.
+    # Without a seed, another row could draw the spoiled token.
     ask = partial(request, constraint=constraint, max_tokens=4, seed=1, **sampling)
     with engine(loaded.forward) as running:
-        asked = [Asked(loaded, running, ask(text)) for text in ("7", f"7{SPOILED}", "8")]
+        requests = [DrivenRequest(loaded, running, ask(text)) for text in ("7", f"7{SPOILED}", "8")]
         with pytest.raises(ModelMisconfigured, match="hf_tiny computes NaN or infinity"):
-            asked[1].completion()
-        for one in (asked[0], asked[2]):
-            assert one.completion().usage.completion_tokens
+            requests[1].completion()
+        for driven in (requests[0], requests[2]):
+            assert driven.completion().usage.completion_tokens
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
@@ -77,31 +79,31 @@ def test_a_score_fails_alone(spoiled: MakeSpoiled, value: float) -> None:
     with engine(loaded.forward) as running:
         for prompt, texts in [(SPOILED, ["a", "bc"]), ("7", ["a", f"{SPOILED}bc"])]:
             with pytest.raises(ModelMisconfigured, match="NaN or infinity"):
-                Scored(loaded, running, prompt, *texts).sums()
-        assert all(map(math.isfinite, Scored(loaded, running, "7", "a", SPOILED).sums()))
+                DrivenScoring(loaded, running, prompt, *texts).sums()
+        assert all(map(math.isfinite, DrivenScoring(loaded, running, "7", "a", SPOILED).sums()))
 
 
-def test_a_row_that_turned_nan_leaves_nothing_for_the_next_one(spoiled: MakeSpoiled) -> None:
-    """Masked keys and values are multiplied by zero, and zero times NaN is NaN."""
+def test_a_row_with_nan_does_not_affect_the_next_request(spoiled: MakeSpoiled) -> None:
+    """Attention multiplies masked keys and values by zero, and zero times NaN is NaN."""
     loaded = spoiled(NAN)
     short = request("8", Regex("[89]{900}"), max_tokens=30, temperature=0.0)
     with engine(loaded.forward) as running:
-        expected = Asked(loaded, running, short).completion().text
+        expected = DrivenRequest(loaded, running, short).completion().text
     with engine(loaded.forward) as running:
-        wide = Asked(loaded, running, request("7" * 90, Regex("[78]{900}"), max_tokens=300))
+        wide = DrivenRequest(loaded, running, request("7" * 90, Regex("[78]{900}"), max_tokens=300))
         wide.next()
         # With log-probabilities no token is forced: it reads the spoiled one in a step.
         turning = request("9" * 60, Regex(f"[89]{{4}}{SPOILED}[89]{{90}}"), logprobs=0)
         with pytest.raises(ModelMisconfigured):
-            Asked(loaded, running, turning).completion()
-        assert Asked(loaded, running, short).completion().text == expected
+            DrivenRequest(loaded, running, turning).completion()
+        assert DrivenRequest(loaded, running, short).completion().text == expected
         while not isinstance(event := wide.next(), Completion):
             pass
         assert len(event.text) == 300
 
 
 class OnlyToken1:
-    """In place of a Matcher: it allows one token."""
+    """Replaces a Matcher. It allows one token."""
 
     field = "constraint.regex"
 
@@ -121,13 +123,13 @@ def drawn(logits: list[float], matcher: Any = None, **sampling: Any) -> Sampled 
 
 @pytest.mark.parametrize("logits", [[NAN] * 3, [1.0, NAN, 0.0], [0.0, INF, 1.0], [-INF] * 3])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.0}, {"logprobs": 1}], ids=str)
-def test_logits_to_choose_nothing_by(logits: list[float], sampling: dict[str, Any]) -> None:
+def test_logits_that_cannot_be_sampled(logits: list[float], sampling: dict[str, Any]) -> None:
     assert isinstance(drawn(logits, **sampling), ModelMisconfigured)
     assert isinstance(drawn(logits, OnlyToken1(), **sampling), ModelMisconfigured)
 
 
 def test_tokens_that_a_model_excludes() -> None:
-    """-inf for some tokens is a model's good right."""
+    """A model may exclude tokens with -inf."""
     token = drawn([-INF, 1.0, -INF], logprobs=3)
     assert token == Sampled(1, 0.0, ((1, 0.0),))
     refused = drawn([1.0, -INF, 0.0], OnlyToken1())
@@ -143,7 +145,7 @@ def test_tokens_that_a_model_excludes() -> None:
         ([-1.0, -INF], InvalidRequest, "continuations[1]"),
     ],
 )
-def test_sums_that_are_no_scores(
+def test_sums_that_are_not_scores(
     sums: list[float], error: type[ModelMisconfigured | InvalidRequest], field: str
 ) -> None:
     with pytest.raises(error, match="hf_tiny") as caught:

@@ -1,4 +1,4 @@
-"""Batched, staggered and chunked, every architecture answers as it does alone."""
+"""Batching, late joining and chunked prompts do not change the results of any architecture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from services.hf.forward import Forward
 from services.hf.loading import LoadedModel
 from tests.support.tiny_models import ARCHITECTURES
-from tests.unit.hf.asking import finished
 from tests.unit.hf.conftest import Models
+from tests.unit.hf.engine_driver import finished
 
 NEW = 24
 _random = torch.Generator().manual_seed(1)
-#: From one token to more than two passes of 32, and over the sliding windows of 16.
+#: Lengths from one token to more than two passes of 32, and over sliding windows of 16.
 PROMPTS = [torch.randint(5, 80, (n,), generator=_random).tolist() for n in (5, 40, 17, 70, 1, 33)]
 CONTINUATIONS = [[7, 8, 9], [10], [11, 12], [9, 9, 9, 9, 9], *([i, i + 1] for i in range(20, 60))]
 
@@ -24,7 +24,7 @@ def loaded(request: pytest.FixtureRequest, model: Models) -> LoadedModel:
 
 
 def alone(loaded: LoadedModel, prompt: list[int]) -> list[int]:
-    """What transformers' own `generate` answers."""
+    """The tokens that transformers' own `generate` returns."""
     output = loaded.forward.model.generate(  # type: ignore[attr-defined]
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -38,7 +38,7 @@ def alone(loaded: LoadedModel, prompt: list[int]) -> list[int]:
 
 
 class GreedyBatch:
-    """The rows of a running batch, by their prompt's number."""
+    """The prompt numbers of the rows of a running batch."""
 
     def __init__(self, forward: Forward, prompts: list[list[int]] = PROMPTS) -> None:
         self._forward, self._batch = forward, forward.new_batch()
@@ -100,5 +100,5 @@ def plain(loaded: LoadedModel, prompt: list[int], continuation: list[int]) -> fl
         logits = module(input_ids=torch.tensor([prompt]), decoder_input_ids=shown).logits[0]
     else:
         logits = module(torch.tensor([prompt + continuation])).logits[0, len(prompt) - 1 :]
-    told = logits.log_softmax(-1)
-    return sum(float(told[place, token]) for place, token in enumerate(continuation))
+    logprobs = logits.log_softmax(-1)
+    return sum(float(logprobs[place, token]) for place, token in enumerate(continuation))

@@ -1,4 +1,4 @@
-"""Constraints: whatever tokens are drawn, the text is one that they accept."""
+"""Constraints: any sequence of allowed tokens gives a text that the constraint accepts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BYTE_LEVEL, UNIGRAM = "llama", "t5"
 
 
 def written(loaded: LoadedModel, constraint: Constraint, seed: int = 0, most: int = 2000) -> str:
-    """A text made of any tokens that are allowed, drawn as by a model without a clue."""
+    """A text of randomly drawn allowed tokens."""
     draw = random.Random(seed)  # noqa: S311
     matcher, stream = loaded.grammars.compile(constraint), TextStream()
     for _ in range(most):
@@ -35,7 +35,7 @@ def written(loaded: LoadedModel, constraint: Constraint, seed: int = 0, most: in
     return stream.text
 
 
-#: Each with what an ordinary tokenizer makes an odd job of.
+#: Choices that tokenizers split in unusual ways.
 ODD = [
     "1", "10", "100", "e4", "Yes", "yes", " x", "x ", '"quoted"', "back\\slash", "two\nlines",
     "tab\t", "é", "e\u0301", "日本", "😀", "👨\u200d👩\u200d👧", "\x00", "\x7f", "/a/", "a|b",
@@ -43,25 +43,25 @@ ODD = [
 ]  # fmt: skip
 
 
-def test_any_choice_can_come_back_and_nothing_else(model: Models) -> None:
+def test_only_the_choices_can_be_written(model: Models) -> None:
     loaded = model(BYTE_LEVEL)
-    found = {written(loaded, Choices(tuple(ODD)), seed) for seed in range(600)}
-    assert found == set(ODD)
+    texts = {written(loaded, Choices(tuple(ODD)), seed) for seed in range(600)}
+    assert texts == set(ODD)
 
 
 @pytest.mark.parametrize("choice", ODD, ids=repr)
-def test_a_single_choice_comes_back_whole(model: Models, choice: str) -> None:
+def test_a_single_choice_is_written_completely(model: Models, choice: str) -> None:
     assert written(model(BYTE_LEVEL), Choices((choice,))) == choice
 
 
 @pytest.mark.parametrize("name", [BYTE_LEVEL, UNIGRAM])
-def test_one_choice_a_prefix_of_another(model: Models, name: str) -> None:
+def test_a_choice_may_begin_another_choice(model: Models, name: str) -> None:
     values = ("1", "12", "123", "yes", "yes or no")
-    found = {written(model(name), Choices(values), seed) for seed in range(200)}
-    assert found == set(values)
+    texts = {written(model(name), Choices(values), seed) for seed in range(200)}
+    assert texts == set(values)
 
 
-def test_as_many_choices_as_the_contract_allows(model: Models) -> None:
+def test_the_largest_number_of_choices(model: Models) -> None:
     values = tuple(f"move {index}" for index in range(4096))
     assert written(model(BYTE_LEVEL), Choices(values)) in values
 
@@ -84,7 +84,7 @@ SCHEMAS = [
 
 
 def accepts(schema: dict, value: object) -> bool:
-    """Whether a schema of those above accepts a value."""
+    """True if a schema of those above accepts the value."""
     match schema:
         case {"enum": values}:
             return value in values
@@ -145,7 +145,9 @@ def test_regex(model: Models, pattern: str, name: str) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_cannot_be_used_is_refused(model: Models, constraint: Constraint, field: str) -> None:
+def test_an_unusable_constraint_is_refused(
+    model: Models, constraint: Constraint, field: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         model(BYTE_LEVEL).grammars.compile(constraint)
     assert caught.value.field == field
@@ -163,7 +165,7 @@ def test_what_cannot_be_used_is_refused(model: Models, constraint: Constraint, f
     ],
     ids=str,
 )
-def test_what_a_vocabulary_cannot_write_is_told_not_cut(
+def test_a_text_that_the_vocabulary_cannot_write_is_an_error(
     model: Models, constraint: Constraint, field: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="vocabulary cannot write") as caught:
@@ -171,12 +173,12 @@ def test_what_a_vocabulary_cannot_write_is_told_not_cut(
     assert caught.value.field == field
 
 
-def test_a_grammar_that_grows_too_complex_is_told_not_cut(model: Models) -> None:
+def test_a_grammar_that_becomes_too_complex_is_an_error(model: Models) -> None:
     with pytest.raises(InvalidRequest, match=r"constraint\.regex cannot be used"):
         written(model(BYTE_LEVEL), Regex("a{1000000}"))
 
 
-def test_it_writes_nothing_of_the_request_to_the_log(
+def test_the_log_contains_nothing_of_the_request(
     model: Models, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InvalidRequest):

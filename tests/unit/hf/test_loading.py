@@ -1,4 +1,4 @@
-"""A model folder with anything wrong in it is named, with what is wrong."""
+"""A broken model folder is reported with its name and what is wrong."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from services.common.errors import ModelMisconfigured
 from tests.support.tiny_models import ARCHITECTURES
-from tests.unit.hf.asking import load_tiny
 from tests.unit.hf.conftest import Checkpoints, Models
+from tests.unit.hf.engine_driver import load_tiny
 
 WEIGHTS = "model.safetensors"
 
@@ -68,12 +68,12 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.fixture
 def folder(checkpoint: Checkpoints, tmp_path: Path) -> Path:
-    """A sound model that a test may break."""
+    """A copy of a working model, which a test may break."""
     return Path(shutil.copytree(checkpoint("llama"), tmp_path / "model"))
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_wrong_is_named(folder: Path, case: str) -> None:
+def test_a_broken_folder_is_reported(folder: Path, case: str) -> None:
     damage, why = BROKEN[case]
     damage(folder)
     with pytest.raises(ModelMisconfigured, match=why) as caught:
@@ -95,7 +95,7 @@ def test_an_entry_may_lower_the_context_length(
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_what_is_known_of_a_model(model: Models, name: str) -> None:
+def test_the_facts_about_a_model(model: Models, name: str) -> None:
     loaded = model(name)
     assert (loaded.reader.context_length, loaded.eos, loaded.tokens) == (512, {1}, 400)
     assert loaded.reader.encoder_decoder == (name == "t5")

@@ -1,4 +1,4 @@
-"""Which models are loaded, and when: through the backend, with real models."""
+"""When models are loaded and dropped, tested through the backend with real models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.broken_models import remove_weights
 from tests.support.scripted import eventually
 from tests.unit.hf.conftest import Checkpoints
 
-#: One tiny llama is 0.5 MB of weights.
+#: memory_budget_gb for one and for two tiny llamas, which have 0.5 MB of weights.
 ONE_MODEL, TWO_MODELS = 0.0007, 0.0012
 
 
@@ -51,7 +51,7 @@ async def backend(*models: dict[str, Any], **config: Any) -> AsyncIterator[HfBac
 
 @pytest.fixture
 def entry(checkpoint: Checkpoints) -> Callable[..., dict[str, Any]]:
-    """A model of its own name; all are the same tiny llama."""
+    """An entry with this name. All are the same tiny llama."""
 
     def make(name: str, **more: Any) -> dict[str, Any]:
         return {"name": name, "model_path": checkpoint("llama"), **more}
@@ -61,7 +61,7 @@ def entry(checkpoint: Checkpoints) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the models that are loaded, in order."""
+    """The names of the models that were loaded, in order."""
     names: list[str] = []
     real = services.hf.pool.load
 
@@ -87,12 +87,12 @@ async def state(running: HfBackend, model: str) -> ModelState:
 
 
 async def states(running: HfBackend) -> str:
-    """The state of each model's initial, such as "r" for ready."""
+    """The initials of the models' states, such as "r" for ready."""
     names = [entry.name for entry in running.config.models]
     return "".join([(await state(running, name)).value[0] for name in names])
 
 
-async def test_calls_at_once_load_once(entry: Any, loads: list[str]) -> None:
+async def test_concurrent_calls_share_one_load(entry: Any, loads: list[str]) -> None:
     async with backend(entry("hf_a"), entry("hf_b")) as running:
         await asyncio.gather(*(ask(running, f"hf_{name}") for name in "aabbab"))
         assert sorted(loads) == ["hf_a", "hf_b"]
@@ -116,20 +116,20 @@ async def test_the_states_of_a_models_life(entry: Any) -> None:
         assert Capability.CHAT not in listed.capabilities
 
 
-async def test_a_chat_model_lists_as_one_once_it_is_loaded(checkpoint: Checkpoints) -> None:
+async def test_a_loaded_chat_model_lists_the_capability(checkpoint: Checkpoints) -> None:
     chat = {"name": "hf_a", "model_path": checkpoint("llama-chat"), "preload": True}
     async with backend(chat) as running:
         [listed] = await running.get_available_models()
         assert Capability.CHAT in listed.capabilities
 
 
-async def test_a_name_that_is_not_listed(entry: Any) -> None:
+async def test_an_unlisted_name_is_refused(entry: Any) -> None:
     async with backend(entry("hf_a")) as running:
-        with pytest.raises(ModelNotFound, match="listed are: hf_a") as caught:
+        with pytest.raises(ModelNotFound, match="it lists: hf_a") as caught:
             await ask(running, "hf_b")
         assert caught.value.field == "model"
-        told = await running.is_model_available("hf_b")
-        assert (told.available, told.reason) == (False, "MODEL_NOT_FOUND")
+        availability = await running.is_model_available("hf_b")
+        assert (availability.available, availability.reason) == (False, "MODEL_NOT_FOUND")
 
 
 async def test_a_caller_who_leaves_does_not_end_the_load(entry: Any, loads: list[str]) -> None:
@@ -142,7 +142,7 @@ async def test_a_caller_who_leaves_does_not_end_the_load(entry: Any, loads: list
         assert loads == ["hf_a"]
 
 
-async def test_a_failed_load_is_told_and_tried_again_later(
+async def test_a_failed_load_is_reported_and_retried_later(
     entry: Any, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(shutil.copytree(entry("hf_a")["model_path"], tmp_path / "model"))
@@ -152,27 +152,28 @@ async def test_a_failed_load_is_told_and_tried_again_later(
         for _ in range(2):
             with pytest.raises(ModelMisconfigured, match="hf_a"):
                 await ask(running, "hf_a")
-        assert loads == ["hf_a"], "the second call is told the same without another try"
-        told = await running.is_model_available("hf_a")
-        assert (told.available, told.state) == (False, ModelState.MISCONFIGURED)
-        assert told.reason == "MODEL_MISCONFIGURED"
-        assert "hf_a" in told.detail
-        assert (await ask(running, "hf_b")).model == "hf_b", "the others are unhurt"
+        assert loads == ["hf_a"], "the second call gets the same error without another load"
+        availability = await running.is_model_available("hf_a")
+        assert (availability.available, availability.state) == (False, ModelState.MISCONFIGURED)
+        assert availability.reason == "MODEL_MISCONFIGURED"
+        assert "hf_a" in availability.detail
+        assert (await ask(running, "hf_b")).model == "hf_b", "the other models still work"
 
         (folder / "model.safetensors").write_bytes(weights)
-        monkeypatch.setattr(services.hf.pool, "_FAILURE_HOLDS", 0.0)
+        monkeypatch.setattr(services.hf.pool.HfPool, "failure_hold_seconds", 0.0)
         assert (await ask(running, "hf_a")).model == "hf_a"
         assert await state(running, "hf_a") == ModelState.READY
 
 
-async def test_a_folder_that_is_not_there_shows_before_any_call(entry: Any) -> None:
+async def test_a_missing_folder_is_reported_before_any_call(entry: Any) -> None:
     async with backend(entry("hf_a", model_path=Path("/nowhere"))) as running:
-        told = await running.is_model_available("hf_a")
-        assert (told.available, told.state) == (False, ModelState.MISCONFIGURED)
-        assert "/nowhere" in told.detail
+        availability = await running.is_model_available("hf_a")
+        assert (availability.available, availability.state) == (False, ModelState.MISCONFIGURED)
+        assert "/nowhere" in availability.detail
+        assert "(configured in " in availability.detail
 
 
-async def test_preloading_goes_on_after_a_failure(
+async def test_preloading_continues_after_a_failure(
     entry: Any, checkpoint: Checkpoints, tmp_path: Path
 ) -> None:
     gone = remove_weights(Path(shutil.copytree(checkpoint("llama"), tmp_path / "gone")))
@@ -186,7 +187,7 @@ async def test_preloading_goes_on_after_a_failure(
         assert await states(running) == "mmrn"
 
 
-async def test_the_least_recently_used_makes_room(entry: Any) -> None:
+async def test_the_least_recently_used_model_is_dropped(entry: Any) -> None:
     models = [entry(f"hf_{name}") for name in "abc"]
     async with backend(*models, memory_budget_gb=TWO_MODELS) as running:
         await ask(running, "hf_a")
@@ -212,31 +213,31 @@ async def test_a_model_in_use_is_not_dropped(entry: Any) -> None:
         assert await states(running) == "nr"
 
 
-async def test_a_model_that_got_a_call_while_another_was_dropped_stays(
+async def test_a_model_that_gets_a_call_while_another_is_dropped_stays_loaded(
     entry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [entry(f"hf_{name}") for name in "ab"]
     async with backend(*models, entry("hf_c"), memory_budget_gb=TWO_MODELS) as running:
         await ask(running, "hf_a")
         await ask(running, "hf_b")
-        # c is as large as both: both must go for it.
+        # c is as large as both, so both must be dropped.
         monkeypatch.setattr(services.hf.pool, "weight_bytes", lambda folder: 1_100_000)
         pool, dropped = running._pool, asyncio.Event()
-        drop = pool._drop
+        drop = pool._unload
 
         async def slow(slot: Any) -> None:
             await drop(slot)
             dropped.set()
             await eventually(lambda: pool.slot("hf_b").users)
 
-        monkeypatch.setattr(pool, "_drop", slow)
+        monkeypatch.setattr(pool, "_unload", slow)
         loading = asyncio.ensure_future(ask(running, "hf_c"))
         await dropped.wait()
         events = running.stream_response(request("hf_b", max_tokens=400))
         await anext(events)
         with pytest.raises(Overloaded):
             await loading
-        monkeypatch.setattr(pool, "_drop", drop)
+        monkeypatch.setattr(pool, "_unload", drop)
         assert [event async for event in events][-1:] != []
         assert await states(running) == "nrn"
 
@@ -253,7 +254,7 @@ async def test_a_model_over_the_whole_budget_is_misconfigured(
         assert await states(running) == "m"
 
 
-async def test_closing_ends_calls_that_run(entry: Any) -> None:
+async def test_closing_ends_running_calls(entry: Any) -> None:
     async with backend(entry("hf_a", preload=True)) as running:
         events = running.stream_response(request("hf_a", max_tokens=400))
         await anext(events)
@@ -274,7 +275,7 @@ async def test_calls_before_the_start_wait_for_it(entry: Any) -> None:
 
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[HfBackend], None]:
-    """Lets every pass of hf_a fail from now on, until it is loaded again."""
+    """A function that makes every pass of hf_a fail until it is loaded again."""
 
     def break_(running: HfBackend) -> None:
         forward = running._pool.slot("hf_a").running.model.forward  # type: ignore[union-attr]
@@ -283,7 +284,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[HfBackend], None]:
     return break_
 
 
-async def test_an_engine_that_dies_is_its_models_end_alone(
+async def test_a_dead_engine_ends_only_its_own_model(
     entry: Any, loads: list[str], dying: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with backend(entry("hf_a", preload=True), entry("hf_b")) as running:
@@ -299,11 +300,11 @@ async def test_an_engine_that_dies_is_its_models_end_alone(
         assert "ZeroDivisionError" in now.detail
         assert isinstance([event async for event in beside][-1], Completion)
         assert await states(running) == "mr"
-        assert running._pool.slot("hf_a").size == 0
+        assert running._pool.slot("hf_a").running is None
         assert not watching.done()
 
         # As after a failed load, a later call loads it again.
-        monkeypatch.setattr(services.hf.pool, "_FAILURE_HOLDS", 0.0)
+        monkeypatch.setattr(services.hf.pool.HfPool, "failure_hold_seconds", 0.0)
         assert (await ask(running, "hf_a")).model == "hf_a"
         assert await states(running) == "rr"
         assert loads == ["hf_a", "hf_b", "hf_a"]
@@ -311,11 +312,11 @@ async def test_an_engine_that_dies_is_its_models_end_alone(
 
 
 class Panic(BaseException):
-    """As a library in Rust raises it."""
+    """A BaseException, as a Rust library raises it."""
 
 
 @pytest.mark.parametrize("kind", [Panic, SystemExit])
-async def test_a_panic_over_an_input_is_its_calls_alone(
+async def test_a_panic_fails_only_its_own_call(
     entry: Any, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tokenize(*_: Any, **__: Any) -> Any:
@@ -332,7 +333,7 @@ async def test_a_panic_over_an_input_is_its_calls_alone(
         assert (await ask(running, "hf_a")).model == "hf_a"
 
 
-async def test_model_code_that_exits_ends_no_service(
+async def test_model_code_that_exits_does_not_end_the_service(
     entry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = "transformers.dynamic_module_utils.HF_MODULES_CACHE"
@@ -352,8 +353,8 @@ async def test_model_code_that_exits_ends_no_service(
 async def test_a_lost_device_ends_the_service(
     entry: Any, dying: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CUDA answers nothing more in a process after some errors."""
-    monkeypatch.setattr(services.hf.pool, "is_lost", lambda device: True)
+    """After some errors, CUDA is unusable for the rest of the process."""
+    monkeypatch.setattr(services.hf.pool, "is_device_lost", lambda device: True)
     async with backend(entry("hf_a", preload=True)) as running:
         dying(running)
         with pytest.raises(ModelMisconfigured):
@@ -373,17 +374,17 @@ async def test_a_model_that_cannot_read_a_test_conversation_is_not_ready(
 
 
 async def test_a_stream_is_the_completion_in_pieces(entry: Any) -> None:
-    wanted = GenerationRequest("hf_a", "7", Sampling(max_tokens=40, seed=3, stop=("zz",)))
+    generation = GenerationRequest("hf_a", "7", Sampling(max_tokens=40, seed=3, stop=("zz",)))
     async with backend(entry("hf_a", preload=True)) as running:
-        whole = await running.generate_response(wanted)
-        *deltas, last = [event async for event in running.stream_response(wanted)]
+        whole = await running.generate_response(generation)
+        *deltas, last = [event async for event in running.stream_response(generation)]
     assert isinstance(last, Completion)
     assert last.text == whole.text == "".join(delta.text for delta in deltas)
     assert len(deltas) > 1
     assert last.timings.total_seconds >= last.timings.first_token_seconds > 0
 
 
-async def test_a_call_that_is_cancelled_frees_its_place(entry: Any) -> None:
+async def test_a_cancelled_call_frees_its_place(entry: Any) -> None:
     async with backend(entry("hf_a", preload=True), max_batch=1) as running:
         call = asyncio.ensure_future(running.generate_response(request("hf_a", max_tokens=400)))
         slot = running._pool.slot("hf_a")

@@ -1,4 +1,4 @@
-"""The prefix cache: what begins alike is read once, and nothing else changes."""
+"""The prefix cache: a common prefix is read once, and results do not change."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from services.hf.forward import CausalForward
 from services.hf.loading import LoadedModel
 from services.hf.prefix import PrefixCache
 from tests.support.tiny_models import ARCHITECTURES
-from tests.unit.hf.asking import finished
 from tests.unit.hf.conftest import Models
+from tests.unit.hf.engine_driver import finished
 from tests.unit.hf.test_forward import CONTINUATIONS, GreedyBatch, alone, plain
 
 _random = torch.Generator().manual_seed(2)
-#: Bytes of one token's keys and values in the tiny llama: layers, both, heads, size, float32.
+#: Bytes of one token's keys and values in the tiny llama: layers * 2 * heads * size * 4.
 TOKEN = 2 * 2 * 2 * 16 * 4
 
 
@@ -26,8 +26,8 @@ def some(count: int) -> list[int]:
 
 LONG = some(70)
 OTHER = LONG[:40] + some(20)
-#: Told apart after 40 tokens, not at all, after their end, inside, at once, and one that goes
-#: on from the second, which was read beside a longer one.
+#: Prompts that differ from the first after 40 tokens, not at all, after its end, inside it and
+#: from the start; the last one continues the second, which was read beside a longer prompt.
 PROMPTS = [LONG, OTHER, LONG, LONG + some(9), LONG[:33], some(12), OTHER + some(3)]
 
 
@@ -37,7 +37,7 @@ def loaded(request: pytest.FixtureRequest, model: Models) -> LoadedModel:
 
 
 def cached_forward(loaded: LoadedModel, tokens: int) -> tuple[CausalForward, PrefixCache]:
-    """A forward of its own for a model, whose cache holds so many tokens."""
+    """A new forward for a model, whose prefix cache holds `tokens` tokens."""
     module: Any = loaded.forward.model  # type: ignore[attr-defined]
     layers, size = module.config.num_hidden_layers, module.config.hidden_size
     heads = getattr(module.config, "num_key_value_heads", module.config.num_attention_heads)
@@ -48,7 +48,7 @@ def cached_forward(loaded: LoadedModel, tokens: int) -> tuple[CausalForward, Pre
 
 
 @torch.inference_mode()
-def test_what_follows_a_cached_beginning_is_what_generate_answers(loaded: LoadedModel) -> None:
+def test_a_cached_prefix_does_not_change_the_completion(loaded: LoadedModel) -> None:
     forward, _ = cached_forward(loaded, 1000)
     batch = GreedyBatch(forward, PROMPTS)
     batch.join(0)
@@ -59,12 +59,12 @@ def test_what_follows_a_cached_beginning_is_what_generate_answers(loaded: Loaded
     while batch.rows:
         batch.steps(1)
     assert batch.tokens == {n: alone(loaded, prompt) for n, prompt in enumerate(PROMPTS)}
-    # Those read together read as many tokens as the one that has most to read, here 20 and 12.
+    # Prompts of one pass read as many tokens as the one with the most unread, here 20 and 12.
     assert batch.cached == {0: 0, 1: 40, 2: 50, 4: 13, 3: 67, 5: 0, 6: 51}
 
 
 @torch.inference_mode()
-def test_scores_after_a_cached_beginning_are_those_of_a_plain_pass(loaded: LoadedModel) -> None:
+def test_a_cached_prefix_does_not_change_scores(loaded: LoadedModel) -> None:
     forward, _ = cached_forward(loaded, 1000)
     finished(forward.prefill([LONG[:50]]))
     scored = finished(forward.score(LONG, CONTINUATIONS))
@@ -73,17 +73,17 @@ def test_scores_after_a_cached_beginning_are_those_of_a_plain_pass(loaded: Loade
 
 
 @torch.inference_mode()
-def test_it_takes_the_memory_it_may_and_forgets_what_is_oldest(model: Models) -> None:
+def test_it_stays_within_its_memory_and_drops_the_least_recently_used(model: Models) -> None:
     loaded = model("llama")
     forward, prefixes = cached_forward(loaded, 100)
     prompts = [some(30) for _ in range(8)]
     for prompt in prompts:
         finished(forward.prefill([prompt]))
-        finished(forward.prefill([prompts[0]]))  # stays in use
+        finished(forward.prefill([prompts[0]]))  # so that it is the most recently used
         assert prefixes.allocated_bytes <= 101 * TOKEN
         assert len(prefixes) <= 100
     matched = [len(prefixes.match(prompt)) for prompt in prompts]
-    # Two whole ones beside the first, and the beginning of a third.
+    # The first, two complete ones, and the beginning of a third.
     assert matched == [30, 0, 0, 0, 0, 10, 30, 30]
     batch = GreedyBatch(forward, prompts)
     batch.join(*range(8))
@@ -94,7 +94,7 @@ def test_it_takes_the_memory_it_may_and_forgets_what_is_oldest(model: Models) ->
 
 @pytest.mark.parametrize(("room", "kept"), [(50, 50), (1, 1), (0, 0)])
 @torch.inference_mode()
-def test_of_a_prompt_too_long_for_it_the_beginning_is_kept(
+def test_it_keeps_the_beginning_of_a_prompt_that_does_not_fit(
     model: Models, room: int, kept: int
 ) -> None:
     loaded = model("llama")
@@ -107,14 +107,14 @@ def test_of_a_prompt_too_long_for_it_the_beginning_is_kept(
 
 @pytest.mark.parametrize("layer", [1, 2])
 @torch.inference_mode()
-def test_memory_that_runs_out_half_way_leaves_the_cache_usable(
+def test_the_cache_stays_usable_if_memory_runs_out(
     model: Models, layer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward, prefixes = cached_forward(model("llama"), 1000)
     new_empty, made = torch.Tensor.new_empty, list[torch.Size]()
 
     def scarce(tensor: torch.Tensor, size: Any) -> torch.Tensor:
-        if size[1] > 1000:  # a layer of the cache, and not of a prompt
+        if size[1] > 1000:  # a layer of the prefix cache, not of a prompt
             made.append(tensor.shape)
             if len(made) == 2 * layer:
                 raise MemoryError
@@ -128,5 +128,5 @@ def test_memory_that_runs_out_half_way_leaves_the_cache_usable(
     assert prefixes.match(LONG)
 
 
-def test_an_encoder_decoder_model_has_none(model: Models) -> None:
+def test_an_encoder_decoder_model_has_no_prefix_cache(model: Models) -> None:
     assert model("t5").forward.prefixes is None

@@ -1,4 +1,4 @@
-"""One token from one row of logits: the distribution, the bounds, the numbers."""
+"""Drawing one token from a row of logits: distribution, truncation, random numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sampler(**sampling: Any) -> TokenSampler:
 
 
 def frequencies(**sampling: Any) -> dict[int, float]:
-    """How often each token comes, over many seeds."""
+    """How often each token is drawn, over many seeds."""
     drawn = draw([sampler(seed=seed, **sampling) for seed in range(DRAWS)])
     return {t: count / DRAWS for t, count in Counter(token.token for token in drawn).items()}
 
@@ -52,28 +52,28 @@ def softmax(logits: torch.Tensor, *kept: int) -> dict[int, float]:
         ({"top_k": 3, "temperature": 2.0}, softmax(LOGITS / 2, 0, 1, 2)),
         ({"top_k": 0}, softmax(LOGITS)),
         ({"top_k": 99}, softmax(LOGITS)),
-        # The likeliest has 0.636, the two likeliest 0.870, the three 0.956.
+        # The probabilities of the 1, 2 and 3 likeliest sum to 0.636, 0.870 and 0.956.
         ({"top_p": 0.5}, {1: 1.0}),
         ({"top_p": 0.7}, softmax(LOGITS, 1, 2)),
         ({"top_p": 0.9}, softmax(LOGITS, 0, 1, 2)),
         ({"top_p": 1.0}, softmax(LOGITS)),
         ({"top_p": 1e-9}, {1: 1.0}),
-        # Of the two likeliest alone, the first has 0.73.
+        # Among the two likeliest alone, the first has 0.73.
         ({"top_k": 2, "top_p": 0.7}, {1: 1.0}),
     ],
     ids=str,
 )
 def test_distribution(sampling: dict[str, Any], expected: dict[int, float]) -> None:
-    found = frequencies(**sampling)
-    assert found.keys() <= expected.keys()
-    assert found == pytest.approx(
-        {token: p for token, p in expected.items() if token in found}, abs=0.03
+    shares = frequencies(**sampling)
+    assert shares.keys() <= expected.keys()
+    assert shares == pytest.approx(
+        {token: p for token, p in expected.items() if token in shares}, abs=0.03
     )
-    assert sum(p for token, p in expected.items() if token not in found) < 0.005
+    assert sum(p for token, p in expected.items() if token not in shares) < 0.005
 
 
-def test_a_nucleus_wider_than_the_first_look_is_whole() -> None:
-    """1,000 equal tokens, of which top_p keeps them all: none of them is favoured."""
+def test_a_nucleus_larger_than_the_first_search_is_complete() -> None:
+    """top_p keeps all of 1,000 equally likely tokens, and each can be drawn."""
     drawn = draw([sampler(seed=s, top_p=0.99) for s in range(500)], torch.zeros(1000))
     assert len({token.token for token in drawn}) > 350
     assert max(token.token for token in drawn) > 900
@@ -93,38 +93,40 @@ def test_a_nucleus_wider_than_the_first_look_is_whole() -> None:
 def test_penalties(sampling: dict[str, Any], taken: list[int], adjusted: list[float]) -> None:
     penalized = sampler(**sampling)
     for token in taken:
-        penalized.took(token)
+        penalized.record_token(token)
     logits = LOGITS.clone()
     penalized.adjust(logits)
     assert logits.tolist() == adjusted
 
 
-def test_logprobs_are_those_before_temperature_and_penalties() -> None:
-    told = LOGITS.log_softmax(-1)
-    asked = sampler(logprobs=2, temperature=0.0, presence_penalty=2)
-    asked.took(1)
-    asked.took(1)
-    [drawn] = draw([asked])
+def test_logprobs_are_taken_before_temperature_and_penalties() -> None:
+    logprobs_before = LOGITS.log_softmax(-1)
+    penalized = sampler(logprobs=2, temperature=0.0, presence_penalty=2)
+    penalized.record_token(1)
+    penalized.record_token(1)
+    [drawn] = draw([penalized])
     assert drawn.token == 2, "the penalty holds for the draw"
-    assert drawn.logprob == pytest.approx(float(told[2]))
+    assert drawn.logprob == pytest.approx(float(logprobs_before[2]))
     assert [token for token, _ in drawn.top] == [1, 2]
-    assert [logprob for _, logprob in drawn.top] == pytest.approx([float(told[1]), float(told[2])])
+    assert [logprob for _, logprob in drawn.top] == pytest.approx(
+        [float(logprobs_before[1]), float(logprobs_before[2])]
+    )
 
 
-@pytest.mark.parametrize(("wanted", "alternatives"), [(None, 0), (0, 0), (1, 1), (20, 5)])
-def test_as_many_alternatives_as_asked_for(wanted: int | None, alternatives: int) -> None:
-    [drawn] = draw([sampler(logprobs=wanted, temperature=0.0)])
+@pytest.mark.parametrize(("requested", "alternatives"), [(None, 0), (0, 0), (1, 1), (20, 5)])
+def test_the_requested_number_of_alternatives(requested: int | None, alternatives: int) -> None:
+    [drawn] = draw([sampler(logprobs=requested, temperature=0.0)])
     assert len(drawn.top) == alternatives
-    assert (drawn.logprob != 0) == (wanted is not None)
+    assert (drawn.logprob != 0) == (requested is not None)
 
 
-def test_a_row_draws_the_same_alone_and_among_others() -> None:
+def test_a_row_draws_the_same_alone_and_in_a_batch() -> None:
     settings = [{"seed": s, "temperature": 0.5 + s / 10, "top_k": s % 4} for s in range(32)]
-    together = draw([sampler(**one) for one in settings])
-    assert together == [draw([sampler(**one)])[0] for one in settings]
+    together = draw([sampler(**options) for options in settings])
+    assert together == [draw([sampler(**options)])[0] for options in settings]
 
 
-def test_a_seed_gives_the_same_numbers_and_none_gives_others() -> None:
+def test_a_seed_repeats_its_random_numbers() -> None:
     def tokens(**sampling: Any) -> list[int]:
         drawing = sampler(**sampling)
         return [draw([drawing])[0].token for _ in range(40)]

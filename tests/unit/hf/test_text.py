@@ -1,4 +1,4 @@
-"""Tokens' bytes to text: whole characters, no stop string, nothing lost."""
+"""From token bytes to text: complete characters, no stop string, nothing lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STOPS: list[tuple[str, ...]] = [
 
 
 def cut_by_first_stop(text: str, stops: tuple[str, ...]) -> str:
-    """Up to where the stop begins that is complete first, read character by character."""
+    """The expected text: up to the start of the stop string that is complete first."""
     for end in range(1, len(text) + 1):
         begins = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
         if begins:
@@ -39,7 +39,7 @@ def cut_by_first_stop(text: str, stops: tuple[str, ...]) -> str:
 
 
 def cuts(data: bytes, seed: int) -> list[bytes]:
-    """The bytes as tokens of random lengths; seed 0: one by one, 1: all at once."""
+    """The bytes, split at random. Seed 0: into single bytes; seed 1: not split."""
     draw = random.Random(seed)  # noqa: S311
     pieces = []
     while data:
@@ -51,7 +51,7 @@ def cuts(data: bytes, seed: int) -> list[bytes]:
 
 @pytest.mark.parametrize("stops", STOPS, ids=repr)
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
-def test_however_tokens_cut_it(text: str, stops: tuple[str, ...]) -> None:
+def test_the_text_does_not_depend_on_token_boundaries(text: str, stops: tuple[str, ...]) -> None:
     expected = cut_by_first_stop(text, stops)
     for seed in range(12):
         stream = TextStream(stops)
@@ -66,7 +66,7 @@ def test_however_tokens_cut_it(text: str, stops: tuple[str, ...]) -> None:
         assert stream.stopped == (expected != text)
 
 
-def test_only_what_may_begin_a_stop_is_held_back() -> None:
+def test_only_a_possible_stop_string_is_held_back() -> None:
     stream = TextStream(("STOP",))
     assert [stream.push(t) for t in (b"an", b" ST", b"ST", b"O", b"!", b"S")] == [
         "an", " ", "ST", "", "STO!", "",
@@ -74,13 +74,13 @@ def test_only_what_may_begin_a_stop_is_held_back() -> None:
     assert stream.finish() == "S"
 
 
-def test_nothing_follows_a_stop() -> None:
+def test_no_text_follows_a_stop_string() -> None:
     stream = TextStream(("|",))
     assert stream.push(b"a|b") == "a"
     assert (stream.push(b"c"), stream.finish(), stream.text) == ("", "", "a")
 
 
-def test_half_a_character_shows_at_the_end_only() -> None:
+def test_an_incomplete_character_is_released_at_the_end() -> None:
     stream = TextStream()
     assert [stream.push(byte) for byte in (b"a", b"\xf0", b"\x9f")] == ["a", "", ""]
     assert stream.finish() == "\ufffd"
@@ -89,7 +89,7 @@ def test_half_a_character_shows_at_the_end_only() -> None:
 @pytest.mark.parametrize(
     ("pieces", "text"), [([b" a", b" b"], "a b"), ([b" ", b" a"], " a"), ([b"", b" a"], "a")]
 )
-def test_sentencepiece_has_its_first_space_taken_off(pieces: list[bytes], text: str) -> None:
+def test_the_first_space_of_sentencepiece_is_removed(pieces: list[bytes], text: str) -> None:
     stream = TextStream(strip_space=True)
     for piece in pieces:
         stream.push(piece)
@@ -117,7 +117,7 @@ def test_special_tokens_and_padding_have_no_text(model: Models, name: str) -> No
     assert len(vocabulary.special_ids) == 3
 
 
-def test_a_part_of_a_character_is_shown_as_such(model: Models) -> None:
+def test_a_part_of_a_character_is_shown_as_a_replacement_character(model: Models) -> None:
     loaded = model("llama")
     first, *_ = loaded.tokenizer("日", add_special_tokens=False).input_ids
     assert loaded.vocabulary.token_text(first) == "\ufffd"

@@ -1,4 +1,4 @@
-"""What the service does where vLLM is not installed, as in this environment."""
+"""The backend without vLLM, which is not installed in this environment."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def backend() -> VllmBackend:
     return VllmBackend(VllmConfig(listen="127.0.0.1:0", models=[model]))
 
 
-async def test_a_missing_engine_says_how_to_get_it(backend: VllmBackend) -> None:
+async def test_a_missing_engine_names_the_command_to_install_it(backend: VllmBackend) -> None:
     with pytest.raises(ConfigError, match="make setup-vllm"):
         await backend.start()
     await backend.aclose()
 
 
-async def test_it_answers_while_the_engine_is_imported(backend: VllmBackend) -> None:
-    found = await backend.is_model_available("vllm_a")
-    assert (found.available, found.state) == (True, ModelState.LOADING)
+async def test_models_are_loading_while_the_engine_is_imported(backend: VllmBackend) -> None:
+    availability = await backend.is_model_available("vllm_a")
+    assert (availability.available, availability.state) == (True, ModelState.LOADING)
     assert [model.name for model in await backend.get_available_models()] == ["vllm_a", "vllm_b"]

@@ -1,4 +1,4 @@
-"""configs/vllm_models.yaml: what it may hold, and what stops the service."""
+"""configs/vllm_models.yaml: valid entries, and errors that stop the service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def loaded(folder: Path, text: str) -> VllmConfig:
     return load_config(path, VllmConfig)
 
 
-def test_an_entry_as_in_the_specification(tmp_path: Path) -> None:
+def test_a_minimal_entry(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
         HEAD + "  - {name: vllm_a, model_path: /models/a, description: A}\n",
@@ -30,7 +30,7 @@ def test_an_entry_as_in_the_specification(tmp_path: Path) -> None:
     assert config.metrics is None
 
 
-def test_adapters_are_models_of_their_own_after_their_base(tmp_path: Path) -> None:
+def test_adapters_are_listed_after_their_base(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
         HEAD
@@ -43,14 +43,14 @@ def test_adapters_are_models_of_their_own_after_their_base(tmp_path: Path) -> No
 BROKEN = {
     "no path": ("  - vllm_a\n", "models[0].model_path: Field required"),
     "an unknown key": ("  - {name: vllm_a, model_path: /a, gpu: 1}\n", "models[0].gpu: Extra"),
-    "another prefix": ("  - {name: hf_a, model_path: /a}\n", "'hf_a' must start with 'vllm_'"),
+    "another prefix": ("  - {name: hf_a, model_path: /a}\n", "'hf_a' must be 'vllm_' followed by a name"),
     "a name twice": (
         "  - name: vllm_a\n    model_path: /a\n    lora: [{name: vllm_a, path: /b}]\n",
         "'vllm_a' is listed twice",
     ),
     "an adapter's prefix": (
         "  - name: vllm_a\n    model_path: /a\n    lora: [{name: b, path: /b}]\n",
-        "'b' must start with 'vllm_'",
+        "'b' must be 'vllm_' followed by a name",
     ),
     "an argument that the entry sets": (
         "  - {name: vllm_a, model_path: /a, engine_args: {tokenizer: /t}}\n",
@@ -69,7 +69,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_wrong_is_named(tmp_path: Path, case: str) -> None:
+def test_an_invalid_file_is_reported(tmp_path: Path, case: str) -> None:
     text, message = BROKEN[case]
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, HEAD + text)

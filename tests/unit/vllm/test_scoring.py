@@ -1,4 +1,4 @@
-"""The tree of continuations: what is asked, and what comes out."""
+"""The tree of continuations: its requests and the resulting sums."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from services.common.errors import UpstreamUnavailable
-from services.vllm.scoring import Path, sums, tree
+from services.vllm.scoring import Path, build_tree, score_continuations
 
 
 def logprob(path: Sequence[int], token: int) -> float:
-    """Another one for each token at each place."""
+    """A different value for each token after each path."""
     return -random.Random(str((*path, token))).random()  # noqa: S311
 
 
 class Engine:
-    """Answers like a model; remembers what it was asked, and how much at once."""
+    """Answers like a model. Records the requests and how many ran at the same time."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Path, list[int]]] = []
-        self.at_once: list[int] = []
+        self.concurrent: list[int] = []
         self._now = 0
 
     async def ask(self, path: Path, tokens: list[int]) -> Mapping[int, float]:
         self.asked.append((path, tokens))
         self._now += 1
-        self.at_once.append(self._now)
+        self.concurrent.append(self._now)
         await asyncio.sleep(0)
         self._now -= 1
         return {token: logprob(path, token) for token in tokens}
 
 
-def test_a_shared_beginning_is_asked_once() -> None:
-    assert tree([[1, 2], [1, 3], [4], [1, 2, 5]]) == {(): [1, 4], (1,): [2, 3], (1, 2): [5]}
+def test_a_common_prefix_is_requested_once() -> None:
+    assert build_tree([[1, 2], [1, 3], [4], [1, 2, 5]]) == {(): [1, 4], (1,): [2, 3], (1, 2): [5]}
 
 
 async def test_the_sum_over_each_continuations_tokens() -> None:
@@ -46,23 +46,23 @@ async def test_the_sum_over_each_continuations_tokens() -> None:
         sum(logprob(tokens[:place], token) for place, token in enumerate(tokens))
         for tokens in continuations
     ]
-    assert await sums(continuations, Engine().ask, 8) == pytest.approx(expected)
+    assert await score_continuations(continuations, Engine().ask, 8) == pytest.approx(expected)
 
 
-async def test_tokens_of_one_place_are_asked_in_bounded_requests() -> None:
+async def test_a_request_has_a_bounded_number_of_tokens() -> None:
     engine = Engine()
-    await sums([[token] for token in range(300)], engine.ask, 8)
+    await score_continuations([[token] for token in range(300)], engine.ask, 8)
     assert Counter(len(tokens) for _, tokens in engine.asked) == {128: 2, 44: 1}
     assert {path for path, _ in engine.asked} == {()}
 
 
-async def test_only_so_many_at_once() -> None:
+async def test_the_number_of_concurrent_requests_is_bounded() -> None:
     engine = Engine()
-    await sums([[token, 1] for token in range(50)], engine.ask, 4)
-    assert max(engine.at_once) == 4
+    await score_continuations([[token, 1] for token in range(50)], engine.ask, 4)
+    assert max(engine.concurrent) == 4
 
 
-async def test_an_error_is_its_own_and_ends_the_rest() -> None:
+async def test_the_first_error_is_raised_and_cancels_the_rest() -> None:
     ended: list[str] = []
 
     async def ask(path: Path, tokens: list[int]) -> Mapping[int, float]:
@@ -76,5 +76,5 @@ async def test_an_error_is_its_own_and_ends_the_rest() -> None:
         raise AssertionError("unreachable")
 
     with pytest.raises(UpstreamUnavailable):
-        await sums([[1, 2]], ask, 8)
+        await score_continuations([[1, 2]], ask, 8)
     assert ended == ["cancelled"]

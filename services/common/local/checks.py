@@ -1,0 +1,97 @@
+"""Checks that every local engine needs: model folders, constraints, and computed numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from arena_llm.types import Choices, Constraint, JsonSchema, Regex
+from services.common.errors import InvalidRequest, ModelMisconfigured
+
+#: Largest least common multiple of a schema's `multipleOf` values. A grammar for multiples of
+#: n has n states: 10,000 take 0.05 s to compile, 300,000 take 3 s.
+MAX_MULTIPLE = 10_000
+
+EMBEDDED_NAME = "smollm2-135m-instruct"
+
+
+def embedded_folder() -> Path:
+    """The folder of the embedded model: $ARENA_CACHE_DIR/models/..., default ./.cache/models/..."""
+    return Path(os.environ.get("ARENA_CACHE_DIR") or ".cache") / "models" / EMBEDDED_NAME
+
+
+def check_model_folder(name: str, folder: Path) -> None:
+    """Raise ModelMisconfigured unless the folder has a config.json."""
+    if (folder / "config.json").is_file():
+        return
+    fix = "correct its model_path"
+    if folder.absolute() == embedded_folder().absolute():
+        fix = "run `make up`, which prepares the embedded model"
+    raise ModelMisconfigured(
+        f"{name}: model_path {folder.absolute()} is not a model folder, because it has no "
+        f"config.json: {fix}"
+    )
+
+
+def constraint_field(constraint: Constraint | None) -> str:
+    """The request field to name in an error: the constraint's, or "config" without one."""
+    match constraint:
+        case None:
+            return "config"
+        case Choices():
+            return "constraint.choices"
+        case JsonSchema():
+            return "constraint.json_schema"
+        case Regex():
+            return "constraint.regex"
+
+
+def check_schema_cost(schema: str) -> None:
+    """Raise InvalidRequest if compiling the JSON schema would block the service for seconds.
+
+    Text that is not JSON passes: the engine refuses it and names the fault.
+    """
+    multiples: list[int] = []
+
+    def collect(pairs: list[tuple[str, object]]) -> None:
+        multiples.extend(
+            value for name, value in pairs if name == "multipleOf" and isinstance(value, int)
+        )
+
+    with suppress(ValueError, RecursionError):
+        json.loads(schema, object_pairs_hook=collect)
+    if math.lcm(*(multiple for multiple in multiples if multiple > 0)) > MAX_MULTIPLE:
+        field = constraint_field(JsonSchema(schema))
+        raise InvalidRequest(
+            f"{field} has multipleOf with a least common multiple over {MAX_MULTIPLE}: leave "
+            "it out, and check the number in the reply",
+            field=field,
+        )
+
+
+def not_finite(model: str) -> ModelMisconfigured:
+    """The error of a call whose logits have NaN or infinity."""
+    return ModelMisconfigured(
+        f"{model} computes NaN or infinity in place of probabilities: its weights are damaged, or "
+        "they overflow in float16; fetch them again, or set a dtype of bfloat16 or float32"
+    )
+
+
+def check_sums(model: str, sums: Sequence[float]) -> None:
+    """Raise for the first log-probability that is not finite.
+
+    -inf is correct where the model excludes a token, but callers compute with scores, so it is
+    refused too.
+    """
+    for index, logprob in enumerate(sums):
+        if logprob == -math.inf:
+            field = f"continuations[{index}]"
+            raise InvalidRequest(
+                f"{field} has a token to which {model} gives the probability 0", field=field
+            )
+        if not math.isfinite(logprob):
+            raise not_finite(model)

@@ -1,0 +1,293 @@
+"""The configured models of a local service. Each is loaded once, by its first call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from copy import copy
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import structlog
+
+from arena_llm.types import (
+    Availability,
+    Capability,
+    Completion,
+    Delta,
+    GenerationRequest,
+    ModelState,
+    Scoring,
+    ScoringRequest,
+)
+from services.common.config import ModelEntry
+from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
+from services.common.local.request import PromptReader
+
+log = structlog.get_logger()
+
+#: What every local engine can do with every model, so that players can switch engines.
+CAPABILITIES = (
+    Capability.SCORE,
+    Capability.CHOICES,
+    Capability.JSON_SCHEMA,
+    Capability.REGEX,
+    Capability.LOGPROBS,
+    Capability.SEED,
+)
+
+
+class LocalEngine(Protocol):
+    """A loaded model that runs requests."""
+
+    @property
+    def reader(self) -> PromptReader:
+        """Turns the model's requests into tokens."""
+
+    def availability(self, model: str) -> Availability:
+        """The state of the model, with the engine's load."""
+
+    def run(
+        self, request: GenerationRequest, *, stream: bool
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        """Yield deltas, then the completion. Closing the generator stops the generation.
+
+        stream: False if the caller ignores the deltas, so that the engine may leave them out.
+        """
+
+    async def score(self, request: ScoringRequest) -> Scoring:
+        """The summed log-probability of each continuation."""
+
+
+E = TypeVar("E", bound=ModelEntry)
+R = TypeVar("R", bound=LocalEngine)
+
+
+class ModelSlot(Generic[E, R]):
+    """A configured model that is loaded on first use, and its state. One event loop owns it.
+
+    path: the configuration file, for errors. running: the loaded model; None while it is not
+    loaded. error: why the last load failed, or why the running model ended. users: calls that
+    use it now. used_at: time.monotonic() of its last use.
+    """
+
+    def __init__(self, entry: E, path: Path) -> None:
+        self.entry = entry
+        self.path = path
+        self.running: R | None = None
+        self.error: BackendError | None = None
+        self.users = 0
+        self.used_at = 0.0
+        self._failed_at = 0.0
+        self._loading: asyncio.Task[None] | None = None
+
+    async def get_or_load(self, load: Callable[[], Awaitable[R]], hold_seconds: float) -> R:
+        """Return the running model; load it first if necessary. Waiting calls share one load.
+
+        hold_seconds: after a failure, raise `error` for so long before loading again.
+        Raises what `load` raises.
+        """
+        while self.running is None:
+            if self._loading is None:
+                recent = time.monotonic() - self._failed_at < hold_seconds
+                if self.error is not None and recent:
+                    raise copy(self.error)
+                self._loading = asyncio.create_task(self._load(load))
+                self._loading.add_done_callback(_retrieve)
+            # Shielded: a caller who leaves does not end the load for the others.
+            await asyncio.shield(self._loading)
+        return self.running
+
+    def end(self, error: BackendError) -> None:
+        """Record that the running model has ended. A later call loads it again."""
+        self.running = None
+        # A copy has no traceback, whose frames would keep the weights in memory.
+        self.error, self._failed_at = copy(error), time.monotonic()
+
+    def cancel(self) -> None:
+        """Cancel a load in progress."""
+        if self._loading is not None:
+            self._loading.cancel()
+
+    def availability(self, describe_first_call: Callable[[], str]) -> Availability:
+        """The state of a model that is not running.
+
+        describe_first_call: checks the model's files and says what its first call will do.
+        """
+        if self._loading is not None:
+            return Availability(True, ModelState.LOADING, "being loaded; calls wait for it")
+        if self.error is not None:
+            return misconfigured(self.error)
+        try:
+            with self._backend_errors():
+                return Availability(True, ModelState.NOT_LOADED, describe_first_call())
+        except BackendError as error:
+            return misconfigured(error)
+
+    async def _load(self, load: Callable[[], Awaitable[R]]) -> None:
+        began, self.error = time.monotonic(), None
+        try:
+            with self._backend_errors():
+                self.running = await load()
+            seconds = round(time.monotonic() - began, 1)
+            log.info("loaded", model=self.entry.name, seconds=seconds)
+        except BackendError as error:
+            log.error("load", model=self.entry.name, reason=error.message)
+            if not isinstance(error, Overloaded):  # which says nothing about the model
+                self.end(error)
+            raise
+        finally:
+            self._loading = None
+
+    @contextmanager
+    def _backend_errors(self) -> Iterator[None]:
+        """Raise every error as a BackendError, so that no model's files can end the service."""
+        try:
+            yield
+        except ModelMisconfigured as error:
+            raise name_file(error, self.path) from error
+        except BackendError:
+            raise
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            wrong = ModelMisconfigured(f"{self.entry.name} cannot be loaded: {why}")
+            raise name_file(wrong, self.path) from error
+
+
+class ModelPool(ABC, Generic[E, R]):
+    """All configured models. One event loop owns it.
+
+    A subclass loads and unloads models; it may add a memory budget or further model names.
+    """
+
+    #: Seconds after a failed load in which calls get its error; a later call loads again.
+    failure_hold_seconds: ClassVar[float]
+
+    def __init__(self, entries: Sequence[E], path: Path) -> None:
+        """path: the configuration file, for errors."""
+        self._path = path
+        self._slots = [ModelSlot[E, R](entry, path) for entry in entries]
+        self._by_name = {
+            name: slot for slot in self._slots for name in self._model_names(slot.entry)
+        }
+        self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def slot(self, name: str) -> ModelSlot[E, R]:
+        """The slot of a model. Raises ModelNotFound, which lists the configured models."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            names = ", ".join(self._by_name) or "none"
+            raise ModelNotFound(
+                f"{name!r} is not in {self._path}; it lists: {names}", field="model"
+            ) from None
+
+    @asynccontextmanager
+    async def use(self, name: str) -> AsyncIterator[R]:
+        """The running model, loaded first if necessary. It stays loaded inside the block."""
+        slot = self.slot(name)
+        slot.users += 1
+        try:
+            slot.used_at = time.monotonic()
+            yield await self._get_or_load(slot)
+        finally:
+            slot.used_at = time.monotonic()
+            slot.users -= 1
+
+    async def preload(self) -> None:
+        """Load the models whose entry says `preload`, one after the other."""
+        for slot in self._slots:
+            if self._preloads(slot.entry):
+                # Suppressed, because it is logged and IsAvailable reports it.
+                with suppress(BackendError):
+                    await self._get_or_load(slot)
+
+    async def failed(self) -> str:
+        """Wait until the service has to restart. Returns the reason."""
+        return await self._failure
+
+    def fail(self, reason: str) -> None:
+        """Make the service restart."""
+        if not self._failure.done():
+            self._failure.set_result(reason)
+
+    async def aclose(self) -> None:
+        """Cancel loads and unload every model."""
+        for slot in self._slots:
+            slot.cancel()
+        await asyncio.gather(*map(self._unload, self._slots))
+
+    def availability(self, name: str) -> Availability:
+        """The state of a model, without loading it. Raises ModelNotFound."""
+        slot = self.slot(name)
+        if slot.running is not None:
+            return slot.running.availability(name)
+        return slot.availability(partial(self._describe_first_call, slot.entry, name))
+
+    def context_length(self, name: str) -> int | None:
+        """Most tokens of prompt and completion together; None while unknown."""
+        slot = self.slot(name)
+        if slot.running is not None:
+            return slot.running.reader.context_length
+        return self._configured_context_length(slot.entry)
+
+    def capabilities(self, name: str) -> tuple[Capability, ...]:
+        """What the model can do. CHAT is known once the model is loaded."""
+        slot = self.slot(name)
+        chat = slot.running is not None and slot.running.reader.chat
+        return (
+            *((Capability.CHAT,) if chat else ()),
+            *CAPABILITIES,
+            *self._configured_capabilities(slot.entry),
+        )
+
+    async def _get_or_load(self, slot: ModelSlot[E, R]) -> R:
+        return await slot.get_or_load(partial(self._load, slot), self.failure_hold_seconds)
+
+    @abstractmethod
+    async def _load(self, slot: ModelSlot[E, R]) -> R:
+        """Load the slot's model. Raises BackendError for a problem with its entry or files."""
+
+    @abstractmethod
+    async def _unload(self, slot: ModelSlot[E, R]) -> None:
+        """Stop the slot's model and free its memory; do nothing if it is not running."""
+
+    @abstractmethod
+    def _preloads(self, entry: E) -> bool:
+        """True if the model is loaded when the service starts."""
+
+    @abstractmethod
+    def _describe_first_call(self, entry: E, name: str) -> str:
+        """What the first call will do. Raises ModelMisconfigured if files are missing."""
+
+    def _model_names(self, entry: E) -> Sequence[str]:
+        """The names of the models that the entry's engine serves."""
+        return [entry.name]
+
+    def _configured_context_length(self, entry: E) -> int | None:
+        """The context length that the entry sets, if any."""
+        return None
+
+    def _configured_capabilities(self, entry: E) -> Sequence[Capability]:
+        """Capabilities beyond CAPABILITIES that the entry switches on."""
+        return ()
+
+
+def misconfigured(error: BackendError) -> Availability:
+    """The state of a model that cannot be used because of `error`."""
+    return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
+
+
+def name_file(error: ModelMisconfigured, path: Path) -> ModelMisconfigured:
+    """The error, with the configuration file in which to look for the model's entry."""
+    return ModelMisconfigured(f"{error.message} (configured in {path})")
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Retrieve the error even if every caller has left, so that asyncio does not log it again."""
+    if not task.cancelled():
+        task.exception()

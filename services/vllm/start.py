@@ -1,0 +1,96 @@
+"""From a model's entry to a running engine with its LoRA adapters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from vllm.platforms import current_platform
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from services.common.errors import BackendError
+from services.common.local.containment import contained
+from services.common.local.request import PromptReader
+from services.vllm.arguments import engine_args
+from services.vllm.child import FAILURE
+from services.vllm.config import VllmModel
+from services.vllm.errors import check_device, check_files, explain_start_failure
+from services.vllm.metrics import EngineStats, stat_loggers
+from services.vllm.response import ReasoningSplitter, make_splitter_factory
+
+
+@dataclass(frozen=True)
+class StartedEngine:
+    """An AsyncLLM and what belongs to it.
+
+    test_prompt: tokens of a short input. max_running: most requests in its batch.
+    """
+
+    llm: Any
+    reader: PromptReader
+    test_prompt: list[int]
+    new_splitter: Callable[[], ReasoningSplitter] | None
+    stats: EngineStats
+    registry: CollectorRegistry
+    max_running: int
+
+
+def start_engine(entry: VllmModel, root_cause: Path) -> StartedEngine:
+    """Start the engine's processes and wait until they are ready; takes seconds to minutes.
+
+    Call it from a thread that lives as long as the engine, because the core ends with that
+    thread. Start one engine at a time: an engine takes memory by what is free. root_cause: an
+    empty file, in which the processes write why they fail. Raises ModelMisconfigured, which
+    says what is wrong and how to fix it.
+    """
+    check_files(entry)
+    check_device(entry)
+    stats, registry = EngineStats(), CollectorRegistry()
+    os.environ[FAILURE] = str(root_cause)
+    try:
+        arguments = engine_args(entry)
+        if current_platform.is_cpu():
+            # Even an eager engine would compile parts of its sampler at the first call with
+            # log-probabilities. That takes 11 s and needs a C++ compiler.
+            os.environ["TORCHDYNAMO_DISABLE"] = str(int(bool(arguments.enforce_eager)))
+        loggers = stat_loggers(registry, stats)
+        llm = contained(AsyncLLM.from_engine_args, arguments, stat_loggers=loggers)
+    except Exception as error:  # any error of the library; no caller's input is involved
+        raise explain_start_failure(entry, "does not start", error, root_cause) from error
+    finally:
+        del os.environ[FAILURE]
+    try:
+        return contained(_describe, entry, llm, stats, registry)
+    except BackendError:
+        llm.shutdown()
+        raise
+    except Exception as error:  # such as a template that is not text
+        llm.shutdown()
+        raise explain_start_failure(entry, "cannot read prompts", error, root_cause) from error
+
+
+def _describe(
+    entry: VllmModel, llm: Any, stats: EngineStats, registry: CollectorRegistry
+) -> StartedEngine:
+    tokenizer = llm.get_tokenizer()
+    template = entry.chat_template
+    reader = PromptReader(
+        entry.name,
+        tokenizer,
+        None if template is None else template.read_text(encoding="utf-8"),
+        llm.model_config.max_model_len,
+        llm.model_config.get_vocab_size(),
+    )
+    return StartedEngine(
+        llm=llm,
+        reader=reader,
+        test_prompt=reader.make_test_prompt(),
+        new_splitter=make_splitter_factory(entry.name, entry.reasoning_parser, tokenizer),
+        stats=stats,
+        registry=registry,
+        max_running=llm.vllm_config.scheduler_config.max_num_seqs,
+    )

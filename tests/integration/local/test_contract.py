@@ -1,0 +1,379 @@
+"""What every service with models on this machine must do, tested with hf and vllm alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from arena_llm import AsyncClient, Client, Message
+from arena_llm.errors import ArenaError, DeadlineExceededError, ResourceExhaustedError
+from arena_llm.types import SAMPLING_PARAMETERS, Capability, Completion, FinishReason, ModelState
+from services.common.backend import BaseLLMBackend
+from services.hf.backend import HfBackend
+from services.vllm.backend import VllmBackend
+from tests.support.bad_input import (
+    INVALID,
+    NOT_FOUND,
+    TOO_LONG,
+    UNSUPPORTED,
+    bad_input,
+    check_refused,
+    check_scoring_refused,
+)
+from tests.support.local_models import BAD, BREAK, FAR, LocalService
+from tests.support.waiting import eventually, wait_until
+
+BACKENDS: dict[str, type[BaseLLMBackend[Any]]] = {"hf": HfBackend, "vllm": VllmBackend}
+
+PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."
+#: Options of a call that generates until it is stopped.
+ENDLESS: dict[str, Any] = {"regex": "([78] ){4000}", "max_tokens": 400}
+MISCONFIGURED = ("FAILED_PRECONDITION", "MODEL_MISCONFIGURED")
+
+#: Returns one completion with these options.
+Generate = Callable[..., Completion]
+
+
+def texts(generate: Generate, **options: Any) -> set[str]:
+    """The different texts of four seeds."""
+    return {generate(max_tokens=16, seed=seed, **options).text for seed in range(4)}
+
+
+def greedy(generate: Generate, **options: Any) -> str:
+    """A greedy text in which the model has to repeat letters."""
+    return generate(regex="[a-e]{60}", max_tokens=80, temperature=0.0, **options).text
+
+
+#: Sampling parameter -> a call that shows whether it reaches the engine. A parameter that
+#: SAMPLING_PARAMETERS gains needs a line here.
+PROBES: dict[str, Callable[[Generate], bool]] = {
+    "temperature": lambda generate: (
+        len(texts(generate, temperature=0.0)) == 1 < len(texts(generate, temperature=2.0))
+    ),
+    "top_p": lambda generate: len(texts(generate, top_p=1e-6)) == 1,
+    "top_k": lambda generate: len(texts(generate, top_k=1)) == 1,
+    "max_tokens": lambda generate: (
+        generate(regex="[78]{90}", max_tokens=3).usage.completion_tokens == 3
+    ),
+    "seed": lambda generate: (
+        len({generate(max_tokens=24, seed=7).text for _ in range(3)}) == 1 < len(texts(generate))
+    ),
+    "stop": lambda generate: (
+        generate(regex="(7 ){9}END(7 ){9}", stop=["END"], max_tokens=90).text == "7 " * 9
+    ),
+    "presence_penalty": lambda generate: (
+        greedy(generate, presence_penalty=2.0) != greedy(generate, presence_penalty=-2.0)
+    ),
+    "frequency_penalty": lambda generate: (
+        greedy(generate, frequency_penalty=2.0) != greedy(generate, frequency_penalty=-2.0)
+    ),
+    "logprobs": lambda generate: (
+        {len(token.top) for token in generate(max_tokens=4, seed=1, logprobs=3).logprobs} == {3}
+    ),
+}
+
+
+@pytest.mark.parametrize("parameter", SAMPLING_PARAMETERS)
+def test_every_honoured_parameter_reaches_the_engine(
+    service: LocalService, llm: Client, parameter: str
+) -> None:
+    assert parameter in PROBES, "add a probe for the new parameter"
+    if parameter not in BACKENDS[service.name].parameters:
+        pytest.skip("the servicer refuses it: see tests/unit/common/test_servicer.py")
+    assert PROBES[parameter](lambda **options: llm.generate(service.tiny, PROMPT, **options))
+
+
+def test_a_move(service: LocalService, llm: Client) -> None:
+    cells = [str(cell) for cell in range(9)]
+    reply = llm.generate(service.tiny, PROMPT, choices=cells, session="game-1")
+    assert reply.text in cells
+    assert (reply.model, reply.backend) == (service.tiny, service.name)
+    assert reply.finish_reason == FinishReason.STOP
+    assert reply.usage.prompt_tokens > 20
+    assert reply.usage.completion_tokens == 1  # no step for an end token
+    assert reply.timings.total_seconds >= reply.timings.first_token_seconds > 0
+
+
+def test_a_stream_has_the_text_of_the_completion(service: LocalService, llm: Client) -> None:
+    options: dict[str, Any] = {"max_tokens": 32, "seed": 5, "temperature": 0.7, "logprobs": 2}
+    whole = llm.generate(service.tiny, PROMPT, **options)
+    stream = llm.stream(service.tiny, PROMPT, **options)
+    deltas = list(stream)
+    assert len(deltas) > 1
+    assert "".join(deltas) == stream.completion.text == whole.text
+    assert stream.completion.usage.completion_tokens == whole.usage.completion_tokens
+    assert [t.token for t in stream.completion.logprobs] == [t.token for t in whole.logprobs]
+
+
+def test_log_probabilities_are_sorted_and_belong_to_the_text(
+    service: LocalService, llm: Client
+) -> None:
+    options: dict[str, Any] = {"max_tokens": 6, "temperature": 0.0, "logprobs": 3}
+    reply = llm.generate(service.tiny, PROMPT, regex="[a-z]{20}", **options)
+    assert "".join(token.token for token in reply.logprobs) == reply.text
+    reply = llm.generate(service.tiny, PROMPT, **options)
+    assert len(reply.logprobs) == reply.usage.completion_tokens
+    for token in reply.logprobs:
+        logprobs = [alternative.logprob for alternative in token.top]
+        assert logprobs == sorted(logprobs, reverse=True)
+        assert (token.token, token.logprob) == (token.top[0].token, token.top[0].logprob)
+
+
+def test_a_score_is_the_log_probability_of_the_text(service: LocalService, llm: Client) -> None:
+    """A score does not include the end token, which a choice may have."""
+    scores = llm.score(service.tiny, PROMPT, ["4", "44", "4x4"])
+    assert [score.text for score in scores] == ["4", "44", "4x4"]
+    assert scores[2].tokens > 1
+    for score in scores:
+        choice = llm.generate(service.tiny, PROMPT, choices=[score.text], logprobs=0)
+        tokens = choice.logprobs[: score.tokens]
+        assert "".join(token.token for token in tokens) == score.text
+        assert score.logprob == pytest.approx(sum(t.logprob for t in tokens), abs=1e-3)
+
+
+def test_a_growing_prompt_is_cached(service: LocalService, llm: Client) -> None:
+    board = "The board so far: " + " ".join(f"move {n}" for n in range(40))
+    choices = ["0", "1"]  # a single choice would need no pass over the prompt
+    first = llm.generate(service.tiny, board, choices=choices)
+    second = llm.generate(service.tiny, board + " move 41", choices=choices)
+    assert 0.7 * first.usage.prompt_tokens < second.usage.cached_tokens
+    assert second.usage.cached_tokens < second.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["1", " x", '"q"', "back\\slash", "two\nlines", "e\u0301", "日本", "😀", "a.*(b)", "a/b|c"],
+    ids=repr,
+)
+def test_an_unusual_choice_is_returned_unchanged(
+    service: LocalService, llm: Client, choice: str
+) -> None:
+    assert llm.generate(service.tiny, PROMPT, choices=[choice]).text == choice
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [["1", "10", "100"], ["Bet", "Pass"], ["e2e4", "e2e3", "e7e8q"], ["4", "44", "74"]],
+    ids=repr,
+)
+def test_every_choice_can_be_returned(
+    service: LocalService, llm: Client, choices: list[str]
+) -> None:
+    """Also choices that begin or end another one."""
+    texts = set()
+    for begin in range(0, 256, 64):
+        prompts = [f"{n}: your move?" for n in range(begin, begin + 64)]
+        for reply in llm.generate_many(service.tiny, prompts, choices=choices, temperature=2.0):
+            assert isinstance(reply, Completion), reply
+            assert reply.finish_reason == FinishReason.STOP
+            texts.add(reply.text)
+        if len(texts) == len(choices):
+            break
+    assert texts == set(choices)
+
+
+def test_thousands_of_choices(service: LocalService, llm: Client) -> None:
+    choices = [f"move {n}" for n in range(4096)]
+    assert llm.generate(service.tiny, PROMPT, choices=choices).text in choices
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"cell": {"type": "integer", "minimum": 0, "maximum": 8}},
+    "required": ["cell"],
+    "additionalProperties": False,
+}
+
+
+def test_json_obeys_its_schema(service: LocalService, llm: Client) -> None:
+    for seed in range(4):
+        reply = llm.generate(service.tiny, PROMPT, json_schema=SCHEMA, seed=seed, max_tokens=64)
+        value = json.loads(reply.text)
+        assert [*value] == ["cell"]
+        assert value["cell"] in range(9)
+
+
+def test_a_text_matches_its_regex(service: LocalService, llm: Client) -> None:
+    for seed in range(4):
+        reply = llm.generate(service.tiny, PROMPT, regex="[a-h][1-8]-[a-h][1-8]", seed=seed)
+        assert re.fullmatch("[a-h][1-8]-[a-h][1-8]", reply.text)
+
+
+@pytest.mark.parametrize("constraint", [{"json_schema": {"$ref": "#"}}, {"regex": r"[^\s\S]"}])
+def test_a_constraint_that_no_text_satisfies_is_refused(
+    service: LocalService, llm: Client, constraint: dict[str, Any]
+) -> None:
+    """llguidance itself would let the model end immediately."""
+    with pytest.raises(ArenaError, match="cannot be used") as caught:
+        llm.generate(service.tiny, PROMPT, max_tokens=20, **constraint)
+    assert caught.value.field == f"constraint.{next(iter(constraint))}"
+
+
+def test_the_models_and_their_capabilities(service: LocalService, llm: Client) -> None:
+    models = {model.name: model for model in llm.list_models()}
+    model = models[service.tiny]
+    assert (model.context_length, model.backend) == (512, service.name)
+    assert {Capability.CHAT, Capability.SCORE, Capability.SEED} <= {*model.capabilities}
+    assert Capability.REASONING not in model.capabilities
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+@bad_input(
+    ("another prefix", {"model": "other_x"}, NOT_FOUND, "model"),
+    ("a regex too large", {"regex": "(a{1000}){1000}"}, INVALID, "constraint.regex"),
+    ("one token too many", {"prompt": "7" * 600, "max_tokens": 1}, TOO_LONG, "prompt"),
+    ("an unknown token", {"prompt": f"Play {FAR} now"}, INVALID, "prompt"),
+    ("a template that writes one", {"prompt": BREAK}, INVALID, "prompt"),
+    (
+        "a role that the template refuses",
+        {"prompt": None, "messages": [Message("system", "Play.")]},
+        INVALID,
+        "conversation",
+    ),
+    (
+        "a role that the template ignores",
+        {"prompt": None, "messages": [Message("assistant", "Play.")]},
+        INVALID,
+        "conversation",
+    ),
+)  # fmt: skip
+def test_bad_input_is_refused_with_its_field(
+    service: LocalService,
+    llm: Client,
+    method: str,
+    over: dict[str, Any],
+    code_and_reason: tuple[str, str],
+    field: str,
+) -> None:
+    arguments = {"model": service.tiny, "prompt": PROMPT, **over}
+    check_refused(llm, method, arguments, code_and_reason, field)
+
+
+def test_an_unlisted_model_is_refused(service: LocalService, llm: Client) -> None:
+    check_refused(
+        llm, "generate", {"model": f"{service.name}_x", "prompt": "a"}, NOT_FOUND, "model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "continuations", "field"),
+    [
+        (PROMPT, [], "continuations"),
+        (PROMPT, ["a", ""], "continuations[1]"),
+        ("", ["a"], "prompt"),
+        (PROMPT, ["7" * 600], "continuations"),
+        ("7" * 600, ["a"], "prompt"),
+        (PROMPT, ["a", FAR], "continuations[1]"),
+    ],
+)
+def test_bad_scoring_is_refused_with_its_field(
+    service: LocalService, llm: Client, prompt: str, continuations: list[str], field: str
+) -> None:
+    check_scoring_refused(llm, service.tiny, prompt, continuations, field)
+
+
+#: Every kind of call, with a prompt.
+CALLS: dict[str, Callable[[Client, str, str], object]] = {
+    "generate": lambda llm, model, prompt: llm.generate(model, prompt, max_tokens=4, seed=1),
+    "greedy": lambda llm, model, prompt: llm.generate(model, prompt, max_tokens=4, temperature=0),
+    "stream": lambda llm, model, prompt: list(llm.stream(model, prompt, max_tokens=4, seed=1)),
+    "choices": lambda llm, model, prompt: llm.generate(model, prompt, choices=["a", "b"]),
+    "logprobs": lambda llm, model, prompt: llm.generate(
+        model, prompt, max_tokens=4, seed=1, logprobs=2
+    ),
+    "score": lambda llm, model, prompt: llm.score(model, prompt, ["a", "bc"]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_reply_is_made_of_nan(service: LocalService, llm: Client, call: str) -> None:
+    with pytest.raises(ArenaError, match=f"{service.tiny} computes NaN") as caught:
+        CALLS[call](llm, service.tiny, f"a{BAD}b")
+    assert (caught.value.code, caught.value.reason) == MISCONFIGURED
+    assert CALLS[call](llm, service.tiny, "ab")
+    assert llm.is_available(service.tiny).state == ModelState.READY
+
+
+def test_nan_in_one_request_does_not_fail_the_batch(service: LocalService, llm: Client) -> None:
+    prompts = [f"a{BAD}" if number % 4 == 3 else f"a{number}" for number in range(16)]
+    replies = llm.generate_many(service.tiny, prompts, regex="[0-6]{40}", max_tokens=40)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        assert isinstance(reply, Completion) == (BAD not in prompt), reply
+
+
+def test_a_closed_stream_and_an_expired_deadline_free_the_engine(
+    service: LocalService, llm: Client
+) -> None:
+    stream = llm.stream(service.tiny, PROMPT, **ENDLESS)
+    assert next(stream)
+    assert not service.is_idle(llm)
+    stream.close()
+    wait_until(lambda: service.is_idle(llm))
+    with pytest.raises(DeadlineExceededError):
+        llm.generate(service.tiny, PROMPT, timeout=0.2, **ENDLESS)
+    wait_until(lambda: service.is_idle(llm))
+
+
+async def test_200_cancelled_calls_leave_nothing(service: LocalService, llm: Client) -> None:
+    async with AsyncClient(service.address) as client:
+        calls = [
+            asyncio.ensure_future(client.generate(service.tiny, f"{n}: {PROMPT}", **ENDLESS))
+            for n in range(200)
+        ]
+        await eventually(lambda: service.load(llm).running > 0)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        await eventually(lambda: service.is_idle(llm))
+
+
+async def test_a_full_queue_refuses_calls(service: LocalService) -> None:
+    """16 calls run and 200 may wait, so 14 of 230 are refused."""
+    async with AsyncClient(service.address) as client:
+        calls = [
+            asyncio.ensure_future(client.generate(service.tiny, PROMPT, **ENDLESS))
+            for _ in range(230)
+        ]
+        done, pending = set(), set(calls)
+        while len(done) < 14:
+            more, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        errors = [call.exception() for call in done]
+        for call in pending:
+            call.cancel()
+        await asyncio.wait(pending)
+    refused = [error for error in errors if isinstance(error, ResourceExhaustedError)]
+    assert len(refused) >= 14
+    assert {error.retry_after for error in refused} == {1.0}
+
+
+def test_the_log_contains_no_prompt_and_no_constraint(service: LocalService, llm: Client) -> None:
+    marker = "QUAGGA-7713"
+    llm.generate(service.tiny, f"{marker} {PROMPT}", regex=f"({marker}|b)", max_tokens=40)
+    for options in (
+        {"prompt": marker, "regex": f"{marker}("},
+        {"prompt": f"{marker}{FAR}"},
+        {"prompt": f"{marker}{BAD}"},
+    ):
+        with pytest.raises(ArenaError):
+            llm.generate(service.tiny, **options)  # type: ignore[arg-type]
+    assert "rpc=Generate status=OK" in service.log()
+    assert marker not in service.log()
+
+
+def test_the_service_still_serves(service: LocalService, llm: Client) -> None:
+    """The last test of this file: no test above has ended an engine or found a bug."""
+    assert llm.is_available(service.tiny).state == ModelState.READY
+    assert service.is_idle(llm)
+    assert "bug" not in re.findall(r"event=(\w+)", service.log())
+
+
+def test_vllm_refuses_a_temperature_over_its_maximum(service: LocalService, llm: Client) -> None:
+    if service.name == "vllm":
+        arguments = {"model": service.tiny, "prompt": PROMPT, "temperature": 2.1}
+        check_refused(llm, "generate", arguments, UNSUPPORTED, "config.temperature")

@@ -1,0 +1,117 @@
+"""What only the vllm service does: LoRA adapters, metrics, entries that cannot run, isolation."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from arena_llm import Client
+from arena_llm.errors import ArenaError
+from arena_llm.types import ModelState
+from deploy.probe import health
+from deploy.services import VLLM
+from tests.support.local_models import UNUSABLE, LocalService
+from tests.support.system import System
+
+TINY = "vllm_tiny"
+PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."
+
+
+@pytest.fixture
+def service(system: System) -> LocalService:
+    return LocalService("vllm", system)
+
+
+@pytest.fixture
+def llm(system: System) -> Iterator[Client]:
+    """Through the router, as players call it."""
+    with Client(system.target) as client:
+        yield client
+
+
+def test_it_is_one_of_the_services(system: System, service: LocalService, llm: Client) -> None:
+    assert "vllm" in system.deploy("status").stdout
+    assert health(service.address) == "SERVING"
+    assert TINY in [model.name for model in llm.list_models() if model.backend == "vllm"]
+    assert psutil.Process(system.pid("vllm")).exe() == str(Path(VLLM.python).resolve())
+
+
+def test_grpcurl_needs_no_files(system: System, service: LocalService) -> None:
+    grpcurl = system.deploy("grpcurl").stdout.strip()
+    method = "arena_llm.v1.LlmService/IsAvailable"
+    done = subprocess.run(
+        [grpcurl, "-plaintext", "-d", f'{{"model": "{TINY}"}}', service.address, method],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert '"MODEL_STATE_READY"' in done.stdout, done.stderr
+
+
+def test_its_processes_listen_on_loopback_only(system: System) -> None:
+    service = psutil.Process(system.pid("vllm"))
+    processes = [service, *service.children(recursive=True)]
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+    assert len(processes) >= 3
+    assert listening == {"127.0.0.1"}
+
+
+def test_an_adapter_is_a_separate_model(llm: Client) -> None:
+    options: dict[str, Any] = {"max_tokens": 16, "temperature": 0}
+    base, black = (llm.generate(name, PROMPT, **options) for name in (TINY, f"{TINY}-black"))
+    assert base.text != black.text
+    assert black.model == f"{TINY}-black"
+    assert llm.generate(TINY, PROMPT, **options).text == base.text
+    scores = [llm.score(name, PROMPT, ["4"])[0].logprob for name in (TINY, f"{TINY}-black")]
+    assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("model", UNUSABLE)
+def test_an_unusable_model_says_why_and_the_others_serve(llm: Client, model: str) -> None:
+    with pytest.raises(ArenaError, match=UNUSABLE[model]) as caught:
+        llm.generate(model, PROMPT)
+    assert (caught.value.code, caught.value.reason) == (
+        "FAILED_PRECONDITION",
+        "MODEL_MISCONFIGURED",
+    )
+    state = llm.is_available(model)
+    assert (state.available, state.state) == (False, ModelState.MISCONFIGURED)
+    assert re.search(UNUSABLE[model], state.detail)
+    assert re.search(r"configured in .*vllm_models\.yaml", state.detail)
+    assert model in state.detail
+    assert llm.generate(TINY, PROMPT, choices=["4"]).text == "4"
+
+
+def test_many_scores_read_their_prompt_from_the_cache(service: LocalService, llm: Client) -> None:
+    """Also continuations that begin alike. The prompt is computed once."""
+    names = [f"vllm:prefix_cache_{what}_total" for what in ("queries", "hits")]
+    prompt = "You may move to: " + ", ".join(f"cell {n}" for n in range(40))
+    before = [service.metric(name) for name in names]
+    scores = llm.score(TINY, prompt, [f"cell {n}" for n in range(100)])
+    queries, hits = (service.metric(name) - b for name, b in zip(names, before, strict=True))
+    assert len(scores) == 100
+    assert all(math.isfinite(score.logprob) and score.logprob < 0 for score in scores)
+    assert hits > 0.7 * queries
+
+
+def test_metrics(service: LocalService, llm: Client) -> None:
+    """Our own metrics, and vLLM's of the engine."""
+    llm.generate(TINY, PROMPT, max_tokens=8, temperature=0)
+    assert service.metric("arena_vllm_queue_depth") == 0
+    assert service.metric("arena_vllm_running_requests") == 0
+    assert 0 <= service.metric("arena_vllm_kv_cache_usage") <= 1
+    assert service.metric("arena_vllm_tokens_per_second") > 0
+    assert service.metric("vllm:num_requests_running") == 0
+    assert service.metric("vllm:time_to_first_token_seconds_count") > 0
+    tokens = service.load(llm).generated_tokens
+    assert tokens == service.metric("vllm:generation_tokens_total") > 0

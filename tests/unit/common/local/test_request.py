@@ -1,0 +1,238 @@
+"""From a request to tokens: chat templates, raw text, and input that is refused."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Regex, normalizers
+from transformers import AutoTokenizer
+
+import services.common.local.request
+from arena_llm.types import Choices, Input, Message, ScoringRequest
+from services.common.errors import (
+    BackendError,
+    ContextTooLong,
+    InvalidRequest,
+    ModelMisconfigured,
+)
+from services.common.local.request import ChatTemplate, PromptReader
+from tests.support.tiny_models import CHATML, make_checkpoint
+
+CONTEXT = 512
+TALK = (Message("system", "Play."), Message("user", "0 or 8?"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder: Path = make_checkpoint(tmp_path_factory.mktemp("model"), "llama")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def reader(tokenizer: Any, template: str | None = CHATML, tokens: int = 400) -> PromptReader:
+    return PromptReader("hf_tiny", tokenizer, template, CONTEXT, tokens)
+
+
+def test_a_chat_model_sees_its_template(tokenizer: Any) -> None:
+    def shown(test_input: Input) -> str:
+        return str(tokenizer.decode(reader(tokenizer).read(test_input)))
+
+    assert shown("0 or 8?") == "<|im_start|>user\n0 or 8?<|im_end|>\n<|im_start|>assistant\n"
+    assert shown(TALK).startswith("<|im_start|>system\nPlay.<|im_end|>\n<|im_start|>user\n0 or 8?")
+
+
+def test_a_base_model_sees_the_text_itself(tokenizer: Any) -> None:
+    assert tokenizer.decode(reader(tokenizer, None).read("0 or 8?")) == "0 or 8?"
+
+
+#: Input, template, error, its field, its message.
+REFUSED: list[tuple[Input, str | None, type[BackendError], str, str]] = [
+    (TALK, None, InvalidRequest, "conversation", "base model"),
+    (TALK, "{{ raise_exception('system first') }}", InvalidRequest, "conversation", "system first"),
+    ("x", "{{ '' }}", InvalidRequest, "prompt", "renders nothing"),
+    ("x" * 5_000_000, CHATML, ContextTooLong, "prompt", "at least"),
+    ("日" * 1_700_000, None, ContextTooLong, "prompt", "at least"),
+    ((Message("user", "x" * 5_000_000),), CHATML, ContextTooLong, "conversation", "at least"),
+]
+
+
+@pytest.mark.timeout(20)  # 5 MB are not tokenized
+@pytest.mark.parametrize(
+    ("test_input", "template", "error", "field", "why"), REFUSED, ids=lambda value: repr(value)[:30]
+)
+def test_unreadable_input_is_refused(
+    tokenizer: Any,
+    test_input: Input,
+    template: str | None,
+    error: type[BackendError],
+    field: str,
+    why: str,
+) -> None:
+    with pytest.raises(error, match=why) as caught:
+        reader(tokenizer, template).read(test_input)
+    assert caught.value.field == field
+
+
+def test_a_token_without_an_embedding_never_reaches_the_engine(tokenizer: Any) -> None:
+    """The chat template of another model may write one."""
+    small = reader(tokenizer, tokens=tokenizer.get_vocab()["<|im_start|>"])
+    with pytest.raises(InvalidRequest, match="no embedding") as caught:
+        small.read("0 or 8?")
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "field"),
+    [
+        (CONTEXT, 1, "prompt"),
+        (CONTEXT - 4, 5, "config.max_tokens"),
+        (1, 2**31 - 1, "config.max_tokens"),
+    ],
+)
+def test_input_over_the_context_length_is_refused(
+    tokenizer: Any, prompt: int, completion: int, field: str
+) -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        reader(tokenizer).check_room("x", prompt, completion, "config.max_tokens")
+    assert caught.value.field == field
+    assert caught.value.metadata["context_length"] == str(CONTEXT)
+
+
+def test_an_encoder_decoder_model_has_a_context_for_each(tokenizer: Any) -> None:
+    both = PromptReader("hf_tiny", tokenizer, None, CONTEXT, 400, encoder_decoder=True)
+    both.check_room("x", CONTEXT, CONTEXT, "config.max_tokens")
+    with pytest.raises(ContextTooLong):
+        both.check_room("x", 1, CONTEXT + 1, "config.max_tokens")
+
+
+def test_a_token_that_can_only_be_read_is_refused_as_a_continuation(tokenizer: Any) -> None:
+    token = tokenizer.get_vocab()["<|im_start|>"]
+    narrow = PromptReader("hf_tiny", tokenizer, None, CONTEXT, 400, token)
+    assert narrow.read("<|im_start|>") == [token]
+    with pytest.raises(InvalidRequest, match="no embedding") as caught:
+        narrow.read_scoring(ScoringRequest("hf_tiny", "x", ("<|im_start|>",)))
+    assert caught.value.field == "continuations[0]"
+
+
+def test_input_that_fits_exactly_is_accepted(tokenizer: Any) -> None:
+    reader(tokenizer).check_room("x", CONTEXT - 4, 4, "config.max_tokens")
+
+
+@pytest.mark.parametrize(
+    ("stop", "most", "field"), [(("2",), None, "config.stop"), ((), 2, "config.max_tokens")]
+)
+def test_parameters_that_would_cut_a_choice_are_refused(
+    tokenizer: Any, stop: tuple[str, ...], most: int | None, field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="123") as caught:
+        reader(tokenizer).check_choices(Choices(("1", "123")), stop, most)
+    assert caught.value.field == field
+
+
+def test_a_test_prompt(tokenizer: Any) -> None:
+    shown = tokenizer.decode(reader(tokenizer).make_test_prompt())
+    assert shown == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(reader(tokenizer, None).make_test_prompt()) == "Hello"
+
+
+def test_a_test_prompt_uses_the_vocabulary_of_the_model(tokenizer: Any) -> None:
+    letters = tokenizer("Hello").input_ids
+    few = reader(tokenizer, None, tokens=min(letters))
+    assert tokenizer.decode(few.make_test_prompt()).isprintable()
+
+
+def test_a_tokenizer_that_reads_nothing_is_refused(tokenizer: Any) -> None:
+    silent = copy.deepcopy(tokenizer)
+    silent.backend_tokenizer.normalizer = normalizers.Replace(Regex("(?m).*"), "")
+    with pytest.raises(ModelMisconfigured, match=r"hf_tiny cannot read a test prompt: .* no token"):
+        reader(silent, None).make_test_prompt()
+    with pytest.raises(ModelMisconfigured, match="no embedding"):
+        reader(tokenizer, None, tokens=1).make_test_prompt()
+
+
+def test_a_template_may_require_a_system_message(tokenizer: Any) -> None:
+    picky = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}x"
+    assert tokenizer.decode(reader(tokenizer, picky).make_test_prompt()) == "x"
+
+
+#: Templates that fail on every conversation -> the error.
+BROKEN = {
+    "{% if %}": "TemplateSyntaxError: Expected an expression",
+    "{{ nothing.here }}": "UndefinedError: 'nothing' is undefined",
+    "{{ 1 + messages[0].content }}": r"TypeError: unsupported operand type",
+    "{{ {}['x'].y }}": "UndefinedError",
+    "{{ messages[0].content | no_filter }}": "No filter named 'no_filter'",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "RecursionError",
+    "{{ ''.__class__.__mro__ }}": "SecurityError",
+    "{{ range(10 ** 9) }}": "OverflowError",
+    "{{ raise_exception('never') }}": "refuses this conversation: never",
+    "{{ '' }}": "renders nothing",
+    "": "renders nothing",
+    "<|im_start|>": "no embedding",
+    "x" * 40_000: "at least",
+}
+
+
+@pytest.mark.parametrize("template", BROKEN, ids=lambda template: template[:40])
+def test_a_template_that_fails_on_every_conversation(tokenizer: Any, template: str) -> None:
+    vocabulary = tokenizer.get_vocab()["<|im_start|>"]
+    with pytest.raises(ModelMisconfigured, match=BROKEN[template]) as caught:
+        reader(tokenizer, template, vocabulary).make_test_prompt()
+    assert caught.value.message.startswith("hf_tiny cannot read a test conversation")
+    assert len(caught.value.message) < 1000
+
+
+SECRET_TALK = (Message("system", "SECRET-1"), Message("user", "SECRET-2"))
+
+#: Template -> the error for SECRET_TALK, in which a template's own error must not repeat it.
+FAILING = {
+    "{{ raise_exception('roles must alternate') }}": "refuses this conversation: roles must alt",
+    "{{ raise_exception('a' * 5000) }}": "refuses this conversation: aaa",
+    "{{ raise_exception('\x1b[31m red') }}": r"refuses this conversation: \\x1b\[31m red",
+    "{{ messages[2].content }}": "UndefinedError: list object has no element 2",
+    "{{ messages[2] + 1 }}": "UndefinedError",
+    "{{ {}[messages[0].content] + 1 }}": "UndefinedError",
+    "{{ 1 + messages[0].content }}": "TypeError$",
+    "{{ messages[0].content.index('?') }}": "ValueError$",
+    "{{ '{x}'.format(messages[0].content) }}": "KeyError$",
+    "{{ '\\ud83d' }}{{ messages[0].content }}": "UnicodeEncodeError$",
+    "{{ 1 // 0 }}": "ZeroDivisionError$",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "RecursionError$",
+    "{% for m in messages if m.role == 'tool' %}x{% endfor %}": "renders nothing",
+}
+
+
+@pytest.mark.parametrize("source", FAILING)
+@pytest.mark.parametrize("field", ["conversation", "prompt"])
+def test_a_conversation_on_which_the_template_fails(
+    tokenizer: Any, source: str, field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=FAILING[source]) as caught:
+        ChatTemplate("hf_tiny", tokenizer, source).render(SECRET_TALK, field)
+    assert caught.value.field == field
+    assert "hf_tiny" in caught.value.message
+    assert len(caught.value.message) < 500
+    assert caught.value.message.isprintable()
+    if "undefined" not in caught.value.message.lower():
+        assert "SECRET" not in caught.value.message
+
+
+def test_a_template_that_takes_too_long(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services.common.local.request, "_RENDER_SECONDS", 0.1)
+    many = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="it takes longer than 0"):
+            ChatTemplate("hf_tiny", tokenizer, many).render(SECRET_TALK, "conversation")
+    plain = ChatTemplate("hf_tiny", tokenizer, "{{ messages[0].role }}")
+    assert plain.render(SECRET_TALK, "conversation") == "system"
+
+
+def test_a_tokenizer_that_does_not_render_text() -> None:
+    class Odd:
+        def apply_chat_template(self, *_: Any, **__: Any) -> list[int]:
+            return [1]
+
+    with pytest.raises(InvalidRequest, match="renders list, not text"):
+        ChatTemplate("hf_tiny", Odd()).render(SECRET_TALK, "conversation")
