@@ -15,6 +15,7 @@ from arena_llm.types import (
     GenerationRequest,
     ModelList,
     ModelState,
+    Price,
     Scoring,
     ScoringRequest,
     Timings,
@@ -50,6 +51,9 @@ class LlmServicer:
         self.forwards_calls = backend.forwards_calls
         self._prefix = f"{backend.name}_"
         self._refusals = Refusals(backend)
+        #: The price of a model for which the backend states none: a model that this machine
+        #: runs costs nothing, and the price of a hosted model is unknown.
+        self._price = None if backend.forwards_calls else Price(0.0, 0.0)
 
     async def start(self) -> None:
         """Start the backend."""
@@ -102,7 +106,9 @@ class LlmServicer:
             scoring = check_type(await self._backend.score(request), Scoring, "score")
             record.add_result(scoring.usage)
             answer = replace(check_scoring(scoring, request), backend=self.name)
-            return to_message(answer, score_pb2.ScoreResponse).SerializeToString()
+            message = to_message(answer, score_pb2.ScoreResponse)
+            self._add_cost(message.usage)
+            return message.SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:
@@ -115,7 +121,10 @@ class LlmServicer:
         async with CallScope("ListModels", context):
             parse(models_pb2.ListModelsRequest, data)
             models = check_models(await self._backend.get_available_models(), self._prefix)
-            named = tuple(replace(model, backend=self.name) for model in models)
+            named = tuple(
+                replace(model, backend=self.name, price=model.price or self._price)
+                for model in models
+            )
             return to_message(ModelList(named), models_pb2.ListModelsResponse).SerializeToString()
 
     async def _availability(self, model: str) -> Availability:
@@ -127,7 +136,8 @@ class LlmServicer:
         except ModelNotFound as error:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
         answer = await self._backend.is_model_available(model)
-        return check_type(answer, Availability, "is_model_available")
+        answer = check_type(answer, Availability, "is_model_available")
+        return replace(answer, price=answer.price or self._price)
 
     def _generation_request(
         self, data: bytes, context: Context, record: CallRecord
@@ -169,7 +179,12 @@ class LlmServicer:
         record.add_result(completion.usage, timings)
         proto = to_message(completion, generate_pb2.GenerateResponse)
         proto.backend = self.name
+        self._add_cost(proto.usage)
         return proto
+
+    def _add_cost(self, usage: generate_pb2.Usage) -> None:
+        if self._price is not None and not usage.HasField("cost_usd"):
+            usage.cost_usd = 0.0
 
 
 def _deltas(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:

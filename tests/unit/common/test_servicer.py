@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import structlog
 
+from arena_llm import AsyncClient
 from arena_llm.types import (
     SAMPLING_PARAMETERS,
     Availability,
@@ -21,6 +22,7 @@ from arena_llm.types import (
     Message,
     Model,
     ModelState,
+    Price,
     Sampling,
     Score,
     Scoring,
@@ -148,6 +150,8 @@ async def test_a_prompt_of_5_mb_is_accepted() -> None:
 class OddBackend(ScriptedBackend):
     """Returns text that protobuf refuses, and impossible numbers."""
 
+    forwards_calls = True  # with False, a cost that is not known is 0
+
     async def generate_response(self, request: GenerationRequest) -> Completion:
         half = "\ud83d"
         return Completion(
@@ -179,6 +183,23 @@ async def test_text_and_numbers_of_a_reply_are_repaired() -> None:
         usage = reply.usage
         assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (0, 0, 3)
         assert not usage.HasField("cost_usd")
+
+
+@pytest.mark.parametrize(("forwards", "cost"), [(False, 0.0), (True, None)])
+async def test_the_cost_of_a_model(forwards: bool, cost: float | None) -> None:
+    """A model that the service runs costs 0; that of another server is unknown."""
+    backend = ScriptedBackend()
+    backend.forwards_calls = forwards  # type: ignore[misc]
+    price = None if cost is None else Price(cost, cost)
+    async with serving(LlmServicer(backend)) as server, AsyncClient(server.address) as llm:
+        reply = await llm.generate("hf_model", "hello")
+        stream = llm.stream("hf_model", "hello")
+        assert [text async for text in stream] == ["ok"]
+        assert reply.usage.cost_usd == stream.completion.usage.cost_usd == cost
+        (model,) = await llm.list_models()
+        assert model.price == (await llm.is_available("hf_model")).price == price
+        backend.models = [replace(model, price=Price(1.0, 2.0))]
+        assert (await llm.list_models())[0].price == Price(1.0, 2.0)
 
 
 async def test_the_text_of_an_error_is_repaired() -> None:
