@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 from typing import TextIO
 
-from arena_llm.terminal import open_closed_files, visible
+from arena_llm.terminal import discard, escape_unencodable, open_closed_files, visible
 
 
 def open_streams() -> None:
     """Make the standard streams safe to use, however the command was started."""
     open_closed_files()
+    escape_unencodable()
     # If Python cannot flush them at exit, it changes the exit status.
     for stream in (sys.stdout, sys.stderr):
         atexit.register(_write, stream, "")
@@ -31,14 +31,11 @@ def complain(text: str) -> None:
 def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:  # it was closed when the command started
         return
-    encoding = stream.encoding or "utf-8"
     try:
-        stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
+        stream.write(visible(text))
         stream.flush()
     except OSError as error:
-        # The rest of the buffer must not fail again at the next line, or at exit.
-        with open(os.devnull, "wb") as null:
-            os.dup2(null.fileno(), stream.fileno())
+        discard(stream)
         # A reader that has left (`make up | head -1`) needs no message.
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):
             complain(f"the output cannot be written: {error.strerror}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 from rich.text import Text
 
-from arena_llm.terminal import one_line
+from arena_llm.terminal import discard, escape_unencodable, one_line
 
 #: Longer lines of messages and errors are cut.
 LONGEST_LINE = 4_000
@@ -52,7 +51,7 @@ class Stream:
         with suppress(OSError):
             self.flush()
         if self.error is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            discard(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -66,9 +65,7 @@ def streams() -> Iterator[Stream]:
     """
     before = sys.stdout, sys.stderr
     _replace_closed()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    escape_unencodable()
     out, err = Stream(sys.stdout, lenient=False), Stream(sys.stderr, lenient=True)
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:

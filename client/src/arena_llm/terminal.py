@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import sys
 from typing import TextIO
 
 # Characters that control a terminal, are invisible, or change the order of the text: control
@@ -49,6 +51,23 @@ def open_closed_files() -> None:
         except OSError:
             # This takes the lowest free number.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def escape_unencodable() -> None:
+    """Make stdout and stderr escape the characters that their encodings lack."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard(stream: TextIO) -> None:
+    """Redirect a stream that cannot be written to /dev/null.
+
+    Otherwise its buffered text fails again at the next write, or when Python exits.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _escape(match: re.Match[str]) -> str:

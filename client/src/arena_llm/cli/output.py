@@ -7,7 +7,6 @@ or a pipe gets the exact text.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
-from arena_llm.terminal import open_closed_files, shown_on
+from arena_llm.terminal import discard, escape_unencodable, open_closed_files, shown_on
 from arena_llm.types import Credits, Price
 
 
@@ -36,10 +35,7 @@ class Output:
         if sys.stderr is None:
             # argparse would write its errors to stdout.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stays open
-        for stream in (sys.stdout, sys.stderr):
-            # If the encoding lacks a character, print \u265f, not a traceback.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+        escape_unencodable()
 
     def begin(self, *, json: bool) -> None:
         """Set the format. Raises OutputError if stdout is closed, before a call costs money."""
@@ -93,14 +89,14 @@ class Output:
         try:
             sys.stderr.write(shown_on(sys.stderr, f"arena-llm: {_one_line(line)}") + "\n")
         except OSError:
-            _discard(sys.stderr)
+            discard(sys.stderr)
 
     def flush(self) -> None:
         """Write the buffers, so that a failure is raised here and not at the exit of Python."""
         try:
             sys.stderr.flush()
         except OSError:
-            _discard(sys.stderr)
+            discard(sys.stderr)
         if sys.stdout is not None:
             try:
                 sys.stdout.flush()
@@ -166,12 +162,7 @@ def _encodable(text: str) -> bool:
 
 
 def _failure(error: OSError) -> OutputError:
-    _discard(sys.stdout)
+    discard(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return OutputError()
     return OutputError(f"standard output cannot be written: {error.strerror}")
-
-
-def _discard(stream: TextIO) -> None:
-    """Redirect a stream to /dev/null, so that Python's final flush does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
