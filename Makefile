@@ -9,6 +9,8 @@ STAMP := .venv/.complete
 VLLM_STAMP := .venv-vllm/.complete
 LOCK := pyproject.toml client/pyproject.toml uv.lock deploy/uv.txt
 DEPLOY := $(BIN)/python -m deploy
+# Unit tests that import torch and load small models.
+WITH_MODELS := tests/unit/hf tests/unit/common/local
 DEMO := $(or $(ARENA_RUN_DIR),.run)/demo
 
 help: ## Show this list
@@ -70,8 +72,8 @@ test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare
 	$(BIN)/python -m pytest -n auto
 
-test-fast: $(STAMP) ## Run the unit tests that start no process and load no real model
-	$(BIN)/python -m pytest -n auto -m "not integration" tests/unit
+test-fast: $(STAMP) ## Run the unit tests that start no process and load no model
+	$(BIN)/python -m pytest -n auto -m "not integration" tests/unit $(WITH_MODELS:%=--ignore %)
 
 test-gpu: $(STAMP) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; they are skipped without one
 	@$(DEPLOY) prepare

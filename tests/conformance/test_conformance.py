@@ -19,7 +19,7 @@ from arena_llm import Message
 from arena_llm.errors import ArenaError, DeadlineExceededError, NotFoundError
 from arena_llm.types import SAMPLING_PARAMETERS, Completion, FinishReason
 from tests.conformance.conftest import Target
-from tests.support.scripted import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from arena.agents.prompt import list_legal_actions
 from arena.games.game import CHANCE, Game, State
-from tests.support.turns import turn_in
+from tests.support.game_turns import turn_in
 
 #: File name to game, seed, and the number of plies after which the playthrough stops.
 GAMES: Mapping[str, tuple[str, int, int]] = {

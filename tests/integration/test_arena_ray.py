@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.player import Player
-from tests.support.scripted import eventually
+from tests.support.playing_service import Player
 from tests.support.system import free_ports
+from tests.support.waiting import eventually
 
 EXPERIMENT = """
 name: small

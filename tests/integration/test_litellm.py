@@ -17,10 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from arena_llm import ArenaError, AsyncClient
 from services.common.server import GRACE
 from tests.support.processes import ServiceProcess, router_process
-from tests.support.scripted import eventually
 from tests.support.system import free_ports
 from tests.support.upstreams import anthropic, gemini, openai
 from tests.support.upstreams.server import Fault, Reply, UpstreamServer
+from tests.support.waiting import eventually
 
 #: Models that the shipped configuration lists, by the start of their upstream's variables.
 MODELS = {

@@ -15,10 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from arena_llm import ArenaError, AsyncClient, Client
 from tests.support.processes import ServiceProcess, router_process
-from tests.support.scripted import eventually
 from tests.support.system import free_ports
 from tests.support.upstreams.openrouter import COST, KEY, OpenRouterUpstream
 from tests.support.upstreams.server import Call, Fault, Reply, Step
+from tests.support.waiting import eventually
 
 #: One that the shipped configuration lists.
 MODEL = "openrouter_openai/gpt-4o-mini"

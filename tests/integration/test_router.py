@@ -23,8 +23,8 @@ from tests.support.processes import (
     run_to_end,
     scripted_process,
 )
-from tests.support.scripted import eventually
 from tests.support.system import free_ports
+from tests.support.waiting import eventually
 from tests.support.wire import failure, reason, request, stub, until_running
 
 

@@ -1,4 +1,4 @@
-"""What every service with models of its own refuses, and the field that it names."""
+"""Requests that every local service refuses, and the field that the error names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNSUPPORTED = ("UNIMPLEMENTED", "UNSUPPORTED")
 TOO_LONG = ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG")
 NOT_FOUND = ("NOT_FOUND", "MODEL_NOT_FOUND")
 
-#: What is wrong, the arguments over a sound call, code and reason, the field named.
+#: A name, the arguments that make a call wrong, its code and reason, the field of the error.
 BadInput = tuple[str, dict[str, Any], tuple[str, str], str]
 
 _EVERYWHERE: list[BadInput] = [
@@ -54,7 +54,7 @@ _EVERYWHERE: list[BadInput] = [
 
 
 def bad_input(*own: BadInput) -> pytest.MarkDecorator:
-    """These cases, and a service's own, as a test's `over`, `code_and_reason` and `field`."""
+    """Parametrize a test with these cases: `over`, `code_and_reason` and `field`."""
     cases = [*_EVERYWHERE, *own]
     return pytest.mark.parametrize(
         ("over", "code_and_reason", "field"),
@@ -70,7 +70,7 @@ def check_refused(
     code_and_reason: tuple[str, str],
     field: str,
 ) -> None:
-    """The call fails so, and its message says what is at fault."""
+    """Assert that the call fails with this error and that its message names the field."""
     with pytest.raises(ArenaError) as caught:
         list(getattr(llm, method)(**arguments))
     error = caught.value
@@ -82,7 +82,7 @@ def check_refused(
 def check_scoring_refused(
     llm: Client, model: str, prompt: str, continuations: list[str], field: str
 ) -> None:
-    """Scoring them fails, and names that field."""
+    """Assert that scoring fails and that the error names the field."""
     with pytest.raises(ArenaError) as caught:
         llm.score(model, prompt, continuations)
     assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", field)

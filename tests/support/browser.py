@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by its own driver, with nothing fetched for either."""
+"""Debian's Chromium and its driver. Neither downloads anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = (
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Chrome]:
-    """A browser with a fresh profile. Without one the test is skipped, but in CI it fails."""
+    """Yield a browser with a new profile. If there is none, skip the test; in CI, fail."""
     missing = [package for name, package in PROGRAMS.items() if shutil.which(name) is None]
     if missing:
         reason = f"no browser: apt-get install {' '.join(missing)} (Debian)"
@@ -45,12 +45,12 @@ def chromium(profile: Path) -> Iterator[Chrome]:
 
 
 def complaints(driver: Chrome) -> list[str]:
-    """What the console has said since the last time: errors, refusals of the policy."""
+    """Return the new messages of the console: errors and violations of the page's policy."""
     return [entry["message"] for entry in _log(driver, "browser")]
 
 
 def requests(driver: Chrome) -> set[str]:
-    """The addresses that pages have asked for since the last time."""
+    """Return the addresses that pages requested since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in _log(driver, "performance")]
     return {
         event["params"]["request"]["url"]

@@ -1,6 +1,6 @@
-"""A cluster of Ray's on loopback: `python -m tests.support.cluster`.
+"""A Ray cluster on loopback: `python -m tests.support.cluster`.
 
-It says its address, and ends with its input. RAY_AUTH_TOKEN is its key.
+It prints its address and ends when its input ends. RAY_AUTH_TOKEN is its key.
 """
 
 from __future__ import annotations

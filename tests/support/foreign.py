@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that is not ours, with the embedded model.
+"""A third-party server with OpenAI's API, which serves the embedded model.
 
 `transformers serve` (https://huggingface.co/docs/transformers/serving).
 """

@@ -1,4 +1,4 @@
-"""Services as processes of their own: started, waited for, killed."""
+"""Services as processes: start them, wait until they serve, kill them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 class ServiceProcess:
-    """`python *arguments`, which serves at an address; killed when the test ends.
+    """`python *arguments`, a gRPC service at an address. It is killed when the block ends.
 
-    python: another environment's. patience: seconds until it serves, far more than it takes.
-    redirect: where its output goes, as the shell writes it (2>&-); else to a file.
+    python: the interpreter. patience: seconds until it must serve. redirect: a redirection of
+    the shell for its output, such as `2>&-`; by default the output goes to a file.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ServiceProcess:
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed in __exit__
 
     def start(self) -> Self:
-        """Start it, again if it has been; returns once health says SERVING."""
+        """Start it (it may have been started before); return when health is SERVING."""
         self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + self._patience
         while not self._serving():
@@ -64,12 +64,12 @@ class ServiceProcess:
         self.process.send_signal(signum)
 
     def kill(self) -> None:
-        """kill -9, also where it is stopped; returns when it is gone."""
+        """Send SIGKILL, which also ends a stopped process; return when it has ended."""
         self.process.kill()
         self.process.wait(timeout=30)
 
     def peak_memory(self) -> int:
-        """The most bytes that it has ever had in memory."""
+        """The peak of its resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
@@ -86,7 +86,7 @@ class ServiceProcess:
 
 
 def listens(address: str) -> bool:
-    """Whether something accepts connections there."""
+    """Whether something accepts connections at the address."""
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port))):
         return True
@@ -96,7 +96,7 @@ def listens(address: str) -> bool:
 def scripted_process(
     address: str, name: str, says: str = "", redirect: str = "", *, quick_pings: bool = False
 ) -> ServiceProcess:
-    """A backend that does what its prompts say, and else says its name, or `says`.
+    """A PromptedBackend. Its reply to other prompts is `says`, by default its name.
 
     quick_pings: expect pings every second, as a router_process with quick_pings sends them.
     """
@@ -116,7 +116,7 @@ _QUICK = {False: (), True: ("tests.support.quick_pings",)}
 
 
 def run_to_end(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """`python *arguments` that ends by itself."""
+    """Run `python *arguments` until it ends."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=os.environ | env,

@@ -1,7 +1,6 @@
-"""A backend that plays a script, behind the real servicer and the real server.
+"""A backend with scripted answers, behind the real servicer and the real server.
 
-As a process of its own: `python -m tests.support.scripted LISTEN NAME SAYS`; there the
-prompt is the script.
+As a process: `python -m tests.support.scripted LISTEN NAME SAYS`, a PromptedBackend.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from services.common.config import ServiceConfig
 from services.common.log import configure_logging
 from services.common.server import Server, Service, run
 from services.common.servicer import LlmServicer
-from tests.support.waiting import eventually, reaching  # noqa: F401 - also imported from here
+from tests.support.waiting import eventually
 
-#: What an enqueued step may be: an answer, an error, or a function that makes one.
+#: A step of the script: a text, an error, the deltas of a stream, or a function for a text.
 Step = str | Exception | Sequence[Delta | Exception] | Callable[[], Awaitable[str]]
 
 
@@ -46,7 +45,7 @@ def completion(text: str, model: str) -> Completion:
 
 
 class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
-    """Plays what `enqueue` was given, in order; keeps every request in `history`."""
+    """Answers with the enqueued steps, in order; `history` has every request."""
 
     config_type = ServiceConfig
     parameters = frozenset(SAMPLING_PARAMETERS)
@@ -59,7 +58,7 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
         self.name = name  # type: ignore[misc]
         self.history: list[GenerationRequest | ScoringRequest] = []
         self.running = 0
-        self.ended: list[str] = []  # how each call ended: "done", or an exception's name
+        self.ended: list[str] = []  # "done" or the name of an exception, for each call
         self.availability = Availability(True, ModelState.READY)
         self.models = [Model(f"{name}_model")]
         self.default: Step = "ok"
@@ -132,14 +131,14 @@ async def _deltas(step: Any) -> Sequence[Delta | Exception]:
 
 
 async def hang() -> str:
-    """A step that only a cancellation or a deadline ends."""
+    """A step that ends only by cancellation or a deadline."""
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
 
 
 class PromptedBackend(ScriptedBackend):
-    """Does what the prompt says: "hang", "until FILE" (there is one), "drip" (a stream
-    without end), "bug" (an unexpected error); to all else it answers."""
+    """Obeys the prompts "hang", "until FILE" (wait until it exists), "drip" (an endless stream)
+    and "bug" (an unexpected error); the reply to any other prompt is `says`."""
 
     def __init__(self, name: str, says: str) -> None:
         super().__init__(name)
@@ -190,7 +189,7 @@ async def serving(service: Service, listen: str = "127.0.0.1:0") -> AsyncIterato
 
 @asynccontextmanager
 async def scripted(name: str = "hf") -> AsyncIterator[tuple[ScriptedBackend, Server]]:
-    """A scripted backend, served."""
+    """Serve a scripted backend; yield it and its server."""
     backend = ScriptedBackend(name)
     async with serving(LlmServicer(backend)) as server:
         yield backend, server

@@ -1,4 +1,4 @@
-"""A tournament with all that a report shows: boards, cards, illegal answers, failures."""
+"""A tournament with boards, cards, illegal answers and failures, for the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GAMES = ("tic_tac_toe", "connect_four", "hex(board_size=4)", "breakthrough(rows=
 
 
 def answered(row: MoveRow) -> list[MoveRow]:
-    """hf_one's first answer of a game is illegal; a random player answers nothing."""
+    """Give hf_one an illegal first answer in each game; random players send no prompts."""
     if row.agent == "random":
         return [row]
     if row.agent == "hf_one" and row.ply == 0:

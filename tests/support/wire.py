@@ -1,4 +1,4 @@
-"""What a test sees of the wire: stubs, statuses and their details."""
+"""gRPC stubs, requests and status details, for tests without the client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DETAILS = {
 
 @asynccontextmanager
 async def stub(address: str) -> AsyncIterator[Any]:
-    """A stub on a channel of its own, so that no test shares a connection's fate."""
+    """Yield a stub on a new connection, so that no test depends on the connection of another."""
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         yield llm_service_pb2_grpc.LlmServiceStub(channel)
@@ -37,7 +37,7 @@ def score_request(model: str = "hf_model", **fields: Any) -> Any:
 
 
 def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
-    """The status details by short name, such as "ErrorInfo"."""
+    """Return the status details by short name, such as "ErrorInfo"."""
     trailers = dict(tuple(error.trailing_metadata()))
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     assert status.code == error.code().value[0]
@@ -57,7 +57,7 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 
 
 async def failure(call: Any) -> grpc.aio.AioRpcError:
-    """The error that a call ends with, unary or a stream."""
+    """Return the error of a call, unary or streamed. Fails if the call succeeds."""
     try:
         if hasattr(call, "__aiter__"):
             async for _ in call:
@@ -70,7 +70,7 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
 
 
 async def until_running(address: str, count: int, model: str = "hf_model") -> None:
-    """Return once a service's engine works on so many calls, as it tells itself."""
+    """Return when a service reports that `count` calls are running."""
     ask = models_pb2.IsAvailableRequest(model=model)
     async with stub(address) as llm, asyncio.timeout(20):
         while (await llm.IsAvailable(ask)).load.running != count:  # noqa: ASYNC110 - asks a process

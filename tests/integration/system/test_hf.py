@@ -20,9 +20,8 @@ from arena_llm.types import EngineLoad, FinishReason, ModelState
 from tests.support.bad_input import (
     check_refused,
 )
-from tests.support.scripted import eventually
 from tests.support.system import System
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 MODEL = "hf_smollm2-135m-instruct"
 PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."

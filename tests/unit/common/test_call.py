@@ -16,7 +16,8 @@ import structlog
 
 from arena_llm.types import Delta
 from services.common.errors import Overloaded
-from tests.support.scripted import completion, eventually, hang, reaching, scripted
+from tests.support.scripted import completion, hang, scripted
+from tests.support.waiting import eventually, reaching
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 PRIVATE = "sk-secret-key and the prompt"

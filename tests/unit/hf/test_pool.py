@@ -32,7 +32,7 @@ from services.common.errors import (
 from services.hf.backend import HfBackend
 from services.hf.config import HfConfig
 from tests.support.broken_models import remove_weights
-from tests.support.scripted import eventually
+from tests.support.waiting import eventually
 from tests.unit.hf.conftest import Checkpoints
 
 #: memory_budget_gb for one and for two tiny llamas, which have 0.5 MB of weights.

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
-from tests.support.scripted import eventually
 from tests.support.upstreams.cases import MOMENTS
 from tests.support.upstreams.server import Fault, Reply
+from tests.support.waiting import eventually
 from tests.unit.hosted.conftest import Provider, Start, call, fail
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
-from tests.support.scripted import eventually, reaching
 from tests.support.upstreams.cases import DOWN, INVALID, STALLS
 from tests.support.upstreams.server import Fault, Reply
+from tests.support.waiting import eventually, reaching
 from tests.unit.hosted.conftest import OPENAI_FORMAT, STREAMED, Provider, Start, call, fail
 
 LATER = {"Retry-After": "7"}

@@ -10,9 +10,9 @@ import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
 from arena_llm.types import SAMPLING_PARAMETERS, Parameter
-from tests.support.scripted import eventually
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Reply
+from tests.support.waiting import eventually
 from tests.unit.hosted.conftest import (
     OPENAI_FORMAT,
     PROVIDERS,

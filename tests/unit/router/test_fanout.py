@@ -11,8 +11,9 @@ from arena_llm.types import Availability, Model, ModelState
 from arena_llm.v1 import models_pb2
 from router.config import Route
 from services.common.errors import Overloaded
-from tests.support.scripted import eventually, hang, scripted
+from tests.support.scripted import hang, scripted
 from tests.support.system import refusing
+from tests.support.waiting import eventually
 from tests.support.wire import failure, reason
 
 LIST = models_pb2.ListModelsRequest()

@@ -15,8 +15,9 @@ from router.backend import Backend
 from router.config import Route, RouterConfig
 from router.servicer import Router
 from services.common.errors import RateLimited, UpstreamUnavailable
-from tests.support.scripted import eventually, hang, reaching, scripted, serving
+from tests.support.scripted import hang, scripted, serving
 from tests.support.system import free_ports, refusing
+from tests.support.waiting import eventually, reaching
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
 PATH = "/arena_llm.v1.LlmService"

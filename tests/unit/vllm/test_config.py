@@ -43,7 +43,10 @@ def test_adapters_are_listed_after_their_base(tmp_path: Path) -> None:
 BROKEN = {
     "no path": ("  - vllm_a\n", "models[0].model_path: Field required"),
     "an unknown key": ("  - {name: vllm_a, model_path: /a, gpu: 1}\n", "models[0].gpu: Extra"),
-    "another prefix": ("  - {name: hf_a, model_path: /a}\n", "'hf_a' must be 'vllm_' followed by a name"),
+    "another prefix": (
+        "  - {name: hf_a, model_path: /a}\n",
+        "'hf_a' must be 'vllm_' followed by a name",
+    ),
     "a name twice": (
         "  - name: vllm_a\n    model_path: /a\n    lora: [{name: vllm_a, path: /b}]\n",
         "'vllm_a' is listed twice",

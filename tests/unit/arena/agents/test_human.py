@@ -18,7 +18,7 @@ from arena.agents.calls import ModelCall, ModelReply
 from arena.agents.human import HumanAgent, Terminal
 from arena.agents.settings import AgentSettings
 from arena.games.game import LegalAction
-from tests.support.turns import turn_after
+from tests.support.game_turns import turn_after
 
 SETTINGS = AgentSettings(type="human")
 

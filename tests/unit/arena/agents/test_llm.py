@@ -15,7 +15,7 @@ from arena.agents.calls import ModelCall, ModelReply
 from arena.agents.prompt import as_text, build_prompt
 from arena.agents.registry import build_agent
 from arena_llm import NotFoundError
-from tests.support.turns import playout, read_agent, turn_after
+from tests.support.game_turns import playout, read_agent, turn_after
 
 
 class Model:

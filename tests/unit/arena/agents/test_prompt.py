@@ -6,7 +6,7 @@ import pytest
 
 from arena.agents.base import Answer, AnswerStatus
 from arena.agents.prompt import ReplyFormat, as_text, build_prompt
-from tests.support.turns import playout, turn_after
+from tests.support.game_turns import playout, turn_after
 
 GAMES = [
     "tic_tac_toe", "connect_four", "kuhn_poker", "leduc_poker", "matrix_pd", "matching_pennies",

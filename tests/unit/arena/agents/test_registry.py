@@ -19,7 +19,7 @@ from arena.agents.search import MctsAgent, MinimaxAgent
 from arena.agents.settings import LlmSettings, MctsSettings, explain_validation_error
 from arena.games.game import Game, GameError
 from arena_llm.types import SAMPLING_PARAMETERS
-from tests.support.turns import read_agent, turn_after
+from tests.support.game_turns import read_agent, turn_after
 
 LLM = {"type": "llm", "model": "hf_m"}
 

@@ -11,7 +11,7 @@ from arena.agents.base import Agent, AnswerStatus
 from arena.agents.calls import ModelCall, ModelReply
 from arena.agents.registry import build_agent
 from arena.games.game import Game, State
-from tests.support.turns import reach, read_agent, turn_after, turn_in
+from tests.support.game_turns import reach, read_agent, turn_after, turn_in
 
 
 async def _no_model(call: ModelCall) -> ModelReply:

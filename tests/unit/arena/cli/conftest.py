@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from arena.cli import main
-from tests.support.player import Player
+from tests.support.playing_service import Player
 
 
 class Done(NamedTuple):

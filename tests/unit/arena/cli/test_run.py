@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.player import Player
-from tests.support.scripted import eventually
+from tests.support.playing_service import Player
+from tests.support.waiting import eventually
 
 EXPERIMENT = """
 name: small

@@ -17,7 +17,7 @@ from arena.results.rows import CallKey
 from arena.results.spending import Spent
 from arena.results.store import Store
 from arena_llm.errors import UnavailableError
-from tests.support.playing import Script, run, some_choice
+from tests.support.scripted_experiment import Script, run, some_choice
 
 Load = Callable[..., Experiment]
 

@@ -17,7 +17,7 @@ from arena.experiment.schedule import EpisodeSpec
 from arena.games.game import CHANCE, Game
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm.errors import InternalError, UnavailableError
-from tests.support.turns import read_agent
+from tests.support.game_turns import read_agent
 
 #: What a model says: a text, or an error.
 Says = Callable[[CallKey, ModelCall], str | Exception]

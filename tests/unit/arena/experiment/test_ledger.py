@@ -14,7 +14,7 @@ from arena.experiment.recording import RecordingError
 from arena.results.rows import CallKey, EpisodeRow
 from arena.results.store import Store
 from arena_llm.errors import UnavailableError
-from tests.support.playing import Script
+from tests.support.scripted_experiment import Script
 
 KEY = CallKey("one", 0, 0, 0)
 CALL = ModelCall("hf_a", (("user", "first line\nsecond line"),), {"timeout": 3}, choices=("a", "b"))

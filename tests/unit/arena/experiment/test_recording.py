@@ -17,7 +17,7 @@ from arena.results.database import connect
 from arena.results.export import export
 from arena.results.rows import CallKey, request_to_json
 from arena_llm.errors import NotFoundError, UnavailableError
-from tests.support.playing import Script, run, some_choice
+from tests.support.scripted_experiment import Script, run, some_choice
 
 Load = Callable[..., Experiment]
 

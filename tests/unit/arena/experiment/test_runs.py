@@ -20,7 +20,7 @@ from arena.experiment.plan import make_plan
 from arena.experiment.recording import RecordedModels
 from arena.experiment.schedule import schedule
 from arena.results.rows import CallKey
-from tests.support.playing import Script, run, some_choice
+from tests.support.scripted_experiment import Script, run, some_choice
 
 ROOT = Path(__file__).parents[4]
 
@@ -34,7 +34,7 @@ async def expected(load, tmp_path: Path) -> bytes:
 
 
 def process(config: Path, results: Path, *record: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.playing", config, results, *record]
+    command = [sys.executable, "-m", "tests.support.scripted_experiment", config, results, *record]
     pipe = subprocess.PIPE
     running = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
     assert running.stdout.readline() == "ready\n"

@@ -7,7 +7,7 @@ import pytest
 
 from arena.agents.prompt import as_text, build_prompt
 from arena.games.game import Game, GameError
-from tests.support.turns import playout, turn_after
+from tests.support.game_turns import playout, turn_after
 
 NEED_PARAMETERS = {
     "add_noise", "cached_tree", "efg_game", "misere", "nfg_game", "normal_form_extensive_game",

@@ -11,7 +11,7 @@ import pytest
 from arena.games.game import CHANCE, Game, GameError
 from arena.games.parameters import TEXTS
 from arena.games.text import GameText, measured_playouts
-from tests.support.turns import reach
+from tests.support.game_turns import reach
 
 
 @pytest.mark.parametrize(

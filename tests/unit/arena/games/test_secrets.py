@@ -10,7 +10,7 @@ import pytest
 from arena.agents.base import Turn
 from arena.agents.prompt import as_text, build_prompt
 from arena.games.game import Game
-from tests.support.turns import every_turn, playout, reach, turn_after
+from tests.support.game_turns import every_turn, playout, reach, turn_after
 
 #: Games whose whole tree is small, and which have several players, cards or dice.
 SMALL_GAMES = [

@@ -6,7 +6,7 @@ import pytest
 
 from arena.games.game import Game
 from tests import golden
-from tests.support.turns import playout, reach, turn_after
+from tests.support.game_turns import playout, reach, turn_after
 
 
 @pytest.mark.parametrize("name", [name for name in golden.GOLDEN if name.startswith("games/")])

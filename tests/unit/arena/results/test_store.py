@@ -247,7 +247,7 @@ def test_an_episode_belongs_to_one_process(store: Store, path: Path) -> None:
 @pytest.mark.integration
 def test_kill_9_at_any_step_loses_nothing(memory_folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.dying", memory_folder],
+        [sys.executable, "-m", "tests.support.killed_writer", memory_folder],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

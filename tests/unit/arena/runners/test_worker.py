@@ -17,9 +17,9 @@ from arena.results.rows import CallKey
 from arena.runners.coordinator import Job, RunProgress
 from arena.runners.worker import run_sequential
 from arena_llm import UnavailableError
-from tests.support.playing import Script
-from tests.support.playing import run as run_without_coordinator
-from tests.support.scripted import eventually
+from tests.support.scripted_experiment import Script
+from tests.support.scripted_experiment import run as run_without_coordinator
+from tests.support.waiting import eventually
 
 EXPERIMENT = """
 games: [tic_tac_toe, kuhn_poker]

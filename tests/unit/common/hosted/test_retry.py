@@ -14,7 +14,7 @@ from services.common.errors import BackendError
 from services.common.hosted.config import HostedConfig, HostedModel
 from services.common.hosted.limits import CallLimits
 from services.common.hosted.retry import Outcome, Retrier
-from tests.support.scripted import eventually
+from tests.support.waiting import eventually
 
 
 class Config(HostedConfig[HostedModel]):

@@ -1,4 +1,4 @@
-"""Positions and turns of games, for tests."""
+"""Positions and turns of games."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_agent(settings: Mapping[str, Any]) -> AgentSettings:
 
 
 def reach(game: Game, actions: Sequence[int]) -> State:
-    """The position after these actions, chance's among them, one at a time."""
+    """Return the position after these actions; chance outcomes are actions as well."""
     state = game.new()
     for action in actions:
         (seat,) = (CHANCE,) if state.is_chance else state.players_to_move()
@@ -31,14 +31,14 @@ def turn_in(game: Game, state: State, seat: int, seed: int = 7) -> Turn:
 
 
 def turn_after(spec: str, actions: Sequence[int] = (), seed: int = 7) -> Turn:
-    """The turn of whoever moves (first) after these actions."""
+    """Return the turn after these actions, of the first player to move."""
     game = Game.load(spec)
     state = reach(game, actions)
     return turn_in(game, state, state.players_to_move()[0], seed)
 
 
 def playout(spec: str, seed: int = 1, most: int = 10_000) -> Iterator[Turn]:
-    """The turns of a random game, of so many moves at most; each ends when the next comes."""
+    """Yield the turns of a random game of at most `most` moves."""
     game, rng = Game.load(spec), random.Random(seed)  # noqa: S311 - a game, not a secret
     state = game.new()
     for _ in range(most):
@@ -55,7 +55,7 @@ def playout(spec: str, seed: int = 1, most: int = 10_000) -> Iterator[Turn]:
 
 
 def every_turn(game: Game) -> Iterator[Turn]:
-    """Every turn of the whole tree of a game whose players move one at a time."""
+    """Yield every turn in the game tree of a game with alternating moves."""
 
     def below(actions: tuple[int, ...]) -> Iterator[Turn]:
         state = reach(game, actions)

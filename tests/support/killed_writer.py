@@ -1,4 +1,4 @@
-"""Writes results and is killed at each step: `python -m tests.support.dying FOLDER`.
+"""Writes results and is killed at each step: `python -m tests.support.killed_writer FOLDER`.
 
 Prints the number of kills. It forks, so it must not have threads.
 """

@@ -1,12 +1,12 @@
-"""A backend that plays games: what a model does is in its name.
+"""A service whose models play games. The name of a model says what it does:
 
 hf_illegal...  never a legal action
-hf_down...     fails
-hf_nokey...    lacks its key, and says so when it is asked whether it can run
-hf_held...     waits while the player's file `hold` is there, then plays
-all others     play a legal action, the same whenever they are asked the same
+hf_down...     every call fails
+hf_nokey...    lacks its key: every call fails, and IsAvailable says why
+hf_held...     waits while the file `hold` exists, then plays
+all others     play a legal action; the same request always gets the same one
 
-As a process of its own: `python -m tests.support.player LISTEN FOLDER`.
+As a process: `python -m tests.support.playing_service LISTEN FOLDER`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from services.common.log import configure_logging
 from services.common.server import run
 from services.common.servicer import LlmServicer
 from tests.support.processes import ServiceProcess
-from tests.support.scripted import ScriptedBackend, eventually
+from tests.support.scripted import ScriptedBackend
 from tests.support.system import free_ports
+from tests.support.waiting import eventually
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -82,22 +83,22 @@ def _move(request: GenerationRequest, number: int) -> str:
 
 
 class Player(ServiceProcess):
-    """The process, and what it was asked."""
+    """The service as a process, and the calls that it got."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         address = f"127.0.0.1:{free_ports(1)[0]}"
-        super().__init__(address, "-m", "tests.support.player", address, str(folder))
+        super().__init__(address, "-m", "tests.support.playing_service", address, str(folder))
 
     def hold(self) -> None:
-        """From now on held models do not answer."""
+        """Make the held models wait."""
         (self._folder / "hold").touch()
 
     def release(self) -> None:
         (self._folder / "hold").unlink()
 
     def asked(self) -> Counter[str]:
-        """How often each call came: a line with the model and a number of the call."""
+        """The number of times that each call came; a key is the model and a hash of the call."""
         return Counter((self._folder / "calls").read_text().splitlines())
 
 

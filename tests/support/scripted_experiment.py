@@ -1,7 +1,7 @@
-"""Experiments against models that follow a script, on the real ledger and the real file.
+"""Plays experiments with scripted models, a real ledger and a real results file.
 
-As a process of its own: `python -m tests.support.playing CONFIG RESULTS [RECORD]`. It says
-"ready", begins when its input has a line or ends, and says each call that it asks.
+As a process: `python -m tests.support.scripted_experiment CONFIG RESULTS [RECORD]`. It prints
+"ready", waits for a line or the end of its input, plays, and prints every call.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from arena.results.store import Store
 
 
 class Script:
-    """A backend whose models say what `says` tells for a call; keeps the calls in `asked`.
+    """A backend whose replies are `says(key, call)`; `asked` has the keys of all calls.
 
-    Each answer takes 10 + 2 tokens and a cent, and depends on nothing but the call.
+    Each reply uses 10 prompt tokens, 2 completion tokens and one cent.
     """
 
     def __init__(self, says: Callable[[CallKey, ModelCall], str] | None = None) -> None:
@@ -42,7 +42,7 @@ class Script:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            # Others get their turn, as often as the call says: the order is mixed up.
+            # Let other tasks run, a different number of times for each call, to mix the order.
             for _ in range(_number(key) % 7):
                 await asyncio.sleep(0)
             text = self._says(key, call)
@@ -55,7 +55,7 @@ class Script:
 
 
 def some_choice(key: CallKey, call: ModelCall) -> str:
-    """One of the choices, the same whenever the call is the same."""
+    """Return one of the choices; the same call always gets the same one."""
     assert call.choices
     return call.choices[_number(key) % len(call.choices)]
 
@@ -73,7 +73,7 @@ async def run(
     width: int = 8,
     record: Path | None = None,
 ) -> Spent:
-    """Play what is missing, `width` episodes at once; tells what was spent."""
+    """Play the remaining episodes, `width` at the same time, and return what they cost."""
     with (
         Recorder(record) if record else nullcontext() as recorder,
         Store(results, experiment.row, experiment.models) as store,
@@ -94,7 +94,7 @@ async def run(
                 for _ in range(width):
                     workers.create_task(work())
         except* Exception as group:
-            # One is enough to tell, as for a runner.
+            # Raise the first error only, as a runner does.
             raise group.exceptions[0] from None
         return ledger.spent
 
