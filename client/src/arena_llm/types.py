@@ -24,9 +24,9 @@ class Message:
 class Parameter:
     """The type, range and meaning of one sampling parameter.
 
-    kind: int, float, or str for a list of strings. help: for people, without the range.
-    minimum, maximum: the bounds, None if there is none. exclusive_minimum: the minimum
-    itself is not allowed. max_items: the longest list, for kind str.
+    kind: int, float, or str for a list of strings. help: the meaning, without the range.
+    minimum, maximum: the bounds; None means no bound. exclusive_minimum: the minimum itself is
+    not allowed. max_items: the longest list, for kind str.
     """
 
     kind: type[int] | type[float] | type[str]
@@ -56,9 +56,8 @@ class Parameter:
         if self.kind is int and not isinstance(value, int):
             return "must be an integer"
         low, high = self.minimum, self.maximum
-        # Comparisons with NaN are False, so that NaN is outside every range.
         inside = (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))
             and (low is None or (low < value if self.exclusive_minimum else low <= value))
             and (high is None or value <= high)
         )
@@ -223,8 +222,7 @@ class GenerationRequest:
     """A request for one completion.
 
     model: full name, with its prefix. deadline: when the timeout of the caller is over, on
-    the clock of time.monotonic(); None if there is none. It is set by a service and not
-    sent.
+    the clock of time.monotonic(); None means no timeout. A service sets it; it is not sent.
     """
 
     model: str

@@ -19,7 +19,7 @@ from arena_llm.v1 import generate_pb2
         ("top_p", (1e-9, 1)),
         ("top_k", (0, 50)),
         ("max_tokens", (1, 10**6)),
-        ("seed", (0, 2**63 - 1)),
+        ("seed", (0, 2**63 - 1, 10**400)),
         ("stop", ((), ("a",), ["a"] * 16)),
         ("presence_penalty", (-2, 2)),
         ("frequency_penalty", (-2, 2)),

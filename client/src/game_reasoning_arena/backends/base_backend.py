@@ -116,14 +116,14 @@ def generate_response(
 ) -> str:
     """Return the text of one completion; see arena_llm.generate_response.
 
-    The original ignores options that it does not know. This function does the same,
-    with a warning in the log. Raises UnknownPrefixError and other ArenaErrors.
+    As in the original, unknown options are ignored, here with a warning in the log.
+    Raises UnknownPrefixError and other ArenaErrors.
     """
     if unknown := sorted(options.keys() - _OPTIONS):
-        log.warning("generate_response ignores options that it does not know: %s", unknown)
-    known = {name: value for name, value in options.items() if name in _OPTIONS}
+        log.warning("generate_response ignores unknown options: %s", unknown)
+    supported = {name: value for name, value in options.items() if name in _OPTIONS}
     try:
-        return arena_llm.generate_response(model_name, prompt, max_tokens, temperature, **known)
+        return arena_llm.generate_response(model_name, prompt, max_tokens, temperature, **supported)
     except arena_llm.NotFoundError as error:
         if error.reason != UNKNOWN_PREFIX:
             raise
