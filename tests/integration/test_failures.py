@@ -1,4 +1,4 @@
-"""Processes that are killed, models that cannot load: who notices, and what comes back."""
+"""Killed processes and models that cannot load: the errors that callers get, and recovery."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.support.tiny_models import make_checkpoint
 from tests.support.waiting import wait_until
 
 MODEL = "hf_smollm2-135m-instruct"
-#: Generates until it is stopped.
+#: Options of a generation that ends only when it is cancelled.
 ENDLESS: dict[str, Any] = {"regex": "([78] ){4000}", "max_tokens": 4000}
 
-#: Requests that run together.
+#: The largest batch of the hf service.
 BATCH = 8
 
 
@@ -37,10 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def system(folder: Path) -> Iterator[System]:
-    """A system of this file's own, because its processes are killed.
+    """A system whose processes may be killed.
 
-    A second backend answers behind its router, the model hub cannot be reached, and
-    one of its models has a corrupt file.
+    It has a second backend behind the router and no connection to the model hub; the files
+    of one model are corrupt.
     """
     corrupt = make_checkpoint(folder / "corrupt", "llama")
     (corrupt / "model.safetensors").write_bytes(b"not tensors" * 100)
@@ -65,7 +65,7 @@ def system(folder: Path) -> Iterator[System]:
 
 @pytest.fixture
 def llm(system: System) -> Iterator[Client]:
-    """A client of a system in which hf serves."""
+    """A client, while hf serves."""
     with Client(system.target) as client:
         wait_until(lambda: serves(client))
         yield client
@@ -82,7 +82,7 @@ def load(llm: Client) -> EngineLoad:
     return llm.is_available(MODEL).load or EngineLoad()
 
 
-def test_kill_9_in_the_middle_of_calls(system: System, llm: Client) -> None:
+def test_a_killed_backend_fails_its_calls_and_no_others(system: System, llm: Client) -> None:
     killed = system.pid("hf")
     with ThreadPoolExecutor(1) as pool, llm.stream("vllm_model", "drip") as other:
         assert next(other)
@@ -98,14 +98,16 @@ def test_kill_9_in_the_middle_of_calls(system: System, llm: Client) -> None:
                 broken()
             assert "hf" in caught.value.message
             assert caught.value.model == MODEL
-        assert next(other), "the other backend's stream goes on"
+        assert next(other), "the stream of the other backend continues"
         assert llm.generate("vllm_model", "hello").text == "vllm"
         wait_until(lambda: serves(llm))
-        assert next(other), "all the time"
+        assert next(other), "it still continues"
     assert system.pid("hf") not in (0, killed)
 
 
-def test_while_it_is_down_the_error_says_what_to_start(system: System, llm: Client) -> None:
+def test_the_error_of_a_dead_backend_names_it_and_how_to_start_it(
+    system: System, llm: Client
+) -> None:
     os.kill(system.pid("hf"), signal.SIGKILL)
     seen: list[ArenaError] = []
 
@@ -126,7 +128,7 @@ def test_while_it_is_down_the_error_says_what_to_start(system: System, llm: Clie
 
 
 def test_sigterm_during_50_calls_fails_none_of_them(system: System, llm: Client) -> None:
-    """While others run, so that all 50 are there."""
+    """Other calls fill the batch, so that all 50 calls wait when the signal comes."""
     stopped = system.pid("hf")
     with ExitStack() as others, ThreadPoolExecutor(1) as pool:
         for _ in range(BATCH):
@@ -153,7 +155,7 @@ def test_sigterm_during_50_calls_fails_none_of_them(system: System, llm: Client)
     assert system.pid("hf") != stopped
 
 
-def test_a_corrupt_file_is_named_and_the_service_goes_on(system: System, llm: Client) -> None:
+def test_a_corrupt_file_is_named_and_the_service_still_serves(system: System, llm: Client) -> None:
     before = system.pid("hf")
     for _ in range(2):
         with pytest.raises(ArenaError) as caught:
@@ -161,14 +163,14 @@ def test_a_corrupt_file_is_named_and_the_service_goes_on(system: System, llm: Cl
         error = caught.value
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "MODEL_MISCONFIGURED")
         assert "corrupt" in error.message
-    told = llm.is_available("hf_corrupt")
-    assert (told.available, told.state) == (False, ModelState.MISCONFIGURED)
-    assert told.reason == "MODEL_MISCONFIGURED"
+    availability = llm.is_available("hf_corrupt")
+    assert (availability.available, availability.state) == (False, ModelState.MISCONFIGURED)
+    assert availability.reason == "MODEL_MISCONFIGURED"
     assert serves(llm)
     assert system.pid("hf") == before
 
 
-def test_no_model_hub_is_told_so(system: System, llm: Client) -> None:
+def test_an_unreachable_model_hub_is_reported(system: System, llm: Client) -> None:
     assert llm.is_available("hf_gpt2").state == ModelState.NOT_LOADED
     with pytest.raises(UnavailableError, match="the model hub cannot be reached") as caught:
         llm.generate("hf_gpt2", "Your move?")

@@ -1,4 +1,4 @@
-"""Both hosted services before an OpenAI-compatible server that is not ours, with a real model."""
+"""Both hosted services with a third-party server with OpenAI's API, which runs a real model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def url() -> Iterator[str]:
 def service(
     request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
-    """The address of a service before that server, and the model's full name."""
+    """The address of a service that calls the server, and the full name of its model."""
     (port,) = free_ports(1)
     name: str = request.param
     if name == "litellm":
@@ -41,7 +41,7 @@ def service(
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OPENROUTER_BASE_URL", url)
         environment.setenv("OPENROUTER_DIALECT", "openai")
-        environment.setenv("OPENROUTER_API_KEY", "")  # it wants none
+        environment.setenv("OPENROUTER_API_KEY", "")  # the server needs none
         with ServiceProcess(
             *(f"127.0.0.1:{port}", "-m", f"services.{name}", "--config", str(config))
         ) as process:
@@ -74,7 +74,7 @@ async def test_whole_and_streamed(llm: AsyncClient, model: str) -> None:
 
 
 async def test_choices(llm: AsyncClient, model: str) -> None:
-    # So small a model may fail twice, but what comes back is never wrong.
+    # So small a model may fail twice, but a reply is always one of the choices.
     (move,) = await llm.generate_many(model, ["Pick a or b."], choices=["a", "b"], max_tokens=8)
     if isinstance(move, ArenaError):
         assert move.reason in ("UNSUPPORTED", "INVALID_REQUEST")
@@ -83,7 +83,7 @@ async def test_choices(llm: AsyncClient, model: str) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
-async def test_what_it_refuses_is_told_in_its_words(
+async def test_a_refusal_has_the_words_of_the_server(
     llm: AsyncClient, model: str, streamed: bool
 ) -> None:
     async def call() -> None:
@@ -99,18 +99,18 @@ async def test_what_it_refuses_is_told_in_its_words(
     assert "no_such_field" in caught.value.message
 
 
-async def test_a_model_that_it_does_not_have(llm: AsyncClient, model: str) -> None:
+async def test_an_unknown_model_is_named(llm: AsyncClient, model: str) -> None:
     with pytest.raises(ArenaError) as caught:
         await llm.generate(model.replace(MODEL, "nobody/nothing"), PROMPT)
     # litellm has no address for a model that is not listed.
-    wanted = "HOSTED_VLLM_API_BASE" if model.startswith("litellm_") else "nobody/nothing"
-    assert wanted in caught.value.message
+    name = "HOSTED_VLLM_API_BASE" if model.startswith("litellm_") else "nobody/nothing"
+    assert name in caught.value.message
 
 
-async def test_whether_it_is_available(llm: AsyncClient, model: str) -> None:
-    """It has no /key and no /credits, and fails to list its models."""
+async def test_availability_and_models(llm: AsyncClient, model: str) -> None:
+    """The server has neither /key nor /credits, and its list of models fails."""
     answer = await llm.is_available(model)
     assert answer.available
     assert answer.detail
     assert answer.credits is None
-    assert [one.name for one in await llm.list_models()] == [model]
+    assert [entry.name for entry in await llm.list_models()] == [model]

@@ -1,4 +1,4 @@
-"""The real grpcurl against the running system: reflection, so no proto files."""
+"""grpcurl against the running system. It needs no proto files, because of reflection."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MODEL = "hf_smollm2-135m-instruct"
 
 @pytest.fixture(scope="module")
 def grpcurl(system: System) -> str:
-    found = system.deploy("grpcurl")
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
+    done = system.deploy("grpcurl")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.fixture(params=["router", "hf"])
 def target(system: System, request: pytest.FixtureRequest) -> str:
-    """Every service answers the same way."""
+    """The address of the router, and of a service behind it."""
     return f"127.0.0.1:{system.ports[request.param]}"
 
 
