@@ -1,4 +1,4 @@
-"""Results files without any model: OpenSpiel's games, played at random."""
+"""Results files of random games, without models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GAMES = (
     *("matrix_rps", "hex(board_size=5)", "breakthrough(rows=6,columns=6)", "liars_dice", "chess"),
 )
 
-#: Changes the rows of one turn: an answer of a scripted model, for instance.
+#: Replaces the row of a turn, for example by the answers of a scripted model.
 Rewrite = Callable[[MoveRow], Sequence[MoveRow]]
 
 
@@ -34,7 +34,7 @@ def play(
 ) -> Played:
     """One finished episode of random moves; agents in seat order.
 
-    rewrite: gets each agent's row and returns those that stand in its place.
+    rewrite: gets each agent's row and returns the rows to store instead.
     """
     name = f"{game}/{number}/{'/'.join(agents)}"
     rng = random.Random(name)  # noqa: S311 - a game, not a secret
@@ -92,7 +92,7 @@ def _turns(
 
 
 def asked(row: MoveRow, **changes: Any) -> MoveRow:
-    """As a language model would have answered it; changes: other columns of the row."""
+    """The row as a language model's answer. changes: values of further columns."""
     rng = random.Random(f"{row.episode}{row.ply}{row.seat}{row.attempt}")  # noqa: S311 - not a secret
     legal = ", ".join(text for _, text in row.legal_actions or ())
     answer = replace(
@@ -111,7 +111,10 @@ def asked(row: MoveRow, **changes: Any) -> MoveRow:
 
 
 def write(path: Path, played: Sequence[Played], types: Mapping[str, str] | None = None) -> Path:
-    """A results file. types: of the agents; those whose name has an underscore are llm."""
+    """Write a results file.
+
+    types: the agents' types; by default llm if the name has an underscore, else random.
+    """
     names = sorted({agent for found in played for agent in found.row.agents} | set(types or {}))
     models = [
         ModelRow(name, kind, name if kind == "llm" else None, "{}")

@@ -1,4 +1,4 @@
-"""A report's page in the browser, as its tests use it."""
+"""A report's page in a browser, for tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Page:
     played: Sequence[Played]
 
     def open(self, **address: object) -> Page:
-        # Another address of the same page would not load it anew.
+        # The browser does not load a page again if only the part after # changes.
         self.driver.get("about:blank")
         self.driver.get(
             f"{self.path.as_uri()}#{urlencode(address)}" if address else self.path.as_uri()
@@ -51,14 +51,14 @@ class Page:
         return WebDriverWait(self.driver, 60, 0.02).until(lambda _: condition())
 
     def at(self, position: str) -> None:
-        """Wait until the replay stands at a position, such as "2 / 9"."""
+        """Wait until the replay shows a position, such as "2 / 9"."""
         self.until(lambda: self.find(".controls output") and self.text("output") == position)
 
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def board(self) -> str:
-        """The board's text: a picture has it as its label."""
+        """The board's text. A picture has it as its label."""
         (shown,) = self.find(".frame > *")
         return shown.get_attribute("aria-label") or str(shown.get_property("textContent"))
 
