@@ -1,13 +1,16 @@
-"""The order of episodes: a slow model gets no more than its share of the places."""
+"""The order of episodes, and what happens to the episodes of a worker that died."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from arena.experiment.load import load_experiment
 from arena.experiment.schedule import EpisodeSpec
-from arena.runners.coordinator import FairQueue
+from arena.runners.coordinator import Coordinator, FairQueue, Job
+from tests.support.playing import Script
 
 
 def spec(name: str, *agents: str) -> EpisodeSpec:
@@ -65,3 +68,19 @@ def test_an_episode_ends_once() -> None:
     assert queue.end("A0") is taken
     assert queue.end("A0") is None
     assert queue.end("A1") is None
+
+
+async def test_the_episodes_of_a_worker_that_died_are_played_again(tmp_path: Path) -> None:
+    """A worker number that joins twice belongs to a worker that died and was restarted."""
+    path = tmp_path / "experiment.yaml"
+    path.write_text("games: [tic_tac_toe]\nmodels: [hf_a, hf_b]\n")
+    coordinator = Coordinator(Job(load_experiment(path), Script(), tmp_path / "results.sqlite"))
+    for worker in (0, 1):
+        await coordinator.join(worker)
+    episodes = [await coordinator.take(0), await coordinator.take(1)]
+    assert await coordinator.take(1) is None
+    await coordinator.join(0)
+    progress = await coordinator.progress()
+    assert (progress.lost, progress.playing) == (1, 1)
+    assert await coordinator.take(0) == episodes[0]
+    await coordinator.close()
