@@ -10,7 +10,7 @@ import pytest
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import EpisodeSpec
 from arena.runners.coordinator import Coordinator, FairQueue, Job
-from tests.support.playing import Script
+from tests.support.scripted_experiment import Script
 
 
 def spec(name: str, *agents: str) -> EpisodeSpec:
