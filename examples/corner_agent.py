@@ -18,7 +18,7 @@ class CornerAgent(Agent):
     """Plays the first preferred cell that is free, else a random one."""
 
     class Settings(AgentSettings):
-        """The keys that an experiment's file may set. prefer: cells such as (1,1), the best one first."""
+        """prefer: cells such as (1,1), the best one first."""
 
         prefer: list[str]
 

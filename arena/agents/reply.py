@@ -60,7 +60,7 @@ def _fields(text: str) -> tuple[str, str]:
     if text.lstrip().startswith("```"):
         raise ValueError("the reply is in a code fence")
     try:
-        # No number is valid here. As a float it parses whatever its length; an int of many
+        # No number is valid here. As a float it parses at any length; an int of many
         # digits would raise.
         value = json.loads(
             text, object_pairs_hook=_make_object, parse_constant=_refuse_constant, parse_int=float

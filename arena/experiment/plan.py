@@ -87,6 +87,6 @@ def _plan_game(experiment: Experiment, game: GamePlan, size: Playout) -> list[Wo
 def _count_completion_tokens(settings: LlmSettings, assumed: float | None) -> float:
     usual = COMPLETION_TOKENS[settings.reply]
     if not usual:
-        return 0  # nothing is generated, whatever the file assumes
+        return 0  # nothing is generated, so no assumption applies
     tokens = assumed or usual
     return min(tokens, settings.sampling.get("max_tokens") or tokens)

@@ -1,4 +1,4 @@
-"""What a run shows: a bar in a terminal, lines elsewhere, and each piece of news once."""
+"""The progress of a run: a bar in a terminal, lines elsewhere, and each message once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_in_a_terminal_it_is_a_bar() -> None:
     text = shown(TALLY, terminal=True)
     assert "122/300 games" in text
     assert "60 in play  2 failed  3.1 % illegal  182,340 tokens  $0.31" in text
-    assert text.endswith("\x1b[2K"), "nothing of it stays"
+    assert text.endswith("\x1b[2K"), "the bar is removed at the end"
     assert "━" in text
 
 
@@ -56,15 +56,15 @@ def test_the_budget() -> None:
     assert text.count("warning: 85% of max_tokens_total is used") == 1
 
 
-def test_the_time_left_is_by_the_moves_of_this_run(monkeypatch) -> None:
+def test_the_remaining_time(monkeypatch) -> None:
     clock = iter([100.0, 130.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    # 250 of 1000 moves were there before; 30 s for 50 more, 700 to go.
+    # 250 of 1000 moves were stored before. 50 more took 30 s, and 700 are left.
     later = replace(TALLY, done=300.0)
     assert shown(TALLY, later, terminal=False).splitlines()[-1].endswith("0:07:00 left")
 
 
-def test_news_comes_once() -> None:
+def test_each_message_is_shown_once() -> None:
     once = replace(TALLY, failures=Counter({"UNAVAILABLE: down\nfor now": 1}))
     more = replace(once, failures=Counter({"UNAVAILABLE: down\nfor now": 9, "other": 1}), lost=1)
     stopped = replace(more, stopped="the budget is spent")
@@ -80,8 +80,8 @@ def test_news_comes_once() -> None:
 
 
 def test_what_models_and_servers_write_is_no_markup() -> None:
-    told = replace(TALLY, failures=Counter({"[red]boo[/red] [/]": 1}))
-    assert "an episode failed: [red]boo[/red] [/]" in shown(told, terminal=False)
+    hostile = replace(TALLY, failures=Counter({"[red]boo[/red] [/]": 1}))
+    assert "an episode failed: [red]boo[/red] [/]" in shown(hostile, terminal=False)
 
 
 def test_nothing_to_do() -> None:

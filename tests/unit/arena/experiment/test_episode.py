@@ -1,4 +1,4 @@
-"""One episode: whatever the players answer, it ends with a row in the results."""
+"""One episode: for any answers of the players it ends with a row in the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments' files: what they mean, and one line naming file and key where they do not."""
+"""Experiments' files: their keys, and one line with file and key for each problem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from arena.experiment.schedule import schedule, turn_seed
 
 Load = Callable[..., Experiment]
 
-#: SPEC.md's multi-backend configuration, and the game that SPEC.md leaves open.
+#: SPEC.md's multi-backend configuration, with a game.
 SPEC = """
 agents:
   player_0:
@@ -52,7 +52,7 @@ def test_all_keys(load: Load) -> None:
     experiment = load(
         """
         name: everything
-        description: all keys at once
+        description: all keys together
         games:
           - tic_tac_toe
           - {name: hex, params: {board_size: 3}, episodes: 2, max_plies: 5, estimate: {plies: 5}}
@@ -119,7 +119,9 @@ BASE = "name: one\ngames: [matrix_pd]\nmodels: [hf_a, hf_b]\n"
         (BASE.replace("hf_b", "hf_c"), False),
     ],
 )
-def test_the_fingerprint_is_of_what_decides_the_games(load: Load, changed: str, same: bool) -> None:
+def test_the_fingerprint_covers_what_decides_the_games(
+    load: Load, changed: str, same: bool
+) -> None:
     before = load(BASE).row
     after = load(changed).row
     assert (after.fingerprint == before.fingerprint) is same
@@ -244,7 +246,7 @@ def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
 # --- the schedule ---
 
 
-def test_seats_are_swapped_fairly(load: Load) -> None:
+def test_each_model_takes_each_seat_equally_often(load: Load) -> None:
     experiment = load("games: [matrix_pd]\nmodels: [hf_a, hf_b, hf_c]\nepisodes: 4")
     specs = schedule(experiment)
     assert len(specs) == 4 * 6
@@ -254,17 +256,17 @@ def test_seats_are_swapped_fairly(load: Load) -> None:
         assert {name: sits.count(name) for name in sits} == {"hf_a": 8, "hf_b": 8, "hf_c": 8}
 
 
-def test_seeds_come_from_experiment_game_number_seat_and_ply(load: Load) -> None:
+def test_seeds(load: Load) -> None:
     text = "games: [kuhn_poker, leduc_poker]\nmodels: [hf_a, hf_b, hf_c]\nepisodes: 2"
     specs = schedule(load(text))
     seeds = {(spec.game, spec.number): spec.seed for spec in specs}
-    # All line-ups are dealt the same cards.
+    # All line-ups get the same cards.
     assert all(spec.seed == seeds[spec.game, spec.number] for spec in specs)
     assert len(set(seeds.values())) == 4
     assert all(0 <= seed < 2**63 for seed in seeds.values())
     turns = {turn_seed(specs[0], seat, ply) for seat in (0, 1) for ply in range(5)}
     assert len(turns) == 10
-    # Nothing else matters: other models, other games, more episodes.
+    # Other models, other games and more episodes do not change a seed.
     other = schedule(load("games: [leduc_poker]\nmodels: [hf_x]\nepisodes: 5"))
     assert other[1].seed == seeds["leduc_poker", 1]
     assert schedule(load(text + "\nseed: 1"))[0].seed != specs[0].seed

@@ -1,4 +1,4 @@
-"""Calls by the real client to a real server: what arrives, what comes back, what is waited for."""
+"""Model calls with the real client and a real server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CALL = ModelCall("hf_model", (("system", "s"), ("user", "u")), {"temperature": 0
 
 
 class Backend(ScriptedBackend):
-    """Its answers have all that an answer can have."""
+    """Its completions have every field that a completion can have."""
 
     async def score(self, request: ScoringRequest) -> Scoring:
         await super().score(request)
@@ -49,7 +49,7 @@ class Backend(ScriptedBackend):
 
 
 @asynccontextmanager
-async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, ModelCaller]]:  # noqa: ASYNC109 - the client's
+async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, ModelCaller]]:  # noqa: ASYNC109 - of the client
     backend = Backend()
     async with (
         serving(LlmServicer(backend)) as server,
@@ -72,7 +72,7 @@ async def test_a_completion() -> None:
     assert request.labels == {"experiment": "tournament", "player": "player_1"}
 
 
-async def test_an_episode_is_a_session() -> None:
+async def test_each_episode_is_a_session() -> None:
     async with models() as (backend, ask):
         for key in (KEY, replace(KEY, ply=4, seat=0), replace(KEY, episode="é" * 300)):
             await ask(key, CALL)
@@ -88,7 +88,7 @@ async def test_choices() -> None:
     assert backend.history[0].constraint == Choices(("a", "b"))  # type: ignore[union-attr]  # a generation
 
 
-async def test_a_model_that_keeps_to_no_constraint_has_replied() -> None:
+async def test_a_reply_that_breaks_the_constraint_is_a_reply() -> None:
     took = {"attempts": "2", "prompt_tokens": "24", "completion_tokens": "9"}
     call = replace(CALL, choices=("a", "b"))
     async with models() as (backend, ask):
@@ -117,7 +117,7 @@ async def test_scores() -> None:
     assert isinstance(backend.history[0], ScoringRequest)
 
 
-async def test_full_queues_and_rate_limits_are_waited_for() -> None:
+async def test_full_queues_and_rate_limits_are_waited_out() -> None:
     async with models() as (backend, ask):
         backend.enqueue(Overloaded("full", retry_after=0.0), RateLimited("slow", retry_after=0.05))
         reply = await ask(KEY, CALL)
@@ -129,12 +129,12 @@ async def test_full_queues_and_rate_limits_are_waited_for() -> None:
 @pytest.mark.parametrize(
     ("error", "call"),
     [
-        (RateLimited("slow"), CALL),  # nobody says when to come again
-        (RateLimited("slow", retry_after=90), CALL),  # later than there is time
+        (RateLimited("slow"), CALL),  # without a retry_after
+        (RateLimited("slow", retry_after=90), CALL),  # longer than the time limit
         (RateLimited("slow", retry_after=5), replace(CALL, sampling={"timeout": 4.0})),
     ],
 )
-async def test_what_is_not_worth_waiting_for(error: RateLimited, call: ModelCall) -> None:
+async def test_errors_that_are_not_waited_out(error: RateLimited, call: ModelCall) -> None:
     async with models() as (backend, ask):
         backend.enqueue(error)
         with pytest.raises(ResourceExhaustedError, match="slow"):

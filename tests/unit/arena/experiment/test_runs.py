@@ -1,4 +1,4 @@
-"""Whatever happens to a run, its results are the same: order, width, kill -9, another process."""
+"""The results of a run do not depend on order, width, kills or other processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture
 async def expected(load, tmp_path: Path) -> bytes:
-    """The file of a run that nothing happened to."""
+    """The results file of a run without any incident."""
     path = tmp_path / "expected.sqlite"
     await run(load(), path, Script())
     return path.read_bytes()
@@ -42,12 +42,12 @@ def process(config: Path, results: Path, *record: Path) -> subprocess.Popen[str]
 
 
 def files(path: Path) -> list[str]:
-    """The results file and what else a run may have left beside it."""
+    """The results file, and other files that a run has left beside it."""
     return sorted(name for name in os.listdir(path.parent) if name.startswith(path.name))
 
 
 def stored(path: Path) -> set[tuple[str, str, str, str]]:
-    """The calls whose replies are in the file."""
+    """The calls whose replies are stored in the file."""
     with sqlite3.connect(path) as connection:
         found = connection.execute(
             "SELECT episode, ply, seat, attempt FROM moves WHERE model IS NOT NULL"
@@ -57,7 +57,7 @@ def stored(path: Path) -> set[tuple[str, str, str, str]]:
     return {(episode, *map(str, rest)) for episode, *rest in found}
 
 
-async def test_neither_order_nor_width_matters(
+async def test_order_and_width_do_not_matter(
     load: Callable[..., Experiment], expected: bytes, tmp_path: Path
 ) -> None:
     experiment = load()
@@ -72,7 +72,7 @@ async def test_neither_order_nor_width_matters(
     assert script.most_running > 10
 
 
-async def test_what_is_there_is_not_played_again(load, expected: bytes, tmp_path: Path) -> None:
+async def test_stored_episodes_are_not_played_again(load, expected: bytes, tmp_path: Path) -> None:
     path, script = tmp_path / "again.sqlite", Script()
     experiment = load()
     first = await run(experiment, path, script, episodes=schedule(experiment)[:10])
@@ -91,12 +91,12 @@ async def test_what_is_there_is_not_played_again(load, expected: bytes, tmp_path
 
 @pytest.mark.integration
 async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> None:
-    """Each time it gets some calls further; what was stored is never asked again."""
+    """Each run makes some more calls; a stored reply is never requested again."""
     config, path = load().path, tmp_path / "killed.sqlite"
     record = tmp_path / "record.jsonl"
     rng = random.Random(9)  # noqa: S311 - repeatable, not secret
     kills = 0
-    known: set[tuple[str, ...]] = set()
+    replied: set[tuple[str, ...]] = set()
     while True:
         asked = set()
         calls = rng.randint(1, 60) if kills < 6 else 10**6
@@ -107,18 +107,18 @@ async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> No
                 if len(asked) == calls:
                     running.send_signal(signal.SIGKILL)
         code = running.returncode
-        assert not asked & known
+        assert not asked & replied
         if code == 0:
             break
         assert code == -signal.SIGKILL
         kills += 1
-        known = stored(path)
-        # All but what it was about to be told when it died: 8 at once at most.
-        assert len(asked - known) <= 8
+        replied = stored(path)
+        # Except the replies that were on their way when it died: at most 8, one for each place.
+        assert len(asked - replied) <= 8
     assert kills >= 3
     assert path.read_bytes() == expected
     assert files(path) == [path.name]
-    # Of all the runs together there is a whole record.
+    # The runs together have recorded everything.
     await run(load(), tmp_path / "replayed.sqlite", RecordedModels(record))
     assert (tmp_path / "replayed.sqlite").read_bytes() == expected
 
@@ -127,11 +127,11 @@ async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> No
 async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path: Path) -> None:
     config, path = load().path, tmp_path / "shared.sqlite"
     both = [process(config, path) for _ in range(2)]
-    for one in both:
-        one.stdin.write("go\n")
-        one.stdin.flush()
-    outputs = [one.communicate()[0].splitlines() for one in both]
-    assert [one.returncode for one in both] == [0, 0]
+    for running in both:
+        running.stdin.write("go\n")
+        running.stdin.flush()
+    outputs = [running.communicate()[0].splitlines() for running in both]
+    assert [running.returncode for running in both] == [0, 0]
     assert all(outputs)
     assert set(Counter(outputs[0] + outputs[1]).values()) == {1}
     assert path.read_bytes() == expected
