@@ -59,16 +59,19 @@ def check_completion(completion: Completion, request: GenerationRequest, prefix:
     if not completion.model.startswith(prefix):
         raise ContractError(f"the completion's model does not start with {prefix!r}")
     _check_constraint(completion, request)
+    usage = repair_usage(completion.usage)
+    texts = completion.text + completion.reasoning + completion.model + completion.id
+    if texts.isascii() and usage is completion.usage and not completion.logprobs:
+        return completion  # the usual case: a copy takes 10 us
+    logprobs = () if request.sampling.logprobs is None else completion.logprobs
     return replace(
         completion,
         text=utf8(completion.text),
         reasoning=utf8(completion.reasoning),
         model=utf8(completion.model),
         id=utf8(completion.id),
-        logprobs=()
-        if request.sampling.logprobs is None
-        else tuple(map(_repair_token, completion.logprobs)),
-        usage=repair_usage(completion.usage),
+        logprobs=tuple(map(_repair_token, logprobs)),
+        usage=usage,
     )
 
 
