@@ -14,7 +14,6 @@ from arena.cli.progress import MAX_REASONS, Progress, share
 from arena.cli.validate import (
     add_common_arguments,
     check_experiment,
-    find_target,
     print_report,
     use_results,
 )
@@ -26,6 +25,7 @@ from arena.runners.coordinator import Job, RunProgress
 from arena.runners.ray import run_ray
 from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient, Client
+from arena_llm.connection import find_target
 
 RUNNERS = {"sequential": run_sequential, "ray": run_ray}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from arena.results.database import ResultsError
 from arena.results.store import check_results
 from arena_llm import Client
 from arena_llm.cli.output import format_credits, format_price
-from arena_llm.connection import read_checkout_settings, resolve_target
+from arena_llm.connection import find_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +160,6 @@ def check_experiment(
         costs = estimate_cost(make_plan(experiment), checks, experiment.budget)
         return replace(report, estimate=costs)
     return report
-
-
-def find_target(target: str | None) -> str:
-    """The target of the command line, of the environment, or of the checkout's .env.
-
-    Raises InvalidArgumentError (reason INVALID_TARGET).
-    """
-    return resolve_target(target, {**read_checkout_settings(Path.cwd()), **os.environ})
 
 
 def use_results(experiment: Experiment, results: str | None) -> Experiment:

@@ -122,6 +122,14 @@ def resolve_target(target: str | None, environ: Mapping[str, str] = os.environ) 
     return target
 
 
+def find_target(target: str | None) -> str:
+    """Return the target of a command line: as resolve_target, with the checkout's settings.
+
+    A variable of the environment takes precedence over .env.
+    """
+    return resolve_target(target, {**read_checkout_settings(Path.cwd()), **os.environ})
+
+
 def is_local(target: str) -> bool:
     """Whether a target is on this machine.
 

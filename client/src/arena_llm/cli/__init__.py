@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from arena_llm._transport import DEFAULT_TIMEOUT
 from arena_llm.cli.commands import COMMANDS
 from arena_llm.cli.output import Output, OutputError
 from arena_llm.client import Client
-from arena_llm.connection import read_checkout_settings, resolve_target
+from arena_llm.connection import find_target
 from arena_llm.errors import ArenaError, InvalidArgumentError
 
 FAILED = 1
@@ -45,9 +43,8 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
         return USAGE
     args = _parser().parse_args(argv)
     output.begin(json=args.json)
-    environ = {**read_checkout_settings(Path.cwd()), **os.environ}
     try:
-        client = Client(resolve_target(args.target, environ), timeout=args.timeout)
+        client = Client(find_target(args.target), timeout=args.timeout)
     except InvalidArgumentError as error:
         output.error(error)
         return USAGE
