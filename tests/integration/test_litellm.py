@@ -85,7 +85,7 @@ async def test_the_whole_way_to_three_providers(
     fleet: Callable[[], Fleet], upstreams: dict[str, UpstreamServer]
 ) -> None:
     running = fleet()
-    told = ""
+    shown = ""
     async with AsyncClient(running.router.address) as llm:
         listed = {model.name: model for model in await llm.list_models()}
         for provider, model in MODELS.items():
@@ -106,12 +106,12 @@ async def test_the_whole_way_to_three_providers(
             with pytest.raises(ArenaError) as caught:
                 await llm.generate(model, PROMPT)
             assert caught.value.reason == "API_KEY_REJECTED"
-            told += f"{reply}{answer}{caught.value!r}{vars(caught.value)}"
+            shown += f"{reply}{answer}{caught.value!r}{vars(caught.value)}"
     assert "litellm_groq/llama-3.1-8b-instant" in listed
     # Each provider's; a line is written once the answer is on its way.
     await eventually(lambda: running.service.log().count("API_KEY_REJECTED") == len(MODELS))
     for secret in (*KEYS.values(), *(key[-8:] for key in KEYS.values()), PROMPT):
-        assert secret not in running.logs() + told
+        assert secret not in running.logs() + shown
     others = [line for line in running.service.log().splitlines() if "event=" not in line]
     assert not others  # litellm itself writes nothing
 

@@ -94,9 +94,9 @@ async def test_the_whole_way(fleet: Callable[[], Fleet], upstream: OpenRouterUps
         assert caught.value.reason == "API_KEY_REJECTED"
     # The line is written once the answer is on its way.
     await eventually(lambda: "API_KEY_REJECTED" in running.service.log())
-    told = f"{reply}{listed}{answer}{caught.value!r}{vars(caught.value)}"
+    shown = f"{reply}{listed}{answer}{caught.value!r}{vars(caught.value)}"
     for secret in (KEY, KEY[-8:], PROMPT):
-        assert secret not in running.logs() + told
+        assert secret not in running.logs() + shown
 
 
 async def test_without_a_key_it_serves_and_says_what_is_missing(

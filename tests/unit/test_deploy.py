@@ -1,4 +1,4 @@
-"""How the system is run: what can be told without running it."""
+"""How the system is run: what a test can check without starting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests as they are sent and replies as they are returned, by both clients."""
+"""What both clients send, and what they return for a reply."""
 
 from __future__ import annotations
 

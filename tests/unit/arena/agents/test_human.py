@@ -38,7 +38,7 @@ class Screen:
         return self.screen.getvalue()
 
     async def asks(self) -> None:
-        """Wait until the player is asked for an action."""
+        """Wait until the player must choose an action."""
         while "Your action:" not in self.shows():  # noqa: ASYNC110 - a StringIO has no event
             await asyncio.sleep(0)
 
