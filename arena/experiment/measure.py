@@ -7,6 +7,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 from arena.agents.base import Turn
 from arena.agents.prompt import as_text, build_prompt
@@ -14,8 +15,10 @@ from arena.games.game import CHANCE, Game, GameError
 from arena.games.sandbox import Sandbox
 from arena.games.text import UNKNOWN_PLAYOUT, Playout, measured_playouts
 
-#: Limits of the measurement that an estimate makes of a game with unusual parameters.
+#: Limits of the measurement of a game with unusual parameters, for an estimate.
 _EPISODES, _PROMPTS, _SECONDS = 50, 100, 1.0
+#: Limit of all measurements of an estimate together, in seconds.
+_SECONDS_IN_TOTAL = 10.0
 
 #: Splits a prompt into about as many parts (84 to 108 %) as the embedded model's tokenizer.
 _TOKEN = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]|\n")
@@ -39,7 +42,7 @@ def measure_game(
     ends = time.monotonic() + seconds
     moves = played = 0
     tokens: list[float] = []
-    while played < episodes and time.monotonic() < ends:
+    while not played or (played < episodes and time.monotonic() < ends):
         played += 1
         for turn in play_randomly(game, moves_rng):
             moves += 1
@@ -71,17 +74,19 @@ def play_randomly(game: Game, rng: random.Random) -> Iterator[Turn]:
 def measure_games(specs: Iterable[str]) -> dict[str, Playout | str]:
     """The measured size of each game, or why it could not be measured.
 
-    Games with their default parameters are in `measured_playouts`; all others are played
-    at random for a second each, in the sandbox.
+    Games with their default parameters are in `measured_playouts`. The others are played at
+    random in the sandbox, for at most a second each.
     """
     table = measured_playouts()
-    sizes: dict[str, Playout | str] = {}
-    sandbox = Sandbox()
-    try:
-        for spec in specs:
-            sizes[spec] = table.get(spec) or _measure_in(sandbox, spec)
-    finally:
-        sandbox.close()
+    sizes: dict[str, Playout | str] = {spec: table.get(spec, "") for spec in specs}
+    unmeasured = [spec for spec, size in sizes.items() if not size]
+    seconds = min(_SECONDS, _SECONDS_IN_TOTAL / max(len(unmeasured), 1))
+    with closing(Sandbox()) as sandbox:
+        for spec in unmeasured:
+            try:
+                sizes[spec] = sandbox.call(_measure_spec, spec, seconds)
+            except GameError as error:
+                sizes[spec] = str(error)
     return sizes
 
 
@@ -95,14 +100,7 @@ def guess_size(spec: str, players: int) -> Playout:
     return Playout(players, size.moves * players / size.players, size.prompt_tokens)
 
 
-def _measure_in(sandbox: Sandbox, spec: str) -> Playout | str:
-    try:
-        return sandbox.call(_measure_spec, spec)
-    except GameError as error:
-        return str(error)
-
-
-def _measure_spec(spec: str) -> Playout | str:
+def _measure_spec(spec: str, seconds: float) -> Playout | str:
     """Runs in the sandbox's process."""
     try:
         return measure_game(
@@ -110,7 +108,7 @@ def _measure_spec(spec: str) -> Playout | str:
             lambda text: len(_TOKEN.findall(text)),
             episodes=_EPISODES,
             prompts=_PROMPTS,
-            seconds=_SECONDS,
+            seconds=seconds,
         )
     except Exception as error:  # OpenSpiel's games raise errors of many types
         return f"{type(error).__name__}: {error}"

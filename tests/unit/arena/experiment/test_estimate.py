@@ -10,8 +10,9 @@ from arena.experiment.budget import Budget
 from arena.experiment.checks import CheckStatus, ModelCheck
 from arena.experiment.estimate import estimate_cost
 from arena.experiment.file import Experiment
-from arena.experiment.measure import guess_size
+from arena.experiment.measure import guess_size, measure_game
 from arena.experiment.plan import Plan, Work, make_plan
+from arena.games.game import Game
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
 from arena_llm import Credits, ModelState, Price
 
@@ -104,6 +105,12 @@ def test_a_game_with_parameters_is_measured(load: Load) -> None:
     assert 5 <= small.calls <= 9
     assert 200 < small.prompt_tokens < default.prompt_tokens
     assert plan.notes == ()
+
+
+def test_an_episode_without_an_end_counts_with_its_moves_so_far() -> None:
+    size = measure_game(Game.load("go"), len, seconds=0)
+    assert (size.players, size.moves) == (2, 1)
+    assert size.prompt_tokens > 1000
 
 
 def test_a_game_that_cannot_be_measured_is_guessed(
