@@ -61,8 +61,8 @@ def test_specs_commands(system: System, tmp_path: Path) -> None:
     assert "(in models[1])" in done.stdout
 
 
-def test_the_readmes_experiment(system: System, tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("## Before an expensive run")[2]
+def test_the_estimate_of_the_documentation(system: System, tmp_path: Path) -> None:
+    section = (ROOT / "docs/experiments.md").read_text().partition("## Budget")[2]
     block = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     assert block is not None
     file = tmp_path / "experiment.yaml"

@@ -1,4 +1,4 @@
-"""The experiments that come with the project, and the README's."""
+"""The experiments in configs/experiments and in the documentation."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ agents:
     )
 
 
-def test_the_readmes_experiment(tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("## Experiments")[2]
+def test_the_experiment_of_the_documentation(tmp_path: Path) -> None:
+    section = (ROOT / "docs/experiments.md").read_text().partition("## The file")[2]
     block = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     assert block is not None
-    path = tmp_path / "readme.yaml"
+    path = tmp_path / "example.yaml"
     path.write_text(block[1])
     experiment = load_experiment(path)
     # Two models, two opponents, both ways round.
