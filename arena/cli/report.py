@@ -12,7 +12,7 @@ from rich.console import Console
 
 from arena.cli import output
 from arena.report import Report, print_tables, write_html
-from arena.report.tables import to_json
+from arena.report.layout import to_json
 from arena.results.database import ResultsError
 
 #: Columns of the output if it is not a terminal: wide enough for any table.

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from arena.report.count import Summary, find_outcome, summarise
+from arena.report.layout import Tables
 from arena.report.load import Results, open_results
-from arena.report.tables import Tables, make_tables
+from arena.report.tables import make_tables
 from arena.results.rows import PLAYED, MoveRow
 
 #: Uncompressed size of a part, in characters.

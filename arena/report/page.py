@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from arena.report import formatting
 from arena.report.embed import Report
-from arena.report.tables import Table
+from arena.report.layout import Table
 from arena.results.database import ResultsError
 
 ASSETS = Path(__file__).parent / "assets"

@@ -1,4 +1,4 @@
-"""The report's tables as data. terminal.py and page.py show them.
+"""Makes the report's overview and tables. terminal.py and page.py show them.
 
 To add a column, add a Column and a Cell in one function of this file.
 """
@@ -6,8 +6,7 @@ To add a column, add a Column and a Cell in one function of this file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from arena.report.count import AnswerStats, Share, Summary, WinDrawLoss
@@ -22,6 +21,7 @@ from arena.report.formatting import (
     format_share,
     format_signed,
 )
+from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
 from arena.report.ratings import Rating
 
 T = TypeVar("T")
@@ -30,80 +30,6 @@ T = TypeVar("T")
 MAX_FAILURES = 20
 #: At most this many episodes of one kind of failure get a link on the page.
 MAX_LINKS = 8
-
-
-class Column(NamedTuple):
-    """A column. legend: the name of the bar's colour that it explains on the page."""
-
-    name: str
-    numeric: bool = True
-    legend: str = ""
-
-
-class Cell(NamedTuple):
-    """A cell: its text, a smaller second part, and its value for JSON and for sorting.
-
-    link: the page's address of the replays behind the cell. links: further addresses, each
-    with a name.
-    """
-
-    text: str
-    detail: str = ""
-    value: Any = None
-    link: str = ""
-    links: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row. agent: the player in the first column; "" in tables that are not about players.
-
-    game: "" is the sum over all games. bar: named parts of a bar on the page. interval: low
-    end, value and high end of a line on the page.
-    """
-
-    cells: Sequence[Cell]
-    agent: str = ""
-    game: str = ""
-    bar: Sequence[tuple[str, int]] = ()
-    interval: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table. id: its anchor on the page, and its key in JSON.
-
-    by_game: its rows are about single games or the sum over all games, and the page shows one
-    game at a time. page_only: it is folded on the page and left out of the terminal.
-    """
-
-    id: str
-    title: str
-    columns: Sequence[Column]
-    rows: Sequence[Row]
-    note: str = ""
-    graphic: Literal["", "bar", "interval"] = ""
-    by_game: bool = False
-    page_only: bool = False
-
-
-class Fact(NamedTuple):
-    """A figure of the overview. state: "good" or "bad" colours it on the page."""
-
-    value: str
-    label: str
-    detail: str
-    state: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The overview and all tables of a report."""
-
-    name: str
-    facts: Sequence[Fact]
-    notes: Sequence[str]
-    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 def make_tables(summary: Summary) -> Tables:
@@ -116,27 +42,6 @@ def make_tables(summary: Summary) -> Tables:
         tuple(_notes(summary)),
         {table.id: table for table in tables if table.rows},
     )
-
-
-def to_json(tables: Tables) -> dict[str, Any]:
-    """The tables as JSON values: for each row its player, its game, and a value per column."""
-    return {
-        "name": tables.name,
-        "overview": [fact._asdict() for fact in tables.facts],
-        "notes": list(tables.notes),
-        "tables": {table.id: list(_json_rows(table)) for table in tables.tables.values()},
-    }
-
-
-def _json_rows(table: Table) -> Iterator[dict[str, Any]]:
-    for row in table.rows:
-        values: dict[str, Any] = {"player": row.agent} if row.agent else {}
-        if table.by_game:
-            values["game"] = row.game or None
-        columns = table.columns[1:] if row.agent else table.columns
-        yield values | {
-            column.name: cell.value for column, cell in zip(columns, row.cells, strict=True)
-        }
 
 
 def _facts(summary: Summary) -> Iterator[Fact]:

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from arena.report.embed import Report
-from arena.report.tables import Cell, Row, Table
+from arena.report.layout import Cell, Row, Table
 from arena_llm.terminal import one_line
 
 #: Maximum number of characters in a cell.

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from arena.report import Report, print_tables
+from arena.report.layout import to_json
 from arena.report.page import render
-from arena.report.tables import to_json
 from tests.support.random_play import Played, play, write
 from tests.support.tournament import AGENTS, answered, tournament
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from arena.report import Report, write_html
+from arena.report.layout import Row, Table
 from arena.report.page import heat_class, make_scale
-from arena.report.tables import Row, Table
 from arena.results.database import ResultsError
 from tests.support.random_play import Played, asked, play, write
 
