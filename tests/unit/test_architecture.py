@@ -89,7 +89,7 @@ def test_the_arena_uses_the_client_alone() -> None:
 
 def test_the_client_imports_only_what_it_declares() -> None:
     allowed = {"grpc", "google", "grpc_health", "arena_llm", "game_reasoning_arena"}
-    # Of the extra arena-llm[validate], and imported where it is used.
+    # Of the extra arena-llm[yaml], and imported where it is used.
     allowed |= {"yaml"}
     foreign = {
         pair
