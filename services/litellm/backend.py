@@ -64,14 +64,14 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         if not self._ready.is_set():
             return Availability(True, ModelState.LOADING, "litellm is starting; calls wait for it")
         try:
-            known = await self._find_callable(model)
+            details = await self._find_callable(model)
         except BackendError as error:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
         return Availability(
             True,
             ModelState.READY,
-            f"{known.provider} is not asked before a call",
-            price=known.price,
+            f"{details.provider} is not asked before a call",
+            price=details.price,
         )
 
     async def get_available_models(self) -> Sequence[Model]:
@@ -84,31 +84,31 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     async def _describe(self, name: str, description: str) -> Model:
         try:
-            known = await self._catalogue.find(name)
+            details = await self._catalogue.find(name)
         except BackendError as error:
             return Model(name, description=description or error.message)
         return Model(
             name=name,
             description=description,
-            context_length=known.context_length,
-            capabilities=known.capabilities,
-            price=known.price,
+            context_length=details.context_length,
+            capabilities=details.capabilities,
+            price=details.price,
         )
 
     async def _find_callable(self, model: str) -> ProviderModel:
         """Find a model that has its key. Raises ApiKeyMissing, ApiKeyRejected, ModelNotFound."""
         await self._ready.wait()
-        known = await self._catalogue.find(model)
-        if missing := known.missing or self._unusable_keys(known):
+        details = await self._catalogue.find(model)
+        if missing := details.missing or self._unusable_keys(details):
             if missing == (OPENROUTER_KEY,):
                 raise ApiKeyMissing(
                     f"{OPENROUTER_KEY} is only for the openrouter service: ask it for the model as "
-                    f"openrouter_{known.model}, or name another variable with key_variable in "
+                    f"openrouter_{details.model}, or name another variable with key_variable in "
                     "the model's entry",
                     metadata={"variable": OPENROUTER_KEY},
                 )
             raise self._keys.explain(*missing)
-        return known
+        return details
 
     def _unusable_keys(self, model: ProviderModel) -> tuple[str, ...]:
         """The provider's keys that cannot be sent. litellm's tables do not list them all."""

@@ -70,7 +70,7 @@ def convert_reported(
 ) -> BackendError:
     """Make the error for an answer with an error status.
 
-    error: what litellm raised for it. Its class takes precedence where it says more than the
+    error: what litellm raised for it. Its class takes precedence if it says more than the
     status, because litellm recognises some errors by the words of their messages.
     """
     name = type(error).__name__

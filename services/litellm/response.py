@@ -43,7 +43,7 @@ def parse_completion(
         finish_reason=_read_finish_reason(label(choice.finish_reason), answer),
         usage=_read_usage(getattr(response, "usage", None), model, answer),
         model=_full_name(label(response.model), model),
-        id=answer.id if answer.known else label(response.id),
+        id=answer.id if answer.has_known_format else label(response.id),
         logprobs=_read_logprobs(choice),
     )
     return answer.extras.check(completion, stops)
@@ -61,7 +61,7 @@ class StreamBuilder(CompletionBuilder):
         self._usage: Any = None
 
     def feed(self, chunk: Any) -> Delta | None:
-        self.id = self._answer.id if self._answer.known else self.id or label(chunk.id)
+        self.id = self._answer.id if self._answer.has_known_format else self.id or label(chunk.id)
         self._model = label(chunk.model) or self._model
         self._usage = getattr(chunk, "usage", None) or self._usage
         if not chunk.choices:
@@ -89,7 +89,7 @@ def _full_name(name: str, model: ProviderModel) -> str:
 def _read_finish_reason(word: str, answer: RawAnswer) -> FinishReason:
     """litellm says "stop" for a missing finish reason and for all that it does not know, so the
     provider's own word is used."""
-    if word == "stop" and answer.known and answer.finish_word not in _TOOL_REASONS:
+    if word == "stop" and answer.has_known_format and answer.finish_word not in _TOOL_REASONS:
         return parse_finish_reason(answer.finish_word)
     return parse_finish_reason(word)
 

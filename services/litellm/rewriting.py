@@ -58,7 +58,7 @@ class RawAnswer:
     with an error status. failure: why the answer cannot be used, which takes precedence over what
     litellm says. broken: the connection failed.
 
-    known: its format is one of the three. answered: it holds at least the beginning of a
+    has_known_format: its format is one of the three. answered: it holds at least the beginning of a
     completion. id: the provider's, because litellm replaces it. extras: what a completion has no
     field for. finish_word: the provider's finish reason. candidate: the index of the Gemini
     candidate that is read; None before the first.
@@ -72,7 +72,7 @@ class RawAnswer:
         self.reported: Failure | None = None
         self.failure: BackendError | None = None
         self.broken = False
-        self.known = False
+        self.has_known_format = False
         self.answered = False
         self.id = ""
         self.extras = Extras()
@@ -91,14 +91,14 @@ class RawAnswer:
     @property
     def counted(self) -> bool:
         """Whether the provider reported any token count. litellm guesses if it did not."""
-        return not self.known or bool(self._counts)
+        return not self.has_known_format or bool(self._counts)
 
     @property
     def priced(self) -> bool:
         """Whether it reported the counts of prompt and completion, and all were readable."""
         prompt = {"prompt_tokens", "input_tokens", "promptTokenCount"} & self._counts
         both = bool(prompt) and len(self._counts) > 1
-        return not self.known or (both and not self._unreadable_counts)
+        return not self.has_known_format or (both and not self._unreadable_counts)
 
     def rewrite(self, value: Any, streamed: bool) -> list[Any] | None:
         """Return the values that litellm reads in place of a JSON value; None: the value itself.
@@ -121,13 +121,13 @@ class RawAnswer:
                 assert failure is not None  # noqa: S101 - it has this error
                 raise self.to_error(failure)
         if "choices" in value or label(value.get("object")).startswith("chat.completion"):
-            self.known = True
+            self.has_known_format = True
             return [clean_openai(value, self, streamed)]
         if not value.keys().isdisjoint(_GEMINI):
-            self.known = True
+            self.has_known_format = True
             return [clean_gemini(value, self, streamed)]
         if value.get("type") in _ANTHROPIC or {"content", "stop_reason"} <= value.keys():
-            self.known = self._anthropic = True
+            self.has_known_format = self._anthropic = True
             clean = clean_anthropic(value, self)
             whole = streamed and clean["type"] == "message"
             return list(split_anthropic_message(clean)) if whole else [clean]

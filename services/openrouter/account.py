@@ -57,8 +57,8 @@ class Account:
         try:
             self._config.find_entry(model)
             async with asyncio.timeout(_WAIT):
-                known, credits = await asyncio.gather(self._catalogue.find(name), self._read())
-            if known is None:
+                details, credits = await asyncio.gather(self._catalogue.find(name), self._read())
+            if details is None:
                 names = await self._catalogue.models()
                 detail = f"{self._server} has no model {name!r}{did_you_mean(name, names)}"
                 return _unavailable(detail, "MODEL_NOT_FOUND", credits)
@@ -69,9 +69,9 @@ class Account:
             return self._explain(error)
         if not self._dialect.has_credits:
             return Availability(
-                True, ModelState.READY, f"{self._server} lists it", price=known.price
+                True, ModelState.READY, f"{self._server} lists it", price=details.price
             )
-        return _judge(known, credits)
+        return _judge(details, credits)
 
     def _explain(self, error: BackendError) -> Availability:
         """The availability of a model if the server answered with an error."""

@@ -62,15 +62,16 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models, with their catalogue entries if these come in time."""
-        known: Mapping[str, ProviderModel] = {}
+        catalogue: Mapping[str, ProviderModel] = {}
         if self.upstream.key_problem() is None and self.config.models:
             try:
                 async with asyncio.timeout(_LIST_WAIT):
-                    known = await self._catalogue.models()
+                    catalogue = await self._catalogue.models()
             except (BackendError, TimeoutError) as error:
                 log.warning("the catalogue is not available", error=type(error).__name__)
         return [
-            describe(entry, known.get(remove_prefix(entry.name))) for entry in self.config.models
+            describe(entry, catalogue.get(remove_prefix(entry.name)))
+            for entry in self.config.models
         ]
 
     async def _build_call(
@@ -95,8 +96,8 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         entry = self.config.find_entry(model)
         if entry is not None and entry.structured_output is not None:
             return entry.structured_output
-        known = await self.find_model(model)
-        return known is None or known.takes_schema
+        details = await self.find_model(model)
+        return details is None or details.takes_schema
 
     async def find_model(self, model: str) -> ProviderModel | None:
         """The catalogue's entry of a model; None if it has none or cannot be read."""
@@ -132,10 +133,10 @@ class OpenRouterCall(ProviderCall):
     async def explain(self, error: ModelNotFound) -> BackendError:
         """Tell a model that lacks a parameter from an unknown model: both are a 404."""
         required = required_fields(self._body)
-        known = await self._backend.find_model(self._model) if required else None
-        if known is None or known.parameters is None:
+        details = await self._backend.find_model(self._model) if required else None
+        if details is None or details.parameters is None:
             return error
-        missing = [name for name in required if name not in known.parameters]
+        missing = [name for name in required if name not in details.parameters]
         if not missing:
             return error
         return Unsupported(

@@ -1,4 +1,4 @@
-"""Providers themselves through litellm, with real keys: costs less than a cent."""
+"""The real providers through litellm, with real keys. Costs less than a cent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenRouter itself, with a real key: costs less than a cent. `pytest tests/live`."""
+"""The real OpenRouter, with a real key. Costs less than a cent: `pytest tests/live`."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ async def test_availability(llm: AsyncClient) -> None:
     answer = await llm.is_available(MODEL)
     assert answer.credits is not None
     assert answer.detail
-    nothing = await llm.is_available("openrouter_openai/gpt-4o-minni")
-    assert nothing.reason == "MODEL_NOT_FOUND"
-    assert "gpt-4o-mini" in nothing.detail
+    unknown = await llm.is_available("openrouter_openai/gpt-4o-minni")
+    assert unknown.reason == "MODEL_NOT_FOUND"
+    assert "gpt-4o-mini" in unknown.detail
     listed = {model.name: model for model in await llm.list_models()}
     assert listed[MODEL].price is not None
 
 
-async def test_a_model_that_is_not_there(llm: AsyncClient) -> None:
+async def test_an_unknown_model(llm: AsyncClient) -> None:
     with pytest.raises(ArenaError) as caught:
         await llm.generate("openrouter_openai/no-such-model", "hi")
     assert caught.value.reason in ("MODEL_NOT_FOUND", "INVALID_REQUEST")

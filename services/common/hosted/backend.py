@@ -27,7 +27,7 @@ _Event = Delta | Completion
 class ProviderCall(ABC):
     """A request in the provider's format. Each attempt calls `complete` or `stream` again.
 
-    logprobs: whether the request wants log-probabilities.
+    logprobs: whether log-probabilities are requested.
     """
 
     logprobs: bool
@@ -166,7 +166,7 @@ def _add_measurements(
     arrived: when the request came, on time.perf_counter's clock. first: seconds until the
     first event; None for a completion that came whole.
 
-    Raises Unsupported if the request wants log-probabilities and there are none. Some providers
+    Raises Unsupported if log-probabilities were requested and there are none. Some providers
     leave them out although they were required to honour all parameters.
     """
     if call.logprobs and completion.text and not completion.logprobs:

@@ -52,7 +52,7 @@ class Retrier:
     async def call(
         self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
     ) -> Outcome[T]:
-        """Await `attempt()` until it succeeds, each time in a place of its own.
+        """Await `attempt()` until it succeeds. Each attempt waits for its own place.
 
         deadline: on time.monotonic's clock; None: no deadline.
         Raises the error of the last attempt, and Overloaded if the queue is full.

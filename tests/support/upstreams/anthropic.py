@@ -48,7 +48,7 @@ class AnthropicUpstream(UpstreamServer):
             return web.json_response(self.error(Fault(401, "invalid x-api-key")), status=401)
         return None
 
-    def wants_stream(self, call: Call) -> bool:
+    def asks_for_stream(self, call: Call) -> bool:
         return bool(call.body.get("stream"))
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class GeminiUpstream(UpstreamServer):
             return web.json_response(self.error(wrong), status=401)
         return None
 
-    def wants_stream(self, call: Call) -> bool:
+    def asks_for_stream(self, call: Call) -> bool:
         return call.path.endswith(":streamGenerateContent")
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class OpenAIUpstream(UpstreamServer):
             return web.json_response(self.error(wrong), status=401)
         return None
 
-    def wants_stream(self, call: Call) -> bool:
+    def asks_for_stream(self, call: Call) -> bool:
         return bool(call.body.get("stream"))
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class OpenRouterUpstream(UpstreamServer):
         error = {"code": 401, "message": "No auth credentials found"}
         return web.json_response({"error": error}, status=401)
 
-    def wants_stream(self, call: Call) -> bool:
+    def asks_for_stream(self, call: Call) -> bool:
         return bool(call.body.get("stream"))
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:

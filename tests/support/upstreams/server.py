@@ -117,7 +117,7 @@ class UpstreamServer(ABC):
     # --- implemented by each provider ------------------------------------------------------------
 
     @abstractmethod
-    def wants_stream(self, call: Call) -> bool:
+    def asks_for_stream(self, call: Call) -> bool:
         """Whether the call asks for a stream."""
 
     @abstractmethod
@@ -180,7 +180,7 @@ class UpstreamServer(ABC):
         if isinstance(step, Fault):
             return await self._fail(request, call, step)
         await asyncio.sleep(step.delay)
-        if not self.wants_stream(call):
+        if not self.asks_for_stream(call):
             if step.hold is not None:
                 call.holding.set()
                 await step.hold.wait()
@@ -200,7 +200,7 @@ class UpstreamServer(ABC):
     async def _fail(self, request: web.Request, call: Call, fault: Fault) -> web.StreamResponse:
         if fault.hang and fault.after is None and not fault.truncate:
             await asyncio.Event().wait()
-        if fault.after is not None and self.wants_stream(call):
+        if fault.after is not None and self.asks_for_stream(call):
             return await self._fail_late(request, call, fault)
         if fault.reset and not fault.truncate:
             return _reset(request)

@@ -203,7 +203,7 @@ async def test_a_stop_string_explains_an_empty_text(
 async def test_unreadable_log_probabilities_are_missing(
     llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
 ) -> None:
-    """That is an error only if the request wants them."""
+    """That is an error only if they were requested."""
     for logprob in (float("nan"), "high", None, ...):
         content = [{"token": "ok", "logprob": logprob}]
         choice = {} if logprob is ... else {"logprobs": {"content": content}}

@@ -169,7 +169,7 @@ async def test_a_provider_that_stalls(
     async def attempt(seconds: float) -> ArenaError:
         async with start({"timeout_seconds": seconds}, max_attempts=1) as llm:
             error = await fail(llm, streamed, provider.model)
-            await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
+            await eventually(lambda: all(request.dropped.is_set() for request in upstream.history))
             return error
 
     error = await reaching(lambda: upstream.history, attempt)
@@ -187,7 +187,7 @@ async def test_the_callers_deadline_ends_the_providers_request(
         lambda seconds: fail(llm, streamed, provider.model, timeout=seconds),
     )
     assert error.code == "DEADLINE_EXCEEDED"
-    await eventually(lambda: all(one.dropped.is_set() for one in upstream.history))
+    await eventually(lambda: all(request.dropped.is_set() for request in upstream.history))
 
 
 @STREAMED

@@ -110,11 +110,8 @@ async def test_no_allowed_option_steers(
 ) -> None:
     """With any value, it goes to the provider's server or is refused."""
     model = f"litellm_{name}/some-model"
-    values = (
-        stranger.origin,
-        dict.fromkeys(("url", "api_base", "base_url", "type", "headers"), stranger.origin),
-        [{"type": "mcp", "server_url": stranger.origin}],
-    )
+    names = ("url", "api_base", "base_url", "type", "headers", "server_url")
+    values = (stranger.origin, {**dict.fromkeys(names, stranger.origin), "more": [stranger.origin]})
     async with start(max_attempts=1) as llm:
         for option in sorted(EVERY_OPTION):
             for value in values:
@@ -265,11 +262,11 @@ async def test_the_transport_refuses_another_server(
     """Even if the option was accepted."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     config = LiteLlmConfig.model_validate({"listen": "127.0.0.1:0", "models": []})
-    known = await Catalogue(config).find(f"litellm_{name}/some-model")
+    model = await Catalogue(config).find(f"litellm_{name}/some-model")
     plain = {"model": f"{name}/some-model"}
     message = {"role": "user", "content": "hi"}
     arguments = {**plain, "messages": [message], steering: f"{stranger.origin}/"}
-    completion = CompletionArguments(known, arguments, plain, 10)
+    completion = CompletionArguments(model, arguments, plain, 10)
     upstream = Upstream(config, Redactor([KEY]))
 
     async def ask() -> None:
