@@ -32,6 +32,9 @@ log = structlog.get_logger()
 #: services.common.hosted.retry is the only layer that retries.
 _NO_RETRIES = {"max_retries": 0, "num_retries": 0}
 
+#: Seconds that litellm gets in addition to the timeout of a call, so that ours ends the call.
+_SLACK = 60
+
 _MAX_KEPT = 4096  # models, because their names come from callers
 
 
@@ -78,7 +81,9 @@ class Upstream:
     async def complete(self, call: CompletionArguments, answer: RawAnswer) -> Any:
         """Request a whole completion. Returns a ModelResponse."""
         async with self._exchange(call, answer), asyncio.timeout(call.seconds):
-            return await litellm.acompletion(**call.arguments, **_NO_RETRIES, timeout=call.seconds)
+            return await litellm.acompletion(
+                **call.arguments, **_NO_RETRIES, timeout=call.seconds + _SLACK
+            )
 
     async def stream(
         self, call: CompletionArguments, answer: RawAnswer
@@ -90,7 +95,7 @@ class Upstream:
                 chunks = await litellm.acompletion(
                     **call.arguments,
                     **_NO_RETRIES,
-                    timeout=call.seconds,
+                    timeout=call.seconds + _SLACK,
                     stream=True,
                     stream_options={"include_usage": True},
                 )
@@ -146,7 +151,7 @@ class Upstream:
         try:
             async with self._mapped(rehearsal, call), asyncio.timeout(call.seconds):
                 await litellm.acompletion(
-                    **call.plain, **_NO_RETRIES, messages=messages, timeout=call.seconds
+                    **call.plain, **_NO_RETRIES, messages=messages, timeout=call.seconds + _SLACK
                 )
         except BackendError:
             if not rehearsal.reached:

@@ -22,11 +22,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from arena_llm import ArenaError, AsyncClient, Client
 from services.common.server import GRACE
 from tests.support.processes import ServiceProcess, router_process
-from tests.support.waiting import eventually
 from tests.support.system import free_ports
 from tests.support.upstreams import anthropic, gemini, openai, openrouter
 from tests.support.upstreams.openrouter import listing
 from tests.support.upstreams.server import Fault, Reply, UpstreamServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
