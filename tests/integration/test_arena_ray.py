@@ -116,7 +116,7 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
         out, err = driver.communicate()
     assert driver.returncode == 0, err
     assert out.startswith("24 episodes: 24 finished\n")
-    assert "a worker was lost: its episodes are played again" in err
+    assert "a worker died: its episodes are played again" in err
     assert "raylet" not in out + err, "Ray prints nothing"
     assert not any(process.is_running() for process in children)
     assert os.listdir(scratch) == []
