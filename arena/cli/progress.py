@@ -29,9 +29,9 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, transient=True, refresh_per_second=4)
-        self._begun: tuple[float, float] | None = None
-        self._said = float("-inf")
-        self._seen = RunProgress(0)
+        self._first: tuple[float, float] | None = None
+        self._last_line_at = float("-inf")
+        self._last_run = RunProgress(0)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -41,49 +41,49 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, tally: RunProgress) -> None:
+    def show(self, run: RunProgress) -> None:
         """Show the progress; without a terminal at most once in ten seconds."""
         now = time.monotonic()
-        if self._begun is None:
-            self._begun = now, tally.done
-        for line in _news(self._seen, tally):
+        if self._first is None:
+            self._first = now, run.done
+        for line in _list_news(self._last_run, run):
             show(self._console, line)
-        self._seen = tally
-        left = _left(tally, now - self._begun[0], self._begun[1])
+        self._last_run = run
+        remaining = _format_remaining(run, now - self._first[0], self._first[1])
         if self._console.is_terminal:
-            self._live.update(_display(tally, left))
-        elif now >= self._said + _INTERVAL:
-            self._said = now
-            line = f"{_games(tally)}, {', '.join(_figures(tally))}, {left}"
+            self._live.update(_display(run, remaining))
+        elif now >= self._last_line_at + _INTERVAL:
+            self._last_line_at = now
+            line = f"{_format_games(run)}, {', '.join(_list_figures(run))}, {remaining}"
             show(self._console, line)
 
 
-def _display(tally: RunProgress, left: str) -> Group:
+def _display(run: RunProgress, remaining: str) -> Group:
     line = Table.grid(padding=(0, 1), expand=True)
     line.add_column(ratio=1)
     line.add_column(no_wrap=True)
     line.add_column(no_wrap=True)
     line.add_row(
-        ProgressBar(total=tally.work or 1, completed=tally.done if tally.work else 1),
-        Text(_games(tally), style="bold"),
-        Text(left, style="cyan"),
+        ProgressBar(total=run.work or 1, completed=run.done if run.work else 1),
+        Text(_format_games(run), style="bold"),
+        Text(remaining, style="cyan"),
     )
-    return Group(line, Text("  ".join(_figures(tally)), style="dim"))
+    return Group(line, Text("  ".join(_list_figures(run)), style="dim"))
 
 
-def _games(tally: RunProgress) -> str:
-    return f"{tally.episodes.total()}/{tally.total} games"
+def _format_games(run: RunProgress) -> str:
+    return f"{run.episodes.total()}/{run.total} games"
 
 
-def _figures(tally: RunProgress) -> list[str]:
-    failed = tally.episodes["failed"]
+def _list_figures(run: RunProgress) -> list[str]:
+    failed = run.episodes["failed"]
     return [
-        f"{tally.playing} in play",
+        f"{run.playing} in play",
         *([f"{failed} failed"] if failed else []),
-        f"{share(tally.illegal, tally.answers)} illegal",
-        f"{tally.tokens:,} tokens",
-        f"${tally.cost_usd:.2f}",
-        *([f"{tally.budget:.0%} of {tally.budget_key}"] if tally.budget_key else []),
+        f"{share(run.illegal, run.answers)} illegal",
+        f"{run.tokens:,} tokens",
+        f"${run.cost_usd:.2f}",
+        *([f"{run.budget:.0%} of {run.budget_key}"] if run.budget_key else []),
     ]
 
 
@@ -92,16 +92,16 @@ def share(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %" if total else "- %"
 
 
-def _left(tally: RunProgress, seconds: float, before: float) -> str:
+def _format_remaining(run: RunProgress, seconds: float, before: float) -> str:
     """The remaining time, at this run's pace so far."""
-    made = tally.done - before
+    made = run.done - before
     if not made or seconds < 1:
         return "-:--:-- left"
-    rest = round(seconds * (tally.work - tally.done) / made)
+    rest = round(seconds * (run.work - run.done) / made)
     return f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02} left"
 
 
-def _news(before: RunProgress, now: RunProgress) -> Iterator[str]:
+def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
     if len(before.failures) < MAX_REASONS:
         for reason in now.failures.keys() - before.failures.keys():
             yield f"an episode failed: {reason}"

@@ -110,9 +110,10 @@ async def _play(
 def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> None:
     """Print the result in a few lines."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
-    left = tally.total - tally.episodes.total()
+    missing = tally.total - tally.episodes.total()
     lines = [
-        f"{tally.total} episodes: {counts or 'none'}" + (f", {left} not played" if left else ""),
+        f"{tally.total} episodes: {counts or 'none'}"
+        + (f", {missing} not played" if missing else ""),
         f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
         f"{tally.tokens:,} tokens, ${tally.cost_usd:.4f}",
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),

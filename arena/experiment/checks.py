@@ -109,7 +109,7 @@ def judge_answer(
             False, ModelState.UNKNOWN, answer.message, reason=answer.reason or answer.code
         )
     warnings = answer.warnings
-    price = answer.price or (model.price if model else None)
+    price = (model.price if model else None) or answer.price
     if answer.available:
         status = CheckStatus.OK
         if price is None and unlisted and backend in unlisted:

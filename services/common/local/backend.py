@@ -15,7 +15,6 @@ from arena_llm.types import (
     GenerationRequest,
     Model,
     ModelState,
-    Price,
     Scoring,
     ScoringRequest,
 )
@@ -110,7 +109,6 @@ class LocalBackend(BaseLLMBackend[C]):
                 description=entry.description,
                 context_length=self._pool.context_length(entry.name) if ready else None,
                 capabilities=self._pool.capabilities(entry.name) if ready else (),
-                price=Price(0.0, 0.0),  # it runs on this machine
             )
             for entry in self.entries
         ]

@@ -133,7 +133,7 @@ def test_a_model_that_cannot_run(run, player: Player) -> None:
             "hf_nokey",
             "hf",
             "fail",
-            "unknown",
+            "0",
             "API_KEY_MISSING:",
             "set",
             "THE_KEY",
