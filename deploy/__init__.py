@@ -1,1 +1,1 @@
-"""How the services run on one machine: environment, process manager, commands."""
+"""Runs the services on one machine: environments, process manager, commands of the Makefile."""

@@ -78,15 +78,21 @@ class Supervisor:
         self.socket = self.run_dir / SOCKET
         self._conf = self.run_dir / "supervisord.conf"
         self._addresses = self.run_dir / "addresses.json"
-        #: Bytes that each log had when this object started its service.
+        #: Bytes that each log had at `mark_logs`.
         self._log_sizes: dict[str, int] = {}
 
     def log(self, name: str) -> Path:
         """The log of a service."""
         return self.run_dir / "logs" / f"{name}.log"
 
+    def mark_logs(self, names: Iterable[str]) -> None:
+        """Let `log_lines` skip what these logs hold now."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self._log_sizes[name] = self.log(name).stat().st_size
+
     def log_lines(self, name: str) -> list[str]:
-        """The lines of a service's log, without those from before `start`."""
+        """The lines of a service's log that were written after `mark_logs`."""
         try:
             log = self.log(name).read_bytes()
         except FileNotFoundError:
@@ -116,9 +122,7 @@ class Supervisor:
         }
         _write_private(self._conf, render_config(services, environ))
         _write_private(self._addresses, json.dumps(addresses))
-        for service in services:
-            with contextlib.suppress(FileNotFoundError):
-                self._log_sizes[service.name] = self.log(service.name).stat().st_size
+        self.mark_logs(service.name for service in services)
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-m", "deploy.manager", str(self.run_dir)],
             env=environ, cwd=ROOT, capture_output=True, text=True, check=False,

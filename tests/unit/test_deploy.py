@@ -1,4 +1,4 @@
-"""How the system is run: what a test can check without starting it."""
+"""Environments, the list of services, and the configuration of their process manager."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN = ManagedService("plain", "services.plain", "plain_models.yaml", ServiceCo
 
 
 @pytest.mark.parametrize("version", [(3, 6), (3, 10)])
-def test_an_old_python_is_refused_with_the_remedy(version: tuple[int, int]) -> None:
+def test_an_old_python_is_refused_with_a_hint(version: tuple[int, int]) -> None:
     code = (
         f"import runpy, sys; sys.version_info = {(*version, 1)};"
         "runpy.run_path('deploy/environment.py')"
@@ -128,13 +128,13 @@ def test_no_service_sees_the_keys_of_others(variable: str, services: set[str]) -
     assert bool(seen) == bool(services)
 
 
-def test_the_configuration_holds_no_values() -> None:
+def test_the_managers_configuration_holds_no_values_of_variables() -> None:
     text = render_config([KEYED, PLAIN], {"KEYED_API_KEY": "planted"})
     assert "-u KEYED_API_KEY" in text
     assert "planted" not in text
 
 
-def test_each_service_runs_in_its_own_environment() -> None:
+def test_vllm_runs_in_its_own_environment() -> None:
     text = render_config([PLAIN, VLLM], {})
     assert f"{sys.executable} -m services.plain" in text
     assert f"{ROOT}/.venv-vllm/bin/python -m services.vllm" in text
@@ -143,7 +143,7 @@ def test_each_service_runs_in_its_own_environment() -> None:
 @pytest.mark.parametrize(
     ("value", "started"), [(None, False), ("", False), ("0", False), ("1", True)]
 )
-def test_vllm_is_started_where_it_is_asked_for(
+def test_vllm_starts_only_if_its_variable_is_set(
     monkeypatch: pytest.MonkeyPatch, value: str | None, started: bool
 ) -> None:
     monkeypatch.delenv("VLLM", raising=False)
@@ -172,9 +172,23 @@ def test_help_lists_every_target() -> None:
     "content",
     [b"", b"[1]", b"null", b"{", b"\xff", b'{"router": 5}', b'{"router": "x"}', b'{"hf": "h:1"}'],
 )
-def test_addresses_that_cannot_be_read_are_not_known(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_addresses_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "addresses.json"
     file.write_bytes(b'{"router": "127.0.0.1:1"}')
     assert Supervisor(tmp_path).addresses() == {"router": "127.0.0.1:1"}
     file.write_bytes(content)
     assert Supervisor(tmp_path).addresses() == {}
+
+
+def test_a_log_is_shown_from_this_start_on(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path)
+    log = supervisor.log("hf")
+    assert supervisor.log_lines("hf") == []
+    log.parent.mkdir()
+    log.write_text("an earlier start\n")
+    supervisor.mark_logs(["hf"])
+    with log.open("a") as file:
+        file.write("this start\n")
+    assert supervisor.log_lines("hf") == ["this start"]
+    log.write_text("rotated\n")
+    assert supervisor.log_lines("hf") == ["rotated"]
