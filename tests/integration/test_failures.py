@@ -60,7 +60,7 @@ def system(folder: Path) -> Iterator[System]:
             system.up()
             yield system
         finally:
-            system.down()
+            system.close()
 
 
 @pytest.fixture

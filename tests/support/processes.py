@@ -16,6 +16,8 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.support.guard import kill_at_exit
+
 
 class ServiceProcess:
     """`python *arguments`, a gRPC service at an address. It is killed when the block ends.
@@ -40,6 +42,7 @@ class ServiceProcess:
     def start(self) -> Self:
         """Start it (it may have been started before); return when health is SERVING."""
         self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        self._guard = kill_at_exit(self.process.pid)
         deadline = time.monotonic() + self._patience
         while not self._serving():
             assert self.process.poll() is None, f"it ended before it served:\n{self.log()}"
@@ -65,6 +68,7 @@ class ServiceProcess:
 
     def kill(self) -> None:
         """Send SIGKILL, which also ends a stopped process; return when it has ended."""
+        self._guard.cancel()
         self.process.kill()
         self.process.wait(timeout=30)
 

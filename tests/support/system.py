@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from deploy.services import ROOT, SERVICES, ManagedService
 from deploy.supervisor import Process, Supervisor
+from tests.support.guard import Guard
 from tests.support.small_deploy import small_services
 
 #: Variables of the calling shell or make that must not reach a system under test.
@@ -61,6 +63,8 @@ class System:
             **(environ or {}),
         }
 
+        self._guard = self._stop_at_exit()
+
     def command(self, *arguments: str) -> list[str]:
         """The command line of `python -m deploy ...`."""
         return [sys.executable, "-m", self.module, *arguments]
@@ -98,6 +102,12 @@ class System:
     def close(self) -> None:
         """Stop all of it from this process, which is faster than `down`."""
         self.supervisor.stop()
+        self._guard.cancel()
+
+    def _stop_at_exit(self) -> Guard:
+        pid_file = shlex.quote(str(self.run_dir / "supervisord.pid"))
+        folder, down = shlex.quote(str(self.root)), shlex.join(self.command("down"))
+        return Guard(f"cd {folder} && [ -e {pid_file} ] && {down}", self.env)
 
     def pids(self) -> dict[str, int]:
         """The process ids of the services that run."""

@@ -23,7 +23,7 @@ def system(
         system.up()
         yield system
     finally:
-        system.down()
+        system.close()
 
 
 @pytest.hookimpl(wrapper=True)
