@@ -156,7 +156,8 @@ def test_a_crash_is_reported_while_another_service_starts(small: SmallSystem) ->
         os.kill(router, signal.SIGCONT)
         _, errors = up.communicate()
     assert up.returncode == 1
-    assert f"hf does not stay up; the end of {log}:\nplanted\n" in errors
+    assert errors.startswith("up: hf does not stay up")
+    assert f"the end of {log}:\nplanted\n" in errors
     assert not small.supervisor.members()
     assert health(small.target) == "UNREACHABLE"
 
