@@ -138,9 +138,9 @@ def test_results_that_cannot_be_written(arena, tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database at all\n" * 99)
     before = files(tmp_path)
     for results, says in {
-        "file": "file is no folder",
-        "file/below": "file is no folder",
-        "foreign.sqlite": "is no results file of the arena",
+        "file": "file is not a folder",
+        "file/below": "file is not a folder",
+        "foreign.sqlite": "is not a results file of the arena",
         "text.sqlite": "file is not a database",
     }.items():
         done = arena("run", "--config", "good.yaml", "--results", results)
