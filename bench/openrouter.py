@@ -102,10 +102,10 @@ async def aiohttp(target: str) -> AsyncIterator[Call]:
     """The service's HTTP client, without limits, retries and the gRPC around it."""
     from services.common.hosted.keys import Keys, Redactor
     from services.openrouter.config import OpenRouterConfig
-    from services.openrouter.upstream import Upstream
+    from services.openrouter.upstream import OpenRouterUpstream
 
     config = OpenRouterConfig(listen="127.0.0.1:0", base_url=target, dialect="openai", models=[])
-    upstream = Upstream(config, Keys(frozenset(), {}), Redactor([]))
+    upstream = OpenRouterUpstream(config, Keys(frozenset(), {}), Redactor([]))
     try:
         yield lambda: upstream.complete(BODY, 60)
     finally:

@@ -40,7 +40,7 @@ class ManagerError(Exception):
 def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
     """Call a method of the manager of a run folder. Raises ManagerError."""
     try:
-        with xmlrpc.client.ServerProxy("http://manager", _Transport(run_dir)) as proxy:
+        with xmlrpc.client.ServerProxy("http://manager", _SocketTransport(run_dir)) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
     except xmlrpc.client.Fault as error:
         if error.faultCode == _SHUTDOWN_STATE:
@@ -52,7 +52,7 @@ def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
         raise ManagerError(f"does not answer at {run_dir / SOCKET}: {error}") from error
 
 
-class _Transport(xmlrpc.client.Transport):
+class _SocketTransport(xmlrpc.client.Transport):
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
         self._run_dir = run_dir

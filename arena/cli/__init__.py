@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from arena.cli import output
-from arena.experiment.load import ConfigError
+from arena.experiment.load import ExperimentError
 from arena.experiment.recording import RecordingError
 from arena.results.database import ResultsError
 from arena.runners.ray import RayError
@@ -56,7 +56,7 @@ def _run(argv: Sequence[str]) -> int:
     try:
         code: int = import_module(f"arena.cli.{args.command}").run(args)
         return code
-    except (ConfigError, RecordingError, ResultsError) as error:
+    except (ExperimentError, RecordingError, ResultsError) as error:
         return _fail(error, USAGE)
     except (ArenaError, RayError) as error:
         wrong_usage = getattr(error, "reason", "") == "INVALID_TARGET"

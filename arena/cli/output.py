@@ -17,7 +17,7 @@ from arena_llm.terminal import discard, escape_unencodable, one_line
 LONGEST_LINE = 4_000
 
 
-class Stream:
+class SafeStream:
     """stdout or stderr. error: the first error of writing to it, or None.
 
     lenient: text that cannot be written is dropped without raising an error.
@@ -58,7 +58,7 @@ class Stream:
 
 
 @contextmanager
-def streams() -> Iterator[Stream]:
+def streams() -> Iterator[SafeStream]:
     """Make stdout and stderr safe to use, even if the shell closed them. Yields stdout.
 
     Messages on stderr can get lost. Characters that an encoding lacks are escaped.
@@ -66,7 +66,7 @@ def streams() -> Iterator[Stream]:
     before = sys.stdout, sys.stderr
     _replace_closed()
     escape_unencodable()
-    out, err = Stream(sys.stdout, lenient=False), Stream(sys.stderr, lenient=True)
+    out, err = SafeStream(sys.stdout, lenient=False), SafeStream(sys.stderr, lenient=True)
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         yield out

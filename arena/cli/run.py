@@ -18,7 +18,7 @@ from arena.cli.validate import (
     use_results,
 )
 from arena.experiment.file import Experiment
-from arena.experiment.load import ConfigError, load_experiment
+from arena.experiment.load import ExperimentError, load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.runners.coordinator import Job, RunProgress
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     experiment = use_results(load_experiment(args.config), args.results)
     human = _human(experiment)
     if human and args.runner != "sequential":
-        raise ConfigError(
+        raise ExperimentError(
             f"{args.config}: {human}.type: a human player needs this process and its terminal: "
             "use --runner sequential"
         )

@@ -21,7 +21,7 @@ from arena.cli import output
 from arena.experiment.checks import CheckStatus, ModelCheck, check_models
 from arena.experiment.estimate import Estimate, estimate_cost
 from arena.experiment.file import Experiment
-from arena.experiment.load import ConfigError, ModelsFile, load_file
+from arena.experiment.load import ExperimentError, ModelsFile, load_file
 from arena.experiment.plan import make_plan
 from arena.results.database import ResultsError
 from arena.results.store import check_results
@@ -31,7 +31,7 @@ from arena_llm.connection import find_target
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ValidationReport:
     """The result of a validation. places: where the file names each model."""
 
     target: str
@@ -100,10 +100,10 @@ def _seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Check and print; 0 if everything can run, 1 if not, 2 for a file that cannot be used."""
     if args.config is None and args.estimate:
-        raise ConfigError("--estimate needs --config with an experiment")
+        raise ExperimentError("--estimate needs --config with an experiment")
     try:
         report = _validate(args)
-    except (ConfigError, ResultsError) as error:
+    except (ExperimentError, ResultsError) as error:
         if args.json:
             _print_json({"can_run": False, "problems": str(error).splitlines()})
         raise
@@ -119,10 +119,10 @@ def run(args: argparse.Namespace) -> int:
     return int(not can_run)
 
 
-def _validate(args: argparse.Namespace) -> Report:
+def _validate(args: argparse.Namespace) -> ValidationReport:
     file = None if args.config is None else load_file(args.config)
     if isinstance(file, ModelsFile) and args.estimate:
-        raise ConfigError(f"{file.path}: games: is missing, and --estimate needs it")
+        raise ExperimentError(f"{file.path}: games: is missing, and --estimate needs it")
     limit = {} if args.timeout is None else {"timeout": args.timeout}
     with Client(find_target(args.target), **limit) as client:
         if isinstance(file, Experiment):
@@ -131,12 +131,14 @@ def _validate(args: argparse.Namespace) -> Report:
                 client, experiment, lenient=args.lenient, estimate=args.estimate
             )
         places = file.places if file else dict.fromkeys(args.models, ())
-        return Report(client.target, check_models(client, places, lenient=args.lenient), places)
+        return ValidationReport(
+            client.target, check_models(client, places, lenient=args.lenient), places
+        )
 
 
 def check_experiment(
     client: Client, experiment: Experiment, *, lenient: bool, estimate: bool = True
-) -> Report:
+) -> ValidationReport:
     """Check an experiment's results file and its models, and estimate its cost.
 
     Raises ResultsError: the results file cannot be used. ArenaError: the router does not
@@ -155,7 +157,7 @@ def check_experiment(
         if experiment.places
         else []
     )
-    report = Report(client.target, checks, experiment.places)
+    report = ValidationReport(client.target, checks, experiment.places)
     if estimate and report.models_can_run:
         costs = estimate_cost(make_plan(experiment), checks, experiment.budget)
         return replace(report, estimate=costs)
@@ -174,7 +176,9 @@ def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-def print_report(report: Report, console: Console, *, quiet: bool, brief: bool = False) -> None:
+def print_report(
+    report: ValidationReport, console: Console, *, quiet: bool, brief: bool = False
+) -> None:
     """Print the checks and the estimate.
 
     quiet: only warnings and failures. brief, as for `arena run`: besides these, only the

@@ -44,7 +44,7 @@ _NESTED_KEYS: Mapping[str, Sequence[str]] = {
 _MAX_PROBLEMS = 20
 
 
-class ConfigError(Exception):
+class ExperimentError(Exception):
     """A file that cannot be used: one line "FILE: KEY: problem" for each problem."""
 
 
@@ -60,12 +60,12 @@ class ModelsFile:
 
 
 def load_experiment(path: Path) -> Experiment:
-    """Read and check an experiment's file. Raises ConfigError."""
+    """Read and check an experiment's file. Raises ExperimentError."""
     return _Reader(path).read_experiment()
 
 
 def load_file(path: Path) -> Experiment | ModelsFile:
-    """Read a file that is an experiment, or that only names models. Raises ConfigError."""
+    """Read a file that is an experiment, or that only names models. Raises ExperimentError."""
     reader = _Reader(path)
     return reader.read_experiment() if reader.is_experiment else reader.read_models_file()
 
@@ -86,7 +86,7 @@ class _Reader:
         try:
             self._config = read_mapping(path)
         except YamlError as error:
-            raise ConfigError(str(error)) from error
+            raise ExperimentError(str(error)) from error
 
     @property
     def is_experiment(self) -> bool:
@@ -146,11 +146,11 @@ class _Reader:
         if line not in self._problems:
             self._problems.append(line)
 
-    def _error(self) -> ConfigError:
+    def _error(self) -> ExperimentError:
         problems = self._problems[:_MAX_PROBLEMS]
         if more := len(self._problems) - len(problems):
             problems.append(f"and {more} more")
-        return ConfigError("\n".join(f"{self._path}: {problem}" for problem in problems))
+        return ExperimentError("\n".join(f"{self._path}: {problem}" for problem in problems))
 
     def _add_all(self, error: ValidationError, keys: Sequence[str], prefix: str = "") -> None:
         """Add the problems that pydantic found. prefix: the path of what it checked."""

@@ -21,7 +21,7 @@ from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 _ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
 
 
-class Outcome(StrEnum):
+class SeatOutcome(StrEnum):
     """The outcome of an episode for one seat.
 
     With more than two players, a shared first place is a draw.
@@ -33,22 +33,22 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-def find_outcome(episode: EpisodeRow, seat: int) -> Outcome | None:
+def find_outcome(episode: EpisodeRow, seat: int) -> SeatOutcome | None:
     """A seat's outcome, by the returns or by who forfeited; None in a game for one player.
 
     If several seats forfeited at the same time (loser is None), all seats lose.
     """
     if episode.status == "failed":
-        return Outcome.FAILED
+        return SeatOutcome.FAILED
     if len(episode.agents) == 1:
-        return Outcome.LOSS if episode.status == "forfeited" else None
+        return SeatOutcome.LOSS if episode.status == "forfeited" else None
     if episode.status == "forfeited":
-        return Outcome.LOSS if episode.loser in (seat, None) else Outcome.WIN
+        return SeatOutcome.LOSS if episode.loser in (seat, None) else SeatOutcome.WIN
     returns = episode.returns or ()
     own, others = returns[seat], returns[:seat] + returns[seat + 1 :]
     if own > max(others):
-        return Outcome.WIN
-    return Outcome.LOSS if own < max(others) else Outcome.DRAW
+        return SeatOutcome.WIN
+    return SeatOutcome.LOSS if own < max(others) else SeatOutcome.DRAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +96,13 @@ class WinDrawLoss:
     def add(self, episode: EpisodeRow, seat: int) -> None:
         """Count an episode for one of its seats."""
         match find_outcome(episode, seat):
-            case Outcome.WIN:
+            case SeatOutcome.WIN:
                 self.wins += 1
-            case Outcome.DRAW:
+            case SeatOutcome.DRAW:
                 self.draws += 1
-            case Outcome.LOSS:
+            case SeatOutcome.LOSS:
                 self.losses += 1
-            case Outcome.FAILED:
+            case SeatOutcome.FAILED:
                 self.failed += 1
         self.forfeits += episode.status == "forfeited" and episode.loser in (seat, None)
         if episode.status in PLAYED and episode.returns is not None:
@@ -196,7 +196,7 @@ class AnswerStats:
 
 
 @dataclass(slots=True)
-class Failure:
+class FailureGroup:
     """Failed or forfeited episodes with the same status, game, agent and kind.
 
     agent: the agents whose call failed, or who forfeited, separated by commas; "" if the
@@ -241,7 +241,7 @@ class Summary:
         default_factory=lambda: defaultdict(AnswerStats)
     )
     answer_totals: dict[str, AnswerStats] = field(default_factory=lambda: defaultdict(AnswerStats))
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailureGroup] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)
     game_ratings: dict[str, list[Rating]] = field(default_factory=dict)
     replays: dict[str, VerifiedReplay] = field(default_factory=dict)
@@ -264,7 +264,7 @@ def summarise(results: Results) -> Summary:
     """Count everything in one pass over the moves, and verify every result."""
     summary = Summary(results.name, results.config, results.participants, results.unfinished)
     summary.games = sorted({episode.game for episode in results.episodes})
-    failures: dict[tuple[str, ...], Failure] = {}
+    failures: dict[tuple[str, ...], FailureGroup] = {}
     with closing(Sandbox()) as sandbox:
         for episode, moves in results.light_moves():
             summary.statuses[episode.status] += 1
@@ -283,7 +283,7 @@ def summarise(results: Results) -> Summary:
             error = _ERROR.match(reason)
             kind = error[0] if error else episode.status
             key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
-            failure = failures.setdefault(key, Failure(*key, reason))
+            failure = failures.setdefault(key, FailureGroup(*key, reason))
             failure.episodes.append(episode.episode)
     summary.failures = sorted(failures.values(), key=lambda failure: -len(failure.episodes))
     summary.ratings = rate(results.episodes)

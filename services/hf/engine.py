@@ -46,7 +46,7 @@ class EngineLimits:
 Item = Sequence | ScoringJob
 
 
-class Engine:
+class HfEngine:
     """Runs the requests of one model. `submit`, `load` and `close` are safe from any thread.
 
     test_prompt: tokens that the model could read when it was loaded. A failed pass ends the

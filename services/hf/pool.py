@@ -29,7 +29,7 @@ from services.common.local.pool import ModelPool, ModelSlot
 from services.common.local.request import PromptReader
 from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
-from services.hf.engine import Engine, EngineLimits
+from services.hf.engine import EngineLimits, HfEngine
 from services.hf.errors import is_device_lost, release_memory
 from services.hf.loading import LoadedModel, load
 from services.hf.request import prepare_generation, prepare_scoring
@@ -42,7 +42,7 @@ T = TypeVar("T")
 class RunningModel:
     """A loaded model, its engine, and a thread that prepares its requests."""
 
-    def __init__(self, model: LoadedModel, engine: Engine, default_max_tokens: int) -> None:
+    def __init__(self, model: LoadedModel, engine: HfEngine, default_max_tokens: int) -> None:
         self.model = model
         self.engine = engine
         self._default_max_tokens = default_max_tokens
@@ -176,7 +176,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
             with suppress(RuntimeError):  # the loop is closed while the process ends
                 loop.call_soon_threadsafe(self._handle_death, slot, running, error)
 
-        engine = Engine(model.name, model.forward, limits, model.test_prompt, on_dead)
+        engine = HfEngine(model.name, model.forward, limits, model.test_prompt, on_dead)
         running = RunningModel(model, engine, self._config.default_max_tokens)
         return running
 

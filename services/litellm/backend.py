@@ -14,12 +14,12 @@ from services.common.hosted.keys import Keys, Redactor, document_secrets, load_k
 from services.common.hosted.request import ResponseFormat
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
 from services.litellm.request import build_arguments
-from services.litellm.response import StreamBuilder, parse_completion
+from services.litellm.response import LiteLlmStreamBuilder, parse_completion
 from services.litellm.setup import import_litellm
 
 if TYPE_CHECKING:
-    from services.litellm.catalogue import Catalogue, ProviderModel
-    from services.litellm.upstream import CompletionArguments, Upstream
+    from services.litellm.catalogue import LiteLlmCatalogue, ProviderModel
+    from services.litellm.upstream import CompletionArguments, LiteLlmUpstream
 
 
 class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
@@ -29,9 +29,9 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
     config_type = LiteLlmConfig
     environment = ENVIRONMENT
 
-    _catalogue: Catalogue
+    _catalogue: LiteLlmCatalogue
     _keys: Keys
-    _upstream: Upstream
+    _upstream: LiteLlmUpstream
 
     def __init__(self, config: LiteLlmConfig) -> None:
         super().__init__(config)
@@ -49,9 +49,9 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         )
         self._redact = Redactor(secrets)
         self._catalogue = await asyncio.to_thread(_load_catalogue, self.config)
-        from services.litellm.upstream import Upstream  # litellm is imported by now
+        from services.litellm.upstream import LiteLlmUpstream  # litellm is imported by now
 
-        self._upstream = Upstream(self.config, self._redact)
+        self._upstream = LiteLlmUpstream(self.config, self._redact)
         self._ready.set()
 
     async def aclose(self) -> None:
@@ -144,7 +144,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 class LiteLlmCall(ProviderCall):
     """A request as the arguments of litellm.acompletion."""
 
-    def __init__(self, upstream: Upstream, call: CompletionArguments) -> None:
+    def __init__(self, upstream: LiteLlmUpstream, call: CompletionArguments) -> None:
         self._upstream = upstream
         self._call = call
         self._stops = "stop" in call.arguments
@@ -155,15 +155,15 @@ class LiteLlmCall(ProviderCall):
         response = await self._upstream.complete(self._call, answer)
         return parse_completion(response, self._call.model, answer, self._stops)
 
-    def stream(self) -> tuple[StreamBuilder, AsyncGenerator[Any, None]]:
+    def stream(self) -> tuple[LiteLlmStreamBuilder, AsyncGenerator[Any, None]]:
         answer = self._upstream.new_answer(self._call)
-        builder = StreamBuilder(self._call.model, answer, self._stops)
+        builder = LiteLlmStreamBuilder(self._call.model, answer, self._stops)
         return builder, self._upstream.stream(self._call, answer)
 
 
-def _load_catalogue(config: LiteLlmConfig) -> Catalogue:
+def _load_catalogue(config: LiteLlmConfig) -> LiteLlmCatalogue:
     import_litellm()
     from services.litellm import upstream  # noqa: F401 - imported here, in the thread
-    from services.litellm.catalogue import Catalogue
+    from services.litellm.catalogue import LiteLlmCatalogue
 
-    return Catalogue(config)
+    return LiteLlmCatalogue(config)

@@ -91,7 +91,7 @@ class ProviderModel:
         return float(prompt + completion)
 
 
-class Catalogue:
+class LiteLlmCatalogue:
     """Looks up each model once."""
 
     def __init__(self, config: LiteLlmConfig) -> None:

@@ -49,7 +49,7 @@ def parse_completion(
     return answer.extras.check(completion, stops)
 
 
-class StreamBuilder(CompletionBuilder):
+class LiteLlmStreamBuilder(CompletionBuilder):
     """Builds a completion from litellm's chunks."""
 
     def __init__(self, model: ProviderModel, answer: RawAnswer, stops: bool) -> None:

@@ -53,7 +53,7 @@ class CompletionArguments:
     seconds: float
 
 
-class Upstream:
+class LiteLlmUpstream:
     """litellm.acompletion, unary and streamed. Cancelling a call ends the provider's request.
 
     Make and close it on the same event loop.

@@ -21,10 +21,10 @@ from services.common.errors import (
 from services.common.hosted.config import did_you_mean
 from services.common.hosted.errors import TRANSIENT
 from services.common.hosted.values import number
-from services.openrouter.catalogue import Catalogue, ProviderModel
+from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue
 from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
 from services.openrouter.errors import unreadable
-from services.openrouter.upstream import KEY_VARIABLE, Cached, Upstream
+from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstream
 
 #: Seconds to wait for OpenRouter: less than the router's `ask_timeout_seconds`. A later answer
 #: is cached for the next caller.
@@ -37,7 +37,9 @@ _LOW, _SOON_LOW = 1.0, 5.0
 class Account:
     """The account behind the key: its credits, and which models it can call."""
 
-    def __init__(self, config: OpenRouterConfig, upstream: Upstream, catalogue: Catalogue) -> None:
+    def __init__(
+        self, config: OpenRouterConfig, upstream: OpenRouterUpstream, catalogue: OpenRouterCatalogue
+    ) -> None:
         self._config = config
         self._dialect = DIALECTS[config.dialect]
         self._server = "OpenRouter" if self._dialect.has_credits else _hide_login(config.base_url)
@@ -132,7 +134,7 @@ def _hide_login(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _judge(model: ProviderModel, credits: Credits) -> Availability:
+def _judge(model: ListedModel, credits: Credits) -> Availability:
     """The availability of a listed model by the credits that remain. Unknown credits are no
     obstacle."""
     dollars = _remaining(credits)

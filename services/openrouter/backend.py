@@ -15,7 +15,7 @@ from services.common.hosted.keys import Redactor, load_keys, url_secrets
 from services.common.hosted.request import ResponseFormat, request_field
 from services.common.hosted.response import ProviderAnswer
 from services.openrouter.account import Account
-from services.openrouter.catalogue import Catalogue, ProviderModel, describe
+from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue, describe
 from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
 from services.openrouter.request import (
     add_streaming,
@@ -23,8 +23,8 @@ from services.openrouter.request import (
     other_models,
     required_fields,
 )
-from services.openrouter.response import StreamBuilder, parse_completion
-from services.openrouter.upstream import Upstream
+from services.openrouter.response import OpenRouterStreamBuilder, parse_completion
+from services.openrouter.upstream import OpenRouterUpstream
 
 log = structlog.get_logger()
 
@@ -46,8 +46,8 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         secrets = keys.secrets.union(url_secrets(self.config.base_url))
         self._redact = Redactor(secrets)
         self._dialect = DIALECTS[self.config.dialect]
-        self.upstream = Upstream(self.config, keys, self._redact)
-        self._catalogue = Catalogue(self.upstream, self.config.catalogue_seconds)
+        self.upstream = OpenRouterUpstream(self.config, keys, self._redact)
+        self._catalogue = OpenRouterCatalogue(self.upstream, self.config.catalogue_seconds)
         self._account = Account(self.config, self.upstream, self._catalogue)
 
     async def aclose(self) -> None:
@@ -62,7 +62,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models, with their catalogue entries if these come in time."""
-        catalogue: Mapping[str, ProviderModel] = {}
+        catalogue: Mapping[str, ListedModel] = {}
         if self.upstream.key_problem() is None and self.config.models:
             try:
                 async with asyncio.timeout(_LIST_WAIT):
@@ -99,7 +99,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         details = await self.find_model(model)
         return details is None or details.takes_schema
 
-    async def find_model(self, model: str) -> ProviderModel | None:
+    async def find_model(self, model: str) -> ListedModel | None:
         """The catalogue's entry of a model; None if it has none or cannot be read."""
         if self.upstream.key_problem() is not None:
             return None  # the call itself will raise the problem
@@ -126,9 +126,9 @@ class OpenRouterCall(ProviderCall):
         answer = await self._backend.upstream.complete(self._body, self._seconds)
         return parse_completion(answer, "stop" in self._body)
 
-    def stream(self) -> tuple[StreamBuilder, AsyncGenerator[ProviderAnswer, None]]:
+    def stream(self) -> tuple[OpenRouterStreamBuilder, AsyncGenerator[ProviderAnswer, None]]:
         chunks = self._backend.upstream.stream(add_streaming(self._body), self._seconds)
-        return StreamBuilder("stop" in self._body), chunks
+        return OpenRouterStreamBuilder("stop" in self._body), chunks
 
     async def explain(self, error: ModelNotFound) -> BackendError:
         """Tell a model that lacks a parameter from an unknown model: both are a 404."""

@@ -11,7 +11,7 @@ from arena_llm.types import Capability, Model, Price
 from services.common.hosted.values import amount, count, label
 from services.openrouter.config import OpenRouterModel
 from services.openrouter.errors import unreadable
-from services.openrouter.upstream import Cached, Upstream
+from services.openrouter.upstream import Cached, OpenRouterUpstream
 
 _MAX_PAGES = 50
 
@@ -27,7 +27,7 @@ _CAPABILITIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderModel:
+class ListedModel:
     """A model as the catalogue describes it. parameters: None if the server does not list them."""
 
     name: str
@@ -53,18 +53,18 @@ class ProviderModel:
         return (Capability.CHAT, Capability.CHOICES, *others)
 
 
-class Catalogue:
+class OpenRouterCatalogue:
     """All models of /models, cached."""
 
-    def __init__(self, upstream: Upstream, seconds: float) -> None:
+    def __init__(self, upstream: OpenRouterUpstream, seconds: float) -> None:
         self._upstream = upstream
         self._models = Cached(self._fetch, seconds)
 
-    async def models(self) -> Mapping[str, ProviderModel]:
+    async def models(self) -> Mapping[str, ListedModel]:
         """All models by OpenRouter's name, and by their permanent name. Raises BackendError."""
         return await self._models.get()
 
-    async def find(self, name: str) -> ProviderModel | None:
+    async def find(self, name: str) -> ListedModel | None:
         """Find a model by OpenRouter's name, which may have a routing suffix."""
         models = await self.models()
         base, colon, suffix = name.rpartition(":")
@@ -76,8 +76,8 @@ class Catalogue:
         """Stop the timers of the cache."""
         await self._models.aclose()
 
-    async def _fetch(self) -> Mapping[str, ProviderModel]:
-        models: dict[str, ProviderModel] = {}
+    async def _fetch(self) -> Mapping[str, ListedModel]:
+        models: dict[str, ListedModel] = {}
         query = ""
         for _ in range(_MAX_PAGES):
             page = await self._upstream.get("models", query=query)
@@ -109,9 +109,9 @@ def _next_query(page: dict[str, Any]) -> str:
         return ""
 
 
-def _parse_model(entry: dict[str, Any]) -> ProviderModel:
+def _parse_model(entry: dict[str, Any]) -> ListedModel:
     parameters = entry.get("supported_parameters")
-    return ProviderModel(
+    return ListedModel(
         name=label(entry.get("name")),
         context_length=count(entry.get("context_length")) or None,
         price=_parse_price(entry.get("pricing")),
@@ -127,7 +127,7 @@ def _parse_price(pricing: Any) -> Price | None:
     return None if prompt is None or completion is None else Price(prompt, completion)
 
 
-def describe(entry: OpenRouterModel, model: ProviderModel | None) -> Model:
+def describe(entry: OpenRouterModel, model: ListedModel | None) -> Model:
     """A configured model, with what the catalogue says about it."""
     if model is None:
         return Model(entry.name, description=entry.description)

@@ -28,7 +28,7 @@ def parse_completion(answer: ProviderAnswer, stops: bool) -> Completion:
     )
 
 
-class StreamBuilder(CompletionBuilder):
+class OpenRouterStreamBuilder(CompletionBuilder):
     """Builds a completion from OpenRouter's chunks."""
 
     def __init__(self, stops: bool = False) -> None:

@@ -42,7 +42,7 @@ KEY_VARIABLE = "OPENROUTER_API_KEY"
 _JSON = {"Content-Type": "application/json"}
 
 
-class Upstream:
+class OpenRouterUpstream:
     """OpenRouter's API with one key. Make and close it on the same event loop."""
 
     def __init__(self, config: OpenRouterConfig, keys: Keys, redact: Redactor) -> None:

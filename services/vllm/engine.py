@@ -38,7 +38,7 @@ from services.common.local.request import PromptReader
 from services.vllm.config import VllmConfig
 from services.vllm.processes import Watchdog
 from services.vllm.request import make_replay_params, make_scoring_params, prepare_generation
-from services.vllm.response import CompletionBuilder
+from services.vllm.response import VllmCompletionBuilder
 from services.vllm.scoring import Path, run_bounded, score_continuations
 from services.vllm.start import StartedEngine
 
@@ -51,7 +51,7 @@ Adapter = Any
 _CHECK_INTERVAL = 0.1
 
 
-class Engine:
+class VllmEngine:
     """Runs requests on a started engine.
 
     thread: the thread that started it; it also prepares the requests. adapters: by model name.
@@ -149,7 +149,7 @@ class Engine:
                 stream=stream,
             )
             field = constraint_field(request.constraint)
-            builder = CompletionBuilder(request, arrived, splitter, params.stop_token_ids)
+            builder = VllmCompletionBuilder(request, arrived, splitter, params.stop_token_ids)
             async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
                 async for output in outputs:
                     delta = builder.append(output)

@@ -16,7 +16,7 @@ from arena_llm.types import Capability
 from services.common.errors import BackendError, ModelMisconfigured
 from services.common.local.pool import ModelPool, ModelSlot, name_file
 from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
-from services.vllm.engine import Adapter, Engine
+from services.vllm.engine import Adapter, VllmEngine
 from services.vllm.errors import (
     check_adapter_folder,
     check_adapter_shapes,
@@ -30,10 +30,10 @@ from services.vllm.start import start_engine
 
 log = structlog.get_logger()
 
-EngineSlot = ModelSlot[VllmModel, Engine]
+EngineSlot = ModelSlot[VllmModel, VllmEngine]
 
 
-class VllmPool(ModelPool[VllmModel, Engine]):
+class VllmPool(ModelPool[VllmModel, VllmEngine]):
     """The configured engines. Each starts in a separate thread."""
 
     failure_hold_seconds = 30.0
@@ -73,7 +73,7 @@ class VllmPool(ModelPool[VllmModel, Engine]):
                 check_adapter_folder(adapter)
         return "the first call starts its engine"
 
-    async def _load(self, slot: EngineSlot) -> Engine:
+    async def _load(self, slot: EngineSlot) -> VllmEngine:
         entry = slot.entry
         thread = ThreadPoolExecutor(1, f"engine {entry.name}")
         root_cause = self._scratch.path / entry.name.replace("/", "-")
@@ -82,7 +82,7 @@ class VllmPool(ModelPool[VllmModel, Engine]):
             async with self._start_lock:
                 loop = asyncio.get_running_loop()
                 started = await loop.run_in_executor(thread, start_engine, entry, root_cause)
-            engine = Engine(started, thread, self._config)
+            engine = VllmEngine(started, thread, self._config)
             failed = asyncio.create_task(engine.failed())
             await self._prepare(entry, engine, failed, root_cause)
         except BackendError:
@@ -101,7 +101,7 @@ class VllmPool(ModelPool[VllmModel, Engine]):
             await asyncio.to_thread(engine.close)
 
     async def _prepare(
-        self, entry: VllmModel, engine: Engine, failed: asyncio.Task[None], root_cause: Path
+        self, entry: VllmModel, engine: VllmEngine, failed: asyncio.Task[None], root_cause: Path
     ) -> None:
         """Check that the engine can run the model, and load its adapters.
 
@@ -121,13 +121,13 @@ class VllmPool(ModelPool[VllmModel, Engine]):
                 raise
             raise explain_start_failure(entry, "cannot run the model", error, root_cause) from error
 
-    async def _try_out(self, entry: VllmModel, engine: Engine) -> None:
+    async def _try_out(self, entry: VllmModel, engine: VllmEngine) -> None:
         await engine.try_out()
         for number, lora in enumerate(entry.lora, start=1):
             engine.adapters[lora.name] = await self._load_adapter(entry, engine, lora, number)
 
     async def _load_adapter(
-        self, entry: VllmModel, engine: Engine, lora: LoraAdapter, number: int
+        self, entry: VllmModel, engine: VllmEngine, lora: LoraAdapter, number: int
     ) -> Adapter:
         """Load one adapter. Returns its LoRARequest, or the error that makes it unusable.
 
@@ -148,6 +148,6 @@ class VllmPool(ModelPool[VllmModel, Engine]):
         log.error("adapter", model=lora.name, reason=error.message)
         return error
 
-    async def _watch(self, name: str, engine: Engine, failed: asyncio.Task[None]) -> None:
+    async def _watch(self, name: str, engine: VllmEngine, failed: asyncio.Task[None]) -> None:
         await failed
         self.fail(f"the engine of {name} {engine.failure}")

@@ -44,7 +44,7 @@ def prepare_generation(
     settings["stop"] = list(settings["stop"])
     if constraint is not None:
         settings["structured_outputs"] = _structured_outputs(constraint)
-        # vLLM would return them after the constraint; Engine computes those before it.
+        # vLLM would return them after the constraint; VllmEngine computes those before it.
         settings["logprobs"] = None
     if isinstance(constraint, Choices) and splitter is None and settings["max_tokens"] > 1:
         settings["stop_token_ids"] = _find_ending_tokens(reader, constraint.values)

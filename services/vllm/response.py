@@ -78,7 +78,7 @@ def make_splitter_factory(
     return lambda: ReasoningSplitter(parser(tokenizer), request)
 
 
-class CompletionBuilder:
+class VllmCompletionBuilder:
     """Builds one request's completion from vLLM's outputs.
 
     last_tokens: tokens that may end the text and belong to it. An end token does not belong to

@@ -108,6 +108,26 @@ def test_a_part_imports_no_private_name_of_another_part(folder: str) -> None:
             assert not private or part == folder or part in sys.stdlib_module_names, (path, name)
 
 
+#: Class names that stand in two modules, each with the reason.
+SHARED_CLASS_NAMES = {
+    "BaseLLMBackend": "the specification's name, in the services and in the original's import path",
+    "OpenRouterBackend": "the original's import path has this name, and so does the service",
+    "StrictModel": "the same base of pydantic models, in two parts that import nothing in common",
+}
+
+
+def test_no_class_name_stands_in_two_modules() -> None:
+    """A reader who meets a class by its name alone knows which one it is."""
+    folders = ("client/src", "services", "router", "arena", "deploy", "scripts", "bench")
+    modules: dict[str, set[str]] = {}
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    modules.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    assert {name for name, paths in modules.items() if len(paths) > 1} == set(SHARED_CLASS_NAMES)
+
+
 def test_the_router_and_the_common_ground_know_no_backend() -> None:
     for folder in ("router", "services/common"):
         for path in (ROOT / folder).rglob("*.py"):

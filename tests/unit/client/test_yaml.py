@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arena.experiment.load import ConfigError as ExperimentError
-from arena.experiment.load import load_experiment
+from arena.experiment.load import ExperimentError, load_experiment
 from arena_llm import yaml_file
 from arena_llm.yaml_file import YamlError, read_mapping
 from services.common.config import ConfigError, ServiceConfig, load_config

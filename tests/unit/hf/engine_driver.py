@@ -22,7 +22,7 @@ from arena_llm.types import (
     ScoringRequest,
 )
 from services.hf.config import HfModel
-from services.hf.engine import Engine, EngineLimits
+from services.hf.engine import EngineLimits, HfEngine
 from services.hf.forward import Batch, Forward, Work
 from services.hf.loading import LoadedModel, load
 from services.hf.request import prepare_generation, prepare_scoring
@@ -61,7 +61,7 @@ def finished(work: Work) -> Any:
 class DrivenRequest:
     """One request in an engine, and its events."""
 
-    def __init__(self, model: LoadedModel, engine: Engine, generation: GenerationRequest) -> None:
+    def __init__(self, model: LoadedModel, engine: HfEngine, generation: GenerationRequest) -> None:
         self._events: queue.Queue[Delta | Completion | BaseException] = queue.Queue()
         self.sequence = prepare_generation(model, generation, 16, self._events.put)
         engine.submit(self.sequence)
@@ -179,11 +179,11 @@ class SteppedBatch(Batch):
 
 
 @contextmanager
-def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[Engine]:
+def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[HfEngine]:
     """A running engine with the forward of a model, or a Stepped one."""
     on_dead = on_dead or (lambda error: None)
     bounds = {"max_batch": 8, "max_waiting": 64, "max_cache_tokens": 65_536, "prefill_tokens": 32}
-    running = Engine(NAME, forward, EngineLimits(**{**bounds, **limits}), [5, 6], on_dead)
+    running = HfEngine(NAME, forward, EngineLimits(**{**bounds, **limits}), [5, 6], on_dead)
     try:
         yield running
     finally:
@@ -192,14 +192,14 @@ def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[Eng
         running.close()
 
 
-def settle(running: Engine) -> None:
+def settle(running: HfEngine) -> None:
     """Wait until no request runs or waits."""
     ended = threading.Event()
     while (load := running.load()).running or load.waiting:
         assert not ended.wait(0.002)
 
 
-def taken(running: Engine) -> None:
+def taken(running: HfEngine) -> None:
     """Wait until no request waits. Running ones may be held by Stepped."""
     ended = threading.Event()
     while running.load().waiting:
@@ -209,7 +209,7 @@ def taken(running: Engine) -> None:
 class DrivenScoring:
     """One scoring job in an engine."""
 
-    def __init__(self, loaded: LoadedModel, running: Engine, prompt: str, *texts: str) -> None:
+    def __init__(self, loaded: LoadedModel, running: HfEngine, prompt: str, *texts: str) -> None:
         self._results: queue.Queue[list[float] | BaseException] = queue.Queue()
         self.job: ScoringJob = prepare_scoring(
             loaded, ScoringRequest(NAME, prompt, texts), self._results.put

@@ -12,7 +12,7 @@ import pytest
 from arena.agents.settings import AgentSettings, LlmSettings, MinimaxSettings
 from arena.experiment.budget import Budget
 from arena.experiment.file import Assumptions, Experiment, GamePlan
-from arena.experiment.load import ConfigError, load_experiment
+from arena.experiment.load import ExperimentError, load_experiment
 from arena.experiment.schedule import schedule, turn_seed
 
 Load = Callable[..., Experiment]
@@ -211,7 +211,7 @@ GAME = "games: [tic_tac_toe]\n"
 def test_bad_input_is_one_line_with_file_and_key(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ExperimentError) as caught:
         load_experiment(path)
     line = str(caught.value)
     assert line.startswith(f"{path}: {says}")
@@ -219,7 +219,7 @@ def test_bad_input_is_one_line_with_file_and_key(text: str, says: str, tmp_path:
 
 
 def test_all_problems_are_reported_together(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ExperimentError) as caught:
         load(
             """
             games: [tic_tac_to, hex]
@@ -239,7 +239,7 @@ def test_all_problems_are_reported_together(load: Load, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none.yaml", "."])
 def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    with pytest.raises(ConfigError, match=f"^{path}: cannot be read: "):
+    with pytest.raises(ExperimentError, match=f"^{path}: cannot be read: "):
         load_experiment(path)
 
 

@@ -14,9 +14,9 @@ from aiohttp import web
 from arena_llm import ArenaError, AsyncClient
 from services.common.errors import InvalidRequest, UpstreamUnavailable
 from services.common.hosted.keys import Redactor
-from services.litellm.catalogue import INTERNAL, Catalogue, check_name
+from services.litellm.catalogue import INTERNAL, LiteLlmCatalogue, check_name
 from services.litellm.config import BY_PROVIDER, LiteLlmConfig, allowed_options, is_reserved
-from services.litellm.upstream import CompletionArguments, Upstream
+from services.litellm.upstream import CompletionArguments, LiteLlmUpstream
 from tests.unit.hosted.conftest import OPENAI, STREAMED, Provider, Start, call, fail
 
 KEY = "planted-0123456789"
@@ -262,12 +262,12 @@ async def test_the_transport_refuses_another_server(
     """Even if the option was accepted."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     config = LiteLlmConfig.model_validate({"listen": "127.0.0.1:0", "models": []})
-    model = await Catalogue(config).find(f"litellm_{name}/some-model")
+    model = await LiteLlmCatalogue(config).find(f"litellm_{name}/some-model")
     plain = {"model": f"{name}/some-model"}
     message = {"role": "user", "content": "hi"}
     arguments = {**plain, "messages": [message], steering: f"{stranger.origin}/"}
     completion = CompletionArguments(model, arguments, plain, 10)
-    upstream = Upstream(config, Redactor([KEY]))
+    upstream = LiteLlmUpstream(config, Redactor([KEY]))
 
     async def ask() -> None:
         if streamed:
