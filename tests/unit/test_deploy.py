@@ -138,7 +138,7 @@ def test_the_managers_configuration_holds_no_values_of_variables() -> None:
 def test_vllm_runs_in_its_own_environment() -> None:
     text = render_config([PLAIN, VLLM], {})
     assert f"{shlex.quote(sys.executable)} -m services.plain" in text
-    assert f"{ROOT}/.venv-vllm/bin/python -m services.vllm" in text
+    assert f"{shlex.quote(str(VLLM.python))} -m services.vllm" in text
 
 
 @pytest.mark.parametrize(
