@@ -7,11 +7,13 @@ its own, because it pins versions of torch and transformers that the other servi
 
 import sys
 
+#: The versions that uv.lock is for.
 OLDEST = (3, 11)
-if sys.version_info < OLDEST:
+NEWEST = (3, 13)
+if not OLDEST <= sys.version_info[:2] <= NEWEST:
     sys.exit(
-        "Python {}.{} is too old: install 3.11 or newer and name it: "
-        "make setup PYTHON=python3.11".format(*sys.version_info)
+        "Python {}.{} cannot be used: install a version from {}.{} to {}.{} and name it: "
+        "make setup PYTHON=python3.11".format(*sys.version_info[:2] + OLDEST + NEWEST)
     )
 
 import ast
