@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from arena_llm.connection import message_options, pinging
+from arena_llm.connection import message_options, ping_options, reconnect_options
 from arena_llm.errors import DETAILS_TRAILER, NOT_CONNECTED
 from arena_llm.v1 import models_pb2
 from router.config import Route
@@ -33,14 +33,11 @@ def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
     """Return the options of the channel to a route's targets."""
     return (
         *message_options(),
-        *pinging(),
+        *ping_options(),
+        # A host that drops packets is given up after two seconds.
+        *reconnect_options(2_000),
         # Ping between calls too, so that new calls find a live replica.
         ("grpc.keepalive_permit_without_calls", 1),
-        # A backend that restarts is used again within about a second. A host that drops
-        # packets is given up after two seconds (the last option is the connect timeout).
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-        ("grpc.min_reconnect_backoff_ms", 2_000),
         # The targets are the operator's own services: http_proxy is for other hosts.
         ("grpc.enable_http_proxy", 0),
         ("grpc.service_config", build_service_config(route.policy)),

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from router.config import ip_version
-from services.common.errors import Internal, InvalidRequest, UnknownPrefix
+from services.common.errors import Internal, UnknownPrefix
+from services.common.validation import MAX_NAME, check_model_is_set
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -28,13 +29,12 @@ def find_prefix(model: str, prefixes: Iterable[str]) -> str:
 
     Raises InvalidRequest without a model, UnknownPrefix if no prefix fits.
     """
-    if not model.strip():
-        raise InvalidRequest("model must be set, such as hf_smollm2-135m-instruct", field="model")
+    check_model_is_set(model)
     prefixes = tuple(prefixes)
     fitting = [prefix for prefix in prefixes if model.startswith(prefix)]
     if not fitting:
         raise UnknownPrefix(
-            f"no backend serves {model[:256]!r}: a model's name starts with one of "
+            f"no backend serves {model[:MAX_NAME]!r}: a model's name starts with one of "
             f"{', '.join(prefixes)}",
             field="model",
         )
@@ -44,8 +44,8 @@ def find_prefix(model: str, prefixes: Iterable[str]) -> str:
 def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "") -> Metadata:
     """Return the metadata for the backend: the caller's, the hops and the session.
 
-    A header holds printable ASCII only, so the session is percent-encoded. Only its first
-    256 characters are used: every backend refuses a longer one.
+    A header holds printable ASCII only, so the session is percent-encoded. It is cut after
+    MAX_NAME characters: every backend refuses a longer one.
 
     Raises Internal if the call has passed MAX_HOPS routers.
     """
@@ -60,7 +60,7 @@ def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "
             has_session = has_session or key == SESSION_HEADER
     metadata.append((HOPS_HEADER, _count_hop(hops)))
     if not has_session:
-        metadata.append((SESSION_HEADER, quote(session[:256])))
+        metadata.append((SESSION_HEADER, quote(session[:MAX_NAME])))
     return tuple(metadata)
 
 

@@ -7,7 +7,6 @@ import re
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from arena_llm.suggestions import did_you_mean
 from arena_llm.types import SAMPLING_PARAMETERS
 
 #: How a model replies. json: it writes a JSON object freely. choices: a constraint makes it
@@ -204,9 +204,8 @@ def explain_validation_error(problem: ErrorDetails, keys: Iterable[str]) -> str:
     """
     if problem["type"] == "extra_forbidden":
         valid = sorted(keys)
-        if near := get_close_matches(str(problem["loc"][-1]), valid, n=1):
-            return f"unknown key; did you mean {near[0]}?"
-        return f"unknown key; the keys are {', '.join(valid)}"
+        hint = did_you_mean(str(problem["loc"][-1]), valid, most=1)
+        return f"unknown key{hint or '; the keys are ' + ', '.join(valid)}"
     reason = problem["msg"].removeprefix("Value error, ")
     if wording := _WORDING.get(problem["type"]):
         limits = problem.get("ctx", {}).items()

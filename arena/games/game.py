@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import pyspiel
@@ -13,6 +12,7 @@ import pyspiel
 from arena.games.parameters import ParameterError, check_parameters
 from arena.games.state import CHANCE, LegalAction, State
 from arena.games.text import GameText, find_text, text_bounds
+from arena_llm.suggestions import did_you_mean
 
 __all__ = ["ALIASES", "CHANCE", "Game", "GameError", "LegalAction", "State", "needs_trial"]
 
@@ -111,8 +111,7 @@ def _find_type(name: str) -> pyspiel.GameType:
         import open_spiel.python.games  # noqa: F401
     kinds = {kind.short_name: kind for kind in pyspiel.registered_games()}
     if name not in kinds:
-        near = get_close_matches(name, [*kinds, *ALIASES], n=3)
-        hint = f"; near it: {', '.join(near)}" if near else ""
+        hint = did_you_mean(name, [*kinds, *ALIASES])
         raise GameError(f"game {name!r}: OpenSpiel has no game with this name{hint}")
     return kinds[name]
 

@@ -16,7 +16,7 @@ import structlog
 from arena_llm.types import Timings, Usage
 from services.common.errors import BackendError, ContractError, Internal, build_trailers
 from services.common.handlers import Context
-from services.common.validation import MAX_LABELS
+from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME
 
 log = structlog.get_logger()
 
@@ -44,14 +44,13 @@ class CallRecord:
 
     def add_request(self, model: str, session: str, labels: Mapping[str, str]) -> None:
         """Add the model, the session and the labels."""
-        self._fields["model"] = _safe(model, 256)
+        self._fields["model"] = _safe(model, MAX_NAME)
         if session:
-            self._fields["session"] = _safe(session, 256)
+            self._fields["session"] = _safe(session, MAX_NAME)
         # items() of a protobuf map takes three times as long.
         for key in islice(labels, MAX_LABELS):
-            self._fields[f"label.{_safe(key, 128).translate(_NOT_IN_KEYS)}"] = _safe(
-                labels[key], 128
-            )
+            name = _safe(key, MAX_LABEL).translate(_NOT_IN_KEYS)
+            self._fields[f"label.{name}"] = _safe(labels[key], MAX_LABEL)
 
     def add_result(self, usage: Usage, timings: Timings | None = None) -> None:
         """Add tokens, cost and times."""

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -20,7 +19,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from arena_llm.terminal import visible
+from arena_llm.suggestions import did_you_mean
+from arena_llm.terminal import one_line
 from arena_llm.yaml_file import YamlError, read_mapping
 
 
@@ -179,28 +179,17 @@ def load_config(path: Path, config_type: type[C]) -> C:
 
 def _describe(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
     """Return the key, the reason and, for an unknown key, the most similar one."""
-    key = _make_safe(_format_key(problem["loc"])) or "the file"
-    return f"{key}: {_make_safe(problem['msg'])}{_suggest(problem, config_type)}"
-
-
-def _make_safe(text: str) -> str:
-    """Make text of the file safe for one line: short, without control characters."""
-    line = visible(" ".join(text.split()))
-    return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}..."
+    key = one_line(_format_key(problem["loc"]), _MAX_LENGTH) or "the file"
+    hint = ""
+    if problem["type"] == "extra_forbidden":
+        hint = did_you_mean(str(problem["loc"][-1]), set(_all_keys(config_type)), most=1)
+    return f"{key}: {one_line(problem['msg'], _MAX_LENGTH)}{hint}"
 
 
 def _format_key(location: tuple[int | str, ...]) -> str:
     """Format ("models", 0, "name") as models[0].name."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")
-
-
-def _suggest(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
-    """For an unknown key, return "; near it: KEY" with the most similar known key, else ""."""
-    if problem["type"] != "extra_forbidden":
-        return ""
-    near = get_close_matches(str(problem["loc"][-1]), set(_all_keys(config_type)), n=1)
-    return f"; near it: {near[0]}" if near else ""
 
 
 def _all_keys(kind: Any) -> Iterator[str]:

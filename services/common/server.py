@@ -22,7 +22,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from arena_llm.connection import Options, message_options, pinged
+from arena_llm.connection import Options, accept_ping_options, message_options
 from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,
@@ -48,7 +48,7 @@ def server_options() -> Options:
     """Return the options of every server."""
     return (
         *message_options(),
-        *pinged(),
+        *accept_ping_options(),
         ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
     )
 

@@ -35,6 +35,7 @@ from services.common.reply import (
     repair_delta,
 )
 from services.common.validation import (
+    MAX_NAME,
     Refusals,
     check_generate,
     check_model,
@@ -175,7 +176,7 @@ class LlmServicer:
             )
             completion = replace(completion, timings=timings)
         if completion.id:
-            record.add(id=completion.id[:256])
+            record.add(id=completion.id[:MAX_NAME])
         record.add_result(completion.usage, timings)
         proto = to_message(completion, generate_pb2.GenerateResponse)
         proto.backend = self.name

@@ -20,6 +20,9 @@ from services.common.errors import InvalidRequest, Unsupported
 MAX_MESSAGES = 4096
 MAX_CHOICES = 4096
 MAX_LABELS = 16
+#: Characters of a label's key or value.
+MAX_LABEL = 128
+#: Characters of a model's or a session's name.
 MAX_NAME = 256
 #: Characters of a JSON schema or a regular expression, which is compiled for each call.
 MAX_PATTERN = 65_536
@@ -64,11 +67,16 @@ class Refusals:
 
 
 def check_model(model: str) -> None:
-    """Raise InvalidRequest if the model's name is empty or has more than 256 characters."""
-    if not model.strip():
-        raise _fail("model", "must be set, such as hf_smollm2-135m-instruct")
+    """Raise InvalidRequest if the model's name is empty or longer than MAX_NAME."""
+    check_model_is_set(model)
     if len(model) > MAX_NAME:
         raise _fail("model", f"must be at most {MAX_NAME} characters long")
+
+
+def check_model_is_set(model: str) -> None:
+    """Raise InvalidRequest if the model's name is empty or blank."""
+    if not model.strip():
+        raise _fail("model", "must be set, such as hf_smollm2-135m-instruct")
 
 
 def check_generate(request: generate_pb2.GenerateRequest) -> None:
@@ -137,8 +145,11 @@ def _check_labels(session: str, labels: Mapping[str, str]) -> None:
     if not labels:
         return  # the usual case: this is faster than a copy of an empty map
     for key, value in dict(labels).items():
-        if not key or len(key) > 128 or len(value) > 128:
-            raise _fail("labels", "must have keys of 1 to 128 and values of at most 128 characters")
+        if not key or len(key) > MAX_LABEL or len(value) > MAX_LABEL:
+            raise _fail(
+                "labels",
+                f"must have keys of 1 to {MAX_LABEL} and values of at most {MAX_LABEL} characters",
+            )
 
 
 def _check_options(options: Struct) -> None:

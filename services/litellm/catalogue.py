@@ -13,9 +13,9 @@ import litellm
 from litellm.types.utils import LlmProviders, all_litellm_params
 from litellm.utils import ProviderConfigManager
 
+from arena_llm.suggestions import did_you_mean
 from arena_llm.types import Capability, Price
 from services.common.errors import InvalidRequest, ModelNotFound
-from services.common.hosted.config import did_you_mean
 from services.common.hosted.request import CHAT_PARAMETERS
 from services.litellm.config import PREFIX, LiteLlmConfig, LiteLlmModel
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from arena_llm.suggestions import did_you_mean
 from arena_llm.types import Availability, Credits, ModelState, Price
 from services.common.errors import (
     ApiKeyRejected,
@@ -18,7 +19,6 @@ from services.common.errors import (
     RefusedByProvider,
     UpstreamUnavailable,
 )
-from services.common.hosted.config import did_you_mean
 from services.common.hosted.errors import TRANSIENT
 from services.common.hosted.values import number
 from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue

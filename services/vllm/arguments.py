@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, get_args
 
+from arena_llm.suggestions import did_you_mean
 from services.common.config import ConfigError
 from services.vllm.child import PARENT
 from services.vllm.config import VllmConfig, VllmModel
@@ -53,10 +53,9 @@ def check_arguments(config: VllmConfig) -> None:
     for entry in config.models:
         for name in entry.engine_args:
             if name not in names:
-                near = ", ".join(get_close_matches(name, names)) or "none"
                 raise ConfigError(
                     f"{config.path}: {entry.name}: vLLM {vllm.__version__} has no argument "
-                    f"{name}, which engine_args sets; nearest names: {near}"
+                    f"{name}, which engine_args sets{did_you_mean(name, names)}"
                 )
 
 

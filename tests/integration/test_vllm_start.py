@@ -23,5 +23,5 @@ def test_an_unknown_engine_argument_is_reported(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"{config}: vllm_a: vLLM 0.32" in done.stderr
     assert "has no argument max_modellen, which engine_args sets" in done.stderr
-    assert "nearest names: max_model_len" in done.stderr
+    assert "did you mean max_model_len" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,7 +6,6 @@ that each rule has one place.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.errors import ArenaError, InvalidArgumentError
+from arena_llm.suggestions import did_you_mean
 from arena_llm.types import (
     SAMPLING_PARAMETERS,
     Availability,
@@ -200,9 +200,8 @@ def _generation_request(
 
 def _describe_unknown_option(name: str) -> str:
     options = sorted(GenerateOptions.__annotations__)
-    near = difflib.get_close_matches(name, options, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(options)}"
-    return f"a completion has no option {name!r}: {hint}"
+    hint = did_you_mean(name, options, most=1) or f"; the options are {', '.join(options)}"
+    return f"a completion has no option {name!r}{hint}"
 
 
 def _build_input(prompt: str | None, messages: Messages | None) -> Input:

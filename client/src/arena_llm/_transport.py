@@ -16,7 +16,13 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm._fork import aio, check_fork, forked, grpc, leave_to_parent
 from arena_llm._request import Call
-from arena_llm.connection import is_local, message_options, pinging, resolve_target
+from arena_llm.connection import (
+    is_local,
+    message_options,
+    ping_options,
+    reconnect_options,
+    resolve_target,
+)
 from arena_llm.errors import (
     CallCancelledError,
     FailedPreconditionError,
@@ -33,7 +39,7 @@ DEFAULT_TIMEOUT = 600.0
 #: Calls wait this many seconds for a target that refuses connections, which is enough for
 #: a router that restarts.
 CONNECT_SECONDS = 2.0
-#: A connection that takes longer has failed, for example to a router that hangs.
+#: Milliseconds to connect. More means that the target hangs.
 CONNECT_TIMEOUT_MS = 5000
 #: Seconds without a failed connection after which the next failure begins a new outage.
 _QUIET_SECONDS = 5.0
@@ -51,13 +57,9 @@ def channel_options(target: str) -> list[tuple[str, int]]:
     """
     return [
         *message_options(),
-        *pinging(),
+        *ping_options(),
+        *reconnect_options(CONNECT_TIMEOUT_MS),
         ("grpc.service_config_disable_resolution", 1),
-        # Find a restarted router within a second, in place of grpc's two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-        # In spite of its name this is the timeout of connecting: it detects a hanging router.
-        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         # http_proxy must not redirect calls to this machine.
         ("grpc.enable_http_proxy", int(not is_local(target))),
     ]

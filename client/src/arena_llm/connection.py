@@ -57,7 +57,7 @@ def message_options() -> Options:
     )
 
 
-def pinging() -> Options:
+def ping_options() -> Options:
     """Return the options that make a channel ping its server while a call runs."""
     return (
         ("grpc.keepalive_time_ms", PING_MS),
@@ -68,16 +68,30 @@ def pinging() -> Options:
     )
 
 
-def pinged() -> Options:
-    """Return the options that make a server accept the pings of `pinging`.
+def accept_ping_options() -> Options:
+    """Return the options that make a server accept the pings of `ping_options`.
 
-    By default a server closes a connection, with all its calls, that is pinged more
-    often than every five minutes.
+    By default a server closes a connection, with all its calls, if it is pinged more often
+    than every five minutes.
     """
     return (
         ("grpc.http2.min_ping_interval_without_data_ms", PING_MS // 2),
         # The router also pings between calls.
         ("grpc.keepalive_permit_without_calls", 1),
+    )
+
+
+def reconnect_options(timeout_ms: int) -> Options:
+    """Return the options that make a channel find a restarted server within a second.
+
+    timeout_ms: the time to connect in milliseconds, after which the attempt has failed.
+    """
+    return (
+        # grpc would wait for up to two minutes between two attempts.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # In spite of its name this is the timeout of connecting.
+        ("grpc.min_reconnect_backoff_ms", timeout_ms),
     )
 
 

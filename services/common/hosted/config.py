@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import (
@@ -16,6 +14,7 @@ from pydantic import (
 )
 from pydantic.networks import HttpUrl
 
+from arena_llm.suggestions import did_you_mean
 from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
 from services.common.errors import ModelNotFound
 
@@ -104,9 +103,3 @@ class HostedConfig(ServiceConfig, Generic[M]):
         """Seconds that one attempt at this model may take."""
         entry = self.find_entry(model)
         return (entry and entry.timeout_seconds) or self.timeout_seconds
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The names most similar to this one, as the end of a sentence; "" if none is similar."""
-    similar = get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(similar)}?" if similar else ""

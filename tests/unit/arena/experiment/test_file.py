@@ -143,7 +143,7 @@ GAME = "games: [tic_tac_toe]\n"
         (PAIR + "games: []", "games: must not be empty"),
         (PAIR + "games: tic_tac_toe", "games: must be a list"),
         (PAIR + "games: [tictactoe]", "games[0]: game 'tictactoe': OpenSpiel has no game with this "
-         "name; near it: tic_tac_toe"),
+         "name; did you mean tic_tac_toe"),
         (PAIR + "games: [{name: hex, params: {size: 3}}]", "games[0]: game hex: parameter 'si"),
         (PAIR + "games: [{name: hex, params: [3]}]", "games[0].params: must be a mapping"),
         (PAIR + "games: [{name: hex, episodes: 0}]", "games[0].episodes: must be over 0, not 0"),

@@ -52,9 +52,9 @@ def test_a_spec_loads_the_same_game_again(
         (
             "tic_tac_to",
             {},
-            "'tic_tac_to': OpenSpiel has no game with this name; near it: tic_tac",
+            "'tic_tac_to': OpenSpiel has no game with this name; did you mean tic_tac",
         ),
-        ("matching_penny", {}, "near it: matching_pennies"),
+        ("matching_penny", {}, "did you mean matching_pennies"),
         ("", {}, "is not the name of a game"),
         ("hex(", {}, "Missing closing bracket"),
         ("hex", {"bord": 3}, "'bord' is unknown; the parameters are: board_size"),
