@@ -22,10 +22,10 @@ _NEVER_CONNECTED = (
     *NOT_CONNECTED,
 )
 
-#: The codes of a connection that failed, and of a stream whose server died.
+#: The codes that gRPC sets for a failed connection, and for a stream whose server died.
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
-#: The operating system's error in such a message: "Connection refused".
+#: The operating system's error in the message of a failed connection: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
@@ -76,11 +76,11 @@ class Backend:
         return self._calls[rpc](data, timeout=timeout, metadata=metadata)
 
     def explain_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
-        """Return the error that a broken connection means; None if the backend answered.
+        """Return the error for a lost connection or deadline; None if the backend answered.
 
-        Errors of a service have status details, and errors that gRPC makes in this
-        process have none. A missed deadline gets the same error whether this process or
-        the backend noticed it first.
+        Errors of a service have status details; errors that gRPC makes in this process have
+        none. A missed deadline always gives the same error, whether this process or the
+        backend noticed it first.
         """
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"backend {self.name} at {self.address} did not answer in time")

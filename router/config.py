@@ -55,7 +55,7 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*
 class RouterConfig(ServiceConfig):
     """The whole file.
 
-    routes: by prefix. The longest prefix that a model's name starts with takes the call.
+    routes: by prefix. A call goes to the longest prefix that its model's name starts with.
     ask_timeout_seconds: how long ListModels and IsAvailable wait for a backend.
     """
 
@@ -64,7 +64,11 @@ class RouterConfig(ServiceConfig):
 
     @model_validator(mode="after")
     def _check_targets_are_others(self) -> Self:
-        """No names are resolved here: calls that pass too many routers are refused."""
+        """Raise ValueError for a route to the router itself.
+
+        A route under another name of this machine is not noticed here: the router refuses
+        calls that have passed too many routers.
+        """
         for prefix, route in self.routes.items():
             if self.listen in route.targets:
                 raise ValueError(f"routes.{prefix}: the router itself listens on {self.listen}")

@@ -1,4 +1,4 @@
-"""Calls that go to all backends at the same time, and their answers merged into one."""
+"""Calls all backends at the same time, and merges their answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from router.backend import Backend
 from router.routing import Metadata, find_prefix
 from services.common.errors import BackendDown, BackendError, UnknownPrefix
 
-#: A backend's answer (bytes), or the reason why there is none (text).
+#: A backend with its answer (bytes), or with the reason why it gave none (text).
 Answer = tuple[Backend, bytes | str]
 Answers = Sequence[Answer]  # in the order of the routes
 
@@ -41,7 +41,7 @@ async def _ask(
 
 
 def merge_models(answers: Answers, prefixes: Mapping[str, object]) -> models_pb2.ListModelsResponse:
-    """Return one list. A model is in it if its name leads to the backend that listed it."""
+    """Return one list of models, without those whose name leads to another backend."""
     merged = models_pb2.ListModelsResponse()
     for backend, answer in answers:
         if isinstance(answer, str):
@@ -63,7 +63,7 @@ def _leads_to(prefix: str, model: str, prefixes: Mapping[str, object]) -> bool:
 
 
 def merge_availability(answers: Answers) -> models_pb2.IsAvailableResponse:
-    """Return available if any backend answered, and which did not."""
+    """Return whether any backend answered, and which backends did not."""
     unreachable = [
         backend.unreachable(answer) for backend, answer in answers if isinstance(answer, str)
     ]

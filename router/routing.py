@@ -1,4 +1,4 @@
-"""Which backend takes a call, and what goes with the call: pure functions."""
+"""Pure functions that choose the backend of a call and build its metadata."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RESERVED = ("grpc-", ":")
 def find_prefix(model: str, prefixes: Iterable[str]) -> str:
     """Return the longest of the prefixes that a model's name starts with.
 
-    Raises InvalidRequest without a model, UnknownPrefix if no prefix fits.
+    Raises InvalidRequest if the model is empty, UnknownPrefix if no prefix fits.
     """
     check_model_is_set(model)
     prefixes = tuple(prefixes)
@@ -42,7 +42,7 @@ def find_prefix(model: str, prefixes: Iterable[str]) -> str:
 
 
 def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "") -> Metadata:
-    """Return the metadata for the backend: the caller's, the hops and the session.
+    """Return the metadata for the backend: the caller's headers, the hops and the session.
 
     A header holds printable ASCII only, so the session is percent-encoded. It is cut after
     MAX_NAME characters: every backend refuses a longer one.
@@ -68,7 +68,7 @@ def _count_hop(hops: str) -> str:
     passed = int(hops) if hops.isdecimal() else 0
     if passed >= MAX_HOPS:
         raise Internal(
-            f"the call has passed {MAX_HOPS} routers: a route leads back to a router; correct "
+            f"the call has passed {MAX_HOPS} routers: a route leads back to a router; fix "
             "the targets under routes in the configuration of the routers (configs/router.yaml)"
         )
     return str(passed + 1)

@@ -93,7 +93,7 @@ class Router:
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
-        """Return the backend's answer, or that it could not be asked."""
+        """Return the backend's answer. If it cannot be reached, say so in the answer."""
         try:
             backend = self._find(model, record)
             metadata = build_metadata(_received(context))
@@ -117,9 +117,9 @@ class Router:
         return await fanout.ask_all(self._backends.values(), rpc, data, self._bound(context), hops)
 
     def _bound(self, context: Context) -> float:
-        """Seconds to wait for a backend if the router can answer without it.
+        """Return the seconds to wait for a backend without which the router can answer.
 
-        It is less than the caller's remaining time, so that the reply reaches the caller.
+        Always less than the caller's remaining time, so that the reply still arrives.
         """
         remaining = context.time_remaining()
         longest = self._config.ask_timeout_seconds
@@ -132,9 +132,9 @@ class Router:
 
 
 class ForwardedCall:
-    """Waits for a backend's reply; the caller's call ends as this block ends.
+    """Holds a call to a backend: the caller's call gets its trailers, or its error.
 
-    When the block is left, the call to the backend is over: a caller that has disconnected
+    Leaving the block cancels the call to the backend, so that a caller that has disconnected
     leaves no work behind.
 
     A class, because it is around every call: @asynccontextmanager takes three times as long.
@@ -181,14 +181,14 @@ def _received(context: Context) -> Metadata:
 
 
 async def _forward_reply(call: Any, context: Context) -> bytes:
-    """Return the reply; its initial metadata is sent first."""
+    """Return the reply, after sending its initial metadata."""
     reply: bytes = await call
     await _forward_initial(tuple(await call.initial_metadata()), context)
     return reply
 
 
 async def _forward_stream(call: Any, context: Context) -> AsyncGenerator[bytes, None]:
-    """Yield the messages. Each is requested when the one before it has been sent."""
+    """Yield the messages. Each is read only after the previous one has been sent."""
     await _forward_initial(tuple(await call.initial_metadata()), context)
     async for message in call:
         yield message

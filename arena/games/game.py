@@ -30,7 +30,7 @@ class GameError(ValueError):
 class Game:
     """A game with its parameters; `new` starts an episode.
 
-    name: the arena's name. spec: OpenSpiel's string with parameters, such as
+    name: the arena's name. spec: OpenSpiel's name with parameters, such as
     "hex(board_size=5)"; `load` accepts it as a name. text: describes the game to players and
     spectators. raw: OpenSpiel's game.
     """
@@ -67,14 +67,14 @@ class Game:
             raise GameError(f"game {short}: {_first_line(error)}") from None
 
     def new(self) -> State:
-        """The initial position."""
+        """Return the initial position."""
         return State(self.raw.new_initial_state(), self.text.board)
 
 
 def needs_trial(name: str, params: Mapping[str, Any]) -> str:
-    """The spec of a game that might take minutes or all memory to load; "" if it cannot.
+    """Return the spec of a game that might take minutes or all memory to load, else "".
 
-    It might if it has a parameter for which the arena knows no bounds. Raises GameError.
+    A game might if it has a parameter for which the arena knows no bounds. Raises GameError.
     """
     short, parameters = _parse(name, params)
     if parameters.keys() <= text_bounds(short).keys():
@@ -83,7 +83,7 @@ def needs_trial(name: str, params: Mapping[str, Any]) -> str:
 
 
 def _parse(name: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """OpenSpiel's name of the game, and its checked parameters. Raises GameError."""
+    """Return OpenSpiel's name of the game, and its checked parameters. Raises GameError."""
     if len(name) > _MAX_NAME_LENGTH:
         raise GameError(f"game {name[:50]!r}...: is longer than {_MAX_NAME_LENGTH:,} characters")
     try:
@@ -124,7 +124,7 @@ def _check_playable(game: pyspiel.Game) -> None:
     if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
         raise ValueError("draws its own chance events, so episodes could not be repeated")
     state = State(game.new_initial_state())
-    rng = random.Random(0)  # noqa: S311 - any deal will do
+    rng = random.Random(0)  # noqa: S311 - any deal is good enough
     while state.is_chance:
         state.apply({CHANCE: state.draw_chance(rng).action})
     for seat in state.players_to_move():
@@ -132,6 +132,6 @@ def _check_playable(game: pyspiel.Game) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """An error's first line, without the place in OpenSpiel's source."""
+    """Return an error's first line, without the place in OpenSpiel's source."""
     line = str(error).strip().partition("\n")[0] or type(error).__name__
     return re.sub(r"^/\S+:\d+ ", "", line)

@@ -1,4 +1,4 @@
-"""Checks the parameters of a game: names, types, bounds, and that none names a file."""
+"""Checks a game's parameters: their names, types and bounds, and that none names a file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def check_parameters(
 def _is_position(fen: str, size: int) -> bool:
     """Whether each rank has the right number of cells and each side has one king.
 
-    OpenSpiel does not check this; it writes outside of its memory instead.
+    OpenSpiel does not check this, and would write outside of its memory.
     """
     if not (match := _FEN.fullmatch(fen)):
         return False
@@ -93,9 +93,9 @@ def _is_position(fen: str, size: int) -> bool:
 
 
 def _default_bounds(default: int) -> tuple[int, int]:
-    """Bounds for an integer parameter for which no GameText has bounds.
+    """Return bounds for an integer parameter for which no GameText has bounds.
 
-    Many games do not check their parameters. With 0 of something some crash the process, and
-    a board of 100,000 by 100,000 takes all memory.
+    Many games do not check their parameters: some crash the process at a 0, and a board of
+    100,000 by 100,000 takes all memory.
     """
     return (1, max(1_000, 100 * default)) if default > 0 else _INTEGERS

@@ -1,7 +1,7 @@
 """Loads and plays untrusted games in a separate process.
 
-With some parameters OpenSpiel crashes its process, never returns, or takes all memory. A crash
-in the sandbox does not affect the calling process.
+Some parameters make OpenSpiel crash its process, never return, or take all memory. In the sandbox
+this does not affect the calling process.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Sandbox:
         return Game.load(name, params)
 
     def play_actions(self, game: str, plies: Plies) -> PlayResult:
-        """The same as the function, in the sandbox."""
+        """Call the function of this name in the sandbox. Never raises."""
         try:
             return self.call(play_actions, game, plies)
         except GameError as error:
@@ -103,8 +103,8 @@ class Sandbox:
     def call(self, function: Callable[..., _Result], game: str, *arguments: Any) -> _Result:
         """Return function(game, *arguments), which runs in the sandbox and must not raise.
 
-        function: of a module, so that it can be pickled. Raises GameError if it ends the
-        process or takes too long; a game that did so is not tried again.
+        function: defined in a module, so that it can be pickled. Raises GameError if it ends
+        the process or takes too long; a game that did so is not tried again.
         """
         if problem := self._lost.get(game):
             raise GameError(problem)

@@ -13,7 +13,7 @@ CHANCE = -1
 
 
 class LegalAction(NamedTuple):
-    """An action: OpenSpiel's number and name of it."""
+    """An action: the number and the name that OpenSpiel gives it."""
 
     action: int
     text: str
@@ -50,7 +50,7 @@ class State:
         return bool(self.raw.is_chance_node())
 
     def players_to_move(self) -> tuple[int, ...]:
-        """The seats to move; several if they move at the same time.
+        """Return the seats to move; several if they move at the same time.
 
         Empty at chance events and at the end of the game.
         """
@@ -61,7 +61,7 @@ class State:
         return (player,) if player >= 0 else ()
 
     def legal_actions(self, seat: int) -> tuple[LegalAction, ...]:
-        """A seat's legal actions, in ascending order of their numbers."""
+        """Return a seat's legal actions, in ascending order of their numbers."""
         name = self.raw.action_to_string
         return tuple(LegalAction(a, name(seat, a)) for a in self.raw.legal_actions(seat))
 
@@ -96,12 +96,12 @@ class State:
         return Played(seat, action, self.raw.action_to_string(seat, action))
 
     def returns(self) -> tuple[float, ...]:
-        """Each seat's return, in seat order."""
+        """Return each seat's return, in seat order."""
         # Adding 0.0 turns -0.0, which OpenSpiel returns for some draws, into 0.0.
         return tuple(float(value) + 0.0 for value in self.raw.returns())
 
     def board(self) -> str:
-        """The position as a spectator sees it, with all hidden information."""
+        """Return the position as a spectator sees it, with all hidden information."""
         return self._draw_board(self)
 
     def __str__(self) -> str:

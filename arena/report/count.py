@@ -34,7 +34,7 @@ class SeatOutcome(StrEnum):
 
 
 def find_outcome(episode: EpisodeRow, seat: int) -> SeatOutcome | None:
-    """A seat's outcome, by the returns or by who forfeited; None in a game for one player.
+    """Return a seat's outcome, by the returns or by who forfeited; None with only one player.
 
     If several seats forfeited at the same time (loser is None), all seats lose.
     """
@@ -64,12 +64,12 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """The share; None of nothing."""
+        """The share; None if the total is 0."""
         return self.count / self.total if self.total else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval's ends; None of nothing."""
+        """The interval's ends; None if the total is 0."""
         if not self.total:
             return None
         # Imported here because the import takes longer than most commands.
@@ -178,7 +178,7 @@ class AnswerStats:
 
     @property
     def illegal(self) -> Share:
-        """Models' answers that are not legal actions, or in a wrong format."""
+        """Models' answers that are illegal actions or in a wrong format."""
         return Share(self.statuses["illegal"] + self.unparseable, self.calls)
 
     @property
@@ -187,11 +187,11 @@ class AnswerStats:
         return self.calls - self.unpriced
 
     def percentile(self, percent: float) -> float | None:
-        """A percentile of the latencies, in ms."""
+        """Return a percentile of the latencies, in ms."""
         return float(np.percentile(self.latencies, percent)) if self.latencies else None
 
     def per_turn(self, total: float) -> float | None:
-        """A total divided by the number of turns."""
+        """Return a total divided by the number of turns."""
         return total / self.turns if self.turns else None
 
 
@@ -199,8 +199,8 @@ class AnswerStats:
 class FailureGroup:
     """Failed or forfeited episodes with the same status, game, agent and kind.
 
-    agent: the agents whose call failed, or who forfeited, separated by commas; "" if the
-    moves do not say. kind: the error's code and reason. reason: the whole reason of the first
+    agent: the agents whose calls failed or who forfeited, separated by commas; "" if the moves
+    do not show it. kind: the error's code and reason. reason: the full reason of the first
     episode.
     """
 

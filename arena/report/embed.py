@@ -1,8 +1,8 @@
-"""The replays as data for the page, in a size that can be sent by mail.
+"""Embeds the replays in the page as data, small enough to be sent by mail.
 
 Episodes are joined into parts of half a megabyte. Each part is compressed with gzip, because
-the prompts of a game are nearly equal, and encoded in base64. The browser decompresses the part
-with the episode that is shown, with its own DecompressionStream.
+the prompts of a game are nearly equal, and encoded in base64. To show an episode, the browser
+decompresses its part with DecompressionStream.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from arena.results.rows import PLAYED, MoveRow
 
 #: Uncompressed size of a part, in characters.
 PART = 500_000
-#: Limits on the size of all parts, in characters. Beyond WHOLE, episodes are embedded without
-#: prompts, replies and reasoning; beyond BRIEF, without moves.
+#: Limits on the total size of the parts, in characters. Beyond WHOLE, episodes are embedded
+#: without prompts, replies and reasoning; beyond BRIEF, without moves.
 WHOLE, BRIEF = 32_000_000, 48_000_000
-#: Maximum length of one text, and of the end that is kept if its middle is cut.
+#: Maximum length of a text, and of the end that is kept when its middle is cut out.
 TEXT, TAIL = 20_000, 4_000
 
 
@@ -128,7 +128,7 @@ def embed(
 
 
 def clip(text: str | None) -> str | None:
-    """A text with its middle cut out if it is longer than TEXT, and a note that says so."""
+    """Return a text. If it is longer than TEXT, a note replaces its middle."""
     if text is None or len(text) <= TEXT:
         return text
     note = f"[… {len(text) - TEXT:,} characters are left out here; see the results file …]"
@@ -136,7 +136,7 @@ def clip(text: str | None) -> str | None:
 
 
 def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
-    """A move as the page needs it. full: with prompt, reply and reasoning."""
+    """Return a move as the page needs it. full: with prompt, reply and reasoning."""
     texts = {
         "prompt": clip(move.prompt),
         "reply": clip(move.reply),
@@ -169,5 +169,5 @@ def _tokens(move: MoveRow) -> Sequence[int] | None:
 
 
 def _compact(values: dict[str, Any]) -> dict[str, Any]:
-    """Without empty values, which the page treats like missing ones."""
+    """Return the values without the empty ones, which the page treats like missing ones."""
     return {key: value for key, value in values.items() if value is not None and value != ""}

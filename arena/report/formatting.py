@@ -14,7 +14,7 @@ NONE = "-"
 
 
 def format_share(share: Share) -> str:
-    """The share and its 95 % interval, such as "62 % (41-79)"."""
+    """Format a share and its 95 % interval, such as "62 % (41-79)"."""
     if share.value is None or share.interval is None:
         return NONE
     low, high = share.interval
@@ -22,29 +22,29 @@ def format_share(share: Share) -> str:
 
 
 def format_number(value: float | None) -> str:
-    """A whole number with thousands separators."""
+    """Format a whole number with thousands separators."""
     return NONE if value is None else f"{value:,.0f}"
 
 
 def format_signed(value: float | None) -> str:
-    """Two decimals and a sign."""
+    """Format a number with two decimals and a sign."""
     return NONE if value is None else f"{value:+.2f}"
 
 
 def format_percent(value: float | None) -> str:
-    """A share as a whole percentage."""
+    """Format a share as a whole percentage."""
     return NONE if value is None else f"{100 * value:.0f} %"
 
 
 def format_duration(ms: float | None) -> str:
-    """Milliseconds, or seconds from 1000 ms."""
+    """Format milliseconds; from 1000 ms on as seconds."""
     if ms is None:
         return NONE
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
 def format_dollars(value: float | None) -> str:
-    """Two decimals; for small amounts two significant digits."""
+    """Format dollars with two decimals, and small amounts with two significant digits."""
     if value is None:
         return NONE
     if value == 0 or value >= 0.1:
@@ -53,7 +53,7 @@ def format_dollars(value: float | None) -> str:
 
 
 def format_cost(answers: AnswerStats) -> str:
-    """The cost of all calls; it says if the cost of some calls is unknown."""
+    """Format the cost of all calls, and say if the cost of some calls is unknown."""
     if answers.unpriced:
         known = f"{format_dollars(answers.cost_usd)} + " if answers.priced else ""
         return f"{known}unknown"
@@ -61,17 +61,17 @@ def format_cost(answers: AnswerStats) -> str:
 
 
 def format_count(count: int, noun: str) -> str:
-    """A number and a noun, such as "1 game" or "1,000 games"."""
+    """Format a number and a noun, such as "1 game" or "1,000 games"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def breakable(name: str) -> Markup:
-    """A name as HTML that a browser may break after its punctuation."""
+    """Return a name as HTML that a browser may break after its punctuation."""
     return Markup("<wbr>").join(re.split(r"(?<=[_/(,:])", name))
 
 
 def pretty(text: str) -> str:
-    """JSON with one value per line; other text and too deeply nested JSON stay unchanged."""
+    """Format JSON with one value per line. Other text and too deeply nested JSON stay unchanged."""
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):

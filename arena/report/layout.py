@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Column(NamedTuple):
-    """A column. legend: the name of the bar's colour that it explains on the page."""
+    """A column. legend: the colour of the bar on the page that the column explains."""
 
     name: str
     numeric: bool = True
@@ -18,8 +18,8 @@ class Column(NamedTuple):
 class Cell(NamedTuple):
     """A cell: its text, a smaller second part, and its value for JSON and for sorting.
 
-    link: the page's address of the replays behind the cell. links: further addresses, each
-    with a name.
+    link: the address on the page of the replays that the cell counts. links: further addresses,
+    each with a name.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 class Row:
     """A row. agent: the player in the first column; "" in tables that are not about players.
 
-    game: "" is the sum over all games. bar: named parts of a bar on the page. interval: low
+    game: "" for the sum over all games. bar: named parts of a bar on the page. interval: low
     end, value and high end of a line on the page.
     """
 
@@ -48,8 +48,8 @@ class Row:
 class Table:
     """A table. id: its anchor on the page, and its key in JSON.
 
-    by_game: its rows are about single games or the sum over all games, and the page shows one
-    game at a time. page_only: it is folded on the page and left out of the terminal.
+    by_game: each row is about one game or all games, and the page shows one game at a time.
+    page_only: the terminal leaves the table out, and the page shows it folded.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Tables:
 
 
 def to_json(tables: Tables) -> dict[str, Any]:
-    """The tables as JSON values: for each row its player, its game, and a value per column."""
+    """Return the tables as JSON values: for each row its player, game, and a value per column."""
     return {
         "name": tables.name,
         "overview": [fact._asdict() for fact in tables.facts],

@@ -1,4 +1,4 @@
-"""Reads a results file for the report. Needs no configuration, backend or clock."""
+"""Reads a results file for the report."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Results:
         ).fetchone()[0]
 
     def light_moves(self) -> Iterator[tuple[EpisodeRow, list[MoveRow]]]:
-        """Each episode with its moves in the order of play, without the columns in TEXTS."""
+        """Yield each episode with its moves in the order of play, without the columns in TEXTS."""
         light = ", ".join(f"NULL AS {name}" if name in TEXTS else name for name in COLUMNS)
         query = (
             f"SELECT {light} FROM moves"  # noqa: S608 - names of our own
@@ -85,7 +85,7 @@ class Results:
         yield from ((episode, []) for episode in episodes.values())
 
     def moves(self, episode: str) -> list[MoveRow]:
-        """The moves of one episode in the order of play, with all columns."""
+        """Return the moves of one episode in the order of play, with all columns."""
         query = (
             f"SELECT {', '.join(COLUMNS)} FROM moves"  # noqa: S608 - names of our own
             " WHERE episode = ? ORDER BY ply, seat, attempt"
@@ -136,7 +136,7 @@ def _read_move(row: sqlite3.Row) -> MoveRow:
 
 
 def _parse_json(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:
-    """The value of a JSON column; None if it is NULL."""
+    """Return the value of a JSON column; None if it is NULL."""
     if text is None:
         return None
     try:

@@ -24,7 +24,7 @@ SCRIPTS = ("tables.js", "data.js", "boards.js", "list.js", "answer.js", "viewer.
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A script or style of the page. The browser runs or applies only what has this hash."""
+    """A script or style of the page. The browser uses only those with the stated hash."""
 
     text: Markup
     hash: str
@@ -38,7 +38,7 @@ class Asset:
 
 
 def write_html(report: Report, out: Path) -> None:
-    """Write the whole page to `out`, or nothing. A device or a pipe is written to directly.
+    """Write the page to `out`. A file is only replaced by a complete page.
 
     The same results give the same bytes. Raises ResultsError if `out` cannot be written.
     """
@@ -57,7 +57,7 @@ def write_html(report: Report, out: Path) -> None:
 
 
 def render(report: Report) -> str:
-    """The page's HTML. Jinja escapes all text of models and servers."""
+    """Return the page's HTML. Jinja escapes all text of models and servers."""
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(ASSETS),
@@ -87,12 +87,12 @@ def render(report: Report) -> str:
 
 
 def heat_class(score: float | None) -> str:
-    """The CSS class of a cell's colour: h0 (all lost) to h10 (all won)."""
+    """Return the CSS class of a cell's colour: h0 (all lost) to h10 (all won)."""
     return "none" if score is None else f"h{round(10 * score)}"
 
 
 def sort_key(value: object) -> object:
-    """The number by which the page sorts a cell with this value; None: by its text."""
+    """Return the number by which the page sorts a cell with this value; None: by its text."""
     if isinstance(value, dict):
         value = value.get("count")
     return value if isinstance(value, int | float) else None
@@ -107,12 +107,12 @@ class Scale:
     ticks: tuple[int, ...]
 
     def place(self, value: float) -> str:
-        """The position of a value on the axis, as a percentage of its length."""
+        """Return the position of a value on the axis, as a percentage of its length."""
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
 
 
 def make_scale(table: Table) -> Scale | None:
-    """An axis that is a little longer than all intervals of a table; None without intervals."""
+    """Return an axis a little longer than all intervals of a table; None without intervals."""
     intervals = [row.interval for row in table.rows if row.interval]
     if not intervals:
         return None

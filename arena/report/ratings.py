@@ -17,7 +17,7 @@ MEAN = 1500.0
 POINTS = 400.0 / np.log(10.0)
 RESAMPLES = 400
 SEED = 0
-#: Tolerances of a fit, as natural logarithms of strength. ROUGH is 0.02 points, for resamples.
+#: Tolerances of a fit, as natural logarithms of strength. ROUGH is for resamples: 0.02 points.
 EXACT, ROUGH = 1e-8, 1e-4
 
 
@@ -25,9 +25,9 @@ EXACT, ROUGH = 1e-8, 1e-4
 class Rating:
     """A player's rating.
 
-    low, high: the 95 % interval, from percentiles of the bootstrap. group: players of
-    different groups never met, so their ratings cannot be compared. games: number of
-    comparisons with another player.
+    low, high: the 95 % interval, from percentiles of the bootstrap. group: its number; the
+    ratings of players of different groups cannot be compared, because they never met. games:
+    number of comparisons with another player.
     """
 
     agent: str
@@ -39,7 +39,7 @@ class Rating:
 
 
 def compare_players(episode: EpisodeRow) -> Iterator[tuple[str, str, float]]:
-    """For each pair of seats: first agent, second agent, the first one's score (1, 0.5 or 0).
+    """Yield for each pair of seats the agents, and the first one's score (1, 0.5 or 0).
 
     A player who forfeits loses to each of the others, who are not compared with each other.
     A failed episode compares nobody, and an agent is not compared with itself.
@@ -78,7 +78,7 @@ def rate(episodes: Iterable[EpisodeRow], resamples: int = RESAMPLES) -> list[Rat
     size = len(agents)
 
     def count_wins(copies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[i, j]: how often i beat j, if each episode is counted `copies` times."""
+        """Return how often i beat j in [i, j], if each episode is counted `copies` times."""
         table = np.zeros((size, size))
         np.add.at(table, (first, second), copies[episode_number] * score)
         np.add.at(table, (second, first), copies[episode_number] * (1 - score))

@@ -33,7 +33,7 @@ MAX_LINKS = 8
 
 
 def make_tables(summary: Summary) -> Tables:
-    """All that the report says, without the replays."""
+    """Make the overview and all tables."""
     make = (_ratings, _outcomes, _seats, _answers, _calls, _failures, _unverified)
     tables = [make_table(summary) for make_table in make] if summary.statuses else []
     return Tables(
@@ -83,7 +83,7 @@ def _fact(count: int, noun: str, detail: str) -> Fact:
 
 
 def _notes(summary: Summary) -> Iterator[str]:
-    """Sentences that a reader of the tables must know."""
+    """Yield the sentences that a reader of the tables must know."""
     statuses = summary.statuses
     episodes = format_count(statuses.total(), "episode")
     if not statuses:
@@ -104,7 +104,7 @@ def _notes(summary: Summary) -> Iterator[str]:
 def _by_player(
     summary: Summary, totals: Mapping[str, T], games: Mapping[tuple[str, str], T]
 ) -> Iterator[tuple[str, str, T]]:
-    """Player, game and value: each player's total, and each game if there are several."""
+    """Yield player, game and value: each player's total, then each game if there are several."""
     for agent in sorted(totals):
         yield agent, "", totals[agent]
         if len(summary.games) > 1:
@@ -150,12 +150,12 @@ def _rating_row(summary: Summary, rating: Rating, game: str, *, grouped: bool) -
     ]
     if grouped:
         cells.append(_count(rating.group + 1))
-    cells.append(_nonzero(_outcomes_of(summary, rating.agent, game).failed))
+    cells.append(_nonzero(_find_outcomes(summary, rating.agent, game).failed))
     interval = (rating.low, rating.rating, rating.high)
     return Row(cells, rating.agent, game, interval=interval)
 
 
-def _outcomes_of(summary: Summary, agent: str, game: str) -> WinDrawLoss:
+def _find_outcomes(summary: Summary, agent: str, game: str) -> WinDrawLoss:
     return summary.outcomes[agent, game] if game else summary.totals[agent]
 
 
@@ -218,11 +218,11 @@ def _outcome_bar(count: WinDrawLoss) -> Sequence[tuple[str, int]]:
 def _answers(summary: Summary) -> Table:
     columns = (
         Column("player", numeric=False), Column("turns"), Column("answers"),
-        Column("illegal", legend="illegal"), Column("no format", legend="unparseable"),
+        Column("illegal", legend="illegal"), Column("wrong format", legend="unparseable"),
         Column("first legal"), Column("then", numeric=False), Column("errors"), Column("failed"),
     )  # fmt: skip
     note = (
-        "Models' answers. Illegal: not a legal action, or no format. No format: not in the "
+        "Models' answers. Illegal: not a legal action, or wrong format. Wrong format: not in the "
         "requested format. First legal: turns whose first answer was legal. Then: what was done "
         "about illegal answers. Errors: calls that failed; they are not answers."
     )
@@ -241,7 +241,7 @@ def _answers(summary: Summary) -> Table:
             Cell(format_percent(first_legal), value=first_legal),
             Cell(", ".join(f"{name} {n:,}" for name, n in policies.items()), value=policies),
             _nonzero(stats.errors),
-            _nonzero(_outcomes_of(summary, agent, game).failed),
+            _nonzero(_find_outcomes(summary, agent, game).failed),
         )
         bar = [(name, stats.statuses[name]) for name in ("ok", "illegal", "unparseable")]
         rows.append(Row(cells, agent, game, bar))
@@ -252,12 +252,12 @@ def _calls(summary: Summary) -> Table:
     columns = (
         Column("player", numeric=False), Column("calls"), Column("p50"), Column("p95"),
         Column("tokens in"), Column("out"), Column("reasoning"), Column("cost"),
-        Column("a move"),
+        Column("per move"),
     )  # fmt: skip
     note = (
         "p50, p95: percentiles of the latency of a call, as the client saw it. Tokens are per "
-        "move, with all its answers; reasoning tokens are part of out. A move: the cost of a "
-        "move."
+        "move, with all its answers; reasoning tokens are part of out. Per move: the cost of "
+        "one move."
     )
 
     rows = []
@@ -319,7 +319,7 @@ def _count(number: int) -> Cell:
 
 
 def _nonzero(number: int, link: str = "") -> Cell:
-    """A number that is not shown if it is 0."""
+    """Return a cell that is empty if the number is 0."""
     return Cell(f"{number:,}", value=number, link=link) if number else Cell("", value=0)
 
 
@@ -328,7 +328,7 @@ def _signed(count: WinDrawLoss) -> Cell:
 
 
 def _share(share: Share, link: str = "") -> Cell:
-    """A count with its share and interval."""
+    """Return a cell with a count, its share and its interval."""
     if share.value is None or share.interval is None:
         return Cell(NONE)
     value = {"count": share.count, "share": share.value, "interval": list(share.interval)}
@@ -340,7 +340,7 @@ def _link(agent: str, game: str, outcome: str) -> str:
 
 
 def _address(**values: str) -> str:
-    """The address of replays on the page."""
+    """Return the address of replays on the page."""
     return f"#{urlencode(values)}"
 
 

@@ -17,8 +17,8 @@ from arena_llm.terminal import one_line
 
 #: Maximum number of characters in a cell.
 _MAX_CELL = 300
-#: Names get line breaks after punctuation if they are longer than this many characters, and
-#: longer than a fifth of the terminal's width. Otherwise they are never broken.
+#: A name gets line breaks after punctuation if it is longer than this many characters and
+#: longer than a fifth of the terminal's width. Shorter names are not broken.
 _MAX_NAME = 16
 #: A narrower terminal has one space between columns, not two.
 _ROOMY = 100
@@ -27,7 +27,7 @@ _ROOMY = 100
 def print_tables(report: Report, console: Console) -> None:
     """Print the overview and all tables.
 
-    Text of models and servers is printed with escaped control characters and never as markup.
+    Control characters in texts of models and servers are escaped, and markup has no effect.
     """
     tables = report.tables
     lines = [f"{fact.value} {fact.label} ({fact.detail})" for fact in tables.facts]
@@ -69,7 +69,7 @@ def _render(table: Table, width: int) -> RichTable:
 
 
 def _ordered(rows: Iterable[Row]) -> Iterator[Row]:
-    """Each player's total, followed by the player's games."""
+    """Yield each player's total, followed by the player's games."""
     listed = list(rows)
     for row in listed:
         if not row.game:
@@ -84,7 +84,7 @@ def _text(cell: Cell, width: int) -> Text:
 
 
 def _break_name(name: str, width: int) -> str:
-    """A long name with line breaks after punctuation."""
+    """Return a long name with line breaks after punctuation."""
     limit = max(_MAX_NAME, width // 5)
     lines = [""]
     for piece in re.split(r"(?<=[/(,:])", name):

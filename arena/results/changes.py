@@ -14,7 +14,7 @@ FREE_KEYS = frozenset(
     )
 )  # fmt: skip
 
-#: Further changes are only counted.
+#: Number of changes that are named. Further ones are only counted.
 _MAX_CHANGES = 3
 #: Longer values are cut.
 _MAX_LENGTH = 60
@@ -23,7 +23,7 @@ _NOT_SET = object()
 
 
 def describe_changes(stored: str, current: str) -> str:
-    """The changed keys of two configurations in JSON, such as "seed was 1 and is 2".
+    """Describe the changed keys of two configurations in JSON: "seed was 1 and is 2".
 
     Empty if nothing that decides a game has changed.
     """
@@ -42,7 +42,7 @@ def _load(config: str) -> Any:
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Each difference: its path, the old and the new value."""
+    """Yield each difference: its path, the old and the new value."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys((*old, *new)):
             if key not in FREE_KEYS:

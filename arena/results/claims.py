@@ -1,12 +1,11 @@
-"""How several processes share a results file: locks on single bytes of a lock file.
+"""Lets several processes share a results file, by locks on single bytes of a lock file.
 
-Every process that has the results open holds a shared lock on byte 0, its presence. To play an
-episode, a process takes an exclusive lock on a byte that is chosen by the episode's id. The
-operating system releases the locks of a process that dies, so that another process can play its
-episodes. A process that closes the file gives up its presence and tries to lock byte 0
-exclusively: this succeeds in the last process only, which then rewrites the results in canonical
-form and deletes the lock file. SQLite's own locks protect single transactions. These locks work
-on a local disk only.
+Every process that has the results open holds a shared lock on byte 0. To play an episode, a
+process takes an exclusive lock on a byte that is chosen by the episode's id. The operating system
+releases the locks of a process that dies, so that another process can play its episodes. A process
+that closes the file releases byte 0 and then tries to lock it exclusively. This succeeds only in
+the last process, which rewrites the results in canonical form and deletes the lock file. SQLite's
+own locks protect single transactions. These locks work on a local disk only.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ _PRESENCE = 0
 class Claims:
     """A process's locks on the lock file.
 
-    A process may have only one Claims of a file at a time, because the locks belong to the
-    process.
+    A process may have only one Claims object for a file, because the locks belong to the process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +41,7 @@ class Claims:
             os.close(self._file)
 
     def _is_current(self) -> bool:
-        """Whether the path still leads to our file, and not to a newer one or nowhere."""
+        """Whether the path still leads to our file, which another process may have replaced."""
         try:
             return os.path.samestat(os.fstat(self._file), os.stat(self._path))
         except FileNotFoundError:
@@ -51,20 +49,20 @@ class Claims:
 
     def take(self, episode: str) -> bool:
         """Claim an episode; False if another process has claimed it."""
-        return self._lock(_byte_of(episode))
+        return self._lock(_choose_byte(episode))
 
     def release(self, episode: str) -> None:
         """Give up the claim of an episode."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte_of(episode))
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _choose_byte(episode))
 
     @contextmanager
     def leave(self) -> Iterator[bool]:
-        """Give up all locks. Yields True in the last process; new processes wait for its block.
+        """Release all locks. Yields True in the last process; new ones wait until its block ends.
 
-        Call it once: a second call could keep another process from being the last.
+        Call it once: a second call could keep another process from being the last one.
         """
         try:
-            # Give up the presence first, so that one of two leaving processes is the last.
+            # Release the shared lock first, so that one of two leaving processes is the last.
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _PRESENCE)
             last = self._lock(_PRESENCE)
             try:
@@ -83,6 +81,6 @@ class Claims:
         return True
 
 
-def _byte_of(episode: str) -> int:
-    """The byte for an episode, beyond the end of any file: a lock does not need the byte."""
+def _choose_byte(episode: str) -> int:
+    """Return the byte of an episode. It is beyond the end of any file, which locks allow."""
     return 1 + (int.from_bytes(blake2b(episode.encode(), digest_size=8).digest()) >> 2)

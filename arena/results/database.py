@@ -77,7 +77,7 @@ def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.
             if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
                 raise
         # A file that a run left in WAL mode needs a second file beside it, which cannot be
-        # made in a read-only folder. Read a copy, which is deleted after it was opened.
+        # made in a read-only folder. So read a copy, which is deleted after it was opened.
         with TemporaryDirectory(prefix="arena-report-") as folder:
             copy = Path(folder) / "results"
             shutil.copyfile(path, copy)
@@ -90,7 +90,7 @@ def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.
 def _open(
     file: Path, path: Path, *, write: bool = False, empty: bool = False
 ) -> sqlite3.Connection:
-    """A checked connection to `file`; errors name `path`."""
+    """Return a checked connection to `file`; errors name `path`."""
     connection = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={'rwc' if write else 'ro'}",
         uri=True,
@@ -112,7 +112,7 @@ def _open(
 
 
 def _check(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> str:
-    """Why the file is not a results file of this release; "" if it is."""
+    """Return why the file is not a results file of this release; "" if it is."""
     # sqlite3 would raise its own errors for text that is not UTF-8. check_content reports it.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     # One snapshot, because another process may be making the tables.
@@ -162,7 +162,7 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit the block's changes, or none of them. Holds the file's write lock throughout."""
+    """Commit all changes of the block, or none if it raises. Holds the file's write lock."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -173,10 +173,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def rewrite(path: Path) -> None:
-    """Bring a file that no process writes to into canonical form: equal rows, equal bytes.
+    """Rewrite a file in canonical form, in which equal rows give equal bytes.
 
-    Does nothing while a process reads the file; the next process that closes it will rewrite
-    it. Raises ResultsError.
+    No process may be writing to it. Does nothing while a process reads it; the next process
+    that closes it will rewrite it. Raises ResultsError.
     """
     with raise_results_errors(path):
         with closing(connect(path, write=True)) as connection:

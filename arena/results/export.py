@@ -46,8 +46,8 @@ class _Table(NamedTuple):
 def export(results: Path, folder: Path, kind: Format) -> list[Path]:
     """Write <table>.csv or <table>.parquet into the folder. Returns the files.
 
-    The tables are those of schema.sql without the journal, and `seats`, with the agent and the
-    return of each seat. Rows are in the order of their keys, so equal results give equal CSV
+    The tables are those of schema.sql except for the journal, and `seats` with the agent and
+    the return of each seat. Rows are in the order of their keys, so equal results give equal CSV
     files. In CSV, NULL is an empty field. In Parquet, agents and returns are lists. Raises
     ResultsError.
     """
@@ -109,7 +109,7 @@ def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], batches: Batc
 
 
 def _parse_lists(texts: Sequence[str | None]) -> list[Any]:
-    """JSON columns as lists; None for NULL, and for text that is not a JSON list."""
+    """Parse JSON columns as lists; None for NULL, and for text that is not a JSON list."""
     values = []
     for text in texts:
         try:

@@ -38,7 +38,7 @@ class _Object(NamedTuple):
 
 
 def check_file(path: Path) -> str:
-    """Why SQLite must not open the file; "" if it may. Raises OSError.
+    """Return why SQLite must not open the file; "" if it may. Raises OSError.
 
     SQLite would wait forever for a pipe.
     """
@@ -52,23 +52,23 @@ def check_file(path: Path) -> str:
 
 
 def check_schema(connection: sqlite3.Connection) -> str:
-    """How the schema differs from the arena's; "" if it does not."""
+    """Return how the schema differs from the arena's; "" if it does not."""
     entries = _read_objects(connection)
     expected = _expected_objects()
     for name, entry in entries.items():
         if name not in expected:
             return f"holds the {entry.type} {name!r}, which is not the arena's"
         if entry != expected[name]:
-            return f"its {entry.type} {name!r} is not defined as the arena's"
+            return f"defines the {entry.type} {name!r} differently from the arena"
     if missing := [table for table in TABLES if table not in entries]:
         return f"has no table {missing[0]!r}"
     return ""
 
 
 def check_content(connection: sqlite3.Connection) -> str:
-    """Why the rows cannot be used; "" if they can. Reads the whole file once.
+    """Return why the rows cannot be used; "" if they can. Reads the whole file once.
 
-    After this check the work of a query is limited by the file's size, because no page is
+    After this check no query takes more work than the file's size allows, because no page is
     used twice, and all values have the types and constraints of schema.sql.
     """
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -95,7 +95,7 @@ def _check_values(connection: sqlite3.Connection, table: str) -> str:
 
 @cache
 def _columns(table: str) -> Mapping[str, str]:
-    """For each column the allowed types of its values, as SQL."""
+    """Return the allowed types of the values of each column, as SQL."""
     with closing(_make_expected()) as connection:
         return {
             name: f"'{_VALUE_TYPES[kind]}'"
@@ -112,7 +112,7 @@ def _expected_objects() -> Mapping[str, _Object]:
 
 
 def _make_expected() -> sqlite3.Connection:
-    """A database with all tables of the arena."""
+    """Return a database with all tables of the arena."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(SCHEMA)
     connection.execute(METER)
@@ -125,5 +125,5 @@ def _read_objects(connection: sqlite3.Connection) -> Mapping[str, _Object]:
 
 
 def _plain_sql(sql: object) -> str:
-    """SQL without comments and line breaks, which may differ between releases."""
+    """Return SQL without comments and line breaks, which may differ between releases."""
     return " ".join(re.sub(r"--[^\n]*", "", str(sql)).split())

@@ -87,7 +87,7 @@ class CallKey:
 
 
 def canonical_json(value: Any, *, allow_nan: bool = True) -> str:
-    """JSON text that is equal for equal values: sorted keys, no spaces, ASCII."""
+    """Return JSON text that is equal for equal values: sorted keys, no spaces, ASCII."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=allow_nan)
 
 
@@ -96,7 +96,7 @@ def canonical_json(value: Any, *, allow_nan: bool = True) -> str:
 
 
 def request_to_json(call: ModelCall) -> str:
-    """A request without its timeout, which does not change the reply."""
+    """Return a request as JSON, without its timeout, which does not change the reply."""
     sampling = {name: value for name, value in call.sampling.items() if name != "timeout"}
     return canonical_json(
         {
@@ -110,7 +110,7 @@ def request_to_json(call: ModelCall) -> str:
 
 
 def reply_to_json(reply: ModelReply) -> str:
-    """A reply as JSON."""
+    """Return a reply as JSON."""
     return canonical_json({name: getattr(reply, name) for name in ModelReply.__slots__})
 
 

@@ -1,5 +1,5 @@
--- One file per experiment. Only the latencies of the models' replies depend on time: a replay of
--- recorded replies gives the same rows.
+-- One file per experiment. A replay of recorded replies gives the same rows, except for the
+-- latencies of the replies.
 
 CREATE TABLE IF NOT EXISTS experiments (
     name        TEXT PRIMARY KEY,

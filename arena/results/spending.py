@@ -16,12 +16,12 @@ class Spent(NamedTuple):
     cost_usd: float
 
 
-#: A table with one row, which exists while a process has the file open. Each reply is added to
-#: it in the reply's own transaction, so that every process knows the total. `rewrite` leaves it
-#: out of the finished file.
+#: A table with one row, the total so far, which exists while a process has the file open. The
+#: transaction that stores a reply also adds it here, so that every process knows the total.
+#: `rewrite` leaves the table out of the finished file.
 METER = "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)"
 
-#: Without failed episodes, because their replies are in the journal, too.
+#: Sums over episodes that have not failed: the journal has the replies of failed ones.
 _ENDED = """
 SELECT ifnull(sum(prompt_tokens + completion_tokens), 0), ifnull(sum(cost_usd), 0.0) FROM moves
 WHERE model IS NOT NULL
@@ -54,12 +54,12 @@ def create_meter(connection: sqlite3.Connection) -> None:
 
 
 def read_meter(connection: sqlite3.Connection) -> Spent:
-    """What all processes have spent."""
+    """Return what all processes have spent."""
     return Spent(*connection.execute("SELECT tokens, cost_usd FROM meter").fetchone())
 
 
 def read_by_model(connection: sqlite3.Connection) -> dict[str, tuple[int, Spent]]:
-    """The number of each model's replies, and what they cost."""
+    """Return the number of each model's replies, and what they cost."""
     rows = connection.execute(_BY_MODEL)
     return {model: (count, Spent(tokens, cost)) for model, count, tokens, cost in rows}
 
@@ -74,5 +74,5 @@ def add_to_meter(connection: sqlite3.Connection, reply: ModelReply) -> Spent:
 
 
 def usage_of_reply(reply: ModelReply) -> Spent:
-    """What one reply cost; an unknown cost counts as 0."""
+    """Return what one reply cost; an unknown cost counts as 0."""
     return Spent(reply.prompt_tokens + reply.completion_tokens, reply.cost_usd or 0.0)

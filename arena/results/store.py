@@ -1,4 +1,4 @@
-"""Writes an experiment's results, reply by reply, so that no kill -9 loses a stored reply."""
+"""Writes an experiment's results. A stored reply survives a kill of the process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Store:
         connection = self._connection
         _check_owner(connection, self.path, experiment)
         use_write_ahead_log(connection)
-        # A commit survives the process. A power failure may lose the last commits, each whole.
+        # A commit survives the process. A power failure may lose the last commits, but no part
+        # of a commit alone.
         connection.execute("PRAGMA synchronous = NORMAL")
         create_tables(connection)
         with transaction(connection):
@@ -88,12 +89,12 @@ class Store:
             create_meter(connection)
 
     def statuses(self) -> dict[str, str]:
-        """The status of each stored episode, by id."""
+        """Return the status of each stored episode, by id."""
         with raise_results_errors(self.path):
             return dict(self._connection.execute("SELECT episode, status FROM episodes"))
 
     def status(self, episode: str) -> str | None:
-        """The status of an episode; None if it is not stored."""
+        """Return the status of an episode; None if it is not stored."""
         with raise_results_errors(self.path):
             row = self._connection.execute(
                 "SELECT status FROM episodes WHERE episode = ?", (episode,)
@@ -101,7 +102,7 @@ class Store:
         return str(row[0]) if row else None
 
     def answered(self) -> Iterator[CallKey]:
-        """The calls of all episodes that have not failed."""
+        """Yield the calls of all episodes that have not failed."""
         with raise_results_errors(self.path):
             for row in self._connection.execute(
                 "SELECT episode, ply, seat, attempt FROM moves JOIN episodes USING (episode)"
@@ -123,7 +124,7 @@ class Store:
             self._claims.release(episode)
 
     def call(self, key: CallKey) -> tuple[str, ModelReply] | None:
-        """The journal's request and reply of a call; None if there is no reply.
+        """Return the journal's request and reply of a call; None if there is no reply.
 
         The journal has the calls of episodes that have not ended, or have failed.
         """
@@ -151,19 +152,20 @@ class Store:
         return reply, spent
 
     def spent(self) -> Spent:
-        """What all processes have spent so far."""
+        """Return what all processes have spent so far."""
         with raise_results_errors(self.path):
             return read_meter(self._connection)
 
     def spent_by_model(self) -> dict[str, tuple[int, Spent]]:
-        """The number of each model's stored replies, and what they cost."""
+        """Return the number of each model's stored replies, and what they cost."""
         with raise_results_errors(self.path):
             return read_by_model(self._connection)
 
     def put_episode(self, row: EpisodeRow, moves: Collection[MoveRow]) -> None:
         """Store an episode with its moves; a failed one with the same id is replaced.
 
-        If the episode has not failed, its calls leave the journal, because its moves have them.
+        If the episode has not failed, its calls are deleted from the journal, because its moves
+        contain them.
         """
         with raise_results_errors(self.path), transaction(self._connection):
             execute = self._connection.execute
@@ -174,7 +176,7 @@ class Store:
                 execute("DELETE FROM calls WHERE episode = ?", (row.episode,))
 
     def close(self) -> None:
-        """Close the file. The last process rewrites it in canonical form."""
+        """Close the file. The last process to close it rewrites it in canonical form."""
         self._connection.close()
         with self._claims.leave() as last:
             if last:
@@ -188,7 +190,7 @@ class Store:
 
 
 def check_results(path: Path, experiment: ExperimentRow) -> None:
-    """Check, without writing, that a Store could be opened. Raises ResultsError like Store."""
+    """Check that a Store could be opened, without writing. Raises ResultsError like Store."""
     with raise_results_errors(path):
         if path.exists():
             with closing(connect(path, empty=True)) as connection:
@@ -229,7 +231,7 @@ _INSERT_MOVE = _make_insert("moves", MoveRow)
 
 
 def _values(row: EpisodeRow | MoveRow) -> list[Any]:
-    """A row's columns; tuples become JSON lists."""
+    """Return a row's columns; tuples become JSON lists."""
     return [
         json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value
         for value in (getattr(row, field.name) for field in fields(row))

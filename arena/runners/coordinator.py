@@ -1,4 +1,4 @@
-"""The coordinator of a run: it hands out episodes, keeps the ledger, and counts progress."""
+"""The coordinator of a run: hands out episodes, stores replies, and counts progress."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SEAT = re.compile(r"\bseat \d+: ")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a runner needs. It pickles.
+    """The input of a runner. It can be pickled.
 
-    backend: answers the calls. results: path of the results file. record: path of a file
-    that gets all requests and replies; None: no recording.
+    backend: answers the calls. results: path of the results file. record: path of the recording
+    of all requests and replies; None: no recording.
     """
 
     experiment: Experiment
@@ -40,14 +40,13 @@ class Job:
 class RunProgress:
     """How far a run is.
 
-    total: all episodes of the experiment. episodes: ended episodes by status, those of
-    earlier runs included, except that failed ones count for this run only. playing: episodes
-    in play. answers, illegal: models' answers in episodes that ended in this run. tokens,
-    cost_usd: of all runs. budget: used share of the tightest limit, 0 without a limit.
-    budget_key: that limit's key. work, done: moves that models are expected to make in this
-    run, and moves made. failures: reasons of this run's failed episodes. lost: workers that
-    died and were replaced. stopped: why no more episodes are started; "" while the run
-    continues.
+    total: all episodes of the experiment. episodes: ended episodes by status, of all runs;
+    failed ones of this run only. playing: episodes in play. answers, illegal: models' answers
+    in episodes that ended in this run. tokens, cost_usd: of all runs. budget: used share of the
+    tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
+    models are expected to make in this run, and moves made. failures: reasons of this run's
+    failed episodes. lost: workers that died and were replaced. stopped: why no more episodes
+    are started; "" while the run continues.
     """
 
     total: int
@@ -69,21 +68,21 @@ class RunProgress:
 class FairQueue:
     """Waiting episodes, and those in play.
 
-    `take` prefers the episode whose busiest model plays in the fewest episodes; ties go in
-    the original order. A model that answers slowly therefore gets no more than its share of
-    the places while the other models have episodes waiting.
+    `take` returns the episode whose busiest model plays in the fewest episodes; among equals,
+    the first one in the original order. So a slow model does not take more than its share of
+    the places while episodes of other models wait.
     """
 
     def __init__(
-        self, specs: Iterable[EpisodeSpec], models_of: Callable[[EpisodeSpec], frozenset[str]]
+        self, specs: Iterable[EpisodeSpec], find_models: Callable[[EpisodeSpec], frozenset[str]]
     ) -> None:
-        """models_of: returns the models that an episode calls."""
-        self._models_of = models_of
+        """find_models: returns the models that an episode calls."""
+        self._find_models = find_models
         self._waiting: dict[frozenset[str], deque[tuple[int, EpisodeSpec]]] = {}
         self._taken: dict[str, tuple[int, EpisodeSpec]] = {}
         self._busy: Counter[str] = Counter()
         for place, spec in enumerate(specs):
-            self._waiting.setdefault(models_of(spec), deque()).append((place, spec))
+            self._waiting.setdefault(find_models(spec), deque()).append((place, spec))
 
     @property
     def taken(self) -> dict[str, EpisodeSpec]:
@@ -105,17 +104,17 @@ class FairQueue:
         """Remove an episode in play; None if it was not in play."""
         _, spec = self._taken.pop(episode, (0, None))
         if spec is not None:
-            self._busy.subtract(self._models_of(spec))
+            self._busy.subtract(self._find_models(spec))
         return spec
 
     def put_back(self, episode: str) -> None:
         """Let an episode in play wait again, ahead of its models' other episodes."""
         place, _ = self._taken[episode]
         if spec := self.end(episode):
-            self._waiting[self._models_of(spec)].appendleft((place, spec))
+            self._waiting[self._find_models(spec)].appendleft((place, spec))
 
     def _load(self, models: frozenset[str]) -> int:
-        """The number of episodes in play of the busiest of these models."""
+        """Return the number of episodes in play of the busiest of these models."""
         return max((self._busy[model] for model in models), default=0)
 
 
@@ -123,8 +122,8 @@ class Coordinator:
     """Hands out episodes to workers and stores their replies and results: one for each run.
 
     Its methods are coroutines, so that workers in other processes can use it in the same way
-    (see ray.py). A worker number that joins twice means that the worker died: its episodes
-    are queued again, and their stored replies are reused.
+    (see ray.py). If a worker number joins twice, the worker has died: its episodes are queued
+    again, and their stored replies are reused.
     """
 
     def __init__(self, job: Job) -> None:
@@ -143,7 +142,7 @@ class Coordinator:
         missing = [spec for spec in specs if statuses.get(spec.episode) in (None, "failed")]
         # Long games first: a long game that starts last would run alone at the end.
         missing.sort(key=self._expected_moves, reverse=True)
-        self._queue = FairQueue(missing, self._models_of)
+        self._queue = FairQueue(missing, self._find_models)
         self._played_by: dict[int, set[str]] = {}
         self._calls: Counter[str] = Counter()
         work = sum(map(self._expected_moves, missing))
@@ -159,7 +158,7 @@ class Coordinator:
         self._played_by[worker] = set()
 
     async def take(self, worker: int) -> EpisodeSpec | None:
-        """The next episode for a worker; None if none is left or the run has stopped."""
+        """Return the next episode for a worker; None if none is left or the run has stopped."""
         while not self._progress.stopped and (spec := self._queue.take()):
             if await self._ledger.begin(spec.episode):
                 self._played_by[worker].add(spec.episode)
@@ -183,8 +182,7 @@ class Coordinator:
     async def finish(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
         """Store an episode that has ended.
 
-        Does nothing if the episode has been given to another worker, because its worker was
-        thought to be dead.
+        Does nothing if another worker has the episode now, because this one seemed to be dead.
         """
         if (spec := self._queue.end(row.episode)) is None:
             return
@@ -200,12 +198,12 @@ class Coordinator:
         progress.illegal += len(answers) - answers.count("ok")
 
     async def stop(self, episode: str, reason: str) -> None:
-        """Start no more episodes: this one cannot continue, for a reason that applies to all."""
+        """Start no more episodes, because of the reason that ended this one."""
         self._progress.stopped = reason
         await self._drop(episode)
 
     async def progress(self) -> RunProgress:
-        """A copy of the present counts."""
+        """Return a copy of the present counts."""
         now, playing, spent = self._progress, self._queue.taken, self._ledger.spent
         budget, budget_key = self._budget.used(spent)
         moves_in_play = sum(
@@ -232,11 +230,11 @@ class Coordinator:
         self._queue.put_back(episode)
         await self._ledger.drop(episode)
 
-    def _models_of(self, spec: EpisodeSpec) -> frozenset[str]:
+    def _find_models(self, spec: EpisodeSpec) -> frozenset[str]:
         return frozenset(self._models[agent] for agent in spec.agents if agent in self._models)
 
     def _expected_moves(self, spec: EpisodeSpec) -> float:
-        """The number of moves that models would make if they played at random."""
+        """Return the number of moves that models would make if they played at random."""
         name = spec.game.partition("(")[0]
         moves = measured_playouts().get(name, UNKNOWN_PLAYOUT).moves
         seats = sum(agent in self._models for agent in spec.agents)

@@ -21,7 +21,7 @@ from typing import Any, cast
 from arena.runners.coordinator import Coordinator, Job, RunProgress
 from arena.runners.worker import Watch, play, run_all, watch_run
 
-#: Simultaneous episodes per worker: with fewer, another worker does not pay for its start.
+#: Simultaneous episodes per worker: with fewer, another worker is not worth its start.
 _PLACES = 16
 #: How many times Ray restarts a worker that died.
 _RETRIES = 3
@@ -33,7 +33,7 @@ _MAX_BASE_LENGTH = 103 - 64 - len("/arena-ray-12345678")
 
 
 class RayError(Exception):
-    """Ray cannot be reached, or has failed. All results so far are saved."""
+    """Ray cannot be reached, or has failed. All results so far are stored."""
 
 
 async def run_ray(job: Job, watch: Watch) -> RunProgress:
@@ -57,7 +57,7 @@ async def run_ray(job: Job, watch: Watch) -> RunProgress:
 
 
 async def _run_workers(ray: Any, job: Job, actor: Any, places: int) -> None:
-    """Run one worker per processor, but no more than `places` needs."""
+    """Run one worker for each processor, but no more than `places` episodes need."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
     count = max(1, min(cpus, math.ceil(places / _PLACES)))
     task = ray.remote(_work).options(max_retries=_RETRIES, scheduling_strategy="SPREAD")
@@ -73,16 +73,16 @@ async def _run_workers(ray: Any, job: Job, actor: Any, places: int) -> None:
 
 
 def _work(job: Job, actor: Any, number: int, places: int) -> None:
-    """The task of one worker, which runs in its own process."""
+    """Run one worker: the task of a process."""
     coordinator = cast(Coordinator, _RemoteCoordinator(actor))
     asyncio.run(play(coordinator, job, places, number))
 
 
 class _Actor:
-    """The process of the coordinator."""
+    """The Ray actor in whose process the coordinator runs."""
 
     async def open(self, job: Job) -> None:
-        """Make the coordinator; separate from __init__, so that its errors reach the driver."""
+        """Make the coordinator. Not done in __init__, so that its errors reach the driver."""
         self._coordinator = Coordinator(job)
 
     async def call(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[tuple[Any, Any]]:
@@ -148,12 +148,12 @@ async def _result(ref: Awaitable[Any]) -> Any:
     except RayTaskError as error:
         raise error.cause from None
     except Failure as error:
-        raise RayError(f"a process of Ray's is lost: {' '.join(str(error).split())}") from None
+        raise RayError(f"a process of Ray was lost: {' '.join(str(error).split())}") from None
 
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
-    """Ray, connected to the cluster at `address`, or started on this machine for this run."""
+    """Connect Ray to the cluster at `address`, or start it on this machine for this run."""
     with ExitStack() as files:
         if address is None:
             # A secret token keeps other users of this machine out.
@@ -191,7 +191,7 @@ def _ray(address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def _folder() -> Iterator[str]:
-    """A temporary folder for Ray's files, which include sockets."""
+    """Make a temporary folder for Ray's files, which include sockets."""
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) > _MAX_BASE_LENGTH:
         base = "/tmp"  # noqa: S108 - the folder made in it is private
@@ -209,10 +209,10 @@ def _folder() -> Iterator[str]:
 
 
 def _check(address: str) -> None:
-    """Raise RayError if nothing listens at the address. Ray itself would try for minutes."""
+    """Raise RayError if nothing listens at the address. Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     if not host:
-        return  # "auto", or another special value of Ray's
+        return  # "auto", or another special value
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from arena.experiment.ledger import ask_through_ledger
 from arena.games.game import Game
 from arena.runners.coordinator import Coordinator, Job, RunProgress
 
-#: Receives the progress of a run several times a second.
+#: Is called with the progress of a run several times a second.
 Watch = Callable[[RunProgress], None]
 
 #: Seconds between two calls of Watch.

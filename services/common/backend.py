@@ -26,12 +26,12 @@ class BaseLLMBackend(ABC, Generic[C]):
 
     A subclass sets `name` (the prefix of its models is `name` + "_") and `config_type`,
     declares what its models honour, and implements the three abstract methods. All methods
-    run on one event loop. They are cancelled when the caller disconnects or its deadline
-    passes, and must then stop the work that they started.
+    run on one event loop. A method is cancelled when the caller disconnects or the deadline
+    passes, and must then stop the work that it started.
 
-    The servicer checks every request before the backend sees it: ranges, the model's prefix,
-    and everything that the backend does not honour is refused as UNSUPPORTED. It also checks
-    every reply: a reply that breaks the contract becomes INTERNAL.
+    The servicer checks every request before the backend gets it: the ranges and the model's
+    prefix. It refuses as UNSUPPORTED what the backend does not declare. It also checks every
+    reply: a reply that breaks the contract becomes INTERNAL.
 
     Errors: raise the classes of services.common.errors. The caller gets any other exception
     as INTERNAL with an id, and the log has its type and frames under that id.
@@ -41,14 +41,14 @@ class BaseLLMBackend(ABC, Generic[C]):
     config_type: type[C]
     #: The Sampling fields that the models honour, such as "temperature".
     parameters: ClassVar[frozenset[str]] = frozenset()
-    #: The constraints that the models honour, of "choices", "json_schema" and "regex".
+    #: The constraints that the models honour: some of "choices", "json_schema" and "regex".
     constraints: ClassVar[frozenset[str]] = frozenset()
     #: True if `provider_options` are passed to a provider.
     takes_provider_options: ClassVar[bool] = False
     #: True if `score` is implemented.
     can_score: ClassVar[bool] = False
-    #: What a caller can do instead, by the refused field: {"constraint.regex": "use choices"}.
-    #: The backends of this repository list every field that they do not honour.
+    #: Refused field -> what a caller can do instead: {"constraint.regex": "use choices"}. The
+    #: backends of this repository list every field that they do not honour.
     refused: ClassVar[Mapping[str, str]] = {}
     #: True if the service forwards calls to another server and computes little itself.
     forwards_calls: ClassVar[bool] = False
@@ -60,7 +60,7 @@ class BaseLLMBackend(ABC, Generic[C]):
         self.config = config
 
     async def start(self) -> None:
-        """Prepare to serve; health becomes SERVING when this returns."""
+        """Prepare to serve. Health becomes SERVING when this returns."""
 
     async def failed(self) -> str:
         """Wait until the backend cannot continue, and return the reason.

@@ -51,7 +51,7 @@ def _check_address(value: str) -> str:
 
 
 def _is_host(name: str | None, ipv6: str | None) -> bool:
-    """Whether a name that looks like an IP address is a valid one."""
+    """Whether a host is valid: a name that looks like an IP address must be one."""
     try:
         if ipv6:
             ipaddress.IPv6Address(ipv6)
@@ -67,7 +67,7 @@ Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class StrictModel(BaseModel):
-    """Unknown keys are errors, and values are immutable."""
+    """A mapping of a configuration file: unknown keys are errors, and values are immutable."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
@@ -144,7 +144,7 @@ def _expand_values(value: Any, path: Path) -> Any:
     return value
 
 
-#: Lines of one error. A file can have very many problems, above all with YAML aliases.
+#: Lines of one error. A file with YAML aliases can have very many problems.
 _MAX_PROBLEMS = 20
 #: Characters of a key or of a reason in an error.
 _MAX_LENGTH = 400

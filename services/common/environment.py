@@ -1,4 +1,4 @@
-"""The variables of a service: from the environment, else from .env; keys of others are unset."""
+"""Sets a service's variables from .env, and unsets the keys of other services."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def load_dotenv(
     warn: Callable[[str], None] | None = None,
     needed: Sequence[str] | None = None,
 ) -> None:
-    """Set the variables of ./.env that match a pattern and are not set.
+    """Set the variables of ./.env that match a pattern and are not set yet.
 
-    Only those: a process must not hold a key that it does not use.
+    No others are set, because a process must not hold a key that it does not use.
 
-    Raises ConfigError if the file cannot be read. With `warn`, the problem is only reported
-    and the readable variables are set; ConfigError is then raised if a variable that matches
+    Raises ConfigError if the file cannot be read. With `warn`, the problem is passed to it and
+    the readable variables are set; ConfigError is then raised only if a variable that matches
     `needed` (default: `patterns`) cannot be read.
     """
     values, problem = read_env_file(Path(".env"))
@@ -64,10 +64,10 @@ def load_dotenv(
             continue
         try:
             os.environ[name] = value
-        except ValueError as error:  # its text holds characters of the value
+        except ValueError as error:  # its text contains characters of the value
             raise ConfigError(
-                f".env: {name} holds characters that the environment's encoding "
-                f"({sys.getfilesystemencoding()}) does not have"
+                f".env: {name} contains characters that the environment's encoding "
+                f"({sys.getfilesystemencoding()}) lacks"
             ) from error
 
 
@@ -110,7 +110,7 @@ def read_env_file(path: Path) -> tuple[Mapping[str, str | None], str]:
 
 
 def is_readable(text: str) -> bool:
-    """Whether a variable's text has no part that could not be read."""
+    """Whether all of a variable's text could be read."""
     return not {_UNREADABLE, "\0"} & set(text)
 
 

@@ -3,8 +3,8 @@
 BackendError
 ├── UnknownPrefix          NOT_FOUND            no backend serves this prefix
 ├── ModelNotFound          NOT_FOUND            not configured, or upstream 404
-├── InvalidRequest         INVALID_ARGUMENT     a field is at fault
-├── ContextTooLong         INVALID_ARGUMENT     prompt + max_tokens over the context
+├── InvalidRequest         INVALID_ARGUMENT     a field is wrong
+├── ContextTooLong         INVALID_ARGUMENT     prompt + max_tokens exceed the context
 ├── Unsupported            UNIMPLEMENTED        this backend cannot do that
 ├── ApiKeyMissing          FAILED_PRECONDITION  names the variable to set
 ├── ApiKeyRejected         FAILED_PRECONDITION  upstream 401
@@ -18,7 +18,7 @@ BackendError
 │   └── UnreadableAnswer   UNAVAILABLE          the provider's answer cannot be parsed
 ├── BackendDown            UNAVAILABLE          backend not reachable from the router
 ├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline has passed
-└── Internal               INTERNAL             a bug: the log has it under an id
+└── Internal               INTERNAL             a bug: the log describes it under an id
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from arena_llm.errors import DETAILS_TRAILER
 
 ERROR_DOMAIN = "arena_llm"
 
-#: A Duration on the wire cannot hold every number.
+#: The longest delay that is sent: a Duration cannot hold every number.
 _MAX_SECONDS = 1e9
 
 
@@ -58,7 +58,7 @@ class BackendError(Exception):
     """An error that the caller gets unchanged.
 
     message: what is wrong and how to fix it, without prompt or key.
-    field: the request's field at fault, such as "config.temperature".
+    field: the wrong field of the request, such as "config.temperature".
     retry_after: seconds after which a retry is useful.
     metadata: details for programs, such as {"variable": "OPENAI_API_KEY"}.
     """
@@ -139,7 +139,7 @@ class UpstreamUnavailable(BackendError):
 
 
 class UnreadableAnswer(UpstreamUnavailable):
-    """The provider's answer cannot be parsed. It is not retried: a retry is paid again."""
+    """The provider's answer cannot be parsed. There is no retry, because it would cost again."""
 
 
 class BackendDown(BackendError):
@@ -192,10 +192,10 @@ def _pack(
 
 
 def build_trailers(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
-    """Return the trailing metadata: the status with its details, and a refusal of retries.
+    """Return the trailing metadata: the status with its details, and a ban on retries.
 
-    The services have already retried if that was useful. grpc-retry-pushback-ms keeps
-    gRPC's own retry policies (gRFC A6) from retrying again.
+    grpc-retry-pushback-ms keeps gRPC's own retry policies (gRFC A6) from retrying, because the
+    services have already retried if that was useful.
     """
     return (
         (DETAILS_TRAILER, build_status(error).SerializeToString()),

@@ -1,8 +1,8 @@
 """LlmService as byte handlers, and the parsing of requests.
 
-The handlers take and return bytes, because the router forwards them unchanged, and because
-a service that parses them itself can answer INVALID_ARGUMENT to bytes that do not parse,
-where gRPC's deserializer would answer INTERNAL.
+The handlers take and return bytes, because the router forwards them unchanged. A service
+parses them itself, so that it can answer INVALID_ARGUMENT to bytes that do not parse: gRPC's
+deserializer would answer INTERNAL.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = llm_service_pb2.DESCRIPTOR.services_by_name["LlmService"]
 
-#: The largest message, in bytes, whose fields are not counted. Parsing it takes at most 10 ms.
+#: Smaller messages, in bytes, are not counted: parsing one takes at most 10 ms.
 _SMALL = 256 * 1024
-#: The most fields of a request, with those of its parts. A conversation of 4096 messages has
-#: 12288.
+#: The largest number of fields of a request, including those of its parts. A conversation of
+#: 4096 messages has 12288.
 MAX_FIELDS = 32_768
 
 
@@ -59,23 +59,23 @@ M = TypeVar("M", bound=Message)
 
 
 def parse(message_type: type[M], data: bytes) -> M:
-    """Parse a message. Raises InvalidRequest for other bytes and for too many fields."""
+    """Parse a message. Raises InvalidRequest for bytes that do not parse, or too many fields."""
     check_field_count(message_type.DESCRIPTOR, data)
     try:
         return message_type.FromString(data)
     except DecodeError as error:
         raise InvalidRequest(
             f"the bytes do not parse as {message_type.DESCRIPTOR.full_name}, "
-            "or its parts are nested too deeply"
+            "or are nested too deeply"
         ) from error
 
 
 def check_field_count(descriptor: Any, data: bytes) -> None:
     """Raise InvalidRequest if a message of that type has too many fields.
 
-    A message of 13 MB can hold a million labels. Parsing it takes half a second, in which
-    all other calls wait. So the fields are counted on the wire, before protobuf makes
-    objects of them. Bytes that are not such a message pass: the parser refuses them.
+    A message of 13 MB can hold a million labels. Parsing it takes half a second, and all other
+    calls wait for it. So the fields are counted in the bytes, before protobuf makes objects of
+    them. Bytes that are not such a message pass, because the parser refuses them.
     """
     if len(data) > _SMALL:
         with suppress(IndexError):  # the message ends in the middle of a number
@@ -99,8 +99,8 @@ def _count(descriptor: Any, data: bytes) -> None:
         count += 1
         if count > MAX_FIELDS:
             raise InvalidRequest(
-                f"{top or 'the request'} holds too much: a request has at most {MAX_FIELDS} "
-                "fields, counted with those of its parts",
+                f"{top or 'the request'} holds too much: a request may have at most {MAX_FIELDS} "
+                "fields, including those of its parts",
                 field=top,
             )
         match tag & 7:

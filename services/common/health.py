@@ -1,4 +1,4 @@
-"""grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
+"""The health service: https://github.com/grpc/grpc/blob/master/doc/health-checking.md."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 
-class Health(health.aio.HealthServicer):  # type: ignore[misc, name-defined] # it has no types
-    """The library's servicer with another Watch.
+class Health(health.aio.HealthServicer):  # type: ignore[misc, name-defined] # the library has no types
+    """The library's servicer, with its Watch replaced.
 
-    When one watcher leaves, the library's Watch forgets all others. It also never ends, so
-    that the watch of one router would delay a stop for the whole grace period.
+    The library's Watch forgets all watchers when one leaves. It also never ends, so one router
+    that watches would delay a stop for the whole grace period.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Structured logs: one logfmt line per event on standard error.
 
-Standard output and error of a service never raise and never block it. Text that cannot be
-written is lost and its bytes are counted: the disk is full, the reader of a pipe is gone or
-has stopped, or the process was started with closed descriptors.
+Writing to a service's standard output or error never raises and never blocks. Text that cannot
+be written is lost, and its bytes are counted: because the disk is full, the reader of a pipe is
+gone or stuck, or the process was started with closed descriptors.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import structlog
 
 from arena_llm.terminal import open_closed_files
 
-#: Bytes that a pipe which is ready takes in one write; POSIX guarantees 512.
+#: Bytes that a ready pipe accepts in one write; POSIX guarantees 512.
 _CHUNK = getattr(select, "PIPE_BUF", 512)
-#: Milliseconds to wait for a slow reader. A reader that let this pass gets no more time
-#: until it reads again.
+#: Milliseconds to wait for a slow reader. A reader that exceeds them gets no more time until it
+#: reads again.
 _PATIENCE_MS = 50
 
 _is_plain = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f]*').fullmatch
 
 
 class LossyOutput(io.RawIOBase):
-    """Writes to a file descriptor; without one (None) all text is lost."""
+    """Writes to a file descriptor. If it is None, all text is lost."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -55,7 +55,7 @@ class LossyOutput(io.RawIOBase):
         return self._descriptor is not None and os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
-        """Write as much as possible. If text was lost before, first write how much."""
+        """Write as much as possible. If text was lost before, first write how many bytes."""
         text = bytes(data)
         if self._lost:
             note = b'\nlevel=warning event="output lost" bytes=%d\n' % self._lost
@@ -97,8 +97,8 @@ def protect_output() -> None:
 class LineWriter:
     """Writes the lines of one turn of the event loop together, at its end.
 
-    Written alone, a line costs a busy service 60 us of CPU, because its code has left the
-    caches; together with others it costs 23 (`python -m bench.openrouter`).
+    A line that is written alone costs a busy service 60 us of CPU, because the code that writes
+    has left the caches. Together with others it costs 23 us (`python -m bench.openrouter`).
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -107,7 +107,7 @@ class LineWriter:
         atexit.register(self.flush)
 
     def msg(self, line: bytes) -> None:
-        """Write the line at the end of this turn, or immediately outside of the loop."""
+        """Write the line at the end of this turn, or immediately if no event loop runs."""
         self._lines.append(line)
         if len(self._lines) == 1:
             try:
@@ -126,19 +126,20 @@ class LineWriter:
 def configure_logging() -> None:
     """Set up structlog for this process. A line that cannot be written fails no call.
 
-    Each line is written when it is logged, so that a killed process loses none.
+    Lines are written at the end of the event loop's turn: a killed process loses only the lines
+    of its last turn.
     """
     protect_output()
     writer = LineWriter(sys.stderr.buffer)
     structlog.configure(
         processors=[_render],
         logger_factory=lambda *_: writer,
-        cache_logger_on_first_use=True,  # halves the time of a line
+        cache_logger_on_first_use=True,  # halves the cost of a line
     )
 
 
 def _render(_: Any, level: str, fields: Any) -> bytes:
-    """Return the event in logfmt. Takes 6 us; structlog's renderer and time stamp take 13."""
+    """Return the event in logfmt, in 6 us. structlog's own renderer and time stamp take 13."""
     when = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")[:-6]
     words = [f"timestamp={when}Z level={level} event={_quote(fields.pop('event'))}"]
     words.extend([f"{key}={_quote(value)}" for key, value in fields.items()])

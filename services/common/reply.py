@@ -1,8 +1,8 @@
 """Checks of a backend's replies before they are sent.
 
-A reply that breaks the contract raises ContractError, which the caller gets as INTERNAL.
-Text that cannot be sent and numbers that cannot be true are replaced: the rest of such a
-reply is good, and it may have been paid for.
+A reply that breaks the contract raises ContractError, which the caller gets as INTERNAL. Text
+that cannot be sent and impossible numbers are replaced, because the rest of such a reply is
+good, and it may have been paid for.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def check_type(value: object, expected: type[T], source: str) -> T:
 def check_completion(completion: Completion, request: GenerationRequest, prefix: str) -> Completion:
     """Return a completion that can be sent.
 
-    Raises ContractError if it does not keep to the request, InvalidRequest if max_tokens
-    ended it before its constraint was met. Log-probabilities that were not requested are
-    removed: some providers return them always.
+    Raises ContractError if it does not fit the request, and InvalidRequest if max_tokens ended
+    it before its constraint was met. Log-probabilities that were not requested are removed,
+    because some providers always return them.
     """
     if not completion.model.startswith(prefix):
         raise ContractError(f"the completion's model does not start with {prefix!r}")
@@ -86,14 +86,14 @@ def _check_constraint(completion: Completion, request: GenerationRequest) -> Non
                 )
             raise ContractError("the text is not one of the choices")
         case JsonSchema() if completion.finish_reason is FinishReason.STOP:
-            # A stop string may cut the text. The schema is the backend's task: its check
-            # may take seconds.
+            # A stop string may cut the text. The backend checks the schema, because that may
+            # take seconds.
             if not request.sampling.stop and not _is_json(completion.text):
                 raise ContractError("the text is not JSON, although json_schema was requested")
 
 
 def spent_metadata(completion: Completion) -> dict[str, str]:
-    """Return what a refused completion has used, as the metadata of its error."""
+    """Return the tokens and cost of a refused completion, as the metadata of its error."""
     usage = completion.usage
     spent = {
         "attempts": str(completion.attempts),
@@ -149,14 +149,14 @@ def check_models(models: Sequence[Model], prefix: str) -> Sequence[Model]:
 
 
 def repair_usage(usage: Usage) -> Usage:
-    """Return the usage; a number that cannot be true becomes unknown, and the log names it."""
+    """Return the usage. An impossible number becomes unknown, and the log names it."""
     odd = [name for name in _COUNTS if not 0 <= getattr(usage, name) <= _MAX_COUNT]
     cost = usage.cost_usd
     if cost is not None and not 0 <= cost < float("inf"):  # NaN, too
         odd.append("cost_usd")
     if not odd:
         return usage
-    log.warning("a backend's usage cannot be true", fields=", ".join(odd))
+    log.warning("a backend's usage is impossible", fields=", ".join(odd))
     unknown = Usage()
     return replace(usage, **{name: getattr(unknown, name) for name in odd})
 

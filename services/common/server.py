@@ -91,10 +91,8 @@ class Server:
         self.address = f"{listen.rpartition(':')[0]}:{self.port}"
 
     async def start(self) -> None:
-        """Bind and start. Health answers immediately, with SERVING once the service is ready.
-
-        The library's health servicer starts as SERVING, so that is changed first.
-        """
+        """Start the server, then the service. Health is SERVING once the service is ready."""
+        # The library's health servicer starts as SERVING.
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         log.info("listening", service=self._service.name, address=self.address, pid=os.getpid())
@@ -127,7 +125,7 @@ class Server:
 def _freeze_gc() -> None:
     """Freeze the objects that exist after startup, so that the garbage collector skips them.
 
-    It concerns the whole process, so Server does not do it.
+    Server does not do this, because it affects the whole process.
     """
     gc.collect()
     gc.freeze()
@@ -164,16 +162,15 @@ async def _start_and_watch(server: Server) -> None:
 
 
 def _use_batch_scheduling() -> None:
-    """Run this process under SCHED_BATCH: a message does not preempt another process.
+    """Run this process under SCHED_BATCH: a message to it does not preempt another process.
 
     If callers, router and services share few cores, they otherwise interrupt each other at
-    every message, which takes 15 % of a small call's CPU (`python -m bench.openrouter`). An
-    idle core is used immediately either way. See sched(7); new threads inherit it.
+    every message, which costs 15 % of a small call's CPU (`python -m bench.openrouter`). An
+    idle core is used immediately either way. New threads inherit the policy; see sched(7).
     """
     if hasattr(os, "SCHED_BATCH"):  # Linux
-        with contextlib.suppress(
-            PermissionError
-        ):  # a sandbox may forbid it; only speed depends on it
+        # A sandbox may forbid it. Only speed depends on it.
+        with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
@@ -197,8 +194,8 @@ def launch(
 ) -> None:
     """Run `python -m <name> [--config FILE]`: read the configuration, then serve.
 
-    filename: of the default configuration. environment: patterns of the variables, besides
-    ARENA_*, that the service reads.
+    filename: name of the default configuration file. environment: patterns of the variables
+    that the service reads, besides ARENA_*.
     """
     configure_logging()
     visible = ("ARENA_*", *environment)

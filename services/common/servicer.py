@@ -163,7 +163,7 @@ class LlmServicer:
     def _reply(
         self, request: GenerationRequest, completion: Completion, record: CallRecord, first: float
     ) -> generate_pb2.GenerateResponse:
-        """Check the completion, name the backend and, if it measured no times, add them.
+        """Check the completion. Add the backend's name, and the times if it has none.
 
         first: when the first part of the completion arrived, by time.perf_counter().
         """
@@ -189,7 +189,7 @@ class LlmServicer:
 
 
 def _deltas(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:
-    """Return the events of a delta: its reasoning, then its text, each if it is not empty."""
+    """Return the events of a delta: its reasoning and its text, those that are not empty."""
     events = []
     if delta.reasoning:
         events.append(generate_pb2.StreamGenerateResponse(reasoning_delta=delta.reasoning))

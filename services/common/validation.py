@@ -1,7 +1,7 @@
-"""Checks of requests: every field is in its range, and the backend honours it.
+"""Checks that every field of a request is in its range, and that the backend honours it.
 
-Repeated values are counted before they are copied or iterated: a request of 13 MB can hold
-a million labels, and all other calls wait while they are handled.
+Repeated values are counted before they are copied or iterated, because a request of 13 MB can
+hold a million labels, and all other calls wait while they are handled.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def _fail(field: str, problem: str) -> InvalidRequest:
 
 
 class Refusals:
-    """Refuses what a backend does not declare to honour."""
+    """Refuses every field that a backend does not declare."""
 
     def __init__(self, backend: BaseLLMBackend[Any]) -> None:
         self._backend = backend
         self._parameters = [name for name in SAMPLING_PARAMETERS if name not in backend.parameters]
 
     def check_generate(self, request: GenerationRequest) -> None:
-        """Raise Unsupported, with the field, for the first thing that is not honoured."""
+        """Raise Unsupported for the first field that the backend does not honour."""
         for name in self._parameters:
             if getattr(request.sampling, name) not in (None, ()):
                 raise self._refusal(f"config.{name}")

@@ -25,7 +25,7 @@ __all__ = [
     "text_bounds",
 ]
 
-#: Assumed for games without a measurement: near the median of those that have one.
+#: Assumed for games that were not measured: near the median of the measured ones.
 UNKNOWN_PLAYOUT = Playout(2, 60.0, 420)
 
 
@@ -40,7 +40,7 @@ _CLASSES = tuple(_load_classes())
 
 
 def find_text(game: pyspiel.Game) -> GameText:
-    """The game's own text, or a generic one.
+    """Return the game's own text, or a generic one.
 
     Raises ValueError if the text does not fit these parameters of the game.
     """
@@ -49,10 +49,10 @@ def find_text(game: pyspiel.Game) -> GameText:
 
 
 def text_bounds(name: str) -> Mapping[str, tuple[int, int]]:
-    """Lowest and highest allowed value of integer parameters of OpenSpiel's game `name`."""
+    """Return the lowest and highest allowed value of the game's integer parameters."""
     return next((text.bounds for text in _CLASSES if name in text.games), {})
 
 
 def measured_playouts() -> Mapping[str, Playout]:
-    """The size of random episodes of all measured games, by OpenSpiel's name."""
+    """Return the size of random episodes of all measured games, by OpenSpiel's name."""
     return {name: size for text in _CLASSES for name, size in sorted(text.playouts.items())}

@@ -14,10 +14,9 @@ from arena.games.state import LegalAction, State
 class Playout(NamedTuple):
     """The mean size of an episode between random players, from 200 episodes.
 
-    players: number of seats. moves: all players' moves in an episode; where players move at
-    the same time, each player's move counts. prompt_tokens: the length of one prompt with
-    reply format json, counted by the embedded model's tokenizer. Better players may end
-    a game sooner.
+    players: number of seats. moves: all players' moves in an episode; simultaneous moves count
+    one for each player. prompt_tokens: the length of one prompt with reply format json, counted
+    by the embedded model's tokenizer. Better players may end a game sooner.
     """
 
     players: int
@@ -33,8 +32,8 @@ class GameText(ABC):
     seat may see.
 
     games: OpenSpiel's names of the games that the class describes. bounds: lowest and highest
-    allowed value of integer parameters that OpenSpiel does not check itself; outside of them
-    it may crash. playouts: by OpenSpiel's name, measured with the game's default parameters
+    allowed value of integer parameters that OpenSpiel does not check itself: other values may
+    crash it. playouts: by OpenSpiel's name, measured with the game's default parameters
     by scripts/utils/measure_games.py.
     """
 
@@ -53,29 +52,29 @@ class GameText(ABC):
         return game.get_type().short_name in cls.games
 
     def side(self, seat: int) -> str:
-        """One line that says which player the seat is, and which pieces are its own."""
+        """Return a line that says which player the seat is, and which pieces are its own."""
         return f"You are player {seat}."
 
     @abstractmethod
     def position(self, state: State, seat: int) -> str:
-        """The position as the seat sees it."""
+        """Return the position as the seat sees it."""
 
     def note(self, state: State, seat: int, action: LegalAction) -> str:
-        """What a legal action means in this position; "" if its name says it all."""
+        """Return what a legal action means in this position; "" if its name is enough."""
         return ""
 
     def board(self, state: State) -> str:
-        """The position as a spectator sees it, with all hidden information."""
+        """Return the position as a spectator sees it, with all hidden information."""
         return str(state)
 
 
 def player(seat: int) -> str:
-    """The name of a seat in prompts."""
+    """Return the name of a seat in prompts."""
     return f"player {seat}"
 
 
 def draw_grid(rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[str]) -> str:
-    """Cells as a text table, with the columns' names above and each row's name on the left."""
+    """Draw cells as a text table, with the columns' names above and the rows' names on the left."""
     left = max(len(name) for name, _ in rows)
     width = max(len(name) for name in columns)
     head = " " * (left + 1) + " ".join(name.rjust(width) for name in columns)

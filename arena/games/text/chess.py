@@ -51,5 +51,5 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 
 
 def _expand(rank: str) -> str:
-    """A rank of a FEN with a dot for each free cell."""
+    """Return a rank of a FEN with a dot for each free cell."""
     return "".join("." * int(sign) if sign.isdigit() else sign for sign in rank)

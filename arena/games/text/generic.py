@@ -1,4 +1,4 @@
-"""Games without text of their own, in OpenSpiel's words."""
+"""Describes games without a text of their own, in OpenSpiel's words."""
 
 from __future__ import annotations
 

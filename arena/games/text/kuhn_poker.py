@@ -64,14 +64,14 @@ Returns: the chips a player wins or loses overall, including the chips put in.""
 
 
 def name_ranks(count: int) -> tuple[str, ...]:
-    """The ranks of a small deck, lowest first."""
+    """Return the ranks of a small deck, lowest first."""
     if count == 3:
         return ("Jack", "Queen", "King")
     return tuple(str(rank + 1) for rank in range(count))
 
 
 def _view(state: State, seat: int) -> tuple[str, str]:
-    """The seat's card ("" before the deal), and the betting as letters."""
+    """Return the seat's card ("" before the deal), and the betting as letters."""
     match = _VIEW.fullmatch(state.raw.information_state_string(seat))
     if match is None:
         raise ValueError("OpenSpiel's information state of kuhn_poker has another form")

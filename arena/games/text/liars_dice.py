@@ -40,13 +40,13 @@ Actions: a bid as quantity-face, or Liar. 2-3 says that at least 2 dice show a 3
 Returns: 1 for a win, -1 for a loss."""
 
     def position(self, state: State, seat: int) -> str:
-        return f"Your dice: {self._dice_of(state, seat)}\n{_bids(state)}"
+        return f"Your dice: {self._show_dice(state, seat)}\n{_bids(state)}"
 
     def board(self, state: State) -> str:
-        hands = (f"{player(s)}: {self._dice_of(state, s)}" for s in range(self._players))
+        hands = (f"{player(s)}: {self._show_dice(state, s)}" for s in range(self._players))
         return "\n".join((*hands, _bids(state)))
 
-    def _dice_of(self, state: State, seat: int) -> str:
+    def _show_dice(self, state: State, seat: int) -> str:
         # Chance rolls all dice of player 0 first, then all of player 1.
         rolls = state.history[: self._dice * self._players]
         own = rolls[self._dice * seat : self._dice * (seat + 1)]

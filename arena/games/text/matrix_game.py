@@ -65,7 +65,7 @@ Returns: {returns}."""
 
 
 def _stage_game(game: pyspiel.Game) -> pyspiel.MatrixGame | None:
-    """The game that a repeated_game repeats, if it is a MatrixGame; else None."""
+    """Return the game that a repeated_game repeats, if it is a MatrixGame; else None."""
     if game.get_type().short_name != "repeated_game":
         return None
     parameters = game.get_parameters()["stage_game"]

@@ -1,7 +1,7 @@
 "use strict";
-// The text about one move, and about the end of an episode.
+// The texts about one move and about the end of an episode.
 
-const nameOf = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[episode.agents[seat]].name));
+const seatName = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[episode.agents[seat]].name));
 
 const card = (title, note, ...content) => make("section", { class: "card" }, make("h4", {}, title, note && make("small", {}, note)), ...content);
 const block = (text) => make("pre", { class: "text" }, visible(text));
@@ -11,7 +11,7 @@ function answer(episode, step, data) {
   const chosen = step.text === undefined ? null : make("code", {}, visible(step.text));
   const said = step.seat < 0
     ? ["Chance: ", chosen]
-    : [make("b", {}, nameOf(episode, step.seat)), chosen && (step.status === "ok" ? " plays " : " gets the random move "), chosen,
+    : [make("b", {}, seatName(episode, step.seat)), chosen && (step.status === "ok" ? " plays " : " gets the random move "), chosen,
       make("span", { class: `tag ${step.status}` }, step.status), step.policy && make("span", { class: "tag" }, `then: ${step.policy}`),
       step.attempt && make("small", {}, `answer ${step.attempt + 1} of this turn`)];
   const facts = [
@@ -39,5 +39,5 @@ function ending(episode, data) {
     data.problem && make("p", { class: "problem error" }, `OpenSpiel does not confirm this result: ${visible(data.problem)}`),
     data.absent && make("p", {}, "The moves are left out to keep this page small; see the results file."),
     make("p", { class: "facts" }, ...episode.agents.map((_, seat) =>
-      make("span", {}, `${nameOf(episode, seat)} `, make("b", {}, episode.outcomes[seat] ?? "played"), episode.returns ? ` (${episode.returns[seat]})` : ""))))];
+      make("span", {}, `${seatName(episode, seat)} `, make("b", {}, episode.outcomes[seat] ?? "played"), episode.returns ? ` (${episode.returns[seat]})` : ""))))];
 }

@@ -6,7 +6,7 @@ const PIECES = { k: "♚", q: "♛", r: "♜", b: "♝", n: "♞", p: "♟" };
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 const down = (row, rows) => String(rows - row);
 
-/** For each game: the characters of its cells, how cells and pieces are drawn, and the labels. */
+/** For each game: the signs of its cells, the functions that draw cells and pieces, and the labels. */
 const BOARDS = {
   tic_tac_toe: { signs: ".xo", cell: plainCell, piece: mark, column: (i) => i, row: (i) => i },
   connect_four: { signs: ".xo", cell: well, piece: disc, column: (i) => i },
@@ -15,8 +15,8 @@ const BOARDS = {
   hex: { signs: ".xyzXopqO", cell: hexagon, piece: () => null, column: (i) => LETTERS[i], row: (i) => i + 1, slant: true },
 };
 
-/** The rows of cells in a board's text; null if the text is not such a board. */
-function cellsOf(kind, text) {
+/** Return the rows of cells in a board's text; null if the text is not a board of this kind. */
+function parseCells(kind, text) {
   const fen = /^\s*((?:[1-8pnbrqkPNBRQK]+\/){7}[1-8pnbrqkPNBRQK]+) [wb] /.exec(text);
   if (fen) text = fen[1].replace(/\d/g, (count) => ".".repeat(count)).replaceAll("/", "\n");
   const rows = [];
@@ -28,14 +28,14 @@ function cellsOf(kind, text) {
   return rows.length > 1 && rows.every((row) => row.length === width) ? rows : null;
 }
 
-/** A picture of `text`. Cells that differ from `before` get a ring; new pieces of `after` are faint. */
+/** Draw `text` as a picture. Cells that differ from `before` get a ring; new pieces of `after` are faint. */
 function boardPicture(game, text, before, after) {
   const name = game.split("(")[0];
   const kind = Object.hasOwn(BOARDS, name) ? BOARDS[name] : null;
-  const rows = kind && cellsOf(kind, text);
+  const rows = kind && parseCells(kind, text);
   if (!rows) return make("pre", {}, visible(text));
-  const was = before && cellsOf(kind, before);
-  const next = after && cellsOf(kind, after);
+  const was = before && parseCells(kind, before);
+  const next = after && parseCells(kind, after);
   const left = kind.row ? 20 : 2;
   const lean = kind.slant ? CELL / 2 : 0;
   const rise = kind.slant ? CELL * 0.866 : CELL;

@@ -14,8 +14,8 @@ async function unpack(number) {
   return new Response(stream).json();
 }
 
-/** The moves of an episode of the index; null if the page does not contain them. */
-async function movesOf(episode) {
+/** Return the moves of an episode of the index; null if the page does not contain them. */
+async function loadMoves(episode) {
   if (episode.part === undefined) return null;
   const part = unpacked.get(episode.part) ?? unpack(episode.part);
   unpacked.delete(episode.part);
@@ -24,19 +24,19 @@ async function movesOf(episode) {
   return (await part)[episode.place ?? 0];
 }
 
-/** Untrusted text with visible control characters. Insert it as text, never as markup. */
+/** Make the control characters of untrusted text visible. Insert the result as text, never as markup. */
 function visible(text) {
   return text
     .replace(/[\u0000-\u0008\u000b-\u001f]/g, (char) => String.fromCharCode(0x2400 + char.charCodeAt(0)))
     .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, "\ufffd");
 }
 
-/** A name that the browser may break after its punctuation. */
+/** Return a name as nodes that the browser may break after punctuation. */
 function breakable(name) {
   return visible(name).split(/(?<=[_/(,:])/).flatMap((piece, place) => (place ? [make("wbr"), piece] : [piece]));
 }
 
-/** An element; attributes that are undefined, null or false are left out. */
+/** Make an element. Attributes that are undefined, null or false are left out. */
 function make(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }

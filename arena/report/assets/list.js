@@ -14,7 +14,7 @@ function option(value, text) {
 filters.game.append(...index.games.map((game) => option(game, game)));
 filters.player.append(...index.agents.map((agent) => option(agent.name, agent.name)));
 
-/** Whether the chosen player (or any player, if none is chosen) had the chosen outcome. */
+/** Whether the chosen player (any player, if none is chosen) had the chosen outcome in the chosen game. */
 function fits(episode, { game, player, outcome }) {
   if (game && index.games[episode.game] !== game) return false;
   const seats = episode.agents.map((agent) => !player || index.agents[agent].name === player);

@@ -16,7 +16,7 @@ function address(values) {
   return `#${new URLSearchParams(kept.map((key) => [key, values[key]]))}`;
 }
 
-/** Change the address. Only with `trail` does the browser's history get a new entry. */
+/** Change the address. trail: also add an entry to the browser's history. */
 function go(changes, trail = false) {
   inside = true;
   const next = address({ ...state, ...changes });
@@ -37,7 +37,7 @@ async function show() {
   if (jump) top.scrollIntoView({ behavior: "instant" });
 }
 
-/** Show the state's move of an episode. */
+/** Show the move of an episode that the state names. */
 async function showEpisode(id) {
   if (!id) return refuse("No episode matches.");
   const episode = byId.get(id);
@@ -46,9 +46,9 @@ async function showEpisode(id) {
     stop();
     let data;
     try {
-      data = await movesOf(episode);
+      data = await loadMoves(episode);
     } catch (error) {
-      return refuse(`The moves cannot be unpacked. A newer browser may be able to. ${error}`);
+      return refuse(`The moves cannot be unpacked. Try a newer browser. ${error}`);
     }
     if ((state.episode || listed[0]?.id) !== id) return; // another episode was requested meanwhile
     shown = build(episode, data ?? { steps: [], absent: true });
@@ -97,7 +97,7 @@ function playerItem(episode, seat) {
 function moveRow(episode, step, place) {
   const sign = step.status === "ok" ? null : make("span", { class: `tag ${step.status}` }, step.status);
   const seat = step.seat < 0 ? "⚂" : String(step.seat);
-  return make("a", { href: address({ ...state, episode: episode.id, move: place + 1 }), title: nameOf(episode, step.seat) },
+  return make("a", { href: address({ ...state, episode: episode.id, move: place + 1 }), title: seatName(episode, step.seat) },
     make("span", { class: "ply" }, String(step.ply)), make("small", {}, seat), make("span", {}, step.text ? visible(step.text) : "–"), sign);
 }
 
@@ -119,12 +119,12 @@ function showStep(number) {
     } else link.removeAttribute("aria-current");
   });
   for (const item of shown.players.children) item.classList.toggle("turn", current !== undefined && Number(item.dataset.seat) === current.seat);
-  shown.frame.replaceChildren(boardOf(number));
+  shown.frame.replaceChildren(drawPosition(number));
   shown.answer.replaceChildren(...(current ? answer(episode, current, data) : ending(episode, data)));
 }
 
-/** The position before this move; at the end, the final position. */
-function boardOf(number) {
+/** Draw the position before this move; at the end, the final position. */
+function drawPosition(number) {
   const { steps, data, episode } = shown;
   const ply = steps[number - 1]?.ply ?? Infinity;
   const before = steps.findLast((step) => step.ply < ply && step.board !== undefined)?.board;

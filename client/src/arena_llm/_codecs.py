@@ -30,7 +30,8 @@ class FieldError(ValueError):
 class Codec(NamedTuple):
     """How one field is written to a message and read from it.
 
-    path: where an error is, such as "temperature". put: may raise what WRONG_VALUE lists.
+    path: the field that an error names, such as "temperature". put: may raise the errors of
+    WRONG_VALUE.
     """
 
     path: str
@@ -123,7 +124,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _restore_integers(value: Any) -> Any:
-    """Struct has no integers: 3 arrives as 3.0, and providers need 3."""
+    """Return a value with 3 for 3.0: Struct has no integers, and providers need them."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, list):
@@ -155,7 +156,7 @@ def check_texts(values: Any) -> Any:
 
 
 def to_field_error(error: Exception) -> FieldError:
-    """Return an error of a value as a FieldError, without the path of its field."""
+    """Turn an error about a value into a FieldError without a path."""
     if isinstance(error, FieldError):
         return error
     if isinstance(error, UnicodeEncodeError):

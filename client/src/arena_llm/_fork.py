@@ -1,9 +1,8 @@
-"""grpc for the client, and what a fork may do: import grpc from here.
+"""Imports grpc with its fork support switched off. The client imports grpc only from here.
 
-The client switches grpc's own fork support off. With it, a fork can end the calls that run
-in the parent, because the child closes the shared connections; with grpc.aio the parent
-can crash. Without it, a fork does not affect the parent, and `check_fork` refuses calls in
-the child.
+With that support a fork can end the calls that run in the parent, because the child closes
+the shared connections; with grpc.aio the parent can crash. Without it, a fork does not affect
+the parent, and `check_fork` refuses calls in the child.
 
 grpc reads the switch twice: its Python part at import, and its core at first use, where an
 unset variable means on.
@@ -35,7 +34,7 @@ def _switch_off() -> None:
         outcome = "grpc was imported before arena_llm and keeps it on: unset the variable"
     if was_on:
         warnings.warn(
-            f"{_SWITCH} is on, with which a fork can end running calls; {outcome}",
+            f"{_SWITCH} is on, so a fork can end running calls; {outcome}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -44,7 +43,7 @@ def _switch_off() -> None:
 _switch_off()
 
 import grpc  # noqa: E402 - the switch comes first
-from grpc import aio  # noqa: E402 - as above
+from grpc import aio  # noqa: E402 - the switch comes first
 
 # The process that made the first call. A child that is forked from it has the sockets,
 # but not the threads of grpc, which every call needs.
@@ -59,7 +58,7 @@ def forked() -> bool:
 
 
 def check_fork() -> None:
-    """Raise FailedPreconditionError in a forked child; else note that this process calls."""
+    """Raise FailedPreconditionError in a forked child; else remember that this process calls."""
     global _calling_process
     if forked():
         raise FailedPreconditionError(

@@ -82,7 +82,7 @@ class Sampling:
     temperature: float | None = _parameter(
         None,
         float,
-        "scales the randomness; 0 always takes the likeliest token",
+        "scales the randomness; at 0 the likeliest token is always taken",
         minimum=0,
         maximum=100,
     )
@@ -107,14 +107,14 @@ class Sampling:
     presence_penalty: float | None = _parameter(
         None,
         float,
-        "lowers the logit of each token that the completion already has",
+        "lowers the logit of each token that the completion already contains",
         minimum=-2,
         maximum=2,
     )
     frequency_penalty: float | None = _parameter(
         None,
         float,
-        "lowers the logit of a token for each time that the completion already has it",
+        "lowers the logit of a token each time that the completion already contains it",
         minimum=-2,
         maximum=2,
     )
@@ -165,8 +165,8 @@ class Regex:
 
 Constraint = Choices | JsonSchema | Regex
 
-#: Each kind of constraint, by its name: of the client's option, the wire's field
-#: (constraint.NAME), and the capability of a model.
+#: Each kind of constraint by its name, which is also the name of the client's option, of the
+#: message's field (constraint.NAME), and of a model's capability.
 CONSTRAINTS: Mapping[str, type[Constraint]] = {
     kind.name: kind for kind in (Choices, JsonSchema, Regex)
 }
@@ -186,7 +186,7 @@ class GenerateOptions(TypedDict, total=False):
         not LENGTH before parsing it.
     regex: a pattern that the whole text matches.
         Only one of choices, json_schema and regex can be given.
-    session: the name of a game; calls of a session share a prefix cache.
+    session: the name of a game; the calls of a session share a prefix cache.
     labels: for accounting, such as {"experiment": "e1"}; at most 16.
     provider_options: passed to the provider unchanged (JSON types).
     """

@@ -64,7 +64,7 @@ class Call(NamedTuple, Generic[T]):
 
 
 def _fits_header(value: str) -> bool:
-    """Whether it is printable ASCII. The service reads other values from the body."""
+    """Whether a value can be a header. The service reads other values from the body."""
     return (
         0 < len(value) <= 1024
         and value.isascii()
@@ -96,7 +96,7 @@ def generate_calls(
     options: GenerateOptions,
     concurrency: int,
 ) -> list[Call[Completion] | ArenaError]:
-    """Build a call for each prompt (a string, or messages); an error replaces its call."""
+    """Build a call for each prompt (a string, or messages), or its error in place of it."""
     with _InvalidArguments(model):
         if not isinstance(concurrency, SupportsIndex) or index(concurrency) < 1:
             raise FieldError("concurrency", f"must be a whole number over 0, not {concurrency!r}")

@@ -63,7 +63,7 @@ class BaseStream:
     def _pause_after(self, error: Exception) -> float:
         """Return the seconds to wait before the next attempt, or raise the client's error."""
         if self._ended:
-            # The stream was closed during a read. This ends it, and is no failure.
+            # The stream was closed during a read. This is not a failure.
             return 0.0
         self._ended = True
         pause = self._pending.pause_after(error)

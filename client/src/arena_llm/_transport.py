@@ -36,8 +36,8 @@ T = TypeVar("T")
 
 #: Default timeout of a call in seconds: enough for a long completion behind a full queue.
 DEFAULT_TIMEOUT = 600.0
-#: Calls wait this many seconds for a target that refuses connections, which is enough for
-#: a router that restarts.
+#: Seconds that calls wait for a target that refuses connections: enough for a router to
+#: restart.
 CONNECT_SECONDS = 2.0
 #: Milliseconds to connect. More means that the target hangs.
 CONNECT_TIMEOUT_MS = 5000
@@ -89,7 +89,7 @@ class _OpenChannel:
     calls: WeakSet[aio.Call] = field(default_factory=WeakSet)
 
     def track(self, rpc: Any) -> Any:
-        """Note a call that was started, and return it; rpc is the reply of a blocking call."""
+        """Remember a started call, and return it. For a blocking call, rpc is its reply."""
         if isinstance(rpc, aio.Call):
             self.calls.add(rpc)
         if isinstance(rpc, aio.Call | grpc.Call):
@@ -97,7 +97,7 @@ class _OpenChannel:
         return rpc
 
     def cancel_calls(self) -> None:
-        """Cancel the asynchronous calls. Only in their own event loop."""
+        """Cancel the asynchronous calls. Must run in their own event loop."""
         # grpc.aio's close() finds only calls that a task awaits directly.
         for rpc in self.calls:
             rpc.cancel()
@@ -121,7 +121,7 @@ class Link(ABC):
         """Make a channel."""
 
     def start(self, call: Call[Any], timeout: float | None) -> Any:
-        """Start a call over the channel of the current key; return what grpc returns.
+        """Start a call over the channel of this thread or loop; return what grpc returns.
 
         timeout: seconds; None means no deadline.
         """
@@ -144,7 +144,7 @@ class Link(ABC):
         return self._channels.setdefault(self._key(), _OpenChannel(channel, _Stub(channel)))
 
     def patience(self) -> float:
-        """Return the seconds left to wait for a connection, since the outage began.
+        """Return how many seconds calls may still wait for a connection in this outage.
 
         All calls share this wait, so that a thousand calls to a target that is down fail
         together, and not each after its own wait.
@@ -218,7 +218,7 @@ class AsyncLink(Link):
 
 
 class PendingCall(Generic[T]):
-    """A call with its deadline and the decision what to do when it fails.
+    """One call and its deadline. Decides whether a failed call is repeated.
 
     A call is repeated only if no connection could be made, because then no server has seen
     it. All other failures become errors of the client.

@@ -103,8 +103,8 @@ class Client(BaseClient):
         """
         calls = generate_calls(model, prompts, options, concurrency)
         each = self.timeout if timeout is None else timeout
-        # On an interrupt, closing the branch ends these calls and no others. The pool
-        # closes after it and then has nothing to wait for.
+        # On an interrupt, closing the branch ends these calls and no others. The pool is
+        # closed after the branch, when it no longer has a call to wait for.
         with (
             ThreadPoolExecutor(min(concurrency, len(calls) or 1), "arena-llm") as pool,
             self._link.branch() as link,
@@ -133,10 +133,10 @@ class Client(BaseClient):
     ) -> list[Score]:
         """Return the summed natural log-probability of each continuation, in their order.
 
-        A continuation begins where a completion would begin. For a chat model that is
-        the start of the reply, so that a continuation has no leading space ("Paris"). For a
-        base model it is right after the last character of the prompt, so that a
-        new word has one (" Paris"). With messages, prompt is None.
+        A continuation begins where a completion would begin. For a chat model that is the
+        start of the reply, so a continuation has no leading space ("Paris"). For a base model
+        it is right after the prompt's last character, so a new word has one (" Paris").
+        With messages, prompt is None.
         Only local backends can score; the others raise UnsupportedError.
         """
         call = score_call(model, prompt, continuations, messages, session, labels)
@@ -145,7 +145,8 @@ class Client(BaseClient):
     def is_available(self, model: str = "", *, timeout: float | None = None) -> Availability:
         """Return whether a model is usable now, and if not, how to fix it.
 
-        Without a model: whether the service is, with the backends that it cannot reach.
+        Without a model, return whether the service is usable, and which backends it cannot
+        reach.
         """
         return self._send(is_available_call(model), timeout)
 

@@ -1,4 +1,4 @@
-"""Connections: targets in the forms that grpc accepts, and options that both ends need.
+"""Connections: the forms of a target that grpc accepts, and the options of both ends.
 
 grpc ignores a channel option whose name it does not know. A test therefore compares every
 name with those in grpc's library.
@@ -96,10 +96,9 @@ def reconnect_options(timeout_ms: int) -> Options:
 
 
 def read_checkout_settings(folder: Path) -> dict[str, str]:
-    """Return ARENA_LLM_TARGET and ARENA_ROUTER_PORT as .env sets them, if it does.
+    """Return ARENA_LLM_TARGET and ARENA_ROUTER_PORT, if the .env of the checkout sets them.
 
-    folder: a folder of a checkout of this project, or any folder inside one. Elsewhere
-    the result is empty.
+    folder: a checkout of this project, or a folder inside one. Elsewhere the result is empty.
     """
     for parent in (folder, *folder.parents):
         if (parent / "configs/router.yaml").is_file():
@@ -114,7 +113,7 @@ def read_checkout_settings(folder: Path) -> dict[str, str]:
 def resolve_target(target: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the argument, else ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT.
 
-    Without all of them: localhost:50050. Raises InvalidArgumentError (reason
+    If none is set: localhost:50050. Raises InvalidArgumentError (reason
     INVALID_TARGET) if the target has none of grpc's forms.
     """
     source = "argument"
@@ -137,7 +136,7 @@ def resolve_target(target: str | None, environ: Mapping[str, str] = os.environ) 
 
 
 def find_target(target: str | None) -> str:
-    """Return the target of a command line: as resolve_target, with the checkout's settings.
+    """Return the target of a command: like resolve_target, but it also reads .env.
 
     A variable of the environment takes precedence over .env.
     """
@@ -147,8 +146,8 @@ def find_target(target: str | None) -> str:
 def is_local(target: str) -> bool:
     """Whether a target is on this machine.
 
-    It is if it is a Unix socket, or if one of its hosts is a loopback address or this
-    machine's own name. No name is looked up. Raises ValueError as parse_hosts does.
+    True for a Unix socket, and if one of the hosts is a loopback address or this machine's
+    own name. No name is looked up. Raises ValueError as parse_hosts does.
     """
     hosts = parse_hosts(target)
     return not hosts or any(_is_this_machine(host) for host, _ in hosts)
@@ -157,7 +156,7 @@ def is_local(target: str) -> bool:
 def parse_hosts(target: str) -> list[tuple[str, int]]:
     """Return the hosts and ports of a target; an empty list for a Unix socket.
 
-    Raises ValueError, which says what is wrong, if the target has none of grpc's forms.
+    Raises ValueError if the target has none of grpc's forms.
     """
     scheme, colon, rest = target.partition(":")
     match scheme.lower():
@@ -232,9 +231,9 @@ def _is_host(host: str) -> bool:
 def _parse_address(
     host: str, family: socket.AddressFamily
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Parse an address, in every spelling that the system knows, such as 127.1.
+    """Parse an address in every spelling that the system knows, such as 127.1.
 
-    None for a name.
+    Returns None for a host's name.
     """
     try:
         infos = socket.getaddrinfo(

@@ -1,21 +1,21 @@
 """The errors of a call: one class for each gRPC status code of the contract.
 
 ArenaError
-├── InvalidArgumentError     INVALID_ARGUMENT     a field is wrong, or the context is too short
-├── NotFoundError            NOT_FOUND            no backend has the prefix, or not the model
+├── InvalidArgumentError     INVALID_ARGUMENT     a field is wrong, or the prompt is too long
+├── NotFoundError            NOT_FOUND            the prefix or the model is unknown
 ├── UnsupportedError         UNIMPLEMENTED        this backend cannot do that
 ├── FailedPreconditionError  FAILED_PRECONDITION  fix the key, the credits or the configuration
 ├── UnauthenticatedError     UNAUTHENTICATED      the caller's own token is missing or wrong
 ├── PermissionDeniedError    PERMISSION_DENIED    refused by the provider
 ├── ResourceExhaustedError   RESOURCE_EXHAUSTED   rate limit or full queue: see retry_after
 ├── UnavailableError         UNAVAILABLE          router, backend or provider cannot be reached
-├── DeadlineExceededError    DEADLINE_EXCEEDED    the timeout is over
+├── DeadlineExceededError    DEADLINE_EXCEEDED    no reply within the timeout
 ├── CallCancelledError       CANCELLED            by the server, or because the client was closed
 ├── InternalError            INTERNAL             a bug in a service
 └── UnknownError             UNKNOWN              a status that is not in the contract
 
-A call raises no other exception, except for TypeError for an unknown option, and
-asyncio.CancelledError in a cancelled task.
+Otherwise a call raises only TypeError, for an unknown option, and asyncio.CancelledError, in
+a cancelled task.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from google.rpc import error_details_pb2, status_pb2
 #: The trailer that holds a google.rpc.Status (AIP-193).
 DETAILS_TRAILER = "grpc-status-details-bin"
 
-#: How grpc begins the message of a call that never left this process. A server's error
-#: may begin so too, but it has details.
+#: How grpc begins the message of a call that never left this process. A server's error may
+#: have the same beginning, but it has details.
 NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 
 
@@ -38,12 +38,13 @@ class ArenaError(Exception):
     """A call that failed. It can be pickled.
 
     code: the name of the gRPC status code, such as "NOT_FOUND".
-    reason: stable and finer than the code, such as "MODEL_NOT_FOUND"; empty if the status
-        has none.
+    reason: a stable name, more precise than the code, such as "MODEL_NOT_FOUND"; empty if
+        the status has none.
     message: what is wrong and how to fix it.
     retry_after: seconds after which another attempt makes sense; None if unknown.
     model: the model of the request; empty if it had none.
-    field: the path of the wrong field, such as "config.temperature"; empty if none is.
+    field: the path of the wrong field, such as "config.temperature"; empty if
+        no field is wrong.
     metadata: details for programs, such as {"variable": "OPENAI_API_KEY"}.
     """
 
@@ -131,7 +132,7 @@ class UnavailableError(ArenaError):
 
 
 class DeadlineExceededError(ArenaError):
-    """The timeout was over before the reply came."""
+    """The reply did not arrive within the timeout."""
 
     code = "DEADLINE_EXCEEDED"
 
@@ -139,7 +140,7 @@ class DeadlineExceededError(ArenaError):
 class CallCancelledError(ArenaError):
     """The server cancelled the call, or the client was closed during it."""
 
-    # Not "CancelledError", because that means asyncio's in asynchronous code.
+    # Not named "CancelledError", because asyncio has that name.
     code = "CANCELLED"
 
 
@@ -203,7 +204,7 @@ def error_from_status(error: Any, *, target: str, model: str, timeout: float) ->
 
 
 def never_connected(error: Any) -> bool:
-    """Whether a grpc.RpcError came before a connection: then no server has seen the call."""
+    """Whether a call failed before it had a connection, so that no server has seen it."""
     return (
         error.code().name == "UNAVAILABLE"
         and (error.details() or "").startswith(NOT_CONNECTED)
@@ -222,7 +223,7 @@ def _read_status(error: Any) -> status_pb2.Status:
 
 
 def _explain_local(code: str, message: str, target: str, timeout: float) -> tuple[str, str]:
-    """Return reason and message of a status that grpc made in this process."""
+    """Return the reason and the message for a status that grpc made in this process."""
     match code:
         case "UNAVAILABLE" if message.startswith(NOT_CONNECTED):
             cause = message.rpartition("last error: ")[2]

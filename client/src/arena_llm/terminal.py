@@ -61,7 +61,7 @@ def escape_unencodable() -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Redirect a stream that cannot be written to /dev/null.
+    """Redirect to /dev/null a stream that cannot be written.
 
     Otherwise its buffered text fails again at the next write, or when Python exits.
     """

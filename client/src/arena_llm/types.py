@@ -74,8 +74,8 @@ Input = str | tuple[Message, ...]
 class GenerationRequest:
     """A request for one completion.
 
-    model: full name, with its prefix. deadline: when the timeout of the caller is over, on
-    the clock of time.monotonic(); None means no timeout. A service sets it; it is not sent.
+    model: full name, with its prefix. deadline: when the caller's timeout ends, on the clock
+    of time.monotonic(); None means no timeout. A service sets it; it is not sent.
     """
 
     model: str
@@ -167,7 +167,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed completion: text or reasoning, in whole characters."""
+    """A piece of a streamed completion: text or reasoning. It never splits a character."""
 
     text: str = ""
     reasoning: str = ""
@@ -204,7 +204,7 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """The US dollars left of the account and of the key's limit; None if unknown."""
+    """US dollars that the account and the key's limit still have; None if unknown."""
 
     balance_usd: float | None = None
     limit_remaining_usd: float | None = None

@@ -17,8 +17,8 @@ of the dataclass and the descriptor of the message:
     Mapping[str, str]     map
     Mapping[str, Any]     google.protobuf.Struct
 
-_RENAMED, _LOCAL and _SPECIAL hold the exceptions. A field that is on one side only is a
-TypeError when the plan is made, so that no field is forgotten.
+_RENAMED, _LOCAL and _SPECIAL hold the exceptions. Making a plan raises TypeError if a field is
+on one side only, so that no field is forgotten.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _RENAMED: Mapping[tuple[type, str], str] = {
     (GenerationRequest, "sampling"): "config",
     (Score, "text"): "continuation",
 }
-#: Fields that are not sent. They are the last ones and have a default.
+#: Fields that are not sent. They are the last fields of their dataclass and have a default.
 _LOCAL = frozenset({(GenerationRequest, "deadline")})
 
 
@@ -141,7 +141,7 @@ class _OneOf:
             raise to_field_error(error).inside(codec.path) from None
 
     def read(self, message: Any) -> Any:
-        """Return the member that is set as a dataclass; None if none is."""
+        """Return the member that is set, as a dataclass; None if no member is set."""
         name = message.WhichOneof(self._oneof)
         return None if name is None else self._by_name[name].get(message)
 
@@ -158,8 +158,10 @@ _plan: Callable[[Any, Any], Any] = cache(_make_plan)
 
 
 def _plan_later(kind: Any, descriptor: Descriptor) -> Callable[[], Any]:
-    """Return a function that returns the plan. A message may contain itself: the first call
-    makes the plan."""
+    """Return a function that returns the plan.
+
+    Its first call makes the plan, because a message may contain itself.
+    """
     plan: Any = None
 
     def get() -> Any:
@@ -265,10 +267,8 @@ def _repeated(hint: Any, field: FieldDescriptor) -> Codec:
 
 
 def _member(kind: type[Any], field: FieldDescriptor) -> Codec:
-    """Return the codec of a member of a oneof.
-
-    A dataclass is a message, or a scalar if it has one field.
-    """
+    """Return the codec of a member of a oneof: a message, or a scalar for a dataclass with one
+    field."""
     fields = dataclasses.fields(kind)
     if field.message_type is not None:
         codec = _optional(_single(kind, field), field)

@@ -1,8 +1,8 @@
 """Reads a YAML file that holds a mapping, or reports in one line why it cannot be used.
 
-It refuses what YAML forbids, and what harms a program that reads the file: duplicate keys,
-an anchor that contains itself, and content that aliases multiply without limit. This module
-needs PyYAML, which the client does not require: import it where a file is read.
+It also refuses content that would harm its reader: duplicate keys, an anchor that contains
+itself, and aliases that multiply the content without limit. This module needs PyYAML, which the
+client does not require: import it where a file is read.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _MAX_BYTES = 2**20
 _MAX_DEPTH = 100
 
 #: The largest number of values. An alias counts as all values that it stands for, and a
-#: text as one value for each _TEXT_OF_ONE characters.
+#: text as one value for each _CHARACTERS_PER_VALUE characters.
 _MAX_SIZE = 100_000
-_TEXT_OF_ONE = 100
+_CHARACTERS_PER_VALUE = 100
 
 #: The largest integer. Python refuses to print integers with many digits.
 _MAX_BITS = 64
@@ -98,7 +98,7 @@ class _Loader(yaml.SafeLoader):
         elif isinstance(node, yaml.SequenceNode):
             parts = node.value
         else:
-            return 1 + len(node.value) // _TEXT_OF_ONE
+            return 1 + len(node.value) // _CHARACTERS_PER_VALUE
         return 1 + sum(self._sizes[id(part)] for part in parts)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -115,9 +115,9 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        # Without the keys that `<<` adds: the mapping's own keys may replace them.
+        # The keys that `<<` adds are not checked: the mapping's own keys may replace them.
         seen = set()
-        # A scalar with a tag (`!!map x`) comes here too; super() refuses it.
+        # A scalar with a tag (`!!map x`) is possible too; super() refuses it.
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()
         for key_node, _ in pairs:
             merge = key_node.tag == "tag:yaml.org,2002:merge"

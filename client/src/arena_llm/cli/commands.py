@@ -22,7 +22,7 @@ from arena_llm.types import SAMPLING_PARAMETERS, Availability, GenerateOptions, 
 _TEXT_OPTIONS = {
     "json_schema": ("JSON", "the text is JSON that this schema accepts"),
     "regex": ("PATTERN", "the whole text matches this pattern"),
-    "session": ("NAME", "the game; calls of a session share a prefix cache"),
+    "session": ("NAME", "the game; the calls of a session share a prefix cache"),
 }
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -179,7 +179,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         "continuations",
         nargs="+",
         metavar="CONTINUATION",
-        help='where the reply would begin: "Paris" for a chat model, " Paris" for a base model',
+        help='a text to score, such as "Paris" for a chat model, " Paris" for a base model',
     )
 
 
@@ -220,5 +220,5 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("say whether models are usable now; fail if one is not", check, _add_models),
     "generate": Command("print one completion", generate, _add_generate),
     "score": Command("print the log-probability of continuations", score, _add_score),
-    "health": Command("say whether the target serves, and what it cannot reach", health),
+    "health": Command("say whether the target serves, and which backends it cannot reach", health),
 }

@@ -19,7 +19,7 @@ from arena_llm.types import Credits, Price
 
 
 class OutputError(Exception):
-    """Standard output cannot be written. The text says why; it is empty if the reader left."""
+    """Standard output cannot be written. The text says why; it is empty for a closed pipe."""
 
 
 class Output:
@@ -74,7 +74,7 @@ class Output:
             self._write(line.rstrip() + "\n")
 
     def warn(self, line: str) -> None:
-        """Print a line to stderr, except with --json: the document has the same fact."""
+        """Print a line to stderr. With --json, print nothing: the document contains the fact."""
         if not self.json:
             self.complain(line)
 
@@ -124,7 +124,7 @@ def error_fields(error: ArenaError) -> dict[str, Any]:
 
 
 def format_credits(credit: Credits | None) -> str:
-    """Return the balance of the account / what is left of the key's limit."""
+    """Return the account's balance and the rest of the key's limit, such as "$9.50 / $2.00"."""
     amounts = (credit.balance_usd, credit.limit_remaining_usd) if credit else ()
     return " / ".join(f"${usd:.2f}" for usd in amounts if usd is not None) or "-"
 

@@ -8,7 +8,7 @@ import os
 class BackendConfig:
     """Finds providers' keys in the environment.
 
-    Calls need none of them: a key belongs to the service that uses it.
+    Calls need no key here: the service of a provider has the key.
     """
 
     def get_api_key(self, provider: str) -> str:

@@ -1,4 +1,4 @@
-"""The base class of backends, and the class of those that the router serves."""
+"""The base class of backends, and the class of a backend behind the router."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 #: The reason of an error about a model's prefix.
 UNKNOWN_PREFIX = "UNKNOWN_PREFIX"
 
-#: The parts of a model's name: its backend, and the name that the backend knows. Which
-#: backends exist is the router's business: it refuses a call with an unknown prefix.
+#: The parts of a model's name: its backend, and its name without the prefix. The router knows
+#: which backends exist, and refuses a call with an unknown prefix.
 _MODEL_NAME = re.compile("([a-z][a-z0-9]*)_(.+)", re.DOTALL)
 
 _OPTIONS = {*arena_llm.GenerateOptions.__annotations__, "messages", "timeout"}
