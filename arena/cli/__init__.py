@@ -17,6 +17,7 @@ from arena.experiment.recording import RecordingError
 from arena.results.database import ResultsError
 from arena.runners.ray import RayError
 from arena_llm import ArenaError
+from arena_llm.command_line import FAILED, INTERRUPTED, USAGE
 
 #: The commands and their help. A module is imported if its command is used: the report's
 #: libraries take a second to load.
@@ -26,11 +27,6 @@ COMMANDS: Mapping[str, str] = {
     "report": "print an experiment's ratings and rates, and write a page with every move",
     "export": "write an experiment's tables as CSV or Parquet",
 }
-
-FAILED = 1
-#: Wrong usage, as in argparse, and files that are wrong or cannot be used.
-USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from arena.results.database import ResultsError
 from arena.results.store import check_results
 from arena_llm import Client
 from arena_llm.cli.output import format_credits, format_price
+from arena_llm.command_line import PRICE_HEADER, add_target, add_timeout
 from arena_llm.connection import find_target
 
 
@@ -61,9 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="show only warnings and failures")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="time limit of a call (default: 600)"
-    )
+    add_timeout(parser)
     add_common_arguments(parser)
 
 
@@ -79,22 +77,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="assume that models of other backends than OpenRouter are valid, with a warning",
     )
-    parser.add_argument(
-        "--target",
-        metavar="HOST:PORT",
-        help="router or backend (default: $ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT, "
-        "else localhost:50050)",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"must be a number over 0, not {text!r}")
-    return seconds
+    add_target(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -123,8 +106,7 @@ def _validate(args: argparse.Namespace) -> ValidationReport:
     file = None if args.config is None else load_file(args.config)
     if isinstance(file, ModelsFile) and args.estimate:
         raise ExperimentError(f"{file.path}: games: is missing, and --estimate needs it")
-    limit = {} if args.timeout is None else {"timeout": args.timeout}
-    with Client(find_target(args.target), **limit) as client:
+    with Client(find_target(args.target), timeout=args.timeout) as client:
         if isinstance(file, Experiment):
             experiment = use_results(file, args.results)
             return check_experiment(
@@ -193,7 +175,7 @@ def print_report(
     if shown:
         output.show_table(
             console,
-            ("MODEL", "BACKEND", "STATUS", "USD PER MILLION TOKENS", "DETAIL"),
+            ("MODEL", "BACKEND", "STATUS", PRICE_HEADER, "DETAIL"),
             (_make_row(check, report.places.get(check.model, ()), shared) for check in shown),
         )
     if not quiet:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
 
-#: Share of a budget above which there is a warning.
+#: Share of a budget, or of the credits, above which there is a warning.
 NEAR = 0.8
 
 #: Relative rounding error of a sum of dollars in floating point.

@@ -6,13 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from arena.experiment.budget import Budget
+from arena.experiment.budget import NEAR, Budget
 from arena.experiment.checks import ModelCheck
 from arena.experiment.plan import Plan, Work
 from arena_llm import Credits
-
-#: Share of the credits above which there is a warning.
-_NEAR = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ def estimate_cost(
         line = f"{backend}: will cost {about} ${cost:.2f}, and ${credit:.2f} of credits are left"
         if cost > credit:
             failures.append(line)
-        elif cost > _NEAR * credit:
+        elif cost > NEAR * credit:
             warnings.append(line)
     warnings += _compare_with_budget(models, usd, budget or Budget())
     return Estimate(models, usd, unpriced, tuple(failures), tuple(warnings), plan.notes)

@@ -55,8 +55,8 @@ def format_dollars(value: float | None) -> str:
 def format_cost(answers: AnswerStats) -> str:
     """Format the cost of all calls, and say if the cost of some calls is unknown."""
     if answers.unpriced:
-        known = f"{format_dollars(answers.cost_usd)} + " if answers.priced else ""
-        return f"{known}unknown"
+        priced = f"{format_dollars(answers.cost_usd)} + " if answers.priced else ""
+        return f"{priced}unknown"
     return format_dollars(answers.cost_usd) if answers.calls else NONE
 
 

@@ -147,8 +147,8 @@ class LlmServicer:
         record.add_request(proto.model, proto.session, proto.labels)
         check_generate(proto)
         self._check_prefix(proto.model)
-        left = context.time_remaining()
-        deadline = None if left is None else time.monotonic() + left
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
         request = from_message(proto, GenerationRequest, deadline=deadline)
         self._refusals.check_generate(request)
         return request

@@ -56,7 +56,7 @@ class Refusals:
     def check_score(self) -> None:
         """Raise Unsupported if the backend cannot score continuations."""
         if not self._backend.can_score:
-            advice = self._backend.refused.get("score", "use a local backend (hf, vllm)")
+            advice = self._backend.refused.get("score", "use a model that can")
             raise Unsupported(f"{self._backend.name} models cannot score continuations: {advice}")
 
     def _refusal(self, field: str) -> Unsupported:

@@ -75,7 +75,7 @@ class Target:
     """A backend that is being served, a client of it, and the model to call.
 
     patience: seconds that a cancelled call may take to leave the backend.
-    running: calls that are inside the backend now. entered: calls that ever were.
+    running: calls that are inside the backend now. entered: all calls so far.
     """
 
     backend: BaseLLMBackend[Any]

@@ -1,4 +1,4 @@
-"""What every backend owes its callers, asked through the real client.
+"""Every backend keeps the contract, tested through the real client.
 
 Each table has one row per field of the contract. A backend answers a row, or refuses it as
 UNSUPPORTED and names the field; it declares which in its class.
@@ -144,7 +144,9 @@ async def generate(target: Target, streamed: bool, **options: Any) -> Completion
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-async def test_a_reply_says_who_gave_it_and_what_it_took(target: Target, streamed: bool) -> None:
+async def test_a_reply_names_its_model_and_has_its_usage_and_times(
+    target: Target, streamed: bool
+) -> None:
     reply = await generate(target, streamed, max_tokens=16)
     assert reply.backend == target.backend.name
     assert reply.model.startswith(f"{target.backend.name}_")
@@ -230,7 +232,7 @@ async def answers(target: Target) -> None:
     assert await generate(target, streamed=False, max_tokens=8)
 
 
-async def test_a_cancelled_call_leaves_the_backend(target: Target) -> None:
+async def test_a_cancelled_call_ends_in_the_backend(target: Target) -> None:
     entered = target.entered
     call = asyncio.create_task(target.llm.generate(target.model, PROMPT))
     await eventually(lambda: target.entered > entered)
@@ -239,14 +241,14 @@ async def test_a_cancelled_call_leaves_the_backend(target: Target) -> None:
     await answers(target)
 
 
-async def test_a_stream_that_is_left_leaves_the_backend(target: Target) -> None:
+async def test_a_closed_stream_ends_in_the_backend(target: Target) -> None:
     async with target.llm.stream(target.model, PROMPT) as stream:
         async for _ in stream:
             break
     await answers(target)
 
 
-async def test_a_call_past_its_deadline_leaves_the_backend(target: Target) -> None:
+async def test_a_call_past_its_deadline_ends_in_the_backend(target: Target) -> None:
     with suppress(DeadlineExceededError):  # a fast backend has answered by then
         await target.llm.generate(target.model, PROMPT, timeout=0.02)
     await answers(target)

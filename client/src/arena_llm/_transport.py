@@ -17,6 +17,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from arena_llm._fork import aio, check_fork, forked, grpc, leave_to_parent
 from arena_llm._request import Call
 from arena_llm.connection import (
+    DEFAULT_TIMEOUT,
     is_local,
     message_options,
     ping_options,
@@ -34,8 +35,6 @@ from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
 T = TypeVar("T")
 
-#: Default timeout of a call in seconds: enough for a long completion behind a full queue.
-DEFAULT_TIMEOUT = 600.0
 #: Seconds that calls wait for a target that refuses connections: enough for a router to
 #: restart.
 CONNECT_SECONDS = 2.0

@@ -20,6 +20,8 @@ TARGET_VARIABLE = "ARENA_LLM_TARGET"
 #: The router's configuration file reads its port from the same variable.
 PORT_VARIABLE = "ARENA_ROUTER_PORT"
 DEFAULT_PORT = 50050
+#: Default timeout of a call in seconds: enough for a long completion behind a full queue.
+DEFAULT_TIMEOUT = 600.0
 
 Options = tuple[tuple[str, int], ...]
 

@@ -244,7 +244,7 @@ def test_no_server(
         assert "make up" in captured.err
 
 
-def test_the_timeout_counts_for_each_call(run, script: Script) -> None:
+def test_the_timeout_applies_to_each_call(run, script: Script) -> None:
     run("generate", MODEL, "p", "--timeout", "50")
     assert 40 < script.history[0].time_remaining < 52
 

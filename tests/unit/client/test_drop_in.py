@@ -177,7 +177,7 @@ def test_a_backend_is_an_object(backend: str, default_target: str, script: Scrip
 
 
 def test_a_subclass_of_the_base_class() -> None:
-    """With get_available_models(), or as the original's base class has it."""
+    """It defines get_available_models(), or inherits the original's default."""
 
     class Parrot(backends.BaseLLMBackend):
         def generate_response(self, model_name: str, prompt: str, **options) -> str:

@@ -79,7 +79,7 @@ async def test_conversations_and_an_empty_list(either, script: Script) -> None:
     assert await settle(either.generate_many(MODEL, iter(()))) == []
 
 
-async def test_the_timeout_holds_for_each_call(either, script: Script) -> None:
+async def test_the_timeout_applies_to_each_call(either, script: Script) -> None:
     await settle(either.generate_many(MODEL, ["a", "b", "c"], concurrency=1, timeout=50))
     assert all(40 < seen.time_remaining < 52 for seen in script.history)
 

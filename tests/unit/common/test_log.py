@@ -1,4 +1,4 @@
-"""Lines of the log: when they are written, and what a value cannot do to them."""
+"""Lines of the log: when they are written, and that no value can forge one."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ async def test_text_and_numbers_of_a_reply_are_repaired() -> None:
 
 @pytest.mark.parametrize(("forwards", "cost"), [(False, 0.0), (True, None)])
 async def test_the_cost_of_a_model(forwards: bool, cost: float | None) -> None:
-    """A model that the service runs costs 0; that of another server is unknown."""
+    """A model that the service runs costs 0; the cost of a model elsewhere is unknown."""
     backend = ScriptedBackend()
     backend.forwards_calls = forwards  # type: ignore[misc]
     price = None if cost is None else Price(cost, cost)

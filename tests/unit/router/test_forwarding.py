@@ -349,7 +349,7 @@ async def test_the_line_of_a_call_has_the_reason_of_a_forwarded_error(routed: An
 
 @pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL"])
 async def test_a_call_that_a_dying_backend_drops_is_backend_down(code: str, routed: Any) -> None:
-    """gRPC's code varies. No service answers so, because its errors have details."""
+    """gRPC's code varies. The error is recognised because it has no details."""
 
     async def drop(_: bytes, context: Any) -> bytes:
         await context.abort(grpc.StatusCode[code], "Received RST_STREAM")

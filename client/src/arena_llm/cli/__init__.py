@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from arena_llm._transport import DEFAULT_TIMEOUT
 from arena_llm.cli.commands import COMMANDS
 from arena_llm.cli.output import Output, OutputError
 from arena_llm.client import Client
-from arena_llm.connection import find_target
+from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, add_target, add_timeout
+from arena_llm.connection import DEFAULT_TIMEOUT, find_target
 from arena_llm.errors import ArenaError, InvalidArgumentError
-
-FAILED = 1
-USAGE = 2  # the same as argparse
-INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,30 +78,8 @@ def _add_globals(
     timeout: float | str,
     json: bool | str,
 ) -> None:
-    parser.add_argument(
-        "--target",
-        default=target,
-        metavar="HOST:PORT",
-        help="router or backend (default: $ARENA_LLM_TARGET, else localhost:$ARENA_ROUTER_PORT, "
-        "else localhost:50050)",
-    )
-    parser.add_argument(
-        "--timeout",
-        default=timeout,
-        type=_seconds,
-        metavar="SECONDS",
-        help=f"for each call (default: {DEFAULT_TIMEOUT:g})",
-    )
+    add_target(parser, target)
+    add_timeout(parser, timeout)
     parser.add_argument(
         "--json", default=json, action="store_true", help="print one JSON document, for programs"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"must be a number over 0, not {text!r}")
-    return seconds

@@ -15,6 +15,7 @@ from typing import Any
 
 from arena_llm.cli.output import Output, as_plain, error_fields, format_credits, format_price
 from arena_llm.client import Client
+from arena_llm.command_line import PRICE_HEADER
 from arena_llm.errors import ArenaError, InvalidArgumentError, NotFoundError
 from arena_llm.types import SAMPLING_PARAMETERS, Availability, GenerateOptions, Message
 
@@ -43,7 +44,7 @@ def list_models(client: Client, args: argparse.Namespace, output: Output) -> int
         )
         for model in models
     ]
-    output.table(("MODEL", "BACKEND", "CONTEXT", "CAN", "USD PER MILLION TOKENS"), rows)
+    output.table(("MODEL", "BACKEND", "CONTEXT", "CAN", PRICE_HEADER), rows)
     for backend in models.unreachable:
         output.warn(f"{backend.backend} ({backend.address}) not listed: {backend.detail}")
     return 0

@@ -95,7 +95,7 @@ def test_a_share_has_wilsons_interval(
     assert Share(count, total).interval == pytest.approx(interval, abs=1e-4)
 
 
-def test_a_share_of_nothing_is_unknown() -> None:
+def test_a_share_of_a_total_of_0_is_unknown() -> None:
     assert (Share(0, 0).value, Share(0, 0).interval) == (None, None)
 
 
