@@ -6,7 +6,7 @@ import atexit
 import sys
 from typing import TextIO
 
-from arena_llm.terminal import discard, escape_unencodable, open_closed_files, visible
+from arena_llm.terminal import discard, escape_unencodable, escape_unsafe, open_closed_files
 
 
 def open_streams() -> None:
@@ -32,7 +32,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:  # it was closed when the command started
         return
     try:
-        stream.write(visible(text))
+        stream.write(escape_unsafe(text))
         stream.flush()
     except OSError as error:
         discard(stream)

@@ -14,7 +14,7 @@ from arena.agents.base import Agent, Answer, AnswerStatus, PlayerLeft, Turn
 from arena.agents.calls import Ask
 from arena.agents.prompt import list_legal_actions
 from arena.games.game import LegalAction
-from arena_llm.terminal import visible
+from arena_llm.terminal import escape_unsafe
 
 
 class Terminal:
@@ -31,7 +31,7 @@ class Terminal:
 
     def show(self, text: str) -> None:
         # Without markup: boards and actions contain brackets.
-        self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(escape_unsafe(text), markup=False, highlight=False, soft_wrap=True)
 
     async def read_line(self) -> str | None:
         """The next line without its line break; None at the end of the input or without one."""

@@ -42,7 +42,7 @@ ERROR_DOMAIN = "arena_llm"
 _MAX_SECONDS = 1e9
 
 
-def utf8(text: str) -> str:
+def repair_text(text: str) -> str:
     """Return text that can be sent: a surrogate pair becomes its character, a lone
     surrogate becomes U+FFFD."""
     if text.isascii():
@@ -74,12 +74,12 @@ class BackendError(Exception):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        message = utf8(message)  # a provider's text may hold half a surrogate pair
+        message = repair_text(message)  # a provider's text may hold half a surrogate pair
         super().__init__(message)
         self.message = message
         self.field = field
         self.retry_after = retry_after
-        self.metadata = {name: utf8(value) for name, value in (metadata or {}).items()}
+        self.metadata = {name: repair_text(value) for name, value in (metadata or {}).items()}
 
 
 class UnknownPrefix(BackendError):

@@ -29,7 +29,7 @@ from arena_llm.types import (
     TopLogprob,
     Usage,
 )
-from services.common.errors import ContractError, InvalidRequest, utf8
+from services.common.errors import ContractError, InvalidRequest, repair_text
 
 log = structlog.get_logger()
 
@@ -66,10 +66,10 @@ def check_completion(completion: Completion, request: GenerationRequest, prefix:
     logprobs = () if request.sampling.logprobs is None else completion.logprobs
     return replace(
         completion,
-        text=utf8(completion.text),
-        reasoning=utf8(completion.reasoning),
-        model=utf8(completion.model),
-        id=utf8(completion.id),
+        text=repair_text(completion.text),
+        reasoning=repair_text(completion.reasoning),
+        model=repair_text(completion.model),
+        id=repair_text(completion.id),
         logprobs=tuple(map(_repair_token, logprobs)),
         usage=usage,
     )
@@ -119,7 +119,7 @@ def repair_delta(delta: Delta) -> Delta:
     """Return the delta with text that can be sent."""
     if delta.text.isascii() and delta.reasoning.isascii():
         return delta
-    return Delta(utf8(delta.text), utf8(delta.reasoning))
+    return Delta(repair_text(delta.text), repair_text(delta.reasoning))
 
 
 def check_stream(deltas: Iterable[str], completion: Completion) -> None:
@@ -164,5 +164,5 @@ def repair_usage(usage: Usage) -> Usage:
 def _repair_token(token: TokenLogprob) -> TokenLogprob:
     if token.token.isascii() and all(other.token.isascii() for other in token.top):
         return token
-    top = tuple(TopLogprob(utf8(other.token), other.logprob) for other in token.top)
-    return TokenLogprob(utf8(token.token), token.logprob, top)
+    top = tuple(TopLogprob(repair_text(other.token), other.logprob) for other in token.top)
+    return TokenLogprob(repair_text(token.token), token.logprob, top)

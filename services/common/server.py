@@ -198,10 +198,10 @@ def launch(
     that the service reads, besides ARENA_*.
     """
     configure_logging()
-    visible = ("ARENA_*", *environment)
+    patterns = ("ARENA_*", *environment)
     try:
-        load_dotenv(visible)
-        drop_other_keys(visible)
+        load_dotenv(patterns)
+        drop_other_keys(patterns)
         parser = argparse.ArgumentParser(prog=f"python -m {name}")
         default = config_path(filename)
         parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")

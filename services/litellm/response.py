@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, Usage
-from services.common.errors import UpstreamUnavailable, utf8
+from services.common.errors import UpstreamUnavailable, repair_text
 from services.common.hosted.completion import CompletionBuilder, parse_finish_reason
 from services.common.hosted.response import parse_logprobs, plain_text
 from services.common.hosted.values import amount, count, label
@@ -38,8 +38,8 @@ def parse_completion(
         raise UpstreamUnavailable(f"{model.provider} answered without any choice")
     choice = response.choices[0]
     completion = Completion(
-        text=utf8(plain_text(choice.message.content)),
-        reasoning=utf8(_read_reasoning(choice.message)),
+        text=repair_text(plain_text(choice.message.content)),
+        reasoning=repair_text(_read_reasoning(choice.message)),
         finish_reason=_read_finish_reason(label(choice.finish_reason), answer),
         usage=_read_usage(getattr(response, "usage", None), model, answer),
         model=_full_name(label(response.model), model),

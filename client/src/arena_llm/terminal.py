@@ -19,8 +19,8 @@ _UNSAFE = re.compile(
 )
 
 
-def visible(text: str) -> str:
-    r"""Return text with unsafe characters escaped as in JSON, such as \u001b.
+def escape_unsafe(text: str) -> str:
+    r"""Escape unsafe characters of a text as in JSON, such as \u001b.
 
     A JSON document stays valid. A text may be passed in pieces, because each character is
     escaped by itself.
@@ -30,13 +30,13 @@ def visible(text: str) -> str:
 
 def one_line(text: str, max_length: int) -> str:
     """Return text as one safe line, with its end cut off after max_length characters."""
-    line = visible(re.sub(r"[\n\t]", " ", text[: max_length + 1]))
+    line = escape_unsafe(re.sub(r"[\n\t]", " ", text[: max_length + 1]))
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
 
 
-def shown_on(stream: TextIO, text: str) -> str:
-    """Return visible(text) for a terminal, and the exact text for a file or a pipe."""
-    return visible(text) if stream.isatty() else text
+def escape_on_terminal(stream: TextIO, text: str) -> str:
+    """Escape unsafe characters for a terminal. A file or a pipe gets the exact text."""
+    return escape_unsafe(text) if stream.isatty() else text
 
 
 def open_closed_files() -> None:

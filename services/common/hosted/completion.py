@@ -13,7 +13,7 @@ from services.common.errors import (
     RefusedByProvider,
     UnreadableAnswer,
     Unsupported,
-    utf8,
+    repair_text,
 )
 from services.common.hosted.response import ProviderAnswer, ProviderMessage
 
@@ -117,12 +117,12 @@ class SurrogateJoiner:
             return text
         text = self._half + text
         self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
-        return utf8(text[:-1] if self._half else text)
+        return repair_text(text[:-1] if self._half else text)
 
     def flush(self) -> str:
         """The waiting half, at the end of the text."""
         half, self._half = self._half, ""
-        return utf8(half)
+        return repair_text(half)
 
 
 class CompletionBuilder(ABC):
@@ -198,8 +198,8 @@ def build_completion(
     extras.add(message)
     logprobs = answer.choice.logprobs if answer.choice else None
     completion = Completion(
-        text=utf8(message.text),
-        reasoning=utf8(message.reasoning),
+        text=repair_text(message.text),
+        reasoning=repair_text(message.reasoning),
         finish_reason=parse_finish_reason(finish),
         usage=usage,
         model=model,

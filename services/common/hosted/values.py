@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from services.common.errors import UnreadableAnswer, utf8
+from services.common.errors import UnreadableAnswer, repair_text
 
 #: The wire has token counts as int32.
 _MAX_TOKENS = 2**31 - 1
@@ -87,7 +87,7 @@ _BLANKS = re.compile(r"\s*")
 def label(value: Any) -> str:
     """An id or a name, which may be a number; "" for any other type."""
     if isinstance(value, str):
-        return utf8(value)
+        return repair_text(value)
     return str(value) if type(value) in (int, float) else ""
 
 

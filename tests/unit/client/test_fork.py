@@ -21,17 +21,17 @@ from arena_llm import ArenaError, AsyncClient, Client
 
 target = sys.argv[1]
 
-def text_of(call):
+def read_text(call):
     try:
         return call().text
     except ArenaError as error:
         return error.reason
 
 def call_in_child(number=0):
-    return text_of(lambda: Client(target).generate("hf_x", "child", timeout=20))
+    return read_text(lambda: Client(target).generate("hf_x", "child", timeout=20))
 
 def call_in_loop_of_child():
-    return text_of(lambda: asyncio.run(AsyncClient(target).generate("hf_x", "child", timeout=20)))
+    return read_text(lambda: asyncio.run(AsyncClient(target).generate("hf_x", "child", timeout=20)))
 
 def run_thread():
     thread = threading.Thread(target=gc.collect)
@@ -71,7 +71,7 @@ HELD = {
 }
 BEFORE = """
 replies = []
-thread = threading.Thread(target=lambda: replies.append(text_of(held_call)))
+thread = threading.Thread(target=lambda: replies.append(read_text(held_call)))
 thread.start()
 input()  # the call has arrived
 """
@@ -89,7 +89,7 @@ FORKS = {
     "the child calls": ("print(fork(call_in_child))", ["FORK_UNSUPPORTED", "0"]),
     "its loop calls": ("print(fork(call_in_loop_of_child))", ["FORK_UNSUPPORTED", "0"]),
     "it uses the parent's": (
-        "print(fork(lambda: text_of(held_call)))",
+        "print(fork(lambda: read_text(held_call)))",
         ["FORK_UNSUPPORTED", "0"],
     ),
     "a pool": (
@@ -195,8 +195,8 @@ def test_children_of_a_parent_that_has_not_called(target: str, script: Script) -
         shared = AsyncClient(target)
         print(fork(call_in_child))
         print(fork(call_in_loop_of_child))
-        print(fork(lambda: text_of(lambda: llm.generate("hf_x", "inherited"))))
-        print(fork(lambda: text_of(lambda: asyncio.run(shared.generate("hf_x", "inherited")))))
+        print(fork(lambda: read_text(lambda: llm.generate("hf_x", "inherited"))))
+        print(fork(lambda: read_text(lambda: asyncio.run(shared.generate("hf_x", "inherited")))))
         with multiprocessing.get_context("fork").Pool(2) as pool:
             print(pool.map(call_in_child, [1, 2]))
         # A child that has made calls is a parent like any other.
@@ -220,11 +220,11 @@ def test_children_that_start_threads(target: str, script: Script) -> None:
         HEAD,
         """
         llm = Client(target)
-        print(text_of(lambda: llm.generate("hf_x", "sync")))
+        print(read_text(lambda: llm.generate("hf_x", "sync")))
         for _ in range(4):  # only some of them crashed
             print(fork(run_thread))
         shared = AsyncClient(target)
-        print(text_of(lambda: asyncio.run(shared.generate("hf_x", "async"))))
+        print(read_text(lambda: asyncio.run(shared.generate("hf_x", "async"))))
         for _ in range(4):
             print(fork(run_thread))
         """,

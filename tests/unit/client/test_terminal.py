@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from arena_llm.terminal import visible
+from arena_llm.terminal import escape_unsafe
 
 KEPT = {"\n", "\t"}
 OBEYED = {"Cc", "Cs", "Zl", "Zp"}
@@ -24,29 +24,29 @@ def test_every_character_that_acts_on_a_terminal_is_escaped() -> None:
         if unicodedata.category(char) in OBEYED or unicodedata.bidirectional(char) in TURNED
     }
     for char in (acting - KEPT) | set(HIDDEN):
-        assert visible(char).isascii(), f"U+{ord(char):04X}"
-        assert visible(char).isprintable(), f"U+{ord(char):04X}"
-        assert json.loads(f'"{visible(char)}"') == char
+        assert escape_unsafe(char).isascii(), f"U+{ord(char):04X}"
+        assert escape_unsafe(char).isprintable(), f"U+{ord(char):04X}"
+        assert json.loads(f'"{escape_unsafe(char)}"') == char
 
 
 def test_every_character_that_prints_is_kept() -> None:
     printing = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if char.isprintable())
-    assert visible(printing) == printing
+    assert escape_unsafe(printing) == printing
 
 
 @pytest.mark.parametrize(
     "text", ["", "a\n\tb", "schön ♟ 将", "👩\u200d👧", "\u0645\u06cc\u200c\u062e", "\u00a0"]
 )
 def test_text_of_people_is_kept(text: str) -> None:
-    assert visible(text) == text
+    assert escape_unsafe(text) == text
 
 
 def test_a_document_stays_a_document() -> None:
     value = {"text": "\x1b[2J\x9b31m\x7f\u202eevil", "path": "C:\\x1b"}
-    assert json.loads(visible(json.dumps(value, ensure_ascii=False))) == value
+    assert json.loads(escape_unsafe(json.dumps(value, ensure_ascii=False))) == value
 
 
 def test_pieces_are_escaped_as_the_whole() -> None:
     text = "a\x1b]0;title\x07b\r\nc\u202ed"
-    assert "".join(map(visible, text)) == visible(text)
-    assert visible(text) == "a\\u001b]0;title\\u0007b\\r\nc\\u202ed"
+    assert "".join(map(escape_unsafe, text)) == escape_unsafe(text)
+    assert escape_unsafe(text) == "a\\u001b]0;title\\u0007b\\r\nc\\u202ed"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
-from arena_llm.terminal import discard, escape_unencodable, open_closed_files, shown_on
+from arena_llm.terminal import discard, escape_on_terminal, escape_unencodable, open_closed_files
 from arena_llm.types import Credits, Price
 
 
@@ -67,7 +67,10 @@ class Output:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows in columns, each cell on one line."""
         stream = _stdout()
-        cells = [header, *([shown_on(stream, _one_line(cell)) for cell in row] for row in rows)]
+        cells = [
+            header,
+            *([escape_on_terminal(stream, _one_line(cell)) for cell in row] for row in rows),
+        ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -87,7 +90,7 @@ class Output:
     def complain(self, line: str) -> None:
         """Print a line to stderr. If that fails, only the exit code reports the error."""
         try:
-            sys.stderr.write(shown_on(sys.stderr, f"arena-llm: {_one_line(line)}") + "\n")
+            sys.stderr.write(escape_on_terminal(sys.stderr, f"arena-llm: {_one_line(line)}") + "\n")
         except OSError:
             discard(sys.stderr)
 
@@ -106,7 +109,7 @@ class Output:
     def _write(self, text: str) -> None:
         stream = _stdout()
         try:
-            stream.write(shown_on(stream, text))
+            stream.write(escape_on_terminal(stream, text))
         except OSError as error:
             raise _failure(error) from None
 

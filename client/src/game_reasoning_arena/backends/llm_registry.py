@@ -15,7 +15,7 @@ from arena_llm import (
     get_available_models,
     is_model_available,
 )
-from arena_llm.terminal import shown_on, visible
+from arena_llm.terminal import escape_on_terminal, escape_unsafe
 from game_reasoning_arena.backends.base_backend import (
     generate_response,
     split_model_name,
@@ -80,10 +80,10 @@ def initialize_llm_registry(user_config: Any = None) -> dict[str, Any]:
         with Client(timeout=_TIMEOUT) as llm:
             models = llm.list_models()
     except ArenaError as error:
-        log.warning("the model registry is empty: %s", visible(str(error)))
+        log.warning("the model registry is empty: %s", escape_unsafe(str(error)))
         return LLM_REGISTRY
     for missing in models.unreachable:
-        detail = visible(missing.detail)
+        detail = escape_unsafe(missing.detail)
         log.warning("the model registry lacks the models of %s: %s", missing.backend, detail)
     for model in models:
         values = {field.name: getattr(model, field.name) for field in fields(model)}
@@ -115,4 +115,4 @@ def list_models() -> None:
     """Print the models of the registry with their backends."""
     lines = [f"{name:<40} ({get_backend_for_model(name)})" for name in sorted(LLM_REGISTRY)]
     text = "\n".join(lines or ["No models registered."])
-    print(shown_on(sys.stdout, text))  # noqa: T201 - its purpose
+    print(escape_on_terminal(sys.stdout, text))  # noqa: T201 - its purpose

@@ -99,7 +99,7 @@ def test_a_share_of_a_total_of_0_is_unknown() -> None:
     assert (Share(0, 0).value, Share(0, 0).interval) == (None, None)
 
 
-def summary_of(path: Path) -> Summary:
+def summarise_file(path: Path) -> Summary:
     with open_results(path) as results:
         return summarise(results)
 
@@ -136,7 +136,7 @@ def test_counts_are_those_of_openspiels_replays(tmp_path: Path) -> None:
         for pair in permutations(AGENTS, 2)
     ]
     path = write(tmp_path / "all.db", played)
-    summary = summary_of(path)
+    summary = summarise_file(path)
     wins: Counter[tuple[str, str]] = Counter()
     losses: Counter[tuple[str, str]] = Counter()
     draws: Counter[tuple[str, str]] = Counter()
@@ -178,7 +178,7 @@ def test_results_that_the_actions_do_not_lead_to_are_unverified(tmp_path: Path) 
         Played(others[0].row, (first, replace(others[0].moves[1], action=first.action))),
         Played(truncated, cut.moves[:2]),
     ]
-    summary = summary_of(write(tmp_path / "r.db", [*broken, others[2]]))
+    summary = summarise_file(write(tmp_path / "r.db", [*broken, others[2]]))
     assert set(summary.unverified) == {game.row.episode for game in broken}
     assert "OpenSpiel's returns are" in summary.unverified[won.row.episode]
     assert "do not reach the game's end" in summary.unverified[others[1].row.episode]
@@ -207,7 +207,7 @@ def test_illegal_answers_are_a_share_of_models_answers(tmp_path: Path) -> None:
         for game in ("connect_four", "matrix_rps", "kuhn_poker")
         for opponent in ("hf_good", "random")
     ]
-    summary = summary_of(write(tmp_path / "r.db", played))
+    summary = summarise_file(write(tmp_path / "r.db", played))
     bad, good = (summary.answer_totals[agent] for agent in ("hf_bad", "hf_good"))
     turns = sum(
         move.agent == "hf_bad" and move.attempt == 0 for game in played for move in game.moves
@@ -244,7 +244,7 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
 
     game = play("tic_tac_toe", ("hf_one", "random"), 1, answer)
     calls = sum(move.agent == "hf_one" for move in game.moves)
-    stats = summary_of(write(tmp_path / "r.db", [game])).answer_totals["hf_one"]
+    stats = summarise_file(write(tmp_path / "r.db", [game])).answer_totals["hf_one"]
     assert (stats.calls, stats.unpriced) == (calls, 1)
     assert stats.cost_usd == (calls - 1) * 0.25
     assert stats.per_turn(stats.prompt_tokens) == 10
@@ -267,7 +267,7 @@ def test_failed_and_forfeited_episodes_are_grouped_by_their_error(tmp_path: Path
     refused = replace(other.moves[1], status="illegal", policy="forfeit", action=None)
     gave_up = replace(other.row, status="forfeited", reason="no legal answer", loser=1)
     forfeited_episode = Played(gave_up, (other.moves[0], refused))
-    summary = summary_of(write(tmp_path / "r.db", [*failed_episodes, forfeited_episode]))
+    summary = summarise_file(write(tmp_path / "r.db", [*failed_episodes, forfeited_episode]))
     assert summary.statuses == {"failed": 2, "forfeited": 1}
     assert {agent: count.failed for agent, count in summary.totals.items()} == {
         "hf_one": 2,

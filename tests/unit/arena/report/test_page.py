@@ -45,7 +45,7 @@ class Elements(HTMLParser):
         return [(attrs, "".join(text)) for name, attrs, text in self.found if name == tag]
 
 
-def page_of(path: Path) -> str:
+def render_page(path: Path) -> str:
     out = path.with_suffix(".html")
     write_html(Report.load(path), out)
     return out.read_text(encoding="utf-8")
@@ -62,8 +62,8 @@ def hostile_episodes() -> list[Played]:
 
 
 def test_hostile_text_does_not_become_an_element(tmp_path: Path) -> None:
-    plain = page_of(write(tmp_path / "a.db", [play("tic_tac_toe", ("hf_one", "hf_two"), 0)]))
-    page = Elements(page_of(write(tmp_path / "b.db", hostile_episodes())))
+    plain = render_page(write(tmp_path / "a.db", [play("tic_tac_toe", ("hf_one", "hf_two"), 0)]))
+    page = Elements(render_page(write(tmp_path / "b.db", hostile_episodes())))
     assert len(page.all("script")) == len(Elements(plain).all("script"))
     assert not page.all("img")
     for tag, attributes, _ in page.found:
@@ -73,7 +73,7 @@ def test_hostile_text_does_not_become_an_element(tmp_path: Path) -> None:
 
 
 def test_the_policy_allows_only_the_pages_own_script_and_style(tmp_path: Path) -> None:
-    page = Elements(page_of(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])))
+    page = Elements(render_page(write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])))
     (policy,) = [
         attributes["content"] or ""
         for attributes, _ in page.all("meta")
@@ -89,7 +89,7 @@ def test_the_policy_allows_only_the_pages_own_script_and_style(tmp_path: Path) -
 
 
 def test_the_page_links_only_to_itself(tmp_path: Path) -> None:
-    source = page_of(write(tmp_path / "r.db", [play("tic_tac_toe", ("hf_one", "b"), 0)]))
+    source = render_page(write(tmp_path / "r.db", [play("tic_tac_toe", ("hf_one", "b"), 0)]))
     for _, attributes, _ in Elements(source).found:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             value = attributes.get(name)
@@ -105,12 +105,12 @@ def test_the_page_links_only_to_itself(tmp_path: Path) -> None:
 
 def test_equal_results_give_equal_pages(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("connect_four", ("hf_one", "b"), n) for n in range(3)])
-    assert page_of(path) == page_of(path)
+    assert render_page(path) == render_page(path)
 
 
 @pytest.mark.parametrize("played", [[], hostile_episodes()[1:]], ids=["nothing", "failed only"])
 def test_there_is_a_page_without_results(tmp_path: Path, played: list[Played]) -> None:
-    page = page_of(write(tmp_path / "r.db", played, {"hf_idle": "llm"}))
+    page = render_page(write(tmp_path / "r.db", played, {"hf_idle": "llm"}))
     assert "hf_idle" in page
     assert "met nobody" in page or "No episode has ended yet." in page
 
@@ -120,7 +120,7 @@ def test_the_page_shows_the_settings(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("""UPDATE experiments SET config = '{"temperature":0.7}'""")
         connection.execute("""UPDATE models SET config = '{"on_illegal":"retry 2"}'""")
-    page = Elements(page_of(path))
+    page = Elements(render_page(path))
     assert [text for _, text in page.all("pre")] == ['{\n  "temperature": 0.7\n}']
     assert [text for _, text in page.all("code")][:2] == ['{"on_illegal":"retry 2"}'] * 2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.common.errors import UnreadableAnswer, utf8
+from services.common.errors import UnreadableAnswer, repair_text
 from services.common.hosted.completion import SurrogateJoiner
 from services.common.hosted.values import amount, count, label, load_json, load_values
 from tests.support.upstreams.answers import COSTS, COUNTS
@@ -76,7 +76,7 @@ def test_surrogates_are_joined_wherever_the_text_is_cut() -> None:
             units = units[size:]
         joiner = SurrogateJoiner()
         sent = [*map(joiner.join, pieces), joiner.flush()]
-        assert "".join(sent) == utf8(text)
+        assert "".join(sent) == repair_text(text)
         "".join(sent).encode()
 
 
