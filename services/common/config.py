@@ -93,7 +93,7 @@ class ModelEntry(StrictModel):
     description: str = ""
 
 
-def entries_from_names(value: Any) -> Any:
+def _make_entries(value: Any) -> Any:
     """Turn the names of a list into entries, and a blank value into an empty list."""
     if value is None:
         return []
@@ -105,7 +105,7 @@ def entries_from_names(value: Any) -> Any:
 E = TypeVar("E", bound=ModelEntry)
 
 #: A list of models of one entry type.
-ModelEntries = Annotated[list[E], BeforeValidator(entries_from_names)]
+ModelEntries = Annotated[list[E], BeforeValidator(_make_entries)]
 
 
 def check_names(entries: Sequence[ModelEntry], prefix: str) -> None:

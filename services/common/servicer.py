@@ -70,15 +70,17 @@ class LlmServicer:
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
-            request = self._generation_request(data, context, record)
+            request = self._read_request(data, context, record)
             completion = check_type(
                 await self._backend.generate_response(request), Completion, "generate_response"
             )
-            return self._reply(request, completion, record, record.started).SerializeToString()
+            return self._build_reply(
+                request, completion, record, record.started
+            ).SerializeToString()
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
-            request = self._generation_request(data, context, record)
+            request = self._read_request(data, context, record)
             first = 0.0
             texts: list[str] = []
             async with aclosing(self._backend.stream_response(request)) as events:
@@ -86,13 +88,13 @@ class LlmServicer:
                     first = first or time.perf_counter()
                     if isinstance(event, Completion):
                         check_stream(texts, event)
-                        completion = self._reply(request, event, record, first)
+                        completion = self._build_reply(request, event, record, first)
                         yield generate_pb2.StreamGenerateResponse(
                             completion=completion
                         ).SerializeToString()
                         return
                     texts.append(check_type(event, Delta, "stream_response").text)
-                    for delta in _deltas(repair_delta(event)):
+                    for delta in _split_delta(repair_delta(event)):
                         yield delta.SerializeToString()
             raise ContractError("the stream ended without a completion")
 
@@ -115,7 +117,7 @@ class LlmServicer:
         async with CallScope("IsAvailable", context) as record:
             proto = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(proto.model, "", {})
-            answer = await self._availability(proto.model)
+            answer = await self._check_availability(proto.model)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
@@ -128,7 +130,7 @@ class LlmServicer:
             )
             return to_message(ModelList(named), models_pb2.ListModelsResponse).SerializeToString()
 
-    async def _availability(self, model: str) -> Availability:
+    async def _check_availability(self, model: str) -> Availability:
         if not model:
             return Availability(True, ModelState.READY, f"the {self.name} service answers")
         try:
@@ -140,9 +142,7 @@ class LlmServicer:
         answer = check_type(answer, Availability, "is_model_available")
         return replace(answer, price=answer.price or self._price)
 
-    def _generation_request(
-        self, data: bytes, context: Context, record: CallRecord
-    ) -> GenerationRequest:
+    def _read_request(self, data: bytes, context: Context, record: CallRecord) -> GenerationRequest:
         proto = parse(generate_pb2.GenerateRequest, data)
         record.add_request(proto.model, proto.session, proto.labels)
         check_generate(proto)
@@ -160,7 +160,7 @@ class LlmServicer:
                 field="model",
             )
 
-    def _reply(
+    def _build_reply(
         self, request: GenerationRequest, completion: Completion, record: CallRecord, first: float
     ) -> generate_pb2.GenerateResponse:
         """Check the completion. Add the backend's name, and the times if it has none.
@@ -188,7 +188,7 @@ class LlmServicer:
             usage.cost_usd = 0.0
 
 
-def _deltas(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:
+def _split_delta(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:
     """Return the events of a delta: its reasoning and its text, those that are not empty."""
     events = []
     if delta.reasoning:

@@ -73,24 +73,24 @@ def _fits_header(value: str) -> bool:
     )
 
 
-def generate_call(
+def build_generate_call(
     model: str, prompt: str | None, messages: Messages | None, options: GenerateOptions
 ) -> Call[Completion]:
     """Build a Generate call."""
     with _InvalidArguments(model):
-        request = _generation_request(model, prompt, messages, **options)
+        request = _build_request(model, prompt, messages, **options)
         message = _check_size(to_message(request, generate_pb2.GenerateRequest))
-    return Call("Generate", message, _completion, model, request.session)
+    return Call("Generate", message, _read_completion, model, request.session)
 
 
-def stream_call(
+def build_stream_call(
     model: str, prompt: str | None, messages: Messages | None, options: GenerateOptions
 ) -> Call[Completion]:
     """Build a StreamGenerate call. Its request is that of Generate."""
-    return generate_call(model, prompt, messages, options)._replace(method="StreamGenerate")
+    return build_generate_call(model, prompt, messages, options)._replace(method="StreamGenerate")
 
 
-def generate_calls(
+def build_generate_calls(
     model: str,
     prompts: Iterable[str | Messages],
     options: GenerateOptions,
@@ -105,15 +105,15 @@ def generate_calls(
     def build(prompt: str | Messages) -> Call[Completion] | ArenaError:
         try:
             if isinstance(prompt, str):
-                return generate_call(model, prompt, None, options)
-            return generate_call(model, None, prompt, options)
+                return build_generate_call(model, prompt, None, options)
+            return build_generate_call(model, None, prompt, options)
         except ArenaError as error:
             return error
 
     return [build(prompt) for prompt in checked]
 
 
-def score_call(
+def build_score_call(
     model: str,
     prompt: str | None,
     continuations: Iterable[str],
@@ -131,23 +131,23 @@ def score_call(
             labels=labels or {},
         )
         message = _check_size(to_message(request, score_pb2.ScoreRequest))
-    return Call("Score", message, _scores, model, session)
+    return Call("Score", message, _read_scores, model, session)
 
 
-def is_available_call(model: str) -> Call[Availability]:
+def build_availability_call(model: str) -> Call[Availability]:
     """Build an IsAvailable call; an empty model means the whole service."""
     with _InvalidArguments(model):
         message = to_message(_AvailabilityRequest(model), models_pb2.IsAvailableRequest)
     return Call("IsAvailable", message, partial(from_message, kind=Availability), model)
 
 
-def list_models_call() -> Call[ModelList]:
+def build_models_call() -> Call[ModelList]:
     """Build a ListModels call."""
     message = models_pb2.ListModelsRequest()
     return Call("ListModels", message, partial(from_message, kind=ModelList))
 
 
-def health_call() -> Call[str]:
+def build_health_call() -> Call[str]:
     """Build a Check call of grpc.health.v1 (see _transport); it returns the status's name."""
     names = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
@@ -162,15 +162,15 @@ class _AvailabilityRequest:
     model: str
 
 
-def _completion(reply: generate_pb2.GenerateResponse) -> Completion:
+def _read_completion(reply: generate_pb2.GenerateResponse) -> Completion:
     return from_message(reply, Completion)
 
 
-def _scores(reply: score_pb2.ScoreResponse) -> list[Score]:
+def _read_scores(reply: score_pb2.ScoreResponse) -> list[Score]:
     return list(from_message(reply, Scoring).scores)
 
 
-def _generation_request(
+def _build_request(
     model: str,
     prompt: str | None,
     messages: Messages | None,

@@ -13,13 +13,13 @@ from arena_llm._fork import aio, grpc
 from arena_llm._request import (
     Call,
     Messages,
-    generate_call,
-    generate_calls,
-    health_call,
-    is_available_call,
-    list_models_call,
-    score_call,
-    stream_call,
+    build_availability_call,
+    build_generate_call,
+    build_generate_calls,
+    build_health_call,
+    build_models_call,
+    build_score_call,
+    build_stream_call,
 )
 from arena_llm._stream import BaseStream
 from arena_llm._transport import AsyncLink, BaseClient, PendingCall
@@ -58,7 +58,7 @@ class AsyncClient(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> Completion:
         """See Client.generate."""
-        return await self._send(generate_call(model, prompt, messages, options), timeout)
+        return await self._send(build_generate_call(model, prompt, messages, options), timeout)
 
     def stream(
         self,
@@ -70,7 +70,9 @@ class AsyncClient(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> AsyncStream:
         """Return a completion as a stream, for `async for`; see Client.stream."""
-        return AsyncStream(self._pending(stream_call(model, prompt, messages, options), timeout))
+        return AsyncStream(
+            self._pending(build_stream_call(model, prompt, messages, options), timeout)
+        )
 
     async def generate_many(
         self,
@@ -82,7 +84,7 @@ class AsyncClient(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> list[Completion | ArenaError]:
         """See Client.generate_many; each concurrent call has its own task."""
-        calls = generate_calls(model, prompts, options, concurrency)
+        calls = build_generate_calls(model, prompts, options, concurrency)
         waiting = iter(enumerate(calls))
         outcomes: dict[int, Completion | ArenaError] = {}
 
@@ -113,20 +115,20 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
     ) -> list[Score]:
         """See Client.score."""
-        call = score_call(model, prompt, continuations, messages, session, labels)
+        call = build_score_call(model, prompt, continuations, messages, session, labels)
         return await self._send(call, timeout)
 
     async def is_available(self, model: str = "", *, timeout: float | None = None) -> Availability:
         """See Client.is_available."""
-        return await self._send(is_available_call(model), timeout)
+        return await self._send(build_availability_call(model), timeout)
 
     async def list_models(self, *, timeout: float | None = None) -> ModelList:
         """See Client.list_models."""
-        return await self._send(list_models_call(), timeout)
+        return await self._send(build_models_call(), timeout)
 
     async def health(self, *, timeout: float | None = None) -> str:
         """See Client.health."""
-        return await self._send(health_call(), timeout)
+        return await self._send(build_health_call(), timeout)
 
     async def close(self) -> None:
         """Cancel running calls in every event loop, and refuse further ones."""

@@ -11,13 +11,13 @@ from arena_llm._fork import grpc
 from arena_llm._request import (
     Call,
     Messages,
-    generate_call,
-    generate_calls,
-    health_call,
-    is_available_call,
-    list_models_call,
-    score_call,
-    stream_call,
+    build_availability_call,
+    build_generate_call,
+    build_generate_calls,
+    build_health_call,
+    build_models_call,
+    build_score_call,
+    build_stream_call,
 )
 from arena_llm._stream import BaseStream
 from arena_llm._transport import BaseClient, PendingCall, SyncLink
@@ -66,7 +66,7 @@ class Client(BaseClient):
         timeout: seconds for the whole call; None means the client's timeout.
         options: see GenerateOptions.
         """
-        return self._send(generate_call(model, prompt, messages, options), timeout)
+        return self._send(build_generate_call(model, prompt, messages, options), timeout)
 
     def stream(
         self,
@@ -84,7 +84,7 @@ class Client(BaseClient):
                 print(text, end="")
         print(stream.completion.usage)
         """
-        return Stream(self._pending(stream_call(model, prompt, messages, options), timeout))
+        return Stream(self._pending(build_stream_call(model, prompt, messages, options), timeout))
 
     def generate_many(
         self,
@@ -101,7 +101,7 @@ class Client(BaseClient):
         concurrency: the largest number of concurrent calls; each has its own thread.
         timeout: seconds for each call, from its own start.
         """
-        calls = generate_calls(model, prompts, options, concurrency)
+        calls = build_generate_calls(model, prompts, options, concurrency)
         each = self.timeout if timeout is None else timeout
         # On an interrupt, closing the branch ends these calls and no others. The pool is
         # closed after the branch, when it no longer has a call to wait for.
@@ -139,7 +139,7 @@ class Client(BaseClient):
         With messages, prompt is None.
         Only local backends can score; the others raise UnsupportedError.
         """
-        call = score_call(model, prompt, continuations, messages, session, labels)
+        call = build_score_call(model, prompt, continuations, messages, session, labels)
         return self._send(call, timeout)
 
     def is_available(self, model: str = "", *, timeout: float | None = None) -> Availability:
@@ -148,15 +148,15 @@ class Client(BaseClient):
         Without a model, return whether the service is usable, and which backends it cannot
         reach.
         """
-        return self._send(is_available_call(model), timeout)
+        return self._send(build_availability_call(model), timeout)
 
     def list_models(self, *, timeout: float | None = None) -> ModelList:
         """Return every model. `unreachable` lists the backends whose models are missing."""
-        return self._send(list_models_call(), timeout)
+        return self._send(build_models_call(), timeout)
 
     def health(self, *, timeout: float | None = None) -> str:
         """Return the status of the target's health check: "SERVING" or "NOT_SERVING"."""
-        return self._send(health_call(), timeout)
+        return self._send(build_health_call(), timeout)
 
     def close(self) -> None:
         """Cancel running calls and refuse further ones. A second close does nothing."""
