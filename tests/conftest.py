@@ -18,6 +18,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A background job of a shell ignores Ctrl-C, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+#: The unit tests that import litellm.
+HOSTED = PurePosixPath("tests/unit/hosted")
+
 #: Memory for one worker and the engines that its tests start.
 WORKER_BYTES = 5 * 2**30
 
@@ -38,11 +41,14 @@ class FileScheduling(LoadScopeScheduling):
     """Runs the tests of a file in one worker, so that they share its servers.
 
     The tests of a folder below tests/integration run in one worker as well: they share
-    the server that the folder's conftest.py starts.
+    the server that the folder's conftest.py starts. So do the tests below tests/unit/hosted:
+    the import of litellm takes seconds.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
+        if HOSTED in path.parents:
+            return str(HOSTED)
         return str(path.parent if path.parent.parent.name == "integration" else path)
 
 
@@ -52,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(item: pytest.Item) -> int:
-    """Folders with a shared server, then other integration tests, then the rest."""
+    """Folders with a shared server, other integration tests, large unit tests, then the rest."""
     if not item.get_closest_marker("integration"):
-        return 2
+        return 2 if HOSTED.name in item.path.parts else 3
     return 0 if item.path.parent.parent.name == "integration" else 1

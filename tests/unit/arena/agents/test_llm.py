@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -156,12 +157,15 @@ async def test_no_scored_text_is_a_prefix_of_another(spec: str) -> None:
 async def test_scores_are_sampled_by_probability(
     temperature: float | None, weights: tuple[float, ...]
 ) -> None:
+    draws = 500
+    tolerance = 4 * math.sqrt(0.25 / draws)  # 4 standard deviations of a share, at most
     model = Model(logprobs=tuple(math.log(share / 1000) for share in (0.1, 0.6, 0.3)))
     settings = {"reply": "score", "score_pick": "sample", "temperature": temperature}
-    turns = [turn_after("leduc_poker", [0, 5, 2], seed) for seed in range(3000)]
+    first = turn_after("leduc_poker", [0, 5, 2])
+    turns = [replace(first, seed=seed) for seed in range(draws)]
     drawn = [(await _act(model, turn, **settings)).action for turn in turns]
     counts = Counter(drawn)
-    assert [counts[action] / 3000 for action in range(3)] == pytest.approx(weights, abs=0.03)
+    assert [counts[action] / draws for action in range(3)] == pytest.approx(weights, abs=tolerance)
     again = await _act(model, turns[17], **settings)
     assert again.action == drawn[17]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,13 +99,14 @@ async def test_only_the_turns_seed_decides(settings: dict[str, Any]) -> None:
 
 async def test_random_draws_uniformly() -> None:
     agent = _agent(type="random")
+    turn = turn_after("leduc_poker", [0, 5])
+    draws = 1000
     counts: Counter[int | None] = Counter()
-    for seed in range(4000):
-        counts[
-            (await agent.act(turn_after("leduc_poker", [0, 5], seed), (), _no_model)).action
-        ] += 1
+    for seed in range(draws):
+        counts[(await agent.act(replace(turn, seed=seed), (), _no_model)).action] += 1
     assert set(counts) == {1, 2}
-    assert counts[1] == pytest.approx(2000, abs=150)
+    deviation = math.sqrt(draws * 0.25)
+    assert counts[1] == pytest.approx(draws / 2, abs=4 * deviation)
 
 
 async def test_a_search_does_not_change_the_position() -> None:

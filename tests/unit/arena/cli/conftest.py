@@ -27,7 +27,10 @@ def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
 
 @pytest.fixture
 def arena(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    few_resamples: None,
 ) -> Callable[..., Done]:
     """Runs the command in a folder of its own."""
     monkeypatch.chdir(tmp_path)

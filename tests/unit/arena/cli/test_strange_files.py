@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -76,10 +77,17 @@ SQL = {
 }
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A correct results file, to copy."""
+    path = tmp_path_factory.mktemp("results") / "r.sqlite"
+    return write(path, [play("tic_tac_toe", ("a", "b"))])
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(results: Path, tmp_path: Path) -> Path:
     (tmp_path / "test.yaml").write_text(EXPERIMENT)
-    return write(tmp_path / "r.sqlite", [play("tic_tac_toe", ("a", "b"))])
+    return Path(shutil.copy(results, tmp_path))
 
 
 @pytest.fixture

