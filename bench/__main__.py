@@ -1,4 +1,4 @@
-"""`python -m bench [NAME...]`: these benchmarks, or all, each in a process of its own."""
+"""`python -m bench [NAME...]`: these benchmarks, or all, each in its own process."""
 
 import subprocess
 import sys

@@ -1,11 +1,11 @@
-"""What experiments cost and reach: `python -m bench.arena [PART...]`.
+"""The cost and speed of experiments: `python -m bench.arena [PART...]`.
 
 own_cost: the arena's CPU time for a move (prompt, parsing, results, state), with a backend in
     the same process that answers immediately.
 sequential, ray: six models and five games with five episodes in each seat against a random
-    player, while every reply takes a second. The runner is a process of its own and calls
-    client, router and openrouter service. It is compared with the longest chain of moves that
-    wait for each other.
+    player, while every reply takes a second. The runner is a separate process that calls the
+    openrouter service through client and router. Its time is compared with that of the longest
+    chain of moves that wait for each other.
 embedded: 20 games of tic-tac-toe with the embedded model, at the same time and one by one, each
     from an empty prefix cache.
 
@@ -93,7 +93,7 @@ def _select(results: Path, query: str) -> Any:
 
 
 def _slow(runner: str) -> dict[str, float]:
-    """The wall time of the command from its start to its end, and its CPU."""
+    """The wall time and the CPU time of the whole command."""
     with _folder(SLOW) as folder, fleet(delay=DELAY) as (system, _):
         script = {"sequential": "run_multi_model_games", "ray": "run_ray_multi_model"}[runner]
         before = os.times()

@@ -1,6 +1,6 @@
 """What all benchmarks share: processes, closed-loop load, rounds in turn, figures, tables.
 
-The ways that are compared take turns in short rounds, so that a noisy machine is noisy to
+The ways that are compared take turns in short rounds, so that noise of the machine affects
 all of them. Ratios are medians over the rounds; only ratios within one run can be compared.
 """
 
@@ -56,7 +56,7 @@ class Run:
 
 
 async def drive(call: Callable[[], Awaitable[Any]], callers: int, seconds: float) -> Run:
-    """So many callers make one call after another, for so many seconds."""
+    """Let `callers` callers make one call after another, for `seconds` seconds."""
     latencies: list[float] = []
     await asyncio.gather(*(call() for _ in range(2 * callers)))
     cpu, start = time.process_time(), time.perf_counter()

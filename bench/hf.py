@@ -1,7 +1,7 @@
-"""What the hf service reaches: `python -m bench.hf`.
+"""The speed of the hf service: `python -m bench.hf`.
 
-The embedded model answers through client, router and service. Bare transformers does the same
-work by itself before that, in a process of its own: `python -m bench.hf bare FOLDER`.
+The embedded model answers through client, router and service. Before that, bare transformers
+does the same work in its own process: `python -m bench.hf bare FOLDER`.
 """
 
 from __future__ import annotations

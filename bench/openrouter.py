@@ -1,4 +1,4 @@
-"""What the openrouter service costs and holds: `python -m bench.openrouter`.
+"""The cost and capacity of the openrouter service: `python -m bench.openrouter`.
 
 The upstream is a local server that answers immediately (bench/provider.py). A game process
 with ten calls in flight reaches it through client, router and service, and, in turns within

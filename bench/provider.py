@@ -1,7 +1,7 @@
 """`python -m bench.provider ADDRESS DELAY FAULTS`: a provider that costs almost nothing.
 
 It answers every POST with a chat completion after DELAY seconds, in raw HTTP, so that a
-benchmark measures what is in front of it. FAULTS is the share of calls that end in a 429, a
+benchmark measures only what calls it. FAULTS is the share of calls that end in a 429, a
 500, a reset or a truncated body. The text of a good answer is the start of the prompt, or a
 move in JSON if the prompt lists legal actions as the arena's does. A GET returns the models
 and the key, which are read before an experiment starts.

@@ -1,7 +1,7 @@
-"""What the router costs: `python -m bench.router`.
+"""The cost of the router: `python -m bench.router`.
 
-The same unary call from one process goes to a backend that answers immediately (direct), to
-it through a bare byte-passthrough proxy (yardstick), and to it through the router.
+One process makes the same unary call to a backend that answers immediately: directly (direct),
+through a proxy that only passes on bytes (yardstick), and through the router.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class InstantBackend(BaseLLMBackend[ServiceConfig]):
 
 
 def serve_backend(listen: str) -> None:
-    """Be the backend."""
+    """Run the backend."""
     configure_logging()
     run_server(LlmServicer(InstantBackend(ServiceConfig(listen=listen))), listen)
 
 
 async def serve_yardstick(listen: str, target: str) -> None:
-    """Be the least that a gRPC proxy in Python can be."""
+    """Run the smallest possible gRPC proxy in Python."""
     forward = grpc.aio.insecure_channel(target).unary_unary(METHOD)
 
     async def generate(data: bytes, context: grpc.aio.ServicerContext) -> bytes:

@@ -1,9 +1,9 @@
-"""What the vllm service costs: `python -m bench.vllm`.
+"""The cost of the vllm service: `python -m bench.vllm`.
 
-The same work on a small random model, on which the engine is fastest and everything around it
-shows most, goes to vLLM's AsyncLLM by itself (bare), to the service, to the service through
-the router, and with the official client to vLLM's own OpenAI server. Each has an engine of its
-own with equal arguments.
+The same work goes to vLLM's AsyncLLM by itself (bare), to the service, to the service through
+the router, and with the official client to vLLM's own OpenAI server. Each has its own engine,
+with equal arguments. The model is small and random: its engine is fast, so the cost of everything
+around the engine is easy to see.
 
 `.venv-vllm/bin/python -m bench.vllm bare FOLDER` is the bare engine: it says "ready", reads a
 Load as JSON from each line of its input, and answers with a Measured on a line.
@@ -41,7 +41,7 @@ SHORT_CALLERS, SHORT_REQUESTS, SHORT_TOKENS = 32, 4, 8
 #: Arguments of every engine, beside those that the service gives on a CPU.
 ENGINE_ARGS: dict[str, Any] = {"kv_cache_memory_bytes": 256 << 20}
 
-#: What vLLM reads, the same for all ways; the service sets it for itself.
+#: Variables that vLLM reads, the same for all ways. The service sets its own.
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TORCHDYNAMO_DISABLE": "1",
@@ -65,7 +65,7 @@ _BOARD = "The board is full of choices: 0 1 2 3 4 5 6 7 8. Yes or no? "
 
 @dataclass(frozen=True)
 class Load:
-    """The work of one round: these prompts from so many callers, `tokens` each."""
+    """The work of one round: these prompts, from this many callers, with `tokens` tokens each."""
 
     prompts: list[str]
     callers: int
@@ -200,7 +200,7 @@ async def bare(folder: str) -> AsyncIterator[Way]:
 
 
 async def serve_bare(folder: str) -> None:
-    """Be the bare engine; runs in .venv-vllm."""
+    """Run the bare engine, in .venv-vllm."""
     from vllm.inputs.engine import tokens_input
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -246,7 +246,7 @@ async def serve_bare(folder: str) -> None:
 
 @asynccontextmanager
 async def _ways(folder: Path) -> AsyncIterator[dict[str, Way]]:
-    """All of them, ready. The engines start one after the other, because each uses all cores."""
+    """Yield all ways, ready to use. The engines start one by one, because each uses all cores."""
     model = str(make_model(folder / "model"))
     entry = {"name": MODEL, "model_path": model, "engine_args": ENGINE_ARGS}
     server = harness.free_address()
@@ -309,8 +309,8 @@ def _rates(measured: list[Measured]) -> list[float]:
 def _compare(rounds: dict[str, list[Measured]]) -> dict[str, dict[str, float]]:
     """Tokens per second of each way, and the median time to the first text of streams.
 
-    Bare has its prompts as tokens and in the engine's process. Of N callers the last one also
-    waits for N times what a call costs client, router and service, on the engine's cores.
+    The bare engine gets its prompts as tokens, in its own process. With N callers, the last one
+    also waits for the CPU time of N calls in client, router and service, on the engine's cores.
     """
     base = _rates(rounds["bare"])
     table: dict[str, dict[str, float]] = {}

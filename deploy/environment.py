@@ -1,8 +1,8 @@
 """Make .venv or .venv-vllm from uv.lock: `python deploy/environment.py services|vllm`.
 
-Runs before anything is installed, with the standard library only. vllm has an environment of
-its own, because it pins versions of torch and transformers that the other services do not use.
-`--if-supported`: a machine on which vLLM does not run is not an error.
+Runs before anything is installed, with the standard library only. vllm has its own environment,
+because it pins versions of torch and transformers that the other services do not use.
+`--if-supported`: exit with 0 if vLLM cannot run on this machine.
 """
 
 import sys
@@ -48,7 +48,7 @@ def main(name: str, *options: str) -> None:
     elif reason := vllm_problem():
         print(reason)
         sys.exit(0 if "--if-supported" in options else 1)
-    print(f"making {venv.name} (a minute, once)", flush=True)
+    print(f"making {venv.name}; this takes a minute, once", flush=True)
     try:
         make(venv, extras, cuda)
     except subprocess.CalledProcessError as error:
@@ -104,10 +104,10 @@ def uv_version() -> str:
 
 
 def install_cpu_torch(venv: Path, version: str) -> bool:
-    """Install the CPU build of torch; False where none is found.
+    """Install the CPU build of torch. Returns False if none is found.
 
-    PyPI has none. The places that pip is configured to look in come first, then the index of
-    PyTorch. The lock has no hash of this build, because each place has a file of its own.
+    PyPI has none. The places that pip is configured to search come first, then the index of
+    PyTorch. The lock has no hash of this build, because each place has another file.
     """
     python = str(venv / "bin" / "python")
     # The project's configuration would replace +cpu: it overrides what packages require of torch.
@@ -121,7 +121,7 @@ def install_cpu_torch(venv: Path, version: str) -> bool:
 
 
 def pip_sources() -> list[list[str]]:
-    """Options of uv for the extra places that pip is configured to look in.
+    """Options of uv for the extra places that pip is configured to search.
 
     uv does not read pip's configuration.
     """
@@ -141,7 +141,7 @@ def pip_sources() -> list[list[str]]:
 
 
 def has_gpu() -> bool:
-    """True where NVIDIA's driver is loaded (a container has its device file as well)."""
+    """True if NVIDIA's driver is loaded. A container has its device file too."""
     return os.path.exists("/dev/nvidiactl") or os.path.exists("/proc/driver/nvidia/version")
 
 

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def reachable(address: str) -> str:
-    """The address to call for a server that listens on this one: loopback for all interfaces."""
+    """The address at which a server that listens on this one can be called from this machine."""
     host, _, port = address.rpartition(":")
     return {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host) + ":" + port  # noqa: S104
 
@@ -30,7 +30,7 @@ def health(address: str) -> str:
 
 
 def port_problem(address: str) -> str:
-    """Why no server can listen on this address, with the process that does; empty if one can."""
+    """Why no server can listen on this address, and which process holds it; empty if one can."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family) as trial:

@@ -23,8 +23,8 @@ from services.common.environment import load_dotenv, matches
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Services that run in an environment of their own, .venv-NAME. `make up` starts them only if
-#: the variable NAME is 1 (VLLM=1), because the environment takes gigabytes.
+#: Services that have their own environment, .venv-NAME. `make up` starts them only if the
+#: variable NAME is 1 (VLLM=1), because the environment takes gigabytes.
 _OWN_ENVIRONMENT = ("vllm",)
 
 #: Modules that `make up` runs before a service starts.
@@ -81,7 +81,7 @@ class ManagedService:
         try:
             load_dotenv(("ARENA_*", *self.environment))
             load_config(self.config_path, self.config_type)
-        finally:  # its keys stay in its process
+        finally:  # this process must not keep the service's keys
             os.environ.clear()
             os.environ.update(before)
 
@@ -120,8 +120,8 @@ def _backend_class(name: str) -> type[BaseLLMBackend[Any]]:
     raise LookupError(f"services/{name}/backend.py has no backend with name = {name!r}")
 
 
-#: Every service that can be started. Stopped in this order and started in the reverse one:
-#: the router stops first, so that calls in progress still reach their backends.
+#: Every service that can be started, in the order in which they stop: the router first, so that
+#: calls in progress still reach their backends. They start in the reverse order.
 ALL_SERVICES = (
     ManagedService("router", "router", "router.yaml", RouterConfig),
     *map(_find_service, sorted(p.parent.name for p in ROOT.glob("services/*/__main__.py"))),
@@ -134,7 +134,7 @@ VLLM = next(s for s in ALL_SERVICES if s.name == "vllm")
 
 
 def selected_services() -> tuple[ManagedService, ...]:
-    """The services that `make up` starts with these variables."""
+    """The services that `make up` starts, according to the environment."""
     return tuple(
         service
         for service in ALL_SERVICES

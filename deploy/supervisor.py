@@ -23,7 +23,7 @@ from deploy.manager import SOCKET, ManagerError, call_manager
 from deploy.services import ROOT, ManagedService, visible_environment
 from services.common.config import Address
 
-#: Set to the run folder in every process of a run, which finds processes that lost their manager.
+#: Set to the run folder in every process of a run, so that `members` finds all of them.
 MARK = "ARENA_SUPERVISED_BY"
 
 #: Seconds until a service that was asked to stop is killed; more than the time that it gives
@@ -103,7 +103,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Wait until no other command changes what runs, and keep others out."""
+        """Hold the lock of the run folder: only one command at a time may change what runs."""
         for folder in (self.run_dir, self.run_dir / "logs"):
             _make_private_folder(folder)
         # Opened for reading only: `down` must also work on a full or read-only disk.
@@ -265,7 +265,7 @@ def render_config(services: Sequence[ManagedService], environ: Iterable[str]) ->
 
 
 def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Wait until these processes have ended; returns those that have not in time."""
+    """Wait until these processes have ended. Returns those that still run after the time limit."""
     _, alive = psutil.wait_procs(processes, timeout=STOP_WAIT * 2 + 10)
     return alive
 

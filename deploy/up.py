@@ -132,7 +132,9 @@ def _running_services(listening: dict[str, str]) -> list[ManagedService]:
     """The services that were started. Raises DeployError if this call selects others."""
     for service in selected_services():
         if service.name not in listening:
-            raise DeployError(f"up without {service.name}: to start it as well, first make down")
+            raise DeployError(
+                f"the running system has no {service.name}: to start it as well, first make down"
+            )
         if service.variable in os.environ and listening[service.name] != service.address:
             raise DeployError(
                 f"{service.name} is up on {listening[service.name]}, not on {service.address}: "

@@ -43,7 +43,7 @@ class Answer:
     """One answer to a turn: it becomes one row of moves.
 
     action: a legal action if the status is OK, else None. problem: why the status is not
-    OK, in words that the player can read. Agents that ask no model set only the action.
+    OK, in words that the player can read. Agents without a model set only status and action.
     """
 
     status: AnswerStatus

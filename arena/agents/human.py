@@ -34,7 +34,7 @@ class Terminal:
         self._console.print(escape_unsafe(text), markup=False, highlight=False, soft_wrap=True)
 
     async def read_line(self) -> str | None:
-        """The next line without its line break; None at the end of the input or without one."""
+        """The next line without its line break; None if the input has ended or is closed."""
         while b"\n" not in self._read:
             try:
                 await self._wait_readable()

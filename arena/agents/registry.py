@@ -1,4 +1,4 @@
-"""Which class a type of agent is: built in, installed as an entry point, or a dotted path."""
+"""Finds the class of an agent's type: built in, an entry point, or a dotted path."""
 
 from __future__ import annotations
 

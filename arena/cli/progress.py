@@ -16,7 +16,7 @@ from arena.cli.output import show
 from arena.experiment.budget import NEAR
 from arena.runners.coordinator import RunProgress
 
-#: At most so many different reasons of failed episodes are shown.
+#: The largest number of different reasons of failed episodes that are shown.
 MAX_REASONS = 10
 
 #: Seconds between two lines without a terminal.

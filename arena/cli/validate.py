@@ -66,11 +66,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `arena run` has too."""
+    """Add the options that `arena validate` and `arena run` share."""
     parser.add_argument(
         "--results",
         metavar="PATH",
-        help="the results file, or a folder for it; replaces the file's results:",
+        help="the results file, or a folder for it; takes precedence over results: in the file",
     )
     parser.add_argument(
         "--lenient",

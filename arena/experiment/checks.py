@@ -1,4 +1,4 @@
-"""Checks whether each model can run, with one question to the router for each."""
+"""Asks the router for each model whether it can run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from arena_llm import (
     Price,
 )
 
-#: Reasons that lie in the experiment's file: `lenient` does not accept them.
+#: Reasons whose cause is the experiment's file: `lenient` does not accept them.
 _WRONG_FILE = frozenset({"UNKNOWN_PREFIX", "INVALID_REQUEST", "UNSUPPORTED"})
 
 
@@ -65,8 +65,8 @@ def check_models(
     scored: the models that must score actions (reply: score). lenient: a model of another
     backend than OpenRouter is assumed to be valid, with a warning.
 
-    A question that fails is a failed check. Raises ArenaError if the router itself does
-    not answer (UnavailableError with reason UNREACHABLE: it does not run).
+    An error in the answer about a model is a failed check. Raises ArenaError if the router
+    itself does not answer (UnavailableError with reason UNREACHABLE: it does not run).
     """
     names = list(dict.fromkeys(models))
     # A separate client over the same connection: after an interrupt it is closed first,

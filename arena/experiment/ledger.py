@@ -86,7 +86,7 @@ class Ledger:
         return reply
 
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
-        """Note a failed call, also in the recording."""
+        """End a failed call, and add it to the recording."""
         self._pending.end(key)
         if self._recorder is not None:
             self._recorder.error(key, request, error)
@@ -103,7 +103,7 @@ class Ledger:
 
 
 def _parse(text: str) -> Any:
-    """A stored request; its text if it is not JSON, as in a manipulated file."""
+    """Parse a stored request. Returns the text if it is not JSON, as in a damaged file."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

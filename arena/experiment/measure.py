@@ -1,4 +1,4 @@
-"""Measures by random play how many moves a game has, and how long its prompts are."""
+"""Measures how many moves a game has and how long its prompts are, by random play."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def measure_games(specs: Iterable[str]) -> dict[str, Playout | str]:
 def guess_size(spec: str, players: int) -> Playout:
     """The size of a game that could not be measured.
 
-    It has the moves that each player makes in the game with its default parameters, or
-    in an average game.
+    Each player is assumed to make as many moves as in the game with its default parameters,
+    or as in an average game.
     """
     size = measured_playouts().get(spec.partition("(")[0], UNKNOWN_PLAYOUT)
     return Playout(players, size.moves * players / size.players, size.prompt_tokens)

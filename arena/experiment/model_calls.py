@@ -20,7 +20,7 @@ _MIN_PAUSE = 0.1
 
 
 class ModelCaller:
-    """Answers calls by asking the models. It waits out full queues and rate limits.
+    """Answers calls by asking the models. Retries if a queue is full or a rate limit applies.
 
     experiment: the experiment's name, sent as a label for accounting.
     """
@@ -78,7 +78,7 @@ class ModelCaller:
 
 
 def _make_session(episode: str) -> str:
-    """A short ASCII text for each episode: it keeps the episode's prefix cache on one replica."""
+    """A short ASCII text for each episode, by which its calls find the same prefix cache."""
     return blake2b(episode.encode(), digest_size=16).hexdigest()
 
 
@@ -86,7 +86,8 @@ def _read_rejected_reply(error: ArenaError, model: str, latency_ms: float) -> Mo
     """The reply that a service rejected, from the usage in its error; None if there was none.
 
     A model that does not satisfy a constraint has played badly; the call has not failed.
-    Retrying until it succeeds would favour the model, and would pay for uncounted replies.
+    Retrying until it succeeds would favour the model, and the cost of the rejected replies
+    would not be counted.
     """
     usage = error.metadata
     if "completion_tokens" not in usage:

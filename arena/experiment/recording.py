@@ -65,7 +65,7 @@ class Recorder:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.is_fifo():  # reading it would never end
-                    raise RecordingError(f"{path}: is a pipe, and must be a file")
+                    raise RecordingError(f"{path}: must be a file, not a pipe")
                 # Unbuffered: the system has the whole line before its reply is used.
                 self._file = undo.enter_context(path.open("ab+", buffering=0))
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,7 +182,7 @@ def show_difference(recorded: Any, request: str) -> str:
 
 
 def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
-    """unfinished: skip a last line without its end, in place of an error."""
+    """unfinished: skip an incomplete last line instead of raising an error."""
     try:
         with path.open("rb") as file:
             for number, text in enumerate(file, 1):

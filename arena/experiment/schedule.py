@@ -30,7 +30,7 @@ def schedule(experiment: Experiment) -> list[EpisodeSpec]:
     """All episodes, sorted by game, number and line-up.
 
     An episode's seed depends only on experiment, game and number. So all line-ups get the
-    same cards, in any run, and other games of the experiment do not matter.
+    same cards in every run, also if other games are added to the experiment.
     """
     return [
         EpisodeSpec(

@@ -1,4 +1,4 @@
-"""Lets a script that any Python started continue in the project's environment."""
+"""Restarts a script in the project's environment if another Python started it."""
 
 from __future__ import annotations
 

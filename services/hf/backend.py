@@ -50,10 +50,10 @@ class HfBackend(LocalBackend[HfConfig]):
 
 def _choose_device(config: HfConfig) -> torch.device:
     """Import torch and the engine, and prepare the device that the configuration names."""
-    # How long an OpenMP thread spins for work, read when torch loads libgomp. The default is
-    # the fastest on an idle machine (72 ms for a step of 8 rows) and the slowest, 430 to
-    # 1,300 ms, when the router or a game needs one of the cores. No spinning takes 90 and
-    # 125 ms; this short spin takes 78 and 160 ms.
+    # How long an OpenMP thread spins while it waits for work. torch reads it when it loads
+    # libgomp. A step of 8 rows takes 72 ms with the default on an idle machine, but 430 to
+    # 1,300 ms when the router or a game needs one of the cores. It takes 90 and 125 ms
+    # without spinning, and 78 and 160 ms with this short spin.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import torch
 

@@ -181,7 +181,7 @@ class WindowCache(Cache):
     def insert(self, source: Cache, row: int, length: int) -> None:
         """Copy the last `length` columns of a row of another cache to a new row.
 
-        `make_room` has made room for it.
+        Call `make_room` before.
         """
         window = self.window
         if not self.layers:

@@ -1,4 +1,4 @@
-"""Failed passes: whether the model is at fault, the error for the requests, and recovery."""
+"""Failed passes: finds out whether the model is at fault, makes the error, and frees memory."""
 
 from __future__ import annotations
 

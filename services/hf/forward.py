@@ -61,7 +61,7 @@ class Batch(Protocol):
     """Rows that take each decoding step together."""
 
     def join(self, rows: Sequence[Prefilled]) -> None:
-        """Append rows. They were read together."""
+        """Append rows that one `prefill` has read."""
 
     def leave(self, row: int, *, wipe: bool = False) -> None:
         """Drop a row; the last row takes its place.

@@ -1,4 +1,4 @@
-"""From a request to what the engine takes."""
+"""Turns requests into the Sequences and ScoringJobs of the engine."""
 
 from __future__ import annotations
 

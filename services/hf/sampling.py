@@ -42,7 +42,7 @@ class TokenSampler:
     """One request's sampling: its parameters, random numbers, and drawn tokens."""
 
     def __init__(self, sampling: Sampling, matcher: Matcher | None) -> None:
-        settings = sampling_settings(sampling)  # max_tokens and stop are Sequence's
+        settings = sampling_settings(sampling)  # Sequence handles max_tokens and stop
         self.temperature: float = settings["temperature"]
         self.top_p: float = settings["top_p"]
         self.top_k: int = settings["top_k"]
@@ -101,8 +101,8 @@ def sample(
 ) -> list[Sampled | Exception]:
     """Draw one token for each row of `logits` [rows, tokens], which are overwritten.
 
-    A row gets an error if its logits are not finite, no allowed token has a probability, or
-    its sampler fails. The other rows are not affected.
+    A row gets an error if its logits are not finite, every allowed token has the probability 0,
+    or its sampler fails. The other rows are not affected.
     """
     logits = logits.float()
     failed: dict[int, Exception] = {

@@ -1,4 +1,4 @@
-"""The requests that the engine works on, and what has become of them so far."""
+"""The requests that the engine works on, and their progress."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class Sequence:
         return tokens
 
     def accept(self, sampled: Sampled | Exception) -> bool:
-        """Append a token and those that must follow it. Returns True if one is the last.
+        """Append a token and those that must follow it. Returns True if one of them is the last.
 
-        Raises the error that the sampler returned for it, and InvalidRequest as Matcher does.
+        Raises the sampler's error for the token, and InvalidRequest as Matcher does.
         """
         if isinstance(sampled, Exception):
             raise sampled

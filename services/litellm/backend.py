@@ -35,7 +35,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     def __init__(self, config: LiteLlmConfig) -> None:
         super().__init__(config)
-        # The server answers before litellm is imported. Calls then wait for it.
+        # The server accepts calls before litellm is imported; they wait for this event.
         self._ready = asyncio.Event()
 
     async def start(self) -> None:
@@ -60,7 +60,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             await self._upstream.aclose()
 
     async def is_model_available(self, model: str) -> Availability:
-        """Check the configuration and the environment. No provider is asked."""
+        """Check the configuration and the environment, without asking the provider."""
         if not self._ready.is_set():
             return Availability(True, ModelState.LOADING, "litellm is starting; calls wait for it")
         try:

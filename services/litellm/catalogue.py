@@ -36,8 +36,8 @@ _UNUSABLE = {
     "vllm": "it would run models in this process; use vllm_<model>",
 }
 
-#: The variable to name for providers that accept several. litellm.validate_environment names all
-#: of them as if all were needed, or the least usual one.
+#: The variable that an error names if the provider accepts several. litellm.validate_environment
+#: names all of them as if all were needed, or an unusual one.
 _USUAL_VARIABLE = {
     "fireworks_ai": "FIREWORKS_API_KEY",
     "gemini": "GEMINI_API_KEY",
@@ -129,7 +129,7 @@ def check_name(name: str) -> None:
 
 
 def _has_provider(entry: LiteLlmModel) -> bool:
-    """Whether litellm knows the provider of a listed model. If not, each call raises the error."""
+    """Whether litellm knows the provider of a listed model. If not, each call raises an error."""
     try:
         _find_provider(entry.name)
     except ModelNotFound:
@@ -190,7 +190,7 @@ def _find_missing(
         return (f"{provider.upper()}_API_BASE",)
     if entry.key_variable is not None:
         return () if entry.key_variable in os.environ else (entry.key_variable,)
-    # litellm has already looked for the keys of these, under all names.
+    # For these providers, litellm has already looked for the key under all its names.
     looked_up = provider in litellm.openai_compatible_providers
     if looked_up and key:
         return ()

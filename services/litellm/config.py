@@ -46,7 +46,7 @@ _NEVER = (
     *("*fallback*", "*callback*", "*drop_params", "allowed_openai_params", "litellm_*"),
     *("model_*", "*router*", "prompt_id", "tools", "functions", "guardrails"),
 )
-#: Exceptions, which match by accident.
+#: Options that match a pattern of _NEVER but are harmless.
 _HARMLESS = frozenset({"prompt_cache_key"})
 
 #: Options of OpenAI's chat completions. Other providers know some of them.

@@ -47,7 +47,7 @@ TYPES: Mapping[str, type[BackendError]] = {
     "RateLimitError": RateLimited,
     "Timeout": UpstreamUnavailable,
     "APIConnectionError": UpstreamUnavailable,
-    # An unreadable answer of any status.
+    # litellm raises it for an unreadable answer with any HTTP status.
     "APIResponseValidationError": UpstreamUnavailable,
     # For these codes, litellm looks for words in the message instead.
     **OPENAI_CODES,

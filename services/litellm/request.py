@@ -52,7 +52,7 @@ def build_arguments(
 def _check_option(name: str, model: ProviderModel, internal: frozenset[str]) -> None:
     """Raise InvalidRequest if a request may not set the option."""
     if name in PARAMETER_NAMES:
-        problem = "has a field of its own in the request: set that"
+        problem = "has its own field in the request: set that field"
     elif is_reserved(name) or name in internal:
         problem = "cannot be set by a request"
     elif name in allowed_options(model.provider) or name in model.entry.allow_options:

@@ -87,8 +87,8 @@ def _full_name(name: str, model: ProviderModel) -> str:
 
 
 def _read_finish_reason(word: str, answer: RawAnswer) -> FinishReason:
-    """litellm says "stop" for a missing finish reason and for all that it does not know, so the
-    provider's own word is used."""
+    """Use the provider's own word where litellm's is "stop", which it also writes for a missing or
+    an unknown finish reason."""
     if word == "stop" and answer.has_known_format and answer.finish_word not in _TOOL_REASONS:
         return parse_finish_reason(answer.finish_word)
     return parse_finish_reason(word)

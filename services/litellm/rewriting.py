@@ -47,7 +47,7 @@ _GEMINI = ("candidates", "usageMetadata", "promptFeedback")
 
 _ASKS_FOR_STREAM = re.compile(rb'"stream"\s*:\s*true')
 
-#: Content types of streams that are rewritten. Others have a framing of their own.
+#: Content types of streams that are rewritten. Others have their own framing.
 _TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "")
 
 

@@ -1,4 +1,4 @@
-"""Imports litellm without its telemetry, downloads, logs and retries, and corrects one bug."""
+"""Imports litellm, turns off its telemetry, downloads, logs and retries, and fixes one bug."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from services.common.hosted.errors import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
 from services.litellm.rewriting import RawAnswer, RewrittenBody, asks_for_stream
 
-#: The server that litellm calls if it knows no address, and the providers that really have it.
+#: The server that litellm calls if it knows no address, and the providers that really use it.
 _OPENAI = "api.openai.com"
 _OPENAI_PROVIDERS = ("openai", "text-completion-openai")
 
@@ -136,7 +136,7 @@ class Exchange:
 
 
 class Rehearsal(Exchange):
-    """Finds out where litellm would send a call, without sending it.
+    """Records where litellm would send a call, without sending it.
 
     Requests of synchronous clients that do not contain `prompt` are sent, because they fetch what
     the call needs, such as a token.
@@ -256,7 +256,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
 
 
 async def _read_all(stream: httpx.AsyncByteStream) -> bytes:
-    """Read the body of an error, as far as it comes."""
+    """Read the body of an error. If the connection breaks, return what has arrived."""
     pieces = []
     with suppress(httpx.TransportError):
         async for piece in stream:

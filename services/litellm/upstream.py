@@ -101,7 +101,7 @@ class LiteLlmUpstream:
                 )
             async with aclosing(chunks):
                 while True:
-                    # Around each wait separately: a timeout must not strike during a yield.
+                    # Around each wait separately, so that no timeout is raised during a yield.
                     async with asyncio.timeout_at(ends):
                         chunk = await anext(chunks, None)
                     if chunk is None:
@@ -136,9 +136,9 @@ class LiteLlmUpstream:
             raise UpstreamUnavailable(f"{error.message}: try again") from error
 
     async def _find_origins(self, call: CompletionArguments) -> tuple[frozenset[str] | None, bool]:
-        """Find the servers of the same call without options, and whether they were known.
+        """Return the servers that the same call without options uses, and whether they were known.
 
-        (None, False) for a call that has no options.
+        Returns (None, False) for a call that has no options.
         """
         if call.plain is None:
             return None, False
@@ -177,7 +177,7 @@ class LiteLlmUpstream:
         except Exception as error:
             failure = exchange.failure or self._convert(error, exchange)
             if exchange.pinned and not exchange.sent and isinstance(failure, UpstreamUnavailable):
-                # litellm failed before any request, which it does not without the options.
+                # litellm failed before it sent a request. Without the options it sends one.
                 raise InvalidRequest(failure.message, field="provider_options") from None
             if exchange.pinned and isinstance(failure, Unsupported):
                 failure.field = failure.field or "provider_options"

@@ -30,7 +30,7 @@ from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstrea
 #: is cached for the next caller.
 _WAIT = 1.8
 
-#: SPEC's limits for warnings, in US dollars.
+#: US dollars below which there is a warning.
 _LOW, _SOON_LOW = 1.0, 5.0
 
 
@@ -52,7 +52,7 @@ class Account:
         await self._credits.aclose()
 
     async def check(self, model: str) -> Availability:
-        """Check a model, by its full name. Raises nothing."""
+        """Check a model, by its full name. Never raises."""
         if (problem := self._upstream.key_problem()) is not None:
             return _unavailable(problem.message, problem.reason)
         name = remove_prefix(model)
@@ -65,7 +65,7 @@ class Account:
                 detail = f"{self._server} has no model {name!r}{did_you_mean(name, names)}"
                 return _unavailable(detail, "MODEL_NOT_FOUND", credits)
         except TimeoutError:
-            detail = f"{self._server} has not answered within {_WAIT:g} s: ask again"
+            detail = f"{self._server} has not answered within {_WAIT:g} s: try again"
             return Availability(False, ModelState.UNKNOWN, detail, reason="UPSTREAM_UNAVAILABLE")
         except BackendError as error:
             return self._explain(error)
@@ -135,8 +135,8 @@ def _hide_login(url: str) -> str:
 
 
 def _judge(model: ListedModel, credits: Credits) -> Availability:
-    """The availability of a listed model by the credits that remain. Unknown credits are no
-    obstacle."""
+    """Decide from the remaining credits whether a listed model is available. It is if they are
+    unknown."""
     dollars = _remaining(credits)
     if dollars is not None and dollars <= 0:
         detail = f"${dollars:.2f} left on OpenRouter: add credits or raise the key's limit"
@@ -160,7 +160,6 @@ def _remaining(credits: Credits) -> float | None:
 
 
 def _warnings(dollars: float | None) -> tuple[str, ...]:
-    """SPEC's warnings."""
     if dollars is None or dollars >= _SOON_LOW:
         return ()
     name = "Low balance" if dollars < _LOW else "Balance warning"

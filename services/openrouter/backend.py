@@ -40,7 +40,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     environment = ("OPENROUTER_*", "*_proxy", "*_PROXY", "SSL_CERT_*")
 
     async def start(self) -> None:
-        """Make ready. Nothing is sent to OpenRouter, so the service starts without a key."""
+        """Read the key and make the caches. Nothing is sent, and no key is needed."""
         await super().start()
         keys = load_keys(self.environment)
         secrets = keys.secrets.union(url_secrets(self.config.base_url))
@@ -100,7 +100,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         return details is None or details.takes_schema
 
     async def find_model(self, model: str) -> ListedModel | None:
-        """The catalogue's entry of a model; None if it has none or cannot be read."""
+        """Find a model in the catalogue; None if it has no such model or cannot be read."""
         if self.upstream.key_problem() is not None:
             return None  # the call itself will raise the problem
         try:
@@ -131,7 +131,7 @@ class OpenRouterCall(ProviderCall):
         return OpenRouterStreamBuilder("stop" in self._body), chunks
 
     async def explain(self, error: ModelNotFound) -> BackendError:
-        """Tell a model that lacks a parameter from an unknown model: both are a 404."""
+        """Distinguish an unknown model from one that lacks a parameter: both get a 404."""
         required = required_fields(self._body)
         details = await self._backend.find_model(self._model) if required else None
         if details is None or details.parameters is None:

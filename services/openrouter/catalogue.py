@@ -92,7 +92,7 @@ class OpenRouterCatalogue:
 
 
 def _read_page(page: dict[str, Any]) -> list[dict[str, Any]]:
-    """The page's models that have a name. One without a name does not hide the others."""
+    """The models of a page. Entries without a name are skipped."""
     models = page.get("data")
     if not isinstance(models, list):
         raise unreadable("the list of models has no data")

@@ -25,7 +25,7 @@ def to_error(
 
 
 def unreadable(reason: str) -> UpstreamUnavailable:
-    """The error for an answer that holds no completion. It may be requested again."""
+    """The error for an answer that holds no completion. The call may be retried."""
     return UpstreamUnavailable(
         f"openrouter's answer cannot be read: {reason}", metadata={"upstream_status": "200"}
     )

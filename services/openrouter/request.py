@@ -31,7 +31,7 @@ _RESERVED = frozenset(
     )
 )
 
-#: Fields that a provider may silently ignore unless OpenRouter must require them.
+#: Fields that a provider may silently ignore unless `require_parameters` is set.
 _IGNORABLE = frozenset(
     name
     for parameter in CHAT_PARAMETERS.values()
@@ -45,8 +45,8 @@ def build_body(
 ) -> dict[str, Any]:
     """Build the body of a request that is not streamed.
 
-    With every field that a provider may ignore, OpenRouter gets
-    `provider.require_parameters`. A caller may set it to false in provider_options.
+    If the body has a field that a provider may ignore, it also gets
+    `provider.require_parameters`. A caller may set this to false in provider_options.
 
     Raises InvalidRequest if provider_options set a reserved field.
     """
@@ -87,14 +87,14 @@ def add_streaming(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def required_fields(body: Mapping[str, Any]) -> list[str]:
-    """The fields that the body makes OpenRouter require."""
+    """The fields of the body that a provider must honour, because of `require_parameters`."""
     if not body.get("provider", {}).get("require_parameters"):
         return []
     return sorted(_IGNORABLE & body.keys())
 
 
 def other_models(options: Mapping[str, Any]) -> list[str]:
-    """The full names of models that options name beside the request's own.
+    """The full names of the further models that the options name.
 
     Raises InvalidRequest if they cannot be known.
     """

@@ -121,7 +121,7 @@ class OpenRouterUpstream:
             if not events:
                 kind = self._redact(response.content_type, 100)
                 raise unreadable(f"it is {kind}, and holds no event")
-        # Other servers end as they like, and their finish_reason shows whether the text is whole.
+        # Other servers need not send an end mark: finish_reason shows whether the text is whole.
         if self._dialect.marks_end:
             raise UpstreamUnavailable("openrouter's stream broke off before its end")
 
@@ -135,7 +135,7 @@ class OpenRouterUpstream:
     async def _request(
         self, method: str, url: URL, seconds: float, body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request and yield its successful response, which the end of the block closes."""
+        """Send a request and yield its successful response. The block's end closes the response."""
         if (problem := self.key_problem()) is not None:
             raise problem
         try:
@@ -165,7 +165,7 @@ class OpenRouterUpstream:
             raise UpstreamUnavailable(f"the connection to openrouter failed: {reason}") from error
 
     async def _read_json(self, response: aiohttp.ClientResponse, begun: bytes = b"") -> bytes:
-        """Read the whole body. begun: what has already been read of it."""
+        """Read the whole body. begun: the part that has already been read."""
         pieces = [begun]
         size = len(begun)
         async for piece in response.content.iter_any():
@@ -180,7 +180,7 @@ class OpenRouterUpstream:
         return body
 
     def _build_headers(self) -> Mapping[str, str] | None:
-        if self._url.user is not None:  # aiohttp sends these, and refuses to send a key as well
+        if self._url.user is not None:  # aiohttp sends user and password, and refuses a key then
             return _JSON
         if key := os.environ.get(KEY_VARIABLE):
             return {**_JSON, "Authorization": f"Bearer {key}"}
@@ -239,7 +239,7 @@ def _parse(parser: Callable[[Any], ProviderAnswer], value: Any) -> ProviderAnswe
 
 
 async def _read_beginning(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body of an error, up to a limit. A longer one will not be valid JSON."""
+    """Read the body of an error, up to a limit."""
     body = b""
     async for piece in response.content.iter_any():
         body += piece

@@ -1,4 +1,4 @@
-"""From a model's entry to vLLM's engine arguments, and the environment of the engine."""
+"""Turns a model's entry into vLLM's engine arguments, and sets the engine's environment."""
 
 from __future__ import annotations
 

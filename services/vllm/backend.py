@@ -56,7 +56,7 @@ class VllmBackend(LocalBackend[VllmConfig]):
 
 
 def _import_vllm(config: VllmConfig) -> None:
-    """Raises ConfigError if vLLM is missing or does not have an engine argument."""
+    """Import vLLM. Raises ConfigError if it is missing or lacks an engine argument of the file."""
     from services.vllm.arguments import check_arguments, prepare_environment
 
     prepare_environment()

@@ -71,7 +71,7 @@ class VllmConfig(ServiceConfig):
 
     metrics: address for Prometheus; default: no metrics. max_waiting: calls per engine that
     wait for a place in its batch; one more gets OVERLOADED. default_max_tokens: for requests
-    that set no max_tokens. hang_seconds: an engine that has requests and makes no step for so
+    that set no max_tokens. hang_seconds: an engine that has requests and makes no step for this
     long counts as dead; the default is the time that vLLM gives its workers for a step
     (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS).
     """

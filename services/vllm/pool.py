@@ -42,7 +42,7 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
         super().__init__(config.models, config.path)
         self._config = config
         self._metrics = metrics
-        # One start at a time, because an engine takes memory by what is free.
+        # One start at a time, because an engine takes a share of the memory that is free.
         self._start_lock = asyncio.Lock()
         self._watches: list[asyncio.Task[None]] = []
         self._scratch = ScratchFolder()

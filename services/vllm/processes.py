@@ -63,7 +63,7 @@ class Watchdog:
     Slow work does not count as a hang: the engine reports each step, whether or not it yields
     a token. A long prefill takes many steps, and preemption and the compilation of a grammar
     also report steps. Starting, and loading an adapter, are not requests. Checks are counted
-    instead of seconds, because this process takes no checks while it is stopped or has no CPU.
+    instead of seconds, because this process makes no checks while it is stopped or has no CPU.
     A single step must be shorter than `patience`.
     """
 

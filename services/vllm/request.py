@@ -1,4 +1,4 @@
-"""From a request to vLLM's tokens and SamplingParams."""
+"""Turns requests into tokens and vLLM's SamplingParams."""
 
 from __future__ import annotations
 

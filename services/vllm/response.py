@@ -1,4 +1,4 @@
-"""From vLLM's outputs to deltas and completions, with the reasoning apart from the answer."""
+"""Turns vLLM's outputs into deltas and completions, and separates reasoning from the answer."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class VllmCompletionBuilder:
                     "ended the reasoning: raise config.max_tokens",
                     field="config.max_tokens",
                 )
-            return FinishReason.STOP  # also if its last byte was the last token's
+            return FinishReason.STOP  # the choice is whole, even if vLLM reports length
         return _REASONS.get(reason, FinishReason.UNKNOWN)
 
     def _timings(self, metrics: Any) -> Timings:

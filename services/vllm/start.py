@@ -43,8 +43,8 @@ def start_engine(entry: VllmModel, root_cause: Path) -> StartedEngine:
     """Start the engine's processes and wait until they are ready; takes seconds to minutes.
 
     Call it from a thread that lives as long as the engine, because the core ends with that
-    thread. Start one engine at a time: an engine takes memory by what is free. root_cause: an
-    empty file, in which the processes write why they fail. Raises ModelMisconfigured, which
+    thread. Start one engine at a time: it takes a share of the memory that is free. root_cause:
+    an empty file, to which the processes write why they fail. Raises ModelMisconfigured, which
     says what is wrong and how to fix it.
     """
     check_files(entry)

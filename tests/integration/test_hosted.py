@@ -224,7 +224,7 @@ async def test_many_concurrent_calls(fleet: Fleet, name: str, calls: int) -> Non
 
 
 async def test_threads_of_a_game_process(fleet: Fleet) -> None:
-    """SPEC's Quick Start is synchronous."""
+    """The synchronous client, as in README's quick start."""
 
     def play() -> list[str]:
         with Client(fleet.address) as llm:

@@ -15,7 +15,7 @@ from services.litellm.config import LiteLlmConfig
 from tests.support.scripted import serving
 from tests.support.system import ROOT
 
-#: A cheap model of each of SPEC's providers, and the variable with its key.
+#: A cheap model of some providers, and the variable with its key.
 MODELS = {
     "OPENAI_API_KEY": "litellm_openai/gpt-4o-mini",
     "ANTHROPIC_API_KEY": "litellm_anthropic/claude-haiku-4-5",

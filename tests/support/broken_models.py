@@ -9,8 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from tests.support.tiny_models import make_checkpoint
-
 _WEIGHTS = "model.safetensors"
 _EMBEDDINGS = "model.embed_tokens.weight"
 
@@ -83,8 +81,3 @@ def raise_at(folder: Path, word: str, flag: Path, error: str = "RuntimeError") -
         json.dumps(json.loads(path.read_text()) | {"model_type": "own", "auto_map": own})
     )
     return folder
-
-
-def make_llama(folder: Path, *, chat: bool = False) -> Path:
-    """A working model."""
-    return make_checkpoint(folder, "llama", chat=chat)

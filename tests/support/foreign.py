@@ -21,7 +21,7 @@ from services.common.local.checks import embedded_folder
 from services.hf.embedded import prepare
 from tests.support.system import free_ports
 
-#: The server calls its one model as it was called on its command line.
+#: The server gives its only model the name from its command line.
 MODEL = str(embedded_folder())
 
 

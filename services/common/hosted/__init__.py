@@ -4,7 +4,7 @@ backend      the base class: retries, limits and constraints around a provider's
 config       the configuration that all hosted services share
 request      messages and sampling parameters in OpenAI's format
 retry        attempts, pauses and deadlines
-limits       concurrent calls and queues; a model that answers 429 rests
+limits       concurrent calls, queues, and the pause of a model after HTTP 429
 constraints  choices and JSON schemas: requested, and checked in the reply
 schema       JSON schemas from callers, bounded and compiled
 response     parses answers in OpenAI's format

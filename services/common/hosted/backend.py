@@ -44,7 +44,7 @@ class ProviderCall(ABC):
         """
 
     async def explain(self, error: ModelNotFound) -> BackendError:
-        """The error to raise for a 404, if more is known than the provider said."""
+        """Return the error to raise for a 404. A subclass may find a more precise one."""
         return error
 
 
@@ -66,7 +66,7 @@ class HostedBackend(BaseLLMBackend[C]):
     _redact: Redactor
 
     async def start(self) -> None:
-        """Make ready. No request is sent to the provider."""
+        """Make the limits and queues. No request is sent to the provider."""
         self._retrier = Retrier(self.config)
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
@@ -106,8 +106,11 @@ class HostedBackend(BaseLLMBackend[C]):
 
     @contextmanager
     def _keys_hidden(self) -> Iterator[None]:
-        """Hide keys in an error that leaves the block. It may repeat any part of an answer: a
-        refusal, the name of a tool, a field that cannot be read."""
+        """Hide keys in an error that leaves the block.
+
+        Its message may repeat any part of an answer: a refusal, the name of a tool, a field that
+        cannot be read.
+        """
         try:
             yield
         except BackendError as error:
@@ -119,7 +122,7 @@ class HostedBackend(BaseLLMBackend[C]):
     async def _build_call(
         self, request: GenerationRequest, response_format: ResponseFormat | None
     ) -> ProviderCall:
-        """Translate the request. Raises the errors that are in the request itself."""
+        """Translate the request. Raises BackendError if the request cannot be sent."""
 
     @abstractmethod
     async def _takes_schema(self, model: str) -> bool:
@@ -166,8 +169,8 @@ def _add_measurements(
     arrived: when the request came, on time.perf_counter's clock. first: seconds until the
     first event; None for a completion that came whole.
 
-    Raises Unsupported if log-probabilities were requested and there are none. Some providers
-    leave them out although they were required to honour all parameters.
+    Raises Unsupported if log-probabilities were requested and are missing. Some providers
+    leave them out although OpenRouter required them to honour every parameter.
     """
     if call.logprobs and completion.text and not completion.logprobs:
         raise Unsupported(

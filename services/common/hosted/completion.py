@@ -35,7 +35,7 @@ _MAX_REFUSAL = 300
 
 
 def parse_finish_reason(word: str) -> FinishReason:
-    """A provider's finish reason as one of ours."""
+    """Return the FinishReason for a provider's word."""
     return _FINISH_REASONS.get(word.lower(), FinishReason.UNKNOWN)
 
 
@@ -53,7 +53,7 @@ class Extras:
     has_text: bool = False
 
     def add(self, message: ProviderMessage) -> None:
-        """Add those of a message, or of the next piece of one."""
+        """Add the extras of a message, or of the next piece of a streamed one."""
         self.has_text = self.has_text or bool(message.text.strip())
         self.refusal += message.refusal
         self.tools += message.tools
@@ -112,7 +112,7 @@ class SurrogateJoiner:
         self._half = ""
 
     def join(self, text: str) -> str:
-        """The next piece, without a half character at its end."""
+        """Return the next piece of text, without a half character at its end."""
         if not text or (not self._half and text.isascii()):
             return text
         text = self._half + text
@@ -120,7 +120,7 @@ class SurrogateJoiner:
         return repair_text(text[:-1] if self._half else text)
 
     def flush(self) -> str:
-        """The waiting half, at the end of the text."""
+        """Return the half that still waits when the text ends."""
         half, self._half = self._half, ""
         return repair_text(half)
 
@@ -128,7 +128,7 @@ class SurrogateJoiner:
 class CompletionBuilder(ABC):
     """Builds a streamed completion from its chunks.
 
-    id: the provider's. finish_word: its finish reason, "" until it has come.
+    id: the provider's. finish_word: its finish reason, "" until it arrives.
     stops: whether the request has stop strings.
     """
 

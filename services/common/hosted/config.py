@@ -26,17 +26,17 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-#: The URL of a provider's API, http or https, kept as written but for a slash at its end.
+#: The URL of a provider's API, http or https, kept as written except for slashes at its end.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class HostedModel(ModelEntry):
     """One model of a provider.
 
-    max_concurrency: concurrent calls to this model; None: the service's limit only.
-    timeout_seconds: of one attempt; None: the service's.
-    structured_output: whether the model takes a JSON schema; None: what the provider's
-    catalogue says.
+    max_concurrency: concurrent calls to this model; None: only the service's limit applies.
+    timeout_seconds: for one attempt; None: the service's value.
+    structured_output: whether the model takes a JSON schema; None: the provider's catalogue
+    decides.
     """
 
     max_concurrency: PositiveInt | None = None
@@ -53,14 +53,14 @@ class HostedConfig(ServiceConfig, Generic[M]):
     max_concurrency: concurrent provider calls of all models together.
     max_queue: calls that may wait for a place, per model and for the service. Further calls
     are answered OVERLOADED.
-    timeout_seconds: of one attempt.
+    timeout_seconds: for one attempt.
     max_attempts: attempts of one call, including the first.
-    backoff_seconds, max_backoff_seconds: the bound of the random pause before the first retry,
-    and the maximum up to which it doubles.
-    max_retry_after_seconds: a call is not retried if its provider requests a longer pause. The
-    model is then tried again after this time.
-    max_answer_bytes: of a whole answer, and of one event of a stream.
-    max_stream_bytes: of all events of a stream. What is longer is not read.
+    backoff_seconds, max_backoff_seconds: the pause before the first retry is random, up to
+    backoff_seconds. This bound doubles with each retry, up to max_backoff_seconds.
+    max_retry_after_seconds: a call is not retried if its provider requests a longer pause. Later
+    calls may try the model again after this time.
+    max_answer_bytes: limit for a whole answer, and for one event of a stream.
+    max_stream_bytes: limit for all events of a stream. A call with a longer answer fails.
     allow_unlisted: whether requests may name models that are not listed.
     """
 
@@ -100,6 +100,6 @@ class HostedConfig(ServiceConfig, Generic[M]):
         )
 
     def timeout(self, model: str) -> float:
-        """Seconds that one attempt at this model may take."""
+        """Return the seconds that one attempt to call this model may take."""
         entry = self.find_entry(model)
         return (entry and entry.timeout_seconds) or self.timeout_seconds

@@ -1,8 +1,8 @@
 """Constraints on hosted models: choices and JSON schemas.
 
 A model with structured output gets a JSON schema as `response_format`; other models get an
-instruction in the prompt. Every reply is checked. One that does not fit is shown to the model,
-with a stricter instruction, for a second and last reply.
+instruction in the prompt. Every reply is checked. If the first reply does not fit, the model gets
+it back with a stricter instruction, and may reply once more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from services.common.hosted.request import ResponseFormat, append_note, as_conve
 from services.common.hosted.schema import FIELD, Schema
 from services.common.reply import spent_metadata
 
-#: Calls the provider; the second argument is the `response_format`, if it is to have one.
+#: Calls the provider; the second argument is the `response_format`, or None.
 Ask = Callable[[GenerationRequest, ResponseFormat | None], Awaitable[Completion]]
 
 
@@ -42,9 +42,9 @@ async def generate_constrained(
     structured: whether the model takes a JSON schema as `response_format`.
     A completion that took two replies has the tokens, cost and attempts of both.
 
-    Raises Unsupported if the model missed the constraint twice, and InvalidRequest for a broken
-    schema or a reply cut off by max_tokens. After a reply, the metadata of the error says what it
-    cost.
+    Raises Unsupported if neither reply fits the constraint, and InvalidRequest for an invalid
+    schema or a reply cut off by max_tokens. If the model has replied, the error's metadata has the
+    tokens and the cost.
     """
     constraint = request.constraint
     if constraint is None:
@@ -71,7 +71,7 @@ async def generate_constrained(
         return replace(second, text=text)
     _check_whole(second)
     raise Unsupported(
-        f"{request.model} was asked twice and kept to {rule.field} neither time",
+        f"{request.model} replied twice, and neither reply fits {rule.field}",
         field=rule.field,
         metadata=spent_metadata(second),
     )
@@ -100,7 +100,7 @@ class ChoicesRule:
         self.response_format = _build_response_format("choice", schema, strict=True)
 
     def accept(self, text: str) -> str | None:
-        """The bare choice, read from the object or from plain text; None if it is not one."""
+        """Read a choice from the object or from plain text; None if it is not an allowed choice."""
         if text in self._values:
             return text
         text = _strip_fence(text)
@@ -140,7 +140,7 @@ class SchemaRule:
 
 
 def make_rule(constraint: Constraint) -> ChoicesRule | SchemaRule:
-    """Make the rule for a constraint. Raises InvalidRequest for a broken schema."""
+    """Make the rule for a constraint. Raises InvalidRequest for an invalid schema."""
     match constraint:
         case Choices():
             return ChoicesRule(constraint)
@@ -168,11 +168,10 @@ def _build_response_format(name: str, schema: Any, strict: bool) -> ResponseForm
 
 
 def _is_strict(schema: Any) -> bool:
-    """Whether the schema is of the closed kind that `strict` requires.
+    """Whether every object in the schema requires all its properties and allows no others.
 
-    In such a schema every object requires all its properties and allows no others. Providers
-    answer 400 to `strict` with any other schema, so the others are sent without it and only
-    checked in the reply.
+    Providers answer 400 to `strict` with any other schema. Such a schema is sent without
+    `strict`, and only the reply is checked.
     """
     if isinstance(schema, list):
         return all(map(_is_strict, schema))

@@ -1,4 +1,4 @@
-"""Turns what a provider reports as an error, in any of the known formats, into a BackendError.
+"""Turns an error that a provider reports, in any of the known formats, into a BackendError.
 
 https://platform.openai.com/docs/guides/error-codes,
 https://openrouter.ai/docs/api/reference/errors-and-debugging,
@@ -77,7 +77,7 @@ _NAMED_STATUSES = {
 #: Errors that a retry may fix, except UnreadableAnswer.
 TRANSIENT = (RateLimited, UpstreamUnavailable, BudgetInFlight)
 
-#: Seconds. A provider that requests a longer wait has made a mistake in its clock or unit.
+#: Seconds. A longer wait must be a provider's mistake, such as a wrong clock or unit.
 _LONGEST_WAIT = 86400.0
 
 _MAX_DEPTH = 4
@@ -235,7 +235,7 @@ def convert_failure(
     retry_after: str | None = None,
     types: Mapping[str, type[BackendError]] = OPENAI_CODES,
 ) -> BackendError:
-    """Make the error for a failure. A status that it names takes precedence over HTTP's.
+    """Make the error for a failure. A status in the failure takes precedence over the HTTP status.
 
     provider: its name, for the message. retry_after: the value of the header.
     """

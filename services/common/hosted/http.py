@@ -44,7 +44,7 @@ def http_session(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine. A proxy would look for it on its own machine."""
+    """Whether the host is this machine. A proxy cannot reach it: it would call its own machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -55,7 +55,7 @@ def is_loopback(host: str) -> bool:
 def check_size(size: int, limit: int, setting: str) -> None:
     """Raise UpstreamUnavailable if `size` bytes are over `limit`, the value of `setting`.
 
-    An endless answer must not fill the memory.
+    Without a limit, an endless answer would fill the memory.
     """
     if size > limit:
         raise UpstreamUnavailable(
@@ -111,8 +111,8 @@ class EventDecoder:
 
 
 def is_json(beginning: bytes) -> bool:
-    """Whether a body that begins like this is JSON. No event stream begins with a bracket, so
-    the Content-Type does not matter."""
+    """Whether a body with this beginning is JSON. The Content-Type is not needed: no event stream
+    begins with a bracket."""
     return beginning.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
 
 

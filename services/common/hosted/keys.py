@@ -24,7 +24,7 @@ from services.common.errors import ApiKeyMissing, ApiKeyRejected, BackendError
 
 log = structlog.get_logger()
 
-#: Variables whose values no text may show.
+#: Variables whose values must not appear in any text.
 _SECRET = (
     *("*KEY", "*_KEY_*", "*KEY_ID", "*TOKEN", "*SECRET*", "*PASSWORD*", "*CREDENTIALS*"),
     *("*JWT*", "*_AUTH"),
@@ -32,7 +32,7 @@ _SECRET = (
 #: Those of them whose values are sent in an HTTP header.
 _HEADER = ("*_KEY", "*_KEY_ID", "*_TOKEN")
 
-#: Variables that hold a URL, which may hold a key in turn.
+#: Variables that hold a URL, which may contain a key.
 _URLS = ("*_API_BASE", "*_BASE_URL", "*_URL", "*_proxy", "*_PROXY")
 
 
@@ -48,7 +48,7 @@ class Keys:
     unusable: dict[str, str]
 
     def explain(self, *variables: str) -> BackendError:
-        """The error for variables that are all needed, of which none has a usable value."""
+        """Return the error for required variables that have no usable value."""
         for variable in variables:
             if variable in self.unusable:
                 return ApiKeyRejected(
@@ -65,7 +65,7 @@ class Keys:
 
 
 def load_keys(patterns: Sequence[str]) -> Keys:
-    """Clean the variables that match in the environment, and return what they hold.
+    """Clean the environment variables that match `patterns`, and return the keys in them.
 
     Whitespace and quotes around a value are removed. A variable without a usable value is
     unset, because libraries would take it for a key.
@@ -96,9 +96,9 @@ def url_secrets(url: str | None) -> Iterator[str]:
 
 
 def document_secrets(document: object, secret: bool = False) -> Iterator[str]:
-    """Yield the strings in a document that have the name of a secret or of a header.
+    """Yield the strings in a document whose key is the name of a secret or of a header.
 
-    secret: whether the whole document has such a name.
+    secret: whether the whole document is the value of such a key.
     """
     if isinstance(document, Mapping):
         for name, value in document.items():

@@ -61,8 +61,8 @@ class ModelGate(Gate):
     """A model's gate, which closes for a while when the provider answers 429.
 
     It opens after `max_retry_after_seconds` at the latest, even if the provider's Retry-After
-    is longer: the next call then finds out. Without a Retry-After, the pause doubles with each
-    429 in a row.
+    is longer: the next call then shows whether the provider answers again. Without a
+    Retry-After, the pause doubles with each 429 in a row.
     """
 
     def __init__(self, config: HostedConfig[Any], model: str) -> None:
@@ -71,7 +71,7 @@ class ModelGate(Gate):
         super().__init__(model, places, config.max_queue)
         self._config = config
         self._opens = -math.inf  # on time.monotonic's clock
-        self._refuses = False  # the provider's own pause is longer than this one
+        self._refuses = False  # the provider requested a longer pause, so calls do not wait
         self._pause = config.backoff_seconds
 
     async def wait_open(self, deadline: float | None) -> None:
@@ -84,7 +84,7 @@ class ModelGate(Gate):
             await asyncio.sleep(remaining)
 
     def close(self, retry_after: float | None) -> None:
-        """Admit no call for this many seconds, up to the bound."""
+        """Admit no call for this many seconds, at most `max_retry_after_seconds`."""
         if retry_after is None:
             retry_after = self._pause
             self._pause = min(2 * self._pause, self._config.max_backoff_seconds)
@@ -95,7 +95,7 @@ class ModelGate(Gate):
             self._refuses = retry_after > longest
 
     def reset_pause(self) -> None:
-        """The provider has answered, so its next 429 is the first in a row."""
+        """Start with the shortest pause again, because the provider has answered."""
         self._pause = self._config.backoff_seconds
 
 

@@ -29,8 +29,8 @@ class ChatParameter:
     other_name: a body field with the same meaning, which some models take instead.
     switch: a boolean body field that turns the parameter on. It is sent alone for the value 0.
     in_openai: False for a field that OpenAI's own API lacks.
-    always_honoured: True if every provider honours it. OpenRouter must be asked not to ignore
-    the other parameters.
+    always_honoured: True if every provider honours it. For the other parameters, OpenRouter must
+    be asked to use only providers that do.
     off: the value that turns the parameter off. litellm's models get no field for it.
     """
 

@@ -93,7 +93,7 @@ def parse_answer(value: Any, index: int | None = None) -> ProviderAnswer:
 
 
 class ChunkReader:
-    """Parses the chunks of one stream. All are of the choice that comes first."""
+    """Parses the chunks of one stream, and follows only the choice that comes first."""
 
     def __init__(self) -> None:
         self._deltas = False
@@ -289,8 +289,8 @@ def _find_usage(value: Mapping[str, Any]) -> Any:
 
 
 def parse_usage(value: Any) -> Usage:
-    """Parse tokens and cost. A count that cannot be read is 0, such a cost None. The log names
-    these fields."""
+    """Parse tokens and cost. An unreadable count becomes 0, an unreadable cost None; both are
+    logged."""
     if value is None:
         return Usage()
     if not isinstance(value, dict):

@@ -83,7 +83,7 @@ class Retrier:
     async def _run(
         self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
     ) -> tuple[Outcome[T], Place]:
-        """Return the first success, and its place, which the caller must leave."""
+        """Return the outcome of the first success, and its place, which the caller must leave."""
         tries = attempts = 0  # a try that gets no place is not an attempt
         queue_seconds = 0.0
         while True:

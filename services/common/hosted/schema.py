@@ -99,7 +99,7 @@ class Schema:
         try:
             self.value: Any = json.loads(text)
             self._comparisons, self._patterns = _PathCounter(self.value).count()
-            # Before the patterns are compiled, which takes most of the time.
+            # Checked before the patterns are compiled, because compiling takes most of the time.
             if self._comparisons > MAX_COMPARISONS:
                 raise _invalid(
                     f"is too complex: including its references, it has more than "
@@ -211,7 +211,7 @@ class _PathCounter:
                     yield keyword, self._at(fragment)
 
     def _at(self, pointer: str) -> Any:
-        """The schema at a JSON pointer (RFC 6901); None, which the library refuses, if none."""
+        """The schema at a JSON pointer (RFC 6901); None if missing, which the library refuses."""
         target = self._root
         for step in pointer.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")

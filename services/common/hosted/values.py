@@ -27,8 +27,8 @@ _MAX_DIGITS = 40
 def load_json(data: bytes) -> Any:
     """Parse JSON. Raises ValueError if the bytes are not JSON.
 
-    Some providers send what the standard forbids and Python's json accepts: half a surrogate
-    pair, NaN, bytes that are not UTF-8, integers of any length.
+    Accepts what some providers send although the standard forbids it: half a surrogate pair,
+    NaN, bytes that are not UTF-8, integers of any length.
     """
     try:
         return from_json(data)

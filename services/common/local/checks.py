@@ -12,8 +12,8 @@ from pathlib import Path
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
 from services.common.errors import InvalidRequest, ModelMisconfigured
 
-#: Largest least common multiple of a schema's `multipleOf` values. A grammar for multiples of
-#: n has n states: 10,000 take 0.05 s to compile, 300,000 take 3 s.
+#: The largest allowed least common multiple of a schema's `multipleOf` values. A grammar for
+#: multiples of n has n states: 10,000 take 0.05 s to compile, 300,000 take 3 s.
 MAX_MULTIPLE = 10_000
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
@@ -82,10 +82,10 @@ def not_finite(model: str) -> ModelMisconfigured:
 
 
 def check_sums(model: str, sums: Sequence[float]) -> None:
-    """Raise for the first log-probability that is not finite.
+    """Raise InvalidRequest for a log-probability of -inf, ModelMisconfigured for NaN or +inf.
 
-    -inf is correct where the model excludes a token, but callers compute with scores, so it is
-    refused too.
+    A model that excludes a token correctly gives it -inf. This is refused because callers compute
+    with the scores.
     """
     for index, logprob in enumerate(sums):
         if logprob == -math.inf:

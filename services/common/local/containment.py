@@ -1,4 +1,4 @@
-"""Run third-party Python code, such as chat templates and a model's own code, without harm."""
+"""Run third-party Python code safely, such as chat templates and a model's own code."""
 
 from __future__ import annotations
 

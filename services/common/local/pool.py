@@ -88,7 +88,7 @@ class ModelSlot(Generic[E, R]):
     async def get_or_load(self, load: Callable[[], Awaitable[R]], hold_seconds: float) -> R:
         """Return the running model; load it first if necessary. Waiting calls share one load.
 
-        hold_seconds: after a failure, raise `error` for so long before loading again.
+        hold_seconds: for this long after a failure, raise `error` instead of loading again.
         Raises what `load` raises.
         """
         while self.running is None:
@@ -137,7 +137,7 @@ class ModelSlot(Generic[E, R]):
             log.info("loaded", model=self.entry.name, seconds=seconds)
         except BackendError as error:
             log.error("load", model=self.entry.name, reason=error.message)
-            if not isinstance(error, Overloaded):  # which says nothing about the model
+            if not isinstance(error, Overloaded):  # an overload is no fault of the model
                 self.end(error)
             raise
         finally:
@@ -283,7 +283,7 @@ def misconfigured(error: BackendError) -> Availability:
 
 
 def name_file(error: ModelMisconfigured, path: Path) -> ModelMisconfigured:
-    """The error, with the configuration file in which to look for the model's entry."""
+    """The error, with the configuration file that has the model's entry."""
     return ModelMisconfigured(f"{error.message} (configured in {path})")
 
 

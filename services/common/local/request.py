@@ -1,4 +1,4 @@
-"""From a request to what a local engine needs: prompt tokens, length, sampling settings.
+"""Turns requests into what local engines need: prompt tokens, lengths, sampling settings.
 
 Nothing is ever truncated: input that does not fit is refused.
 """
@@ -37,7 +37,7 @@ _TEST_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
 )
 #: Tokens of a test prompt that is made of the model's vocabulary.
 _TEST_TOKENS = 8
-#: Most seconds for rendering a chat template. A long conversation takes milliseconds.
+#: Time limit for rendering a chat template, in seconds. A long conversation takes milliseconds.
 _RENDER_SECONDS = 5.0
 #: Most characters of a template's own message in an error.
 _TEMPLATE_MESSAGE_LENGTH = 300
@@ -93,7 +93,7 @@ class PromptReader:
     def read_generation(
         self, request: GenerationRequest, default_max_tokens: int, *, reasons: bool = False
     ) -> tuple[list[int], int]:
-        """The prompt's tokens, and the most tokens of the completion.
+        """Return the prompt's tokens and the maximum number of completion tokens.
 
         reasons: True if the model writes its reasoning before it obeys the constraint.
         Raises InvalidRequest and ContextTooLong.
@@ -169,7 +169,7 @@ class PromptReader:
         return tokens
 
     def check_room(self, request_input: Input, prompt: int, completion: int, cause: str) -> None:
-        """Raise ContextTooLong if so many tokens do not fit into the context.
+        """Raise ContextTooLong if these numbers of tokens do not fit into the context.
 
         cause: the request field that sets the length of the completion.
         """

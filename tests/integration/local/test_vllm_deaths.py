@@ -108,7 +108,7 @@ async def test_a_hung_engine_ends_the_service(
 
 
 def use_thinker(system: System, folder: Path) -> None:
-    """Let the service have one model, which reasons, when it restarts."""
+    """Configure one model, which reasons, for the next start of the service."""
     config = Path(system.env["ARENA_CONFIG_DIR"]) / VLLM.config
     entry = {
         "name": THINKER,

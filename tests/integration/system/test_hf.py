@@ -88,8 +88,8 @@ def test_quotes_make_scores_of_actions_with_common_prefixes_comparable(
     assert max(bare, key=lambda score: score.logprob).text == "k1"
 
 
-def test_quick_start_to_the_letter(system: System) -> None:
-    """The quick start of the specification, with a model that needs no key."""
+def test_a_program_for_the_drop_in_api(system: System) -> None:
+    """It runs unchanged, with a model that needs no key."""
     program = f"""
 from game_reasoning_arena.backends.llm_registry import generate_response
 
@@ -107,7 +107,7 @@ print(type(response).__name__, len(response) > 50)
 
 
 def test_64_callers_from_8_threads(system: System) -> None:
-    """Each has choices of its own, so that a mixed-up reply is noticed."""
+    """Each has its own choices, so that a mixed-up reply is noticed."""
 
     async def eight(first: int) -> list[str]:
         async with AsyncClient(system.target) as llm:

@@ -1,4 +1,4 @@
-"""arena validate and SPEC.md's commands against the running system."""
+"""arena validate and the scripts against the running system."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_models_that_nobody_serves(system: System) -> None:
     ]
 
 
-def test_specs_commands(system: System, tmp_path: Path) -> None:
+def test_the_scripts(system: System, tmp_path: Path) -> None:
     script = "python3 scripts/utils/model_validator.py"
     hosted = ["litellm_groq/llama-3.1-8b-instant", "openrouter_openai/gpt-4o-mini"]
     done = shell(system, f"{script} --models {' '.join(hosted)}")

@@ -13,7 +13,7 @@ from arena.cli import main
 ROOT = Path(__file__).parents[3]
 
 
-def test_an_agent_of_your_own(
+def test_the_example_of_an_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)

@@ -1,4 +1,4 @@
-"""From a request to what the hf engine takes, with every kind of checkpoint."""
+"""Requests become Sequences of the hf engine, with every kind of checkpoint."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ async def test_the_table(start: Start, upstream: Any, provider: Provider, stream
     """A transient error is retried, unless Retry-After is over the limit. The next call works."""
     rows = {name: ROWS[name] for name in STREAMED_ROWS} if streamed else ROWS
     rows = rows | OWN_ROWS.get(provider.variable, {})
-    # A model rests for at most this long, so the next row finds it available.
+    # The pause of a model is at most this long, so the next row finds it available.
     async with start(max_attempts=2, max_retry_after_seconds=0.005) as llm:
         for name, (fault, expected) in rows.items():
             upstream.history.clear()
@@ -205,7 +205,7 @@ async def test_transient_errors_are_retried_and_counted(
 
 
 @STREAMED
-async def test_a_model_that_answers_429_rests_and_others_do_not(
+async def test_a_429_pauses_its_model_and_no_others(
     llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
 ) -> None:
     upstream.enqueue(Fault(429, headers={"Retry-After": "30"}))
@@ -217,7 +217,7 @@ async def test_a_model_that_answers_429_rests_and_others_do_not(
 
 
 @OPENAI_FORMAT
-async def test_a_resting_model_does_not_delay_another(
+async def test_a_paused_model_does_not_delay_another(
     start: Start, upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_BASE", upstream.url)

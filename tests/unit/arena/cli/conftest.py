@@ -11,7 +11,7 @@ from tests.support.playing_service import Player
 
 
 class Done(NamedTuple):
-    """What a command left: exit code, and what it printed."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -20,7 +20,7 @@ class Done(NamedTuple):
 
 @pytest.fixture(scope="module")
 def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
-    """A backend that plays, as a process of its own."""
+    """A backend that plays, in its own process."""
     with Player(tmp_path_factory.mktemp("player")) as player:
         yield player
 
@@ -32,13 +32,13 @@ def arena(
     capsys: pytest.CaptureFixture[str],
     few_resamples: None,
 ) -> Callable[..., Done]:
-    """Runs the command in a folder of its own."""
+    """Runs the command in its own folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ARENA_LLM_TARGET", "127.0.0.1:1")  # nobody is there
+    monkeypatch.setenv("ARENA_LLM_TARGET", "127.0.0.1:1")  # nothing listens there
 
     def command(*arguments: object) -> Done:
         try:
-            code = main([str(one) for one in arguments])
+            code = main([str(argument) for argument in arguments])
         except SystemExit as usage:
             code = int(str(usage.code))
         return Done(code, *capsys.readouterr())

@@ -124,7 +124,7 @@ def test_a_record_that_is_a_pipe(arena, tmp_path: Path) -> None:
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "arena: record: is a pipe, and must be a file\n",
+        "arena: record: must be a file, not a pipe\n",
     )
 
 

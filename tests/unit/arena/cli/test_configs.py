@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[4]
     ("name", "models", "episodes"),
     [("smoke", 1, 12), ("multi_backend", 3, 30), ("tournament", 6, 15 * 2 * 5 * 5)],
 )
-def test_an_experiment_of_ours(name: str, models: int, episodes: int) -> None:
+def test_a_shipped_experiment(name: str, models: int, episodes: int) -> None:
     experiment = load_experiment(ROOT / f"configs/experiments/{name}.yaml")
     assert len({row.model for row in experiment.models if row.model}) == models
     assert len(schedule(experiment)) == episodes
 
 
-def test_the_multi_backend_example_is_the_specs() -> None:
+def test_the_multi_backend_example() -> None:
     text = (ROOT / "configs/experiments/multi_backend.yaml").read_text()
     assert (
         """
@@ -49,5 +49,5 @@ def test_the_experiment_of_the_documentation(tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
     path.write_text(block[1])
     experiment = load_experiment(path)
-    # Two models, two opponents, both ways round.
+    # Two models, two opponents, in both seatings.
     assert len(schedule(experiment)) == 8 * 5 + 8 * 10 + 8 * 5

@@ -131,7 +131,7 @@ def test_output_that_cannot_be_written(
         assert code == 1
         problems = [line for line in err.splitlines() if line.startswith("arena: ")]
         assert problems == [f"arena: stdout cannot be written: {problem}"] * bool(problem)
-    # The work is done all the same.
+    # The command still does its work.
     assert (folder / "r.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
     with closing(sqlite3.connect(folder / "new.sqlite")) as connection:
         assert connection.execute("SELECT status FROM episodes").fetchall() == [("finished",)]

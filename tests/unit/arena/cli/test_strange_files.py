@@ -1,4 +1,4 @@
-"""Results files of strangers: one line `FILE: reason`, whichever command opens them."""
+"""Results files that the arena did not write: each command refuses them in one line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMANDS = (
     ("run", "--config", "test.yaml", "--results", "r.sqlite"),
 )
 
-#: Never ends, and says nothing of its own.
+#: A query that never ends.
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n"
 
 SQL = {
@@ -225,7 +225,7 @@ def test_rows_that_cannot_be_read(arena, path: Path, change: str) -> None:
     assert done.err.count("\n") == 1
 
 
-#: No such row makes the report fail, or reaches the terminal or the page as it stands.
+#: No such row makes the report fail, or is shown unchanged in the terminal or on the page.
 ODD = {
     "a huge return": "UPDATE episodes SET returns = '[1e999, 1]'",
     "an infinite cost": "UPDATE moves SET model = 'm', cost_usd = 9e999, latency_ms = -9e999",

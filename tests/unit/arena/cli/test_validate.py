@@ -188,7 +188,7 @@ def test_json(run: Run, target: str) -> None:
             "listen: 127.0.0.1:1\nmodels: [hf_a, {name: hf_b, model_path: /m}]",
             {"hf_a": ["models[0]"], "hf_b": ["models[1]"]},
         ),
-        # The agents of an experiment whose games are not decided yet, as in SPEC.md.
+        # The agents of an experiment whose games are not decided yet.
         (
             f"agents: {{x: {{type: llm, model: {GROQ}}}, y: {{type: random}}}}\n"
             "opponents: {z: {type: llm, model: hf_a}}",

@@ -98,7 +98,7 @@ async def test_players_who_move_simultaneously_are_asked_simultaneously() -> Non
 
     def ask_for(key: CallKey) -> Ask:
         async def ask(call: ModelCall) -> ModelReply:
-            await both.wait()  # waits for ever unless both are called
+            await both.wait()  # waits forever unless both are called
             return ModelReply((call.choices or ())[key.seat], "m", 1.0)
 
         return ask

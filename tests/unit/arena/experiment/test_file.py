@@ -17,8 +17,8 @@ from arena.experiment.schedule import schedule, turn_seed
 
 Load = Callable[..., Experiment]
 
-#: SPEC.md's multi-backend configuration, with a game.
-SPEC = """
+#: A hosted model, one of its provider's own API, and a local one.
+MULTI_BACKEND = """
 agents:
   player_0:
     type: llm
@@ -35,7 +35,7 @@ games:
 
 
 def test_the_multi_backend_example(load: Load) -> None:
-    experiment = load(SPEC)
+    experiment = load(MULTI_BACKEND)
     assert experiment.name == "experiment"
     assert experiment.results == Path("results/experiment.sqlite")
     assert [(row.agent, row.type, row.model) for row in experiment.models] == [

@@ -130,7 +130,7 @@ def replay_with_openspiel(path: Path) -> dict[str, tuple[str, list[str], list[fl
 
 
 def test_counts_are_those_of_openspiels_replays(tmp_path: Path) -> None:
-    """Each game with text of its own, each pair of players in both orders."""
+    """Each game with its own text, and each pair of players in both orders."""
     played = [
         play(game, pair, 0, lambda row: [asked(row)])
         for game in GAMES

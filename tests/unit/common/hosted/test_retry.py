@@ -249,7 +249,7 @@ async def rate_limit(limits: CallLimits, model: str, retry_after: float | None) 
     [(30.0, 20.0), (1000.0, None)],
     ids=["deadline", "longest pause"],
 )
-async def test_a_resting_model_refuses_calls_that_cannot_wait(
+async def test_a_paused_model_refuses_calls_that_cannot_wait(
     retry_after: float, remaining: float | None
 ) -> None:
     limits = CallLimits(config())
@@ -260,7 +260,7 @@ async def test_a_resting_model_refuses_calls_that_cannot_wait(
     (await limits.enter("h_b")).leave()
 
 
-async def test_a_call_that_waits_for_a_resting_model_holds_no_place_of_the_service() -> None:
+async def test_a_call_that_waits_for_a_paused_model_holds_no_place_of_the_service() -> None:
     limits = CallLimits(config(max_concurrency=1))
     await rate_limit(limits, "h_a", 30)
     crowd = Crowd(limits)

@@ -1,4 +1,4 @@
-"""From a request to tokens: chat templates, raw text, and input that is refused."""
+"""Prompts become tokens: chat templates, raw text, and input that is refused."""
 
 from __future__ import annotations
 
