@@ -1,4 +1,4 @@
-"""A backend as the router sees it: one channel to its replicas, and what its failures mean."""
+"""A backend of the router: one channel to its replicas, and the meaning of its failures."""
 
 from __future__ import annotations
 

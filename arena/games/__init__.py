@@ -1,1 +1,1 @@
-"""OpenSpiel's games by name, their positions, and the text that describes them."""
+"""OpenSpiel's games: loading by name, positions, and the text that describes them."""

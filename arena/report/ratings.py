@@ -42,7 +42,7 @@ def compare_players(episode: EpisodeRow) -> Iterator[tuple[str, str, float]]:
     """Yield for each pair of seats the agents, and the first one's score (1, 0.5 or 0).
 
     A player who forfeits loses to each of the others, who are not compared with each other.
-    A failed episode compares nobody, and an agent is not compared with itself.
+    A failed episode gives no comparison, and an agent is not compared with itself.
     """
     for a, b in combinations(range(len(episode.agents)), 2):
         agents = episode.agents[a], episode.agents[b]

@@ -69,7 +69,7 @@ class Store:
                     raise
 
     def _prepare(self, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
-        """Create what is missing. Raises ResultsError if it is another experiment's file."""
+        """Create missing tables and store the experiment. Raises ResultsError on a conflict."""
         connection = self._connection
         _check_owner(connection, self.path, experiment)
         use_write_ahead_log(connection)

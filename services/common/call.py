@@ -136,7 +136,7 @@ def _log_bug(error: Exception) -> Internal:
     if isinstance(error, ContractError):
         bug = f"a bug of this service's backend, which broke the contract: {error}"
     return Internal(
-        f"{bug}; its log has more under the id {error_id}", metadata={"error_id": error_id}
+        f"{bug}; its log describes it under the id {error_id}", metadata={"error_id": error_id}
     )
 
 

@@ -120,7 +120,7 @@ class Link(ABC):
         """Make a channel."""
 
     def start(self, call: Call[Any], timeout: float | None) -> Any:
-        """Start a call over the channel of this thread or loop; return what grpc returns.
+        """Start a call over the channel of this event loop, or of all threads; return it.
 
         timeout: seconds; None means no deadline.
         """

@@ -151,7 +151,7 @@ def _read_prompt(argument: str) -> str:
     try:
         if sys.stdin is None:  # closed by the shell (<&-)
             raise OSError(errno.EBADF, "it is closed")
-        # Bytes that are not UTF-8 become lone surrogates, which the client refuses by name.
+        # Bytes that are not UTF-8 become lone surrogates, which the client refuses.
         return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise InvalidArgumentError(

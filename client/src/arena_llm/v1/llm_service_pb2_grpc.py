@@ -33,7 +33,7 @@ class LlmServiceStub(object):
 
     Every status other than OK has google.rpc.Status details with one
     google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest if one field is at fault and
+    RATE_LIMITED), google.rpc.BadRequest if one field is wrong and
     google.rpc.RetryInfo if waiting helps. A response never holds an error.
     """
 
@@ -76,7 +76,7 @@ class LlmServiceServicer(object):
 
     Every status other than OK has google.rpc.Status details with one
     google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest if one field is at fault and
+    RATE_LIMITED), google.rpc.BadRequest if one field is wrong and
     google.rpc.RetryInfo if waiting helps. A response never holds an error.
     """
 
@@ -174,7 +174,7 @@ class LlmService(object):
 
     Every status other than OK has google.rpc.Status details with one
     google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest if one field is at fault and
+    RATE_LIMITED), google.rpc.BadRequest if one field is wrong and
     google.rpc.RetryInfo if waiting helps. A response never holds an error.
     """
 
