@@ -85,7 +85,7 @@ class Agent(ABC):
     async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
         """Answer a turn.
 
-        before: the earlier answers at this turn, none of which was OK; oldest first. ask:
+        before: the earlier answers at this turn, oldest first; none was OK. ask:
         calls a model; every call and reply is stored. Raises what `ask` raises, and
         PlayerLeft.
         """

@@ -86,7 +86,7 @@ def _replace_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDONLY)
-            setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
+            setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: SIM115 - open until exit
 
 
 def show(console: Console, text: str) -> None:

@@ -149,7 +149,7 @@ def _find_backend(name: str, model: Model | None) -> str:
 
 
 def _find_backends_without_scores(listed: ModelList) -> set[str]:
-    """The backends that list capabilities of models, none of which is scoring."""
+    """The backends that list capabilities, but scoring for no model."""
     models = [model for model in listed if model.capabilities]
     able = {model.backend for model in models if Capability.SCORE in model.capabilities}
     return {model.backend for model in models} - able

@@ -205,7 +205,7 @@ class _Reader:
         elif not agents and not models:
             self._add("agents, models", "one of the two is required")
         if self._config.get("opponents") and not models:
-            self._add("opponents", "play against models:, which is missing")
+            self._add("opponents", "need models: to play against")
 
     def _read_participants(
         self, players: Sequence[_Player], defaults: Mapping[str, Any]

@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from services.common.errors import ModelMisconfigured
-from services.common.local.checks import not_finite
+from services.common.local.checks import make_not_finite_error
 from services.common.local.containment import contained
 from services.common.local.request import PromptReader
 from services.hf.config import HfModel
@@ -69,7 +69,7 @@ def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -
     except ModelMisconfigured:
         raise
     except FloatingPointError as error:
-        raise not_finite(entry.name) from error
+        raise make_not_finite_error(entry.name) from error
     except Exception as error:  # any library's error about the files; it repeats no prompt
         why = " ".join(str(error).split())[:300]
         raise ModelMisconfigured(

@@ -17,7 +17,7 @@ import torch
 
 from arena_llm.types import Sampling
 from services.common.errors import InvalidRequest
-from services.common.local.checks import not_finite
+from services.common.local.checks import make_not_finite_error
 from services.common.local.request import sampling_settings
 from services.hf.forward import finite_rows
 from services.hf.grammar import Matcher
@@ -106,7 +106,9 @@ def sample(
     """
     logits = logits.float()
     failed: dict[int, Exception] = {
-        row: not_finite(model) for row, finite in enumerate(finite_rows(logits)) if not finite
+        row: make_not_finite_error(model)
+        for row, finite in enumerate(finite_rows(logits))
+        if not finite
     }
     logprobs = {
         row: torch.log_softmax(logits[row], dim=-1)

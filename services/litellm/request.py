@@ -15,7 +15,7 @@ from services.common.hosted.request import (
     ChatParameter,
     ResponseFormat,
     build_messages,
-    set_parameters,
+    list_set_parameters,
 )
 from services.litellm.config import PREFIX, allowed_options, is_reserved
 
@@ -69,7 +69,7 @@ def _check_option(name: str, model: ProviderModel, internal: frozenset[str]) -> 
 
 def _build_parameters(sampling: Sampling, model: ProviderModel) -> Iterator[tuple[str, Any]]:
     """Yield the sampling parameters of the request under the names that the model takes."""
-    for field, parameter, value in set_parameters(sampling):
+    for field, parameter, value in list_set_parameters(sampling):
         turned_off = parameter.off is not None and value == parameter.off
         if turned_off or field in model.entry.drop_params:
             continue

@@ -52,10 +52,10 @@ _TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "")
 
 
 class RawAnswer:
-    """A provider's answer, as it came.
+    """What a provider has sent, before litellm reads it.
 
-    status: of HTTP, 0 before it has come. retry_after: the header. reported: the error that came
-    with an error status. failure: why the answer cannot be used, which takes precedence over what
+    status: the HTTP status, 0 before the answer has arrived. retry_after: the header. reported:
+    the error that came with an error status. failure: why the answer cannot be used, which takes precedence over what
     litellm says. broken: the connection failed.
 
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a

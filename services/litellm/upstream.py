@@ -19,7 +19,7 @@ from services.common.errors import (
     Unsupported,
     UpstreamUnavailable,
 )
-from services.common.hosted.http import http_session
+from services.common.hosted.http import make_http_session
 from services.common.hosted.keys import Redactor
 from services.litellm.catalogue import ProviderModel
 from services.litellm.config import LiteLlmConfig
@@ -62,7 +62,7 @@ class LiteLlmUpstream:
     def __init__(self, config: LiteLlmConfig, redact: Redactor) -> None:
         self._config = config
         self._redact = redact
-        self._session = http_session()
+        self._session = make_http_session()
         self._origins: dict[str, frozenset[str]] = {}  # by the model's full name
         install(self._session)
 

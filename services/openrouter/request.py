@@ -16,7 +16,7 @@ from services.common.hosted.request import (
     SERVICE_FIELDS,
     ResponseFormat,
     build_messages,
-    set_parameters,
+    list_set_parameters,
 )
 from services.openrouter.config import PREFIX, Dialect, remove_prefix
 
@@ -54,7 +54,7 @@ def build_body(
         "model": remove_prefix(request.model),
         "messages": build_messages(request.input),
     }
-    for _, parameter, value in set_parameters(request.sampling):
+    for _, parameter, value in list_set_parameters(request.sampling):
         body |= parameter.fields(value)
     if request.session and dialect.takes_routing:
         body["session_id"] = request.session  # keeps a game with one provider's prompt cache

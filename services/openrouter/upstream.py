@@ -26,9 +26,9 @@ from services.common.hosted.http import (
     EventDecoder,
     check_size,
     holds_events,
-    http_session,
     is_json,
     is_loopback,
+    make_http_session,
 )
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
@@ -56,7 +56,7 @@ class OpenRouterUpstream:
         self._url = URL(config.base_url)
         self._chat = self._url / "chat/completions"
         self._headers = self._build_headers()  # None: there is no usable key
-        self._session = http_session(headers, _find_proxy(self._url))
+        self._session = make_http_session(headers, _find_proxy(self._url))
 
     def key_problem(self) -> BackendError | None:
         """Why no request can be sent: the key is missing, or no header can carry it."""

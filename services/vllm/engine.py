@@ -31,7 +31,7 @@ from arena_llm.types import (
     Usage,
 )
 from services.common.errors import BackendError, InvalidRequest, Overloaded, UpstreamUnavailable
-from services.common.local.checks import check_sums, constraint_field, not_finite
+from services.common.local.checks import check_sums, constraint_field, make_not_finite_error
 from services.common.local.containment import contained
 from services.common.local.pool import misconfigured
 from services.common.local.request import PromptReader
@@ -229,7 +229,9 @@ class VllmEngine:
             async with aclosing(outputs):
                 async for output in outputs:
                     if _has_nan(output):
-                        raise not_finite(self.reader.name if adapter is None else adapter.lora_name)
+                        raise make_not_finite_error(
+                            self.reader.name if adapter is None else adapter.lora_name
+                        )
                     yield output
         except VLLMClientError as error:
             why = " ".join(str(error).split())[:500]

@@ -77,10 +77,10 @@ def check_adapter_shapes(adapter: LoraAdapter, base: Path) -> None:
     vLLM accepts smaller matrices and fills them up with zeros. Only safetensors are checked.
     """
     for mismatch in _mismatches(adapter.path, base):
-        raise misfit(adapter, mismatch)
+        raise make_misfit_error(adapter, mismatch)
 
 
-def misfit(adapter: LoraAdapter, why: str) -> ModelMisconfigured:
+def make_misfit_error(adapter: LoraAdapter, why: str) -> ModelMisconfigured:
     """The error of an adapter that cannot be loaded onto its base."""
     return ModelMisconfigured(
         f"{adapter.name}: the adapter in {adapter.path} does not fit its base: {why}"

@@ -22,7 +22,7 @@ from services.vllm.errors import (
     check_adapter_shapes,
     check_files,
     explain_start_failure,
-    misfit,
+    make_misfit_error,
 )
 from services.vllm.metrics import Metrics
 from services.vllm.processes import ScratchFolder, kill_starting_engines
@@ -143,7 +143,7 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
         except ModelMisconfigured as wrong:
             error = wrong
         except Exception as wrong:  # any error that the adapter's files cause
-            error = misfit(lora, " ".join(str(wrong).split())[:400])
+            error = make_misfit_error(lora, " ".join(str(wrong).split())[:400])
         error = name_file(error, self._path)
         log.error("adapter", model=lora.name, reason=error.message)
         return error

@@ -29,7 +29,7 @@ class _Response(aiohttp.ClientResponse):
         return CIMultiDictProxy(CIMultiDict((name, value.decode()) for name, value in pairs))
 
 
-def http_session(
+def make_http_session(
     headers: Mapping[str, str] | None = None, proxy: str | None = None
 ) -> aiohttp.ClientSession:
     """Make a session that keeps connections but no cookies. Close it on the same event loop."""

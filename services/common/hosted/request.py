@@ -74,8 +74,8 @@ PARAMETER_NAMES = frozenset(
 )
 
 
-def set_parameters(sampling: Sampling) -> Iterator[tuple[str, ChatParameter, Any]]:
-    """Yield each parameter that the request sets: its field in Sampling, its row, its value."""
+def list_set_parameters(sampling: Sampling) -> Iterator[tuple[str, ChatParameter, Any]]:
+    """Yield each parameter that is set: its field in Sampling, its ChatParameter, its value."""
     for field, parameter in CHAT_PARAMETERS.items():
         value = getattr(sampling, field)
         if value is None or value == ():

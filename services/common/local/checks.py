@@ -73,7 +73,7 @@ def check_schema_cost(schema: str) -> None:
         )
 
 
-def not_finite(model: str) -> ModelMisconfigured:
+def make_not_finite_error(model: str) -> ModelMisconfigured:
     """The error of a call whose logits have NaN or infinity."""
     return ModelMisconfigured(
         f"{model} computes NaN or infinity in place of probabilities: its weights are damaged, or "
@@ -94,4 +94,4 @@ def check_sums(model: str, sums: Sequence[float]) -> None:
                 f"{field} has a token to which {model} gives the probability 0", field=field
             )
         if not math.isfinite(logprob):
-            raise not_finite(model)
+            raise make_not_finite_error(model)

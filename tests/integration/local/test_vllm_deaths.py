@@ -58,7 +58,7 @@ def find_core(system: System) -> psutil.Process:
 
 
 def find_engines(service: psutil.Process) -> list[psutil.Process]:
-    """The engine's processes. Others come and go while it starts."""
+    """The engine's processes, without those that run only while it starts."""
     engines = []
     for process in service.children(recursive=True):
         with suppress(psutil.NoSuchProcess):

@@ -179,7 +179,7 @@ GAME = "games: [tic_tac_toe]\n"
         (PAIR + GAME + "provider_options: {a: 2026-01-01}", "provider_options: must be "),
         (GAME, "agents, models: one of the two is required"),
         (GAME + PAIR + "models: [hf_a]", "agents, models: give only one of the two"),
-        (GAME + PAIR + "opponents: {z: {type: random}}", "opponents: play against models:, which"),
+        (GAME + PAIR + "opponents: {z: {type: random}}", "opponents: need models:"),
         (GAME + "agents: [hf_a]", "agents: must be a mapping"),
         (GAME + "agents: {x: {type: random}}", "games[0]: tic_tac_toe has 2 players, but agents: "
          "lists 1"),

@@ -41,7 +41,7 @@ class Backend(ScriptedBackend):
         return Scoring(scores, Usage(3, 1), request.model)
 
     async def generate_response(self, request: object) -> Completion:
-        plain = await super().generate_response(request)  # type: ignore[arg-type]  # as it came
+        plain = await super().generate_response(request)  # type: ignore[arg-type]  # unchanged
         usage = Usage(10, 5, 2, 1, cost_usd=0.25)
         return replace(
             plain, reasoning="why", usage=usage, model="hf_real", finish_reason=FinishReason.LENGTH
