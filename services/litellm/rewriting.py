@@ -55,8 +55,8 @@ class RawAnswer:
     """What a provider has sent, before litellm reads it.
 
     status: the HTTP status, 0 before the answer has arrived. retry_after: the header. reported:
-    the error that came with an error status. failure: why the answer cannot be used, which takes precedence over what
-    litellm says. broken: the connection failed.
+    the error that came with an error status. failure: why the answer cannot be used, which takes
+    precedence over what litellm says. broken: the connection failed.
 
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a
     completion. id: the provider's, because litellm replaces it. extras: what a completion has no

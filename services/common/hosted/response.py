@@ -49,8 +49,8 @@ class ProviderChoice:
     """One choice. We request one, but some providers send several.
 
     source: the choice as the provider sent it. whole: True if its text is in `message`, as in an
-    answer that is not streamed. finish: its finish_reason, "" if it has none yet. logprobs: None if it has
-    none or they cannot be read. error: its field of that name.
+    answer that is not streamed. finish: its finish_reason, "" if it has none yet. logprobs: None
+    if it has none or they cannot be read. error: its field of that name.
     """
 
     source: dict[str, Any]
