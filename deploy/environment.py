@@ -63,7 +63,7 @@ def make(venv: Path, extras: list[str], cuda: bool) -> None:
     """
     install_uv()
     sync = [str(UV), "sync", "--quiet", "--frozen", "--python", sys.executable, *extras]
-    environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(venv)}
+    environ = uv_environ(UV_PROJECT_ENVIRONMENT=str(venv))
     if cuda or platform.system() != "Linux":  # torch has no CUDA build for macOS
         subprocess.run(sync, cwd=ROOT, env=environ, check=True)
         return
@@ -112,16 +112,36 @@ def install_cpu_torch(venv: Path, version: str) -> bool:
     python = str(venv / "bin" / "python")
     # The project's configuration would replace +cpu: it overrides what packages require of torch.
     install = [str(UV), "--no-config", "pip", "install", "--no-deps", "--python", python]
+    build = f"torch=={version}+cpu"
     return any(
         not subprocess.run(
-            [*install, *source, f"torch=={version}+cpu"], check=False, capture_output=True
+            [*install, *source, build], env=uv_environ(), check=False, capture_output=True
         ).returncode
         for source in [*pip_sources(), ["--torch-backend", "cpu"]]
     )
 
 
+def uv_environ(**more: str) -> dict[str, str]:
+    """The environment of uv: certificates that pip is configured to trust are trusted."""
+    environ = {**os.environ, **more}
+    if certificates := dict(pip_settings()).get("cert"):
+        environ.setdefault("SSL_CERT_FILE", certificates)
+    return environ
+
+
 def pip_sources() -> list[list[str]]:
-    """Options of uv for the extra places that pip is configured to search.
+    """Options of uv for the extra places that pip is configured to search."""
+    options = {"find-links": "--find-links", "extra-index-url": "--index"}
+    return [
+        [options[name], place]
+        for name, value in pip_settings()
+        if name in options
+        for place in value.split()
+    ]
+
+
+def pip_settings() -> list[tuple[str, str]]:
+    """What pip is configured to use, in its files and its variables: names and values.
 
     uv does not read pip's configuration.
     """
@@ -129,15 +149,11 @@ def pip_sources() -> list[list[str]]:
         [str(UV.with_name("python")), "-m", "pip", "config", "list"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    sources = []
+    settings = []
     for line in sorted(listing.stdout.splitlines(), reverse=True):  # find-links first
         key, _, value = line.partition("=")
-        option = {"find-links": "--find-links", "extra-index-url": "--index"}.get(
-            key.rpartition(".")[2]
-        )
-        if option:
-            sources += [[option, place] for place in ast.literal_eval(value).split()]
-    return sources
+        settings.append((key.rpartition(".")[2], ast.literal_eval(value)))
+    return settings
 
 
 def has_gpu() -> bool:

@@ -133,7 +133,7 @@ def _running_services(listening: dict[str, str]) -> list[ManagedService]:
     for service in selected_services():
         if service.name not in listening:
             raise DeployError(
-                f"the running system has no {service.name}: to start it as well, first make down"
+                f"the running system has no {service.name}: run make down, then make up"
             )
         if service.variable in os.environ and listening[service.name] != service.address:
             raise DeployError(

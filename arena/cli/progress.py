@@ -80,7 +80,7 @@ def _list_figures(run: RunProgress) -> list[str]:
     return [
         f"{run.playing} in play",
         *([f"{failed} failed"] if failed else []),
-        f"{share(run.illegal, run.answers)} illegal",
+        *([f"{share(run.illegal, run.answers)} illegal"] if run.answers else []),
         f"{run.tokens:,} tokens",
         f"${run.cost_usd:.2f}",
         *([f"{run.budget:.0%} of {run.budget_key}"] if run.budget_key else []),

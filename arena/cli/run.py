@@ -21,6 +21,7 @@ from arena.experiment.file import Experiment
 from arena.experiment.load import ExperimentError, load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.experiment.recording import RecordedModels, Recorder
+from arena.report.formatting import format_dollars
 from arena.runners.coordinator import Job, RunProgress
 from arena.runners.ray import run_ray
 from arena.runners.worker import run_sequential
@@ -111,11 +112,13 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
     """Print the result in a few lines."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
     missing = tally.total - tally.episodes.total()
+    outcomes = [*([counts] if counts else []), *([f"{missing} not played"] if missing else [])]
+    # A run that plays nothing new has no answers.
+    illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
     lines = [
-        f"{tally.total} episodes: {counts or 'none'}"
-        + (f", {missing} not played" if missing else ""),
-        f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
-        f"{tally.tokens:,} tokens, ${tally.cost_usd:.4f}",
+        f"{tally.total} episode{'s' * (tally.total != 1)}: {', '.join(outcomes)}",
+        (illegal if tally.answers else "")
+        + f"{tally.tokens:,} tokens, {format_dollars(tally.cost_usd)}",
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
         *([f"stopped: {tally.stopped}; the same command continues"] if tally.stopped else []),
         f"results: {experiment.results} (arena report {experiment.results})",

@@ -180,10 +180,10 @@ def load_config(path: Path, config_type: type[C]) -> C:
 def _describe(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
     """Return the key, the reason and, for an unknown key, the most similar one."""
     key = one_line(_format_key(problem["loc"]), _MAX_LENGTH) or "the file"
-    hint = ""
-    if problem["type"] == "extra_forbidden":
-        hint = did_you_mean(str(problem["loc"][-1]), set(_all_keys(config_type)), most=1)
-    return f"{key}: {one_line(problem['msg'], _MAX_LENGTH)}{hint}"
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {one_line(problem['msg'], _MAX_LENGTH)}"
+    hint = did_you_mean(str(problem["loc"][-1]), set(_all_keys(config_type)), most=1)
+    return f"{key}: unknown key{hint}"
 
 
 def _format_key(location: tuple[int | str, ...]) -> str:

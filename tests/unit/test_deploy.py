@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -81,7 +82,7 @@ def test_a_machine_without_a_gpu_gets_no_cuda_library(
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(environment, "install_uv", lambda: None)
-    monkeypatch.setattr(environment, "pip_sources", lambda: [["--find-links", "/wheels"]])
+    monkeypatch.setattr(environment, "pip_settings", lambda: [("find-links", "/wheels")])
     monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
     monkeypatch.setattr(environment.subprocess, "run", run)
     environment.make(tmp_path, ["--extra=hf"], cuda=False)
@@ -95,6 +96,27 @@ def test_a_machine_without_a_gpu_gets_no_cuda_library(
     environment.make(tmp_path, ["--extra=hf"], cuda=True)
     assert len(commands) == 1
     assert "--no-install-package" not in " ".join(commands[0])
+
+
+def test_uv_looks_where_pip_is_configured_to_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """uv reads neither the files nor the variables of pip: certificates, links and indexes."""
+    (tmp_path / "pip.conf").write_text("[global]\nextra-index-url = file:///a file:///b\n")
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_CERT", "/of/pip.pem")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setattr(environment, "UV", Path(sys.executable).with_name("uv"))
+    assert ["--find-links", "/wheels"] in environment.pip_sources()
+    assert ["--index", "file:///a"] in environment.pip_sources()
+    assert ["--index", "file:///b"] in environment.pip_sources()
+    assert environment.uv_environ()["SSL_CERT_FILE"] == "/of/pip.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", "/of/the/user.pem")
+    assert environment.uv_environ()["SSL_CERT_FILE"] == "/of/the/user.pem"
 
 
 def test_a_key_reaches_its_own_service_only() -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
@@ -51,10 +50,8 @@ def constraint_field(constraint: Constraint | None) -> str:
 
 
 def check_schema_cost(schema: str) -> None:
-    """Raise InvalidRequest if compiling the JSON schema would block the service for seconds.
-
-    Text that is not JSON passes: the engine refuses it and names the fault.
-    """
+    """Raise InvalidRequest for a JSON schema that is not JSON or blocks the service for seconds."""
+    field = constraint_field(JsonSchema(schema))
     multiples: list[int] = []
 
     def collect(pairs: list[tuple[str, object]]) -> None:
@@ -62,10 +59,13 @@ def check_schema_cost(schema: str) -> None:
             value for name, value in pairs if name == "multipleOf" and isinstance(value, int)
         )
 
-    with suppress(ValueError, RecursionError):
+    try:
         json.loads(schema, object_pairs_hook=collect)
+    except RecursionError:
+        pass  # the engine refuses it
+    except ValueError as error:
+        raise InvalidRequest(f"{field} is not JSON: {error}", field=field) from error
     if math.lcm(*(multiple for multiple in multiples if multiple > 0)) > MAX_MULTIPLE:
-        field = constraint_field(JsonSchema(schema))
         raise InvalidRequest(
             f"{field} has multipleOf with a least common multiple over {MAX_MULTIPLE}: leave "
             "it out, and check the number in the reply",

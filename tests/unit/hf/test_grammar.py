@@ -155,6 +155,12 @@ def test_an_unusable_constraint_is_refused(
     assert len(caught.value.message) < 700
 
 
+def test_a_schema_that_is_not_json_is_named_as_such(model: Models) -> None:
+    """For example the name of a file."""
+    with pytest.raises(InvalidRequest, match=r"constraint\.json_schema is not JSON: "):
+        model(BYTE_LEVEL).grammars.compile(JsonSchema("schema.json"))
+
+
 @pytest.mark.parametrize(
     ("constraint", "field"),
     [

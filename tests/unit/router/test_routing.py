@@ -131,7 +131,7 @@ def load(tmp_path: Path, routes: str, head: str = "listen: 127.0.0.1:50050\n") -
         ("  hf_: {targets: ['1.2.3.4:1', '[::1]:1']}\n", ["routes.hf_.targets", "one version"]),
         ("  hf_: {targets: ['a:1', 'b:1']}\n", ["routes.hf_.targets", "stands alone"]),
         ("  hf_: {targets: ['a:1'], policy: random}\n", ["routes.hf_.policy", "round_robin"]),
-        ("  hf_: {targets: ['a:1'], colour: red}\n", ["routes.hf_.colour", "not permitted"]),
+        ("  hf_: {targets: ['a:1'], colour: red}\n", ["routes.hf_.colour", "unknown key"]),
         ("  hf_: {targets: ['a:1']}\n  hf_: {targets: ['b:1']}\n", ["hf_", "twice"]),
         ("  'h f': {targets: ['a:1']}\n", ["routes.h f", "pattern"]),
         ("  '': {targets: ['a:1']}\n", ["routes", "pattern"]),

@@ -78,7 +78,7 @@ LEFT = "stopped: the player at the terminal has left; the same command continues
 def assert_player_left(done: Done) -> None:
     """The run stopped in order: nothing is lost, and no game counts as failed."""
     assert (done.code, done.err) == (1, "")
-    assert "1 episodes: none, 1 not played\n" in done.out
+    assert "1 episode: 1 not played\n" in done.out
     assert LEFT in done.out
 
 
@@ -143,7 +143,7 @@ def test_messages_that_cannot_be_written_are_lost(
 ) -> None:
     done = arena_process(*RUN, stderr=stderr)
     assert done.code == 0
-    assert "1 episodes: 1 finished" in done.out
+    assert "1 episode: 1 finished" in done.out
     assert arena_process("report", "no.sqlite", stderr=stderr).code == 2
 
 
@@ -159,7 +159,7 @@ def test_a_player_who_left_can_continue(arena_process: Callable[..., Done], fold
     (folder / "keys").write_text("\n".join(every * 9))
     done = arena_process(*HUMAN, stdin="keys")
     assert done.code == 0
-    assert "1 episodes: 1 finished" in done.out
+    assert "1 episode: 1 finished" in done.out
 
 
 def read_only() -> None:

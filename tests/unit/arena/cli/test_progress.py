@@ -86,5 +86,5 @@ def test_what_models_and_servers_write_is_no_markup() -> None:
 
 def test_nothing_to_do() -> None:
     done = RunProgress(total=3, episodes=Counter(finished=3))
-    assert shown(done, terminal=False).startswith("3/3 games, 0 in play, - % illegal")
+    assert shown(done, terminal=False).startswith("3/3 games, 0 in play, 0 tokens")
     assert "3/3 games" in shown(done, terminal=True)

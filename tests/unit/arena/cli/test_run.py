@@ -58,13 +58,14 @@ def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
         "SELECT count(*), sum(prompt_tokens + completion_tokens) FROM moves WHERE model NOT NULL"
     )
     assert summary[1] == (
-        f"0.0 % of {answers} answers illegal, {tokens:,} tokens, ${answers / 100:.4f}"
+        f"0.0 % of {answers} answers illegal, {tokens:,} tokens, ${answers / 100:.2f}"
     )
     assert "small.sqlite" in summary[2]
 
     asked = player.asked()
     again = run(EXPERIMENT)
     assert (again.code, again.out.splitlines()[0]) == (0, summary[0])
+    assert again.out.splitlines()[1].startswith(f"{tokens:,} tokens, $"), "no share of 0 answers"
     assert player.asked() == asked, "all episodes have a result"
 
     report = arena("report", "small.sqlite")
