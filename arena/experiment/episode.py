@@ -129,6 +129,7 @@ class _Episode:
     async def _take_turn(self, seat: int, board: str) -> TurnResult:
         agent, policy = self._seats[seat]
         legal = self._state.legal_actions(seat)
+        texts = dict(legal)
         turn = Turn(
             self._game, self._state, seat, self._ply, legal, turn_seed(self._spec, seat, self._ply)
         )
@@ -151,6 +152,11 @@ class _Episode:
             if answer.status is not AnswerStatus.OK:
                 policy_step = policy.after(number)
                 action = _draw_action(turn) if policy_step == "random" else None
+            elif action not in texts:
+                raise ValueError(
+                    f"{type(agent).__qualname__}.act returned the action {action!r}, which is not "
+                    "legal: return the action of one of turn.legal, or the status ILLEGAL"
+                )
             rows.append(
                 replace(
                     blank,
@@ -158,7 +164,7 @@ class _Episode:
                     status=answer.status.value,
                     policy=policy_step,
                     action=action,
-                    action_text=None if action is None else dict(legal)[action],
+                    action_text=None if action is None else texts[action],
                     **_columns(answer),
                 )
             )

@@ -6,7 +6,7 @@ Prints the values of `playouts` for the files in arena/games/text.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from tokenizers import Tokenizer
 
@@ -20,8 +20,11 @@ TOKENIZER = embedded_folder() / "tokenizer.json"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure games by random play.")
+    parser.add_argument("games", nargs="*", metavar="GAME", help="default: all measured games")
+    names = parser.parse_args().games or sorted(measured_playouts())
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
-    for name in sys.argv[1:] or sorted(measured_playouts()):
+    for name in names:
         size = measure_game(Game.load(name), lambda text: len(tokenizer.encode(text).ids))
         players, moves, tokens = size
         print(f'    "{name}": Playout({players}, {moves:.1f}, {tokens:.0f}),', flush=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from arena.agents.base import Agent, Answer, AnswerStatus, Turn
 from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.agents.settings import AgentSettings
 from arena.experiment.budget import BudgetSpent
@@ -262,3 +263,16 @@ async def test_players_without_a_model() -> None:
     assert row.returns in ((1.0, -1.0), (0.0, 0.0))
     assert all(move.status == "ok" and move.model is None for move in moves)
     assert all(move.reply is None and move.latency_ms is None for move in moves)
+
+
+class _Cheat(Agent):
+    async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
+        return Answer(AnswerStatus.OK, 999)
+
+
+async def test_an_agent_that_returns_an_illegal_action_is_named() -> None:
+    cheat = read_agent({"type": f"{__name__}:_Cheat"})
+    with pytest.raises(
+        ValueError, match=r"_Cheat\.act returned the action 999, which is not legal"
+    ):
+        await play("tic_tac_toe", cheat, llm())
