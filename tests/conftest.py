@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import PurePosixPath
 
@@ -18,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A background job of a shell ignores Ctrl-C, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: The unit tests that import litellm.
+#: Unit tests of which most import litellm.
 HOSTED = PurePosixPath("tests/unit/hosted")
 
 #: Memory for one worker and the engines that its tests start.
@@ -41,15 +42,20 @@ class FileScheduling(LoadScopeScheduling):
     """Runs the tests of a file in one worker, so that they share its servers.
 
     The tests of a folder below tests/integration run in one worker as well: they share
-    the server that the folder's conftest.py starts. So do the tests below tests/unit/hosted:
-    the import of litellm takes seconds.
+    the server that the folder's conftest.py starts. The tests below tests/unit/hosted form two
+    groups, so that only one worker imports litellm, which takes seconds.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path = PurePosixPath(nodeid.partition("::")[0])
+        path = _test_file(nodeid)
         if HOSTED in path.parents:
-            return str(HOSTED)
+            alone = path.parent.name == "openrouter" or re.search(r"[\[-]openrouter[\]-]", nodeid)
+            return f"{HOSTED}/{'openrouter' if alone else 'litellm'}"
         return str(path.parent if path.parent.parent.name == "integration" else path)
+
+
+def _test_file(nodeid: str) -> PurePosixPath:
+    return PurePosixPath(nodeid.partition("::")[0])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,5 +66,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _rank(item: pytest.Item) -> int:
     """Folders with a shared server, other integration tests, large unit tests, then the rest."""
     if not item.get_closest_marker("integration"):
-        return 2 if HOSTED.name in item.path.parts else 3
+        return 2 if HOSTED in _test_file(item.nodeid).parents else 3
     return 0 if item.path.parent.parent.name == "integration" else 1
