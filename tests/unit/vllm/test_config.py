@@ -42,7 +42,10 @@ def test_adapters_are_listed_after_their_base(tmp_path: Path) -> None:
 
 BROKEN = {
     "no path": ("  - vllm_a\n", "models[0].model_path: Field required"),
-    "an unknown key": ("  - {name: vllm_a, model_path: /a, gpu: 1}\n", "models[0].gpu: Extra"),
+    "an unknown key": (
+        "  - {name: vllm_a, model_path: /a, gpu: 1}\n",
+        "models[0].gpu: unknown",
+    ),
     "another prefix": (
         "  - {name: hf_a, model_path: /a}\n",
         "'hf_a' must be 'vllm_' followed by a name",
