@@ -120,6 +120,7 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
         (illegal if tally.answers else "")
         + f"{tally.tokens:,} tokens, {format_dollars(tally.cost_usd)}",
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
+        *(["the same command plays the failed episodes again"] if tally.failures else []),
         *([f"stopped: {tally.stopped}; the same command continues"] if tally.stopped else []),
         f"results: {experiment.results} (arena report {experiment.results})",
     ]

@@ -290,3 +290,14 @@ def test_a_wrong_timeout(text: str, capsys: pytest.CaptureFixture[str]) -> None:
         main(["models", "--timeout", text])
     assert caught.value.code == 2
     assert f"--timeout: must be a number over 0, not '{text}'" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_refused_with_a_similar_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["generate", "hf_a", "Your move?", "--temprature", "1"])
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert "--temprature 1; did you mean --temperature?" in shown
+    assert "usage: arena-llm generate" in shown, "the usage that lists the options"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from arena_llm.client import Client
 from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, add_target, add_timeout
 from arena_llm.connection import DEFAULT_TIMEOUT, find_target
 from arena_llm.errors import ArenaError, InvalidArgumentError
+from arena_llm.suggestions import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +38,7 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
     if (sys.argv[1:] if argv is None else argv)[:1] == ["validate"]:
         output.complain("validate is a command of the arena: use arena validate")
         return USAGE
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
     output.begin(json=args.json)
     try:
         client = Client(find_target(args.target), timeout=args.timeout)
@@ -51,7 +53,20 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments. An unknown one is refused with the usage of its command."""
+    parser, commands = _parsers()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = commands[args.command]
+        options = re.findall(r"--[\w-]+", command.format_usage())
+        hint = did_you_mean(unknown[0].partition("=")[0], options, most=1)
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole command line, and the parser of each command."""
     parser = argparse.ArgumentParser(
         prog="arena-llm",
         description="List, check and call the language models of Arena LLM.",
@@ -61,14 +76,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version("arena-llm"))
     _add_globals(parser, target=None, timeout=DEFAULT_TIMEOUT, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = {}
     for name, command in COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.help, description=command.help)
+        subparsers[name] = subparser = commands.add_parser(
+            name, help=command.help, description=command.help
+        )
         command.add_arguments(subparser)
         # Also accepted after the command; SUPPRESS keeps a value from before it.
         _add_globals(
             subparser, target=argparse.SUPPRESS, timeout=argparse.SUPPRESS, json=argparse.SUPPRESS
         )
-    return parser
+    return parser, subparsers
 
 
 def _add_globals(

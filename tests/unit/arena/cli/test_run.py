@@ -94,6 +94,7 @@ def test_failed_episodes(run) -> None:
     summary = done.out.splitlines()
     assert summary[0] == "12 episodes: 6 failed, 6 finished"
     assert f"6 failed: {reason}" in done.out
+    assert "the same command plays the failed episodes again" in done.out.splitlines()
     found = rows("SELECT DISTINCT agents LIKE '%hf_down%', reason NOT NULL, status FROM episodes")
     assert sorted(found) == [(0, 0, "finished"), (1, 1, "failed")]
     again = run(EXPERIMENT.replace("hf_b", "hf_down"))
