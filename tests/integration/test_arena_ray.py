@@ -117,7 +117,10 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
     """A worker is killed while a model does not answer: its episodes reuse the stored replies."""
     player.hold()
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite") as driver:
-        await eventually(lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll(), 120)
+        await eventually(
+            lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll() is not None, 120
+        )
+        assert driver.poll() is None, driver.communicate()
         assert len(os.listdir(scratch)) == 1
         assert listens_beyond_loopback(driver.pid) == []
         children = processes(driver.pid)
@@ -128,7 +131,7 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
     assert out.startswith("24 episodes: 24 finished\n")
     assert "a worker died: its episodes are played again" in err
     assert "raylet" not in out + err, "Ray prints nothing"
-    assert not any(process.is_running() for process in children)
+    await eventually(lambda: not any(process.is_running() for process in children))
     assert os.listdir(scratch) == []
 
     asked = player.asked()

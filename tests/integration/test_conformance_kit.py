@@ -75,7 +75,7 @@ def test_a_broken_backend_from_outside_fails_where_it_is_broken(tmp_path: Path) 
         "field[Broken-{}-streamed-config.stop]",
         "test_an_unknown_model_is_not_found[Broken-{}-no-such-model]",
         "test_an_unknown_model_is_not_found[Broken-{}-]",
-        "test_a_cancelled_call_leaves_the_backend[Broken-{}]",
+        "test_a_cancelled_call_ends_in_the_backend[Broken-{}]",
     }
     expected = {name.format(config) for name in wrong for config in ("north", "west")}
     # "west" is not one of the choices.

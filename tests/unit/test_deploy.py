@@ -110,7 +110,9 @@ def test_uv_looks_where_pip_is_configured_to_look(
     monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.setattr(environment, "UV", Path(sys.executable).with_name("uv"))
+    # The environment of uv has pip; the one that uv makes has none.
+    made_by = Path(sys.prefix).resolve().with_name(".venv-uv")
+    monkeypatch.setattr(environment, "UV", made_by / "bin" / "uv")
     assert ["--find-links", "/wheels"] in environment.pip_sources()
     assert ["--index", "file:///a"] in environment.pip_sources()
     assert ["--index", "file:///b"] in environment.pip_sources()
