@@ -163,7 +163,7 @@ def main() -> None:
     """Print the tables and write the JSON."""
     results = run()
     for callers, ways in results["unary"].items():
-        harness.print_ways(f"unary, {callers} at the same time", ways)
+        harness.print_ways(f"unary, {callers} callers", ways)
     harness.print_table("router", ["figure", "value"], list(results["start"].items()))
     harness.write_results("router", results)
 

@@ -17,7 +17,7 @@ from arena.experiment.recording import RecordingError
 from arena.results.database import ResultsError
 from arena.runners.ray import RayError
 from arena_llm import ArenaError
-from arena_llm.command_line import FAILED, INTERRUPTED, USAGE
+from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, parse_arguments
 
 #: The commands and their help. A module is imported if its command is used: the report's
 #: libraries take a second to load.
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    args = _make_parser(argv).parse_args(argv)
+    args = parse_arguments(*_make_parsers(argv), argv)
     try:
         code: int = import_module(f"arena.cli.{args.command}").run(args)
         return code
@@ -67,7 +67,10 @@ def _fail(problem: object, code: int = FAILED) -> int:
     return code
 
 
-def _make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def _make_parsers(
+    argv: Sequence[str],
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole command line, and the parser of each command."""
     parser = argparse.ArgumentParser(
         prog="arena",
         description="Let language models play games, and report the results.",
@@ -76,8 +79,9 @@ def _make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "file.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = {}
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
+        subparsers[name] = command = commands.add_parser(name, help=text, description=text)
         if name in argv:
             import_module(f"arena.cli.{name}").arguments(command)
-    return parser
+    return parser, subparsers

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Mapping, Sequence
 
 from arena_llm.connection import DEFAULT_PORT, DEFAULT_TIMEOUT, PORT_VARIABLE, TARGET_VARIABLE
+from arena_llm.suggestions import did_you_mean
 
 FAILED = 1
 USAGE = 2  # the same as argparse
@@ -13,6 +16,24 @@ INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 #: The header of a column of arena_llm.cli.output.format_price.
 PRICE_HEADER = "USD PER MILLION TOKENS"
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser,
+    commands: Mapping[str, argparse.ArgumentParser],
+    argv: Sequence[str] | None,
+) -> argparse.Namespace:
+    """Parse the arguments. An unknown one is refused with the usage of its command.
+
+    commands: the parser of each command, which is in `command` of the result.
+    """
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = commands[args.command]
+        options = re.findall(r"--[\w-]+", command.format_usage())
+        hint = did_you_mean(unknown[0].partition("=")[0], options, most=1)
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
 
 
 def add_target(parser: argparse.ArgumentParser, default: str | None = None) -> None:

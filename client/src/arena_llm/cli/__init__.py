@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -11,10 +10,16 @@ from importlib.metadata import version
 from arena_llm.cli.commands import COMMANDS
 from arena_llm.cli.output import Output, OutputError
 from arena_llm.client import Client
-from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, add_target, add_timeout
+from arena_llm.command_line import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    add_target,
+    add_timeout,
+    parse_arguments,
+)
 from arena_llm.connection import DEFAULT_TIMEOUT, find_target
 from arena_llm.errors import ArenaError, InvalidArgumentError
-from arena_llm.suggestions import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +43,7 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
     if (sys.argv[1:] if argv is None else argv)[:1] == ["validate"]:
         output.complain("validate is a command of the arena: use arena validate")
         return USAGE
-    args = _parse(argv)
+    args = parse_arguments(*_parsers(), argv)
     output.begin(json=args.json)
     try:
         client = Client(find_target(args.target), timeout=args.timeout)
@@ -51,18 +56,6 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
     except ArenaError as error:
         output.error(error)
         return FAILED
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the arguments. An unknown one is refused with the usage of its command."""
-    parser, commands = _parsers()
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        command = commands[args.command]
-        options = re.findall(r"--[\w-]+", command.format_usage())
-        hint = did_you_mean(unknown[0].partition("=")[0], options, most=1)
-        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    return args
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

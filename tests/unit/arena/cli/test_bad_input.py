@@ -205,6 +205,7 @@ def test_wrong_usage(arena, tmp_path: Path) -> None:
         ("run", "--config", "ray.yaml"): "ray.yaml: ray.address: ",
         ("validate", "--config", "ray.yaml"): "ray.yaml: ray.address: ",
         ("export", "x", "--format", "xml"): "invalid choice: 'xml'",
+        ("run", "--config", "x", "--runer", "ray"): "--runer ray; did you mean --runner?",
     }.items():
         done = arena(*arguments)
         assert (done.code, done.out) == (2, "")
