@@ -309,14 +309,16 @@ def test_nan_in_one_request_does_not_fail_the_batch(service: LocalService, llm: 
 def test_a_closed_stream_and_an_expired_deadline_free_the_engine(
     service: LocalService, llm: Client
 ) -> None:
+    before = service.load(llm).generated_tokens
     stream = llm.stream(service.tiny, PROMPT, **ENDLESS)
     assert next(stream)
-    wait_until(lambda: not service.is_idle(llm))  # vLLM reports its load after a step
     stream.close()
-    wait_until(lambda: service.is_idle(llm))
     with pytest.raises(DeadlineExceededError):
-        llm.generate(service.tiny, PROMPT, timeout=0.2, **ENDLESS)
+        llm.generate(service.tiny, PROMPT, timeout=0.05, **ENDLESS)
+    llm.generate(service.tiny, PROMPT, max_tokens=1)  # vLLM reports its load after a step
     wait_until(lambda: service.is_idle(llm))
+    # Neither call has generated all of its tokens.
+    assert service.load(llm).generated_tokens - before < ENDLESS["max_tokens"]
 
 
 async def test_200_cancelled_calls_leave_nothing(service: LocalService, llm: Client) -> None:
