@@ -55,7 +55,9 @@ grpcurl: $(STAMP) ## Print the path of a working grpcurl
 proto: $(STAMP) ## Generate the stubs from proto/
 	$(BIN)/buf format -w
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=client/src --pyi_out=client/src \
-		--grpc_python_out=client/src proto/arena_llm/v1/*.proto
+		proto/arena_llm/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=client/src \
+		proto/arena_llm/v1/llm_service.proto
 
 lint: $(STAMP) ## Check style, types, the contract and uv.lock
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from arena_llm.types import (
     Completion,
     FinishReason,
     GenerationRequest,
+    Message,
     Model,
     ModelState,
     Usage,
@@ -28,17 +29,17 @@ class ParrotConfig(ServiceConfig):
 class ParrotBackend(BaseLLMBackend[ParrotConfig]):
     name = "parrot"
     config_type = ParrotConfig
-    parameters = frozenset({"max_tokens", "stop"})  # all others are refused
-    constraints = frozenset({"choices"})
+    fields = frozenset({"config.max_tokens", "config.stop", "constraint.choices"})  # no others
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         if request.model not in {entry.name for entry in self.config.models}:
             raise ModelNotFound(f"{request.model!r} is not configured", field="model")
-        prompt = request.input if isinstance(request.input, str) else request.input[-1].content
+        prompt = request.messages[-1].text
         match request.constraint:
             case Choices(values):
                 text = next((value for value in values if value in prompt), values[0])
-                return Completion(text, FinishReason.STOP, Usage(len(prompt), 1), request.model)
+                usage = Usage(len(prompt.split(" ")), 1)
+                return Completion(Message("assistant", text), FinishReason.STOP, usage)
         text = prompt
         for stop in request.sampling.stop:
             text = text.partition(stop)[0]
@@ -46,7 +47,7 @@ class ParrotBackend(BaseLLMBackend[ParrotConfig]):
         spoken = words[: request.sampling.max_tokens or len(words)]
         reason = FinishReason.STOP if spoken == words else FinishReason.LENGTH
         usage = Usage(prompt_tokens=len(prompt.split(" ")), completion_tokens=len(spoken))
-        return Completion(" ".join(spoken), reason, usage, request.model)
+        return Completion(Message("assistant", " ".join(spoken)), reason, usage)
 
     async def is_model_available(self, model: str) -> Availability:
         return Availability(True, ModelState.READY)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from arena_llm.types import (
     Availability,
     Completion,
+    CountRequest,
     Delta,
     GenerationRequest,
+    Message,
     Model,
+    Progress,
+    Reasoning,
+    Refusal,
     Scoring,
     ScoringRequest,
+    Text,
+    TokenCount,
+    ToolCall,
+    ToolCallDelta,
 )
 from services.common.config import ServiceConfig
 
@@ -39,14 +48,14 @@ class BaseLLMBackend(ABC, Generic[C]):
 
     name: ClassVar[str]
     config_type: type[C]
-    #: The Sampling fields that the models honour, such as "temperature".
-    parameters: ClassVar[frozenset[str]] = frozenset()
-    #: The constraints that the models honour: some of "choices", "json_schema" and "regex".
-    constraints: ClassVar[frozenset[str]] = frozenset()
-    #: True if `provider_options` are passed to a provider.
-    takes_provider_options: ClassVar[bool] = False
+    #: Paths of the request fields that the models honour, such as "config.temperature" and
+    #: "constraint.choices"; services.common.fields lists all. Every backend honours prompts,
+    #: conversations of texts, and hints.
+    fields: ClassVar[frozenset[str]] = frozenset()
     #: True if `score` is implemented.
     can_score: ClassVar[bool] = False
+    #: True if `count_tokens` is implemented.
+    can_count_tokens: ClassVar[bool] = False
     #: Refused field -> what a caller can do instead: {"constraint.regex": "use choices"}. The
     #: backends of this repository list every field that they do not honour.
     refused: ClassVar[Mapping[str, str]] = {}
@@ -88,13 +97,36 @@ class BaseLLMBackend(ABC, Generic[C]):
 
     async def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
-        """Yield deltas, then the completion. The default yields one delta."""
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
+        """Yield deltas, then the completion.
+
+        The servicer numbers the parts of the deltas: a new part begins where the kind of piece
+        changes, and with the id of a tool call. The deltas of a part must add up to it. The
+        default yields one delta for each part.
+        """
         completion = await self.generate_response(request)
-        if completion.text or completion.reasoning:
-            yield Delta(text=completion.text, reasoning=completion.reasoning)
+        for delta in split_message(completion.message):
+            yield delta
         yield completion
 
     async def score(self, request: ScoringRequest) -> Scoring:
         """Return the log-probability of each continuation, in the request's order."""
         raise NotImplementedError(f"{type(self).__name__} sets can_score without a score method")
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        """Return the number of tokens of an input."""
+        raise NotImplementedError(f"{type(self).__name__} sets can_count_tokens without the method")
+
+
+def split_message(message: Message) -> Iterator[Delta]:
+    """Yield one delta for each part of a message."""
+    for part in message.parts:
+        match part:
+            case Text(text):
+                yield Delta(text=text)
+            case Reasoning(text) if text:
+                yield Delta(reasoning=text)
+            case Refusal(text):
+                yield Delta(refusal=text)
+            case ToolCall(id, name, arguments):
+                yield Delta(tool_call=ToolCallDelta(id, name, arguments))

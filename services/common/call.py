@@ -14,9 +14,15 @@ import grpc
 import structlog
 
 from arena_llm.types import Timings, Usage
-from services.common.errors import BackendError, ContractError, Internal, build_trailers
+from services.common.errors import (
+    BackendError,
+    ContractError,
+    Internal,
+    build_trailers,
+    cut_message,
+)
 from services.common.handlers import Context
-from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME
+from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME, MAX_SESSION
 
 log = structlog.get_logger()
 
@@ -42,29 +48,31 @@ class CallRecord:
         """Add fields to the line."""
         self._fields.update(fields)
 
-    def add_request(self, model: str, session: str, labels: Mapping[str, str]) -> None:
-        """Add the model, the session and the labels."""
+    def add_request(
+        self, model: str, session: str, labels: Mapping[str, str], request_id: str = ""
+    ) -> None:
+        """Add the model, the session, the id of the request and the labels."""
         self._fields["model"] = _safe(model, MAX_NAME)
         if session:
-            self._fields["session"] = _safe(session, MAX_NAME)
+            self._fields["session"] = _safe(session, MAX_SESSION)
+        if request_id:
+            self._fields["request_id"] = _safe(request_id, MAX_SESSION)
         # items() of a protobuf map takes three times as long.
         for key in islice(labels, MAX_LABELS):
             name = _safe(key, MAX_LABEL).translate(_NOT_IN_KEYS)
             self._fields[f"label.{name}"] = _safe(labels[key], MAX_LABEL)
 
     def add_result(self, usage: Usage, timings: Timings | None = None) -> None:
-        """Add tokens, cost and times."""
-        self.add(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-        )
-        if usage.cost_usd is not None:
-            self.add(cost_usd=usage.cost_usd)
+        """Add tokens, cost and times, as far as they are known."""
+        for name in ("prompt_tokens", "completion_tokens"):
+            if (count := getattr(usage, name)) is not None:
+                self._fields[name] = count
+        if (usd := usage.cost_usd) is not None:
+            self._fields["cost_usd"] = f"{usd.normalize():f}"
         if timings is not None:
-            self.add(
-                queue_s=round(timings.queue_seconds, 4),
-                first_token_s=round(timings.first_token_seconds, 4),
-            )
+            for name in ("queue", "first_token"):
+                if (seconds := getattr(timings, f"{name}_seconds")) is not None:
+                    self._fields[f"{name}_s"] = round(seconds, 4)
 
     def write(self) -> None:
         """Write the line: a warning if the call failed."""
@@ -146,4 +154,4 @@ async def abort(context: Context, record: CallRecord, error: BackendError) -> No
     record.add(reason=error.reason)
     if error.field:
         record.add(field=error.field)
-    await context.abort(error.code, error.message, build_trailers(error))
+    await context.abort(error.code, cut_message(error.message), build_trailers(error))

@@ -6,10 +6,18 @@ BackendError
 ├── InvalidRequest         INVALID_ARGUMENT     a field is wrong
 ├── ContextTooLong         INVALID_ARGUMENT     prompt + max_tokens exceed the context
 ├── Unsupported            UNIMPLEMENTED        this backend cannot do that
+├── UnknownField           UNIMPLEMENTED        the request has a field of a newer contract
+├── ClientTooOld           FAILED_PRECONDITION  the client's contract is too old
+├── ConstraintNotMet       ABORTED              the replies do not fit the constraint
+├── RequestIdReused        ALREADY_EXISTS       another request has the same request_id
+├── StateMismatch          FAILED_PRECONDITION  a part's state is from another provider or model
+├── RouteLoop              FAILED_PRECONDITION  the call came back to a router that it had passed
+├── TooLarge               RESOURCE_EXHAUSTED   too many bytes
+├── Interrupted            UNAVAILABLE          the answer broke off midway
 ├── ApiKeyMissing          FAILED_PRECONDITION  names the variable to set
 ├── ApiKeyRejected         FAILED_PRECONDITION  upstream 401
 ├── InsufficientCredits    FAILED_PRECONDITION  upstream 402
-├── BudgetInFlight         RESOURCE_EXHAUSTED   upstream 402 with Retry-After
+├── CreditsHeld            RESOURCE_EXHAUSTED   upstream 402: calls in flight hold the credits
 ├── ModelMisconfigured     FAILED_PRECONDITION  the model's entry or its files are wrong
 ├── RefusedByProvider      PERMISSION_DENIED    moderation, region
 ├── RateLimited            RESOURCE_EXHAUSTED   upstream 429
@@ -35,8 +43,13 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from arena_llm.errors import DETAILS_TRAILER
+from arena_llm.types import CallReport
+from arena_llm.v1 import call_report_pb2
+from arena_llm.wire import to_message
 
 ERROR_DOMAIN = "arena_llm"
+#: Bytes of the path of a field.
+MAX_FIELD = 300
 
 #: The longest delay that is sent: a Duration cannot hold every number.
 _MAX_SECONDS = 1e9
@@ -61,6 +74,7 @@ class BackendError(Exception):
     field: the wrong field of the request, such as "config.temperature".
     retry_after: seconds after which a retry is useful.
     metadata: details for programs, such as {"variable": "OPENAI_API_KEY"}.
+    report: what the call tried and paid until then.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -73,6 +87,7 @@ class BackendError(Exception):
         field: str = "",
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
+        report: CallReport | None = None,
     ) -> None:
         message = repair_text(message)  # a provider's text may hold half a surrogate pair
         super().__init__(message)
@@ -80,6 +95,7 @@ class BackendError(Exception):
         self.field = field
         self.retry_after = retry_after
         self.metadata = {name: repair_text(value) for name, value in (metadata or {}).items()}
+        self.report = report
 
 
 class UnknownPrefix(BackendError):
@@ -94,12 +110,49 @@ class InvalidRequest(BackendError):
     code, reason = grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"
 
 
+def make_field_error(field: str, problem: str) -> InvalidRequest:
+    """Return the error of a field, such as ("prompt", "must not be empty")."""
+    return InvalidRequest(f"{field} {problem}", field=field)
+
+
 class ContextTooLong(BackendError):
     code, reason = grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_TOO_LONG"
 
 
 class Unsupported(BackendError):
     code, reason = grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED"
+
+
+class UnknownField(BackendError):
+    code, reason = grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_FIELD"
+
+
+class ClientTooOld(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "CLIENT_TOO_OLD"
+
+
+class ConstraintNotMet(BackendError):
+    code, reason = grpc.StatusCode.ABORTED, "CONSTRAINT_NOT_MET"
+
+
+class RequestIdReused(BackendError):
+    code, reason = grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"
+
+
+class StateMismatch(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "STATE_MISMATCH"
+
+
+class RouteLoop(BackendError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "ROUTE_LOOP"
+
+
+class TooLarge(BackendError):
+    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE"
+
+
+class Interrupted(BackendError):
+    code, reason = grpc.StatusCode.UNAVAILABLE, "INTERRUPTED"
 
 
 class ApiKeyMissing(BackendError):
@@ -114,8 +167,8 @@ class InsufficientCredits(BackendError):
     code, reason = grpc.StatusCode.FAILED_PRECONDITION, "INSUFFICIENT_CREDITS"
 
 
-class BudgetInFlight(BackendError):
-    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "INSUFFICIENT_CREDITS"
+class CreditsHeld(BackendError):
+    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "CREDITS_HELD"
 
 
 class ModelMisconfigured(BackendError):
@@ -162,29 +215,84 @@ class Internal(BackendError):
     """A bug of the service, or of the routers' configuration."""
 
 
+#: gRPC replaces a status at random if its trailers take between 8 and 16 KiB. So the message and
+#: the details are bounded, in bytes as they are sent.
+MAX_MESSAGE_BYTES = 2_000
+_MAX_COPY_BYTES = 450  # of the message in the details, twice
+_MAX_METADATA_BYTES = 1_000
+_MAX_REPORT_BYTES = 1_500
+
+
+def cut_text(text: str, most: int) -> str:
+    """Return the text, cut to so many bytes of UTF-8 with an ellipsis."""
+    encoded = text.encode()
+    if len(encoded) <= most:
+        return text
+    return encoded[: most - 3].decode(errors="ignore") + "\u2026"
+
+
+def cut_message(text: str) -> str:
+    """Return a status message that fits: gRPC sends other characters as %XX for each byte."""
+    if len(text) <= MAX_MESSAGE_BYTES // 3:
+        return text
+    size = 0
+    for place, character in enumerate(text):
+        plain = " " <= character <= "~" and character != "%"
+        size += 1 if plain else 3 * len(character.encode())
+        if size > MAX_MESSAGE_BYTES - 9:  # the ellipsis
+            return text[:place] + "\u2026"
+    return text
+
+
 def build_status(error: BackendError) -> status_pb2.Status:
     """Return the error as google.rpc.Status with its details (AIP-193)."""
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
+        reason=error.reason, domain=ERROR_DOMAIN, metadata=_cut_metadata(error.metadata)
     )
     packed = [_pack(info)]
+    short = cut_text(error.message, _MAX_COPY_BYTES)
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message, reason=error.reason
+            field=cut_text(error.field, MAX_FIELD), description=short, reason=error.reason
         )
         packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     if error.retry_after is not None:
         fraction, seconds = math.modf(min(max(0.0, error.retry_after), _MAX_SECONDS))
         delay = Duration(seconds=int(seconds), nanos=int(fraction * 1e9))
         packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    if error.report is not None:
+        packed.append(_pack(_build_report(error.report)))
     number: int = error.code.value[0]
-    return status_pb2.Status(code=number, message=error.message, details=packed)
+    return status_pb2.Status(code=number, message=short, details=packed)
+
+
+def _cut_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return as much of the metadata as fits; a value that does not fit is cut."""
+    left, kept = _MAX_METADATA_BYTES, {}
+    for name, value in metadata.items():
+        text = cut_text(value, left - len(name)) if left > len(name) + 3 else ""
+        if not text and value:
+            break
+        kept[name] = text
+        left -= len(name) + len(text.encode())
+    return kept
+
+
+def _build_report(report: CallReport) -> call_report_pb2.CallReport:
+    """Return the report. If it is too large, it loses the oldest attempts."""
+    message = to_message(report, call_report_pb2.CallReport)
+    while message.ByteSize() > _MAX_REPORT_BYTES and message.attempts:
+        del message.attempts[0]
+    if message.ByteSize() > _MAX_REPORT_BYTES:
+        message.ClearField("served_by")
+    return message
 
 
 def _pack(
     message: error_details_pb2.ErrorInfo
     | error_details_pb2.BadRequest
-    | error_details_pb2.RetryInfo,
+    | error_details_pb2.RetryInfo
+    | call_report_pb2.CallReport,
 ) -> AnyProto:
     packed = AnyProto()
     packed.Pack(message)

@@ -15,11 +15,14 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from arena_llm.v1 import llm_service_pb2
-from services.common.errors import InvalidRequest
+from services.common.errors import ClientTooOld, InvalidRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = llm_service_pb2.DESCRIPTOR.services_by_name["LlmService"]
+
+#: The metadata with the revision of the caller's contract.
+CONTRACT_HEADER = "arena-contract"
 
 #: Smaller messages, in bytes, are not counted: parsing one takes at most 10 ms.
 _SMALL = 256 * 1024
@@ -29,7 +32,7 @@ MAX_FIELDS = 32_768
 
 
 class LlmHandlers(Protocol):
-    """The five RPCs: a backend's servicer, or the router's."""
+    """The RPCs: a backend's servicer, or the router's."""
 
     async def Generate(self, data: bytes, context: Context) -> bytes: ...
 
@@ -37,9 +40,13 @@ class LlmHandlers(Protocol):
 
     async def Score(self, data: bytes, context: Context) -> bytes: ...
 
+    async def CountTokens(self, data: bytes, context: Context) -> bytes: ...
+
     async def IsAvailable(self, data: bytes, context: Context) -> bytes: ...
 
     async def ListModels(self, data: bytes, context: Context) -> bytes: ...
+
+    async def GetServiceInfo(self, data: bytes, context: Context) -> bytes: ...
 
 
 def llm_service_handler(handlers: LlmHandlers) -> grpc.GenericRpcHandler[Any, Any]:
@@ -56,6 +63,22 @@ def llm_service_handler(handlers: LlmHandlers) -> grpc.GenericRpcHandler[Any, An
 
 
 M = TypeVar("M", bound=Message)
+
+
+def check_client(context: Context, minimum: int) -> None:
+    """Raise ClientTooOld if the caller's contract is older than the revision `minimum`.
+
+    A caller without the header "arena-contract", such as grpcurl, is served.
+    """
+    for key, value in context.invocation_metadata() or ():
+        if key != CONTRACT_HEADER or not isinstance(value, str) or not value.isdecimal():
+            continue
+        if int(value) < minimum:
+            raise ClientTooOld(
+                f"the client implements revision {value} of the contract, and this service needs "
+                f"{minimum} or more: update arena-llm",
+                metadata={"client_revision": value, "minimum_client_revision": str(minimum)},
+            )
 
 
 def parse(message_type: type[M], data: bytes) -> M:

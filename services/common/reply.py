@@ -9,32 +9,49 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from arena_llm.types import (
+    DEFAULT_RETURNS,
+    CallReport,
     Choices,
     Completion,
     Delta,
     FinishReason,
     GenerationRequest,
+    Image,
     JsonSchema,
+    Message,
     Model,
+    Part,
+    Reasoning,
+    Refusal,
     Scoring,
     ScoringRequest,
-    TokenLogprob,
-    TopLogprob,
+    Text,
+    ToolCall,
+    ToolResult,
     Usage,
 )
 from services.common.errors import ContractError, InvalidRequest, repair_text
 
 log = structlog.get_logger()
 
-_COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
-_MAX_COUNT = 2**31 - 1  # int32 on the wire
+#: The numbers of a Usage, with the largest that can be sent.
+_COUNTS = {
+    **dict.fromkeys(
+        (
+            *("prompt_tokens", "completion_tokens", "reasoning_tokens"),
+            *("cached_tokens", "cache_write_tokens", "image_tokens"),
+        ),
+        2**31 - 1,
+    ),
+    "cost_picousd": 2**63 - 1,
+}
 
 T = TypeVar("T")
 
@@ -49,40 +66,74 @@ def check_type(value: object, expected: type[T], source: str) -> T:
     return value
 
 
-def check_completion(completion: Completion, request: GenerationRequest, prefix: str) -> Completion:
+def check_completion(completion: Completion, request: GenerationRequest) -> Completion:
     """Return a completion that can be sent.
 
     Raises ContractError if it does not fit the request, and InvalidRequest if max_tokens ended
-    it before its constraint was met. Log-probabilities that were not requested are removed,
-    because some providers always return them.
+    it before its constraint was met. Tokens that were not requested are removed, because some
+    providers always return them.
     """
-    if not completion.model.startswith(prefix):
-        raise ContractError(f"the completion's model does not start with {prefix!r}")
+    message = completion.message
+    if message.role != "assistant":
+        raise ContractError("the completion's message is not the assistant's")
+    _check_parts(message)
     _check_constraint(completion, request)
     usage = repair_usage(completion.usage)
-    texts = completion.text + completion.reasoning + completion.model + completion.id
-    if texts.isascii() and usage is completion.usage and not completion.logprobs:
+    trace = completion.completion_tokens
+    if (
+        len(message.parts) == 1
+        and (message.text + completion.id).isascii()
+        and usage is completion.usage
+        and trace is None
+    ):
         return completion  # the usual case: a copy takes 10 us
-    logprobs = () if request.sampling.logprobs is None else completion.logprobs
+    wants_tokens = request.returns != DEFAULT_RETURNS
     return replace(
         completion,
-        text=repair_text(completion.text),
-        reasoning=repair_text(completion.reasoning),
-        model=repair_text(completion.model),
+        message=Message("assistant", tuple(map(_repair_part, message.parts))),
         id=repair_text(completion.id),
-        logprobs=tuple(map(_repair_token, logprobs)),
         usage=usage,
+        completion_tokens=trace if wants_tokens else None,
+        prompt_tokens=completion.prompt_tokens if wants_tokens else None,
     )
 
 
+def _check_parts(message: Message) -> None:
+    for part in message.parts:
+        match part:
+            case Text("") | Refusal(""):
+                raise ContractError("a part of the completion is an empty text")
+            case ToolCall(id, name) if not id or not name:
+                raise ContractError("a tool call of the completion has no id or no name")
+            case Image() | ToolResult():
+                raise ContractError(f"the completion has a part of the kind {part.kind!r}")
+
+
+def _repair_part(part: Part) -> Part:
+    """Return the part with texts that can be sent."""
+    match part:
+        case Text(text) | Reasoning(text) | Refusal(text):
+            return replace(part, text=repair_text(text))
+        case ToolCall(id, name, arguments):
+            return replace(
+                part,
+                id=repair_text(id),
+                name=repair_text(name),
+                arguments=repair_text(arguments),
+            )
+    return part
+
+
 def _check_constraint(completion: Completion, request: GenerationRequest) -> None:
+    if completion.finish_reason in _NO_TEXT:
+        return
     match request.constraint:
         case Choices(values) if completion.text not in values:
             if completion.finish_reason is FinishReason.LENGTH:
                 raise InvalidRequest(
                     "config.max_tokens was reached before the reply was one of the choices",
                     field="config.max_tokens",
-                    metadata=spent_metadata(completion),
+                    report=make_report(completion),
                 )
             raise ContractError("the text is not one of the choices")
         case JsonSchema() if completion.finish_reason is FinishReason.STOP:
@@ -92,17 +143,15 @@ def _check_constraint(completion: Completion, request: GenerationRequest) -> Non
                 raise ContractError("the text is not JSON, although json_schema was requested")
 
 
-def spent_metadata(completion: Completion) -> dict[str, str]:
-    """Return the tokens and cost of a refused completion, as the metadata of its error."""
-    usage = completion.usage
-    spent = {
-        "attempts": str(completion.attempts),
-        "prompt_tokens": str(usage.prompt_tokens),
-        "completion_tokens": str(usage.completion_tokens),
-    }
-    if usage.cost_usd is not None:
-        spent["cost_usd"] = repr(usage.cost_usd)
-    return spent
+#: The model did not try to keep the constraint.
+_NO_TEXT = (FinishReason.REFUSAL, FinishReason.CONTENT_FILTER, FinishReason.TOOL_CALLS)
+
+
+def make_report(completion: Completion) -> CallReport:
+    """Return what a completion that is refused has tried and paid."""
+    return CallReport(
+        completion.request_id, completion.attempts, completion.usage, completion.served_by
+    )
 
 
 def _is_json(text: str) -> bool:
@@ -115,23 +164,69 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def repair_delta(delta: Delta) -> Delta:
-    """Return the delta with text that can be sent."""
-    if delta.text.isascii() and delta.reasoning.isascii():
-        return delta
-    return Delta(repair_text(delta.text), repair_text(delta.reasoning))
+#: The kinds of parts that are texts, in the order in which a delta with several is sent.
+_TEXTS: Mapping[str, Callable[[str], Part]] = {
+    "reasoning": Reasoning,
+    "text": Text,
+    "refusal": Refusal,
+}
 
 
-def check_stream(deltas: Iterable[str], completion: Completion) -> None:
-    """Raise ContractError if the texts of the deltas do not add up to the completion's text."""
-    if "".join(deltas) != completion.text:
-        raise ContractError("the texts of the deltas do not add up to the completion's text")
+class PartNumbering:
+    """Numbers the parts of a stream's deltas, and compares them with the completion."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._parts: list[tuple[str, list[str]]] = []
+
+    def number(self, delta: Delta) -> Iterator[Delta]:
+        """Yield the delta's pieces, one kind each, with the index of their part."""
+        for kind in _TEXTS:
+            if text := getattr(delta, kind):
+                text = repair_text(text)
+                piece: dict[str, Any] = {kind: text}
+                yield Delta(part=self._add(kind, text), tokens=delta.tokens, **piece)
+        if (call := delta.tool_call) is not None:
+            if call.id:
+                self._kind = ""  # each id begins a part
+            part = self._add("tool_call", call.arguments)
+            yield Delta(tool_call=call, part=part, tokens=delta.tokens)
+
+    def _add(self, kind: str, text: str) -> int:
+        if kind != self._kind:
+            self._kind = kind
+            self._parts.append((kind, []))
+        self._parts[-1][1].append(text)
+        return len(self._parts) - 1
+
+    def check(self, completion: Completion) -> None:
+        """Raise ContractError if the deltas do not add up to the completion's parts."""
+        streamed = [(kind, "".join(texts)) for kind, texts in self._parts]
+        whole = [
+            (delta, text) for part in completion.message.parts for delta, text in _describe(part)
+        ]
+        if streamed != whole:
+            raise ContractError("the deltas do not add up to the parts of the completion's message")
+
+    def message(self) -> Message:
+        """Return what has arrived so far, without tool calls, which may be incomplete."""
+        parts = (_TEXTS[kind]("".join(texts)) for kind, texts in self._parts if kind in _TEXTS)
+        return Message("assistant", tuple(parts))
+
+
+def _describe(part: Part) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of a part, unless it has no text that is streamed."""
+    match part:
+        case ToolCall():
+            yield part.kind, part.arguments
+        case Text(text) | Reasoning(text) | Refusal(text) if text:
+            yield part.kind, text
 
 
 def check_scoring(scoring: Scoring, request: ScoringRequest) -> Scoring:
     """Return scores that can be sent. Raises ContractError if they do not fit the request."""
-    if tuple(score.text for score in scoring.scores) != request.continuations:
-        raise ContractError("the scores are not those of the continuations, in their order")
+    if len(scoring.scores) != len(request.continuations):
+        raise ContractError("there is not one score for each continuation")
     if any(math.isnan(score.logprob) for score in scoring.scores):
         raise ContractError("a log-probability is NaN")
     return replace(scoring, usage=repair_usage(scoring.usage))
@@ -150,19 +245,13 @@ def check_models(models: Sequence[Model], prefix: str) -> Sequence[Model]:
 
 def repair_usage(usage: Usage) -> Usage:
     """Return the usage. An impossible number becomes unknown, and the log names it."""
-    odd = [name for name in _COUNTS if not 0 <= getattr(usage, name) <= _MAX_COUNT]
-    cost = usage.cost_usd
-    if cost is not None and not 0 <= cost < float("inf"):  # NaN, too
-        odd.append("cost_usd")
+    odd = [
+        name
+        for name, most in _COUNTS.items()
+        if (value := getattr(usage, name)) is not None and not 0 <= value <= most
+    ]
     if not odd:
         return usage
     log.warning("a backend's usage is impossible", fields=", ".join(odd))
-    unknown = Usage()
-    return replace(usage, **{name: getattr(unknown, name) for name in odd})
-
-
-def _repair_token(token: TokenLogprob) -> TokenLogprob:
-    if token.token.isascii() and all(other.token.isascii() for other in token.top):
-        return token
-    top = tuple(TopLogprob(repair_text(other.token), other.logprob) for other in token.top)
-    return TokenLogprob(repair_text(token.token), token.logprob, top)
+    unknown: dict[str, Any] = dict.fromkeys(odd)
+    return replace(usage, **unknown)

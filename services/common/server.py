@@ -54,7 +54,7 @@ def server_options() -> Options:
 
 
 class Service(LlmHandlers, Protocol):
-    """The five handlers, with a start and an end.
+    """The handlers, with a start and an end.
 
     forwards_calls: True if it forwards calls to another server and computes little itself.
     """

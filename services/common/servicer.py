@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.types import (
     Availability,
+    BackendInfo,
     Completion,
+    CostBasis,
+    CountRequest,
     Delta,
+    FinishReason,
+    FreePrice,
     GenerationRequest,
+    Limits,
+    Model,
     ModelList,
     ModelState,
-    Price,
+    Progress,
+    ReplicaInfo,
+    ReplicaState,
     Scoring,
     ScoringRequest,
+    ServedBy,
+    ServiceInfo,
+    StreamStart,
     Timings,
+    TokenCount,
+    Usage,
 )
-from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
+from arena_llm.v1 import (
+    REVISION,
+    generate_pb2,
+    models_pb2,
+    reply_pb2,
+    score_pb2,
+    service_info_pb2,
+)
 from arena_llm.wire import from_message, to_message
 from services.common.backend import BaseLLMBackend
 from services.common.call import CallRecord, CallScope
-from services.common.errors import ContractError, ModelNotFound
-from services.common.handlers import Context, parse
+from services.common.content import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_MESSAGES
+from services.common.errors import BackendError, ContractError, ModelNotFound, repair_text
+from services.common.fields import Refusals
+from services.common.handlers import Context, check_client, parse
+from services.common.pages import make_page
 from services.common.reply import (
+    PartNumbering,
     check_completion,
     check_models,
     check_scoring,
-    check_stream,
     check_type,
-    repair_delta,
 )
 from services.common.validation import (
     MAX_NAME,
-    Refusals,
+    check_count_tokens,
     check_generate,
+    check_known,
     check_model,
     check_score,
 )
+from services.common.version import SOFTWARE_VERSION
+
+#: The oldest revision of a client's contract that is served.
+MINIMUM_CLIENT_REVISION = 1
 
 
 class LlmServicer:
@@ -52,9 +83,8 @@ class LlmServicer:
         self.forwards_calls = backend.forwards_calls
         self._prefix = f"{backend.name}_"
         self._refusals = Refusals(backend)
-        #: The price of a model for which the backend states none: a model that this machine
-        #: runs costs nothing, and the price of a hosted model is unknown.
-        self._price = None if backend.forwards_calls else Price(0.0, 0.0)
+        #: True if the models run on this machine, so that they cost nothing.
+        self._is_free = not backend.forwards_calls
 
     async def start(self) -> None:
         """Start the backend."""
@@ -74,65 +104,136 @@ class LlmServicer:
             completion = check_type(
                 await self._backend.generate_response(request), Completion, "generate_response"
             )
-            return self._build_reply(
-                request, completion, record, record.started
-            ).SerializeToString()
+            completion = self._finish(request, completion, record)
+            return to_message(completion, reply_pb2.GenerateResponse).SerializeToString()
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
             request = self._read_request(data, context, record)
-            first = 0.0
-            texts: list[str] = []
+            sequence = 0
+            async with aclosing(self._stream(request, record)) as events:
+                async for field, event in events:
+                    message = generate_pb2.StreamGenerateResponse(
+                        sequence=sequence, **{field: to_message(event, _EVENTS[field])}
+                    )
+                    sequence += 1
+                    yield message.SerializeToString()
+
+    async def _stream(
+        self, request: GenerationRequest, record: CallRecord
+    ) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield the events of a stream, each with its field of StreamGenerateResponse."""
+        numbering = PartNumbering()
+        first: float | None = None
+        yield "start", StreamStart("", request.request_id, self._served_by(request.model))
+        try:
             async with aclosing(self._backend.stream_response(request)) as events:
                 async for event in events:
+                    if isinstance(event, Progress):
+                        yield "progress", event
+                        continue
                     first = first or time.perf_counter()
                     if isinstance(event, Completion):
-                        check_stream(texts, event)
-                        completion = self._build_reply(request, event, record, first)
-                        yield generate_pb2.StreamGenerateResponse(
-                            completion=completion
-                        ).SerializeToString()
+                        completion = self._finish(request, event, record, first)
+                        numbering.check(completion)
+                        yield "completion", completion
                         return
-                    texts.append(check_type(event, Delta, "stream_response").text)
-                    for delta in _split_delta(repair_delta(event)):
-                        yield delta.SerializeToString()
-            raise ContractError("the stream ended without a completion")
+                    for delta in numbering.number(check_type(event, Delta, "stream_response")):
+                        yield "delta", delta
+        except BackendError as error:
+            if first is not None:
+                yield "interruption", self._interrupt(request, numbering, error)
+            raise
+        raise ContractError("the stream ended without a completion")
+
+    def _interrupt(
+        self, request: GenerationRequest, numbering: PartNumbering, error: BackendError
+    ) -> Completion:
+        """Return what a stream had generated and paid when it failed."""
+        report = error.report
+        return Completion(
+            numbering.message(),
+            FinishReason.INTERRUPTED,
+            report.usage if report else Usage(),
+            self._served_by(request.model),
+            request_id=request.request_id,
+            attempts=report.attempts if report else (),
+        )
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record:
             proto = parse(score_pb2.ScoreRequest, data)
-            record.add_request(proto.model, proto.session, proto.labels)
+            proto.request_id = proto.request_id or _make_id()
+            record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
+            check_client(context, MINIMUM_CLIENT_REVISION)
             check_score(proto)
             self._check_prefix(proto.model)
             self._refusals.check_score()
+            self._refusals.check_input(proto)
             request = from_message(proto, ScoringRequest)
             scoring = check_type(await self._backend.score(request), Scoring, "score")
-            record.add_result(scoring.usage)
-            answer = replace(check_scoring(scoring, request), backend=self.name)
-            message = to_message(answer, score_pb2.ScoreResponse)
-            self._add_cost(message.usage)
-            return message.SerializeToString()
+            scoring = check_scoring(scoring, request)
+            timings = self._complete_timings(scoring.timings, record, None)
+            usage = self._add_cost(scoring.usage)
+            record.add_result(usage, timings)
+            answer = replace(
+                scoring,
+                usage=usage,
+                timings=timings,
+                served_by=self._served_by(request.model, scoring.served_by),
+                request_id=request.request_id,
+            )
+            return to_message(answer, score_pb2.ScoreResponse).SerializeToString()
+
+    async def CountTokens(self, data: bytes, context: Context) -> bytes:
+        async with CallScope("CountTokens", context) as record:
+            proto = parse(score_pb2.CountTokensRequest, data)
+            record.add_request(proto.model, "", {})
+            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_count_tokens(proto)
+            self._check_prefix(proto.model)
+            self._refusals.check_count_tokens()
+            self._refusals.check_input(proto)
+            request = from_message(proto, CountRequest)
+            count = check_type(
+                await self._backend.count_tokens(request), TokenCount, "count_tokens"
+            )
+            return to_message(count, score_pb2.CountTokensResponse).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:
             proto = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(proto.model, "", {})
+            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_known(proto)
             answer = await self._check_availability(proto.model)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with CallScope("ListModels", context):
-            parse(models_pb2.ListModelsRequest, data)
+            proto = parse(models_pb2.ListModelsRequest, data)
+            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_known(proto)
             models = check_models(await self._backend.get_available_models(), self._prefix)
-            named = tuple(
-                replace(model, backend=self.name, price=model.price or self._price)
-                for model in models
+            page, token = make_page(models, proto)
+            answer = ModelList(tuple(map(self._complete_model, page)), token)
+            return to_message(answer, models_pb2.ListModelsResponse).SerializeToString()
+
+    async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
+        async with CallScope("GetServiceInfo", context):
+            check_known(parse(service_info_pb2.GetServiceInfoRequest, data))
+            replica = ReplicaInfo("", ReplicaState.SERVING, "", SOFTWARE_VERSION, REVISION)
+            answer = ServiceInfo(
+                self.name,
+                SOFTWARE_VERSION,
+                REVISION,
+                MINIMUM_CLIENT_REVISION,
+                LIMITS,
+                (BackendInfo(self.name, (self._prefix,), (replica,)),),
             )
-            return to_message(ModelList(named), models_pb2.ListModelsResponse).SerializeToString()
+            return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _check_availability(self, model: str) -> Availability:
-        if not model:
-            return Availability(True, ModelState.READY, f"the {self.name} service answers")
         try:
             check_model(model)
             self._check_prefix(model)
@@ -140,59 +241,113 @@ class LlmServicer:
             return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
         answer = await self._backend.is_model_available(model)
         answer = check_type(answer, Availability, "is_model_available")
-        return replace(answer, price=answer.price or self._price)
+        return replace(answer, model=self._complete_model(answer.model or Model(model)))
+
+    def _complete_model(self, model: Model) -> Model:
+        """Add what holds for every model of the backend."""
+        fields = model.supported_fields or self._supported_fields
+        known = model.supported_fields_known or not model.supported_fields
+        price = model.price or (FreePrice() if self._is_free else None)
+        return replace(
+            model,
+            backend=self.name,
+            supported_fields=fields,
+            supported_fields_known=known,
+            price=price,
+        )
+
+    @cached_property
+    def _supported_fields(self) -> tuple[str, ...]:
+        return tuple(sorted(self._refusals.honoured))
 
     def _read_request(self, data: bytes, context: Context, record: CallRecord) -> GenerationRequest:
         proto = parse(generate_pb2.GenerateRequest, data)
-        record.add_request(proto.model, proto.session, proto.labels)
+        proto.request_id = proto.request_id or _make_id()
+        record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
+        check_client(context, MINIMUM_CLIENT_REVISION)
         check_generate(proto)
         self._check_prefix(proto.model)
+        self._refusals.check_generate(proto)
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        request = from_message(proto, GenerationRequest, deadline=deadline)
-        self._refusals.check_generate(request)
-        return request
+        return from_message(proto, GenerationRequest, deadline=deadline)
 
     def _check_prefix(self, model: str) -> None:
         if not model.startswith(self._prefix):
             raise ModelNotFound(
                 f"{model!r} is not a model of this service: its models start with {self._prefix!r}",
                 field="model",
+                metadata={"model": model[:MAX_NAME]},
             )
 
-    def _build_reply(
-        self, request: GenerationRequest, completion: Completion, record: CallRecord, first: float
-    ) -> generate_pb2.GenerateResponse:
-        """Check the completion. Add the backend's name, and the times if it has none.
+    def _finish(
+        self,
+        request: GenerationRequest,
+        completion: Completion,
+        record: CallRecord,
+        first: float | None = None,
+    ) -> Completion:
+        """Check the completion, and add what the backend did not set.
 
-        first: when the first part of the completion arrived, by time.perf_counter().
+        first: when the first part of the completion arrived, by time.perf_counter(); None for one
+        that came whole.
         """
-        completion = check_completion(completion, request, self._prefix)
-        timings = completion.timings
-        if not timings.total_seconds:
-            now = time.perf_counter()
-            timings = Timings(
-                0.0, (first - record.started) or (now - record.started), now - record.started
-            )
-            completion = replace(completion, timings=timings)
+        completion = check_completion(completion, request)
+        served_by = self._served_by(request.model, completion.served_by)
+        if not served_by.model.startswith(self._prefix):
+            raise ContractError(f"the completion's model does not start with {self._prefix!r}")
+        timings = self._complete_timings(completion.timings, record, first)
+        usage = self._add_cost(completion.usage)
         if completion.id:
             record.add(id=completion.id[:MAX_NAME])
-        record.add_result(completion.usage, timings)
-        proto = to_message(completion, generate_pb2.GenerateResponse)
-        proto.backend = self.name
-        self._add_cost(proto.usage)
-        return proto
+        record.add_result(usage, timings)
+        return replace(
+            completion,
+            served_by=served_by,
+            usage=usage,
+            timings=timings,
+            request_id=request.request_id,
+        )
 
-    def _add_cost(self, usage: generate_pb2.Usage) -> None:
-        if self._price is not None and not usage.HasField("cost_usd"):
-            usage.cost_usd = 0.0
+    def _served_by(self, model: str, known: ServedBy | None = None) -> ServedBy:
+        known = known or ServedBy()
+        return replace(
+            known,
+            backend=self.name,
+            model=repair_text(known.model) or model,
+            service_version=SOFTWARE_VERSION,
+        )
+
+    @staticmethod
+    def _complete_timings(timings: Timings, record: CallRecord, first: float | None) -> Timings:
+        """Return the times that the backend measured, else those of the call."""
+        if timings.total_seconds is not None:
+            return timings
+        total = time.perf_counter() - record.started
+        return Timings(0.0, None if first is None else first - record.started, total)
+
+    def _add_cost(self, usage: Usage) -> Usage:
+        if self._is_free and usage.cost_picousd is None:
+            return replace(usage, cost_picousd=0, cost_basis=CostBasis.FREE)
+        return usage
 
 
-def _split_delta(delta: Delta) -> list[generate_pb2.StreamGenerateResponse]:
-    """Return the events of a delta: its reasoning and its text, those that are not empty."""
-    events = []
-    if delta.reasoning:
-        events.append(generate_pb2.StreamGenerateResponse(reasoning_delta=delta.reasoning))
-    if delta.text:
-        events.append(generate_pb2.StreamGenerateResponse(text_delta=delta.text))
-    return events
+def _make_id() -> str:
+    return secrets.token_hex(16)
+
+
+#: The message type of each event of a stream.
+_EVENTS: dict[str, Any] = {
+    "start": generate_pb2.StreamStart,
+    "delta": generate_pb2.PartDelta,
+    "progress": generate_pb2.Progress,
+    "completion": reply_pb2.GenerateResponse,
+    "interruption": reply_pb2.GenerateResponse,
+}
+
+LIMITS = Limits(
+    max_message_bytes=MAX_MESSAGE_BYTES,
+    max_messages=MAX_MESSAGES,
+    max_images=MAX_IMAGES,
+    max_image_bytes=MAX_IMAGE_BYTES,
+)

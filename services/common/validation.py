@@ -1,4 +1,4 @@
-"""Checks that every field of a request is in its range, and that the backend honours it.
+"""Checks that a request keeps to the contract: known fields, ranges, sizes.
 
 Repeated values are counted before they are copied or iterated, because a request of 13 MB can
 hold a million labels, and all other calls wait while they are handled.
@@ -6,187 +6,346 @@ hold a million labels, and all other calls wait while they are handled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from arena_llm.types import SAMPLING_PARAMETERS, GenerationRequest
-from arena_llm.v1 import generate_pb2, score_pb2
-from services.common.backend import BaseLLMBackend
-from services.common.errors import InvalidRequest, Unsupported
+from arena_llm.types import PARAMETERS_BY_PATH
+from arena_llm.v1 import REVISION, content_pb2, generate_pb2, score_pb2
+from services.common.content import check_conversation
+from services.common.errors import UnknownField, make_field_error
 
-MAX_MESSAGES = 4096
 MAX_CHOICES = 4096
 MAX_LABELS = 16
 #: Characters of a label's key or value.
 MAX_LABEL = 128
-#: Characters of a model's or a session's name.
+#: Characters of a model's name.
 MAX_NAME = 256
-#: Characters of a JSON schema or a regular expression, which is compiled for each call.
+#: Characters of a session's name.
+MAX_SESSION = 128
+#: Characters of a JSON schema, a regular expression or a grammar, which is compiled for each call.
 MAX_PATTERN = 65_536
-#: Bytes of provider_options on the wire.
-MAX_OPTIONS = 65_536
+#: Bytes of a field that holds a JSON object.
+MAX_JSON = 65_536
+#: The deepest nesting of such a JSON object.
+MAX_JSON_DEPTH = 32
+MAX_TOOLS = 128
+#: Log-probabilities of one reply: tokens times alternatives. 400,000 take about 8 MB.
+MAX_LOGPROBS = 400_000
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def _fail(field: str, problem: str) -> InvalidRequest:
-    return InvalidRequest(f"{field} {problem}", field=field)
+def check_known(request: ProtoMessage) -> None:
+    """Raise UnknownField if the request has a field that this contract does not have, anywhere.
+
+    Such a field is a wish that would be ignored.
+    """
+    known = type(request)()
+    known.CopyFrom(request)
+    known.DiscardUnknownFields()
+    if known.ByteSize() == request.ByteSize():
+        return
+    path, numbers = next(_list_unknown_fields(request, ""))
+    text = ", ".join(map(str, numbers))
+    raise UnknownField(
+        f"this service does not know the field {path}{text}: it implements revision {REVISION} of "
+        "the contract. Update it, or leave the field out",
+        field=path.removesuffix("."),
+        metadata={"field_numbers": text, "contract_revision": str(REVISION)},
+    )
 
 
-class Refusals:
-    """Refuses every field that a backend does not declare."""
-
-    def __init__(self, backend: BaseLLMBackend[Any]) -> None:
-        self._backend = backend
-        self._parameters = [name for name in SAMPLING_PARAMETERS if name not in backend.parameters]
-
-    def check_generate(self, request: GenerationRequest) -> None:
-        """Raise Unsupported for the first field that the backend does not honour."""
-        for name in self._parameters:
-            if getattr(request.sampling, name) not in (None, ()):
-                raise self._refusal(f"config.{name}")
-        if request.constraint is not None:
-            kind = request.constraint.name
-            if kind not in self._backend.constraints:
-                raise self._refusal(f"constraint.{kind}")
-        if request.provider_options and not self._backend.takes_provider_options:
-            raise self._refusal("provider_options")
-
-    def check_score(self) -> None:
-        """Raise Unsupported if the backend cannot score continuations."""
-        if not self._backend.can_score:
-            advice = self._backend.refused.get("score", "use a model that can")
-            raise Unsupported(f"{self._backend.name} models cannot score continuations: {advice}")
-
-    def _refusal(self, field: str) -> Unsupported:
-        advice = self._backend.refused.get(field, "leave it out")
-        return Unsupported(
-            f"{self._backend.name} models do not honour {field}: {advice}", field=field
-        )
+def _list_unknown_fields(message: Any, path: str) -> Iterator[tuple[str, list[int]]]:
+    """Yield the path of each message with unknown fields, and up to ten of their numbers."""
+    unknown: Any = UnknownFieldSet(message)  # its stub lacks __iter__
+    if numbers := sorted({field.field_number for field in unknown}):
+        yield path, numbers[:10]
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        if field.is_repeated:
+            for index, item in enumerate(value):
+                yield from _list_unknown_fields(item, f"{path}{field.name}[{index}].")
+        else:
+            yield from _list_unknown_fields(value, f"{path}{field.name}.")
 
 
 def check_model(model: str) -> None:
     """Raise InvalidRequest if the model's name is empty or longer than MAX_NAME."""
     check_model_is_set(model)
     if len(model) > MAX_NAME:
-        raise _fail("model", f"must be at most {MAX_NAME} characters long")
+        raise make_field_error("model", f"must be at most {MAX_NAME} characters long")
 
 
 def check_model_is_set(model: str) -> None:
     """Raise InvalidRequest if the model's name is empty or blank."""
     if not model.strip():
-        raise _fail("model", "must be set, such as hf_smollm2-135m-instruct")
+        raise make_field_error("model", "must be set, such as hf_smollm2-135m-instruct")
 
 
 def check_generate(request: generate_pb2.GenerateRequest) -> None:
-    """Raise InvalidRequest, with the field, if the request breaks the contract."""
+    """Raise InvalidRequest or UnknownField, with the field, if the request breaks the contract."""
+    check_known(request)
     check_model(request.model)
     _check_input(request)
-    _check_labels(request.session, request.labels)
-    for field, value in request.config.ListFields():
-        parameter = SAMPLING_PARAMETERS[field.name]
-        if parameter.max_items:
-            _check_strings(f"config.{field.name}", value, parameter.max_items)
-        elif problem := parameter.problem(value):
-            raise _fail(f"config.{field.name}", f"{problem}, not {value}")
-    if request.HasField("constraint"):
-        _check_constraint(request.constraint)
-    if request.HasField("provider_options"):
-        _check_options(request.provider_options)
+    _check_call(request)
+    for field, value in request.ListFields():
+        if check := _FIELD_CHECKS.get(field.name):
+            check(value)
+    if request.tools or request.HasField("tool_choice"):
+        _check_tools(request)
+    if request.HasField("returns"):
+        _check_reply_size(request)
 
 
 def check_score(request: score_pb2.ScoreRequest) -> None:
-    """Raise InvalidRequest, with the field, if the request breaks the contract."""
+    """Raise InvalidRequest or UnknownField, with the field, if the request breaks the contract."""
+    check_known(request)
     check_model(request.model)
     _check_input(request)
-    _check_labels(request.session, request.labels)
-    if not request.continuations:
-        raise _fail("continuations", "must hold at least one string")
-    _check_strings("continuations", request.continuations, MAX_CHOICES)
+    _check_call(request)
+    _check_json("template_arguments_json", request.template_arguments_json)
+    if request.boundary not in score_pb2.ContinuationBoundary.values():
+        raise _unknown_value("boundary", request.boundary)
+    if not request.continuations and not request.prompt_logprobs:
+        raise make_field_error("continuations", "must hold at least one continuation")
+    _check_count("continuations", request.continuations, MAX_CHOICES, "continuations")
+    for index, continuation in enumerate(request.continuations):
+        field = f"continuations[{index}]"
+        if not continuation.text and not continuation.token_ids.ids:
+            raise make_field_error(field, "must not be empty")
+        _check_token_ids(f"{field}.token_ids", continuation.token_ids)
+    if request.HasField("top_logprobs"):
+        parameter = PARAMETERS_BY_PATH["returns.top_logprobs"]
+        if problem := parameter.problem(request.top_logprobs):
+            raise make_field_error("top_logprobs", f"{problem}, not {request.top_logprobs}")
 
 
-def _check_input(request: generate_pb2.GenerateRequest | score_pb2.ScoreRequest) -> None:
+def check_count_tokens(request: score_pb2.CountTokensRequest) -> None:
+    """Raise InvalidRequest or UnknownField, with the field, if the request breaks the contract."""
+    check_known(request)
+    check_model(request.model)
+    _check_input(request)
+    _check_json("template_arguments_json", request.template_arguments_json)
+    _check_tool_list(request.tools)
+
+
+def _check_input(
+    request: generate_pb2.GenerateRequest | score_pb2.ScoreRequest | score_pb2.CountTokensRequest,
+) -> None:
     match request.WhichOneof("input"):
         case None:
-            raise _fail("input", "must be set: a prompt or a conversation")
+            raise make_field_error("input", "must be set: a prompt, a conversation or raw")
         case "prompt":
             if not request.prompt:
-                raise _fail("prompt", "must not be empty")
+                raise make_field_error("prompt", "must not be empty")
         case "conversation":
-            _check_messages(request.conversation.messages)
+            check_conversation(request.conversation)
+        case "raw":
+            if not request.raw.text and not request.raw.token_ids.ids:
+                raise make_field_error("raw", "must hold a text or token ids, not empty")
+            _check_token_ids("raw.token_ids", request.raw.token_ids)
 
 
-_ROLES = frozenset(generate_pb2.Role.values()) - {generate_pb2.ROLE_UNSPECIFIED}
+def _check_token_ids(field: str, tokens: content_pb2.TokenIds) -> None:
+    if tokens.ids and min(tokens.ids) < 0:
+        raise make_field_error(field, "must hold token ids only: integers of at least 0")
 
 
-def _check_messages(messages: Sequence[generate_pb2.Message]) -> None:
-    field = "conversation.messages"
-    if not messages:
-        raise _fail(field, "must hold at least one message")
-    _check_count(field, messages, MAX_MESSAGES, "messages")
-    for index, message in enumerate(messages):
-        if message.role not in _ROLES:
-            raise _fail(
-                f"{field}[{index}].role", "must be ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT"
-            )
-
-
-def _check_count(field: str, values: Sized, most: int, kind: str) -> None:
-    """Raise InvalidRequest if there are more values than `most`."""
-    if len(values) > most:
-        raise _fail(field, f"must hold at most {most} {kind}, not {len(values)}")
-
-
-def _check_labels(session: str, labels: Mapping[str, str]) -> None:
-    if len(session) > MAX_NAME:
-        raise _fail("session", f"must be at most {MAX_NAME} characters long")
-    _check_count("labels", labels, MAX_LABELS, "labels")
-    if not labels:
+def _check_call(request: generate_pb2.GenerateRequest | score_pb2.ScoreRequest) -> None:
+    """Check session, request_id and labels."""
+    if len(request.session) > MAX_SESSION:
+        raise make_field_error("session", f"must be at most {MAX_SESSION} characters long")
+    if request.request_id and not _REQUEST_ID.fullmatch(request.request_id):
+        raise make_field_error(
+            "request_id", 'must be at most 64 letters (a-z, A-Z), digits, "_" and "-"'
+        )
+    _check_count("labels", request.labels, MAX_LABELS, "labels")
+    if not request.labels:
         return  # the usual case: this is faster than a copy of an empty map
-    for key, value in dict(labels).items():
+    for key, value in dict(request.labels).items():
         if not key or len(key) > MAX_LABEL or len(value) > MAX_LABEL:
-            raise _fail(
+            raise make_field_error(
                 "labels",
                 f"must have keys of 1 to {MAX_LABEL} and values of at most {MAX_LABEL} characters",
             )
 
 
-def _check_options(options: Struct) -> None:
-    if (size := options.ByteSize()) > MAX_OPTIONS:
-        raise _fail("provider_options", f"must take at most {MAX_OPTIONS} bytes, not {size}")
+def _check_parameters(group: str) -> Callable[[Any], None]:
+    """Return the check of a message whose fields are in PARAMETERS_BY_PATH."""
+
+    def check(message: Any) -> None:
+        for field, value in message.ListFields():
+            parameter = PARAMETERS_BY_PATH[path := f"{group}.{field.name}"]
+            if field.enum_type is not None:
+                _check_enum(path, field, value)
+            elif parameter.max_items:
+                _check_count(path, value, parameter.max_items, "values")
+                plain = dict(value) if parameter.keyed else list(value)
+                if problem := parameter.problem(plain):
+                    raise make_field_error(path, problem)
+            elif problem := parameter.problem(value):
+                raise make_field_error(path, f"{problem}, not {value}")
+
+    return check
+
+
+def _check_enum(path: str, field: Any, value: int) -> None:
+    """Refuse a number without a name, and a member of a oneof that is set to 0."""
+    if value not in field.enum_type.values_by_number:
+        raise _unknown_value(path, value)
+    if value == 0:
+        raise make_field_error(path, "must not be UNSPECIFIED")
+
+
+def _unknown_value(path: str, value: int) -> UnknownField:
+    return UnknownField(
+        f"this service does not know the value {value} of {path}: it implements revision "
+        f"{REVISION} of the contract",
+        field=path,
+        metadata={"field_numbers": str(value), "contract_revision": str(REVISION)},
+    )
+
+
+def _check_constraint(constraint: generate_pb2.Constraint) -> None:
+    match constraint.WhichOneof("kind"):
+        case None:
+            raise make_field_error(
+                "constraint", "must be choices, json_schema, regex, grammar or json_object"
+            )
+        case "choices":
+            values = constraint.choices.values
+            if not values:
+                raise make_field_error("constraint.choices", "must hold at least one string")
+            _check_strings("constraint.choices.values", values, MAX_CHOICES)
+            if len(set(values)) < len(values):
+                raise make_field_error("constraint.choices.values", "must not hold duplicates")
+        case "json_schema":
+            _check_pattern("constraint.json_schema", constraint.json_schema.schema.strip())
+            if (name := constraint.json_schema.name) and not _TOOL_NAME.fullmatch(name):
+                raise make_field_error("constraint.json_schema.name", _NAME_RULE)
+        case "regex":
+            _check_pattern("constraint.regex", constraint.regex.pattern)
+        case "grammar":
+            _check_pattern("constraint.grammar", constraint.grammar.text)
+            syntax = constraint.grammar.syntax
+            if syntax not in generate_pb2.GrammarSyntax.values():
+                raise _unknown_value("constraint.grammar.syntax", syntax)
+            if not syntax:
+                raise make_field_error("constraint.grammar.syntax", "must be set")
+
+
+_NAME_RULE = 'must be 1 to 64 letters (a-z, A-Z), digits, "_" and "-"'
+
+
+def _check_tools(request: generate_pb2.GenerateRequest) -> None:
+    _check_tool_list(request.tools)
+    if not request.HasField("tool_choice"):
+        return
+    choice = request.tool_choice
+    if not request.tools:
+        raise make_field_error("tool_choice", "needs tools")
+    if choice.mode not in content_pb2.ToolMode.values():
+        raise _unknown_value("tool_choice.mode", choice.mode)
+    names = {tool.name for tool in request.tools}
+    _check_count("tool_choice.names", choice.names, MAX_TOOLS, "names")
+    for index, name in enumerate(choice.names):
+        if name not in names:
+            raise make_field_error(f"tool_choice.names[{index}]", "is not the name of a tool")
+
+
+def _check_tool_list(tools: Sequence[content_pb2.Tool]) -> None:
+    _check_count("tools", tools, MAX_TOOLS, "tools")
+    for index, tool in enumerate(tools):
+        if not _TOOL_NAME.fullmatch(tool.name):
+            raise make_field_error(f"tools[{index}].name", _NAME_RULE)
+        _check_json(f"tools[{index}].parameters_json_schema", tool.parameters_json_schema)
+    if len({tool.name for tool in tools}) < len(tools):
+        raise make_field_error("tools", "must not hold two tools with the same name")
+
+
+def _check_reply_size(request: generate_pb2.GenerateRequest) -> None:
+    """Refuse a request whose reply could be too large to be sent."""
+    returns, tokens = request.returns, request.config.max_tokens
+    columns = returns.top_logprobs + len(returns.logprob_token_ids)
+    if tokens * columns > MAX_LOGPROBS:
+        raise make_field_error(
+            "returns.top_logprobs",
+            f"times config.max_tokens must be at most {MAX_LOGPROBS} log-probabilities",
+        )
+
+
+def _check_routing(routing: generate_pb2.ProviderRouting) -> None:
+    for name, values in (("providers", routing.providers), ("precisions", routing.precisions)):
+        _check_strings(f"routing.{name}", values, 64)
+        for index, value in enumerate(values):
+            if len(value) > MAX_LABEL:
+                field = f"routing.{name}[{index}]"
+                raise make_field_error(field, f"must be at most {MAX_LABEL} characters long")
+
+
+def _check_json(field: str, text: str) -> None:
+    """Refuse what is not a JSON object, is too large, or is nested too deeply."""
+    if not text:
+        return
+    if (size := len(text.encode())) > MAX_JSON:
+        raise make_field_error(field, f"must take at most {MAX_JSON} bytes, not {size}")
     try:
-        json_format.MessageToDict(options)
-    except ValueError as error:
-        raise _fail("provider_options", "must be JSON: no NaN, no infinity") from error
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise make_field_error(field, "must be JSON, without NaN and infinity") from None
+    if not isinstance(value, dict):
+        raise make_field_error(field, "must be a JSON object")
+    if _is_deeper(value, MAX_JSON_DEPTH):
+        raise make_field_error(field, f"must be nested at most {MAX_JSON_DEPTH} levels deep")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
+
+
+def _check_count(field: str, values: Sized, most: int, kind: str) -> None:
+    """Raise InvalidRequest if there are more values than `most`."""
+    if len(values) > most:
+        raise make_field_error(field, f"must hold at most {most} {kind}, not {len(values)}")
 
 
 def _check_strings(field: str, values: Sequence[str], most: int) -> None:
     _check_count(field, values, most, "strings")
     for index, value in enumerate(values):
         if not value:
-            raise _fail(f"{field}[{index}]", "must not be empty")
-
-
-def _check_constraint(constraint: generate_pb2.Constraint) -> None:
-    match constraint.WhichOneof("kind"):
-        case None:
-            raise _fail("constraint", "must be choices, json_schema or regex")
-        case "choices":
-            values = constraint.choices.values
-            if not values:
-                raise _fail("constraint.choices", "must hold at least one string")
-            _check_strings("constraint.choices.values", values, MAX_CHOICES)
-            if len(set(values)) < len(values):
-                raise _fail("constraint.choices.values", "must not hold duplicates")
-        case "json_schema":
-            _check_pattern("constraint.json_schema", constraint.json_schema.strip())
-        case "regex":
-            _check_pattern("constraint.regex", constraint.regex)
+            raise make_field_error(f"{field}[{index}]", "must not be empty")
 
 
 def _check_pattern(field: str, text: str) -> None:
     if not text:
-        raise _fail(field, "must not be empty")
+        raise make_field_error(field, "must not be empty")
     if len(text) > MAX_PATTERN:
-        raise _fail(field, f"must be at most {MAX_PATTERN} characters long, not {len(text)}")
+        raise make_field_error(
+            field, f"must be at most {MAX_PATTERN} characters long, not {len(text)}"
+        )
+
+
+#: The check of each field that only some requests have.
+_FIELD_CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "config": _check_parameters("config"),
+    "reasoning": _check_parameters("reasoning"),
+    "returns": _check_parameters("returns"),
+    "constraint": _check_constraint,
+    "routing": _check_routing,
+    "template_arguments_json": lambda text: _check_json("template_arguments_json", text),
+    "provider_options_json": lambda text: _check_json("provider_options_json", text),
+}

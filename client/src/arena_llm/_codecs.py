@@ -1,16 +1,12 @@
-"""How single fields of messages are written and read: texts, enums, maps and Structs."""
+"""How single fields of messages are written and read: texts, enums, maps and times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
-
-#: The deepest nesting of provider_options. Protobuf parses at most 100 nested messages,
-#: and each level takes three.
-_MAX_DEPTH = 32
 
 
 class FieldError(ValueError):
@@ -76,62 +72,61 @@ def enum_converters(
     return to_number, lambda number: values.get(number, unknown)
 
 
-def map_codec(field: FieldDescriptor) -> Codec:
-    """Return the codec of a map from strings to strings."""
+def enum_name_converters(
+    descriptor: EnumDescriptor,
+) -> tuple[Callable[[Any], int], Callable[[int], str]]:
+    """Return functions from the name of a number to the number and back.
+
+    The name has no prefix: "RATE_LIMITED" is ERROR_REASON_RATE_LIMITED. An empty name stands for
+    0 and for all numbers without a name.
+    """
+    prefix = descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    numbers = {value.name.removeprefix(prefix): value.number for value in descriptor.values}
+    numbers[""] = numbers.pop("UNSPECIFIED")
+    names = {number: name for name, number in numbers.items()}
+
+    def to_number(name: Any) -> int:
+        if (number := numbers.get(name)) is None:
+            raise FieldError("", f"must be one of {', '.join(filter(None, numbers))}, not {name!r}")
+        return number
+
+    return to_number, lambda number: names.get(number, "")
+
+
+def map_codec(field: FieldDescriptor, key: type) -> Codec:
+    """Return the codec of a map from strings to strings, or from integers to numbers."""
     wire = field.name
+    of_strings = key is str
+    kinds = "strings to strings" if of_strings else "token ids to numbers"
+    key_types: Any = str if of_strings else int
+    value_types: Any = str if of_strings else (int, float)
 
     def put(message: Any, values: Any) -> None:
         if not isinstance(values, Mapping):
-            raise FieldError("", f"must map strings to strings, not be {type(values).__name__}")
-        for key, value in values.items():
-            if not isinstance(key, str) or not isinstance(value, str):
-                raise FieldError("", f"must map strings to strings: {key!r} does not")
+            raise FieldError("", f"must map {kinds}, not be {type(values).__name__}")
+        for name, value in values.items():
+            if not isinstance(name, key_types) or not isinstance(value, value_types):
+                raise FieldError("", f"must map {kinds}: {name!r} does not")
         if values:
             getattr(message, wire).update(values)
 
     return Codec(wire, put, lambda message: dict(getattr(message, wire)))
 
 
-def struct_codec(field: FieldDescriptor) -> Codec:
-    """Return the codec of a mapping of JSON values. An empty mapping is not sent."""
+def timestamp_codec(field: FieldDescriptor) -> Codec:
+    """Return the codec of a google.protobuf.Timestamp; None if it is not set."""
     wire = field.name
 
-    def put(message: Any, values: Any) -> None:
-        if not values:
-            return
-        if _is_deeper(values, _MAX_DEPTH):
-            raise FieldError("", f"must be nested at most {_MAX_DEPTH} levels deep")
-        try:
-            getattr(message, wire).update(dict(values))
-        except UnicodeEncodeError:
-            raise
-        except WRONG_VALUE:
-            raise FieldError("", "must map strings to JSON values") from None
+    def put(message: Any, value: Any) -> None:
+        if value is not None:
+            getattr(message, wire).FromDatetime(value)
 
     def get(message: Any) -> Any:
         if not message.HasField(wire):
-            return {}
-        return _restore_integers(json_format.MessageToDict(getattr(message, wire)))
+            return None
+        return getattr(message, wire).ToDatetime(tzinfo=UTC)
 
     return Codec(wire, put, get)
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    parts = value.values() if isinstance(value, Mapping) else value
-    if isinstance(parts, str) or not isinstance(parts, Collection):
-        return False
-    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
-
-
-def _restore_integers(value: Any) -> Any:
-    """Return a value with 3 for 3.0: Struct has no integers, and providers need them."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, list):
-        return [_restore_integers(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _restore_integers(item) for key, item in value.items()}
-    return value
 
 
 def put_text(wire: str) -> Callable[[Any, Any], None]:

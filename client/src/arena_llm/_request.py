@@ -7,8 +7,8 @@ that each rule has one place.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import index
 from typing import Any, Generic, NamedTuple, SupportsIndex, TypeVar
@@ -20,31 +20,55 @@ from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.errors import ArenaError, InvalidArgumentError
 from arena_llm.suggestions import did_you_mean
 from arena_llm.types import (
-    SAMPLING_PARAMETERS,
+    PARAMETERS,
+    AnyJsonObject,
     Availability,
     Choices,
     Completion,
     Constraint,
+    Continuation,
+    ContinuationBoundary,
+    Conversation,
+    CountRequest,
     GenerateOptions,
     GenerationRequest,
+    Grammar,
     Input,
     JsonSchema,
     Message,
     ModelList,
+    ProviderRouting,
+    RawPrompt,
+    ReasoningOptions,
     Regex,
+    ReturnOptions,
     Sampling,
-    Score,
     Scoring,
     ScoringRequest,
+    ServiceInfo,
+    TokenCount,
+    Tool,
+    ToolChoice,
 )
-from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
+from arena_llm.v1 import (
+    REVISION,
+    generate_pb2,
+    models_pb2,
+    reply_pb2,
+    score_pb2,
+    service_info_pb2,
+)
 from arena_llm.wire import FieldError, from_message, to_message
 
 T = TypeVar("T")
 P = TypeVar("P", bound=ProtoMessage)
 
-#: What callers may give as the messages of a conversation.
-Messages = Iterable[Message | Mapping[str, Any]]
+#: What callers may give as a conversation: its messages, or a Conversation.
+Messages = Iterable[Message | Mapping[str, Any]] | Conversation
+#: What callers may give as a prompt: a text, or a raw prompt.
+Prompt = str | RawPrompt
+#: The position of a prompt, with its completion or the error of its call.
+Outcome = tuple[int, Completion | ArenaError]
 
 
 class Call(NamedTuple, Generic[T]):
@@ -60,7 +84,8 @@ class Call(NamedTuple, Generic[T]):
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Headers for proxies, which route and hash calls without reading bodies."""
         pairs = (("arena-model", self.model), ("arena-session", self.session))
-        return tuple((key, value) for key, value in pairs if _fits_header(value))
+        headers = tuple((key, value) for key, value in pairs if _fits_header(value))
+        return (*headers, ("arena-contract", str(REVISION)))
 
 
 def _fits_header(value: str) -> bool:
@@ -74,7 +99,7 @@ def _fits_header(value: str) -> bool:
 
 
 def build_generate_call(
-    model: str, prompt: str | None, messages: Messages | None, options: GenerateOptions
+    model: str, prompt: Prompt | None, messages: Messages | None, options: GenerateOptions
 ) -> Call[Completion]:
     """Build a Generate call."""
     with _InvalidArguments(model):
@@ -84,7 +109,7 @@ def build_generate_call(
 
 
 def build_stream_call(
-    model: str, prompt: str | None, messages: Messages | None, options: GenerateOptions
+    model: str, prompt: Prompt | None, messages: Messages | None, options: GenerateOptions
 ) -> Call[Completion]:
     """Build a StreamGenerate call. Its request is that of Generate."""
     return build_generate_call(model, prompt, messages, options)._replace(method="StreamGenerate")
@@ -92,59 +117,115 @@ def build_stream_call(
 
 def build_generate_calls(
     model: str,
-    prompts: Iterable[str | Messages],
+    prompts: Iterable[Prompt | Messages],
     options: GenerateOptions,
     concurrency: int,
-) -> list[Call[Completion] | ArenaError]:
-    """Build a call for each prompt (a string, or messages), or its error in place of it."""
+) -> Iterator[Call[Completion] | ArenaError]:
+    """Return an iterator that builds a call for each prompt, or its error in place of it.
+
+    Raises InvalidArgumentError for wrong arguments before the first prompt is read.
+    """
     with _InvalidArguments(model):
         if not isinstance(concurrency, SupportsIndex) or index(concurrency) < 1:
             raise FieldError("concurrency", f"must be a whole number over 0, not {concurrency!r}")
-        checked = _check_list("prompts", prompts)
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            raise FieldError("prompts", f"must be a list, not {type(prompts).__name__}")
 
-    def build(prompt: str | Messages) -> Call[Completion] | ArenaError:
+    def build(prompt: Prompt | Messages) -> Call[Completion] | ArenaError:
         try:
-            if isinstance(prompt, str):
+            if isinstance(prompt, str | RawPrompt):
                 return build_generate_call(model, prompt, None, options)
             return build_generate_call(model, None, prompt, options)
         except ArenaError as error:
             return error
 
-    return [build(prompt) for prompt in checked]
+    return map(build, prompts)
 
 
 def build_score_call(
     model: str,
-    prompt: str | None,
-    continuations: Iterable[str],
+    prompt: Prompt | None,
+    continuations: Iterable[str | Sequence[int]],
     messages: Messages | None,
+    *,
+    boundary: ContinuationBoundary | str | None,
+    prompt_logprobs: bool,
+    top_logprobs: int | None,
     session: str,
     labels: Mapping[str, str] | None,
-) -> Call[list[Score]]:
+    template_arguments: Mapping[str, Any] | None,
+) -> Call[Scoring]:
     """Build a Score call."""
     with _InvalidArguments(model):
         request = ScoringRequest(
             model=model,
             input=_build_input(prompt, messages),
-            continuations=_check_list("continuations", continuations),
+            continuations=tuple(
+                map(_build_continuation, _check_list("continuations", continuations))
+            ),
+            boundary=boundary,  # type: ignore[arg-type]  # the mapper also takes its text
+            prompt_logprobs=prompt_logprobs,
+            top_logprobs=top_logprobs,
             session=session,
+            request_id=_make_request_id(),
             labels=labels or {},
+            template_arguments_json=_to_json("template_arguments_json", template_arguments or ""),
         )
         message = _check_size(to_message(request, score_pb2.ScoreRequest))
-    return Call("Score", message, _read_scores, model, session)
+    return Call("Score", message, partial(from_message, kind=Scoring), model, session)
+
+
+def build_count_call(
+    model: str,
+    prompt: Prompt | None,
+    messages: Messages | None,
+    *,
+    tools: Sequence[Tool] | None,
+    template_arguments: Mapping[str, Any] | None,
+    return_tokens: bool,
+) -> Call[TokenCount]:
+    """Build a CountTokens call."""
+    with _InvalidArguments(model):
+        request = CountRequest(
+            model=model,
+            input=_build_input(prompt, messages),
+            tools=_check_list("tools", tools or ()),
+            template_arguments_json=_to_json("template_arguments_json", template_arguments or ""),
+            return_tokens=return_tokens,
+        )
+        message = _check_size(to_message(request, score_pb2.CountTokensRequest))
+    return Call("CountTokens", message, partial(from_message, kind=TokenCount), model)
 
 
 def build_availability_call(model: str) -> Call[Availability]:
-    """Build an IsAvailable call; an empty model means the whole service."""
+    """Build an IsAvailable call."""
     with _InvalidArguments(model):
-        message = to_message(_AvailabilityRequest(model), models_pb2.IsAvailableRequest)
+        if not isinstance(model, str):
+            raise FieldError("model", f"must be a string, not {type(model).__name__}")
+        message = models_pb2.IsAvailableRequest(model=model)
     return Call("IsAvailable", message, partial(from_message, kind=Availability), model)
 
 
-def build_models_call() -> Call[ModelList]:
-    """Build a ListModels call."""
-    message = models_pb2.ListModelsRequest()
+def build_models_call(name_prefix: str, page_token: str) -> Call[ModelList]:
+    """Build a ListModels call for one page."""
+    with _InvalidArguments(""):
+        if not isinstance(name_prefix, str):
+            raise FieldError("name_prefix", f"must be a string, not {type(name_prefix).__name__}")
+        message = models_pb2.ListModelsRequest(name_prefix=name_prefix, page_token=page_token)
     return Call("ListModels", message, partial(from_message, kind=ModelList))
+
+
+def join_pages(pages: Sequence[ModelList]) -> ModelList:
+    """Return the pages of a list of models as one list."""
+    models = [model for page in pages for model in page.models]
+    unreachable = dict.fromkeys(backend for page in pages for backend in page.unreachable)
+    return ModelList(tuple(models), unreachable=tuple(unreachable))
+
+
+def build_info_call() -> Call[ServiceInfo]:
+    """Build a GetServiceInfo call."""
+    message = service_info_pb2.GetServiceInfoRequest()
+    return Call("GetServiceInfo", message, partial(from_message, kind=ServiceInfo))
 
 
 def build_health_call() -> Call[str]:
@@ -157,45 +238,76 @@ def build_health_call() -> Call[str]:
     return Call("Health", StringValue(), convert)
 
 
-@dataclass(frozen=True, slots=True)
-class _AvailabilityRequest:
-    model: str
-
-
-def _read_completion(reply: generate_pb2.GenerateResponse) -> Completion:
+def _read_completion(reply: reply_pb2.GenerateResponse) -> Completion:
     return from_message(reply, Completion)
 
 
-def _read_scores(reply: score_pb2.ScoreResponse) -> list[Score]:
-    return list(from_message(reply, Scoring).scores)
+def _make_request_id() -> str:
+    """Return an id that no other call has, so that the service can recognize a repeated call."""
+    return secrets.token_hex(16)
 
 
 def _build_request(
     model: str,
-    prompt: str | None,
+    prompt: Prompt | None,
     messages: Messages | None,
     *,
-    stop: str | Sequence[str] | None = None,
     choices: Sequence[str] | None = None,
     json_schema: Mapping[str, Any] | str | None = None,
     regex: str | None = None,
+    grammar: Grammar | None = None,
+    json_object: bool | None = None,
+    tools: Sequence[Tool] | None = None,
+    tool_choice: ToolChoice | None = None,
+    routing: ProviderRouting | None = None,
     session: str = "",
     labels: Mapping[str, str] | None = None,
+    request_id: str = "",
+    template_arguments: Mapping[str, Any] | None = None,
     provider_options: Mapping[str, Any] | None = None,
-    **sampling: Any,
+    **parameters: Any,
 ) -> GenerationRequest:
-    if unknown := sampling.keys() - SAMPLING_PARAMETERS.keys():
-        raise TypeError(_describe_unknown_option(min(unknown)))
-    stops = (stop,) if isinstance(stop, str) else _check_list("config.stop", stop or ())
+    groups = _group_parameters(parameters)
     return GenerationRequest(
         model=model,
         input=_build_input(prompt, messages),
-        sampling=Sampling(stop=stops, **sampling),
-        constraint=_build_constraint(choices, json_schema, regex),
+        sampling=Sampling(**groups["config"]),
+        constraint=_build_constraint(
+            choices=choices,
+            json_schema=json_schema,
+            regex=regex,
+            grammar=grammar,
+            json_object=json_object or None,
+        ),
+        reasoning=ReasoningOptions(**groups["reasoning"]),
+        tools=_check_list("tools", tools or ()),
+        tool_choice=tool_choice,
+        returns=ReturnOptions(**groups["returns"]),
+        routing=routing,
         session=session or "",
+        request_id=request_id or _make_request_id(),
         labels=labels or {},
-        provider_options=provider_options or {},
+        template_arguments_json=_to_json("template_arguments_json", template_arguments or ""),
+        provider_options_json=_to_json("provider_options_json", provider_options or ""),
     )
+
+
+def _group_parameters(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options by message ("config") and field ("seed"), without those that are None.
+
+    Raises TypeError for an unknown option.
+    """
+    groups: dict[str, dict[str, Any]] = {"config": {}, "reasoning": {}, "returns": {}}
+    for name, value in options.items():
+        if (parameter := PARAMETERS.get(name)) is None:
+            raise TypeError(_describe_unknown_option(name))
+        if value is None:
+            continue
+        if parameter.max_items and not parameter.keyed:
+            value = (value,) if isinstance(value, str) else _check_list(parameter.path, value)
+        group, _, field = parameter.path.partition(".")
+        groups[group][field] = value
+    return groups
 
 
 def _describe_unknown_option(name: str) -> str:
@@ -204,16 +316,20 @@ def _describe_unknown_option(name: str) -> str:
     return f"a completion has no option {name!r}{hint}"
 
 
-def _build_input(prompt: str | None, messages: Messages | None) -> Input:
+def _build_input(prompt: Prompt | None, messages: Messages | None) -> Input:
     if prompt is None and messages is not None:
+        if isinstance(messages, Conversation):
+            return messages
         field = "conversation.messages"
-        return tuple(
-            _build_message(f"{field}[{position}]", message)
-            for position, message in enumerate(_check_list(field, messages))
+        return Conversation(
+            tuple(
+                _build_message(f"{field}[{position}]", message)
+                for position, message in enumerate(_check_list(field, messages))
+            )
         )
     if prompt is None or messages is not None:
         raise FieldError("input", "give a prompt or messages, and not both")
-    if not isinstance(prompt, str):
+    if not isinstance(prompt, str | RawPrompt):
         raise FieldError("prompt", f"must be a string, not {type(prompt).__name__}")
     return prompt
 
@@ -222,34 +338,49 @@ def _build_message(path: str, message: Message | Mapping[str, Any]) -> Message:
     """Return a mapping as a Message, and any other value unchanged."""
     if not isinstance(message, Mapping):
         return message
-    if message.keys() != {"role", "content"}:
+    if message.keys() != {"role", "content"} or not isinstance(message["content"], str):
         raise FieldError(
-            path, "must be Message(role, content), or a mapping with exactly these two keys"
+            path,
+            "must be Message(role, parts), or a mapping with exactly the keys role and content, "
+            "whose content is a string",
         )
-    return Message(**message)
+    return Message(message["role"], message["content"])
 
 
-def _build_constraint(
-    choices: Sequence[str] | None, json_schema: Mapping[str, Any] | str | None, regex: str | None
-) -> Constraint | None:
-    options = {"choices": choices, "json_schema": json_schema, "regex": regex}
-    names = [name for name, value in options.items() if value is not None]
-    if len(names) > 1:
-        raise FieldError("constraint", f"{' and '.join(names)} exclude each other: give one")
-    if choices is not None:
-        return Choices(_check_list("constraint.choices", choices))
-    if json_schema is not None:
-        return JsonSchema(_to_json(json_schema))
-    return None if regex is None else Regex(regex)
+def _build_continuation(value: str | Sequence[int] | Continuation) -> Continuation:
+    if isinstance(value, Continuation):
+        return value
+    return Continuation(value) if isinstance(value, str) else Continuation(token_ids=tuple(value))
 
 
-def _to_json(schema: Mapping[str, Any] | str) -> str:
-    if isinstance(schema, str):
-        return schema
+def _build_constraint(**options: Any) -> Constraint | None:
+    given = {name: value for name, value in options.items() if value is not None}
+    if len(given) > 1:
+        raise FieldError("constraint", f"{' and '.join(given)} exclude each other: give one")
+    for name, value in given.items():
+        match name:
+            case "choices":
+                return Choices(_check_list("constraint.choices", value))
+            case "json_schema":
+                return JsonSchema(_to_json("constraint.json_schema", value))
+            case "regex":
+                return Regex(value)
+            case "json_object":
+                return AnyJsonObject()
+            case "grammar" if not isinstance(value, Grammar):
+                raise FieldError("constraint.grammar", f"must be a Grammar, not {value!r}")
+        return value  # type: ignore[no-any-return]  # a Grammar
+    return None
+
+
+def _to_json(field: str, value: Mapping[str, Any] | str) -> str:
+    """Return the value as JSON text; a string is JSON text already."""
+    if isinstance(value, str):
+        return value
     try:
-        return json.dumps(schema, allow_nan=False)
+        return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise FieldError("constraint.json_schema", f"is not JSON: {error}") from None
+        raise FieldError(field, f"is not JSON: {error}") from None
 
 
 def _check_list(field: str, values: Iterable[T]) -> tuple[T, ...]:

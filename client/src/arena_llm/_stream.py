@@ -6,19 +6,23 @@ from typing import Any
 
 from arena_llm._fork import check_fork, forked
 from arena_llm._transport import PendingCall
-from arena_llm.errors import FailedPreconditionError, InternalError
-from arena_llm.types import Completion, Delta
+from arena_llm.errors import ArenaError, FailedPreconditionError, InternalError
+from arena_llm.types import Completion, Delta, Progress, StreamStart
 from arena_llm.v1 import generate_pb2
 from arena_llm.wire import from_message
 
+#: What a stream yields before its completion.
+StreamEvent = StreamStart | Delta | Progress
+
 
 class BaseStream:
-    """Starts the call, turns events into deltas, and keeps the completion."""
+    """Starts the call, turns messages into events, and keeps the completion."""
 
     def __init__(self, pending: PendingCall[Completion]) -> None:
         self._pending = pending
         self._rpc: Any = None
         self._completion: Completion | None = None
+        self._partial: Completion | None = None
         self._ended = False
 
     @property
@@ -42,14 +46,18 @@ class BaseStream:
             self._rpc = self._pending.start()
         return self._rpc
 
-    def _take(self, event: generate_pb2.StreamGenerateResponse) -> Delta | None:
-        match event.WhichOneof("event"):
-            case "text_delta":
-                return Delta(text=event.text_delta)
-            case "reasoning_delta":
-                return Delta(reasoning=event.reasoning_delta)
+    def _take(self, message: generate_pb2.StreamGenerateResponse) -> StreamEvent | None:
+        match message.WhichOneof("event"):
+            case "delta":
+                return from_message(message.delta, Delta)
+            case "start":
+                return from_message(message.start, StreamStart)
+            case "progress":
+                return from_message(message.progress, Progress)
             case "completion":
-                self._completion = from_message(event.completion, Completion)
+                self._completion = from_message(message.completion, Completion)
+            case "interruption":
+                self._partial = from_message(message.interruption, Completion)
         # The completion, or an event of a newer contract.
         return None
 
@@ -66,7 +74,11 @@ class BaseStream:
             # The stream was closed during a read. This is not a failure.
             return 0.0
         self._ended = True
-        pause = self._pending.pause_after(error)
+        try:
+            pause = self._pending.pause_after(error)
+        except ArenaError as failure:
+            failure.partial = self._partial
+            raise
         self._ended, self._rpc = False, None
         return pause
 

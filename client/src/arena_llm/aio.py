@@ -6,31 +6,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Self, TypeVar, Unpack
 
 from arena_llm._fork import aio, grpc
 from arena_llm._request import (
     Call,
     Messages,
+    Outcome,
+    Prompt,
     build_availability_call,
+    build_count_call,
     build_generate_call,
     build_generate_calls,
     build_health_call,
+    build_info_call,
     build_models_call,
     build_score_call,
     build_stream_call,
+    join_pages,
 )
-from arena_llm._stream import BaseStream
+from arena_llm._stream import BaseStream, StreamEvent
 from arena_llm._transport import AsyncLink, BaseClient, PendingCall
 from arena_llm.errors import ArenaError
 from arena_llm.types import (
     Availability,
     Completion,
+    ContinuationBoundary,
     Delta,
     GenerateOptions,
     ModelList,
-    Score,
+    Scoring,
+    ServiceInfo,
+    TokenCount,
+    Tool,
 )
 
 T = TypeVar("T")
@@ -51,7 +61,7 @@ class AsyncClient(BaseClient):
     async def generate(
         self,
         model: str,
-        prompt: str | None = None,
+        prompt: Prompt | None = None,
         *,
         messages: Messages | None = None,
         timeout: float | None = None,
@@ -63,7 +73,7 @@ class AsyncClient(BaseClient):
     def stream(
         self,
         model: str,
-        prompt: str | None = None,
+        prompt: Prompt | None = None,
         *,
         messages: Messages | None = None,
         timeout: float | None = None,
@@ -74,57 +84,124 @@ class AsyncClient(BaseClient):
             self._pending(build_stream_call(model, prompt, messages, options), timeout)
         )
 
-    async def generate_many(
+    def generate_many(
         self,
         model: str,
-        prompts: Iterable[str | Messages],
+        prompts: Iterable[Prompt | Messages],
         *,
         concurrency: int = 32,
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
-    ) -> list[Completion | ArenaError]:
-        """See Client.generate_many; each concurrent call has its own task."""
+    ) -> AsyncIterator[Outcome]:
+        """See Client.generate_many; for `async for`. Each concurrent call has its own task."""
         calls = build_generate_calls(model, prompts, options, concurrency)
-        waiting = iter(enumerate(calls))
-        outcomes: dict[int, Completion | ArenaError] = {}
+        return self._send_many(calls, concurrency, timeout)
 
-        async def work() -> None:
-            for index, call in waiting:
-                try:
-                    if isinstance(call, ArenaError):
-                        raise call
-                    completion = await self._send(call, timeout)
-                    outcomes[index] = completion
-                except ArenaError as error:
-                    outcomes[index] = error
+    async def _send_many(
+        self,
+        calls: Iterable[Call[Completion] | ArenaError],
+        concurrency: int,
+        timeout: float | None,
+    ) -> AsyncIterator[Outcome]:
+        async def send(call: Call[Completion] | ArenaError) -> Completion | ArenaError:
+            if isinstance(call, ArenaError):
+                return call
+            try:
+                completion = await self._send(call, timeout)
+            except ArenaError as error:
+                return error
+            return completion
 
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(concurrency, len(calls))):
-                workers.create_task(work())
-        return [outcomes[index] for index in range(len(calls))]
+        numbered = enumerate(calls)
+        running: dict[asyncio.Task[Completion | ArenaError], int] = {}
+        outcomes: list[Outcome] = []
+        try:
+            while True:
+                for index, call in islice(numbered, concurrency - len(running)):
+                    running[asyncio.ensure_future(send(call))] = index
+                # The next calls run while the caller handles these.
+                for outcome in outcomes:
+                    yield outcome
+                if not running:
+                    return
+                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                outcomes = [(running.pop(task), task.result()) for task in ended]
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def score(
         self,
         model: str,
-        prompt: str | None,
-        continuations: Iterable[str],
+        prompt: Prompt | None,
+        continuations: Iterable[str | Sequence[int]] = (),
         *,
         messages: Messages | None = None,
+        boundary: ContinuationBoundary | str | None = None,
+        prompt_logprobs: bool = False,
+        top_logprobs: int | None = None,
         session: str = "",
         labels: Mapping[str, str] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-    ) -> list[Score]:
+    ) -> Scoring:
         """See Client.score."""
-        call = build_score_call(model, prompt, continuations, messages, session, labels)
+        call = build_score_call(
+            model,
+            prompt,
+            continuations,
+            messages,
+            boundary=boundary,
+            prompt_logprobs=prompt_logprobs,
+            top_logprobs=top_logprobs,
+            session=session,
+            labels=labels,
+            template_arguments=template_arguments,
+        )
         return await self._send(call, timeout)
 
-    async def is_available(self, model: str = "", *, timeout: float | None = None) -> Availability:
+    async def count_tokens(
+        self,
+        model: str,
+        prompt: Prompt | None = None,
+        *,
+        messages: Messages | None = None,
+        tools: Sequence[Tool] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        return_tokens: bool = False,
+        timeout: float | None = None,
+    ) -> TokenCount:
+        """See Client.count_tokens."""
+        call = build_count_call(
+            model,
+            prompt,
+            messages,
+            tools=tools,
+            template_arguments=template_arguments,
+            return_tokens=return_tokens,
+        )
+        return await self._send(call, timeout)
+
+    async def is_available(self, model: str, *, timeout: float | None = None) -> Availability:
         """See Client.is_available."""
         return await self._send(build_availability_call(model), timeout)
 
-    async def list_models(self, *, timeout: float | None = None) -> ModelList:
+    async def list_models(
+        self, name_prefix: str = "", *, timeout: float | None = None
+    ) -> ModelList:
         """See Client.list_models."""
-        return await self._send(build_models_call(), timeout)
+        pages: list[ModelList] = []
+        token = ""
+        while not pages or token:
+            page = await self._send(build_models_call(name_prefix, token), timeout)
+            pages.append(page)
+            token = page.next_page_token
+        return join_pages(pages)
+
+    async def service_info(self, *, timeout: float | None = None) -> ServiceInfo:
+        """See Client.service_info."""
+        return await self._send(build_info_call(), timeout)
 
     async def health(self, *, timeout: float | None = None) -> str:
         """See Client.health."""
@@ -165,15 +242,15 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
     """A completion in pieces, for `async for` and `async with`; see Stream."""
 
     async def __anext__(self) -> str:
-        while (delta := await self._read()) is not None:
-            if delta.text:
-                return delta.text
+        while (event := await self._read()) is not None:
+            if isinstance(event, Delta) and event.text:
+                return event.text
         raise StopAsyncIteration
 
-    async def events(self) -> AsyncIterator[Delta]:
-        """Yield the rest of the stream, text and reasoning, in order."""
-        while (delta := await self._read()) is not None:
-            yield delta
+    async def events(self) -> AsyncIterator[StreamEvent]:
+        """Yield the rest of the stream in order: StreamStart, Delta and Progress objects."""
+        while (event := await self._read()) is not None:
+            yield event
 
     async def aclose(self) -> None:
         """Cancel the call if it still runs. A second close does nothing."""
@@ -185,10 +262,10 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
     async def __aexit__(self, *_: object) -> None:
         self._cancel()
 
-    async def _read(self) -> Delta | None:
+    async def _read(self) -> StreamEvent | None:
         while not self._ended:
             try:
-                event = await self._open().read()
+                message = await self._open().read()
             except asyncio.CancelledError:
                 if self._ended and not _task_cancelled():
                     break
@@ -197,10 +274,10 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
             except _FAILURES as error:
                 await asyncio.sleep(self._pause_after(error))
             else:
-                if event is aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
+                if message is aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
                     self._finish()
-                elif (delta := self._take(event)) is not None:
-                    return delta
+                elif (event := self._take(message)) is not None:
+                    return event
         return None
 
 

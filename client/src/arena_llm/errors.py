@@ -8,6 +8,8 @@ ArenaError
 ├── UnauthenticatedError     UNAUTHENTICATED      the caller's own token is missing or wrong
 ├── PermissionDeniedError    PERMISSION_DENIED    refused by the provider
 ├── ResourceExhaustedError   RESOURCE_EXHAUSTED   rate limit or full queue: see retry_after
+├── AbortedError             ABORTED              the replies do not fit the constraint
+├── AlreadyExistsError       ALREADY_EXISTS       another request has the same request_id
 ├── UnavailableError         UNAVAILABLE          router, backend or provider cannot be reached
 ├── DeadlineExceededError    DEADLINE_EXCEEDED    no reply within the timeout
 ├── CallCancelledError       CANCELLED            by the server, or because the client was closed
@@ -25,6 +27,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+from arena_llm.types import CallReport, Completion
+from arena_llm.v1 import call_report_pb2
+from arena_llm.wire import from_message
 
 #: The trailer that holds a google.rpc.Status (AIP-193).
 DETAILS_TRAILER = "grpc-status-details-bin"
@@ -46,9 +52,13 @@ class ArenaError(Exception):
     field: the path of the wrong field, such as "config.temperature"; empty if
         no field is wrong.
     metadata: details for programs, such as {"variable": "OPENAI_API_KEY"}.
+    report: what the call tried and paid; None if the status does not say.
+    partial: what a stream had generated when it failed; None if there is nothing.
     """
 
     code: str = "UNKNOWN"
+    report: CallReport | None = None
+    partial: Completion | None = None
 
     def __init__(
         self,
@@ -125,6 +135,18 @@ class ResourceExhaustedError(ArenaError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class AbortedError(ArenaError):
+    """The model replied, but its replies do not fit the constraint; see `report` for the cost."""
+
+    code = "ABORTED"
+
+
+class AlreadyExistsError(ArenaError):
+    """Another request has the same request_id."""
+
+    code = "ALREADY_EXISTS"
+
+
 class UnavailableError(ArenaError):
     """The router, the backend or the provider cannot be reached now."""
 
@@ -165,6 +187,8 @@ BY_CODE: Mapping[str, type[ArenaError]] = {
         UnauthenticatedError,
         PermissionDeniedError,
         ResourceExhaustedError,
+        AbortedError,
+        AlreadyExistsError,
         UnavailableError,
         DeadlineExceededError,
         CallCancelledError,
@@ -184,23 +208,28 @@ def error_from_status(error: Any, *, target: str, model: str, timeout: float) ->
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
-    retry_after = None
+    report = call_report_pb2.CallReport()
+    has_retry = has_report = False
     for detail in status.details:
         # Unpack does nothing for a detail of another type.
-        if not (detail.Unpack(info) or detail.Unpack(bad)) and detail.Unpack(retry):
-            retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        if not (detail.Unpack(info) or detail.Unpack(bad)):
+            has_retry = detail.Unpack(retry) or has_retry
+            has_report = detail.Unpack(report) or has_report
     reason, message = info.reason, details or status.message
     if not reason:
         reason, message = _explain_local(code, message, target, timeout)
-    return BY_CODE.get(code, UnknownError)(
+    failure = BY_CODE.get(code, UnknownError)(
         message or "no message",
         code=code,
         reason=reason,
-        retry_after=retry_after,
+        retry_after=retry.retry_delay.ToTimedelta().total_seconds() if has_retry else None,
         model=model,
         field=bad.field_violations[0].field if bad.field_violations else "",
         metadata=dict(info.metadata),
     )
+    if has_report:
+        failure.report = from_message(report, CallReport)
+    return failure
 
 
 def never_connected(error: Any) -> bool:

@@ -5,69 +5,187 @@ The client and the services share them. `arena_llm.wire` maps them to protobuf m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, overload
+from typing import Any, overload
 
+from arena_llm._content import (
+    CacheHint,
+    Conversation,
+    Image,
+    ImageDetail,
+    Input,
+    Message,
+    Part,
+    ProviderState,
+    RawPrompt,
+    Reasoning,
+    ReasoningForm,
+    Refusal,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolMode,
+    ToolResult,
+)
+from arena_llm._models import (
+    Availability,
+    BackendInfo,
+    Capability,
+    Credits,
+    EngineLoad,
+    FreePrice,
+    Limits,
+    Modality,
+    Model,
+    ModelList,
+    ModelState,
+    Price,
+    PriceTable,
+    PriceUnit,
+    Rate,
+    ReplicaInfo,
+    ReplicaState,
+    ServiceInfo,
+    UnknownPrice,
+    UnreachableBackend,
+)
 from arena_llm._options import (
     CONSTRAINTS,
+    DEFAULT_REASONING,
+    DEFAULT_RETURNS,
     DEFAULT_SAMPLING,
-    SAMPLING_PARAMETERS,
+    PARAMETERS,
+    PARAMETERS_BY_PATH,
+    AnyJsonObject,
     Choices,
     Constraint,
     GenerateOptions,
+    Grammar,
+    GrammarSyntax,
     JsonSchema,
-    Parameter,
+    LogprobKind,
+    ProviderRouting,
+    ReasoningEffort,
+    ReasoningOptions,
+    ReasoningVisibility,
     Regex,
+    ReturnOptions,
     Sampling,
+)
+from arena_llm._parameter import Parameter
+from arena_llm._reply import (
+    Attempt,
+    CallReport,
+    Completion,
+    CostBasis,
+    Delta,
+    Enforcement,
+    FinishReason,
+    Progress,
+    ProgressState,
+    ServedBy,
+    StopMatch,
+    StreamStart,
+    Timings,
+    Token,
+    TokenTrace,
+    ToolCallDelta,
+    Usage,
+    to_picousd,
+    to_usd,
 )
 
 __all__ = [
     "CONSTRAINTS",
-    "SAMPLING_PARAMETERS",
+    "DEFAULT_RETURNS",
+    "PARAMETERS",
+    "PARAMETERS_BY_PATH",
+    "AnyJsonObject",
+    "Attempt",
     "Availability",
+    "BackendInfo",
+    "CacheHint",
+    "CallReport",
     "Capability",
     "Choices",
     "Completion",
     "Constraint",
+    "Continuation",
+    "ContinuationBoundary",
+    "Conversation",
+    "CostBasis",
+    "CountRequest",
     "Credits",
     "Delta",
+    "Enforcement",
     "EngineLoad",
     "FinishReason",
+    "FreePrice",
     "GenerateOptions",
     "GenerationRequest",
+    "Grammar",
+    "GrammarSyntax",
+    "Image",
+    "ImageDetail",
     "Input",
     "JsonSchema",
+    "Limits",
+    "LogprobKind",
     "Message",
+    "Modality",
     "Model",
     "ModelList",
     "ModelState",
     "Parameter",
+    "Part",
     "Price",
+    "PriceTable",
+    "PriceUnit",
+    "Progress",
+    "ProgressState",
+    "ProviderRouting",
+    "ProviderState",
+    "Rate",
+    "RawPrompt",
+    "Reasoning",
+    "ReasoningEffort",
+    "ReasoningForm",
+    "ReasoningOptions",
+    "ReasoningVisibility",
+    "Refusal",
     "Regex",
+    "ReplicaInfo",
+    "ReplicaState",
+    "ReturnOptions",
     "Sampling",
     "Score",
     "Scoring",
     "ScoringRequest",
+    "ServedBy",
+    "ServiceInfo",
+    "StopMatch",
+    "StreamStart",
+    "Text",
     "Timings",
-    "TokenLogprob",
-    "TopLogprob",
+    "Token",
+    "TokenCount",
+    "TokenTrace",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "ToolMode",
+    "ToolResult",
+    "UnknownPrice",
     "UnreachableBackend",
     "Usage",
+    "to_picousd",
+    "to_usd",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-#: A prompt (a user message, or raw text for a base model), or a conversation.
-Input = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,220 +200,143 @@ class GenerationRequest:
     input: Input
     sampling: Sampling = DEFAULT_SAMPLING
     constraint: Constraint | None = None
+    reasoning: ReasoningOptions = DEFAULT_REASONING
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    returns: ReturnOptions = DEFAULT_RETURNS
+    routing: ProviderRouting | None = None
     session: str = ""
+    request_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    provider_options: Mapping[str, Any] = field(default_factory=dict)
+    template_arguments_json: str = ""
+    provider_options_json: str = ""
     deadline: float | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages of the input; a prompt is one message of the user.
+
+        Raises TypeError for a raw prompt, which has none.
+        """
+        match self.input:
+            case str():
+                return (Message("user", self.input),)
+            case Conversation():
+                return self.input.messages
+        raise TypeError("a raw prompt has no messages")
+
+    @property
+    def provider_options(self) -> dict[str, Any]:
+        """provider_options_json as a dict; empty if there are none."""
+        options: dict[str, Any] = json.loads(self.provider_options_json or "{}")
+        return options
+
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """template_arguments_json as a dict; empty if there are none."""
+        arguments: dict[str, Any] = json.loads(self.template_arguments_json or "{}")
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A text or token ids to score after a prompt."""
+
+    text: str | None = None
+    token_ids: tuple[int, ...] | None = None
+
+
+class ContinuationBoundary(StrEnum):
+    """How the text of a continuation is tokenized.
+
+    SEPARATE: alone; its tokens follow the prompt's tokens. JOINED: together with the prompt, and
+    cut where the prompt's own tokens end, as evaluation harnesses do.
+    """
+
+    SEPARATE = "separate"
+    JOINED = "joined"
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """A request for the log-probabilities of continuations of an input."""
+    """A request for the log-probabilities of continuations of an input.
+
+    prompt_logprobs: also return the log-probability of each prompt token. top_logprobs: the
+    number of alternatives at each position; None means none.
+    """
 
     model: str
     input: Input
-    continuations: tuple[str, ...]
+    continuations: tuple[Continuation, ...] = ()
+    boundary: ContinuationBoundary | None = None
+    prompt_logprobs: bool = False
+    top_logprobs: int | None = None
     session: str = ""
+    request_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-
-
-class FinishReason(StrEnum):
-    """Why a completion ended."""
-
-    UNKNOWN = "unknown"
-    STOP = "stop"
-    LENGTH = "length"
-    CONTENT_FILTER = "content_filter"
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens and cost of one call; cost_usd is 0 for a free model and None if unknown."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    cached_tokens: int = 0
-    cost_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds since the call arrived at the service."""
-
-    queue_seconds: float = 0.0
-    first_token_seconds: float = 0.0
-    total_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class TopLogprob:
-    """An alternative token and its natural log-probability."""
-
-    token: str
-    logprob: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A completion token, its natural log-probability, and the likeliest alternatives."""
-
-    token: str
-    logprob: float
-    top: tuple[TopLogprob, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A completion.
-
-    id: the provider's, or the service's own. model: the model that answered, which can
-    differ from the request if a provider fell back. attempts: calls to the provider.
-    """
-
-    text: str
-    finish_reason: FinishReason
-    usage: Usage
-    model: str
-    backend: str = ""
-    reasoning: str = ""
-    id: str = ""
-    timings: Timings = Timings()
-    logprobs: tuple[TokenLogprob, ...] = ()
-    attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of a streamed completion: text or reasoning. It never splits a character."""
-
-    text: str = ""
-    reasoning: str = ""
+    template_arguments_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A continuation, the sum of its natural log-probabilities, and its number of tokens."""
+    """The score of one continuation.
 
-    text: str
-    logprob: float
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """The scores of a scoring request, in the order of its continuations."""
-
-    scores: tuple[Score, ...]
-    usage: Usage
-    model: str
-    backend: str = ""
-
-
-class ModelState(StrEnum):
-    """The state of a model."""
-
-    READY = "ready"
-    LOADING = "loading"
-    NOT_LOADED = "not_loaded"
-    MISCONFIGURED = "misconfigured"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Credits:
-    """US dollars that the account and the key's limit still have; None if unknown."""
-
-    balance_usd: float | None = None
-    limit_remaining_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLoad:
-    """Running and waiting requests of a local engine, and its tokens since it was loaded."""
-
-    running: int = 0
-    waiting: int = 0
-    generated_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class UnreachableBackend:
-    """A backend that the router could not reach, and why."""
-
-    backend: str
-    address: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars for one token; both are 0 for a free model."""
-
-    prompt_usd: float
-    completion_usd: float
-
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Whether a model is usable now.
-
-    detail: how to fix it if it is not. reason: the reason of the error that a call would
-    raise; empty if available. price: None if unknown.
+    logprob: the sum of the natural log-probabilities of its tokens. is_greedy: each token is the
+    likeliest one at its position. tokens: with ids and log-probabilities.
     """
 
-    available: bool
-    state: ModelState
-    detail: str = ""
-    warnings: tuple[str, ...] = ()
-    credits: Credits | None = None
-    load: EngineLoad | None = None
-    reason: str = ""
-    unreachable: tuple[UnreachableBackend, ...] = ()
-    price: Price | None = None
-
-
-class Capability(StrEnum):
-    """What a model can do besides plain generation."""
-
-    CHAT = "chat"
-    SCORE = "score"
-    CHOICES = "choices"
-    JSON_SCHEMA = "json_schema"
-    REGEX = "regex"
-    LOGPROBS = "logprobs"
-    SEED = "seed"
-    REASONING = "reasoning"
+    logprob: float
+    is_greedy: bool = False
+    tokens: TokenTrace = TokenTrace()
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model. name: full, with its prefix. price, context_length: None if unknown."""
+class Scoring(Sequence[Score]):
+    """The scores of a scoring request, in the order of its continuations, as a sequence.
 
-    name: str
-    backend: str = ""
-    description: str = ""
-    context_length: int | None = None
-    capabilities: tuple[Capability, ...] = ()
-    price: Price | None = None
+    prompt_tokens: the prompt's tokens, if the request asks for prompt_logprobs.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class ModelList(Sequence[Model]):
-    """A sequence of all reachable models, and the backends whose models are missing."""
-
-    models: tuple[Model, ...]
-    unreachable: tuple[UnreachableBackend, ...] = ()
+    scores: tuple[Score, ...]
+    prompt_tokens: TokenTrace | None = None
+    usage: Usage = Usage()
+    served_by: ServedBy = ServedBy()
+    timings: Timings = Timings()
+    request_id: str = ""
 
     def __len__(self) -> int:
-        return len(self.models)
-
-    def __iter__(self) -> Iterator[Model]:
-        return iter(self.models)
+        return len(self.scores)
 
     @overload
-    def __getitem__(self, index: int) -> Model: ...
+    def __getitem__(self, index: int) -> Score: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Model, ...]: ...
-    def __getitem__(self, index: int | slice) -> Model | tuple[Model, ...]:
-        return self.models[index]
+    def __getitem__(self, index: slice) -> tuple[Score, ...]: ...
+    def __getitem__(self, index: int | slice) -> Score | tuple[Score, ...]:
+        return self.scores[index]
+
+
+@dataclass(frozen=True, slots=True)
+class CountRequest:
+    """A request for the number of tokens of an input.
+
+    return_tokens: also return the token ids and the rendered prompt.
+    """
+
+    model: str
+    input: Input
+    tools: tuple[Tool, ...] = ()
+    template_arguments_json: str = ""
+    return_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """The number of tokens of an input, after the chat template.
+
+    estimated: the service guessed it without the model's tokenizer. trace: the tokens, if the
+    request asks for them and they are known.
+    """
+
+    tokens: int
+    estimated: bool = False
+    trace: TokenTrace | None = None

@@ -8,22 +8,36 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from arena_llm.cli.output import Output, as_plain, error_fields, format_credits, format_price
 from arena_llm.client import Client
 from arena_llm.command_line import PRICE_HEADER
 from arena_llm.errors import ArenaError, InvalidArgumentError, NotFoundError
-from arena_llm.types import SAMPLING_PARAMETERS, Availability, GenerateOptions, Message
+from arena_llm.types import (
+    PARAMETERS,
+    Availability,
+    GenerateOptions,
+    Message,
+    Parameter,
+    ReplicaState,
+)
 
 #: The options of `generate` that take text: metavar and help.
 _TEXT_OPTIONS = {
     "json_schema": ("JSON", "the text is JSON that this schema accepts"),
     "regex": ("PATTERN", "the whole text matches this pattern"),
     "session": ("NAME", "the game; the calls of a session share a prefix cache"),
+}
+#: The same for those that take JSON objects.
+_JSON_OPTIONS = {
+    "template_arguments": "arguments of the chat template",
+    "provider_options": "options for the provider",
 }
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -46,7 +60,9 @@ def list_models(client: Client, args: argparse.Namespace, output: Output) -> int
     ]
     output.table(("MODEL", "BACKEND", "CONTEXT", "CAN", PRICE_HEADER), rows)
     for backend in models.unreachable:
-        output.warn(f"{backend.backend} ({backend.address}) not listed: {backend.detail}")
+        output.warn(
+            f"{backend.backend} ({', '.join(backend.addresses)}) not listed: {backend.detail}"
+        )
     return 0
 
 
@@ -93,7 +109,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 def generate(client: Client, args: argparse.Namespace, output: Output) -> int:
     """Print the text; as JSON, the whole completion."""
     prompt = _read_prompt(args.prompt)
-    names = (*SAMPLING_PARAMETERS, *_TEXT_OPTIONS, "choices")
+    names = (*PARAMETERS, *_TEXT_OPTIONS, *_JSON_OPTIONS, "choices", "json_object")
     values = {name: getattr(args, name) for name in names}
     options: GenerateOptions = {n: v for n, v in values.items() if v is not None}  # type: ignore[assignment]  # mypy cannot check computed keys
     messages = None
@@ -116,14 +132,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_prompt(parser)
     parser.add_argument("--system", metavar="TEXT", help="instructions, as a system message")
     parser.add_argument("--stream", action="store_true", help="print the text piece by piece")
-    for name, parameter in SAMPLING_PARAMETERS.items():
-        parser.add_argument(
-            _flag(name),
-            type=parameter.kind,
-            action="append" if parameter.max_items else "store",
-            metavar=_METAVARS[parameter.kind],
-            help=f"{parameter.help} ({parameter.range})",
-        )
+    for name, parameter in PARAMETERS.items():
+        _add_parameter(parser, name, parameter)
     for name, (metavar, about) in _TEXT_OPTIONS.items():
         parser.add_argument(_flag(name), metavar=metavar, help=about)
     parser.add_argument(
@@ -133,6 +143,49 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="the text is one of the choices (repeat the option for each)",
     )
+    parser.add_argument(
+        "--json-object", action="store_true", default=None, help="the text is a JSON object"
+    )
+    for name, about in _JSON_OPTIONS.items():
+        parser.add_argument(_flag(name), type=_json_object, metavar="JSON", help=about)
+
+
+def _add_parameter(parser: argparse.ArgumentParser, name: str, parameter: Parameter) -> None:
+    about = f"{parameter.help} ({parameter.range})" if parameter.range else parameter.help
+    if parameter.type is bool:
+        parser.add_argument(_flag(name), action="store_true", default=None, help=about)
+    elif issubclass(parameter.type, StrEnum):
+        values = [str(value) for value in parameter.type]
+        parser.add_argument(_flag(name), choices=values, help=parameter.help)
+    elif parameter.keyed:
+        parser.add_argument(_flag(name), type=_token_values, metavar="ID=X,ID=X", help=about)
+    else:
+        parser.add_argument(
+            _flag(name),
+            type=parameter.type,
+            action="append" if parameter.max_items else "store",
+            metavar=_METAVARS[parameter.type],
+            help=about,
+        )
+
+
+def _token_values(text: str) -> dict[int, float]:
+    """Read "15=-100,7=2.5"."""
+    pairs = (pair.partition("=") for pair in text.split(","))
+    try:
+        return {int(token): float(value) for token, _, value in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID=NUMBER,ID=NUMBER") from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('it is not a JSON object, such as {"name": 1}')
+    return value
 
 
 def _add_prompt(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +222,10 @@ def score(client: Client, args: argparse.Namespace, output: Output) -> int:
     else:
         output.table(
             ("CONTINUATION", "LOGPROB", "TOKENS"),
-            [(score.text, f"{score.logprob:.4f}", str(score.tokens)) for score in scores],
+            [
+                (text, f"{score.logprob:.4f}", str(len(score.tokens)))
+                for text, score in zip(args.continuations, scores, strict=True)
+            ],
         )
     return 0
 
@@ -190,14 +246,16 @@ def health(client: Client, args: argparse.Namespace, output: Output) -> int:
     An unreachable backend does not fail the command: the target serves the others.
     """
     status = client.health()
-    overall = client.is_available()
+    info = client.service_info()
     if output.json:
-        output.document({"target": client.target, "status": status, **as_plain(overall)})
+        output.document({"target": client.target, "status": status, **as_plain(info)})
     else:
-        rows = [(client.target, status, overall.detail or "-")]
+        rows = [(client.target, status, f"{info.service} {info.software_version}")]
         rows += [
-            (f"{backend.backend} {backend.address}", "UNREACHABLE", backend.detail or "-")
-            for backend in overall.unreachable
+            (f"{backend.backend} {replica.address}", replica.state.upper(), replica.detail or "-")
+            for backend in info.backends
+            for replica in backend.replicas
+            if replica.state != ReplicaState.SERVING
         ]
         output.table(("WHERE", "STATUS", "DETAIL"), rows)
     return 0 if status == "SERVING" else 1

@@ -6,16 +6,27 @@ or a pipe gets the exact text.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
 from arena_llm.terminal import discard, escape_on_terminal, escape_unencodable, open_closed_files
-from arena_llm.types import Credits, Price
+from arena_llm.types import (
+    Completion,
+    Credits,
+    FreePrice,
+    Price,
+    PriceTable,
+    PriceUnit,
+    Usage,
+)
 
 
 class OutputError(Exception):
@@ -114,10 +125,30 @@ class Output:
             raise _failure(error) from None
 
 
+#: Properties that the JSON document shows beside the fields of a class.
+_SHOWN: Mapping[type, tuple[str, ...]] = {Completion: ("text",), Usage: ("cost_usd",)}
+
+
 def as_plain(value: Any) -> Any:
-    """Return a dataclass as a dict, for json.dumps."""
+    """Return a value as JSON has it, for json.dumps.
+
+    A dataclass is an object, with its `kind` if it is one of several kinds; bytes are base64; an
+    exact decimal is a string.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        names = (*_SHOWN.get(type(value), ()), *(f.name for f in dataclasses.fields(value)))
+        if "kind" in vars(type(value)) and "kind" not in names:
+            names = ("kind", *names)
+        return {name: getattr(value, name) for name in names}
+    match value:
+        case bytes():
+            return base64.b64encode(value).decode()
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            return value.isoformat()
+        case Mapping():
+            return dict(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
@@ -134,15 +165,22 @@ def format_credits(credit: Credits | None) -> str:
 
 def format_price(price: Price | None) -> str:
     """Return US dollars for a million tokens; "0" for a free model."""
-    if price is None:
-        return "unknown"
-    if price.prompt_usd == price.completion_usd == 0:
-        return "0"
-    return f"{_per_million(price.prompt_usd)} in, {_per_million(price.completion_usd)} out"
+    match price:
+        case FreePrice():
+            return "0"
+        case PriceTable(rates):
+            by_unit = {rate.unit: rate.picousd for rate in reversed(rates)}
+            units = ((PriceUnit.PROMPT_TOKEN, "in"), (PriceUnit.COMPLETION_TOKEN, "out"))
+            known = (
+                f"{_per_million(by_unit[unit])} {word}" for unit, word in units if unit in by_unit
+            )
+            return ", ".join(known) or "unknown"
+    return "unknown"
 
 
-def _per_million(usd: float) -> str:
-    return f"{usd * 1e6:,.6f}".rstrip("0").removesuffix(".")
+def _per_million(picousd: int) -> str:
+    """Return US dollars for a million units that cost this many 10^-12 US dollars each."""
+    return f"{Decimal(picousd).scaleb(-6):,.6f}".rstrip("0").removesuffix(".")
 
 
 def _one_line(text: str) -> str:

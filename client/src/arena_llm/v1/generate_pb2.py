@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from arena_llm.v1 import content_pb2 as arena__llm_dot_v1_dot_content__pb2
+from arena_llm.v1 import reply_pb2 as arena__llm_dot_v1_dot_reply__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61rena_llm/v1/generate.proto\x12\x0c\x61rena_llm.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xfb\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.arena_llm.v1.ConversationH\x00\x12.\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1e.arena_llm.v1.GenerationConfig\x12,\n\nconstraint\x18\x05 \x01(\x0b\x32\x18.arena_llm.v1.Constraint\x12\x0f\n\x07session\x18\x06 \x01(\t\x12\x39\n\x06labels\x18\x07 \x03(\x0b\x32).arena_llm.v1.GenerateRequest.LabelsEntry\x12\x31\n\x10provider_options\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05input\"<\n\x07Message\x12 \n\x04role\x18\x01 \x01(\x0e\x32\x12.arena_llm.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"7\n\x0c\x43onversation\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.arena_llm.v1.Message\"\xd8\x02\n\x10GenerationConfig\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x15\n\x08logprobs\x18\t \x01(\x05H\x07\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobs\"f\n\nConstraint\x12(\n\x07\x63hoices\x18\x01 \x01(\x0b\x32\x15.arena_llm.v1.ChoicesH\x00\x12\x15\n\x0bjson_schema\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x42\x06\n\x04kind\"\x19\n\x07\x43hoices\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x9e\x02\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x31\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1a.arena_llm.v1.FinishReason\x12\"\n\x05usage\x18\x04 \x01(\x0b\x32\x13.arena_llm.v1.Usage\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\n\n\x02id\x18\x07 \x01(\t\x12&\n\x07timings\x18\x08 \x01(\x0b\x32\x15.arena_llm.v1.Timings\x12,\n\x08logprobs\x18\t \x03(\x0b\x32\x1a.arena_llm.v1.TokenLogprob\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\"\x8e\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x18\n\x10reasoning_tokens\x18\x03 \x01(\x05\x12\x15\n\rcached_tokens\x18\x04 \x01(\x05\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_cost_usd\"T\n\x07Timings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\"U\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12%\n\x03top\x18\x03 \x03(\x0b\x32\x18.arena_llm.v1.TopLogprob\",\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"\x88\x01\n\x16StreamGenerateResponse\x12\x14\n\ntext_delta\x18\x01 \x01(\tH\x00\x12\x19\n\x0freasoning_delta\x18\x02 \x01(\tH\x00\x12\x34\n\ncompletion\x18\x03 \x01(\x0b\x32\x1e.arena_llm.v1.GenerateResponseH\x00\x42\x07\n\x05\x65vent*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\x81\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61rena_llm/v1/generate.proto\x12\x0c\x61rena_llm.v1\x1a\x1a\x61rena_llm/v1/content.proto\x1a\x18\x61rena_llm/v1/reply.proto\"\xa6\x05\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.arena_llm.v1.ConversationH\x00\x12&\n\x03raw\x18\x04 \x01(\x0b\x32\x17.arena_llm.v1.RawPromptH\x00\x12.\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1e.arena_llm.v1.GenerationConfig\x12,\n\nconstraint\x18\x06 \x01(\x0b\x32\x18.arena_llm.v1.Constraint\x12\x30\n\treasoning\x18\x07 \x01(\x0b\x32\x1d.arena_llm.v1.ReasoningConfig\x12!\n\x05tools\x18\x08 \x03(\x0b\x32\x12.arena_llm.v1.Tool\x12-\n\x0btool_choice\x18\t \x01(\x0b\x32\x18.arena_llm.v1.ToolChoice\x12,\n\x07returns\x18\n \x01(\x0b\x32\x1b.arena_llm.v1.ReturnOptions\x12.\n\x07routing\x18\x0b \x01(\x0b\x32\x1d.arena_llm.v1.ProviderRouting\x12\x0f\n\x07session\x18\x0c \x01(\t\x12\x12\n\nrequest_id\x18\r \x01(\t\x12\x39\n\x06labels\x18\x0e \x03(\x0b\x32).arena_llm.v1.GenerateRequest.LabelsEntry\x12\x1f\n\x17template_arguments_json\x18\x0f \x01(\t\x12\x1d\n\x15provider_options_json\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05input\"\xd3\x04\n\x10GenerationConfig\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x12\n\x05min_p\x18\t \x01(\x01H\x07\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\n \x01(\x01H\x08\x88\x01\x01\x12\x17\n\nmin_tokens\x18\x0b \x01(\x05H\t\x88\x01\x01\x12\x16\n\x0estop_token_ids\x18\x0c \x03(\x05\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12\x41\n\nlogit_bias\x18\x0e \x03(\x0b\x32-.arena_llm.v1.GenerationConfig.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\r\n\x0b_min_tokens\"\xf3\x01\n\nConstraint\x12(\n\x07\x63hoices\x18\x01 \x01(\x0b\x32\x15.arena_llm.v1.ChoicesH\x00\x12/\n\x0bjson_schema\x18\x02 \x01(\x0b\x32\x18.arena_llm.v1.JsonSchemaH\x00\x12$\n\x05regex\x18\x03 \x01(\x0b\x32\x13.arena_llm.v1.RegexH\x00\x12(\n\x07grammar\x18\x04 \x01(\x0b\x32\x15.arena_llm.v1.GrammarH\x00\x12\x32\n\x0bjson_object\x18\x05 \x01(\x0b\x32\x1b.arena_llm.v1.AnyJsonObjectH\x00\x42\x06\n\x04kind\"\x19\n\x07\x43hoices\x12\x0e\n\x06values\x18\x01 \x03(\t\"*\n\nJsonSchema\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x18\n\x05Regex\x12\x0f\n\x07pattern\x18\x01 \x01(\t\"D\n\x07Grammar\x12+\n\x06syntax\x18\x01 \x01(\x0e\x32\x1b.arena_llm.v1.GrammarSyntax\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x0f\n\rAnyJsonObject\"\x9c\x01\n\x0fReasoningConfig\x12/\n\x06\x65\x66\x66ort\x18\x01 \x01(\x0e\x32\x1d.arena_llm.v1.ReasoningEffortH\x00\x12\x17\n\rbudget_tokens\x18\x02 \x01(\x05H\x00\x12\x35\n\nvisibility\x18\x03 \x01(\x0e\x32!.arena_llm.v1.ReasoningVisibilityB\x08\n\x06\x61mount\"\xac\x01\n\rReturnOptions\x12\x11\n\ttoken_ids\x18\x01 \x01(\x08\x12\x19\n\x0ctop_logprobs\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12/\n\x0clogprob_kind\x18\x03 \x01(\x0e\x32\x19.arena_llm.v1.LogprobKind\x12\x19\n\x11logprob_token_ids\x18\x04 \x03(\x05\x12\x10\n\x08raw_text\x18\x05 \x01(\x08\x42\x0f\n\r_top_logprobs\"j\n\x0fProviderRouting\x12\x11\n\tproviders\x18\x01 \x03(\t\x12\x1c\n\x0f\x61llow_fallbacks\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\nprecisions\x18\x03 \x03(\tB\x12\n\x10_allow_fallbacks\"\xa3\x02\n\x16StreamGenerateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12*\n\x05start\x18\x02 \x01(\x0b\x32\x19.arena_llm.v1.StreamStartH\x00\x12(\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x17.arena_llm.v1.PartDeltaH\x00\x12*\n\x08progress\x18\x04 \x01(\x0b\x32\x16.arena_llm.v1.ProgressH\x00\x12\x34\n\ncompletion\x18\x05 \x01(\x0b\x32\x1e.arena_llm.v1.GenerateResponseH\x00\x12\x36\n\x0cinterruption\x18\x06 \x01(\x0b\x32\x1e.arena_llm.v1.GenerateResponseH\x00\x42\x07\n\x05\x65vent\"j\n\x0bStreamStart\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12)\n\tserved_by\x18\x03 \x01(\x0b\x32\x16.arena_llm.v1.ServedBy\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"\xb6\x01\n\tPartDelta\x12\x0c\n\x04part\x18\x01 \x01(\x05\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12\x30\n\ttool_call\x18\x04 \x01(\x0b\x32\x1b.arena_llm.v1.ToolCallDeltaH\x00\x12\x11\n\x07refusal\x18\x05 \x01(\tH\x00\x12(\n\x06tokens\x18\x06 \x01(\x0b\x32\x18.arena_llm.v1.TokenTraceB\x07\n\x05\x64\x65lta\"<\n\rToolCallDelta\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"\x8a\x01\n\x08Progress\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.arena_llm.v1.ProgressState\x12\x1b\n\x0equeue_position\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.arena_llm.v1.UsageB\x11\n\x0f_queue_position*a\n\rGrammarSyntax\x12\x1e\n\x1aGRAMMAR_SYNTAX_UNSPECIFIED\x10\x00\x12\x17\n\x13GRAMMAR_SYNTAX_GBNF\x10\x01\x12\x17\n\x13GRAMMAR_SYNTAX_LARK\x10\x02*\x8f\x02\n\x0fReasoningEffort\x12 \n\x1cREASONING_EFFORT_UNSPECIFIED\x10\x00\x12\x19\n\x15REASONING_EFFORT_NONE\x10\x01\x12\x19\n\x15REASONING_EFFORT_AUTO\x10\x02\x12\x1c\n\x18REASONING_EFFORT_MINIMAL\x10\x03\x12\x18\n\x14REASONING_EFFORT_LOW\x10\x04\x12\x1b\n\x17REASONING_EFFORT_MEDIUM\x10\x05\x12\x19\n\x15REASONING_EFFORT_HIGH\x10\x06\x12\x1a\n\x16REASONING_EFFORT_XHIGH\x10\x07\x12\x18\n\x14REASONING_EFFORT_MAX\x10\x08*\x9c\x01\n\x13ReasoningVisibility\x12$\n REASONING_VISIBILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18REASONING_VISIBILITY_RAW\x10\x01\x12 \n\x1cREASONING_VISIBILITY_SUMMARY\x10\x02\x12\x1f\n\x1bREASONING_VISIBILITY_HIDDEN\x10\x03*\xa1\x01\n\rProgressState\x12\x1e\n\x1aPROGRESS_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROGRESS_STATE_QUEUED\x10\x01\x12\x1a\n\x16PROGRESS_STATE_LOADING\x10\x02\x12\x1a\n\x16PROGRESS_STATE_WAITING\x10\x03\x12\x1d\n\x19PROGRESS_STATE_GENERATING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +35,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=1846
-  _globals['_ROLE']._serialized_end=1926
-  _globals['_FINISHREASON']._serialized_start=1929
-  _globals['_FINISHREASON']._serialized_end=2058
-  _globals['_GENERATEREQUEST']._serialized_start=76
-  _globals['_GENERATEREQUEST']._serialized_end=455
-  _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_start=401
-  _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_end=446
-  _globals['_MESSAGE']._serialized_start=457
-  _globals['_MESSAGE']._serialized_end=517
-  _globals['_CONVERSATION']._serialized_start=519
-  _globals['_CONVERSATION']._serialized_end=574
-  _globals['_GENERATIONCONFIG']._serialized_start=577
-  _globals['_GENERATIONCONFIG']._serialized_end=921
-  _globals['_CONSTRAINT']._serialized_start=923
-  _globals['_CONSTRAINT']._serialized_end=1025
-  _globals['_CHOICES']._serialized_start=1027
-  _globals['_CHOICES']._serialized_end=1052
-  _globals['_GENERATERESPONSE']._serialized_start=1055
-  _globals['_GENERATERESPONSE']._serialized_end=1341
-  _globals['_USAGE']._serialized_start=1344
-  _globals['_USAGE']._serialized_end=1486
-  _globals['_TIMINGS']._serialized_start=1488
-  _globals['_TIMINGS']._serialized_end=1572
-  _globals['_TOKENLOGPROB']._serialized_start=1574
-  _globals['_TOKENLOGPROB']._serialized_end=1659
-  _globals['_TOPLOGPROB']._serialized_start=1661
-  _globals['_TOPLOGPROB']._serialized_end=1705
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=1708
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=1844
+  _globals['_GENERATIONCONFIG_LOGITBIASENTRY']._loaded_options = None
+  _globals['_GENERATIONCONFIG_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_GRAMMARSYNTAX']._serialized_start=3040
+  _globals['_GRAMMARSYNTAX']._serialized_end=3137
+  _globals['_REASONINGEFFORT']._serialized_start=3140
+  _globals['_REASONINGEFFORT']._serialized_end=3411
+  _globals['_REASONINGVISIBILITY']._serialized_start=3414
+  _globals['_REASONINGVISIBILITY']._serialized_end=3570
+  _globals['_PROGRESSSTATE']._serialized_start=3573
+  _globals['_PROGRESSSTATE']._serialized_end=3734
+  _globals['_GENERATEREQUEST']._serialized_start=100
+  _globals['_GENERATEREQUEST']._serialized_end=778
+  _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_start=724
+  _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_end=769
+  _globals['_GENERATIONCONFIG']._serialized_start=781
+  _globals['_GENERATIONCONFIG']._serialized_end=1376
+  _globals['_GENERATIONCONFIG_LOGITBIASENTRY']._serialized_start=1177
+  _globals['_GENERATIONCONFIG_LOGITBIASENTRY']._serialized_end=1225
+  _globals['_CONSTRAINT']._serialized_start=1379
+  _globals['_CONSTRAINT']._serialized_end=1622
+  _globals['_CHOICES']._serialized_start=1624
+  _globals['_CHOICES']._serialized_end=1649
+  _globals['_JSONSCHEMA']._serialized_start=1651
+  _globals['_JSONSCHEMA']._serialized_end=1693
+  _globals['_REGEX']._serialized_start=1695
+  _globals['_REGEX']._serialized_end=1719
+  _globals['_GRAMMAR']._serialized_start=1721
+  _globals['_GRAMMAR']._serialized_end=1789
+  _globals['_ANYJSONOBJECT']._serialized_start=1791
+  _globals['_ANYJSONOBJECT']._serialized_end=1806
+  _globals['_REASONINGCONFIG']._serialized_start=1809
+  _globals['_REASONINGCONFIG']._serialized_end=1965
+  _globals['_RETURNOPTIONS']._serialized_start=1968
+  _globals['_RETURNOPTIONS']._serialized_end=2140
+  _globals['_PROVIDERROUTING']._serialized_start=2142
+  _globals['_PROVIDERROUTING']._serialized_end=2248
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=2251
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=2542
+  _globals['_STREAMSTART']._serialized_start=2544
+  _globals['_STREAMSTART']._serialized_end=2650
+  _globals['_PARTDELTA']._serialized_start=2653
+  _globals['_PARTDELTA']._serialized_end=2835
+  _globals['_TOOLCALLDELTA']._serialized_start=2837
+  _globals['_TOOLCALLDELTA']._serialized_end=2897
+  _globals['_PROGRESS']._serialized_start=2900
+  _globals['_PROGRESS']._serialized_end=3038
 # @@protoc_insertion_point(module_scope)

@@ -24,16 +24,18 @@ _sym_db = _symbol_database.Default()
 
 from arena_llm.v1 import generate_pb2 as arena__llm_dot_v1_dot_generate__pb2
 from arena_llm.v1 import models_pb2 as arena__llm_dot_v1_dot_models__pb2
+from arena_llm.v1 import reply_pb2 as arena__llm_dot_v1_dot_reply__pb2
 from arena_llm.v1 import score_pb2 as arena__llm_dot_v1_dot_score__pb2
+from arena_llm.v1 import service_info_pb2 as arena__llm_dot_v1_dot_service__info__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61rena_llm/v1/llm_service.proto\x12\x0c\x61rena_llm.v1\x1a\x1b\x61rena_llm/v1/generate.proto\x1a\x19\x61rena_llm/v1/models.proto\x1a\x18\x61rena_llm/v1/score.proto2\x97\x03\n\nLlmService\x12I\n\x08Generate\x12\x1d.arena_llm.v1.GenerateRequest\x1a\x1e.arena_llm.v1.GenerateResponse\x12W\n\x0eStreamGenerate\x12\x1d.arena_llm.v1.GenerateRequest\x1a$.arena_llm.v1.StreamGenerateResponse0\x01\x12@\n\x05Score\x12\x1a.arena_llm.v1.ScoreRequest\x1a\x1b.arena_llm.v1.ScoreResponse\x12R\n\x0bIsAvailable\x12 .arena_llm.v1.IsAvailableRequest\x1a!.arena_llm.v1.IsAvailableResponse\x12O\n\nListModels\x12\x1f.arena_llm.v1.ListModelsRequest\x1a .arena_llm.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61rena_llm/v1/llm_service.proto\x12\x0c\x61rena_llm.v1\x1a\x1b\x61rena_llm/v1/generate.proto\x1a\x19\x61rena_llm/v1/models.proto\x1a\x18\x61rena_llm/v1/reply.proto\x1a\x18\x61rena_llm/v1/score.proto\x1a\x1f\x61rena_llm/v1/service_info.proto2\xc8\x04\n\nLlmService\x12I\n\x08Generate\x12\x1d.arena_llm.v1.GenerateRequest\x1a\x1e.arena_llm.v1.GenerateResponse\x12W\n\x0eStreamGenerate\x12\x1d.arena_llm.v1.GenerateRequest\x1a$.arena_llm.v1.StreamGenerateResponse0\x01\x12@\n\x05Score\x12\x1a.arena_llm.v1.ScoreRequest\x1a\x1b.arena_llm.v1.ScoreResponse\x12R\n\x0b\x43ountTokens\x12 .arena_llm.v1.CountTokensRequest\x1a!.arena_llm.v1.CountTokensResponse\x12R\n\x0bIsAvailable\x12 .arena_llm.v1.IsAvailableRequest\x1a!.arena_llm.v1.IsAvailableResponse\x12O\n\nListModels\x12\x1f.arena_llm.v1.ListModelsRequest\x1a .arena_llm.v1.ListModelsResponse\x12[\n\x0eGetServiceInfo\x12#.arena_llm.v1.GetServiceInfoRequest\x1a$.arena_llm.v1.GetServiceInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'arena_llm.v1.llm_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LLMSERVICE']._serialized_start=131
-  _globals['_LLMSERVICE']._serialized_end=538
+  _globals['_LLMSERVICE']._serialized_start=190
+  _globals['_LLMSERVICE']._serialized_end=774
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,9 @@ import warnings
 
 from arena_llm.v1 import generate_pb2 as arena__llm_dot_v1_dot_generate__pb2
 from arena_llm.v1 import models_pb2 as arena__llm_dot_v1_dot_models__pb2
+from arena_llm.v1 import reply_pb2 as arena__llm_dot_v1_dot_reply__pb2
 from arena_llm.v1 import score_pb2 as arena__llm_dot_v1_dot_score__pb2
+from arena_llm.v1 import service_info_pb2 as arena__llm_dot_v1_dot_service__info__pb2
 
 GRPC_GENERATED_VERSION = '1.75.0'
 GRPC_VERSION = grpc.__version__
@@ -31,10 +33,22 @@ class LlmServiceStub(object):
     """One language-model API for every backend. The router implements it too, so a
     caller may call the router or a single backend.
 
+    Requests: a field or an enum value that the service does not know is refused
+    at any depth (UNKNOWN_FIELD), and a field that the backend cannot honour is
+    refused by its path (UNSUPPORTED). Nothing but a hint is ignored. Replies: a
+    caller ignores fields, events and enum values that it does not know.
+
     Every status other than OK has google.rpc.Status details with one
-    google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest if one field is wrong and
-    google.rpc.RetryInfo if waiting helps. A response never holds an error.
+    google.rpc.ErrorInfo (domain "arena_llm", reason of ErrorReason),
+    google.rpc.BadRequest if a field is wrong, google.rpc.RetryInfo if waiting
+    helps, and a CallReport if something was tried or paid. A response never holds
+    an error. The message has at most 2,000 bytes, the details at most 4,000.
+    Statuses that gRPC makes itself have no details: UNAVAILABLE,
+    RESOURCE_EXHAUSTED for a message that is too large, DEADLINE_EXCEEDED,
+    CANCELLED, and UNIMPLEMENTED for an unknown method.
+
+    Metadata: "arena-contract" is the caller's revision of this contract. A
+    service refuses a revision that is too old with CLIENT_TOO_OLD.
     """
 
     def __init__(self, channel):
@@ -46,7 +60,7 @@ class LlmServiceStub(object):
         self.Generate = channel.unary_unary(
                 '/arena_llm.v1.LlmService/Generate',
                 request_serializer=arena__llm_dot_v1_dot_generate__pb2.GenerateRequest.SerializeToString,
-                response_deserializer=arena__llm_dot_v1_dot_generate__pb2.GenerateResponse.FromString,
+                response_deserializer=arena__llm_dot_v1_dot_reply__pb2.GenerateResponse.FromString,
                 _registered_method=True)
         self.StreamGenerate = channel.unary_stream(
                 '/arena_llm.v1.LlmService/StreamGenerate',
@@ -58,6 +72,11 @@ class LlmServiceStub(object):
                 request_serializer=arena__llm_dot_v1_dot_score__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=arena__llm_dot_v1_dot_score__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/arena_llm.v1.LlmService/CountTokens',
+                request_serializer=arena__llm_dot_v1_dot_score__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=arena__llm_dot_v1_dot_score__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
         self.IsAvailable = channel.unary_unary(
                 '/arena_llm.v1.LlmService/IsAvailable',
                 request_serializer=arena__llm_dot_v1_dot_models__pb2.IsAvailableRequest.SerializeToString,
@@ -68,16 +87,33 @@ class LlmServiceStub(object):
                 request_serializer=arena__llm_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=arena__llm_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetServiceInfo = channel.unary_unary(
+                '/arena_llm.v1.LlmService/GetServiceInfo',
+                request_serializer=arena__llm_dot_v1_dot_service__info__pb2.GetServiceInfoRequest.SerializeToString,
+                response_deserializer=arena__llm_dot_v1_dot_service__info__pb2.GetServiceInfoResponse.FromString,
+                _registered_method=True)
 
 
 class LlmServiceServicer(object):
     """One language-model API for every backend. The router implements it too, so a
     caller may call the router or a single backend.
 
+    Requests: a field or an enum value that the service does not know is refused
+    at any depth (UNKNOWN_FIELD), and a field that the backend cannot honour is
+    refused by its path (UNSUPPORTED). Nothing but a hint is ignored. Replies: a
+    caller ignores fields, events and enum values that it does not know.
+
     Every status other than OK has google.rpc.Status details with one
-    google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest if one field is wrong and
-    google.rpc.RetryInfo if waiting helps. A response never holds an error.
+    google.rpc.ErrorInfo (domain "arena_llm", reason of ErrorReason),
+    google.rpc.BadRequest if a field is wrong, google.rpc.RetryInfo if waiting
+    helps, and a CallReport if something was tried or paid. A response never holds
+    an error. The message has at most 2,000 bytes, the details at most 4,000.
+    Statuses that gRPC makes itself have no details: UNAVAILABLE,
+    RESOURCE_EXHAUSTED for a message that is too large, DEADLINE_EXCEEDED,
+    CANCELLED, and UNIMPLEMENTED for an unknown method.
+
+    Metadata: "arena-contract" is the caller's revision of this contract. A
+    service refuses a revision that is too old with CLIENT_TOO_OLD.
     """
 
     def Generate(self, request, context):
@@ -87,7 +123,8 @@ class LlmServiceServicer(object):
         over the context), UNIMPLEMENTED (this backend cannot do that),
         FAILED_PRECONDITION (key, credits, a wrong model configuration),
         PERMISSION_DENIED (refused by the provider), RESOURCE_EXHAUSTED (rate limit,
-        full queue), UNAVAILABLE (backend or upstream down).
+        full queue), ABORTED (the constraint was not met), ALREADY_EXISTS (another
+        request has the request_id), UNAVAILABLE (backend or upstream down).
 
         StreamGenerate takes the same request: only the delivery differs.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
@@ -97,9 +134,9 @@ class LlmServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamGenerate(self, request, context):
-        """Returns the completion while it is generated: deltas, then exactly one
-        completion, which is the last event. Errors are those of Generate, at any
-        point of the stream.
+        """Returns the completion while it is generated: a start, deltas and signs of
+        life, then exactly one completion, which is the last event. A stream that
+        fails midway ends with one interruption and a status other than OK.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
@@ -115,18 +152,31 @@ class LlmServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Returns the number of tokens of an input.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def IsAvailable(self, request, context):
         """Returns whether a model is usable now and, if not, how to fix it. It answers
-        immediately and loads nothing. Without a model, the router calls every
-        backend and lists those that it could not reach.
+        immediately and loads nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists every reachable model. The router merges the lists of its backends and
-        lists the backends that it could not reach.
+        """Lists every reachable model, in pages. The router merges the lists of its
+        backends and lists the backends that it could not reach.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetServiceInfo(self, request, context):
+        """Returns the version, the limits and the backends of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +188,7 @@ def add_LlmServiceServicer_to_server(servicer, server):
             'Generate': grpc.unary_unary_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=arena__llm_dot_v1_dot_generate__pb2.GenerateRequest.FromString,
-                    response_serializer=arena__llm_dot_v1_dot_generate__pb2.GenerateResponse.SerializeToString,
+                    response_serializer=arena__llm_dot_v1_dot_reply__pb2.GenerateResponse.SerializeToString,
             ),
             'StreamGenerate': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamGenerate,
@@ -150,6 +200,11 @@ def add_LlmServiceServicer_to_server(servicer, server):
                     request_deserializer=arena__llm_dot_v1_dot_score__pb2.ScoreRequest.FromString,
                     response_serializer=arena__llm_dot_v1_dot_score__pb2.ScoreResponse.SerializeToString,
             ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=arena__llm_dot_v1_dot_score__pb2.CountTokensRequest.FromString,
+                    response_serializer=arena__llm_dot_v1_dot_score__pb2.CountTokensResponse.SerializeToString,
+            ),
             'IsAvailable': grpc.unary_unary_rpc_method_handler(
                     servicer.IsAvailable,
                     request_deserializer=arena__llm_dot_v1_dot_models__pb2.IsAvailableRequest.FromString,
@@ -159,6 +214,11 @@ def add_LlmServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=arena__llm_dot_v1_dot_models__pb2.ListModelsRequest.FromString,
                     response_serializer=arena__llm_dot_v1_dot_models__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetServiceInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServiceInfo,
+                    request_deserializer=arena__llm_dot_v1_dot_service__info__pb2.GetServiceInfoRequest.FromString,
+                    response_serializer=arena__llm_dot_v1_dot_service__info__pb2.GetServiceInfoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,10 +232,22 @@ class LlmService(object):
     """One language-model API for every backend. The router implements it too, so a
     caller may call the router or a single backend.
 
+    Requests: a field or an enum value that the service does not know is refused
+    at any depth (UNKNOWN_FIELD), and a field that the backend cannot honour is
+    refused by its path (UNSUPPORTED). Nothing but a hint is ignored. Replies: a
+    caller ignores fields, events and enum values that it does not know.
+
     Every status other than OK has google.rpc.Status details with one
-    google.rpc.ErrorInfo (domain "arena_llm", reason such as MODEL_NOT_FOUND or
-    RATE_LIMITED), google.rpc.BadRequest if one field is wrong and
-    google.rpc.RetryInfo if waiting helps. A response never holds an error.
+    google.rpc.ErrorInfo (domain "arena_llm", reason of ErrorReason),
+    google.rpc.BadRequest if a field is wrong, google.rpc.RetryInfo if waiting
+    helps, and a CallReport if something was tried or paid. A response never holds
+    an error. The message has at most 2,000 bytes, the details at most 4,000.
+    Statuses that gRPC makes itself have no details: UNAVAILABLE,
+    RESOURCE_EXHAUSTED for a message that is too large, DEADLINE_EXCEEDED,
+    CANCELLED, and UNIMPLEMENTED for an unknown method.
+
+    Metadata: "arena-contract" is the caller's revision of this contract. A
+    service refuses a revision that is too old with CLIENT_TOO_OLD.
     """
 
     @staticmethod
@@ -194,7 +266,7 @@ class LlmService(object):
             target,
             '/arena_llm.v1.LlmService/Generate',
             arena__llm_dot_v1_dot_generate__pb2.GenerateRequest.SerializeToString,
-            arena__llm_dot_v1_dot_generate__pb2.GenerateResponse.FromString,
+            arena__llm_dot_v1_dot_reply__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -260,6 +332,33 @@ class LlmService(object):
             _registered_method=True)
 
     @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/arena_llm.v1.LlmService/CountTokens',
+            arena__llm_dot_v1_dot_score__pb2.CountTokensRequest.SerializeToString,
+            arena__llm_dot_v1_dot_score__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def IsAvailable(request,
             target,
             options=(),
@@ -303,6 +402,33 @@ class LlmService(object):
             '/arena_llm.v1.LlmService/ListModels',
             arena__llm_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
             arena__llm_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServiceInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/arena_llm.v1.LlmService/GetServiceInfo',
+            arena__llm_dot_v1_dot_service__info__pb2.GetServiceInfoRequest.SerializeToString,
+            arena__llm_dot_v1_dot_service__info__pb2.GetServiceInfoResponse.FromString,
             options,
             channel_credentials,
             insecure,

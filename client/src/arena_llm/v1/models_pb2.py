@@ -22,35 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from arena_llm.v1 import error_pb2 as arena__llm_dot_v1_dot_error__pb2
+from arena_llm.v1 import generate_pb2 as arena__llm_dot_v1_dot_generate__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61rena_llm/v1/models.proto\x12\x0c\x61rena_llm.v1\"#\n\x12IsAvailableRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xae\x02\n\x13IsAvailableResponse\x12\x11\n\tavailable\x18\x01 \x01(\x08\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.arena_llm.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12&\n\x07\x63redits\x18\x05 \x01(\x0b\x32\x15.arena_llm.v1.Credits\x12&\n\x04load\x18\x06 \x01(\x0b\x32\x18.arena_llm.v1.EngineLoad\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x35\n\x0bunreachable\x18\x08 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\x12\"\n\x05price\x18\t \x01(\x0b\x32\x13.arena_llm.v1.Price\"m\n\x07\x43redits\x12\x18\n\x0b\x62\x61lance_usd\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13limit_remaining_usd\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_balance_usdB\x16\n\x14_limit_remaining_usd\"H\n\nEngineLoad\x12\x0f\n\x07running\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\x18\n\x10generated_tokens\x18\x03 \x01(\x03\"\x13\n\x11ListModelsRequest\"t\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.arena_llm.v1.ModelInfo\x12\x35\n\x0bunreachable\x18\x02 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\"\xc3\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.arena_llm.v1.Capability\x12\"\n\x05price\x18\x06 \x01(\x0b\x32\x13.arena_llm.v1.PriceB\x11\n\x0f_context_length\"3\n\x05Price\x12\x12\n\nprompt_usd\x18\x01 \x01(\x01\x12\x16\n\x0e\x63ompletion_usd\x18\x02 \x01(\x01\"F\n\x12UnreachableBackend\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\xad\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x1a\n\x16MODEL_STATE_NOT_LOADED\x10\x03\x12\x1d\n\x19MODEL_STATE_MISCONFIGURED\x10\x04\x12\x17\n\x13MODEL_STATE_UNKNOWN\x10\x05*\xe5\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x16\n\x12\x43\x41PABILITY_CHOICES\x10\x03\x12\x1a\n\x16\x43\x41PABILITY_JSON_SCHEMA\x10\x04\x12\x14\n\x10\x43\x41PABILITY_REGEX\x10\x05\x12\x17\n\x13\x43\x41PABILITY_LOGPROBS\x10\x06\x12\x13\n\x0f\x43\x41PABILITY_SEED\x10\x07\x12\x18\n\x14\x43\x41PABILITY_REASONING\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61rena_llm/v1/models.proto\x12\x0c\x61rena_llm.v1\x1a\x18\x61rena_llm/v1/error.proto\x1a\x1b\x61rena_llm/v1/generate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\"\x8d\x01\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.arena_llm.v1.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x35\n\x0bunreachable\x18\x03 \x03(\x0b\x32 .arena_llm.v1.UnreachableBackend\"\xfc\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x10input_modalities\x18\x06 \x03(\x0e\x32\x16.arena_llm.v1.Modality\x12.\n\x0c\x63\x61pabilities\x18\x07 \x03(\x0e\x32\x18.arena_llm.v1.Capability\x12\x18\n\x10supported_fields\x18\x08 \x03(\t\x12\x1e\n\x16supported_fields_known\x18\t \x01(\x08\x12\x38\n\x11reasoning_efforts\x18\n \x03(\x0e\x32\x1d.arena_llm.v1.ReasoningEffort\x12\x30\n\x08\x64\x65\x66\x61ults\x18\x0b \x01(\x0b\x32\x1e.arena_llm.v1.GenerationConfig\x12\"\n\x05price\x18\x0c \x01(\x0b\x32\x13.arena_llm.v1.Price\x12\x16\n\x0emodel_revision\x18\r \x01(\t\x12\x11\n\tprecision\x18\x0e \x01(\tB\x11\n\x0f_context_lengthB\x14\n\x12_max_output_tokens\"\x92\x01\n\x05Price\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x18.arena_llm.v1.PriceTableH\x00\x12\'\n\x04\x66ree\x18\x02 \x01(\x0b\x32\x17.arena_llm.v1.FreePriceH\x00\x12-\n\x07unknown\x18\x03 \x01(\x0b\x32\x1a.arena_llm.v1.UnknownPriceH\x00\x42\x06\n\x04kind\"^\n\nPriceTable\x12!\n\x05rates\x18\x01 \x03(\x0b\x32\x12.arena_llm.v1.Rate\x12-\n\tread_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x04Rate\x12%\n\x04unit\x18\x01 \x01(\x0e\x32\x17.arena_llm.v1.PriceUnit\x12\x0f\n\x07picousd\x18\x02 \x01(\x03\x12\x1b\n\x13\x61\x62ove_prompt_tokens\x18\x03 \x01(\x05\"\x0b\n\tFreePrice\"\x1e\n\x0cUnknownPrice\x12\x0e\n\x06\x64\x65tail\x18\x01 \x01(\t\"#\n\x12IsAvailableRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x96\x02\n\x13IsAvailableResponse\x12\x11\n\tavailable\x18\x01 \x01(\x08\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.arena_llm.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12)\n\x06reason\x18\x05 \x01(\x0e\x32\x19.arena_llm.v1.ErrorReason\x12&\n\x07\x63redits\x18\x06 \x01(\x0b\x32\x15.arena_llm.v1.Credits\x12&\n\x04load\x18\x07 \x01(\x0b\x32\x18.arena_llm.v1.EngineLoad\x12&\n\x05model\x18\x08 \x01(\x0b\x32\x17.arena_llm.v1.ModelInfo\"}\n\x07\x43redits\x12\x1c\n\x0f\x62\x61lance_picousd\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12$\n\x17limit_remaining_picousd\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_balance_picousdB\x1a\n\x18_limit_remaining_picousd\"H\n\nEngineLoad\x12\x0f\n\x07running\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\x18\n\x10generated_tokens\x18\x03 \x01(\x03\"H\n\x12UnreachableBackend\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*K\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02*\xdd\x02\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x16\n\x12\x43\x41PABILITY_CHOICES\x10\x03\x12\x1a\n\x16\x43\x41PABILITY_JSON_SCHEMA\x10\x04\x12\x14\n\x10\x43\x41PABILITY_REGEX\x10\x05\x12\x17\n\x13\x43\x41PABILITY_LOGPROBS\x10\x06\x12\x13\n\x0f\x43\x41PABILITY_SEED\x10\x07\x12\x18\n\x14\x43\x41PABILITY_REASONING\x10\x08\x12\x15\n\x11\x43\x41PABILITY_IMAGES\x10\t\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\n\x12\x12\n\x0e\x43\x41PABILITY_RAW\x10\x0b\x12\x18\n\x14\x43\x41PABILITY_TOKEN_IDS\x10\x0c\x12\x1b\n\x17\x43\x41PABILITY_COUNT_TOKENS\x10\r*\xf2\x01\n\tPriceUnit\x12\x1a\n\x16PRICE_UNIT_UNSPECIFIED\x10\x00\x12\x1b\n\x17PRICE_UNIT_PROMPT_TOKEN\x10\x01\x12\x1f\n\x1bPRICE_UNIT_COMPLETION_TOKEN\x10\x02\x12\x1e\n\x1aPRICE_UNIT_REASONING_TOKEN\x10\x03\x12\x1b\n\x17PRICE_UNIT_CACHED_TOKEN\x10\x04\x12 \n\x1cPRICE_UNIT_CACHE_WRITE_TOKEN\x10\x05\x12\x14\n\x10PRICE_UNIT_IMAGE\x10\x06\x12\x16\n\x12PRICE_UNIT_REQUEST\x10\x07*\xad\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x1a\n\x16MODEL_STATE_NOT_LOADED\x10\x03\x12\x1d\n\x19MODEL_STATE_MISCONFIGURED\x10\x04\x12\x17\n\x13MODEL_STATE_UNKNOWN\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'arena_llm.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1033
-  _globals['_MODELSTATE']._serialized_end=1206
-  _globals['_CAPABILITY']._serialized_start=1209
-  _globals['_CAPABILITY']._serialized_end=1438
-  _globals['_ISAVAILABLEREQUEST']._serialized_start=43
-  _globals['_ISAVAILABLEREQUEST']._serialized_end=78
-  _globals['_ISAVAILABLERESPONSE']._serialized_start=81
-  _globals['_ISAVAILABLERESPONSE']._serialized_end=383
-  _globals['_CREDITS']._serialized_start=385
-  _globals['_CREDITS']._serialized_end=494
-  _globals['_ENGINELOAD']._serialized_start=496
-  _globals['_ENGINELOAD']._serialized_end=568
-  _globals['_LISTMODELSREQUEST']._serialized_start=570
-  _globals['_LISTMODELSREQUEST']._serialized_end=589
-  _globals['_LISTMODELSRESPONSE']._serialized_start=591
-  _globals['_LISTMODELSRESPONSE']._serialized_end=707
-  _globals['_MODELINFO']._serialized_start=710
-  _globals['_MODELINFO']._serialized_end=905
-  _globals['_PRICE']._serialized_start=907
-  _globals['_PRICE']._serialized_end=958
-  _globals['_UNREACHABLEBACKEND']._serialized_start=960
-  _globals['_UNREACHABLEBACKEND']._serialized_end=1030
+  _globals['_MODALITY']._serialized_start=1843
+  _globals['_MODALITY']._serialized_end=1918
+  _globals['_CAPABILITY']._serialized_start=1921
+  _globals['_CAPABILITY']._serialized_end=2270
+  _globals['_PRICEUNIT']._serialized_start=2273
+  _globals['_PRICEUNIT']._serialized_end=2515
+  _globals['_MODELSTATE']._serialized_start=2518
+  _globals['_MODELSTATE']._serialized_end=2691
+  _globals['_LISTMODELSREQUEST']._serialized_start=131
+  _globals['_LISTMODELSREQUEST']._serialized_end=210
+  _globals['_LISTMODELSRESPONSE']._serialized_start=213
+  _globals['_LISTMODELSRESPONSE']._serialized_end=354
+  _globals['_MODELINFO']._serialized_start=357
+  _globals['_MODELINFO']._serialized_end=865
+  _globals['_PRICE']._serialized_start=868
+  _globals['_PRICE']._serialized_end=1014
+  _globals['_PRICETABLE']._serialized_start=1016
+  _globals['_PRICETABLE']._serialized_end=1110
+  _globals['_RATE']._serialized_start=1112
+  _globals['_RATE']._serialized_end=1203
+  _globals['_FREEPRICE']._serialized_start=1205
+  _globals['_FREEPRICE']._serialized_end=1216
+  _globals['_UNKNOWNPRICE']._serialized_start=1218
+  _globals['_UNKNOWNPRICE']._serialized_end=1248
+  _globals['_ISAVAILABLEREQUEST']._serialized_start=1250
+  _globals['_ISAVAILABLEREQUEST']._serialized_end=1285
+  _globals['_ISAVAILABLERESPONSE']._serialized_start=1288
+  _globals['_ISAVAILABLERESPONSE']._serialized_end=1566
+  _globals['_CREDITS']._serialized_start=1568
+  _globals['_CREDITS']._serialized_end=1693
+  _globals['_ENGINELOAD']._serialized_start=1695
+  _globals['_ENGINELOAD']._serialized_end=1767
+  _globals['_UNREACHABLEBACKEND']._serialized_start=1769
+  _globals['_UNREACHABLEBACKEND']._serialized_end=1841
 # @@protoc_insertion_point(module_scope)

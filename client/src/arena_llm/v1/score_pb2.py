@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from arena_llm.v1 import generate_pb2 as arena__llm_dot_v1_dot_generate__pb2
+from arena_llm.v1 import content_pb2 as arena__llm_dot_v1_dot_content__pb2
+from arena_llm.v1 import reply_pb2 as arena__llm_dot_v1_dot_reply__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61rena_llm/v1/score.proto\x12\x0c\x61rena_llm.v1\x1a\x1b\x61rena_llm/v1/generate.proto\"\xfb\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.arena_llm.v1.ConversationH\x00\x12\x15\n\rcontinuations\x18\x04 \x03(\t\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\x36\n\x06labels\x18\x06 \x03(\x0b\x32&.arena_llm.v1.ScoreRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05input\"\x84\x01\n\rScoreResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x1f.arena_llm.v1.ContinuationScore\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\"\n\x05usage\x18\x04 \x01(\x0b\x32\x13.arena_llm.v1.Usage\"J\n\x11\x43ontinuationScore\x12\x14\n\x0c\x63ontinuation\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61rena_llm/v1/score.proto\x12\x0c\x61rena_llm.v1\x1a\x1a\x61rena_llm/v1/content.proto\x1a\x18\x61rena_llm/v1/reply.proto\"\xef\x03\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.arena_llm.v1.ConversationH\x00\x12&\n\x03raw\x18\x04 \x01(\x0b\x32\x17.arena_llm.v1.RawPromptH\x00\x12\x31\n\rcontinuations\x18\x05 \x03(\x0b\x32\x1a.arena_llm.v1.Continuation\x12\x34\n\x08\x62oundary\x18\x06 \x01(\x0e\x32\".arena_llm.v1.ContinuationBoundary\x12\x17\n\x0fprompt_logprobs\x18\x07 \x01(\x08\x12\x19\n\x0ctop_logprobs\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\x0f\n\x07session\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x36\n\x06labels\x18\x0b \x03(\x0b\x32&.arena_llm.v1.ScoreRequest.LabelsEntry\x12\x1f\n\x17template_arguments_json\x18\x0c \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05inputB\x0f\n\r_top_logprobs\"V\n\x0c\x43ontinuation\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x16.arena_llm.v1.TokenIdsH\x00\x42\t\n\x07\x63ontent\"\xfc\x01\n\rScoreResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x1f.arena_llm.v1.ContinuationScore\x12/\n\rprompt_tokens\x18\x02 \x01(\x0b\x32\x18.arena_llm.v1.TokenTrace\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.arena_llm.v1.Usage\x12)\n\tserved_by\x18\x04 \x01(\x0b\x32\x16.arena_llm.v1.ServedBy\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.arena_llm.v1.Timings\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"a\n\x11\x43ontinuationScore\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12\x11\n\tis_greedy\x18\x02 \x01(\x08\x12(\n\x06tokens\x18\x03 \x01(\x0b\x32\x18.arena_llm.v1.TokenTrace\"\xf5\x01\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x32\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1a.arena_llm.v1.ConversationH\x00\x12&\n\x03raw\x18\x04 \x01(\x0b\x32\x17.arena_llm.v1.RawPromptH\x00\x12!\n\x05tools\x18\x05 \x03(\x0b\x32\x12.arena_llm.v1.Tool\x12\x1f\n\x17template_arguments_json\x18\x06 \x01(\t\x12\x15\n\rreturn_tokens\x18\x07 \x01(\x08\x42\x07\n\x05input\"a\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\x11\n\testimated\x18\x02 \x01(\x08\x12\'\n\x05trace\x18\x03 \x01(\x0b\x32\x18.arena_llm.v1.TokenTrace*\x83\x01\n\x14\x43ontinuationBoundary\x12%\n!CONTINUATION_BOUNDARY_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43ONTINUATION_BOUNDARY_SEPARATE\x10\x01\x12 \n\x1c\x43ONTINUATION_BOUNDARY_JOINED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCOREREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_SCOREREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SCOREREQUEST']._serialized_start=72
-  _globals['_SCOREREQUEST']._serialized_end=323
-  _globals['_SCOREREQUEST_LABELSENTRY']._serialized_start=269
-  _globals['_SCOREREQUEST_LABELSENTRY']._serialized_end=314
-  _globals['_SCORERESPONSE']._serialized_start=326
-  _globals['_SCORERESPONSE']._serialized_end=458
-  _globals['_CONTINUATIONSCORE']._serialized_start=460
-  _globals['_CONTINUATIONSCORE']._serialized_end=534
+  _globals['_CONTINUATIONBOUNDARY']._serialized_start=1384
+  _globals['_CONTINUATIONBOUNDARY']._serialized_end=1515
+  _globals['_SCOREREQUEST']._serialized_start=97
+  _globals['_SCOREREQUEST']._serialized_end=592
+  _globals['_SCOREREQUEST_LABELSENTRY']._serialized_start=521
+  _globals['_SCOREREQUEST_LABELSENTRY']._serialized_end=566
+  _globals['_CONTINUATION']._serialized_start=594
+  _globals['_CONTINUATION']._serialized_end=680
+  _globals['_SCORERESPONSE']._serialized_start=683
+  _globals['_SCORERESPONSE']._serialized_end=935
+  _globals['_CONTINUATIONSCORE']._serialized_start=937
+  _globals['_CONTINUATIONSCORE']._serialized_end=1034
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1037
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1282
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1284
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1381
 # @@protoc_insertion_point(module_scope)

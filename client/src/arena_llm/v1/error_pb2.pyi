@@ -1,0 +1,70 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNKNOWN_PREFIX: _ClassVar[ErrorReason]
+    ERROR_REASON_MODEL_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_REQUEST: _ClassVar[ErrorReason]
+    ERROR_REASON_CONTEXT_TOO_LONG: _ClassVar[ErrorReason]
+    ERROR_REASON_UNSUPPORTED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNKNOWN_FIELD: _ClassVar[ErrorReason]
+    ERROR_REASON_CLIENT_TOO_OLD: _ClassVar[ErrorReason]
+    ERROR_REASON_API_KEY_MISSING: _ClassVar[ErrorReason]
+    ERROR_REASON_API_KEY_REJECTED: _ClassVar[ErrorReason]
+    ERROR_REASON_INSUFFICIENT_CREDITS: _ClassVar[ErrorReason]
+    ERROR_REASON_CREDITS_HELD: _ClassVar[ErrorReason]
+    ERROR_REASON_MODEL_MISCONFIGURED: _ClassVar[ErrorReason]
+    ERROR_REASON_REFUSED_BY_PROVIDER: _ClassVar[ErrorReason]
+    ERROR_REASON_RATE_LIMITED: _ClassVar[ErrorReason]
+    ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_LARGE: _ClassVar[ErrorReason]
+    ERROR_REASON_UNREACHABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_BACKEND_DOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_UPSTREAM_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERRUPTED: _ClassVar[ErrorReason]
+    ERROR_REASON_CONSTRAINT_NOT_MET: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_ID_REUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_STATE_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_ROUTE_LOOP: _ClassVar[ErrorReason]
+    ERROR_REASON_DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_CANCELLED: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_CONNECTION_LOST: _ClassVar[ErrorReason]
+    ERROR_REASON_CLIENT_CLOSED: _ClassVar[ErrorReason]
+    ERROR_REASON_STREAM_NOT_ENDED: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_UNKNOWN_PREFIX: ErrorReason
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason
+ERROR_REASON_INVALID_REQUEST: ErrorReason
+ERROR_REASON_CONTEXT_TOO_LONG: ErrorReason
+ERROR_REASON_UNSUPPORTED: ErrorReason
+ERROR_REASON_UNKNOWN_FIELD: ErrorReason
+ERROR_REASON_CLIENT_TOO_OLD: ErrorReason
+ERROR_REASON_API_KEY_MISSING: ErrorReason
+ERROR_REASON_API_KEY_REJECTED: ErrorReason
+ERROR_REASON_INSUFFICIENT_CREDITS: ErrorReason
+ERROR_REASON_CREDITS_HELD: ErrorReason
+ERROR_REASON_MODEL_MISCONFIGURED: ErrorReason
+ERROR_REASON_REFUSED_BY_PROVIDER: ErrorReason
+ERROR_REASON_RATE_LIMITED: ErrorReason
+ERROR_REASON_OVERLOADED: ErrorReason
+ERROR_REASON_TOO_LARGE: ErrorReason
+ERROR_REASON_UNREACHABLE: ErrorReason
+ERROR_REASON_BACKEND_DOWN: ErrorReason
+ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason
+ERROR_REASON_INTERRUPTED: ErrorReason
+ERROR_REASON_CONSTRAINT_NOT_MET: ErrorReason
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason
+ERROR_REASON_STATE_MISMATCH: ErrorReason
+ERROR_REASON_ROUTE_LOOP: ErrorReason
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
+ERROR_REASON_CANCELLED: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_CONNECTION_LOST: ErrorReason
+ERROR_REASON_CLIENT_CLOSED: ErrorReason
+ERROR_REASON_STREAM_NOT_ENDED: ErrorReason
