@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
 VLLM_STAMP := .venv-vllm/.complete
-LOCK := pyproject.toml client/pyproject.toml uv.lock deploy/uv.txt
+LOCK := pyproject.toml client/pyproject.toml client-compat/pyproject.toml uv.lock deploy/uv.txt
 DEPLOY := $(BIN)/python -m deploy
 # Unit tests that import torch and load small models.
 WITH_MODELS := tests/unit/hf tests/unit/common/local

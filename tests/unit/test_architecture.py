@@ -17,7 +17,7 @@ import pytest
 
 from arena_llm.types import SAMPLING_PARAMETERS
 from arena_llm.v1 import generate_pb2
-from game_reasoning_arena.backends.base_backend import split_model_name
+from arena_llm_compat.backends.base_backend import split_model_name
 from router.config import RouterConfig
 from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
@@ -64,7 +64,7 @@ def test_no_folder_shadows_a_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["arena_llm", "game_reasoning_arena.backends.llm_registry", "router.servicer"]
+    "module", ["arena_llm.client", "arena_llm_compat.backends.llm_registry", "router.servicer"]
 )
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
@@ -88,7 +88,7 @@ def test_the_arena_uses_the_client_alone() -> None:
 
 
 def test_the_client_imports_only_what_it_declares() -> None:
-    allowed = {"grpc", "google", "grpc_health", "arena_llm", "game_reasoning_arena"}
+    allowed = {"grpc", "google", "grpc_health", "arena_llm"}
     # Of the extra arena-llm[yaml], and imported where it is used.
     allowed |= {"yaml"}
     foreign = {
@@ -118,7 +118,16 @@ SHARED_CLASS_NAMES = {
 
 def test_no_class_name_stands_in_two_modules() -> None:
     """A reader who meets a class by its name alone knows which one it is."""
-    folders = ("client/src", "services", "router", "arena", "deploy", "scripts", "bench")
+    folders = (
+        "client/src",
+        "client-compat/src",
+        "services",
+        "router",
+        "arena",
+        "deploy",
+        "scripts",
+        "bench",
+    )
     modules: dict[str, set[str]] = {}
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
@@ -217,7 +226,7 @@ PLACES = {"pyproject.toml", "configs/router.yaml"}
 NO_PLACES = {
     "uv.lock",  # generated
     ".env.example",  # variables in comments
-    "client/src/game_reasoning_arena/backends/__init__.py",  # the names of the original
+    "client-compat/src/arena_llm_compat/backends/__init__.py",  # the names of the original
 }
 
 

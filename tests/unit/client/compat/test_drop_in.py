@@ -1,4 +1,7 @@
-"""Code for the original arena runs over the router, with each of its imports."""
+"""Code for the original arena runs over the router, with each of its imports.
+
+The small arena calls by position and by keyword, and ignores max_tokens where the original does.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,10 @@ ARENA = {
                     model_name=self.model_name, prompt=board, max_tokens=250, temperature=0.1
                 )
                 return int(text)
+
+        class ShortAgent(Agent):
+            def act(self, board):
+                return int(generate_response(self.model_name, board))
     """,
     "setup.py": """
         from game_reasoning_arena.backends import LLM_REGISTRY, initialize_llm_registry
@@ -74,13 +81,15 @@ ARENA = {
     """,
     "play.py": """
         import game_reasoning_arena.backends as backends
-        from agents import Agent
+        from agents import Agent, ShortAgent
         from check import usable
         from setup import LLM_REGISTRY
 
         assert LLM_REGISTRY is backends.LLM_REGISTRY
         print(*LLM_REGISTRY)
-        players = [Agent(model) for model in LLM_REGISTRY if usable(model)]
+        kinds = (Agent, ShortAgent)
+        models = [model for model in LLM_REGISTRY if usable(model)]
+        players = [kind(model) for kind, model in zip(kinds, models)]
         board = []
         while len(board) < 9:
             move = players[len(board) % len(players)].act(" ".join(map(str, board)))
@@ -125,7 +134,8 @@ def test_a_small_arena_plays(target: str, script: Script, tmp_path: Path) -> Non
     ]
     moves = [seen.request for seen in script.history if seen.method == "Generate"]
     assert {request.model for request in moves} == set(MODELS[::3])
-    assert {request.config.max_tokens for request in moves} == {250}
+    limits = {request.model: request.config.max_tokens for request in moves}
+    assert limits == {MODELS[0]: 250, MODELS[3]: 0}
 
 
 def test_an_arena_without_a_router_is_imported(tmp_path: Path) -> None:

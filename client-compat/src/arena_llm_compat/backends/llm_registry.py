@@ -16,7 +16,8 @@ from arena_llm import (
     is_model_available,
 )
 from arena_llm.terminal import escape_on_terminal, escape_unsafe
-from game_reasoning_arena.backends.base_backend import (
+
+from .base_backend import (
     generate_response,
     split_model_name,
 )

@@ -1,6 +1,6 @@
 """Models of transformers."""
 
-from game_reasoning_arena.backends.base_backend import RoutedBackend
+from .base_backend import RoutedBackend
 
 
 class HuggingFaceBackend(RoutedBackend):

@@ -1,9 +1,9 @@
 """The names of the original arena's backends package, over Arena LLM's router."""
 
-from game_reasoning_arena.backends.base_backend import BaseLLMBackend
-from game_reasoning_arena.backends.huggingface_backend import HuggingFaceBackend
-from game_reasoning_arena.backends.litellm_backend import LiteLLMBackend
-from game_reasoning_arena.backends.llm_registry import (
+from .base_backend import BaseLLMBackend
+from .huggingface_backend import HuggingFaceBackend
+from .litellm_backend import LiteLLMBackend
+from .llm_registry import (
     LLM_REGISTRY,
     detect_model_backend,
     extract_model_name,
@@ -14,8 +14,8 @@ from game_reasoning_arena.backends.llm_registry import (
     is_model_available,
     list_models,
 )
-from game_reasoning_arena.backends.openrouter_backend import OpenRouterBackend
-from game_reasoning_arena.backends.vllm_backend import VLLMBackend
+from .openrouter_backend import OpenRouterBackend
+from .vllm_backend import VLLMBackend
 
 __all__ = [
     "LLM_REGISTRY",

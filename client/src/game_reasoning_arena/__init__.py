@@ -1,1 +1,0 @@
-"""The import path of the original arena, kept for code that was written for it."""
