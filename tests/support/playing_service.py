@@ -23,11 +23,14 @@ from arena_llm.types import (
     Capability,
     Choices,
     Completion,
+    CostBasis,
     FinishReason,
     GenerationRequest,
+    Message,
     Model,
     ModelState,
     Usage,
+    to_picousd,
 )
 from services.common.errors import UpstreamUnavailable
 from services.common.log import configure_logging
@@ -57,8 +60,9 @@ class PlayingBackend(ScriptedBackend):
                 raise UpstreamUnavailable("the provider is down")
             if request.model.startswith("hf_held"):
                 await eventually(lambda: not self._hold.exists(), 100)
-            usage = Usage(10, 2, cost_usd=0.01)
-            return Completion(_move(request, number), FinishReason.STOP, usage, request.model)
+            usage = Usage(10, 2, cost_picousd=to_picousd("0.01"), cost_basis=CostBasis.BILLED)
+            move = Message("assistant", _move(request, number))
+            return Completion(move, FinishReason.STOP, usage)
 
     async def is_model_available(self, model: str) -> Availability:
         if model.startswith("hf_nokey"):
@@ -73,7 +77,7 @@ def _move(request: GenerationRequest, number: int) -> str:
         return request.constraint.values[number % len(request.constraint.values)]
     legal = []
     if not request.model.startswith("hf_illegal"):
-        prompt = str(request.input[0])
+        prompt = "".join(message.text for message in request.messages)
         legal = [
             json.loads(text) for text in _STRING.findall(prompt.partition("Legal actions: ")[2])
         ]

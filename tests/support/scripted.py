@@ -12,51 +12,63 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from arena_llm.types import (
-    SAMPLING_PARAMETERS,
     Availability,
     Completion,
+    CountRequest,
     Delta,
     EngineLoad,
     FinishReason,
     GenerationRequest,
+    Message,
     Model,
     ModelState,
+    Part,
+    Progress,
+    Reasoning,
+    Refusal,
     Score,
     Scoring,
     ScoringRequest,
+    Text,
+    TokenCount,
+    TokenTrace,
     Usage,
 )
 from services.common.backend import BaseLLMBackend
 from services.common.config import ServiceConfig
+from services.common.fields import ALWAYS_HONOURED, PATHS
 from services.common.log import configure_logging
 from services.common.server import Server, Service, run
 from services.common.servicer import LlmServicer
 from tests.support.waiting import eventually
 
-#: A step of the script: a text, an error, the deltas of a stream, or a function for a text.
-Step = str | Exception | Sequence[Delta | Exception] | Callable[[], Awaitable[str]]
+#: An event of a stream. After the last one, the completion of the deltas follows by itself.
+Event = Delta | Progress | Completion | Exception
+#: A step of the script: a text, a completion, an error, the events of a stream, or a function
+#: for a text.
+Step = str | Completion | Exception | Sequence[Event] | Callable[[], Awaitable[str]]
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=1)
 
 
-def completion(text: str, model: str) -> Completion:
-    return Completion(text, FinishReason.STOP, Usage(3, 1), model)
+def completion(text: str) -> Completion:
+    return Completion(Message("assistant", text), FinishReason.STOP, USAGE)
 
 
 class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
     """Answers with the enqueued steps, in order; `history` has every request."""
 
     config_type = ServiceConfig
-    parameters = frozenset(SAMPLING_PARAMETERS)
-    constraints = frozenset({"choices", "json_schema", "regex"})
-    takes_provider_options = True
+    fields = PATHS - ALWAYS_HONOURED
     can_score = True
+    can_count_tokens = True
 
     def __init__(self, name: str = "hf") -> None:
         super().__init__(ServiceConfig(listen="127.0.0.1:0"))
         self.name = name  # type: ignore[misc]
-        self.history: list[GenerationRequest | ScoringRequest] = []
+        self.history: list[GenerationRequest | ScoringRequest | CountRequest] = []
         self.running = 0
         self.ended: list[str] = []  # "done" or the name of an exception, for each call
         self.availability = Availability(True, ModelState.READY)
@@ -69,48 +81,75 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         async with self._tracked(request):
-            return completion(await self._text(), request.model)
+            return await self._complete()
 
     async def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
         async with self._tracked(request):
-            step = self._steps.popleft() if self._steps else self.default
-            text = ""
-            for delta in [Delta(text=step)] if isinstance(step, str) else await _deltas(step):
-                if isinstance(delta, Exception):
-                    raise delta
-                text += delta.text
-                yield delta
-            yield completion(text, request.model)
+            sent: list[Delta] = []
+            for event in await self._list_events():
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                if isinstance(event, Delta):
+                    sent.append(event)
+                if isinstance(event, Completion):
+                    return
+            yield Completion(_join(sent), FinishReason.STOP, USAGE)
 
     async def score(self, request: ScoringRequest) -> Scoring:
         async with self._tracked(request):
-            await self._text()
-            scores = tuple(Score(text, -1.0, 1) for text in request.continuations)
-            return Scoring(scores, Usage(3, 1), request.model)
+            await self._complete()
+            tokens = TokenTrace(ids=(1,), logprobs=(-1.0,))
+            return Scoring((Score(-1.0, False, tokens),) * len(request.continuations), usage=USAGE)
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        async with self._tracked(request):
+            await self._complete()
+            return TokenCount(3)
 
     async def is_model_available(self, model: str) -> Availability:
         if self._steps:
-            await self._text()
+            await self._complete()
         return self.availability
 
     async def get_available_models(self) -> Sequence[Model]:
         if self._steps:
-            await self._text()
+            await self._complete()
         return self.models
 
-    async def _text(self) -> str:
-        step = self._steps.popleft() if self._steps else self.default
-        if isinstance(step, str):
-            return step
-        if isinstance(step, Exception):
-            raise step
-        assert callable(step), "deltas are for streams"
-        return await step()
+    def _next(self) -> Step:
+        return self._steps.popleft() if self._steps else self.default
+
+    async def _complete(self) -> Completion:
+        match self._next():
+            case str(text):
+                return completion(text)
+            case Completion() as whole:
+                return whole
+            case Exception() as error:
+                raise error
+            case step if callable(step):
+                return completion(await step())
+            case step:
+                raise AssertionError(f"{step} is for a stream")
+
+    async def _list_events(self) -> Sequence[Event]:
+        match self._next():
+            case str(text):
+                return [Delta(text=text)]
+            case (Completion() | Exception()) as event:
+                return [event]
+            case step if callable(step):
+                return [Delta(text=await step())]
+            case step:
+                return step
 
     @asynccontextmanager
-    async def _tracked(self, request: GenerationRequest | ScoringRequest) -> AsyncIterator[None]:
+    async def _tracked(
+        self, request: GenerationRequest | ScoringRequest | CountRequest
+    ) -> AsyncIterator[None]:
         self.history.append(request)
         self.running += 1
         end = "done"
@@ -124,10 +163,23 @@ class ScriptedBackend(BaseLLMBackend[ServiceConfig]):
             self.ended.append(end)
 
 
-async def _deltas(step: Any) -> Sequence[Delta | Exception]:
-    if isinstance(step, Exception):
-        return [step]
-    return [Delta(text=await step())] if callable(step) else step
+def _join(deltas: Sequence[Delta]) -> Message:
+    """Return the message that text, reasoning and refusal of the deltas add up to."""
+    parts: list[Part] = []
+    for delta in deltas:
+        pieces: tuple[tuple[type[Text | Reasoning | Refusal], str | None], ...] = (
+            (Reasoning, delta.reasoning),
+            (Text, delta.text),
+            (Refusal, delta.refusal),
+        )
+        for kind, piece in pieces:
+            if not piece:
+                continue
+            if parts and isinstance(last := parts[-1], kind):
+                parts[-1] = kind(last.text + piece)
+            else:
+                parts.append(kind(piece))
+    return Message("assistant", parts)
 
 
 async def hang() -> str:
@@ -162,7 +214,7 @@ class PromptedBackend(ScriptedBackend):
 
     async def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
         async with self._tracked(request):
             if request.input == "hang":
                 await hang()
@@ -170,7 +222,7 @@ class PromptedBackend(ScriptedBackend):
                 yield Delta(text="x" * 1000)
                 await asyncio.sleep(0.001)
             yield Delta(text=self.says)
-            yield completion(self.says, request.model)
+            yield completion(self.says)
 
     async def is_model_available(self, model: str) -> Availability:
         return Availability(True, ModelState.READY, load=EngineLoad(running=self.running))

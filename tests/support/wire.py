@@ -11,12 +11,19 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from arena_llm.v1 import generate_pb2, llm_service_pb2_grpc, models_pb2, score_pb2
+from arena_llm.v1 import (
+    call_report_pb2,
+    generate_pb2,
+    llm_service_pb2_grpc,
+    models_pb2,
+    score_pb2,
+)
 
 _DETAILS = {
     "google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
     "google.rpc.BadRequest": error_details_pb2.BadRequest,
     "google.rpc.RetryInfo": error_details_pb2.RetryInfo,
+    "arena_llm.v1.CallReport": call_report_pb2.CallReport,
 }
 
 
@@ -33,7 +40,9 @@ def request(model: str = "hf_model", prompt: str = "hello", **fields: Any) -> An
 
 
 def score_request(model: str = "hf_model", **fields: Any) -> Any:
-    return score_pb2.ScoreRequest(model=model, prompt="hello", continuations=["a"], **fields)
+    return score_pb2.ScoreRequest(
+        model=model, prompt="hello", continuations=[{"text": "a"}], **fields
+    )
 
 
 def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
@@ -41,7 +50,8 @@ def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
     trailers = dict(tuple(error.trailing_metadata()))
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     assert status.code == error.code().value[0]
-    assert status.message == error.details()
+    # The details have the same message, perhaps cut.
+    assert (error.details() or "").startswith(status.message.removesuffix("\u2026"))
     found = {}
     for packed in status.details:
         kind = _DETAILS[packed.TypeName()]()
