@@ -270,7 +270,7 @@ class PendingCall(Generic[T]):
         """Return the error of a call whose client was closed during it."""
         return CallCancelledError(
             "the client was closed during the call",
-            reason="CLIENT_CLOSED",
+            reason="CANCELLED",
             model=self.call.model,
         )
 

@@ -268,8 +268,12 @@ def _explain_local(code: str, message: str, target: str, timeout: float) -> tupl
             return "UNREACHABLE", f"{problem} ({cause})"
         case "UNAVAILABLE":
             return "CONNECTION_LOST", f"the connection to {target} was lost ({message})"
+        case "RESOURCE_EXHAUSTED" if "message larger than max" in message:
+            return "TOO_LARGE", f"a message of this call has too many bytes ({message})"
+        case "CANCELLED":
+            return "CANCELLED", message
         case "DEADLINE_EXCEEDED":
-            return "", f"no reply from {target} within {timeout:g} s"
+            return "DEADLINE_EXCEEDED", f"no reply from {target} within {timeout:g} s"
         case "UNIMPLEMENTED":
             return "", f"{target} does not know this method: is it Arena LLM? ({message})"
     return "", message
