@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import index
 from typing import Any, Generic, NamedTuple, SupportsIndex, TypeVar
@@ -172,7 +173,14 @@ def build_score_call(
             template_arguments_json=_to_json("template_arguments_json", template_arguments or ""),
         )
         message = _check_size(to_message(request, score_pb2.ScoreRequest))
-    return Call("Score", message, partial(from_message, kind=Scoring), model, session)
+    texts = [continuation.text or "" for continuation in request.continuations]
+    return Call("Score", message, partial(_read_scoring, texts), model, session)
+
+
+def _read_scoring(texts: Sequence[str], reply: score_pb2.ScoreResponse) -> Scoring:
+    scoring = from_message(reply, Scoring)
+    pairs = zip(scoring.scores, texts, strict=False)
+    return replace(scoring, scores=tuple(replace(score, text=text) for score, text in pairs))
 
 
 def build_count_call(

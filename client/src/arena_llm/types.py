@@ -282,12 +282,14 @@ class Score:
     """The score of one continuation.
 
     logprob: the sum of the natural log-probabilities of its tokens. is_greedy: each token is the
-    likeliest one at its position. tokens: with ids and log-probabilities.
+    likeliest one at its position. tokens: with ids and log-probabilities. text: the continuation;
+    the client sets it, and it is not sent.
     """
 
     logprob: float
     is_greedy: bool = False
     tokens: TokenTrace = TokenTrace()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ from arena_llm.types import (
     Conversation,
     GenerationRequest,
     RawPrompt,
+    Score,
 )
 
 __all__ = ["FieldError", "from_message", "to_message"]
@@ -65,7 +66,10 @@ T = TypeVar("T")
 #: Fields whose name differs: (dataclass, its field) -> the field of the message.
 _RENAMED: Mapping[tuple[type, str], str] = {(GenerationRequest, "sampling"): "config"}
 #: Fields that are not sent. They are the last fields of their dataclass and have a default.
-_LOCAL: Mapping[type, frozenset[str]] = {GenerationRequest: frozenset({"deadline"})}
+_LOCAL: Mapping[type, frozenset[str]] = {
+    GenerationRequest: frozenset({"deadline"}),
+    Score: frozenset({"text"}),
+}
 #: Properties that are sent, and not read.
 _DERIVED: Mapping[type, tuple[str, ...]] = {Completion: ("text",)}
 #: The kinds of input: the field of the message, by the type.

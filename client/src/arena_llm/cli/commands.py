@@ -222,10 +222,7 @@ def score(client: Client, args: argparse.Namespace, output: Output) -> int:
     else:
         output.table(
             ("CONTINUATION", "LOGPROB", "TOKENS"),
-            [
-                (text, f"{score.logprob:.4f}", str(len(score.tokens)))
-                for text, score in zip(args.continuations, scores, strict=True)
-            ],
+            [(s.text, f"{s.logprob:.4f}", str(len(s.tokens))) for s in scores],
         )
     return 0
 
