@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -44,24 +46,28 @@ def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
     )
 
 
-def _open_channel(route: Route) -> Any:
+def _open_channel(route: Route, targets: Sequence[str]) -> Any:
     """Any, because the type stubs do not know that (de)serializers may be left out."""
-    return grpc.aio.insecure_channel(build_target(route.targets), options=channel_options(route))
+    return grpc.aio.insecure_channel(build_target(targets), options=channel_options(route))
 
 
 class Backend:
     """The replicas behind one prefix. Create it on the event loop that uses it.
 
     name: the prefix without its underscore, such as "hf".
-    address: its targets, comma separated.
+    targets: the addresses of its replicas, or a host's name with the port.
+    addresses: the same as a text.
     """
 
     def __init__(self, prefix: str, route: Route) -> None:
         self.prefix = prefix
         self.name = prefix.removesuffix("_")
-        self.address = ",".join(route.targets)
+        self.targets = route.targets
+        self.addresses = ", ".join(route.targets)
         self._route = route
-        self._channel = _open_channel(route)
+        #: The channel to each replica that GetServiceInfo has asked.
+        self._replicas: dict[str, Any] = {}
+        self._channel = _open_channel(route, route.targets)
         # Connect now, so that the first call does not wait for the connection.
         self._channel.get_state(try_to_connect=True)
         self._calls: dict[str, Any] = {
@@ -75,6 +81,12 @@ class Backend:
         """Start a call of bytes to bytes; the caller must cancel it."""
         return self._calls[rpc](data, timeout=timeout, metadata=metadata)
 
+    def replica(self, address: str) -> Any:
+        """Return the method GetServiceInfo of one replica, as bytes to bytes."""
+        if address not in self._replicas:
+            self._replicas[address] = _open_channel(self._route, [address])
+        return self._replicas[address].unary_unary(f"/{SERVICE.full_name}/GetServiceInfo")
+
     def explain_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
         """Return the error for a lost connection or deadline; None if the backend answered.
 
@@ -83,7 +95,9 @@ class Backend:
         backend noticed it first.
         """
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"backend {self.name} at {self.address} did not answer in time")
+            return DeadlineExceeded(
+                f"backend {self.name} at {self.addresses} did not answer in time"
+            )
         trailers: Any = error.trailing_metadata()
         if error.code() not in _BROKEN or DETAILS_TRAILER in trailers:
             return None
@@ -98,14 +112,17 @@ class Backend:
         start = self._route.start
         remedy = f"start it with `{start}`" if start else "check that it runs"
         return BackendDown(
-            f"backend {self.name} at {', '.join(self._route.targets)} {problem}; {remedy}",
-            metadata={"backend": self.name, "address": self.address},
+            f"backend {self.name} at {self.addresses} {problem}; {remedy}",
+            metadata={"backend": self.name, "addresses": self.addresses},
         )
 
     def unreachable(self, detail: str) -> models_pb2.UnreachableBackend:
         """Return this backend's entry in a list of unreachable backends."""
-        return models_pb2.UnreachableBackend(backend=self.name, address=self.address, detail=detail)
+        return models_pb2.UnreachableBackend(
+            backend=self.name, addresses=self._route.targets, detail=detail
+        )
 
     async def aclose(self) -> None:
-        """Close the channel; calls in flight are cancelled."""
-        await self._channel.close()
+        """Close the channels; calls in flight are cancelled."""
+        channels = (self._channel, *self._replicas.values())
+        await asyncio.gather(*(channel.close() for channel in channels))

@@ -3,56 +3,74 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 
+from arena_llm.types import Availability, ModelState
 from arena_llm.v1 import models_pb2
 from router.backend import Backend
 from router.routing import Metadata, find_prefix
 from services.common.errors import BackendDown, BackendError, UnknownPrefix
+from services.common.pages import LARGEST_PAGE
 
-#: A backend with its answer (bytes), or with the reason why it gave none (text).
-Answer = tuple[Backend, bytes | str]
-Answers = Sequence[Answer]  # in the order of the routes
+#: A backend with all its pages in one, or with the reason why it returned none.
+Listed = tuple[Backend, models_pb2.ListModelsResponse | str]
 
 
-async def ask_all(
-    backends: Iterable[Backend], rpc: str, data: bytes, seconds: float, metadata: Metadata
-) -> Answers:
-    """Call all backends at the same time, each with this timeout."""
+async def list_models(
+    backends: Iterable[Backend], name_prefix: str, seconds: float, metadata: Metadata
+) -> Sequence[Listed]:
+    """Ask all backends for all their models at the same time, each with this timeout.
+
+    The answers are in the order of the backends.
+    """
     return await asyncio.gather(
-        *(_ask(backend, rpc, data, seconds, metadata) for backend in backends)
+        *(_list(backend, name_prefix, seconds, metadata) for backend in backends)
     )
 
 
-async def _ask(
-    backend: Backend, rpc: str, data: bytes, seconds: float, metadata: Metadata
-) -> Answer:
-    call = backend.call(rpc, data, seconds, metadata)
-    try:
-        return backend, await call
-    except grpc.aio.AioRpcError as error:
-        if failure := backend.explain_failure(error):
-            return backend, failure.message
-        return backend, f"backend {backend.name} answered {error.code().name}: {error.details()}"
-    finally:
-        call.cancel()
+async def _list(backend: Backend, name_prefix: str, seconds: float, metadata: Metadata) -> Listed:
+    deadline = time.monotonic() + seconds
+    whole = models_pb2.ListModelsResponse()
+    request = models_pb2.ListModelsRequest(page_size=LARGEST_PAGE, name_prefix=name_prefix)
+    while True:
+        left = deadline - time.monotonic()
+        call = backend.call("ListModels", request.SerializeToString(), left, metadata)
+        try:
+            page = models_pb2.ListModelsResponse.FromString(await call)
+        except grpc.aio.AioRpcError as error:
+            return backend, explain(backend, error)
+        finally:
+            call.cancel()
+        whole.models.extend(page.models)
+        if not page.next_page_token:
+            whole.unreachable.extend(page.unreachable)  # the same on all pages
+            return backend, whole
+        request.page_token = page.next_page_token
 
 
-def merge_models(answers: Answers, prefixes: Mapping[str, object]) -> models_pb2.ListModelsResponse:
-    """Return one list of models, without those whose name leads to another backend."""
-    merged = models_pb2.ListModelsResponse()
+def explain(backend: Backend, error: grpc.aio.AioRpcError) -> str:
+    """Return in one line why a backend did not answer."""
+    if failure := backend.explain_failure(error):
+        return failure.message
+    return f"backend {backend.name} answered {error.code().name}: {error.details()}"
+
+
+def merge_models(
+    answers: Sequence[Listed], prefixes: Mapping[str, object]
+) -> tuple[list[models_pb2.ModelInfo], list[models_pb2.UnreachableBackend]]:
+    """Return all models, without those whose name leads to another backend, and what is missing."""
+    models: list[models_pb2.ModelInfo] = []
+    unreachable: list[models_pb2.UnreachableBackend] = []
     for backend, answer in answers:
         if isinstance(answer, str):
-            merged.unreachable.append(backend.unreachable(answer))
-            continue
-        listed = models_pb2.ListModelsResponse.FromString(answer)
-        merged.models.extend(
-            model for model in listed.models if _leads_to(backend.prefix, model.name, prefixes)
-        )
-        merged.unreachable.extend(listed.unreachable)
-    return merged
+            unreachable.append(backend.unreachable(answer))
+        else:
+            models += (m for m in answer.models if _leads_to(backend.prefix, m.name, prefixes))
+            unreachable += answer.unreachable
+    return models, unreachable
 
 
 def _leads_to(prefix: str, model: str, prefixes: Mapping[str, object]) -> bool:
@@ -62,28 +80,8 @@ def _leads_to(prefix: str, model: str, prefixes: Mapping[str, object]) -> bool:
         return False
 
 
-def merge_availability(answers: Answers) -> models_pb2.IsAvailableResponse:
-    """Return whether any backend answered, and which backends did not."""
-    unreachable = [
-        backend.unreachable(answer) for backend, answer in answers if isinstance(answer, str)
-    ]
-    up = [backend.name for backend, answer in answers if not isinstance(answer, str)]
-    names = f" ({', '.join(up)})" if up else ""
-    return models_pb2.IsAvailableResponse(
-        available=bool(up),
-        state=models_pb2.MODEL_STATE_READY if up else models_pb2.MODEL_STATE_UNKNOWN,
-        detail=f"{len(up)} of {len(answers)} backends answer{names}",
-        reason="" if up else BackendDown.reason,
-        unreachable=unreachable,
-    )
-
-
-def build_unavailable(error: BackendError) -> models_pb2.IsAvailableResponse:
+def make_unavailable(error: BackendError) -> Availability:
     """Return the answer for a model whose prefix is unknown or whose backend is down."""
     if isinstance(error, UnknownPrefix):
-        state, reason = models_pb2.MODEL_STATE_MISCONFIGURED, error.reason
-    else:
-        state, reason = models_pb2.MODEL_STATE_UNKNOWN, BackendDown.reason
-    return models_pb2.IsAvailableResponse(
-        available=False, state=state, detail=error.message, reason=reason
-    )
+        return Availability(False, ModelState.MISCONFIGURED, error.message, reason=error.reason)
+    return Availability(False, ModelState.UNKNOWN, error.message, reason=BackendDown.reason)

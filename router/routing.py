@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from router.config import ip_version
-from services.common.errors import Internal, UnknownPrefix
+from services.common.errors import RouteLoop, UnknownPrefix
 from services.common.validation import MAX_NAME, check_model_is_set
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -37,6 +37,7 @@ def find_prefix(model: str, prefixes: Iterable[str]) -> str:
             f"no backend serves {model[:MAX_NAME]!r}: a model's name starts with one of "
             f"{', '.join(prefixes)}",
             field="model",
+            metadata={"model": model[:MAX_NAME], "prefixes": ", ".join(prefixes)},
         )
     return max(fitting, key=len)
 
@@ -47,7 +48,7 @@ def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "
     A header holds printable ASCII only, so the session is percent-encoded. It is cut after
     MAX_NAME characters: every backend refuses a longer one.
 
-    Raises Internal if the call has passed MAX_HOPS routers.
+    Raises RouteLoop if the call has passed MAX_HOPS routers.
     """
     hops = "0"
     has_session = not session
@@ -67,7 +68,7 @@ def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "
 def _count_hop(hops: str) -> str:
     passed = int(hops) if hops.isdecimal() else 0
     if passed >= MAX_HOPS:
-        raise Internal(
+        raise RouteLoop(
             f"the call has passed {MAX_HOPS} routers: a route leads back to a router; fix "
             "the targets under routes in the configuration of the routers (configs/router.yaml)"
         )

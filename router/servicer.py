@@ -10,14 +10,19 @@ from typing import Any
 
 import grpc
 
-from arena_llm.v1 import generate_pb2, models_pb2, score_pb2
+from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
+from arena_llm.wire import to_message
 from router import fanout
 from router.backend import Backend
 from router.config import RouterConfig
+from router.replicas import describe
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
-from services.common.handlers import Context, parse
+from services.common.handlers import Context, check_client, parse
+from services.common.pages import make_page
+from services.common.servicer import make_service_info
+from services.common.validation import check_known
 
 
 class Router:
@@ -68,20 +73,40 @@ class Router:
                 async for message in messages:
                     yield message
 
+    async def CountTokens(self, data: bytes, context: Context) -> bytes:
+        async with CallScope("CountTokens", context) as record:
+            request = parse(score_pb2.CountTokensRequest, data)
+            return await self._forward_unary("CountTokens", request, data, context, record)
+
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:
             request = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(request.model, "", {})
-            if request.model:
-                return await self._forward_availability(request.model, data, context, record)
-            answers = await self._ask_all("IsAvailable", data, context)
-            return fanout.merge_availability(answers).SerializeToString()
+            return await self._forward_availability(request.model, data, context, record)
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with CallScope("ListModels", context):
-            parse(models_pb2.ListModelsRequest, data)
-            answers = await self._ask_all("ListModels", data, context)
-            return fanout.merge_models(answers, self._backends).SerializeToString()
+            request = parse(models_pb2.ListModelsRequest, data)
+            check_client(context)
+            check_known(request)
+            seconds, hops = self._bound(context), _count_hops(context)
+            backends = self._backends.values()
+            answers = await fanout.list_models(backends, request.name_prefix, seconds, hops)
+            models, unreachable = fanout.merge_models(answers, self._backends)
+            page, token = make_page(models, request)
+            return models_pb2.ListModelsResponse(
+                models=page, next_page_token=token, unreachable=unreachable
+            ).SerializeToString()
+
+    async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
+        async with CallScope("GetServiceInfo", context):
+            check_known(parse(service_info_pb2.GetServiceInfoRequest, data))
+            seconds, hops = self._bound(context), _count_hops(context)
+            backends = await asyncio.gather(
+                *(describe(backend, seconds, hops) for backend in self._backends.values())
+            )
+            answer = make_service_info(self.name, backends)
+            return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _forward_unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
@@ -101,20 +126,22 @@ class Router:
             async with ForwardedCall(call, backend, context, record):
                 return await _forward_reply(call, context)
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
-            return fanout.build_unavailable(error).SerializeToString()
+            answer = fanout.make_unavailable(error)
+            return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     def _start(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> tuple[Backend, Any]:
         """Start the call to the request's backend, with the caller's remaining time."""
-        record.add_request(request.model, request.session, request.labels)
+        session = ""
+        if isinstance(request, score_pb2.CountTokensRequest):
+            record.add_request(request.model, "", {})
+        else:
+            session = request.session
+            record.add_request(request.model, session, request.labels, request.request_id)
         backend = self._find(request.model, record)
-        metadata = build_metadata(_received(context), request.session)
+        metadata = build_metadata(_received(context), session)
         return backend, backend.call(rpc, data, context.time_remaining(), metadata)
-
-    async def _ask_all(self, rpc: str, data: bytes, context: Context) -> fanout.Answers:
-        hops = build_metadata(item for item in _received(context) if item[0] == HOPS_HEADER)
-        return await fanout.ask_all(self._backends.values(), rpc, data, self._bound(context), hops)
 
     def _bound(self, context: Context) -> float:
         """Return the seconds to wait for a backend without which the router can answer.
@@ -178,6 +205,11 @@ class ForwardedCall:
 
 def _received(context: Context) -> Metadata:
     return tuple(context.invocation_metadata() or ())
+
+
+def _count_hops(context: Context) -> Metadata:
+    """Return the metadata of a call to all backends: only how many routers it has passed."""
+    return build_metadata(item for item in _received(context) if item[0] == HOPS_HEADER)
 
 
 async def _forward_reply(call: Any, context: Context) -> bytes:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from arena_llm.v1 import llm_service_pb2
 from services.common.errors import ClientTooOld, InvalidRequest
+from services.common.version import MINIMUM_CLIENT_REVISION
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -65,15 +66,15 @@ def llm_service_handler(handlers: LlmHandlers) -> grpc.GenericRpcHandler[Any, An
 M = TypeVar("M", bound=Message)
 
 
-def check_client(context: Context, minimum: int) -> None:
-    """Raise ClientTooOld if the caller's contract is older than the revision `minimum`.
+def check_client(context: Context) -> None:
+    """Raise ClientTooOld if the caller's contract is older than MINIMUM_CLIENT_REVISION.
 
     A caller without the header "arena-contract", such as grpcurl, is served.
     """
     for key, value in context.invocation_metadata() or ():
         if key != CONTRACT_HEADER or not isinstance(value, str) or not value.isdecimal():
             continue
-        if int(value) < minimum:
+        if int(value) < (minimum := MINIMUM_CLIENT_REVISION):
             raise ClientTooOld(
                 f"the client implements revision {value} of the contract, and this service needs "
                 f"{minimum} or more: update arena-llm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
@@ -68,10 +68,7 @@ from services.common.validation import (
     check_model,
     check_score,
 )
-from services.common.version import SOFTWARE_VERSION
-
-#: The oldest revision of a client's contract that is served.
-MINIMUM_CLIENT_REVISION = 1
+from services.common.version import MINIMUM_CLIENT_REVISION, SOFTWARE_VERSION
 
 
 class LlmServicer:
@@ -165,7 +162,7 @@ class LlmServicer:
             proto = parse(score_pb2.ScoreRequest, data)
             proto.request_id = proto.request_id or _make_id()
             record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
-            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_client(context)
             check_score(proto)
             self._check_prefix(proto.model)
             self._refusals.check_score()
@@ -189,7 +186,7 @@ class LlmServicer:
         async with CallScope("CountTokens", context) as record:
             proto = parse(score_pb2.CountTokensRequest, data)
             record.add_request(proto.model, "", {})
-            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_client(context)
             check_count_tokens(proto)
             self._check_prefix(proto.model)
             self._refusals.check_count_tokens()
@@ -204,7 +201,7 @@ class LlmServicer:
         async with CallScope("IsAvailable", context) as record:
             proto = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(proto.model, "", {})
-            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_client(context)
             check_known(proto)
             answer = await self._check_availability(proto.model)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
@@ -212,7 +209,7 @@ class LlmServicer:
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with CallScope("ListModels", context):
             proto = parse(models_pb2.ListModelsRequest, data)
-            check_client(context, MINIMUM_CLIENT_REVISION)
+            check_client(context)
             check_known(proto)
             models = check_models(await self._backend.get_available_models(), self._prefix)
             page, token = make_page(models, proto)
@@ -223,14 +220,8 @@ class LlmServicer:
         async with CallScope("GetServiceInfo", context):
             check_known(parse(service_info_pb2.GetServiceInfoRequest, data))
             replica = ReplicaInfo("", ReplicaState.SERVING, "", SOFTWARE_VERSION, REVISION)
-            answer = ServiceInfo(
-                self.name,
-                SOFTWARE_VERSION,
-                REVISION,
-                MINIMUM_CLIENT_REVISION,
-                LIMITS,
-                (BackendInfo(self.name, (self._prefix,), (replica,)),),
-            )
+            backend = BackendInfo(self.name, (self._prefix,), (replica,))
+            answer = make_service_info(self.name, [backend])
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _check_availability(self, model: str) -> Availability:
@@ -264,7 +255,7 @@ class LlmServicer:
         proto = parse(generate_pb2.GenerateRequest, data)
         proto.request_id = proto.request_id or _make_id()
         record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
-        check_client(context, MINIMUM_CLIENT_REVISION)
+        check_client(context)
         check_generate(proto)
         self._check_prefix(proto.model)
         self._refusals.check_generate(proto)
@@ -330,6 +321,13 @@ class LlmServicer:
         if self._is_free and usage.cost_picousd is None:
             return replace(usage, cost_picousd=0, cost_basis=CostBasis.FREE)
         return usage
+
+
+def make_service_info(service: str, backends: Iterable[BackendInfo]) -> ServiceInfo:
+    """Return what this process says about itself and about these backends."""
+    return ServiceInfo(
+        service, SOFTWARE_VERSION, REVISION, MINIMUM_CLIENT_REVISION, LIMITS, tuple(backends)
+    )
 
 
 def _make_id() -> str:

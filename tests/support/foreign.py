@@ -19,7 +19,7 @@ from pathlib import Path
 
 from services.common.local.checks import embedded_folder
 from services.hf.embedded import prepare
-from tests.support.system import free_ports
+from tests.support.ports import free_ports
 
 #: The server gives its only model the name from its command line.
 MODEL = str(embedded_folder())

@@ -36,9 +36,9 @@ from services.common.errors import UpstreamUnavailable
 from services.common.log import configure_logging
 from services.common.server import run
 from services.common.servicer import LlmServicer
+from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess
 from tests.support.scripted import ScriptedBackend
-from tests.support.system import free_ports
 from tests.support.waiting import eventually
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')

@@ -45,6 +45,10 @@ def score_request(model: str = "hf_model", **fields: Any) -> Any:
     )
 
 
+def count_request(model: str = "hf_model", **fields: Any) -> Any:
+    return score_pb2.CountTokensRequest(model=model, prompt="hello", **fields)
+
+
 def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
     """Return the status details by short name, such as "ErrorInfo"."""
     trailers = dict(tuple(error.trailing_metadata()))

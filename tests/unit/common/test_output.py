@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from services.common.log import LossyOutput
+from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process, run_to_end, scripted_process
-from tests.support.system import free_ports
 from tests.support.wire import failure, reason, request, stub
 
 pytestmark = pytest.mark.integration  # starts processes

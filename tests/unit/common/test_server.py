@@ -17,9 +17,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from services.common.config import ConfigError
 from services.common.server import Server, serve
 from services.common.servicer import LlmServicer
+from tests.support.ports import free_ports
 from tests.support.processes import listens, run_to_end, scripted_process
 from tests.support.scripted import ScriptedBackend, scripted
-from tests.support.system import free_ports
 from tests.support.waiting import eventually
 from tests.support.wire import request, stub, until_running
 

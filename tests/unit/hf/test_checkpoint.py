@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.system import refusing
+from tests.support.ports import refusing
 
 pytestmark = pytest.mark.integration  # starts processes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.system import refusing
+from tests.support.ports import refusing
 from tests.unit.hosted.conftest import OPENAI_FORMAT, Provider, Start, call
 
 

@@ -15,21 +15,42 @@ from router.backend import Backend
 from router.config import Route, RouterConfig
 from router.servicer import Router
 from services.common.errors import RateLimited, UpstreamUnavailable
+from tests.support.ports import free_ports, refusing
 from tests.support.scripted import hang, scripted, serving
-from tests.support.system import free_ports, refusing
 from tests.support.waiting import eventually, reaching
-from tests.support.wire import details, failure, reason, request, score_request, stub
+from tests.support.wire import (
+    count_request,
+    details,
+    failure,
+    reason,
+    request,
+    score_request,
+    stub,
+)
 
 PATH = "/arena_llm.v1.LlmService"
+
+RPCS = ["Generate", "StreamGenerate", "Score", "CountTokens"]
+
+
+def make_request(rpc: str, model: str = "hf_model", **fields: Any) -> Any:
+    """A request of a method."""
+    match rpc:
+        case "Score":
+            return score_request(model, **fields)
+        case "CountTokens":
+            return count_request(model)
+    return request(model, **fields)
 
 
 async def test_a_reply_is_forwarded_unchanged(routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.enqueue("e4")
         answer = await llm.Generate(request(session="game-7"))
-        assert (answer.text, answer.backend) == ("e4", "hf")
+        assert (answer.text, answer.served_by.backend) == ("e4", "hf")
         assert backend.history[0].session == "game-7"
-        assert (await llm.Score(score_request())).backend == "hf"
+        assert (await llm.Score(score_request())).served_by.backend == "hf"
+        assert (await llm.CountTokens(count_request())).tokens == 3
 
 
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
@@ -52,7 +73,9 @@ async def test_an_error_in_the_middle_of_a_stream(routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.enqueue([Delta(text="half"), RateLimited("slow down", retry_after=2)])
         call = llm.StreamGenerate(request())
-        assert (await anext(aiter(call))).text_delta == "half"
+        events = [await anext(aiter(call)) for _ in range(3)]
+        assert [event.WhichOneof("event") for event in events] == ["start", "delta", "interruption"]
+        assert (events[1].delta.text, events[2].interruption.text) == ("half", "half")
         assert details(await failure(call))["RetryInfo"].retry_delay.seconds == 2
 
 
@@ -82,7 +105,7 @@ class Bare:
     async def aclose(self) -> None: ...
 
     name = "bare"
-    Score = IsAvailable = ListModels = Generate
+    Score = CountTokens = IsAvailable = ListModels = GetServiceInfo = Generate
 
 
 @pytest.fixture
@@ -166,11 +189,11 @@ async def test_a_missed_deadline_cancels_the_backend(rpc: str, routed: Any) -> N
         assert set(backend.ended) == {"CancelledError"}
 
 
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+@pytest.mark.parametrize("rpc", RPCS)
 async def test_a_cancelled_call_cancels_the_backend(rpc: str, routed: Any) -> None:
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
         backend.enqueue(hang)
-        call = getattr(llm, rpc)(score_request() if rpc == "Score" else request())
+        call = getattr(llm, rpc)(make_request(rpc))
         await eventually(lambda: backend.running == 1)
         call.cancel()
         await eventually(lambda: backend.ended == ["CancelledError"])
@@ -186,9 +209,9 @@ async def test_a_stream_that_is_cancelled_midway_cancels_the_backend(routed: Any
         assert backend.ended != ["done"]
 
 
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+@pytest.mark.parametrize("rpc", RPCS)
 async def test_an_unknown_prefix(rpc: str, routed: Any) -> None:
-    asked = score_request("gpt2") if rpc == "Score" else request("gpt2")
+    asked = make_request(rpc, "gpt2")
     async with routed(hf_=["127.0.0.1:1"], vllm_=["127.0.0.1:2"]) as llm:
         error = await failure(getattr(llm, rpc)(asked))
     assert error.code().name == "NOT_FOUND"
@@ -196,9 +219,9 @@ async def test_an_unknown_prefix(rpc: str, routed: Any) -> None:
     assert "hf_, vllm_" in error.details()
 
 
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+@pytest.mark.parametrize("rpc", RPCS)
 async def test_no_model_and_no_message(rpc: str, routed: Any) -> None:
-    asked = score_request("") if rpc == "Score" else request("")
+    asked = make_request(rpc, "")
     async with routed(hf_=["127.0.0.1:1"]) as llm:
         error = await failure(getattr(llm, rpc)(asked))
         assert details(error)["BadRequest"].field_violations[0].field == "model"
@@ -207,12 +230,12 @@ async def test_no_model_and_no_message(rpc: str, routed: Any) -> None:
         assert reason(await failure(call(b"\xff\xff"))) == "INVALID_REQUEST"
 
 
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+@pytest.mark.parametrize("rpc", RPCS)
 @pytest.mark.parametrize("policy", ["round_robin", "session"])
 async def test_a_backend_that_is_down_is_named_immediately(
     rpc: str, policy: Any, routed: Any
 ) -> None:
-    asked = score_request("vllm_x") if rpc == "Score" else request("vllm_x", session="s")
+    asked = make_request(rpc, "vllm_x", session="s")
     with refusing(2) as addresses:
         route = Route(targets=addresses, policy=policy, start="make up VLLM=1")
         async with routed(vllm_=route) as llm:
@@ -224,20 +247,20 @@ async def test_a_backend_that_is_down_is_named_immediately(
         assert word in error.details()
     assert dict(details(error)["ErrorInfo"].metadata) == {
         "backend": "vllm",
-        "address": ",".join(addresses),
+        "addresses": ", ".join(addresses),
     }
 
 
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+@pytest.mark.parametrize("rpc", RPCS)
 async def test_a_route_that_leads_back_to_the_router_is_reported(rpc: str) -> None:
     (port,) = free_ports(1)
     # "localhost" is not the literal address of `listen`, so the configuration is accepted.
     routes = {"hf_": Route(targets=[f"localhost:{port}"])}
     router = Router(RouterConfig(listen=f"127.0.0.1:{port}", routes=routes))
     async with serving(router, f"127.0.0.1:{port}"), stub(f"127.0.0.1:{port}") as llm:
-        error = await failure(getattr(llm, rpc)(score_request() if rpc == "Score" else request()))
+        error = await failure(getattr(llm, rpc)(make_request(rpc)))
         listed = await llm.ListModels(models_pb2.ListModelsRequest())
-    assert (error.code().name, reason(error)) == ("INTERNAL", "INTERNAL")
+    assert (error.code().name, reason(error)) == ("FAILED_PRECONDITION", "ROUTE_LOOP")
     assert "a route leads back to a router" in error.details()
     assert "leads back" in listed.unreachable[0].detail
 
@@ -251,7 +274,7 @@ async def test_a_host_that_does_not_exist(routed: Any) -> None:
 
 async def test_a_target_can_be_a_host_name(routed: Any) -> None:
     async with scripted() as (_, server), routed(hf_=[f"localhost:{server.port}"]) as llm:
-        assert (await llm.Generate(request())).backend == "hf"
+        assert (await llm.Generate(request())).served_by.backend == "hf"
 
 
 async def test_the_router_refuses_a_message_with_too_many_fields(routed: Any) -> None:

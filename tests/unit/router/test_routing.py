@@ -16,7 +16,7 @@ from router.routing import (
     find_prefix,
 )
 from services.common.config import ConfigError, load_config
-from services.common.errors import Internal, InvalidRequest, UnknownPrefix
+from services.common.errors import InvalidRequest, RouteLoop, UnknownPrefix
 
 PREFIXES = ("openrouter_", "hf_", "hf_meta-", "hf_meta-llama/")
 
@@ -81,7 +81,7 @@ def test_metadata_for_the_backend(metadata: tuple, session: str, expected: tuple
 
 def test_a_call_that_has_passed_too_many_routers_is_refused() -> None:
     assert build_metadata([("arena-hops", str(MAX_HOPS - 1))]) == (("arena-hops", str(MAX_HOPS)),)
-    with pytest.raises(Internal, match="a route leads back to a router"):
+    with pytest.raises(RouteLoop, match="a route leads back to a router"):
         build_metadata([("arena-hops", str(MAX_HOPS))])
 
 

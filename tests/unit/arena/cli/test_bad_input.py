@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_ports
 from tests.support.processes import router_process
-from tests.support.system import free_ports
 
 GOOD = """
 name: good

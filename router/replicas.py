@@ -1,0 +1,75 @@
+"""What GetServiceInfo says about a backend: each of its processes is asked separately."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from arena_llm.types import BackendInfo, Credits, ReplicaInfo, ReplicaState, ServiceInfo
+from arena_llm.v1 import service_info_pb2
+from arena_llm.wire import from_message
+from router.backend import Backend
+from router.config import ip_version
+from router.fanout import explain
+from router.routing import Metadata
+
+_REQUEST = service_info_pb2.GetServiceInfoRequest().SerializeToString()
+
+
+async def describe(backend: Backend, seconds: float, metadata: Metadata) -> BackendInfo:
+    """Return the backend with one item for each replica, each asked with this timeout."""
+    addresses = await _resolve(backend.targets)
+    answers = await asyncio.gather(
+        *(_ask(backend, address, seconds, metadata) for address in addresses)
+    )
+    credit = next((found for _, found in answers if found is not None), None)
+    replicas = tuple(replica for replica, _ in answers)
+    return BackendInfo(backend.name, (backend.prefix,), replicas, credit)
+
+
+async def _resolve(targets: Sequence[str]) -> Sequence[str]:
+    """Return the addresses of the replicas: every address that a host's name resolves to."""
+    if len(targets) > 1 or ip_version(targets[0]):
+        return targets
+    host, _, port = targets[0].rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        return targets  # the call says what is wrong with the name
+    addresses: list[str] = []
+    place: Any
+    for family, *_, place in found:
+        name = f"[{place[0]}]" if family is socket.AF_INET6 else place[0]
+        addresses.append(f"{name}:{place[1]}")
+    return list(dict.fromkeys(addresses))
+
+
+async def _ask(
+    backend: Backend, address: str, seconds: float, metadata: Metadata
+) -> tuple[ReplicaInfo, Credits | None]:
+    """Return a replica, and the credits of the backend if the replica names them."""
+    call = backend.replica(address)(_REQUEST, timeout=seconds, metadata=metadata)
+    try:
+        answer = service_info_pb2.GetServiceInfoResponse.FromString(await call)
+    except grpc.aio.AioRpcError as error:
+        failure = backend.explain_failure(error)
+        state = ReplicaState.UNREACHABLE if failure else ReplicaState.UNKNOWN
+        return ReplicaInfo(address, state, explain(backend, error)), None
+    finally:
+        call.cancel()
+    return _read(address, from_message(answer, ServiceInfo))
+
+
+def _read(address: str, info: ServiceInfo) -> tuple[ReplicaInfo, Credits | None]:
+    """Read what a replica says about itself. A router behind this one has several backends."""
+    own: Any = info.backends[0] if len(info.backends) == 1 else BackendInfo("")
+    first = own.replicas[0] if len(own.replicas) == 1 else ReplicaInfo("", ReplicaState.SERVING)
+    replica = ReplicaInfo(
+        address, first.state, first.detail, info.software_version, info.contract_revision
+    )
+    return replica, own.credits
