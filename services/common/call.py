@@ -13,7 +13,8 @@ from types import TracebackType
 import grpc
 import structlog
 
-from arena_llm.types import Timings, Usage
+from arena_llm.types import Usage
+from arena_llm.v1 import reply_pb2
 from services.common.errors import (
     BackendError,
     ContractError,
@@ -62,17 +63,24 @@ class CallRecord:
             name = _safe(key, MAX_LABEL).translate(_NOT_IN_KEYS)
             self._fields[f"label.{name}"] = _safe(labels[key], MAX_LABEL)
 
-    def add_result(self, usage: Usage, timings: Timings | None = None) -> None:
-        """Add tokens, cost and times, as far as they are known."""
+    def add_result(self, usage: Usage, is_free: bool) -> None:
+        """Add tokens and cost, as far as they are known.
+
+        is_free: a cost that is not known is 0.
+        """
         for name in ("prompt_tokens", "completion_tokens"):
             if (count := getattr(usage, name)) is not None:
                 self._fields[name] = count
         if (usd := usage.cost_usd) is not None:
             self._fields["cost_usd"] = f"{usd.normalize():f}"
-        if timings is not None:
-            for name in ("queue", "first_token"):
-                if (seconds := getattr(timings, f"{name}_seconds")) is not None:
-                    self._fields[f"{name}_s"] = round(seconds, 4)
+        elif is_free:
+            self._fields["cost_usd"] = 0
+
+    def add_timings(self, timings: reply_pb2.Timings) -> None:
+        """Add the times, as far as they are known."""
+        for name in ("queue", "first_token"):
+            if timings.HasField(field := f"{name}_seconds"):
+                self._fields[f"{name}_s"] = round(getattr(timings, field), 4)
 
     def write(self) -> None:
         """Write the line: a warning if the call failed."""

@@ -55,6 +55,14 @@ def _list_paths() -> Iterator[str]:
 PATHS = frozenset(_list_paths()) - (frozenset(_GROUPS) - {"tools", "conversation"})
 
 
+#: The numbers of the fields that every backend honours.
+_PLAIN = frozenset(
+    field.number
+    for field in generate_pb2.GenerateRequest.DESCRIPTOR.fields
+    if field.name in ALWAYS_HONOURED - {"conversation"}
+)
+
+
 class Refusals:
     """Refuses every field that a backend does not honour."""
 
@@ -66,6 +74,8 @@ class Refusals:
 
     def check_generate(self, request: generate_pb2.GenerateRequest) -> None:
         """Raise Unsupported for the first field that the backend does not honour."""
+        if all(field.number in _PLAIN for field, _ in request.ListFields()):
+            return  # the usual case of a prompt without settings
         for path, field in _list_set_fields(request):
             if path not in self.honoured:
                 raise self._refusal(path, field)

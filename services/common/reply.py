@@ -82,7 +82,7 @@ def check_completion(completion: Completion, request: GenerationRequest) -> Comp
     trace = completion.completion_tokens
     if (
         len(message.parts) == 1
-        and (message.text + completion.id).isascii()
+        and (message.text + completion.served_by.model + completion.id).isascii()
         and usage is completion.usage
         and trace is None
     ):
@@ -91,6 +91,7 @@ def check_completion(completion: Completion, request: GenerationRequest) -> Comp
     return replace(
         completion,
         message=Message("assistant", tuple(map(_repair_part, message.parts))),
+        served_by=replace(completion.served_by, model=repair_text(completion.served_by.model)),
         id=repair_text(completion.id),
         usage=usage,
         completion_tokens=trace if wants_tokens else None,

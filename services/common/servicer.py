@@ -14,8 +14,8 @@ from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.types import (
     Availability,
     BackendInfo,
+    CallReport,
     Completion,
-    CostBasis,
     CountRequest,
     Delta,
     FinishReason,
@@ -33,9 +33,7 @@ from arena_llm.types import (
     ServedBy,
     ServiceInfo,
     StreamStart,
-    Timings,
     TokenCount,
-    Usage,
 )
 from arena_llm.v1 import (
     REVISION,
@@ -49,7 +47,7 @@ from arena_llm.wire import from_message, to_message
 from services.common.backend import BaseLLMBackend
 from services.common.call import CallRecord, CallScope
 from services.common.content import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_MESSAGES
-from services.common.errors import BackendError, ContractError, ModelNotFound, repair_text
+from services.common.errors import BackendError, ContractError, ModelNotFound
 from services.common.fields import Refusals
 from services.common.handlers import Context, check_client, parse
 from services.common.pages import make_page
@@ -69,6 +67,8 @@ from services.common.validation import (
     check_score,
 )
 from services.common.version import MINIMUM_CLIENT_REVISION, SOFTWARE_VERSION
+
+Event = generate_pb2.StreamGenerateResponse
 
 
 class LlmServicer:
@@ -101,45 +101,43 @@ class LlmServicer:
             completion = check_type(
                 await self._backend.generate_response(request), Completion, "generate_response"
             )
-            completion = self._finish(request, completion, record)
-            return to_message(completion, reply_pb2.GenerateResponse).SerializeToString()
+            return self._build_reply(request, completion, record).SerializeToString()
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
             request = self._read_request(data, context, record)
             sequence = 0
             async with aclosing(self._stream(request, record)) as events:
-                async for field, event in events:
-                    message = generate_pb2.StreamGenerateResponse(
-                        sequence=sequence, **{field: to_message(event, _EVENTS[field])}
-                    )
+                async for event in events:
+                    event.sequence = sequence
                     sequence += 1
-                    yield message.SerializeToString()
+                    yield event.SerializeToString()
 
     async def _stream(
         self, request: GenerationRequest, record: CallRecord
-    ) -> AsyncGenerator[tuple[str, Any], None]:
-        """Yield the events of a stream, each with its field of StreamGenerateResponse."""
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the events of a stream, not yet numbered."""
         numbering = PartNumbering()
         first: float | None = None
-        yield "start", StreamStart("", request.request_id, self._served_by(request.model))
+        start = StreamStart("", request.request_id, self._served_by(request.model))
+        yield Event(start=to_message(start, generate_pb2.StreamStart))
         try:
             async with aclosing(self._backend.stream_response(request)) as events:
                 async for event in events:
                     if isinstance(event, Progress):
-                        yield "progress", event
+                        yield Event(progress=to_message(event, generate_pb2.Progress))
                         continue
                     first = first or time.perf_counter()
                     if isinstance(event, Completion):
-                        completion = self._finish(request, event, record, first)
-                        numbering.check(completion)
-                        yield "completion", completion
+                        numbering.check(event)
+                        yield Event(completion=self._build_reply(request, event, record, first))
                         return
                     for delta in numbering.number(check_type(event, Delta, "stream_response")):
-                        yield "delta", delta
+                        yield Event(delta=to_message(delta, generate_pb2.PartDelta))
         except BackendError as error:
             if first is not None:
-                yield "interruption", self._interrupt(request, numbering, error)
+                partial = self._interrupt(request, numbering, error)
+                yield Event(interruption=to_message(partial, reply_pb2.GenerateResponse))
             raise
         raise ContractError("the stream ended without a completion")
 
@@ -147,14 +145,14 @@ class LlmServicer:
         self, request: GenerationRequest, numbering: PartNumbering, error: BackendError
     ) -> Completion:
         """Return what a stream had generated and paid when it failed."""
-        report = error.report
+        report = error.report or CallReport()
         return Completion(
             numbering.message(),
             FinishReason.INTERRUPTED,
-            report.usage if report else Usage(),
+            report.usage,
             self._served_by(request.model),
             request_id=request.request_id,
-            attempts=report.attempts if report else (),
+            attempts=report.attempts,
         )
 
     async def Score(self, data: bytes, context: Context) -> bytes:
@@ -170,17 +168,10 @@ class LlmServicer:
             request = from_message(proto, ScoringRequest)
             scoring = check_type(await self._backend.score(request), Scoring, "score")
             scoring = check_scoring(scoring, request)
-            timings = self._complete_timings(scoring.timings, record, None)
-            usage = self._add_cost(scoring.usage)
-            record.add_result(usage, timings)
-            answer = replace(
-                scoring,
-                usage=usage,
-                timings=timings,
-                served_by=self._served_by(request.model, scoring.served_by),
-                request_id=request.request_id,
-            )
-            return to_message(answer, score_pb2.ScoreResponse).SerializeToString()
+            message = to_message(scoring, score_pb2.ScoreResponse)
+            self._complete(message, request, record)
+            record.add_result(scoring.usage, self._is_free)
+            return message.SerializeToString()
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record:
@@ -271,56 +262,54 @@ class LlmServicer:
                 metadata={"model": model[:MAX_NAME]},
             )
 
-    def _finish(
+    def _build_reply(
         self,
         request: GenerationRequest,
         completion: Completion,
         record: CallRecord,
         first: float | None = None,
-    ) -> Completion:
+    ) -> reply_pb2.GenerateResponse:
         """Check the completion, and add what the backend did not set.
 
         first: when the first part of the completion arrived, by time.perf_counter(); None for one
         that came whole.
         """
         completion = check_completion(completion, request)
-        served_by = self._served_by(request.model, completion.served_by)
-        if not served_by.model.startswith(self._prefix):
+        if completion.served_by.model and not completion.served_by.model.startswith(self._prefix):
             raise ContractError(f"the completion's model does not start with {self._prefix!r}")
-        timings = self._complete_timings(completion.timings, record, first)
-        usage = self._add_cost(completion.usage)
         if completion.id:
             record.add(id=completion.id[:MAX_NAME])
-        record.add_result(usage, timings)
-        return replace(
-            completion,
-            served_by=served_by,
-            usage=usage,
-            timings=timings,
-            request_id=request.request_id,
-        )
+        record.add_result(completion.usage, self._is_free)
+        message = to_message(completion, reply_pb2.GenerateResponse)
+        self._complete(message, request, record, first)
+        return message
 
-    def _served_by(self, model: str, known: ServedBy | None = None) -> ServedBy:
-        known = known or ServedBy()
-        return replace(
-            known,
-            backend=self.name,
-            model=repair_text(known.model) or model,
-            service_version=SOFTWARE_VERSION,
-        )
+    def _complete(
+        self,
+        message: Any,
+        request: GenerationRequest | ScoringRequest,
+        record: CallRecord,
+        first: float | None = None,
+    ) -> None:
+        """Add to a reply what the backend did not set: who answered, cost, times, and the id."""
+        message.request_id = request.request_id
+        served_by, usage, timings = message.served_by, message.usage, message.timings
+        served_by.backend = self.name
+        served_by.service_version = SOFTWARE_VERSION
+        if not served_by.model:
+            served_by.model = request.model
+        if self._is_free and not usage.HasField("cost_picousd"):
+            usage.cost_picousd = 0
+            usage.cost_basis = reply_pb2.COST_BASIS_FREE
+        if not timings.HasField("total_seconds"):
+            timings.queue_seconds = 0.0
+            if first is not None:
+                timings.first_token_seconds = first - record.started
+            timings.total_seconds = time.perf_counter() - record.started
+        record.add_timings(timings)
 
-    @staticmethod
-    def _complete_timings(timings: Timings, record: CallRecord, first: float | None) -> Timings:
-        """Return the times that the backend measured, else those of the call."""
-        if timings.total_seconds is not None:
-            return timings
-        total = time.perf_counter() - record.started
-        return Timings(0.0, None if first is None else first - record.started, total)
-
-    def _add_cost(self, usage: Usage) -> Usage:
-        if self._is_free and usage.cost_picousd is None:
-            return replace(usage, cost_picousd=0, cost_basis=CostBasis.FREE)
-        return usage
+    def _served_by(self, model: str) -> ServedBy:
+        return ServedBy(self.name, model, service_version=SOFTWARE_VERSION)
 
 
 def make_service_info(service: str, backends: Iterable[BackendInfo]) -> ServiceInfo:
@@ -333,15 +322,6 @@ def make_service_info(service: str, backends: Iterable[BackendInfo]) -> ServiceI
 def _make_id() -> str:
     return secrets.token_hex(16)
 
-
-#: The message type of each event of a stream.
-_EVENTS: dict[str, Any] = {
-    "start": generate_pb2.StreamStart,
-    "delta": generate_pb2.PartDelta,
-    "progress": generate_pb2.Progress,
-    "completion": reply_pb2.GenerateResponse,
-    "interruption": reply_pb2.GenerateResponse,
-}
 
 LIMITS = Limits(
     max_message_bytes=MAX_MESSAGE_BYTES,

@@ -26,13 +26,16 @@ class FieldError(ValueError):
 class Codec(NamedTuple):
     """How one field is written to a message and read from it.
 
-    path: the field that an error names, such as "temperature". put: may raise the errors of
-    WRONG_VALUE.
+    path: the field that an error names, such as "temperature". put: writes a value to a message;
+    may raise the errors of WRONG_VALUE. read: turns the value of a field that is set into the
+    value of the dataclass; None if they are the same. zero: what a field that is not set is read
+    as.
     """
 
     path: str
     put: Callable[[Any, Any], None]
-    get: Callable[[Any], Any]
+    read: Callable[[Any], Any] | None = None
+    zero: Any = None
 
 
 #: What protobuf and the codecs raise for a value that does not fit.
@@ -110,7 +113,7 @@ def map_codec(field: FieldDescriptor, key: type) -> Codec:
         if values:
             getattr(message, wire).update(values)
 
-    return Codec(wire, put, lambda message: dict(getattr(message, wire)))
+    return Codec(wire, put, dict, {})
 
 
 def timestamp_codec(field: FieldDescriptor) -> Codec:
@@ -121,12 +124,7 @@ def timestamp_codec(field: FieldDescriptor) -> Codec:
         if value is not None:
             getattr(message, wire).FromDatetime(value)
 
-    def get(message: Any) -> Any:
-        if not message.HasField(wire):
-            return None
-        return getattr(message, wire).ToDatetime(tzinfo=UTC)
-
-    return Codec(wire, put, get)
+    return Codec(wire, put, lambda value: value.ToDatetime(tzinfo=UTC))
 
 
 def put_text(wire: str) -> Callable[[Any, Any], None]:

@@ -12,8 +12,7 @@ of the dataclass and the descriptor of the message:
     StrEnum or Literal    enum: FinishReason.STOP is FINISH_REASON_STOP; None is its number 0
     str                   enum, as the name of its number without the prefix
     dataclass             message
-    union of dataclasses  oneof of the same name, or message with one oneof; the member has
-                          the `kind` of the class
+    union of dataclasses  message with one oneof; the member has the `kind` of the class
     tuple[X, ...]         repeated field, or message with a repeated field only
     Mapping               map
     datetime | None       google.protobuf.Timestamp
@@ -27,7 +26,7 @@ field is on one side only, so that no field is forgotten.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cache, reduce
 from operator import attrgetter, or_
@@ -108,67 +107,65 @@ class _Record:
         hints = get_type_hints(kind)
         unsent = local | _LOCAL.get(kind, _NO_FIELDS)
         fields = [field for field in dataclasses.fields(kind) if field.name not in unsent]
-        codecs = [(field, _codec(kind, field, hints[field.name], descriptor)) for field in fields]
-        puts = [(field.name, codec.path, codec.put, field.default) for field, codec in codecs]
-        for name in _DERIVED.get(kind, ()):
-            puts.append((name, name, put_text(name), ""))
-        self._puts = puts
-        self._gets = [codec.get for _, codec in codecs]
-        names = [_RENAMED.get((kind, field.name), field.name) for field in fields]
-        self._places = _find_places(kind, descriptor, names)
+        #: By the number of each field of the message: the position of the dataclass's field, or
+        #: -1 for a field that is only written, and the function that reads it.
+        self._readers: dict[int, tuple[int, Callable[[Any], Any] | None]] = {}
         #: What the fields of an empty message are read as. A dict is made for each message.
-        empty = GetMessageClass(descriptor)()
-        self._zeros = [
-            codec.get(empty) if field.default is dataclasses.MISSING else field.default
-            for field, codec in codecs
-        ]
+        self._zeros: list[Any] = []
+        self._writers: list[tuple[Any, Callable[[Any, Any], None], str]] = []
+        for place, field in enumerate(fields):
+            default = field.default
+            for codec, number in _list_codecs(kind, field, hints[field.name], descriptor):
+                self._readers[number] = place, codec.read
+            self._writers.append((default, codec.put, codec.path))
+            if default is not dataclasses.MISSING:
+                self._zeros.append(default)
+            elif dataclasses.is_dataclass(hint := hints[field.name]):
+                empty = getattr(GetMessageClass(descriptor)(), codec.path)
+                self._zeros.append(_plan(hint, empty.DESCRIPTOR).read(empty))
+            else:
+                self._zeros.append(codec.zero)
         self._dicts = [place for place, zero in enumerate(self._zeros) if zero == {}]
+        names = [field.name for field in fields]
+        for name in _DERIVED.get(kind, ()):
+            self._readers[descriptor.fields_by_name[name].number] = -1, None
+            self._writers.append(("", put_text(name), name))
+            names.append(name)
+        for wire_field in descriptor.fields:
+            if wire_field.number not in self._readers:
+                raise TypeError(f"{kind.__name__} has no field for {wire_field.full_name}")
+        get = attrgetter(*names) if names else None
+        # For one name, attrgetter returns its value and no tuple.
+        self._get_all = (lambda value: (get(value),)) if get and len(names) == 1 else get
 
     def fill(self, message: Any, value: Any) -> None:
         """Write a dataclass to an empty message."""
-        for name, path, put, default in self._puts:
-            try:
-                if (item := getattr(value, name)) is not default:
+        if self._get_all is None:
+            return
+        path = ""
+        try:
+            items = self._get_all(value)
+            for item, (default, put, path) in zip(items, self._writers, strict=True):  # noqa: B007
+                if item is not default:
                     put(message, item)
-            except WRONG_VALUE as error:
-                if hasattr(value, name):
-                    raise to_field_error(error).inside(path) from None
-                problem = f"needs a {self._kind.__name__}, not a {type(value).__name__}"
-                raise FieldError(path, problem) from None
+        except WRONG_VALUE as error:
+            if isinstance(value, self._kind):
+                raise to_field_error(error).inside(path) from None
+            problem = f"needs a {self._kind.__name__}, not a {type(value).__name__}"
+            raise FieldError("", problem) from None
 
     def read(self, message: Any, **local: Any) -> Any:
         """Return a message as a dataclass."""
         # Most fields of most messages are not set.
         values = self._zeros.copy()
-        for dict_place in self._dicts:
-            values[dict_place] = {}
-        for field, _ in message.ListFields():
-            place = self._places[field.number]
-            if place is not None:
-                values[place] = self._gets[place](message)
+        for place in self._dicts:
+            values[place] = {}
+        readers = self._readers
+        for field, value in message.ListFields():
+            place, read = readers[field.number]
+            if place >= 0:
+                values[place] = value if read is None else read(value)
         return self._kind(*values, **local)
-
-
-def _find_places(
-    kind: type[Any], descriptor: Descriptor, names: list[str]
-) -> Mapping[int, int | None]:
-    """Return the position of a dataclass's field for the number of each field of the message.
-
-    names: the names of the dataclass's fields in the message. A field that is only written
-    has None.
-    """
-    places: dict[int, int | None] = {}
-    for field in descriptor.fields:
-        oneof = field.containing_oneof
-        if field.name in names:
-            places[field.number] = names.index(field.name)
-        elif oneof is not None and oneof.name in names:
-            places[field.number] = names.index(oneof.name)
-        elif field.name in _DERIVED.get(kind, ()):
-            places[field.number] = None
-        else:
-            raise TypeError(f"{kind.__name__} has no field for {field.full_name}")
-    return places
 
 
 class _OneOf:
@@ -183,18 +180,20 @@ class _OneOf:
         oneof: OneofDescriptor,
         shared: tuple[FieldDescriptor, ...] = (),
     ) -> None:
-        self._oneof = oneof.name
         fields = {field.name: field for field in oneof.fields}
         if fields.keys() != {kind.kind for kind in kinds}:
             raise TypeError(f"{kinds} do not match the members of {oneof.full_name}")
         local = frozenset(field.name for field in shared)
         self._members = {kind: _member(kind, fields[kind.kind], local) for kind in kinds}
-        self._by_name = {kind.kind: codec for kind, codec in self._members.items()}
+        self._readers = {fields[kind.kind].number: c.read for kind, c in self._members.items()}
         hints = get_type_hints(kinds[0])
-        self._shared = [
-            (field.name, _optional(_single(_required(hints[field.name]), field), field))
+        self._shared = {
+            field.number: (
+                field.name,
+                _optional(_single(_required(hints[field.name]), field), field),
+            )
             for field in shared
-        ]
+        }
 
     def fill(self, message: Any, value: Any) -> None:
         """Write a dataclass to the oneof of a message."""
@@ -206,20 +205,21 @@ class _OneOf:
             codec.put(message, value)
         except WRONG_VALUE as error:
             raise to_field_error(error).inside(codec.path) from None
-        for name, shared in self._shared:
-            if (item := getattr(value, name)) is not None:
-                shared.put(message, item)
+        for name, shared in self._shared.values():
+            shared.put(message, getattr(value, name))
 
     def read(self, message: Any) -> Any:
         """Return the member that is set, as a dataclass; None if no member is set."""
-        name = message.WhichOneof(self._oneof)
-        if name is None:
-            return None
-        value = self._by_name[name].get(message)
-        set_fields = {
-            name: item for name, shared in self._shared if (item := shared.get(message)) is not None
-        }
-        return dataclasses.replace(value, **set_fields) if set_fields else value
+        member = None
+        shared = {}
+        for field, value in message.ListFields():
+            if (number := field.number) in self._readers:
+                read = self._readers[number]
+                member = read(value) if read else value
+            else:
+                name, codec = self._shared[number]
+                shared[name] = codec.read(value) if codec.read else value
+        return dataclasses.replace(member, **shared) if shared and member is not None else member
 
 
 def _make_plan(kind: Any, descriptor: Descriptor) -> _Record | _OneOf:
@@ -249,33 +249,38 @@ def _plan_later(kind: Any, descriptor: Descriptor) -> Callable[[], Any]:
     return get
 
 
-def _codec(
+def _list_codecs(
     kind: type[Any], field: dataclasses.Field[Any], hint: Any, descriptor: Descriptor
-) -> Codec:
-    """Return the codec of a field of a dataclass, by its annotation."""
+) -> Iterator[tuple[Codec, int]]:
+    """Yield the codec of a field of a dataclass, with the number of the message's field.
+
+    `input` has one for each kind of input; they differ in how they read.
+    """
     if field.name == "input" and "input" in descriptor.oneofs_by_name:
-        return _input(descriptor)
+        yield from _list_input_codecs(descriptor)
+        return
     wire = _RENAMED.get((kind, field.name), field.name)
     wire_field = descriptor.fields_by_name.get(wire)
-    if _is_union(hint) and (oneof := descriptor.oneofs_by_name.get(wire)):
-        members = _OneOf(get_args(hint), oneof)
-        return Codec("", members.fill, members.read)
     if wire_field is None:
         raise TypeError(f"{descriptor.full_name} has no field {wire!r} for {kind.__name__}")
+    yield _codec(hint, wire_field), wire_field.number
+
+
+def _codec(hint: Any, field: FieldDescriptor) -> Codec:
+    """Return the codec of a field, by the annotation in the dataclass."""
     if NoneType in get_args(hint):
         if datetime in get_args(hint):
-            return timestamp_codec(wire_field)
-        return _optional(_single(_required(hint), wire_field), wire_field)
+            return timestamp_codec(field)
+        return _optional(_single(_required(hint), field), field)
     if get_origin(hint) is tuple:
-        return _repeated(get_args(hint)[0], wire_field)
+        return _repeated(get_args(hint)[0], field)
     if get_origin(hint) is Mapping:
-        return map_codec(wire_field, get_args(hint)[0])
-    return _single(hint, wire_field)
+        return map_codec(field, get_args(hint)[0])
+    return _single(hint, field)
 
 
 def _single(hint: Any, field: FieldDescriptor) -> Codec:
     """Return the codec of a field that is neither optional nor repeated."""
-
     wire = field.name
     if field.message_type is not None and get_origin(hint) is tuple:
         (only,) = field.message_type.fields
@@ -283,14 +288,15 @@ def _single(hint: Any, field: FieldDescriptor) -> Codec:
         return Codec(
             wire,
             lambda message, value: items.put(getattr(message, wire), value),
-            lambda message: items.get(getattr(message, wire)),
+            lambda value: tuple(getattr(value, only.name)),
+            (),
         )
     if field.message_type is not None:
         plan = _plan_later(hint, field.message_type)
         return Codec(
             wire,
             lambda message, value: plan().fill(getattr(message, wire), value),
-            lambda message: plan().read(getattr(message, wire)),
+            lambda value: plan().read(value),
         )
     if field.enum_type is not None:
         to_number, from_number = (
@@ -301,10 +307,11 @@ def _single(hint: Any, field: FieldDescriptor) -> Codec:
         return Codec(
             wire,
             lambda message, value: setattr(message, wire, to_number(value)),
-            lambda message: from_number(getattr(message, wire)),
+            from_number,
+            from_number(0),
         )
     put = put_text(wire) if hint is str else lambda message, value: setattr(message, wire, value)
-    return Codec(wire, put, attrgetter(wire))
+    return Codec(wire, put, None, field.default_value)
 
 
 def _optional(codec: Codec, field: FieldDescriptor) -> Codec:
@@ -325,10 +332,7 @@ def _optional(codec: Codec, field: FieldDescriptor) -> Codec:
             getattr(message, wire).SetInParent()
         codec.put(message, value)
 
-    def get(message: Any) -> Any:
-        return codec.get(message) if message.HasField(wire) else None
-
-    return Codec(codec.path, put, get if field.has_presence else codec.get)
+    return Codec(codec.path, put, codec.read, None)
 
 
 def _repeated(hint: Any, field: FieldDescriptor) -> Codec:
@@ -344,29 +348,28 @@ def _repeated(hint: Any, field: FieldDescriptor) -> Codec:
                 except FieldError as error:
                     raise error.inside(f"[{index}]") from None
 
-        def get_messages(message: Any) -> Any:
-            if not (items := getattr(message, wire)):
-                return ()
+        def read_messages(items: Any) -> Any:
             # A member of a newer contract is read as None and left out.
-            return tuple(item for item in map(plan().read, items) if item is not None)
+            return tuple([item for item in map(plan().read, items) if item is not None])
 
-        return Codec(wire, put_messages, get_messages)
+        return Codec(wire, put_messages, read_messages, ())
     if field.enum_type is not None:
         to_number, from_number = enum_converters(hint, field.enum_type)
         # Values of a newer contract have no name here and are left out.
         return Codec(
             wire,
             lambda message, values: getattr(message, wire).extend(map(to_number, values)),
-            lambda message: tuple(
-                value for n in getattr(message, wire) if (value := from_number(n)) is not None
+            lambda numbers: tuple(
+                value for number in numbers if (value := from_number(number)) is not None
             ),
+            (),
         )
 
     def put(message: Any, values: Any) -> None:
         if values:
             getattr(message, wire).extend(check_texts(values) if hint is str else values)
 
-    return Codec(wire, put, lambda message: tuple(getattr(message, wire)))
+    return Codec(wire, put, tuple, ())
 
 
 def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> Codec:
@@ -391,14 +394,12 @@ def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> C
             inner.SetInParent()
             plan().fill(inner, value)
 
-        codec = Codec(wire, put_message, lambda message: plan().read(getattr(message, wire)))
+        codec = Codec(wire, put_message, lambda value: plan().read(value))
     else:
         (only,) = fields
         scalar = _single(get_type_hints(kind)[only.name], field)
         codec = Codec(
-            scalar.path,
-            lambda message, value: scalar.put(message, getattr(value, only.name)),
-            lambda message: kind(scalar.get(message)),
+            scalar.path, lambda message, value: scalar.put(message, getattr(value, only.name)), kind
         )
     if len(fields) > 1:
         return codec
@@ -413,11 +414,13 @@ def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> C
     return codec._replace(put=put)
 
 
-def _input(descriptor: Descriptor) -> Codec:
-    """Return the codec of `input`: a prompt (a string), a conversation, or a raw prompt."""
-    kinds = [(kind, descriptor.fields_by_name[name]) for kind, name in _INPUTS.items()]
-    codecs = {kind: _optional(_single(kind, field), field) for kind, field in kinds}
-    readers = {field.name: codecs[kind].get for kind, field in kinds}
+def _list_input_codecs(descriptor: Descriptor) -> Iterator[tuple[Codec, int]]:
+    """Yield the codecs of `input`: a prompt (a string), a conversation, or a raw prompt.
+
+    They write alike: by the type of the value.
+    """
+    fields = {kind: descriptor.fields_by_name[name] for kind, name in _INPUTS.items()}
+    codecs = {kind: _optional(_single(kind, field), field) for kind, field in fields.items()}
 
     def put(message: Any, value: Any) -> None:
         if (codec := codecs.get(type(value))) is None:
@@ -427,11 +430,8 @@ def _input(descriptor: Descriptor) -> Codec:
         except WRONG_VALUE as error:
             raise to_field_error(error).inside(codec.path) from None
 
-    def get(message: Any) -> Any:
-        name = message.WhichOneof("input")
-        return readers[name](message) if name else None
-
-    return Codec("", put, get)
+    for kind, field in fields.items():
+        yield Codec("", put, codecs[kind].read), field.number
 
 
 def _required(hint: Any) -> Any:
