@@ -20,7 +20,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from arena_llm.v1 import generate_pb2, llm_service_pb2_grpc, models_pb2, score_pb2
+from arena_llm.v1 import (
+    content_pb2,
+    generate_pb2,
+    llm_service_pb2_grpc,
+    models_pb2,
+    reply_pb2,
+    score_pb2,
+)
 
 T = TypeVar("T")
 
@@ -86,15 +93,22 @@ class Seen:
     ended: threading.Event
 
 
-def text_reply(text: str, **more: Any) -> generate_pb2.GenerateResponse:
+def text_reply(text: str, **more: Any) -> reply_pb2.GenerateResponse:
     """A reply with this text."""
-    return generate_pb2.GenerateResponse(
-        text=text, model=MODEL, finish_reason=generate_pb2.FINISH_REASON_STOP, **more
+    message = content_pb2.Message(
+        role=content_pb2.ROLE_ASSISTANT, parts=[content_pb2.Part(text=text)] if text else []
+    )
+    return reply_pb2.GenerateResponse(
+        message=message,
+        text=text,
+        served_by=reply_pb2.ServedBy(model=MODEL, backend="hf"),
+        finish_reason=reply_pb2.FINISH_REASON_STOP,
+        **more,
     )
 
 
 def text_event(text: str) -> generate_pb2.StreamGenerateResponse:
-    return generate_pb2.StreamGenerateResponse(text_delta=text)
+    return generate_pb2.StreamGenerateResponse(delta=generate_pb2.PartDelta(text=text))
 
 
 def end_event(text: str) -> generate_pb2.StreamGenerateResponse:
@@ -147,6 +161,12 @@ class Script(llm_service_pb2_grpc.LlmServiceServicer):
     def Score(self, request: Any, context: Any) -> Any:
         return self._unary("Score", request, context)
 
+    def CountTokens(self, request: Any, context: Any) -> Any:
+        return self._unary("CountTokens", request, context)
+
+    def GetServiceInfo(self, request: Any, context: Any) -> Any:
+        return self._unary("GetServiceInfo", request, context)
+
     def IsAvailable(self, request: Any, context: Any) -> Any:
         return self._unary("IsAvailable", request, context)
 
@@ -189,11 +209,13 @@ async def collect(items: Any) -> list[Any]:
     return list(items)
 
 
-def scores(*pairs: tuple[str, float]) -> score_pb2.ScoreResponse:
+def scores(*logprobs: float) -> score_pb2.ScoreResponse:
     return score_pb2.ScoreResponse(
         scores=[
-            score_pb2.ContinuationScore(continuation=text, logprob=logprob, tokens=len(text))
-            for text, logprob in pairs
+            score_pb2.ContinuationScore(
+                logprob=logprob, tokens=reply_pb2.TokenTrace(ids=[1], logprobs=[logprob])
+            )
+            for logprob in logprobs
         ]
     )
 
@@ -203,7 +225,7 @@ def models(*names: str, unreachable: tuple[str, ...] = ()) -> models_pb2.ListMod
         models=[models_pb2.ModelInfo(name=name, backend=name.split("_")[0]) for name in names],
         unreachable=[
             models_pb2.UnreachableBackend(
-                backend=name, address="127.0.0.1:9", detail=f"start {name}"
+                backend=name, addresses=["127.0.0.1:9"], detail=f"start {name}"
             )
             for name in unreachable
         ],

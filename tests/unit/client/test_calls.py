@@ -3,13 +3,60 @@
 from __future__ import annotations
 
 import math
+import re
+from decimal import Decimal
 
 import pytest
 
 import arena_llm
-from arena_llm import FinishReason, Message, ModelState
-from arena_llm.v1 import generate_pb2, models_pb2
+from arena_llm.types import (
+    Conversation,
+    Credits,
+    FinishReason,
+    FreePrice,
+    Grammar,
+    GrammarSyntax,
+    Message,
+    Model,
+    ModelState,
+    ProviderRouting,
+    RawPrompt,
+    ReasoningVisibility,
+    ReplicaState,
+    Tool,
+    ToolChoice,
+    ToolMode,
+    ToolResult,
+    Usage,
+)
+from arena_llm.v1 import (
+    REVISION,
+    content_pb2,
+    error_pb2,
+    generate_pb2,
+    models_pb2,
+    reply_pb2,
+    score_pb2,
+    service_info_pb2,
+)
 from tests.unit.client.scripted import MODEL, Script, models, scores, settle, text_reply
+
+#: A reply with a state of the provider and a tool call.
+TOOL_REPLY = reply_pb2.GenerateResponse(
+    message=content_pb2.Message(
+        role=content_pb2.ROLE_ASSISTANT,
+        parts=[
+            content_pb2.Part(
+                reasoning=content_pb2.Reasoning(text="hm"),
+                state=content_pb2.ProviderState(data=b"\x00sig", origin="a"),
+            ),
+            content_pb2.Part(
+                tool_call=content_pb2.ToolCall(id="c1", name="move", arguments='{"to":4}')
+            ),
+        ],
+    ),
+    finish_reason=reply_pb2.FINISH_REASON_TOOL_CALLS,
+)
 
 
 async def test_every_option_reaches_the_wire(either, script: Script) -> None:
@@ -25,11 +72,28 @@ async def test_every_option_reaches_the_wire(either, script: Script) -> None:
             stop=["\n", "."],
             presence_penalty=-1.0,
             frequency_penalty=1.0,
-            logprobs=3,
+            min_p=0.05,
+            repetition_penalty=1.1,
+            min_tokens=2,
+            stop_token_ids=[13],
+            ignore_eos=True,
+            logit_bias={15: -100},
+            reasoning_effort="low",
+            reasoning_visibility=ReasoningVisibility.HIDDEN,
+            token_ids=True,
+            top_logprobs=0,
+            logprob_kind="sampled",
+            logprob_token_ids=[1, 2],
+            raw_text=True,
             choices=["0", "4"],
+            tools=[Tool("move", parameters_json_schema="{}", strict=True)],
+            tool_choice=ToolChoice(ToolMode.REQUIRED, ("move",), allow_parallel=False),
+            routing=ProviderRouting(("a", "b"), allow_fallbacks=False, precisions=("bf16",)),
             session="game 7",
             labels={"experiment": "e1"},
-            provider_options={"provider": {"order": ["a", "b"], "deep": None, "n": 1.5}},
+            request_id="r-1",
+            template_arguments={"enable_thinking": False},
+            provider_options={"b": {"deep": None, "n": 3.0}, "a": 2**60},
         )
     )
     request = script.history[0].request
@@ -45,20 +109,50 @@ async def test_every_option_reaches_the_wire(either, script: Script) -> None:
             stop=["\n", "."],
             presence_penalty=-1.0,
             frequency_penalty=1.0,
-            logprobs=3,
+            min_p=0.05,
+            repetition_penalty=1.1,
+            min_tokens=2,
+            stop_token_ids=[13],
+            ignore_eos=True,
+            logit_bias={15: -100},
         ),
         constraint=generate_pb2.Constraint(choices=generate_pb2.Choices(values=["0", "4"])),
+        reasoning=generate_pb2.ReasoningConfig(
+            effort=generate_pb2.REASONING_EFFORT_LOW,
+            visibility=generate_pb2.REASONING_VISIBILITY_HIDDEN,
+        ),
+        tools=[content_pb2.Tool(name="move", parameters_json_schema="{}", strict=True)],
+        tool_choice=content_pb2.ToolChoice(
+            mode=content_pb2.TOOL_MODE_REQUIRED, names=["move"], allow_parallel=False
+        ),
+        returns=generate_pb2.ReturnOptions(
+            token_ids=True,
+            top_logprobs=0,
+            logprob_kind=reply_pb2.LOGPROB_KIND_SAMPLED,
+            logprob_token_ids=[1, 2],
+            raw_text=True,
+        ),
+        routing=generate_pb2.ProviderRouting(
+            providers=["a", "b"], allow_fallbacks=False, precisions=["bf16"]
+        ),
         session="game 7",
         labels={"experiment": "e1"},
+        request_id="r-1",
+        template_arguments_json='{"enable_thinking": false}',
+        provider_options_json='{"b": {"deep": null, "n": 3.0}, "a": 1152921504606846976}',
     )
-    expected.provider_options.update({"provider": {"order": ["a", "b"], "deep": None, "n": 1.5}})
     assert request == expected
 
 
 async def test_absent_options_are_not_set(either, script: Script) -> None:
     await settle(either.generate(MODEL, "hi", temperature=None, choices=None, labels=None))
-    request = script.history[0].request
-    assert request == generate_pb2.GenerateRequest(model=MODEL, prompt="hi")
+    await settle(either.generate(MODEL, "hi"))
+    ids = {seen.request.request_id for seen in script.history}
+    assert len(ids) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", request_id) for request_id in ids)
+    for seen in script.history:
+        seen.request.ClearField("request_id")
+        assert seen.request == generate_pb2.GenerateRequest(model=MODEL, prompt="hi")
 
 
 async def test_falsy_options_are_set(either, script: Script) -> None:
@@ -73,9 +167,23 @@ async def test_falsy_options_are_set(either, script: Script) -> None:
 @pytest.mark.parametrize(
     ("option", "kind", "wire"),
     [
-        ({"json_schema": {"type": "object"}}, "json_schema", '{"type": "object"}'),
-        ({"json_schema": '{"type": "null"}'}, "json_schema", '{"type": "null"}'),
-        ({"regex": "[0-8]"}, "regex", "[0-8]"),
+        (
+            {"json_schema": {"type": "object"}},
+            "json_schema",
+            generate_pb2.JsonSchema(schema='{"type": "object"}'),
+        ),
+        (
+            {"json_schema": '{"type": "null"}'},
+            "json_schema",
+            generate_pb2.JsonSchema(schema='{"type": "null"}'),
+        ),
+        ({"regex": "[0-8]"}, "regex", generate_pb2.Regex(pattern="[0-8]")),
+        (
+            {"grammar": Grammar(GrammarSyntax.GBNF, "root ::= [0-8]")},
+            "grammar",
+            generate_pb2.Grammar(syntax=generate_pb2.GRAMMAR_SYNTAX_GBNF, text="root ::= [0-8]"),
+        ),
+        ({"json_object": True}, "json_object", generate_pb2.AnyJsonObject()),
     ],
 )
 async def test_constraints(either, script: Script, option, kind, wire) -> None:
@@ -93,49 +201,116 @@ async def test_a_single_stop_string(either, script: Script) -> None:
 async def test_messages(either, script: Script) -> None:
     messages = [Message("system", "s"), Message("user", "u"), Message("assistant", "a")]
     await settle(either.generate(MODEL, messages=messages))
-    mappings = [{"role": message.role, "content": message.content} for message in messages]
+    mappings = [{"role": message.role, "content": message.text} for message in messages]
     await settle(either.generate(MODEL, messages=mappings))
     for seen in script.history:
         sent = seen.request.conversation.messages
-        assert [(m.role, m.content) for m in sent] == [(1, "s"), (2, "u"), (3, "a")]
+        assert [(m.role, m.parts[0].text) for m in sent] == [(1, "s"), (2, "u"), (3, "a")]
+
+
+async def test_a_reply_is_appended_as_it_is(either, script: Script) -> None:
+    script.enqueue(TOOL_REPLY)
+    asked = [Message("user", "Your move?")]
+    reply = await settle(either.generate(MODEL, messages=asked))
+    (call,) = reply.tool_calls
+    assert (call.id, call.name, call.arguments) == ("c1", "move", '{"to":4}')
+    result = Message("tool", ToolResult(call.id, "done"))
+    history = [*asked, reply.message, result]
+    await settle(either.generate(MODEL, messages=Conversation(tuple(history))))
+    sent = script.history[1].request.conversation.messages
+    assert sent[1] == TOOL_REPLY.message
+    assert sent[2].parts[0].tool_result.call_id == "c1"
+
+
+async def test_raw_prompts(either, script: Script) -> None:
+    await settle(either.generate(MODEL, RawPrompt("1. e4", add_special_tokens=False)))
+    await settle(either.generate(MODEL, RawPrompt(token_ids=(1, 2))))
+    text, ids = (seen.request.raw for seen in script.history)
+    assert text == content_pb2.RawPrompt(text="1. e4", add_special_tokens=False)
+    assert ids == content_pb2.RawPrompt(token_ids=content_pb2.TokenIds(ids=[1, 2]))
 
 
 async def test_the_completion(either, script: Script) -> None:
     script.enqueue(
         text_reply(
             "x4",
-            reasoning="because",
-            usage=generate_pb2.Usage(prompt_tokens=3, completion_tokens=2, cost_usd=0.25),
-            backend="hf",
+            usage=reply_pb2.Usage(
+                prompt_tokens=3, completion_tokens=2, cost_picousd=250_000_000_000
+            ),
             id="id-1",
-            timings=generate_pb2.Timings(total_seconds=1.5),
-            logprobs=[
-                generate_pb2.TokenLogprob(logprob=-1, top=[generate_pb2.TopLogprob(logprob=-2)])
-            ],
+            timings=reply_pb2.Timings(total_seconds=1.5),
+            completion_tokens=reply_pb2.TokenTrace(
+                ids=[5], logprobs=[-1], top_ids=[5, 6], top_logprobs=[-1, -2], top_count=2
+            ),
         )
     )
     reply = await settle(either.generate(MODEL, "hi"))
-    assert (reply.text, reply.reasoning, reply.finish_reason) == ("x4", "because", "stop")
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("x4", "", "stop")
     assert reply.finish_reason is FinishReason.STOP
-    assert reply.usage == arena_llm.Usage(prompt_tokens=3, completion_tokens=2, cost_usd=0.25)
+    assert reply.usage == Usage(prompt_tokens=3, completion_tokens=2, cost_picousd=250 * 10**9)
+    assert reply.usage.cost_usd == Decimal("0.25")
     assert (reply.model, reply.backend, reply.id) == (MODEL, "hf", "id-1")
     assert reply.timings.total_seconds == 1.5
-    assert (reply.logprobs[0].logprob, reply.logprobs[0].top[0].logprob) == (-1, -2)
+    (token,) = reply.completion_tokens
+    assert (token.id, token.logprob, [t.logprob for t in token.top]) == (5, -1, [-1, -2])
 
 
 async def test_score(either, script: Script) -> None:
-    script.enqueue(scores(("4", -0.5), ("8", -1.5)))
-    result = await settle(either.score(MODEL, "p", ["4", "8"], session="g", labels={"a": "b"}))
-    assert result == [arena_llm.Score("4", -0.5, 1), arena_llm.Score("8", -1.5, 1)]
+    script.enqueue(scores(-0.5, -1.5))
+    result = await settle(
+        either.score(
+            MODEL,
+            "p",
+            ["4", (7, 8)],
+            boundary="joined",
+            prompt_logprobs=True,
+            top_logprobs=2,
+            session="g",
+            labels={"a": "b"},
+        )
+    )
+    assert [(score.logprob, len(score.tokens)) for score in result] == [(-0.5, 1), (-1.5, 1)]
+    assert (len(result), result[0], result[-1:]) == (2, result.scores[0], result.scores[1:])
     request = script.history[0].request
-    assert (request.prompt, list(request.continuations)) == ("p", ["4", "8"])
+    assert request.prompt == "p"
+    assert list(request.continuations) == [
+        score_pb2.Continuation(text="4"),
+        score_pb2.Continuation(token_ids=content_pb2.TokenIds(ids=[7, 8])),
+    ]
+    assert request.boundary == score_pb2.CONTINUATION_BOUNDARY_JOINED
+    assert (request.prompt_logprobs, request.top_logprobs) == (True, 2)
     assert (request.session, dict(request.labels)) == ("g", {"a": "b"})
 
 
 async def test_score_after_messages(either, script: Script) -> None:
-    script.enqueue(scores(("4", -0.5)))
+    script.enqueue(scores(-0.5))
     await settle(either.score(MODEL, None, ["4"], messages=[Message("user", "u")]))
-    assert script.history[0].request.conversation.messages[0].content == "u"
+    assert script.history[0].request.conversation.messages[0].parts[0].text == "u"
+
+
+async def test_count_tokens(either, script: Script) -> None:
+    script.enqueue(score_pb2.CountTokensResponse(tokens=7, estimated=True))
+    count = await settle(either.count_tokens(MODEL, "p", tools=[Tool("move")], return_tokens=True))
+    assert (count.tokens, count.estimated, count.trace) == (7, True, None)
+    request = script.history[0].request
+    assert (request.prompt, request.tools[0].name, request.return_tokens) == ("p", "move", True)
+
+
+async def test_service_info(either, script: Script) -> None:
+    script.enqueue(
+        service_info_pb2.GetServiceInfoResponse(
+            service="router",
+            contract_revision=7,
+            backends=[
+                service_info_pb2.BackendInfo(
+                    backend="hf", replicas=[service_info_pb2.ReplicaInfo(address="a:1", state=3)]
+                )
+            ],
+        )
+    )
+    info = await settle(either.service_info())
+    assert (info.service, info.contract_revision) == ("router", 7)
+    assert info.backends[0].replicas[0].state is ReplicaState.UNREACHABLE
 
 
 async def test_is_available(either, script: Script) -> None:
@@ -144,17 +319,20 @@ async def test_is_available(either, script: Script) -> None:
             available=True,
             state=models_pb2.MODEL_STATE_READY,
             warnings=["low"],
-            credits=models_pb2.Credits(balance_usd=0.5),
-            unreachable=[models_pb2.UnreachableBackend(backend="vllm")],
-            price=models_pb2.Price(prompt_usd=0.5, completion_usd=2),
+            reason=error_pb2.ERROR_REASON_RATE_LIMITED,
+            credits=models_pb2.Credits(balance_picousd=500_000_000_000),
+            model=models_pb2.ModelInfo(
+                name=MODEL, price=models_pb2.Price(free=models_pb2.FreePrice())
+            ),
         )
     )
     reply = await settle(either.is_available(MODEL))
     assert reply.available
     assert reply.state is ModelState.READY
-    assert reply.credits == arena_llm.Credits(balance_usd=0.5)
-    assert reply.unreachable[0].backend == "vllm"
-    assert reply.price == arena_llm.Price(0.5, 2)
+    assert reply.reason == "RATE_LIMITED"
+    assert reply.credits == Credits(balance_picousd=500_000_000_000)
+    assert reply.credits.balance_usd == Decimal("0.5")
+    assert reply.model == Model(MODEL, price=FreePrice())
     assert script.history[0].request.model == MODEL
 
 
@@ -167,11 +345,23 @@ async def test_list_models_is_a_sequence_with_missing_backends(either, script: S
     assert reply.unreachable[0].detail == "start vllm"
 
 
+async def test_list_models_joins_the_pages(either, script: Script) -> None:
+    first, last = models("hf_a", unreachable=("vllm",)), models("hf_b", unreachable=("vllm",))
+    first.next_page_token = "more"  # noqa: S105 - not a password
+    script.enqueue(first, last)
+    reply = await settle(either.list_models("hf_"))
+    assert [model.name for model in reply] == ["hf_a", "hf_b"]
+    assert (len(reply.unreachable), reply.next_page_token) == (1, "")
+    asked = [(seen.request.name_prefix, seen.request.page_token) for seen in script.history]
+    assert asked == [("hf_", ""), ("hf_", "more")]
+
+
 async def test_metadata_for_proxies(either, script: Script) -> None:
     await settle(either.generate(MODEL, "hi", session="game-7"))
     await settle(either.generate(MODEL, "hi"))
     first, second = (seen.metadata for seen in script.history)
     assert (first["arena-model"], first["arena-session"]) == (MODEL, "game-7")
+    assert first["arena-contract"] == str(REVISION)
     assert second["arena-model"] == MODEL
     assert "arena-session" not in second
 
