@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from arena_llm.types import Availability, Completion, GenerationRequest, Model, ModelState
 from services.common.errors import ApiKeyMissing, BackendError
 from services.common.hosted.backend import HostedBackend, ProviderCall
+from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
 from services.common.hosted.request import ResponseFormat
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
 from services.litellm.request import build_arguments
-from services.litellm.response import LiteLlmStreamBuilder, parse_completion
+from services.litellm.response import LiteLlmBuilder, parse_completion
 from services.litellm.setup import import_litellm
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             True,
             ModelState.READY,
             f"{details.provider} is not asked before a call",
-            price=details.price,
+            model=_describe(model, details.entry.description, details),
         )
 
     async def get_available_models(self) -> Sequence[Model]:
@@ -87,13 +88,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             details = await self._catalogue.find(name)
         except BackendError as error:
             return Model(name, description=description or error.message)
-        return Model(
-            name=name,
-            description=description,
-            context_length=details.context_length,
-            capabilities=details.capabilities,
-            price=details.price,
-        )
+        return _describe(name, description, details)
 
     async def _find_callable(self, model: str) -> ProviderModel:
         """Find a model that has its key. Raises ApiKeyMissing, ApiKeyRejected, ModelNotFound."""
@@ -138,27 +133,41 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             plain = {**model.entry.parameters, "model": arguments["model"], **destination}
         seconds = self.config.timeout(request.model)
         arguments |= destination
-        return LiteLlmCall(self._upstream, CompletionArguments(model, arguments, plain, seconds))
+        completion = CompletionArguments(model, arguments, plain, seconds)
+        expected = Expectation.of(request, "logprobs" in arguments)
+        return LiteLlmCall(self._upstream, completion, expected)
 
 
 class LiteLlmCall(ProviderCall):
     """A request as the arguments of litellm.acompletion."""
 
-    def __init__(self, upstream: LiteLlmUpstream, call: CompletionArguments) -> None:
+    def __init__(
+        self, upstream: LiteLlmUpstream, call: CompletionArguments, expected: Expectation
+    ) -> None:
         self._upstream = upstream
         self._call = call
-        self._stops = "stop" in call.arguments
-        self.logprobs = "logprobs" in call.arguments
+        self._expected = expected
 
     async def complete(self) -> Completion:
         answer = self._upstream.new_answer(self._call)
         response = await self._upstream.complete(self._call, answer)
-        return parse_completion(response, self._call.model, answer, self._stops)
+        return parse_completion(response, self._call.model, answer, self._expected)
 
-    def stream(self) -> tuple[LiteLlmStreamBuilder, AsyncGenerator[Any, None]]:
+    def stream(self) -> tuple[LiteLlmBuilder, AsyncGenerator[Any, None]]:
         answer = self._upstream.new_answer(self._call)
-        builder = LiteLlmStreamBuilder(self._call.model, answer, self._stops)
+        builder = LiteLlmBuilder(self._call.model, answer, self._expected)
         return builder, self._upstream.stream(self._call, answer)
+
+
+def _describe(name: str, description: str, details: ProviderModel) -> Model:
+    return Model(
+        name=name,
+        description=description,
+        context_length=details.context_length,
+        max_output_tokens=details.max_output_tokens,
+        capabilities=details.capabilities,
+        price=details.price,
+    )
 
 
 def _load_catalogue(config: LiteLlmConfig) -> LiteLlmCatalogue:

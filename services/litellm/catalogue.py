@@ -14,9 +14,10 @@ from litellm.types.utils import LlmProviders, all_litellm_params
 from litellm.utils import ProviderConfigManager
 
 from arena_llm.suggestions import did_you_mean
-from arena_llm.types import Capability, Price
+from arena_llm.types import Capability, FreePrice, Price, PriceTable, PriceUnit, Rate, UnknownPrice
 from services.common.errors import InvalidRequest, ModelNotFound
 from services.common.hosted.request import CHAT_PARAMETERS
+from services.common.hosted.values import count, picousd
 from services.litellm.config import PREFIX, LiteLlmConfig, LiteLlmModel
 
 #: litellm's own arguments, which are not sent to providers.
@@ -65,7 +66,8 @@ class ProviderModel:
     parameters: frozenset[str]
     takes_schema: bool
     context_length: int | None
-    price: Price | None
+    max_output_tokens: int | None
+    price: Price
     reasoning: bool
     entry: LiteLlmModel
     missing: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ class ProviderModel:
 
     def cost(self, usage: Any) -> float | None:
         """US dollars for litellm's Usage, by its price map; None if that has no price."""
-        if self.price is None or usage is None:
+        if isinstance(self.price, UnknownPrice) or usage is None:
             return None
         prompt, completion = litellm.cost_per_token(
             model=self.model, custom_llm_provider=self.provider, usage_object=usage
@@ -174,7 +176,8 @@ def _look_up(entry: LiteLlmModel, *, listed: bool) -> ProviderModel:
         provider=provider,
         parameters=frozenset(parameters),
         takes_schema=takes_schema,
-        context_length=row.get("max_input_tokens"),
+        context_length=count(row.get("max_input_tokens")),
+        max_output_tokens=count(row.get("max_output_tokens")),
         price=_parse_price(row),
         reasoning=bool(row.get("supports_reasoning")),
         entry=entry,
@@ -213,11 +216,31 @@ def _find_prices(model: str, provider: str) -> Mapping[str, Any]:
     return {}
 
 
-def _parse_price(row: Mapping[str, Any]) -> Price | None:
-    prompt, completion = row.get("input_cost_per_token"), row.get("output_cost_per_token")
-    if prompt is None or completion is None:
-        return None
-    return Price(float(prompt), float(completion))
+#: litellm's names of rates, in US dollars for one. Some have a second one for long prompts, such
+#: as input_cost_per_token_above_200k_tokens.
+_UNITS = {
+    "input_cost_per_token": PriceUnit.PROMPT_TOKEN,
+    "output_cost_per_token": PriceUnit.COMPLETION_TOKEN,
+    "output_cost_per_reasoning_token": PriceUnit.REASONING_TOKEN,
+    "cache_read_input_token_cost": PriceUnit.CACHED_TOKEN,
+    "cache_creation_input_token_cost": PriceUnit.CACHE_WRITE_TOKEN,
+    "input_cost_per_image": PriceUnit.IMAGE,
+    "input_cost_per_request": PriceUnit.REQUEST,
+}
+_ABOVE = re.compile(r"(.+)_above_(\d+)k_tokens")
+
+
+def _parse_price(row: Mapping[str, Any]) -> Price:
+    rates = []
+    for name, value in row.items():
+        above = _ABOVE.fullmatch(name)
+        unit = _UNITS.get(above[1] if above else name)
+        if unit is not None and (rate := picousd(value)) is not None:
+            rates.append(Rate(unit, rate, int(above[2]) * 1000 if above else 0))
+    units = {rate.unit for rate in rates}
+    if not {PriceUnit.PROMPT_TOKEN, PriceUnit.COMPLETION_TOKEN} <= units:
+        return UnknownPrice("litellm's price list does not have it")
+    return PriceTable(tuple(rates)) if any(rate.picousd for rate in rates) else FreePrice()
 
 
 def _own_parameters(model: str, provider: str) -> set[str]:

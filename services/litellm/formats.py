@@ -5,11 +5,12 @@ OpenAI's format has the most variants, so only the fields that litellm needs are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from services.common.errors import UnreadableAnswer
 from services.common.hosted.errors import find_failure
+from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import (
     ProviderChoice,
     ProviderMessage,
@@ -18,6 +19,7 @@ from services.common.hosted.response import (
     plain_text,
     select_choice,
 )
+from services.common.hosted.tokens import format_rows
 from services.common.hosted.values import count, label
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def clean_openai(value: dict[str, Any], raw: RawAnswer, streamed: bool) -> dict[
     if (failure := find_failure(answer)) is not None:
         raise raw.to_error(failure)
     raw.id = raw.id or answer.id
+    raw.fingerprint = raw.fingerprint or answer.fingerprint
     clean: dict[str, Any] = {
         "id": answer.id,
         "object": "chat.completion.chunk" if streamed else "chat.completion",
@@ -52,7 +55,7 @@ def _clean_choice(raw: RawAnswer, choice: ProviderChoice, streamed: bool) -> dic
     clean: dict[str, Any] = {
         "index": 0,
         "finish_reason": raw.keep_finish(choice.finish),
-        "logprobs": _format_logprobs(choice.logprobs),
+        "logprobs": None if choice.logprobs is None else format_rows(choice.logprobs),
     }
     message = choice.message or ProviderMessage()
     raw.keep_extras(message)
@@ -61,8 +64,8 @@ def _clean_choice(raw: RawAnswer, choice: ProviderChoice, streamed: bool) -> dic
     content: dict[str, Any] = {"role": "assistant", "content": message.text}
     if message.reasoning:
         content["reasoning_content"] = message.reasoning
-    if message.tools and (calls := list(_clean_tool_calls(choice.source))):
-        content["tool_calls"] = calls  # litellm turns some of them into JSON text
+    if message.calls:
+        content["tool_calls"] = [*_format_calls(message.calls, choice.whole)]
     clean["delta" if streamed else "message"] = content
     if _is_legacy(choice.source):
         clean["text"] = message.text
@@ -122,8 +125,6 @@ def _clean_block(raw: RawAnswer, value: Any, default: str) -> dict[str, Any]:
     if kind in ("thinking", "thinking_delta"):
         signature = {"signature": label(block.get("signature"))} if kind == "thinking" else {}
         return {"type": kind, "thinking": plain_text(block.get("thinking")), **signature}
-    if kind == "tool_use":
-        raw.extras.tools.append(label(block.get("name")))
     return block
 
 
@@ -174,8 +175,7 @@ def _clean_candidate(raw: RawAnswer, candidate: dict[str, Any]) -> dict[str, Any
 
 def _clean_part(raw: RawAnswer, value: Any) -> dict[str, Any]:
     part = value if isinstance(value, dict) else {"text": value}
-    if call := part.get("functionCall"):
-        raw.extras.tools.append(label(_as_object(call).get("name")))
+    if part.get("functionCall"):
         return part
     if "text" not in part:
         raw.extras.media += [name for name in part if name.endswith(("Data", "data"))]
@@ -204,38 +204,14 @@ def _is_legacy(choice: dict[str, Any]) -> bool:
     return choice.keys() & {"message", "delta", "text"} == {"text"}
 
 
-def _format_logprobs(tokens: Any) -> dict[str, Any] | None:
-    if tokens is None:
-        return None
-    return {
-        "content": [
-            {
-                "token": token.token,
-                "logprob": token.logprob,
-                "bytes": None,
-                "top_logprobs": [
-                    {"token": top.token, "logprob": top.logprob, "bytes": None} for top in token.top
-                ],
-            }
-            for token in tokens
-        ]
-    }
-
-
-def _clean_tool_calls(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the tool calls that are well-formed."""
-    message = _as_object(choice.get("message") or choice.get("delta"))
-    calls = message.get("tool_calls")
-    for place, call in enumerate(calls if isinstance(calls, list) else ()):
-        function = _as_object(_as_object(call).get("function"))
-        if isinstance(arguments := function.get("arguments"), str):
-            name = label(function.get("name")) or None
-            yield {
-                "index": place if (index := count(call.get("index"))) is None else index,
-                "id": label(call.get("id")) or None,
-                "type": "function",
-                "function": {"name": name, "arguments": arguments},
-            }
+def _format_calls(calls: Sequence[CallPiece], whole: bool) -> Iterator[dict[str, Any]]:
+    for place, call in enumerate(calls):
+        yield {
+            "index": place if call.index is None and whole else call.index or 0,
+            "id": call.id or None,
+            "type": "function",
+            "function": {"name": call.name or None, "arguments": call.arguments},
+        }
 
 
 def split_anthropic_message(message: dict[str, Any]) -> Iterator[dict[str, Any]]:

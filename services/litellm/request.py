@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from arena_llm.types import GenerationRequest, Sampling
+from arena_llm.types import GenerationRequest
 from services.common.errors import InvalidRequest, Unsupported
 from services.common.hosted.request import (
+    OPTIONS,
     PARAMETER_NAMES,
     ChatParameter,
     ResponseFormat,
@@ -40,7 +41,7 @@ def build_arguments(
     arguments: dict[str, Any] = {
         "model": request.model.removeprefix(PREFIX),
         "messages": build_messages(request.input),
-        **dict(_build_parameters(request.sampling, model)),
+        **dict(_build_parameters(request, model)),
     }
     if response_format is not None:
         arguments["response_format"] = response_format
@@ -63,13 +64,14 @@ def _check_option(name: str, model: ProviderModel, internal: frozenset[str]) -> 
             "shapes the answer, list it under allow_options in the model's entry of "
             "configs/litellm_models.yaml"
         )
-    field = f"provider_options.{name[:_MAX_SHOWN]}"
-    raise InvalidRequest(f"{field} {problem}", field=field)
+    raise InvalidRequest(f"provider_options.{name[:_MAX_SHOWN]} {problem}", field=OPTIONS)
 
 
-def _build_parameters(sampling: Sampling, model: ProviderModel) -> Iterator[tuple[str, Any]]:
-    """Yield the sampling parameters of the request under the names that the model takes."""
-    for field, parameter, value in list_set_parameters(sampling):
+def _build_parameters(
+    request: GenerationRequest, model: ProviderModel
+) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of the request under the names that the model takes."""
+    for field, parameter, value in list_set_parameters(request):
         turned_off = parameter.off is not None and value == parameter.off
         if turned_off or field in model.entry.drop_params:
             continue
@@ -78,7 +80,7 @@ def _build_parameters(sampling: Sampling, model: ProviderModel) -> Iterator[tupl
             raise Unsupported(
                 f"{model.full_name} does not take {field}: leave it out, or list it under "
                 "drop_params in the model's entry",
-                field=f"config.{field}",
+                field=parameter.path,
                 metadata={"parameter": field},
             )
         yield from arguments.items()

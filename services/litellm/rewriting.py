@@ -59,8 +59,8 @@ class RawAnswer:
     precedence over what litellm says. broken: the connection failed.
 
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a
-    completion. id: the provider's, because litellm replaces it. extras: what a completion has no
-    field for. finish_word: the provider's finish reason. candidate: the index of the Gemini
+    completion. id: the provider's, because litellm replaces it. fingerprint: of its system.
+    extras: what a completion has no part for. finish_word: the provider's finish reason. candidate: the index of the Gemini
     candidate that is read; None before the first.
     """
 
@@ -75,7 +75,9 @@ class RawAnswer:
         self.has_known_format = False
         self.answered = False
         self.id = ""
+        self.fingerprint = ""
         self.extras = Extras()
+        self._refusal = ""
         self.finish_word = ""
         self.candidate: int | None = None
         self.chunks = ChunkReader()
@@ -151,6 +153,16 @@ class RawAnswer:
         """Keep the parts of a message that litellm would lose."""
         self.answered = True
         self.extras.add(message)
+        self._refusal += message.refusal
+
+    def take_refusal(self) -> str:
+        """Return what the model has refused with since the last call. litellm loses it."""
+        refusal, self._refusal = self._refusal, ""
+        return refusal
+
+    def count(self, value: Any) -> int | None:
+        """A number of tokens in litellm's usage, where 0 also stands for an unknown number."""
+        return (count(value) or None) if self._unreadable_counts else count(value)
 
     def clean_usage(self, usage: Any) -> dict[str, Any]:
         """Usage with integer counts, which are 0 if they cannot be read."""

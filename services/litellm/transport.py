@@ -31,6 +31,7 @@ from services.common.errors import (
 )
 from services.common.hosted.errors import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
+from services.common.hosted.request import OPTIONS
 from services.litellm.rewriting import RawAnswer, RewrittenBody, asks_for_stream
 
 #: The server that litellm calls if it knows no address, and the providers that really use it.
@@ -121,7 +122,7 @@ class Exchange:
             return InvalidRequest(
                 f"provider_options would send the call to {origin(url)[:100]}; without them it "
                 f"goes to {' and '.join(sorted(self._origins)) or 'no server'}",
-                field="provider_options",
+                field=OPTIONS,
             )
         return None
 

@@ -21,6 +21,7 @@ from services.common.errors import (
 )
 from services.common.hosted.http import make_http_session
 from services.common.hosted.keys import Redactor
+from services.common.hosted.request import OPTIONS
 from services.litellm.catalogue import ProviderModel
 from services.litellm.config import LiteLlmConfig
 from services.litellm.errors import convert_exception, convert_reported
@@ -178,9 +179,9 @@ class LiteLlmUpstream:
             failure = exchange.failure or self._convert(error, exchange)
             if exchange.pinned and not exchange.sent and isinstance(failure, UpstreamUnavailable):
                 # litellm failed before it sent a request. Without the options it sends one.
-                raise InvalidRequest(failure.message, field="provider_options") from None
+                raise InvalidRequest(failure.message, field=OPTIONS) from None
             if exchange.pinned and isinstance(failure, Unsupported):
-                failure.field = failure.field or "provider_options"
+                failure.field = failure.field or OPTIONS
             raise failure from None
         finally:
             await exchange.aclose()

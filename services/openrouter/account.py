@@ -6,12 +6,11 @@ https://openrouter.ai/docs/api/reference/limits
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 from arena_llm.suggestions import did_you_mean
-from arena_llm.types import Availability, Credits, ModelState, Price
+from arena_llm.types import Availability, Credits, FreePrice, Model, ModelState, to_picousd
 from services.common.errors import (
     ApiKeyRejected,
     BackendError,
@@ -21,8 +20,8 @@ from services.common.errors import (
 )
 from services.common.hosted.errors import TRANSIENT
 from services.common.hosted.values import number
-from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue
-from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
+from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue, describe
+from services.openrouter.config import DIALECTS, OpenRouterConfig, OpenRouterModel, remove_prefix
 from services.openrouter.errors import unreadable
 from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstream
 
@@ -30,8 +29,10 @@ from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstrea
 #: is cached for the next caller.
 _WAIT = 1.8
 
-#: US dollars below which there is a warning.
-_LOW, _SOON_LOW = 1.0, 5.0
+#: 10^-12 US dollars below which there is a warning.
+_LOW, _SOON_LOW = 10**12, 5 * 10**12
+#: US dollars. A larger amount is a provider's mistake, and could not be sent.
+_MOST = 9e6
 
 
 class Account:
@@ -70,10 +71,14 @@ class Account:
         except BackendError as error:
             return self._explain(error)
         if not self._dialect.has_credits:
+            detail = f"{self._server} lists it"
             return Availability(
-                True, ModelState.READY, f"{self._server} lists it", price=details.price
+                True, ModelState.READY, detail, model=self._describe(model, details)
             )
-        return _judge(details, credits)
+        return _judge(self._describe(model, details), credits)
+
+    def _describe(self, name: str, details: ListedModel) -> Model:
+        return describe(self._config.find_entry(name) or OpenRouterModel(name=name), details)
 
     def _explain(self, error: BackendError) -> Availability:
         """The availability of a model if the server answered with an error."""
@@ -96,9 +101,9 @@ class Account:
 
     async def _fetch_credits(self) -> Credits:
         limit, balance = await asyncio.gather(self._fetch_limit(), self._fetch_balance())
-        return Credits(balance_usd=balance, limit_remaining_usd=limit)
+        return Credits(balance, limit)
 
-    async def _fetch_limit(self) -> float | None:
+    async def _fetch_limit(self) -> int | None:
         try:
             key = await self._fetch_data("key")
         except ApiKeyRejected as error:
@@ -108,18 +113,15 @@ class Account:
             ) from error
         except ModelNotFound:
             return None  # 404: another server, which has no credits
-        return number(key.get("limit_remaining"))
+        return _picousd(key.get("limit_remaining"))
 
-    async def _fetch_balance(self) -> float | None:
+    async def _fetch_balance(self) -> int | None:
         try:
             account = await self._fetch_data("credits")
         except (ApiKeyRejected, RefusedByProvider, ModelNotFound):
             return None  # only for management keys; /key shows whether the key is valid
-        total, used = number(account.get("total_credits")), number(account.get("total_usage"))
-        if total is None or used is None:
-            return None
-        # In decimal, so that 10.1 - 10 is 0.1.
-        return float(Decimal(repr(total)) - Decimal(repr(used)))
+        total, used = _picousd(account.get("total_credits")), _picousd(account.get("total_usage"))
+        return None if total is None or used is None else total - used
 
     async def _fetch_data(self, path: str) -> dict[str, Any]:
         data = (await self._upstream.get(path)).get("data")
@@ -134,40 +136,50 @@ def _hide_login(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _judge(model: ListedModel, credits: Credits) -> Availability:
+def _picousd(value: Any) -> int | None:
+    """10^-12 US dollars, which may be negative; None if the amount cannot be read."""
+    dollars = number(value)
+    return None if dollars is None or abs(dollars) > _MOST else to_picousd(dollars)
+
+
+def _judge(model: Model, credits: Credits) -> Availability:
     """Decide from the remaining credits whether a listed model is available. It is if they are
     unknown."""
-    dollars = _remaining(credits)
-    if dollars is not None and dollars <= 0:
-        detail = f"${dollars:.2f} left on OpenRouter: add credits or raise the key's limit"
-        if dollars == 0 and model.free:
+    left = _remaining(credits)
+    if left is not None and left <= 0:
+        detail = f"{_dollars(left)} left on OpenRouter: add credits or raise the key's limit"
+        if left == 0 and isinstance(model.price, FreePrice):
             detail += "; a free model may still answer if asked"
-        return _unavailable(detail, "INSUFFICIENT_CREDITS", credits, model.price)
+        return _unavailable(detail, "INSUFFICIENT_CREDITS", credits, model)
     return Availability(
         True,
         ModelState.READY,
-        "this key may not see its credits" if dollars is None else f"${dollars:.2f} left",
-        warnings=_warnings(dollars),
+        "this key may not see its credits" if left is None else f"{_dollars(left)} left",
+        warnings=_warnings(left),
         credits=credits,
-        price=model.price,
+        model=model,
     )
 
 
-def _remaining(credits: Credits) -> float | None:
-    """US dollars that can be spent: the smaller of the balance and the key's limit."""
-    figures = [c for c in (credits.balance_usd, credits.limit_remaining_usd) if c is not None]
-    return min(figures) if figures else None
+def _remaining(credits: Credits) -> int | None:
+    """What can be spent: the smaller of the balance and the key's limit."""
+    figures = (credits.balance_picousd, credits.limit_remaining_picousd)
+    return min((figure for figure in figures if figure is not None), default=None)
 
 
-def _warnings(dollars: float | None) -> tuple[str, ...]:
-    if dollars is None or dollars >= _SOON_LOW:
+def _warnings(left: int | None) -> tuple[str, ...]:
+    if left is None or left >= _SOON_LOW:
         return ()
-    name = "Low balance" if dollars < _LOW else "Balance warning"
-    return (f"{name}: ${dollars:.2f} left on OpenRouter",)
+    name = "Low balance" if left < _LOW else "Balance warning"
+    return (f"{name}: {_dollars(left)} left on OpenRouter",)
+
+
+def _dollars(picousd: int) -> str:
+    return f"${picousd / 1e12:.2f}"
 
 
 def _unavailable(
-    detail: str, reason: str, credits: Credits | None = None, price: Price | None = None
+    detail: str, reason: str, credits: Credits | None = None, model: Model | None = None
 ) -> Availability:
     return Availability(
         False,
@@ -176,5 +188,5 @@ def _unavailable(
         warnings=_warnings(_remaining(credits)) if credits else (),
         credits=credits,
         reason=reason,
-        price=price,
+        model=model,
     )

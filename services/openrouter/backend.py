@@ -11,6 +11,7 @@ import structlog
 from arena_llm.types import Availability, Completion, GenerationRequest, Model
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
 from services.common.hosted.backend import HostedBackend, ProviderCall
+from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
 from services.common.hosted.request import ResponseFormat, request_field
 from services.common.hosted.response import ProviderAnswer
@@ -23,7 +24,7 @@ from services.openrouter.request import (
     other_models,
     required_fields,
 )
-from services.openrouter.response import OpenRouterStreamBuilder, parse_completion
+from services.openrouter.response import OpenRouterBuilder, parse_completion
 from services.openrouter.upstream import OpenRouterUpstream
 
 log = structlog.get_logger()
@@ -81,7 +82,8 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         if not self.config.allow_unlisted:
             self._check_models(request)
         body = build_body(request, response_format, self._dialect)
-        return OpenRouterCall(self, request.model, body, seconds)
+        expected = Expectation.of(request, "logprobs" in body)
+        return OpenRouterCall(self, expected, body, seconds)
 
     def _check_models(self, request: GenerationRequest) -> None:
         """Raise InvalidRequest if the options name a model that is not listed."""
@@ -89,7 +91,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
             for model in other_models(request.provider_options):
                 self.config.find_entry(model)
         except ModelNotFound as error:
-            raise InvalidRequest(error.message, field="provider_options.models") from error
+            raise InvalidRequest(error.message, field="provider_options_json") from error
 
     async def _takes_schema(self, model: str) -> bool:
         """Whether the model takes a JSON schema. True if neither entry nor catalogue says."""
@@ -114,21 +116,25 @@ class OpenRouterCall(ProviderCall):
     """A request as the body of POST /chat/completions."""
 
     def __init__(
-        self, backend: OpenRouterBackend, model: str, body: dict[str, Any], seconds: float
+        self,
+        backend: OpenRouterBackend,
+        expected: Expectation,
+        body: dict[str, Any],
+        seconds: float,
     ) -> None:
         self._backend = backend
-        self._model = model
+        self._expected = expected
+        self._model = expected.model
         self._body = body
         self._seconds = seconds
-        self.logprobs = "logprobs" in body
 
     async def complete(self) -> Completion:
         answer = await self._backend.upstream.complete(self._body, self._seconds)
-        return parse_completion(answer, "stop" in self._body)
+        return parse_completion(answer, self._expected)
 
-    def stream(self) -> tuple[OpenRouterStreamBuilder, AsyncGenerator[ProviderAnswer, None]]:
+    def stream(self) -> tuple[OpenRouterBuilder, AsyncGenerator[ProviderAnswer, None]]:
         chunks = self._backend.upstream.stream(add_streaming(self._body), self._seconds)
-        return OpenRouterStreamBuilder("stop" in self._body), chunks
+        return OpenRouterBuilder(self._expected), chunks
 
     async def explain(self, error: ModelNotFound) -> BackendError:
         """Distinguish an unknown model from one that lacks a parameter: both get a 404."""

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from arena_llm.types import Capability, Model, Price
-from services.common.hosted.values import amount, count, label
+from arena_llm.types import (
+    Capability,
+    FreePrice,
+    Model,
+    Price,
+    PriceTable,
+    PriceUnit,
+    Rate,
+    UnknownPrice,
+)
+from services.common.hosted.values import count, label, picousd
 from services.openrouter.config import OpenRouterModel
 from services.openrouter.errors import unreadable
 from services.openrouter.upstream import Cached, OpenRouterUpstream
@@ -34,11 +43,6 @@ class ListedModel:
     context_length: int | None
     price: Price | None
     parameters: frozenset[str] | None
-
-    @property
-    def free(self) -> bool:
-        """Whether its tokens are known to cost nothing."""
-        return self.price == Price(0.0, 0.0)
 
     @property
     def takes_schema(self) -> bool:
@@ -120,11 +124,35 @@ def _parse_model(entry: dict[str, Any]) -> ListedModel:
 
 
 def _parse_price(pricing: Any) -> Price | None:
-    """US dollars per token; None if one is unknown, such as "-1" for a price that varies."""
+    """The rates of a model. Unknown if one for tokens cannot be read, such as "-1" for a price
+    that varies."""
     if not isinstance(pricing, dict):
         return None
-    prompt, completion = amount(pricing.get("prompt")), amount(pricing.get("completion"))
-    return None if prompt is None or completion is None else Price(prompt, completion)
+    known = {name: picousd(pricing.get(name)) for name in _UNITS}
+    if known["prompt"] is None or known["completion"] is None:
+        return UnknownPrice("OpenRouter's list has no fixed price for it")
+    if not any(known.values()):
+        return FreePrice()
+    # A rate of 0 that is not for plain tokens means that there is no separate price.
+    rates = (
+        Rate(unit, rate)
+        for name, unit in _UNITS.items()
+        if (rate := known[name]) is not None and (rate or name in _PLAIN)
+    )
+    return PriceTable(tuple(rates))
+
+
+#: OpenRouter's names of rates. All are in US dollars for one.
+_UNITS = {
+    "prompt": PriceUnit.PROMPT_TOKEN,
+    "completion": PriceUnit.COMPLETION_TOKEN,
+    "internal_reasoning": PriceUnit.REASONING_TOKEN,
+    "input_cache_read": PriceUnit.CACHED_TOKEN,
+    "input_cache_write": PriceUnit.CACHE_WRITE_TOKEN,
+    "image": PriceUnit.IMAGE,
+    "request": PriceUnit.REQUEST,
+}
+_PLAIN = ("prompt", "completion")
 
 
 def describe(entry: OpenRouterModel, model: ListedModel | None) -> Model:

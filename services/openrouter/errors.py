@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.common.errors import BackendError, BudgetInFlight, UpstreamUnavailable
+from services.common.errors import BackendError, CreditsHeld, UpstreamUnavailable
 from services.common.hosted.errors import OPENAI_CODES, Failure, convert_failure
 from services.common.hosted.keys import Redactor
 
 #: OpenRouter's stable error names (`metadata.error_type`) that say more than the HTTP status.
 ERROR_TYPES: Mapping[str, type[BackendError]] = {
     **OPENAI_CODES,
-    "in_flight_budget_exhausted": BudgetInFlight,
+    "in_flight_budget_exhausted": CreditsHeld,
 }
 
 

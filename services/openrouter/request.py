@@ -12,6 +12,7 @@ from arena_llm.types import GenerationRequest
 from services.common.errors import InvalidRequest
 from services.common.hosted.request import (
     CHAT_PARAMETERS,
+    OPTIONS,
     PARAMETER_NAMES,
     SERVICE_FIELDS,
     ResponseFormat,
@@ -54,7 +55,7 @@ def build_body(
         "model": remove_prefix(request.model),
         "messages": build_messages(request.input),
     }
-    for _, parameter, value in list_set_parameters(request.sampling):
+    for _, parameter, value in list_set_parameters(request):
         body |= parameter.fields(value)
     if request.session and dialect.takes_routing:
         body["session_id"] = request.session  # keeps a game with one provider's prompt cache
@@ -66,13 +67,11 @@ def build_body(
             raise InvalidRequest(
                 f"provider_options.{name} cannot be set: the request has a field for it, or the "
                 "service sets it",
-                field=f"provider_options.{name}",
+                field=OPTIONS,
             )
     provider = options.pop("provider", {})
     if not isinstance(provider, dict):
-        raise InvalidRequest(
-            "provider_options.provider must be an object", field="provider_options.provider"
-        )
+        raise InvalidRequest("provider_options.provider must be an object", field=OPTIONS)
     if dialect.takes_routing and not _IGNORABLE.isdisjoint(body):
         provider = {"require_parameters": True, **provider}
     if provider:
@@ -101,11 +100,9 @@ def other_models(options: Mapping[str, Any]) -> list[str]:
     if "preset" in options:
         raise InvalidRequest(
             "provider_options.preset may hold models that the configuration does not list",
-            field="provider_options.preset",
+            field=OPTIONS,
         )
     models = options.get("models", [])
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
-        raise InvalidRequest(
-            "provider_options.models must be a list of names", field="provider_options.models"
-        )
+        raise InvalidRequest("provider_options.models must be a list of names", field=OPTIONS)
     return [f"{PREFIX}{model}" for model in models]

@@ -4,51 +4,71 @@ from __future__ import annotations
 
 from typing import Any
 
-from arena_llm.types import Completion, Delta
+from arena_llm.types import Completion, Delta, ServedBy
 from services.common.errors import UnreadableAnswer, UpstreamUnavailable
-from services.common.hosted.completion import CompletionBuilder, build_completion
+from services.common.hosted.completion import CompletionBuilder, Expectation
 from services.common.hosted.response import ProviderAnswer, parse_usage
 from services.openrouter.config import PREFIX
 
 
-def parse_completion(answer: ProviderAnswer, stops: bool) -> Completion:
-    """Turn a whole answer that holds no error into a completion.
+class OpenRouterBuilder(CompletionBuilder):
+    """Builds a completion from OpenRouter's answer or chunks."""
 
-    stops: whether the request has stop strings. Raises UpstreamUnavailable if the answer has no
-    choice, UnreadableAnswer if the choice has no message.
-    """
-    choice = answer.choice
-    if choice is None:
-        raise UpstreamUnavailable("openrouter answered without any choice")
-    if choice.message is None:
-        raise UnreadableAnswer("openrouter answered with a choice that has no message")
-    usage = parse_usage(answer.usage)
-    return build_completion(
-        answer, choice.message, choice.finish, PREFIX + answer.model, usage, stops
-    )
-
-
-class OpenRouterStreamBuilder(CompletionBuilder):
-    """Builds a completion from OpenRouter's chunks."""
-
-    def __init__(self, stops: bool = False) -> None:
-        super().__init__(stops)
+    def __init__(self, expected: Expectation) -> None:
+        super().__init__(expected, "")
         self._model = ""
+        self._provider = ""
+        self._fingerprint = ""
         self._usage: Any = None
 
-    def feed(self, chunk: ProviderAnswer) -> Delta | None:
+    def feed(self, chunk: ProviderAnswer) -> list[Delta]:
         self.id = self.id or chunk.id
         self._model = chunk.model or self._model
+        self._provider = chunk.provider or self._provider
+        self._fingerprint = chunk.fingerprint or self._fingerprint
         self._usage = chunk.usage or self._usage
         if (choice := chunk.choice) is None:
-            return None
+            return []
         self.finish_word = choice.finish or self.finish_word
+        self.native_finish = choice.native_finish or self.native_finish
+        self.add_rows(choice.logprobs)
         if (message := choice.message) is None:
-            return self.append("", "", choice.logprobs or ())
+            return []
         self.extras.add(message)
-        return self.append(message.text, message.reasoning, choice.logprobs or ())
+        parts = self.message
+        parts.add_text("reasoning", message.reasoning)
+        parts.add_text("text", message.text)
+        parts.add_text("refusal", message.refusal)
+        for piece in message.calls:
+            parts.add_call(piece, choice.whole)
+        return parts.take()
 
     def completion(self) -> Completion:
         if not self.finish_word:
             raise UpstreamUnavailable("openrouter's stream ended without a finish_reason")
-        return self.finish(PREFIX + self._model, parse_usage(self._usage))
+        return self.build()
+
+    def build(self) -> Completion:
+        """Return the completion, which may lack a finish reason."""
+        served_by = ServedBy(
+            model=f"{PREFIX}{self._model}" if self._model else self.expected.model,
+            provider=self._provider,
+            system_fingerprint=self._fingerprint,
+        )
+        return self.finish(parse_usage(self._usage), served_by, {})
+
+
+def parse_completion(answer: ProviderAnswer, expected: Expectation) -> Completion:
+    """Turn a whole answer that holds no error into a completion.
+
+    Raises UpstreamUnavailable if the answer has no choice, UnreadableAnswer if the choice has no
+    message.
+    """
+    if answer.choice is None:
+        raise UpstreamUnavailable("openrouter answered without any choice")
+    if answer.choice.message is None:
+        raise UnreadableAnswer("openrouter answered with a choice that has no message")
+    builder = OpenRouterBuilder(expected)
+    builder.feed(answer)
+    builder.flush()
+    return builder.build()

@@ -9,14 +9,23 @@ from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from arena_llm.types import Completion, Delta, GenerationRequest, Timings
+from arena_llm.types import (
+    Attempt,
+    Completion,
+    Delta,
+    GenerationRequest,
+    Progress,
+    Timings,
+)
 from services.common.backend import BaseLLMBackend
-from services.common.errors import BackendError, ModelNotFound, Unsupported
+from services.common.errors import BackendError, Interrupted, ModelNotFound, UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.constraints import generate_constrained
+from services.common.hosted.errors import is_transient
 from services.common.hosted.keys import Redactor
-from services.common.hosted.request import CHAT_PARAMETERS, ResponseFormat
+from services.common.hosted.report import succeeded
+from services.common.hosted.request import HONOURED, ResponseFormat
 from services.common.hosted.retry import Outcome, Retrier
 
 C = TypeVar("C", bound=HostedConfig[Any])
@@ -25,12 +34,7 @@ _Event = Delta | Completion
 
 
 class ProviderCall(ABC):
-    """A request in the provider's format. Each attempt calls `complete` or `stream` again.
-
-    logprobs: whether log-probabilities are requested.
-    """
-
-    logprobs: bool
+    """A request in the provider's format. Each attempt calls `complete` or `stream` again."""
 
     @abstractmethod
     async def complete(self) -> Completion:
@@ -55,12 +59,14 @@ class HostedBackend(BaseLLMBackend[C]):
     """
 
     forwards_calls = True
-    parameters = frozenset(CHAT_PARAMETERS)
-    constraints = frozenset({"choices", "json_schema"})
-    takes_provider_options = True
+    fields = HONOURED
     refused: ClassVar[Mapping[str, str]] = {
         "constraint.regex": "use choices or json_schema, or a local backend (hf, vllm)",
+        "constraint.grammar": "use choices or json_schema, or a local backend (hf, vllm)",
+        "raw": "use prompt or messages, or a local backend (hf, vllm)",
+        "template_arguments_json": "use reasoning, or a local backend (hf, vllm)",
         "score": "use a local backend (hf, vllm)",
+        "count_tokens": "use a local backend (hf, vllm)",
     }
     _retrier: Retrier
     _redact: Redactor
@@ -71,13 +77,14 @@ class HostedBackend(BaseLLMBackend[C]):
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Return a whole completion."""
-        with self._keys_hidden():
+        with self._reporting(request):
             structured = request.constraint is not None and await self._takes_schema(request.model)
-            return await generate_constrained(request, self._generate, structured)
+            completion = await generate_constrained(request, self._generate, structured)
+            return replace(completion, attempts=self._hide_keys(completion.attempts))
 
     async def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
         """Yield the text as it arrives, then the completion.
 
         A constrained text is checked before it is sent, so it arrives in one piece.
@@ -87,7 +94,7 @@ class HostedBackend(BaseLLMBackend[C]):
                 async for event in events:
                     yield event
             return
-        with self._keys_hidden():
+        with self._reporting(request):
             arrived = time.perf_counter()
             call = await self._build_call(request, None)
             try:
@@ -99,24 +106,42 @@ class HostedBackend(BaseLLMBackend[C]):
                     async with aclosing(events):
                         while isinstance(event, Delta):
                             yield event
-                            event = await anext(events)
-                        yield _add_measurements(event, call, outcome, arrived, first)
+                            event = await _continue(events)
+                        completion = _add_measurements(event, outcome, arrived, first)
+                        yield replace(completion, attempts=self._hide_keys(completion.attempts))
             except ModelNotFound as error:
                 raise await call.explain(error) from error.__cause__
 
     @contextmanager
-    def _keys_hidden(self) -> Iterator[None]:
-        """Hide keys in an error that leaves the block.
+    def _reporting(self, request: GenerationRequest) -> Iterator[None]:
+        """Complete the report of an error that leaves the block, and hide keys in the error.
 
-        Its message may repeat any part of an answer: a refusal, the name of a tool, a field that
-        cannot be read.
+        Its message may repeat any part of an answer: the name of a tool, a field that cannot be
+        read.
         """
         try:
             yield
         except BackendError as error:
             error.message = self._redact.hide(error.message)
             error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
+            if (report := error.report) is not None:
+                served_by = replace(
+                    report.served_by,
+                    backend=self.name,
+                    model=report.served_by.model or request.model,
+                    provider=report.served_by.provider or error.metadata.get("provider", ""),
+                )
+                error.report = replace(
+                    report,
+                    request_id=request.request_id,
+                    served_by=served_by,
+                    attempts=self._hide_keys(report.attempts),
+                )
             raise
+
+    def _hide_keys(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        hide = self._redact.hide
+        return tuple(replace(a, detail=hide(a.detail)) if a.detail else a for a in attempts)
 
     @abstractmethod
     async def _build_call(
@@ -137,7 +162,7 @@ class HostedBackend(BaseLLMBackend[C]):
             outcome = await self._retrier.call(request.model, request.deadline, call.complete)
         except ModelNotFound as error:
             raise await call.explain(error) from error.__cause__
-        return _add_measurements(outcome.value, call, outcome, arrived)
+        return _add_measurements(outcome.value, outcome, arrived)
 
 
 async def _open_stream(call: ProviderCall) -> tuple[_Event, AsyncGenerator[_Event, None]]:
@@ -146,37 +171,39 @@ async def _open_stream(call: ProviderCall) -> tuple[_Event, AsyncGenerator[_Even
     return await anext(events), events
 
 
+async def _continue(events: AsyncGenerator[_Event, None]) -> _Event:
+    """Return the next event. Raises Interrupted if the answer breaks off: it is not retried."""
+    try:
+        return await anext(events)
+    except UpstreamUnavailable as error:
+        if not is_transient(error):
+            raise
+        raise Interrupted(
+            error.message, metadata=error.metadata, report=error.report
+        ) from error.__cause__
+
+
 async def _read_events(call: ProviderCall) -> AsyncGenerator[_Event, None]:
     builder, chunks = call.stream()
     async with aclosing(chunks):
         async for chunk in chunks:
-            if (delta := builder.feed(chunk)) is not None:
+            for delta in builder.feed(chunk):
                 yield delta
-    if (delta := builder.flush()) is not None:
+    for delta in builder.flush():
         yield delta
     yield builder.completion()
 
 
 def _add_measurements(
-    completion: Completion,
-    call: ProviderCall,
-    outcome: Outcome[Any],
-    arrived: float,
-    first: float | None = None,
+    completion: Completion, outcome: Outcome[Any], arrived: float, first: float | None = None
 ) -> Completion:
     """Add attempts and timings to a completion.
 
     arrived: when the request came, on time.perf_counter's clock. first: seconds until the
     first event; None for a completion that came whole.
-
-    Raises Unsupported if log-probabilities were requested and are missing. Some providers
-    leave them out although OpenRouter required them to honour every parameter.
     """
-    if call.logprobs and completion.text and not completion.logprobs:
-        raise Unsupported(
-            f"the provider of {completion.model} returned no log-probabilities",
-            field="config.logprobs",
-        )
-    total = time.perf_counter() - arrived
+    ended = time.perf_counter()
+    total = ended - arrived
     timings = Timings(outcome.queue_seconds, total if first is None else first, total)
-    return replace(completion, attempts=outcome.attempts, timings=timings)
+    attempts = (*outcome.failures, succeeded(completion, ended - outcome.begun))
+    return replace(completion, attempts=attempts, timings=timings)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from arena_llm.types import Completion, Delta, FinishReason, TokenLogprob, Usage
-from services.common.errors import (
-    BackendError,
-    RefusedByProvider,
-    UnreadableAnswer,
-    Unsupported,
-    repair_text,
+from arena_llm.types import (
+    Completion,
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    Message,
+    ReasoningForm,
+    ServedBy,
+    ToolCall,
+    Usage,
 )
-from services.common.hosted.response import ProviderAnswer, ProviderMessage
+from services.common.errors import BackendError, UnreadableAnswer, Unsupported
+from services.common.hosted.parts import PartsBuilder
+from services.common.hosted.report import make_report
+from services.common.hosted.response import ProviderMessage
+from services.common.hosted.tokens import TokenRow, make_trace
 
 #: The providers' finish reasons, in lower case. All others are UNKNOWN.
 _FINISH_REASONS = {
@@ -25,13 +32,20 @@ _FINISH_REASONS = {
     ),
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), FinishReason.LENGTH),
     **dict.fromkeys(
-        ("content_filter", "content_filtered", "safety", "recitation", "refusal"),
+        ("content_filter", "content_filtered", "safety", "recitation"),
         FinishReason.CONTENT_FILTER,
     ),
+    **dict.fromkeys(("tool_calls", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
+    "refusal": FinishReason.REFUSAL,
+    "model_context_window_exceeded": FinishReason.CONTEXT,
 }
-
-#: Characters of a refusal that the error repeats.
-_MAX_REFUSAL = 300
+#: Reasons for an answer without text.
+_CUT = (
+    FinishReason.LENGTH,
+    FinishReason.CONTEXT,
+    FinishReason.CONTENT_FILTER,
+    FinishReason.REFUSAL,
+)
 
 
 def parse_finish_reason(word: str) -> FinishReason:
@@ -39,171 +53,157 @@ def parse_finish_reason(word: str) -> FinishReason:
     return _FINISH_REASONS.get(word.lower(), FinishReason.UNKNOWN)
 
 
-@dataclass(slots=True)
-class Extras:
-    """Parts of an answer that a completion has no field for.
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the request says about its answer.
 
-    tools: names of the called tools. media: kinds of content other than text.
-    has_text: whether the answer has text.
+    model: the full name that it asks for. stops: it has stop strings. logprobs: it asks for
+    log-probabilities. call_ids: of the tool calls in its conversation.
     """
 
-    refusal: str = ""
-    tools: list[str] = field(default_factory=list)
+    model: str
+    stops: bool = False
+    logprobs: bool = False
+    call_ids: Collection[str] = ()
+
+    @classmethod
+    def of(cls, request: GenerationRequest, logprobs: bool) -> Expectation:
+        """The expectation of a request. logprobs: whether they are sent to the provider."""
+        call_ids: Collection[str] = ()
+        if not isinstance(request.input, str):
+            parts = (part for message in request.messages for part in message.parts)
+            call_ids = frozenset(part.id for part in parts if isinstance(part, ToolCall))
+        return cls(request.model, bool(request.sampling.stop), logprobs, call_ids)
+
+
+@dataclass(slots=True)
+class Extras:
+    """Parts of an answer that a completion has no part for.
+
+    media: kinds of content other than text. has_text: whether the answer has text.
+    """
+
     media: list[str] = field(default_factory=list)
     has_text: bool = False
 
     def add(self, message: ProviderMessage) -> None:
         """Add the extras of a message, or of the next piece of a streamed one."""
         self.has_text = self.has_text or bool(message.text.strip())
-        self.refusal += message.refusal
-        self.tools += message.tools
         self.media += message.media
-
-    def check(self, completion: Completion, stops: bool) -> Completion:
-        """Return the completion; raise an error if it has no text but should have one.
-
-        An empty text is right if the provider reports at most one completion token, which is
-        the end of the text. More tokens need an explanation: reasoning, a stop string (stops:
-        the request has some), or a text that was cut off (LENGTH, CONTENT_FILTER). Without one,
-        the answer was not understood.
-        """
-        if completion.text:
-            return completion
-        if (error := self._explain(completion.model)) is not None:
-            raise error
-        if self.has_text and not completion.reasoning:
-            raise UnreadableAnswer(
-                f"the answer of {completion.model} has a text in another format than its provider's"
-            )
-        usage = completion.usage
-        tokens = usage.completion_tokens - usage.reasoning_tokens
-        cut = completion.finish_reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
-        if tokens > 1 and not (completion.reasoning or cut or stops):
-            raise UnreadableAnswer(
-                f"the provider of {completion.model} reports {tokens} completion tokens, but its "
-                "answer holds no text"
-            )
-        return completion
-
-    def _explain(self, model: str) -> BackendError | None:
-        """The error for content that came in place of text; None if there is no such content."""
-        if self.refusal:
-            return RefusedByProvider(f"{model} refuses: {self.refusal[:_MAX_REFUSAL]}")
-        if self.tools:
-            names = ", ".join(dict.fromkeys(filter(None, self.tools))) or "without a name"
-            return Unsupported(
-                f"{model} called a tool ({names[:200]}) and wrote no text; tool calls are not "
-                "supported: leave tools out of provider_options",
-                field="provider_options.tools",
-            )
-        if self.media:
-            return Unsupported(f"{model} answered with {self.media[0][:100]} and no text")
-        return None
-
-
-class SurrogateJoiner:
-    """Joins a character that a provider splits over two pieces of a text.
-
-    JSON may escape an emoji as two surrogates, and some servers send each with its own token.
-    The first one waits for the next piece. A surrogate without its other half becomes U+FFFD.
-    """
-
-    def __init__(self) -> None:
-        self._half = ""
-
-    def join(self, text: str) -> str:
-        """Return the next piece of text, without a half character at its end."""
-        if not text or (not self._half and text.isascii()):
-            return text
-        text = self._half + text
-        self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
-        return repair_text(text[:-1] if self._half else text)
-
-    def flush(self) -> str:
-        """Return the half that still waits when the text ends."""
-        half, self._half = self._half, ""
-        return repair_text(half)
 
 
 class CompletionBuilder(ABC):
-    """Builds a streamed completion from its chunks.
+    """Builds a completion from an answer, which comes whole or in chunks.
 
-    id: the provider's. finish_word: its finish reason, "" until it arrives.
-    stops: whether the request has stop strings.
+    id: the provider's. finish_word: its finish reason, "" until it arrives; native_finish: that
+    of the provider behind a gateway. origin: of the states in the answer's parts.
     """
 
-    def __init__(self, stops: bool = False) -> None:
+    def __init__(self, expected: Expectation, origin: str) -> None:
         self.id = ""
         self.finish_word = ""
+        self.native_finish = ""
+        self.origin = origin
         self.extras = Extras()
-        self._stops = stops
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
-        self._text_joiner, self._reasoning_joiner = SurrogateJoiner(), SurrogateJoiner()
+        self.expected = expected
+        self.message = PartsBuilder(expected.call_ids)
+        self._rows: list[TokenRow] = []
 
     @abstractmethod
-    def feed(self, chunk: Any) -> Delta | None:
-        """Take the next chunk. Return its new text as a delta, if it has any."""
+    def feed(self, chunk: Any) -> list[Delta]:
+        """Take the next chunk, or a whole answer. Return what it adds."""
 
     @abstractmethod
     def completion(self) -> Completion:
-        """Return the completion. Raises UpstreamUnavailable if the stream broke off."""
+        """Return the completion, after `flush`. Raises BackendError if it is not complete."""
 
-    def append(
-        self, text: str, reasoning: str, logprobs: Iterable[TokenLogprob] = ()
-    ) -> Delta | None:
-        """Add the content of a chunk. Return it as a delta if there is any text."""
-        self._logprobs.extend(logprobs)
-        return self._append(self._text_joiner.join(text), self._reasoning_joiner.join(reasoning))
+    def flush(self) -> list[Delta]:
+        """Return what still waits after the last chunk."""
+        return self.message.finish()
 
-    def flush(self) -> Delta | None:
-        """Return the text that still waits for its other half, after the last chunk."""
-        return self._append(self._text_joiner.flush(), self._reasoning_joiner.flush())
+    def add_rows(self, rows: Iterable[TokenRow] | None) -> None:
+        """Add the log-probabilities of a chunk."""
+        if rows:
+            self._rows.extend(rows)
 
-    def _append(self, text: str, reasoning: str) -> Delta | None:
-        if not text and not reasoning:
-            return None
-        self._text.append(text)
-        self._reasoning.append(reasoning)
-        return Delta(text, reasoning)
+    def finish(
+        self,
+        usage: Usage,
+        served_by: ServedBy,
+        reasoning_state: Mapping[str, Any],
+        form: ReasoningForm | None = None,
+    ) -> Completion:
+        """Return the checked completion. served_by.model: the full name of the model.
 
-    def finish(self, model: str, usage: Usage) -> Completion:
-        """Return the checked completion. model: the full name of the model that answered."""
+        reasoning_state, form: of the reasoning parts.
+        """
         completion = Completion(
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
+            message=Message("assistant", self.message.parts(self.origin, reasoning_state, form)),
             finish_reason=self._finish_reason(),
             usage=usage,
-            model=model,
+            served_by=served_by,
+            native_finish_reason=self.native_finish or self.finish_word,
             id=self.id,
-            logprobs=tuple(self._logprobs),
+            completion_tokens=make_trace(self._rows),
         )
-        return self.extras.check(completion, self._stops)
+        completion = _correct_finish(completion)
+        if (error := self._find_problem(completion)) is not None:
+            error.report = make_report(completion)
+            raise error
+        return completion
 
     def _finish_reason(self) -> FinishReason:
         return parse_finish_reason(self.finish_word)
 
+    def _find_problem(self, completion: Completion) -> BackendError | None:
+        """Find out why an answer cannot be used; None if it can.
 
-def build_completion(
-    answer: ProviderAnswer,
-    message: ProviderMessage,
-    finish: str,
-    model: str,
-    usage: Usage,
-    stops: bool,
-) -> Completion:
-    """Build and check the completion of an answer that came whole."""
-    extras = Extras()
-    extras.add(message)
-    logprobs = answer.choice.logprobs if answer.choice else None
-    completion = Completion(
-        text=repair_text(message.text),
-        reasoning=repair_text(message.reasoning),
-        finish_reason=parse_finish_reason(finish),
-        usage=usage,
-        model=model,
-        id=answer.id,
-        logprobs=logprobs or (),
+        An empty text is right if the provider reports at most one completion token, which is
+        the end of the text. More tokens need an explanation: another part, a stop string, or a
+        text that was cut off or refused. Without one, the answer was not understood.
+        """
+        model = completion.model
+        if self.expected.logprobs and completion.text and completion.completion_tokens is None:
+            # Some providers leave them out although OpenRouter required them to honour all fields.
+            return Unsupported(
+                f"the provider of {model} returned no log-probabilities",
+                field="returns.top_logprobs",
+            )
+        message = completion.message
+        if message.text or message.tool_calls or message.refusal:
+            return None
+        if self.extras.media:
+            return Unsupported(f"{model} answered with {self.extras.media[0][:100]} and no text")
+        if self.extras.has_text and not message.reasoning:
+            return UnreadableAnswer(
+                f"the answer of {model} has a text in another format than its provider's"
+            )
+        usage = completion.usage
+        tokens = (usage.completion_tokens or 0) - (usage.reasoning_tokens or 0)
+        explained = message.parts or completion.finish_reason in _CUT or self.expected.stops
+        if tokens > 1 and not explained:
+            return UnreadableAnswer(
+                f"the provider of {model} reports {tokens} completion tokens, but its "
+                "answer holds no text"
+            )
+        return None
+
+
+def _correct_finish(completion: Completion) -> Completion:
+    """Return the completion with the finish reason that its parts show.
+
+    Some providers say "stop" for tool calls and refusals.
+    """
+    message, reason = completion.message, completion.finish_reason
+    if message.tool_calls:
+        if reason not in _CUT:
+            reason = FinishReason.TOOL_CALLS
+    elif message.refusal:
+        reason = FinishReason.REFUSAL
+    elif reason is FinishReason.TOOL_CALLS:
+        reason = FinishReason.UNKNOWN
+    return (
+        completion
+        if reason is completion.finish_reason
+        else replace(completion, finish_reason=reason)
     )
-    return extras.check(completion, stops)

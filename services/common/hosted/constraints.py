@@ -11,24 +11,25 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from arena_llm.types import (
     Choices,
     Completion,
     Constraint,
+    Conversation,
+    Enforcement,
     FinishReason,
     GenerationRequest,
     JsonSchema,
     Message,
-    Regex,
-    Usage,
+    Reasoning,
+    Text,
 )
-from services.common.errors import InvalidRequest, Unsupported
+from services.common.errors import BackendError, ConstraintNotMet, InvalidRequest
+from services.common.hosted.report import add_earlier, add_usage, make_report
 from services.common.hosted.request import ResponseFormat, append_note, as_conversation
 from services.common.hosted.schema import FIELD, Schema
-from services.common.reply import spent_metadata
 
 #: Calls the provider; the second argument is the `response_format`, or None.
 Ask = Callable[[GenerationRequest, ResponseFormat | None], Awaitable[Completion]]
@@ -40,11 +41,11 @@ async def generate_constrained(
     """Return a completion whose text fits the request's constraint.
 
     structured: whether the model takes a JSON schema as `response_format`.
-    A completion that took two replies has the tokens, cost and attempts of both.
+    A completion that took two replies has the tokens, cost and attempts of both, and so has the
+    report of an error.
 
-    Raises Unsupported if neither reply fits the constraint, and InvalidRequest for an invalid
-    schema or a reply cut off by max_tokens. If the model has replied, the error's metadata has the
-    tokens and the cost.
+    Raises ConstraintNotMet if neither reply fits the constraint, and InvalidRequest for an invalid
+    schema or a reply cut off by max_tokens.
     """
     constraint = request.constraint
     if constraint is None:
@@ -53,27 +54,71 @@ async def generate_constrained(
     response_format = rule.response_format if structured else None
     prompt = request.input if structured else append_note(request.input, rule.instruction)
     first = await ask(replace(request, input=prompt), response_format)
-    if (text := rule.accept(first.text)) is not None:
-        return replace(first, text=text)
-    _check_whole(first)
-    retry = (
-        *as_conversation(prompt),
-        Message("assistant", first.text),
-        Message("user", rule.stricter_instruction),
+    enforcement = Enforcement.PROVIDER if structured else Enforcement.PROMPT
+    first = replace(first, enforcement=enforcement)
+    if (accepted := _accept(rule, first)) is not None:
+        return accepted
+    retry = Conversation(
+        (
+            *as_conversation(prompt),
+            *([Message("assistant", first.text)] if first.text else []),
+            Message("user", rule.stricter_instruction),
+        )
     )
-    second = await ask(replace(request, input=retry), response_format)
+    try:
+        second = await ask(replace(request, input=retry), response_format)
+    except BackendError as error:
+        add_earlier(error, first)
+        raise
     second = replace(
         second,
-        usage=_add_usage(first.usage, second.usage),
+        usage=add_usage(first.usage, second.usage),
         attempts=first.attempts + second.attempts,
+        enforcement=enforcement,
     )
-    if (text := rule.accept(second.text)) is not None:
-        return replace(second, text=text)
-    _check_whole(second)
-    raise Unsupported(
+    if (accepted := _accept(rule, second)) is not None:
+        return accepted
+    raise ConstraintNotMet(
         f"{request.model} replied twice, and neither reply fits {rule.field}",
         field=rule.field,
-        metadata=spent_metadata(second),
+        metadata={"tries": "2"},
+        report=make_report(second),
+    )
+
+
+#: The model did not try to keep the constraint.
+_NO_TRY = (FinishReason.REFUSAL, FinishReason.CONTENT_FILTER, FinishReason.TOOL_CALLS)
+
+
+def _accept(rule: ChoicesRule | SchemaRule, completion: Completion) -> Completion | None:
+    """The completion with the text that the rule accepts; None if it does not fit.
+
+    Raises InvalidRequest if max_tokens cut it off.
+    """
+    if completion.finish_reason in _NO_TRY:
+        return completion
+    if (text := rule.accept(completion.text)) is not None:
+        return _set_text(completion, text)
+    if completion.finish_reason is FinishReason.LENGTH:
+        raise InvalidRequest(
+            "config.max_tokens was reached before the constrained reply was whole",
+            field="config.max_tokens",
+            report=make_report(completion),
+        )
+    return None
+
+
+def _set_text(completion: Completion, text: str) -> Completion:
+    """The completion with this text in place of its own."""
+    message = completion.message
+    if message.text == text:
+        return completion
+    others = [part for part in message.parts if not isinstance(part, Text)]
+    states = (part.state for part in message.parts if isinstance(part, Text))
+    texts = [Text(text, state=next(filter(None, states), None))]
+    place = sum(isinstance(part, Reasoning) and bool(part.text) for part in others)
+    return replace(
+        completion, message=Message("assistant", (*others[:place], *texts, *others[place:]))
     )
 
 
@@ -146,7 +191,7 @@ def make_rule(constraint: Constraint) -> ChoicesRule | SchemaRule:
             return ChoicesRule(constraint)
         case JsonSchema():
             return SchemaRule(constraint)
-        case Regex():
+        case _:
             raise AssertionError("the servicer refuses it")
 
 
@@ -185,27 +230,3 @@ def _is_strict(schema: Any) -> bool:
         ):
             return False
     return all(map(_is_strict, schema.values()))
-
-
-def _check_whole(completion: Completion) -> None:
-    """Raise InvalidRequest if max_tokens cut the completion off."""
-    if completion.finish_reason is FinishReason.LENGTH:
-        raise InvalidRequest(
-            "config.max_tokens was reached before the constrained reply was whole",
-            field="config.max_tokens",
-            metadata=spent_metadata(completion),
-        )
-
-
-def _add_usage(first: Usage, second: Usage) -> Usage:
-    """The sum of two usages. Costs are added in decimal, so no digit is lost."""
-    cost = None
-    if first.cost_usd is not None and second.cost_usd is not None:
-        cost = float(Decimal(repr(first.cost_usd)) + Decimal(repr(second.cost_usd)))
-    return Usage(
-        first.prompt_tokens + second.prompt_tokens,
-        first.completion_tokens + second.completion_tokens,
-        first.reasoning_tokens + second.reasoning_tokens,
-        first.cached_tokens + second.cached_tokens,
-        cost,
-    )

@@ -19,7 +19,7 @@ from typing import Any
 from services.common.errors import (
     ApiKeyRejected,
     BackendError,
-    BudgetInFlight,
+    CreditsHeld,
     ContextTooLong,
     InsufficientCredits,
     InvalidRequest,
@@ -75,7 +75,7 @@ _NAMED_STATUSES = {
 }
 
 #: Errors that a retry may fix, except UnreadableAnswer.
-TRANSIENT = (RateLimited, UpstreamUnavailable, BudgetInFlight)
+TRANSIENT = (RateLimited, UpstreamUnavailable, CreditsHeld)
 
 #: Seconds. A longer wait must be a provider's mistake, such as a wrong clock or unit.
 _LONGEST_WAIT = 86400.0
@@ -219,7 +219,7 @@ def make_error(
     """
     kind = types.get(error_type) or _BY_STATUS.get(status, UpstreamUnavailable)
     if kind is InsufficientCredits and retry_after is not None:
-        kind = BudgetInFlight
+        kind = CreditsHeld
     if not issubclass(kind, TRANSIENT):
         retry_after = None  # waiting does not help
     field = "model" if kind is ModelNotFound else ""

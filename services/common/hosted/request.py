@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arena_llm.types import Input, Message, Sampling
+from arena_llm.types import Conversation, GenerationRequest, Input, Message, RawPrompt, Text
 
 ResponseFormat = Mapping[str, Any]
+
+#: The field of a request that holds its provider_options.
+OPTIONS = "provider_options_json"
 
 #: Body fields that the services set themselves in every request.
 SERVICE_FIELDS = frozenset(
@@ -23,7 +26,9 @@ SERVICE_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ChatParameter:
-    """How a field of Sampling is written in the body of a chat completion request.
+    """How an option of a completion is written in the body of a chat completion request.
+
+    path: its field in a GenerateRequest.
 
     name: the body field that holds the value.
     other_name: a body field with the same meaning, which some models take instead.
@@ -34,6 +39,7 @@ class ChatParameter:
     off: the value that turns the parameter off. litellm's models get no field for it.
     """
 
+    path: str
     name: str
     other_name: str = ""
     switch: str = ""
@@ -53,19 +59,29 @@ class ChatParameter:
         return {self.switch: True, self.name: value} if value else {self.switch: True}
 
 
-#: By the name of the field in Sampling.
+#: By the name of the option, as in arena_llm.types.PARAMETERS.
 CHAT_PARAMETERS: Mapping[str, ChatParameter] = {
-    "temperature": ChatParameter("temperature"),
-    "top_p": ChatParameter("top_p"),
-    "top_k": ChatParameter("top_k", in_openai=False, off=0),
+    "temperature": ChatParameter("config.temperature", "temperature"),
+    "top_p": ChatParameter("config.top_p", "top_p"),
+    "top_k": ChatParameter("config.top_k", "top_k", in_openai=False, off=0),
     "max_tokens": ChatParameter(
-        "max_tokens", other_name="max_completion_tokens", always_honoured=True
+        "config.max_tokens",
+        "max_tokens",
+        other_name="max_completion_tokens",
+        always_honoured=True,
     ),
-    "seed": ChatParameter("seed"),
-    "stop": ChatParameter("stop"),
-    "presence_penalty": ChatParameter("presence_penalty"),
-    "frequency_penalty": ChatParameter("frequency_penalty"),
-    "logprobs": ChatParameter("top_logprobs", switch="logprobs"),
+    "seed": ChatParameter("config.seed", "seed"),
+    "stop": ChatParameter("config.stop", "stop"),
+    "presence_penalty": ChatParameter("config.presence_penalty", "presence_penalty"),
+    "frequency_penalty": ChatParameter("config.frequency_penalty", "frequency_penalty"),
+    "top_logprobs": ChatParameter("returns.top_logprobs", "top_logprobs", switch="logprobs"),
+}
+
+#: Fields of a request that all hosted services honour.
+HONOURED = frozenset(parameter.path for parameter in CHAT_PARAMETERS.values()) | {
+    "constraint.choices",
+    "constraint.json_schema",
+    OPTIONS,
 }
 
 #: Every body field that belongs to a sampling parameter.
@@ -74,38 +90,50 @@ PARAMETER_NAMES = frozenset(
 )
 
 
-def list_set_parameters(sampling: Sampling) -> Iterator[tuple[str, ChatParameter, Any]]:
-    """Yield each parameter that is set: its field in Sampling, its ChatParameter, its value."""
-    for field, parameter in CHAT_PARAMETERS.items():
-        value = getattr(sampling, field)
+def list_set_parameters(request: GenerationRequest) -> Iterator[tuple[str, ChatParameter, Any]]:
+    """Yield each parameter that is set: its name, its ChatParameter, its value."""
+    for name, parameter in CHAT_PARAMETERS.items():
+        options = request.returns if parameter.path.startswith("returns.") else request.sampling
+        value = getattr(options, name)
         if value is None or value == ():
             continue
-        yield field, parameter, list(value) if isinstance(value, tuple) else value
+        yield name, parameter, list(value) if isinstance(value, tuple) else value
 
 
 def request_field(name: str) -> str:
-    """The field of a GenerateRequest that a body field comes from, such as "config.logprobs"."""
+    """The field of a GenerateRequest that a body field comes from, such as "config.seed"."""
     if name == "response_format":
         return "constraint"
-    for field, parameter in CHAT_PARAMETERS.items():
+    for parameter in CHAT_PARAMETERS.values():
         if name in parameter.names:
-            return f"config.{field}"
+            return parameter.path
     return ""
 
 
 def as_conversation(prompt: Input) -> tuple[Message, ...]:
     """The input as a conversation. A plain prompt becomes a user message."""
-    return (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    match prompt:
+        case str():
+            return (Message("user", prompt),)
+        case Conversation(messages):
+            return messages
+        case RawPrompt():
+            raise AssertionError("the servicer refuses it")
 
 
-def build_messages(prompt: Input) -> list[dict[str, str]]:
+def build_messages(prompt: Input) -> list[dict[str, Any]]:
     """The input as the `messages` of a chat completion request."""
-    return [{"role": m.role, "content": m.content} for m in as_conversation(prompt)]
+    return [{"role": m.role, "content": m.text} for m in as_conversation(prompt)]
 
 
-def append_note(prompt: Input, note: str) -> tuple[Message, ...]:
+def append_note(prompt: Input, note: str) -> Conversation:
     """Add a note at the end of the last user message, or as a new user message."""
     *before, last = as_conversation(prompt)
     if last.role != "user":
-        return (*before, last, Message("user", note))
-    return (*before, Message("user", f"{last.content}\n\n{note}"))
+        return Conversation((*before, last, Message("user", note)))
+    *parts, end = last.parts
+    if isinstance(end, Text):
+        parts.append(Text(f"{end.text}\n\n{note}"))
+    else:
+        parts += (end, Text(note))
+    return Conversation((*before, Message("user", parts)))

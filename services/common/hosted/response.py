@@ -8,23 +8,29 @@ because the text would be incomplete without it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
-from arena_llm.types import TokenLogprob, TopLogprob, Usage
-from services.common.errors import UnreadableAnswer
-from services.common.hosted.values import amount, count, label, number
+from arena_llm.types import CostBasis, Usage
+from services.common.errors import UnreadableAnswer, repair_text
+from services.common.hosted.parts import CallPiece
+from services.common.hosted.tokens import TokenRow, parse_logprobs
+from services.common.hosted.values import count, label, picousd
 
 log = structlog.get_logger()
 
 _TEXT = ("", "text", "output_text", "text_delta", "input_text", "message")
 _REASONING = ("thinking", "reasoning", "redacted_thinking", "summary_text")
-_TOOLS = ("tool_use", "tool_call", "function_call", "function", "server_tool_use")
-#: Content other than text. A completion has no field for it.
-_MEDIA = ("image", "audio", "video", "file", "document", "citation", "tool_result", "web_search")
+_TOOLS = ("tool_use", "tool_call", "function_call", "function")
+#: Content other than text. A completion has no part for it.
+_MEDIA = (
+    *("image", "audio", "video", "file", "document", "citation", "tool_result", "web_search"),
+    "server_tool_use",
+)
 
 _MAX_DEPTH = 8
 _CANNOT = "the provider's answer cannot be read"
@@ -34,13 +40,15 @@ _CANNOT = "the provider's answer cannot be read"
 class ProviderMessage:
     """A message, or the next piece of a streamed one.
 
-    tools: names of the tools that it calls. media: kinds of content other than text.
+    calls: tool calls, or pieces of them. details: objects of OpenRouter's `reasoning_details`.
+    media: kinds of content that a completion has no part for.
     """
 
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
-    tools: list[str] = field(default_factory=list)
+    calls: list[CallPiece] = field(default_factory=list)
+    details: list[dict[str, Any]] = field(default_factory=list)
     media: list[str] = field(default_factory=list)
 
 
@@ -49,24 +57,32 @@ class ProviderChoice:
     """One choice. We request one, but some providers send several.
 
     source: the choice as the provider sent it. whole: True if its text is in `message`, as in an
-    answer that is not streamed. finish: its finish_reason, "" if it has none yet. logprobs: None
-    if it has none or they cannot be read. error: its field of that name.
+    answer that is not streamed. finish: its finish_reason, "" if it has none yet; native_finish:
+    that of the provider behind a gateway. logprobs: None if it has none or they cannot be read.
+    error: its field of that name.
     """
 
     source: dict[str, Any]
     message: ProviderMessage | None
     whole: bool
     finish: str
-    logprobs: tuple[TokenLogprob, ...] | None
+    native_finish: str
+    logprobs: tuple[TokenRow, ...] | None
     error: Any
 
 
 @dataclass(slots=True)
 class ProviderAnswer:
-    """A whole answer or a chunk. usage: not parsed yet; None if it has none."""
+    """A whole answer or a chunk.
+
+    provider: the provider behind a gateway. fingerprint: of its system. usage: not parsed yet;
+    None if it has none.
+    """
 
     id: str
     model: str
+    provider: str
+    fingerprint: str
     choice: ProviderChoice | None
     usage: Any
     error: Any
@@ -86,6 +102,8 @@ def parse_answer(value: Any, index: int | None = None) -> ProviderAnswer:
     return ProviderAnswer(
         id=label(value.get("id")),
         model=label(value.get("model")),
+        provider=_word(value.get("provider")),
+        fingerprint=_word(value.get("system_fingerprint")),
         choice=None if choice is None else _parse_choice(choice),
         usage=_find_usage(value),
         error=value.get("error"),
@@ -112,7 +130,10 @@ class ChunkReader:
         if choice.whole and self._deltas:
             # Some servers end their stream with the whole message, which has already come.
             return replace(answer, choice=replace(choice, message=None, logprobs=None))
-        self._deltas |= not choice.whole and bool(choice.message.text or choice.message.reasoning)
+        message = choice.message
+        self._deltas |= not choice.whole and bool(
+            message.text or message.reasoning or message.calls or message.refusal
+        )
         return answer
 
 
@@ -161,6 +182,7 @@ def _parse_choice(choice: dict[str, Any]) -> ProviderChoice:
         message=None if content is None else parse_message(content),
         whole=whole,
         finish=label(finish) or ("unknown" if finish else ""),
+        native_finish=_word(choice.get("native_finish_reason")),
         logprobs=parse_logprobs(choice.get("logprobs")),
         error=choice.get("error"),
     )
@@ -179,12 +201,14 @@ def parse_message(value: Any) -> ProviderMessage:
     for name in ("reasoning_content", "reasoning", "reasoning_details"):
         if not message.reasoning and (reasoning := value.get(name)):
             message.reasoning = plain_text(reasoning)
+    if isinstance(details := value.get("reasoning_details"), list):
+        message.details += (detail for detail in details if isinstance(detail, dict))
     if not message.refusal and (refusal := value.get("refusal")):
         message.refusal = plain_text(refusal)
     if (calls := value.get("tool_calls")) and isinstance(calls, list):
-        message.tools += map(_tool_name, calls)
+        message.calls += map(parse_call, calls)
     if (call := value.get("function_call")) and isinstance(call, dict):
-        message.tools.append(_tool_name(call))
+        message.calls.append(parse_call(call))
     for name in ("images", "audio"):
         if (media := value.get(name)) and isinstance(media, list | dict):
             message.media.append(name)
@@ -214,7 +238,7 @@ def _add_part(part: dict[str, Any], message: ProviderMessage, depth: int) -> Non
     elif kind == "refusal" or (not kind and "refusal" in part):
         message.refusal += plain_text(part.get("refusal"))
     elif kind in _TOOLS:
-        message.tools.append(_tool_name(part))
+        message.calls.append(parse_call(part))
     elif kind.startswith(_MEDIA) or kind.endswith("_citation"):
         message.media.append(kind)
     elif kind in _TEXT and not part.keys().isdisjoint(("text", "content", "value")):
@@ -238,45 +262,31 @@ def plain_text(value: Any, depth: int = 0) -> str:
     return ""
 
 
-def _tool_name(call: Any) -> str:
-    if isinstance(call, dict) and isinstance(call.get("function"), dict):
-        call = call["function"]
-    return label(call.get("name"))[:100] if isinstance(call, dict) else ""
+def parse_call(value: Any) -> CallPiece:
+    """Parse a tool call, or a piece of one. Raises UnreadableAnswer if it is not an object."""
+    if not isinstance(value, dict):
+        raise UnreadableAnswer(f"{_CANNOT}: its tool call is {_kind(value)}")
+    function = value.get("function")
+    function = function if isinstance(function, dict) else value
+    arguments = function.get("arguments", function.get("input"))
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = json.dumps(arguments)
+    return CallPiece(
+        count(value.get("index")),
+        label(value.get("id")),
+        label(function.get("name")),
+        arguments or "",
+    )
+
+
+def _word(value: Any) -> str:
+    """A name that a completion can do without; "" if it cannot be read."""
+    return repair_text(value) if isinstance(value, str) else ""
 
 
 def _kind(value: Any) -> str:
     kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text"}
     return kinds.get(type(value), "a list" if isinstance(value, list) else "an object")
-
-
-# --- log-probabilities ---------------------------------------------------------------
-
-
-def parse_logprobs(value: Any) -> tuple[TokenLogprob, ...] | None:
-    """The tokens with their alternatives, in natural logarithms; None if any is malformed."""
-    content = value.get("content") if isinstance(value, dict) else None
-    if not isinstance(content, list):
-        return None
-    try:
-        return tuple(_token(token) for token in content)
-    except ValueError:
-        return None
-
-
-def _token(value: Any) -> TokenLogprob:
-    text, logprob = _token_logprob(value)
-    top = value.get("top_logprobs") or ()
-    if not isinstance(top, list | tuple):
-        raise ValueError("top_logprobs is not a list")
-    return TokenLogprob(text, logprob, tuple(TopLogprob(*_token_logprob(item)) for item in top))
-
-
-def _token_logprob(value: Any) -> tuple[str, float]:
-    if not isinstance(value, dict) or not isinstance(value.get("token"), str):
-        raise ValueError("no token")
-    if (logprob := number(value.get("logprob"))) is None:
-        raise ValueError("no number")
-    return label(value["token"]), logprob
 
 
 # --- usage ---------------------------------------------------------------------------
@@ -289,34 +299,36 @@ def _find_usage(value: Mapping[str, Any]) -> Any:
 
 
 def parse_usage(value: Any) -> Usage:
-    """Parse tokens and cost. An unreadable count becomes 0, an unreadable cost None; both are
-    logged."""
+    """Parse tokens and cost. What cannot be read is unknown, and the log names it."""
     if value is None:
         return Usage()
     if not isinstance(value, dict):
         log.warning("a provider's usage cannot be read", fields="usage")
         return Usage()
     unreadable: list[str] = []
+    prompt, completion = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    cost = None
+    if (amount := value.get("cost")) is not None and (cost := picousd(amount)) is None:
+        unreadable.append("cost")
     usage = Usage(
         prompt_tokens=_count(value, "prompt_tokens", unreadable),
         completion_tokens=_count(value, "completion_tokens", unreadable),
-        reasoning_tokens=_count(
-            value.get("completion_tokens_details"), "reasoning_tokens", unreadable
-        ),
-        cached_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens", unreadable),
-        cost_usd=amount(cost) if (cost := value.get("cost")) is not None else None,
+        reasoning_tokens=_count(completion, "reasoning_tokens", unreadable),
+        cached_tokens=_count(prompt, "cached_tokens", unreadable),
+        cache_write_tokens=_count(prompt, "cache_write_tokens", unreadable),
+        image_tokens=_count(prompt, "image_tokens", unreadable),
+        cost_picousd=cost,
+        cost_basis=None if cost is None else CostBasis.BILLED,
     )
-    if cost is not None and usage.cost_usd is None:
-        unreadable.append("cost")
     if unreadable:
         log.warning("a provider's usage cannot be read", fields=", ".join(unreadable))
     return usage
 
 
-def _count(values: Any, name: str, unreadable: list[str]) -> int:
+def _count(values: Any, name: str, unreadable: list[str]) -> int | None:
     value = values.get(name) if isinstance(values, dict) else None
     if value is None:
-        return 0
+        return None
     if (tokens := count(value)) is None:
         unreadable.append(name)
-    return tokens or 0
+    return tokens

@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from arena_llm.types import Attempt
 from services.common.errors import BackendError
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.errors import is_transient
 from services.common.hosted.limits import CallLimits, Place
+from services.common.hosted.report import add_attempts, failed
 
 T = TypeVar("T")
 
@@ -25,12 +27,14 @@ _MAX_DOUBLINGS = 60
 class Outcome(Generic[T]):
     """A successful call.
 
-    value: what the last attempt returned. attempts: requests sent to the provider.
-    queue_seconds: time spent waiting for places, over all attempts.
+    value: what the last attempt returned. failures: the attempts before it. begun: when the last
+    one began, on time.perf_counter's clock. queue_seconds: time spent waiting for places, over all
+    attempts.
     """
 
     value: T
-    attempts: int
+    failures: tuple[Attempt, ...]
+    begun: float
     queue_seconds: float
 
 
@@ -42,7 +46,7 @@ class Retrier:
     https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
 
     There is no retry if the pause would pass the caller's deadline or `max_retry_after_seconds`.
-    The error is then raised immediately. Every error has "attempts" in its metadata.
+    The error is then raised immediately. Every error has its attempts in its report.
     """
 
     def __init__(self, config: HostedConfig[Any]) -> None:
@@ -76,7 +80,8 @@ class Retrier:
         except BaseException as error:
             place.leave(error)
             if isinstance(error, BackendError):
-                error.metadata.setdefault("attempts", str(outcome.attempts))
+                last = failed(error, time.perf_counter() - outcome.begun)
+                add_attempts(error, (*outcome.failures, last))
             raise
         place.leave()
 
@@ -84,29 +89,39 @@ class Retrier:
         self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
     ) -> tuple[Outcome[T], Place]:
         """Return the outcome of the first success, and its place, which the caller must leave."""
-        tries = attempts = 0  # a try that gets no place is not an attempt
+        tries = 0  # a try that gets no place is not an attempt
+        failures: tuple[Attempt, ...] = ()
         queue_seconds = 0.0
         while True:
             tries += 1
+            arrived = time.perf_counter()
             try:
-                arrived = time.perf_counter()
-                place = await self._limits.enter(model, deadline, again=attempts > 0)
-                queue_seconds += time.perf_counter() - arrived
-                attempts += 1
+                place = await self._limits.enter(model, deadline, again=bool(failures))
+            except BackendError as error:
+                pause = self._find_pause(error, tries, deadline)
+                if pause is None:
+                    add_attempts(error, failures)
+                    raise
+            else:
+                begun = time.perf_counter()
+                queue_seconds += begun - arrived
                 try:
                     value = await attempt()
+                except BackendError as error:
+                    place.leave(error)
+                    failures += (failed(error, time.perf_counter() - begun),)
+                    pause = self._find_pause(error, tries, deadline)
+                    if pause is None:
+                        add_attempts(error, failures)
+                        raise
                 except BaseException as error:
                     place.leave(error)
                     raise
-                return Outcome(value, attempts, queue_seconds), place
-            except BackendError as error:
-                error.metadata.setdefault("attempts", str(attempts))
-                pause = self._pause(error, tries, deadline)
-                if pause is None:
-                    raise
+                else:
+                    return Outcome(value, failures, begun, queue_seconds), place
             await asyncio.sleep(pause)
 
-    def _pause(self, error: BackendError, tries: int, deadline: float | None) -> float | None:
+    def _find_pause(self, error: BackendError, tries: int, deadline: float | None) -> float | None:
         """Seconds to wait before the next try; None if there must be none.
 
         If no try is left, the error gets the pause as its `retry_after` for the caller.

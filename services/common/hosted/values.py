@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from arena_llm.types import to_picousd
 from services.common.errors import UnreadableAnswer, repair_text
 
 #: The wire has token counts as int32.
@@ -114,10 +115,17 @@ def count(value: Any) -> int | None:
     return int(result)
 
 
-def amount(value: Any) -> float | None:
-    """US dollars; None if they are negative or absurd. An object has them in `total_cost`."""
+def picousd(value: Any) -> int | None:
+    """10^-12 US dollars for an amount in US dollars; None if it is negative or absurd.
+
+    An object has the amount in `total_cost`.
+    """
     if isinstance(value, dict):
         value = value.get("total_cost")
     result = number(value)
-    # Adding zero turns -0.0 into 0.0.
-    return None if result is None or not 0 <= result <= _MAX_USD else result + 0.0
+    if result is None or not 0 <= result <= _MAX_USD:
+        return None
+    try:
+        return to_picousd(value)
+    except (ValueError, ArithmeticError):  # an exponent that a Decimal cannot have
+        return to_picousd(result)

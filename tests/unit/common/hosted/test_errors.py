@@ -39,7 +39,7 @@ def test_statuses(status: int, kind: str, expected: type[errors.BackendError]) -
 
 def test_a_402_with_retry_after_is_transient() -> None:
     error = make_error(402, "message", retry_after=3)
-    assert (type(error), error.retry_after) == (errors.BudgetInFlight, 3)
+    assert (type(error), error.retry_after) == (errors.CreditsHeld, 3)
 
 
 def test_a_final_error_has_no_retry_after() -> None:

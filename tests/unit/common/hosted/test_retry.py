@@ -60,7 +60,7 @@ STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["unary", "str
 TRANSIENT = [
     errors.RateLimited("x"),
     errors.UpstreamUnavailable("x"),
-    errors.BudgetInFlight("x", retry_after=0.001),
+    errors.CreditsHeld("x", retry_after=0.001),
 ]
 FINAL = [
     errors.InvalidRequest("x"),

@@ -1,0 +1,52 @@
+"""The opaque state of parts: what a provider must see again, unchanged, in the next request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from arena_llm.types import ProviderState
+from services.common.content import MAX_STATE_BYTES
+from services.common.errors import InvalidRequest, StateMismatch, UnreadableAnswer
+
+
+def make_state(value: Mapping[str, Any], origin: str) -> ProviderState | None:
+    """The state that holds a JSON object; None for an empty one.
+
+    Raises UnreadableAnswer for a state that no request could send back.
+    """
+    if not value:
+        return None
+    data = json.dumps(value, separators=(",", ":")).encode()
+    if len(data) > MAX_STATE_BYTES:
+        raise UnreadableAnswer(
+            f"the provider's answer has a state of {len(data)} bytes; {MAX_STATE_BYTES} can be kept"
+        )
+    return ProviderState(data, origin)
+
+
+def read_state(state: ProviderState | None, origin: str, field: str) -> dict[str, Any]:
+    """The JSON object in a state; empty for no state.
+
+    origin: the beginning of the origins that are accepted, and after "*" their end.
+    Raises StateMismatch for a state of another origin.
+    """
+    if state is None:
+        return {}
+    beginning, _, end = origin.partition("*")
+    if not state.origin.startswith(beginning) or not state.origin.endswith(end):
+        raise StateMismatch(
+            f"{field}: this state was made by {state.origin[:200] or 'an unknown model'}, and "
+            f"{origin} cannot read it. Send the message without its state "
+            "(Message.without_state in the Python client)",
+            field=field,
+            metadata={"origin": state.origin[:200]},
+        )
+    try:
+        value = json.loads(state.data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{field} is not a state that this service made", field=field)
+    return value
