@@ -77,7 +77,7 @@ def convert_reported(
     kinds = failure.kinds
     if not issubclass(TYPES.get(name, UpstreamUnavailable), UpstreamUnavailable):
         kinds = (*kinds, name)
-    result = convert_failure(
+    return convert_failure(
         replace(failure, kinds=kinds),
         answer.status,
         provider,
@@ -85,16 +85,15 @@ def convert_reported(
         retry_after=answer.retry_after,
         types=TYPES,
     )
-    result.metadata.setdefault("provider", provider)
-    return result
 
 
 def convert_exception(
-    error: Exception, succeeded: bool, provider: str, redact: Redactor
+    error: Exception, sent_status: int, succeeded: bool, provider: str, redact: Redactor
 ) -> BackendError:
     """Make the error for what litellm raised without an error status.
 
-    succeeded: whether the provider answered with a success status.
+    sent_status: the HTTP status of the provider's answer, 0 if there was none. succeeded: it was
+    a success, and the connection did not break.
     """
     # litellm wraps what broke a stream into an error for its own router.
     error = getattr(error, "original_exception", None) or error
@@ -109,7 +108,7 @@ def convert_exception(
         retry_after=parse_retry_after(headers.get("retry-after")),
         error_type=_find_type(error),
         types=TYPES,
-        metadata={"provider": provider, "upstream_status": str(status)},
+        metadata={"upstream_status": str(sent_status)} if sent_status else {},
     )
 
 

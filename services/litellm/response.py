@@ -129,8 +129,8 @@ def _read_usage(usage: Any, model: ProviderModel, answer: RawAnswer) -> Usage:
     cost = _compute_cost(usage, model, answer)
     prompt, completion = "prompt_tokens_details", "completion_tokens_details"
     return Usage(
-        prompt_tokens=answer.count(usage.prompt_tokens),
-        completion_tokens=answer.count(usage.completion_tokens),
+        prompt_tokens=count(usage.prompt_tokens) if answer.knows_prompt else None,
+        completion_tokens=count(usage.completion_tokens) if answer.knows_completion else None,
         reasoning_tokens=_read_detail(usage, completion, "reasoning_tokens"),
         cached_tokens=_read_detail(usage, prompt, "cached_tokens"),
         cache_write_tokens=_read_detail(usage, prompt, "cache_creation_tokens"),

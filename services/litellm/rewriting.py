@@ -43,6 +43,11 @@ _ANTHROPIC = (
     *("content_block_start", "content_block_delta", "content_block_stop"),
 )
 
+_PROMPT_COUNTS = frozenset(("prompt_tokens", "input_tokens", "promptTokenCount"))
+_COMPLETION_COUNTS = frozenset(
+    ("completion_tokens", "output_tokens", "candidatesTokenCount", "thoughtsTokenCount")
+)
+
 _GEMINI = ("candidates", "usageMetadata", "promptFeedback")
 
 _ASKS_FOR_STREAM = re.compile(rb'"stream"\s*:\s*true')
@@ -60,8 +65,8 @@ class RawAnswer:
 
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a
     completion. id: the provider's, because litellm replaces it. fingerprint: of its system.
-    extras: what a completion has no part for. finish_word: the provider's finish reason. candidate: the index of the Gemini
-    candidate that is read; None before the first.
+    extras: what a completion has no part for. finish_word: the provider's finish reason.
+    candidate: the index of the Gemini candidate that is read; None before the first.
     """
 
     def __init__(self, provider: str, redact: Redactor) -> None:
@@ -98,9 +103,18 @@ class RawAnswer:
     @property
     def priced(self) -> bool:
         """Whether it reported the counts of prompt and completion, and all were readable."""
-        prompt = {"prompt_tokens", "input_tokens", "promptTokenCount"} & self._counts
-        both = bool(prompt) and len(self._counts) > 1
+        both = self.knows_prompt and len(self._counts) > 1
         return not self.has_known_format or (both and not self._unreadable_counts)
+
+    @property
+    def knows_prompt(self) -> bool:
+        """Whether it reported a readable count of the prompt. litellm writes 0 if it did not."""
+        return not self.has_known_format or not _PROMPT_COUNTS.isdisjoint(self._counts)
+
+    @property
+    def knows_completion(self) -> bool:
+        """The same for the completion."""
+        return not self.has_known_format or not _COMPLETION_COUNTS.isdisjoint(self._counts)
 
     def rewrite(self, value: Any, streamed: bool) -> list[Any] | None:
         """Return the values that litellm reads in place of a JSON value; None: the value itself.
@@ -159,10 +173,6 @@ class RawAnswer:
         """Return what the model has refused with since the last call. litellm loses it."""
         refusal, self._refusal = self._refusal, ""
         return refusal
-
-    def count(self, value: Any) -> int | None:
-        """A number of tokens in litellm's usage, where 0 also stands for an unknown number."""
-        return (count(value) or None) if self._unreadable_counts else count(value)
 
     def clean_usage(self, usage: Any) -> dict[str, Any]:
         """Usage with integer counts, which are 0 if they cannot be read."""

@@ -171,10 +171,13 @@ class LiteLlmUpstream:
             yield
         except TimeoutError as error:
             raise UpstreamUnavailable(
-                f"{provider} did not answer in time ({call.seconds:g} s for one attempt)"
+                f"{provider} did not answer in time ({call.seconds:g} s for one attempt)",
+                metadata={"provider": provider},
             ) from error
         except BackendError as error:
-            raise (exchange.answer and exchange.answer.failure) or error from error.__cause__
+            error = (exchange.answer and exchange.answer.failure) or error
+            error.metadata.setdefault("provider", provider)
+            raise error from error.__cause__
         except Exception as error:
             failure = exchange.failure or self._convert(error, exchange)
             if exchange.pinned and not exchange.sent and isinstance(failure, UpstreamUnavailable):
@@ -182,6 +185,8 @@ class LiteLlmUpstream:
                 raise InvalidRequest(failure.message, field=OPTIONS) from None
             if exchange.pinned and isinstance(failure, Unsupported):
                 failure.field = failure.field or OPTIONS
+            if isinstance(failure, BackendError):
+                failure.metadata.setdefault("provider", provider)
             raise failure from None
         finally:
             await exchange.aclose()
@@ -203,7 +208,9 @@ class LiteLlmUpstream:
             return kind(f"{provider}'s answer cannot be read ({type(error).__name__})")
         if not from_litellm:
             return error
-        return convert_exception(error, succeeded, provider, self._redact)
+        return convert_exception(
+            error, answer.status if answer else 0, succeeded, provider, self._redact
+        )
 
 
 def _check_end(chunks: Any, answer: RawAnswer, provider: str) -> None:

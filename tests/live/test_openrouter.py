@@ -52,9 +52,9 @@ async def test_stream(llm: AsyncClient) -> None:
 
 async def test_choices_and_logprobs(llm: AsyncClient) -> None:
     assert (await llm.generate(MODEL, "Your move?", choices=["a1", "b2"])).text in ("a1", "b2")
-    reply = await llm.generate(MODEL, "Say: yes", max_tokens=2, logprobs=2)
-    assert reply.logprobs
-    assert reply.logprobs[0].top
+    reply = await llm.generate(MODEL, "Say: yes", max_tokens=2, top_logprobs=2)
+    assert reply.completion_tokens
+    assert reply.completion_tokens[0].top
 
 
 async def test_availability(llm: AsyncClient) -> None:

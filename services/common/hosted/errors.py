@@ -19,8 +19,8 @@ from typing import Any
 from services.common.errors import (
     ApiKeyRejected,
     BackendError,
-    CreditsHeld,
     ContextTooLong,
+    CreditsHeld,
     InsufficientCredits,
     InvalidRequest,
     ModelNotFound,

@@ -1,4 +1,4 @@
-"""What a call has tried and paid: its attempts, the sum of its usage, and the report of a failure."""
+"""What a call has tried and paid: its attempts, the sum of its usage, a failure's report."""
 
 from __future__ import annotations
 

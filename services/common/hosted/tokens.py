@@ -1,4 +1,4 @@
-"""Log-probabilities in OpenAI's format, as rows while they arrive and as a TokenTrace at the end."""
+"""Log-probabilities in OpenAI's format: rows while they arrive, a TokenTrace at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.common.hosted.values import number
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One token. text: its bytes. top: its likeliest alternatives, each with its natural logarithm."""
+    """One token. text: its bytes. top: its alternatives, each with its natural logarithm."""
 
     text: bytes
     logprob: float

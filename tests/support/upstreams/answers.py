@@ -14,8 +14,7 @@ from typing import Any
 from tests.support.upstreams.server import Fault
 
 UNREADABLE = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
-TOOLS = ("UNIMPLEMENTED", "UNSUPPORTED")
-REFUSED = ("PERMISSION_DENIED", "REFUSED_BY_PROVIDER")
+MEDIA = ("UNIMPLEMENTED", "UNSUPPORTED")
 EVENTS = "text/event-stream"
 
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
@@ -104,8 +103,8 @@ CONTENT = {
     "a value in a part": Odd("ok", **_content([_text({"value": "ok", "annotations": []})])),
     "text beside an image": Odd("ok", **_content([_text("ok"), {"type": "image_url"}])),
     "parts, one null": Odd("ok", **_content([None, _text("ok"), _text(None)])),
-    "an image alone": Odd(TOOLS, **_content([{"type": "image_url", "image_url": {"url": "x"}}])),
-    "a refusal among parts": Odd(REFUSED, **_content([{"type": "refusal", "refusal": "no"}])),
+    "an image alone": Odd(MEDIA, **_content([{"type": "image_url", "image_url": {"url": "x"}}])),
+    "a refusal among parts": Odd("", **_content([{"type": "refusal", "refusal": "no"}])),
     "a number": Odd(UNREADABLE, **_content(4)),
     "an object": Odd(UNREADABLE, **_content({"choice": "4"})),
     "a part that is a number": Odd(UNREADABLE, **_content([_text(4)])),
@@ -118,9 +117,9 @@ NO_TEXT = {
     "tokens, null": Odd(UNREADABLE, **_content(None)),
     "tokens in an unknown field": Odd(UNREADABLE, **_fields(utterance="ok")),
     "no message": Odd(UNREADABLE, message=None, deltas=[None]),
-    "a tool": Odd(TOOLS, **_fields(content=None, tool_calls=[_CALL]), choice={}),
-    "a function": Odd(TOOLS, **_fields(content="", function_call=_CALL["function"])),
-    "a refusal": Odd(REFUSED, **_fields(content=None, refusal="I will not")),
+    "a tool": Odd("", **_fields(content=None, tool_calls=[_CALL]), choice={}),
+    "a function": Odd("", **_fields(content="", function_call=_CALL["function"])),
+    "a refusal": Odd("", **_fields(content=None, refusal="I will not")),
     "no text and no tokens": Odd("", **_content(""), top={"usage": {"completion_tokens": 0}}),
     "no text and no usage": Odd("", **_content(""), top={"usage": None}),
     "the end token alone": Odd("", **_content(""), top={"usage": {"completion_tokens": 1}}),
@@ -192,32 +191,32 @@ UNNEEDED = (
 )
 
 #: Token counts: as sent, and as read.
-COUNTS: dict[str, tuple[Any, int]] = {
+COUNTS: dict[str, tuple[Any, int | None]] = {
     "an integer": (12, 12),
     "a whole float": (12.0, 12),
     "text": ("12", 12),
     "text in blanks": (" 12 ", 12),
-    "half a token": (12.5, 0),
-    "words": ("twelve", 0),
-    "negative": (-12, 0),
-    "over int32": (2**31, 0),
-    "over int64": (2**63, 0),
-    "10^23": (10**23, 0),
-    "NaN": (float("nan"), 0),
-    "infinite": (float("inf"), 0),
-    "null": (None, 0),
-    "truth": (True, 0),
-    "a list": ([12], 0),
-    "an object": ({"n": 12}, 0),
+    "half a token": (12.5, None),
+    "words": ("twelve", None),
+    "negative": (-12, None),
+    "over int32": (2**31, None),
+    "over int64": (2**63, None),
+    "10^23": (10**23, None),
+    "NaN": (float("nan"), None),
+    "infinite": (float("inf"), None),
+    "null": (None, None),
+    "truth": (True, None),
+    "a list": ([12], None),
+    "an object": ({"n": 12}, None),
 }
 
 #: Costs: as sent, and as read.
-COSTS: dict[str, tuple[Any, float | None]] = {
-    "a number": (0.25, 0.25),
-    "nothing": (0, 0.0),
-    "text": ("0.25", 0.25),
+COSTS: dict[str, tuple[Any, str | None]] = {
+    "a number": (0.25, "0.25"),
+    "nothing": (0, "0"),
+    "text": ("0.25", "0.25"),
     "an object": ({"amount": 0.25}, None),
-    "an object with its total": ({"input_tokens_cost": 0.05, "total_cost": 0.25}, 0.25),
+    "an object with its total": ({"input_tokens_cost": 0.05, "total_cost": 0.25}, "0.25"),
     "words": ("free", None),
     "NaN": (float("nan"), None),
     "NaN as text": ("NaN", None),
@@ -273,11 +272,8 @@ STATUS_ERRORS: dict[str, Any] = ERRORS | {
 
 def repeating(secret: str) -> dict[str, Odd]:
     """Answers that hold the secret in a place that the error repeats."""
-    call = {**_CALL, "function": {"name": secret, "arguments": "{}"}}
     return {
-        "a refusal": Odd(REFUSED, **_fields(refusal=f"not with {secret}")),
-        "a tool": Odd(TOOLS, **_fields(tool_calls=[call])),
         "a kind of content": Odd(UNREADABLE, **_content([{"type": secret}])),
-        "a kind of media": Odd(TOOLS, **_content([{"type": f"image {secret}"}])),
+        "a kind of media": Odd(MEDIA, **_content([{"type": f"image {secret}"}])),
         "the model": Odd(UNREADABLE, **_content(""), top={"model": secret}),
     }

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
+from arena_llm.types import to_picousd
 from tests.support.upstreams.openrouter import COST
-from tests.support.upstreams.server import Reply
+from tests.support.upstreams.server import Fault, Reply
 from tests.unit.hosted.conftest import OPENAI_FORMAT, Provider, Start, fail, read_stream
 
 MOVE = {"type": "object", "properties": {"move": {"type": "integer"}}, "required": ["move"]}
@@ -28,7 +29,9 @@ async def test_a_choice_is_returned_bare(
             reply = await llm.generate(provider.model, "Your move?", choices=["0", "4"])
             stream = llm.stream(provider.model, "Your move?", choices=["0", "4"])
             texts, completion = await read_stream(stream)
-            assert (reply.text, texts, completion.attempts) == ("4", ["4"], 1), text
+            assert (reply.text, texts, len(completion.attempts)) == ("4", ["4"], 1), text
+            assert completion.enforcement == reply.enforcement
+            assert reply.enforcement == ("provider" if structured else "prompt")
     for request in upstream.history:
         sent = json.dumps(request.body)
         assert ('"enum": ["0", "4"]' in sent) == structured
@@ -43,11 +46,14 @@ async def test_a_wrong_choice_is_never_returned(
     upstream.default = Reply('{"choice": "c3"}')
     async with start({"structured_output": structured}) as llm:
         error = await fail(llm, False, provider.model, choices=["a1", "b2"])
-    assert (error.code, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED")
+    assert (error.code, error.reason) == ("ABORTED", "CONSTRAINT_NOT_MET")
     assert error.field == "constraint.choices"
     assert len(upstream.history) == 2
-    assert (error.metadata["attempts"], error.metadata["prompt_tokens"]) == ("2", "24")
-    assert float(error.metadata["cost_usd"]) > 0
+    assert error.report is not None
+    assert [attempt.http_status for attempt in error.report.attempts] == [200, 200]
+    usage = error.report.usage
+    assert usage.prompt_tokens == 24
+    assert usage.cost_picousd == sum(a.cost_picousd or 0 for a in error.report.attempts) > 0
 
 
 @OPENAI_FORMAT
@@ -60,9 +66,9 @@ async def test_the_second_request_shows_the_first_reply(
     first, second = (request.body["messages"] for request in upstream.history)
     assert second[:2] == [*first, {"role": "assistant", "content": "I would play b2."}]
     assert "character by character" in second[2]["content"]
-    assert (reply.text, reply.attempts, reply.usage.prompt_tokens) == ("b2", 2, 24)
+    assert (reply.text, len(reply.attempts), reply.usage.prompt_tokens) == ("b2", 2, 24)
     if provider.service == "openrouter":
-        assert reply.usage.cost_usd == 2 * COST
+        assert reply.usage.cost_picousd == 2 * to_picousd(COST)
 
 
 @STRUCTURED
@@ -87,7 +93,21 @@ async def test_json_that_the_schema_never_accepts(
 ) -> None:
     upstream.default = Reply("four")
     error = await fail(llm, False, provider.model, json_schema=MOVE)
-    assert (error.reason, error.field) == ("UNSUPPORTED", "constraint.json_schema")
+    assert (error.reason, error.field) == ("CONSTRAINT_NOT_MET", "constraint.json_schema")
+
+
+@OPENAI_FORMAT
+async def test_the_first_reply_is_reported_if_the_second_request_fails(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    upstream.enqueue(Reply("four"), Fault(400))
+    async with start() as llm:
+        error = await fail(llm, False, provider.model, choices=["a1"])
+    assert (error.reason, error.report is not None) == ("INVALID_REQUEST", True)
+    assert error.report is not None
+    assert [attempt.http_status for attempt in error.report.attempts] == [200, 400]
+    assert error.report.usage.prompt_tokens == 12
+    assert error.report.usage.cost_picousd == error.report.attempts[0].cost_picousd
 
 
 @OPENAI_FORMAT
@@ -97,6 +117,8 @@ async def test_a_reply_cut_off_by_max_tokens_names_it(
     upstream.default = Reply('{"mo', fields={"choice": {"finish_reason": "length"}})
     error = await fail(llm, False, provider.model, json_schema=MOVE, max_tokens=2)
     assert (error.reason, error.field) == ("INVALID_REQUEST", "config.max_tokens")
+    assert error.report is not None
+    assert error.report.usage.prompt_tokens == 12
     assert len(upstream.history) == 1
 
 
@@ -139,7 +161,7 @@ async def test_a_pattern_that_backtracks_does_not_block_the_service(
 ) -> None:
     upstream.enqueue(Reply(json.dumps("a" * 60 + "!")), Reply('"aaa"'))
     reply = await llm.generate(provider.model, "Your move?", json_schema={"pattern": "^(a+)+$"})
-    assert (reply.text, reply.attempts) == ('"aaa"', 2)
+    assert (reply.text, len(reply.attempts)) == ('"aaa"', 2)
 
 
 _FAN_OUT = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
-from tests.support.upstreams.cases import DOWN, INVALID, STALLS
+from tests.support.upstreams.cases import BROKEN_OFF, DOWN, INVALID, STALLS
 from tests.support.upstreams.server import Fault, Reply
 from tests.support.waiting import eventually, reaching
 from tests.unit.hosted.conftest import OPENAI_FORMAT, STREAMED, Provider, Start, call, fail
@@ -27,7 +27,7 @@ ROWS: dict[str, Row] = {
     "400": (Fault(400), INVALID),
     "401": (Fault(401), ("FAILED_PRECONDITION", "API_KEY_REJECTED")),
     "402": (Fault(402), CREDITS),
-    "402 later": (Fault(402, headers=LATER), ("RESOURCE_EXHAUSTED", "INSUFFICIENT_CREDITS")),
+    "402 later": (Fault(402, headers=LATER), ("RESOURCE_EXHAUSTED", "CREDITS_HELD")),
     "403": (Fault(403), REFUSED),
     "404": (Fault(404), ("NOT_FOUND", "MODEL_NOT_FOUND")),
     "408": (Fault(408), DOWN),
@@ -106,13 +106,25 @@ async def test_the_table(start: Start, upstream: Any, provider: Provider, stream
             assert (error.code, error.reason) == expected, (name, error)
             transient = error.code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
             retried = transient and "Retry-After" not in fault.headers
-            attempts = "2" if retried else "1"
-            assert error.metadata["attempts"] == str(len(upstream.history)) == attempts, name
+            assert len(upstream.history) == (2 if retried else 1), name
+            check_attempts(error, len(upstream.history))
             assert (error.retry_after is not None) == transient, name
             if "Retry-After" in fault.headers:
                 assert error.retry_after == 7, name
             upstream.default = Reply()
             assert await call(llm, streamed, provider.model) == "ok", name
+
+
+def check_attempts(error: ArenaError, count: int) -> None:
+    """The error reports each request and why it failed."""
+    report = error.report
+    assert report is not None
+    assert [attempt.reason for attempt in report.attempts] == [error.reason] * count
+    assert report.request_id
+    assert (report.served_by.backend, report.served_by.model) == (
+        error.model.partition("_")[0],
+        error.model,
+    )
 
 
 #: What may go wrong after a stream has begun.
@@ -136,8 +148,12 @@ async def test_nothing_is_retried_after_the_first_delta(
 
     with pytest.raises(ArenaError) as caught:
         await collect()
-    assert (caught.value.code, caught.value.reason) == DOWN
+    error = caught.value
+    assert (error.code, error.reason) == BROKEN_OFF
     assert "".join(deltas) == "ab"
+    assert error.partial is not None
+    assert (error.partial.text, error.partial.finish_reason) == ("ab", "interrupted")
+    check_attempts(error, 1)
     assert len(upstream.history) == 1
 
 
@@ -157,7 +173,9 @@ async def test_a_provider_that_cannot_be_reached(start: Start, provider: Provide
     async with start(url="http://127.0.0.1:1", max_attempts=2) as llm:
         error = await fail(llm, False, provider.model)
     assert (error.code, error.reason) == DOWN
-    assert error.metadata["attempts"] == "2"
+    check_attempts(error, 2)
+    assert error.report is not None
+    assert {attempt.http_status for attempt in error.report.attempts} == {0}
 
 
 @pytest.mark.parametrize("case", STALLS)
@@ -173,7 +191,7 @@ async def test_a_provider_that_stalls(
             return error
 
     error = await reaching(lambda: upstream.history, attempt)
-    assert (error.code, error.reason) == DOWN
+    assert (error.code, error.reason) == (BROKEN_OFF if case == "within a stream" else DOWN)
     assert "did not answer in time" in error.message
 
 
@@ -199,9 +217,15 @@ async def test_transient_errors_are_retried_and_counted(
         stream = llm.stream(provider.model, "hi")
         assert "".join([delta async for delta in stream]) == "ok"
         assert stream.completion is not None
-        assert stream.completion.attempts == 4
+        attempts = stream.completion.attempts
     else:
-        assert (await llm.generate(provider.model, "hi")).attempts == 4
+        attempts = (await llm.generate(provider.model, "hi")).attempts
+    reasons = ["RATE_LIMITED", "UPSTREAM_UNAVAILABLE", "UPSTREAM_UNAVAILABLE", ""]
+    assert [attempt.reason for attempt in attempts] == reasons
+    assert [attempt.http_status for attempt in attempts] == [429, 503, 0, 200]
+    assert all(attempt.seconds > 0 for attempt in attempts)
+    assert attempts[-1].upstream_id == provider.answer_id
+    assert "planted failure" in attempts[0].detail
 
 
 @STREAMED

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
-from arena_llm.types import SAMPLING_PARAMETERS, Parameter
+from arena_llm.types import PARAMETERS, Parameter, to_picousd
+from services.common.hosted.request import CHAT_PARAMETERS
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Reply
 from tests.support.waiting import eventually
@@ -51,11 +52,15 @@ async def test_an_answer(
         reply = await llm.generate(provider.model, "hi", max_tokens=9)
     assert (reply.text, reply.reasoning) == ("grüße", "because")
     assert reply.finish_reason == "stop"
-    assert (reply.model, reply.backend, reply.attempts) == (provider.model, provider.service, 1)
+    assert (reply.model, reply.backend) == (provider.model, provider.service)
+    (attempt,) = reply.attempts
+    assert (attempt.http_status, attempt.reason, attempt.upstream_id) == (200, "", reply.id)
+    assert attempt.cost_picousd == reply.usage.cost_picousd
     usage = reply.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (12, 5, 4)
     assert usage.reasoning_tokens > 0
-    assert usage.cost_usd == pytest.approx(COSTS[provider.model], rel=1e-9)
+    assert usage.cost_picousd == to_picousd(COSTS[provider.model])
+    assert usage.cost_basis == ("billed" if provider.service == "openrouter" else "price_list")
     assert reply.timings.total_seconds >= reply.timings.first_token_seconds > 0
 
 
@@ -73,10 +78,10 @@ async def test_messages_keep_their_roles(
 
 def sample(parameter: Parameter) -> Any:
     """A value that the parameter allows and that no default has."""
-    if parameter.kind is str:
+    if parameter.type is str:
         return ["END"]
     low, high = parameter.minimum or 0, parameter.maximum
-    return parameter.kind(low + 3 if high is None or high - low > 3 else low + (high - low) / 4)
+    return parameter.type(low + 3 if high is None or high - low > 3 else low + (high - low) / 4)
 
 
 def leaves(value: Any) -> list[Any]:
@@ -89,7 +94,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("service", ["openrouter", "litellm"])
-@pytest.mark.parametrize("name", SAMPLING_PARAMETERS)
+@pytest.mark.parametrize("name", CHAT_PARAMETERS)
 async def test_every_sampling_parameter_reaches_the_provider(
     name: str, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +102,8 @@ async def test_every_sampling_parameter_reaches_the_provider(
 
     A parameter that is missing in CHAT_PARAMETERS fails here.
     """
-    value = sample(SAMPLING_PARAMETERS[name])
+    parameter = PARAMETERS[name]
+    value = sample(parameter)
     sent = 0
     for provider in PROVIDERS.values():
         if provider.service != service:
@@ -111,7 +117,7 @@ async def test_every_sampling_parameter_reaches_the_provider(
                     await llm.generate(provider.model, "hi", **{name: value})
                 except ArenaError as error:
                     refused = f"{error.reason} {error.field}"
-            assert refused in ("", f"UNSUPPORTED config.{name}")
+            assert refused in ("", f"UNSUPPORTED {parameter.path}")
             if not refused:
                 (request,) = upstream.history
                 expected = value[0] if isinstance(value, list) else value
@@ -123,12 +129,12 @@ async def test_every_sampling_parameter_reaches_the_provider(
 @OPENAI_FORMAT
 async def test_log_probabilities(llm: AsyncClient, upstream: Any, provider: Provider) -> None:
     upstream.enqueue(LOGPROBS, LOGPROBS)
-    whole = await llm.generate(provider.model, "hi", logprobs=2)
-    _, streamed = await read_stream(llm.stream(provider.model, "hi", logprobs=2))
+    whole = await llm.generate(provider.model, "hi", top_logprobs=2)
+    _, streamed = await read_stream(llm.stream(provider.model, "hi", top_logprobs=2))
     for reply in (whole, streamed):
-        (token,) = reply.logprobs
-        assert (token.token, token.logprob) == ("ok", -0.1)
-        assert [(t.token, t.logprob) for t in token.top] == [("ok", -0.1), ("no", -2.5)]
+        (token,) = reply.completion_tokens
+        assert (token.text, token.logprob) == ("ok", -0.1)
+        assert [(t.text, t.logprob) for t in token.top] == [("ok", -0.1), ("no", -2.5)]
     for request in upstream.history:
         assert (request.body["logprobs"], request.body["top_logprobs"]) == (True, 2)
 

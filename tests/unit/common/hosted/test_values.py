@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from arena_llm.types import to_picousd
 from services.common.errors import UnreadableAnswer, repair_text
-from services.common.hosted.completion import SurrogateJoiner
-from services.common.hosted.values import amount, count, label, load_json, load_values
+from services.common.hosted.parts import SurrogateJoiner
+from services.common.hosted.values import count, label, load_json, load_values, picousd
 from tests.support.upstreams.answers import COSTS, COUNTS
 
 
@@ -60,8 +61,12 @@ def test_values_with_other_text_after_them() -> None:
             load_values(data)
 
 
-def test_an_amount_is_never_minus_zero() -> None:
-    assert {str(amount(zero)) for zero in (-0.0, "-0", 0)} == {"0.0"}
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.0000000375", 37_500), ("1e-9999999999999999999", 0), (-0.0, 0), (0.1, 10**11)],
+)
+def test_amounts_are_exact(value: Any, expected: int) -> None:
+    assert picousd(value) == expected
 
 
 def test_surrogates_are_joined_wherever_the_text_is_cut() -> None:
@@ -83,13 +88,13 @@ def test_surrogates_are_joined_wherever_the_text_is_cut() -> None:
 @pytest.mark.parametrize("case", COUNTS)
 def test_counts(case: str) -> None:
     value, expected = COUNTS[case]
-    assert (count(value) or 0) == expected
+    assert count(value) == expected
 
 
 @pytest.mark.parametrize("case", COSTS)
 def test_amounts(case: str) -> None:
     value, expected = COSTS[case]
-    assert amount(value) == expected
+    assert picousd(value) == (None if expected is None else to_picousd(expected))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ async def test_a_caller_cannot_send_the_key_elsewhere(
         for option, value in zip(STEERING, itertools.cycle(values), strict=False):
             error = await fail(llm, False, model, provider_options={option: value})
             assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-            assert error.field == f"provider_options.{option}"
+            assert error.field == "provider_options_json"
     assert not stranger.requests
     assert not [text for text in own.requests if "/api/show" not in text]  # of ollama
 
@@ -148,13 +148,13 @@ def test_what_litellm_reads_is_not_allowed() -> None:
 async def test_an_entry_can_allow_more_options(start: Start, upstream: Any) -> None:
     async with start() as llm:
         error = await fail(llm, False, MODEL, provider_options={"something_new": 1})
-        assert error.field == "provider_options.something_new"
+        assert error.field == "provider_options_json"
         assert "allow_options" in error.message
     assert not upstream.history
     async with start({"allow_options": ["something_new"]}) as llm:
         await llm.generate(MODEL, "hi", provider_options={"something_new": {"deep": [1]}})
         error = await fail(llm, False, MODEL, provider_options={"metadata": {}})
-        assert error.field == "provider_options.metadata"
+        assert error.field == "provider_options_json"
     assert upstream.history[0].body["something_new"] == {"deep": [1]}
 
 
@@ -197,7 +197,7 @@ async def test_an_option_that_the_model_does_not_take(
     model = "litellm_openai/gpt-5-mini"
     async with start({"name": model}) as llm:
         error = await fail(llm, streamed, model, provider_options={"thinking": {}})
-        assert (error.code, error.field) == ("UNIMPLEMENTED", "provider_options")
+        assert (error.code, error.field) == ("UNIMPLEMENTED", "provider_options_json")
         assert "thinking" in error.message
         assert "drop_params" not in error.message
     assert not upstream.history
@@ -208,7 +208,7 @@ async def test_an_option_that_litellm_cannot_use(start: Start, own: Listener) ->
     model = "litellm_watsonx/some-model"
     async with start(max_attempts=3) as llm:
         error = await fail(llm, False, model, provider_options={"min_tokens": 1})
-        assert (error.code, error.field) == ("INVALID_ARGUMENT", "provider_options")
+        assert (error.code, error.field) == ("INVALID_ARGUMENT", "provider_options_json")
         assert "Traceback" not in error.message
     assert not own.requests
 
@@ -290,7 +290,7 @@ async def test_the_transport_refuses_another_server(
     try:
         with pytest.raises(InvalidRequest, match="would send the call to") as caught:
             await ask()
-        assert caught.value.field == "provider_options"
+        assert caught.value.field == "provider_options_json"
         # The cached servers may be outdated. They are looked up again, with the same result.
         with pytest.raises(UpstreamUnavailable, match="would send the call to"):
             await ask()

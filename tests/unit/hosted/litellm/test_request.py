@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from arena_llm import AsyncClient
+from arena_llm.types import PARAMETERS, UnknownPrice
 from services.common.config import ConfigError, load_config
 from services.litellm.config import LiteLlmConfig
 from services.litellm.errors import TYPES
@@ -23,10 +24,10 @@ MODEL = OPENAI.model
     [
         ("openai", "top_k", 5),
         ("anthropic", "seed", 7),
-        ("anthropic", "logprobs", 2),
+        ("anthropic", "top_logprobs", 2),
         ("anthropic", "presence_penalty", 0.5),
         ("anthropic", "frequency_penalty", 0.5),
-        ("gemini", "logprobs", 2),
+        ("gemini", "top_logprobs", 2),
     ],
     indirect=["provider"],
 )
@@ -37,7 +38,7 @@ async def test_a_parameter_that_the_model_does_not_take(
         for streamed in (False, True):
             error = await fail(llm, streamed, provider.model, **{parameter: value})
             assert (error.code, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED")
-            assert error.field == f"config.{parameter}"
+            assert error.field == PARAMETERS[parameter].path
             assert error.metadata["parameter"] == parameter
     assert not upstream.history
     async with start({"drop_params": [parameter]}) as llm:
@@ -102,13 +103,13 @@ async def test_options_that_no_request_may_set(
 ) -> None:
     error = await fail(llm, False, MODEL, provider_options={option: "http://elsewhere.invalid"})
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert error.field == f"provider_options.{option}"
+    assert error.field == "provider_options_json"
     assert not upstream.history
 
 
 async def test_an_option_cannot_repeat_a_parameter(llm: AsyncClient) -> None:
     error = await fail(llm, False, MODEL, temperature=0.5, provider_options={"temperature": 1.0})
-    assert error.field == "provider_options.temperature"
+    assert error.field == "provider_options_json"
 
 
 @pytest.mark.parametrize(
@@ -159,15 +160,16 @@ async def test_a_cost_without_a_price_is_unknown(start: Start, upstream: Any) ->
         _, streamed = await read_stream(llm.stream(model, "hi"))
         (listed,) = await llm.list_models()
     assert whole.usage.prompt_tokens == streamed.usage.prompt_tokens == 12
-    assert whole.usage.cost_usd is streamed.usage.cost_usd is listed.price is None
+    assert whole.usage.cost_usd is streamed.usage.cost_usd is None
+    assert isinstance(listed.price, UnknownPrice)
 
 
 @STREAMED
 async def test_dropped_log_probabilities_are_not_required(
     start: Start, upstream: Any, streamed: bool
 ) -> None:
-    async with start({"drop_params": ["logprobs"]}) as llm:
-        assert await call(llm, streamed, MODEL, logprobs=2) == "ok"
+    async with start({"drop_params": ["top_logprobs"]}) as llm:
+        assert await call(llm, streamed, MODEL, top_logprobs=2) == "ok"
 
 
 async def test_groqs_answers_may_lack_the_service_tier(start: Start, upstream: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from arena_llm import AsyncClient, Price
+from arena_llm import AsyncClient
+from arena_llm.types import Availability, FreePrice, PriceTable, PriceUnit, Rate, to_picousd
 from tests.support.upstreams.openrouter import OpenRouterUpstream, listing
 from tests.unit.hosted.conftest import Start
 from tests.unit.hosted.openrouter.conftest import MODEL, SCHEMA
@@ -19,6 +21,24 @@ def key(limit: float | None) -> tuple[int, Any]:
 
 def account(total: float, used: float) -> tuple[int, Any]:
     return 200, {"data": {"total_credits": total, "total_usage": used}}
+
+
+def dollars(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
+
+
+def price(answer: Availability) -> Any:
+    assert answer.model is not None
+    return answer.model.price
+
+
+def rates(prompt: str, completion: str) -> PriceTable:
+    return PriceTable(
+        (
+            Rate(PriceUnit.PROMPT_TOKEN, to_picousd(prompt)),
+            Rate(PriceUnit.COMPLETION_TOKEN, to_picousd(completion)),
+        )
+    )
 
 
 NOT_FOR_THIS_KEY = (403, {"error": {"code": 403, "message": "Only management keys can"}})
@@ -61,8 +81,8 @@ async def test_credits(
     assert answer.reason == ("" if available else "INSUFFICIENT_CREDITS")
     assert list(answer.warnings) == warnings
     assert answer.credits is not None
-    assert answer.credits.balance_usd == balance
-    assert answer.credits.limit_remaining_usd == limit
+    assert answer.credits.balance_usd == dollars(balance)
+    assert answer.credits.limit_remaining_usd == dollars(limit)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +99,8 @@ async def test_a_free_model_needs_a_balance_too(
     assert free.reason == priced.reason == ("" if available else "INSUFFICIENT_CREDITS")
     assert ("free model may still answer" in free.detail) is may
     assert "free model" not in priced.detail
-    assert (free.price, priced.price) == (Price(0, 0), Price(1.5e-7, 6e-7))
+    assert price(free) == FreePrice()
+    assert price(priced) == rates("0.00000015", "0.0000006")
 
 
 async def test_concurrent_callers_share_one_request(
@@ -170,7 +191,7 @@ async def test_an_unlisted_model_has_a_price(
     llm: AsyncClient, upstream: OpenRouterUpstream
 ) -> None:
     upstream.models.append(listing("b/unlisted", pricing={"prompt": "0.5", "completion": "2"}))
-    assert (await llm.is_available("openrouter_b/unlisted")).price == Price(0.5, 2.0)
+    assert price(await llm.is_available("openrouter_b/unlisted")) == rates("0.5", "2")
 
 
 async def test_models_are_described(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:
@@ -178,8 +199,7 @@ async def test_models_are_described(llm: AsyncClient, upstream: OpenRouterUpstre
     schema, plain = await llm.list_models()
     assert schema.description == "Name of a/schema"
     assert schema.context_length == 8192
-    assert schema.price is not None
-    assert (schema.price.prompt_usd, schema.price.completion_usd) == (1.5e-7, 6e-7)
+    assert schema.price == rates("0.00000015", "0.0000006")
     assert set(schema.capabilities) == {"chat", "choices", "json_schema", "logprobs", "seed"}
     assert set(plain.capabilities) == {"chat", "choices", "logprobs", "seed"}
 
@@ -218,8 +238,8 @@ async def test_an_unreadable_model_does_not_hide_the_others(
         models = {model.name: model for model in await llm.list_models()}
         answer = await llm.is_available(MODEL)
     assert answer.available
-    prices = {name: model.price for name, model in models.items() if model.price is not None}
-    assert prices.keys() == {f"openrouter_a/{name}" for name in ("plain", "numbers", "half")}
+    known = {name for name, m in models.items() if isinstance(m.price, PriceTable)}
+    assert known == {f"openrouter_a/{name}" for name in ("plain", "numbers", "half")}
     assert models["openrouter_a/numbers"].context_length == 8192
     assert not models["openrouter_a/huge"].context_length
 
@@ -235,4 +255,5 @@ async def test_unreadable_credits_are_unknown(
     upstream.credits = (200, {"data": {"total_credits": float("inf"), "total_usage": "x"}})
     answer = await llm.is_available(MODEL)
     assert answer.credits is not None
-    assert (answer.credits.limit_remaining_usd, answer.credits.balance_usd) == (expected, None)
+    assert answer.credits.limit_remaining_usd == dollars(expected)
+    assert answer.credits.balance_usd is None

@@ -61,7 +61,7 @@ async def test_a_stream_needs_a_finish_reason_but_no_mark(start: Start, other: O
     other.enqueue(Reply(mark=False), Fault(truncate=True, after="ab"))
     async with start(url=other.url, **OTHER) as llm:
         assert await call(llm, True, MODEL) == "ok"
-        assert (await fail(llm, True, MODEL)).reason == "UPSTREAM_UNAVAILABLE"
+        assert (await fail(llm, True, MODEL)).reason == "INTERRUPTED"
 
 
 async def test_openrouters_stream_needs_its_mark(
@@ -70,7 +70,7 @@ async def test_openrouters_stream_needs_its_mark(
     """Otherwise its cost might be missing."""
     upstream.enqueue(Reply(mark=False))
     async with start(max_attempts=1) as llm:
-        assert (await fail(llm, True, MODEL)).reason == "UPSTREAM_UNAVAILABLE"
+        assert (await fail(llm, True, MODEL)).reason == "INTERRUPTED"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def test_random_faults(start: Start, upstream: OpenRouterUpstream) -> None
         ends = await asyncio.gather(*(call(n) for n in range(calls)))
     errors = [end for end in ends if isinstance(end, ArenaError)]
     assert {error.reason for error in errors} <= {"RATE_LIMITED", "UPSTREAM_UNAVAILABLE"}
-    assert {error.metadata["attempts"] for error in errors} <= {"3"}
+    assert {len(error.report.attempts) for error in errors if error.report} <= {3}
     good = sum(end == f"move {n}" for n, end in enumerate(ends))
     assert good + len(errors) == calls
     assert good > 0.98 * calls
