@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from arena.agents.calls import Ask
+from arena.agents.calls import Ask, ModelReply
 from arena.agents.settings import AgentSettings
 from arena.games.game import Game, LegalAction, State
 
@@ -43,7 +43,9 @@ class Answer:
     """One answer to a turn: it becomes one row of moves.
 
     action: a legal action if the status is OK, else None. problem: why the status is not
-    OK, in words that the player can read. Agents without a model set only status and action.
+    OK, in words that the player can read. reply: the text to show for the answer. call: the
+    model's reply that the answer was read from; its tokens, cost and origin are stored. Agents
+    without a model set only status and action.
     """
 
     status: AnswerStatus
@@ -52,12 +54,7 @@ class Answer:
     prompt: str = ""
     reply: str = ""
     reasoning: str = ""
-    model: str = ""
-    latency_ms: float | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cost_usd: float | None = None
+    call: ModelReply | None = None
 
 
 class PlayerLeft(Exception):

@@ -6,15 +6,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from arena_llm.types import ServedBy
+
+#: Nothing is known about who answered.
+NOT_KNOWN = ServedBy()
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """One call of the client.
 
     messages: pairs of (role, content). sampling: keyword arguments of `Client.generate`
-    (temperature, max_tokens, seed, ...), as JSON can hold them. choices: the model must
-    generate one of these texts. continuations: the model scores each of these texts. At
-    most one of the two is set.
+    (temperature, max_tokens, seed, reasoning_effort, routing, ...), as JSON can hold them.
+    choices: the model must generate one of these texts. continuations: the model scores each of
+    these texts. At most one of the two is set. store_tokens: keep the tokens of the reply.
     """
 
     model: str
@@ -22,16 +27,23 @@ class ModelCall:
     sampling: dict[str, Any] = field(default_factory=dict)
     choices: tuple[str, ...] | None = None
     continuations: tuple[str, ...] | None = None
+    store_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What the model answered.
+    """What the model answered. None, or an empty text: not known, or there is none.
 
-    text: empty if continuations were scored (then logprobs has one natural logarithm for
-    each of them, in the same order), and if no reply of the model satisfied the choices.
-    model: the model that answered. latency_ms: measured by the client, including waiting
-    and retries. cost_usd: None if unknown.
+    text: empty if continuations were scored (then logprobs has one natural logarithm for each of
+    them, in the same order), if the model refused, and if no reply of the model satisfied the
+    choices. model: the model that answered. latency_ms: measured by the client, including waiting
+    and retries. refusal: the words with which the model refused.
+
+    cost_picousd: in 10^-12 US dollars, all attempts together; 0 for a replayed reply, which is
+    that of an earlier call with the same request_id. cost_basis: billed, price_list or free.
+    attempts: the requests to a hosted model's provider. failed_attempts_picousd: the cost of
+    those that failed, which is part of cost_picousd. enforcement: how the choices were enforced.
+    tokens: the tokens of the reply as JSON (see tokens.py).
     """
 
     text: str
@@ -39,11 +51,20 @@ class ModelReply:
     latency_ms: float
     reasoning: str = ""
     finish_reason: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_usd: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_picousd: int | None = None
     logprobs: tuple[float, ...] | None = None
+    refusal: str = ""
+    cost_basis: str = ""
+    request_id: str = ""
+    replayed: bool = False
+    attempts: int | None = None
+    failed_attempts_picousd: int | None = None
+    enforcement: str = ""
+    served_by: ServedBy = NOT_KNOWN
+    tokens: str = ""
 
 
 #: How an agent calls a model. Raises arena_llm.ArenaError.

@@ -13,6 +13,7 @@ from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.agents.prompt import as_text, build_prompt, quote
 from arena.agents.reply import ParsedReply, parse_choice, parse_json
 from arena.agents.settings import LlmSettings
+from arena_llm.types import FinishReason
 
 
 class LlmAgent(Agent):
@@ -39,6 +40,7 @@ class LlmAgent(Agent):
                 continuations=(
                     tuple(map(quote, turn.legal)) if settings.reply == "score" else None
                 ),
+                store_tokens=bool(settings.store_tokens),
             )
         )
         parsed = self._parse(turn, reply)
@@ -47,14 +49,13 @@ class LlmAgent(Agent):
             action=parsed.action,
             problem=parsed.problem,
             prompt=as_text(messages),
-            reply=reply.text if reply.logprobs is None else _scores_json(texts, reply.logprobs),
+            reply=(
+                reply.text or reply.refusal
+                if reply.logprobs is None
+                else _scores_json(texts, reply.logprobs)
+            ),
             reasoning="\n\n".join(filter(None, (reply.reasoning, parsed.reasoning))),
-            model=reply.model,
-            latency_ms=reply.latency_ms,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            reasoning_tokens=reply.reasoning_tokens,
-            cost_usd=reply.cost_usd,
+            call=reply,
         )
 
     def _call_options(self, turn: Turn) -> dict[str, Any]:
@@ -64,6 +65,8 @@ class LlmAgent(Agent):
             options |= settings.sampling
             if settings.send_seed:
                 options["seed"] = turn.seed
+        elif settings.template_arguments is not None:
+            options["template_arguments"] = settings.template_arguments
         if settings.timeout_seconds is not None:
             options["timeout"] = settings.timeout_seconds
         return options
@@ -73,9 +76,8 @@ class LlmAgent(Agent):
             return ParsedReply(AnswerStatus.OK, self._pick(turn, reply.logprobs or ()))
         parse = parse_choice if self.settings.reply == "choices" else parse_json
         parsed = parse(reply.text, turn.legal)
-        if parsed.status is AnswerStatus.UNPARSEABLE and reply.finish_reason == "length":
-            problem = f"{parsed.problem} (it was cut off after {reply.completion_tokens} tokens)"
-            return parsed._replace(problem=problem)
+        if parsed.status is AnswerStatus.UNPARSEABLE and (why := _explain_end(reply)):
+            return parsed._replace(problem=f"{parsed.problem} ({why})")
         return parsed
 
     def _pick(self, turn: Turn, logprobs: Sequence[float]) -> int:
@@ -92,6 +94,24 @@ class LlmAgent(Agent):
         if self.settings.score_pick == "argmax":
             return 0.0
         return float(self.settings.sampling.get("temperature", 1.0))
+
+
+def _explain_end(reply: ModelReply) -> str:
+    """Why a reply ended before a move was complete; empty if it ended by itself."""
+    match reply.finish_reason:
+        case FinishReason.LENGTH:
+            tokens = reply.completion_tokens
+            after = "" if tokens is None else f" after {tokens} tokens"
+            return f"it was cut off{after}"
+        case FinishReason.CONTEXT:
+            return "it was cut off because the model's context is full"
+        case FinishReason.REFUSAL:
+            return "the model refused to answer"
+        case FinishReason.CONTENT_FILTER:
+            return "the provider's content filter removed it"
+        case FinishReason.TOOL_CALLS:
+            return "it is a tool call"
+    return ""
 
 
 def _scores_json(texts: Sequence[str], logprobs: Sequence[float]) -> str:

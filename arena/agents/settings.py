@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from arena_llm.suggestions import did_you_mean
-from arena_llm.types import SAMPLING_PARAMETERS
+from arena_llm.types import PARAMETERS, Parameter
 
 #: How a model replies. json: it writes a JSON object freely. choices: a constraint makes it
 #: write exactly one legal action. score: it writes nothing; the probabilities of the legal
@@ -87,18 +87,15 @@ def _check_policy(text: str) -> str:
     return text
 
 
-#: The client's sampling parameters that an experiment can set. The seed comes from each
-#: turn, and log-probabilities of tokens are not stored.
-_PARAMETERS = {
-    name: parameter
-    for name, parameter in SAMPLING_PARAMETERS.items()
-    if name not in ("seed", "logprobs")
+#: The client's options that an experiment can set. The seed comes from each turn.
+_PARAMETERS: Mapping[str, Parameter] = {
+    name: parameter for name, parameter in PARAMETERS.items() if name != "seed"
 }
 
 
 def _check_parameter(value: Any, info: ValidationInfo) -> Any:
     parameter = _PARAMETERS[str(info.field_name)]
-    if parameter.kind is str and isinstance(value, str):
+    if parameter.max_items and parameter.type is str and isinstance(value, str):
         value = [value]
     if value is not None and (problem := parameter.problem(value)):
         raise ValueError(problem)
@@ -119,6 +116,14 @@ def _check_json(value: Any) -> Any:
     return value
 
 
+class RoutingSettings(StrictModel):
+    """Which provider behind a gateway may answer: see arena_llm.types.ProviderRouting."""
+
+    providers: list[Annotated[str, Field(min_length=1)]] = Field([])
+    allow_fallbacks: bool | None = None
+    precisions: list[Annotated[str, Field(min_length=1)]] = Field([])
+
+
 class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates its fields above
     """A language model of any backend.
 
@@ -126,10 +131,13 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     forfeit, random, retry N (then forfeit) or retry N then random. system: a system
     message before the prompt. send_seed: send the turn's seed with each call.
     timeout_seconds: for one call; None: the client's default. score_pick: with reply
-    score, take the likeliest action, or draw one by probability. provider_options: sent
-    to hosted models unchanged. Each sampling parameter of the client is a field too; None:
-    not sent. With reply score the model generates nothing, so only temperature counts
-    (default 1), and only for score_pick sample.
+    score, take the likeliest action, or draw one by probability. routing: the providers
+    of a hosted model. template_arguments: of a local model's chat template.
+    provider_options: sent to hosted models unchanged. store_tokens: store the tokens of each
+    reply with their log-probabilities, or those that token_ids and top_logprobs request. Each
+    option of the client in PARAMETERS is a field too; None: not sent. With reply score the
+    model generates nothing, so only temperature counts (default 1), and only for score_pick
+    sample.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -139,7 +147,11 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     send_seed: bool = False
     score_pick: Literal["argmax", "sample"] = "argmax"
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    routing: RoutingSettings | None = None
+    template_arguments: Annotated[dict[str, Any] | None, AfterValidator(_check_json)] = None
     provider_options: Annotated[dict[str, Any] | None, AfterValidator(_check_json)] = None
+    # None and not False: the fingerprint of a file without this key must stay the same.
+    store_tokens: bool | None = None
 
     @property
     def policy(self) -> Policy:
@@ -147,9 +159,13 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The sampling parameters that are set, as keyword arguments of `Client.generate`."""
-        values = ((name, getattr(self, name)) for name in (*_PARAMETERS, "provider_options"))
-        return {name: value for name, value in values if value is not None}
+        """The options that are set, as keyword arguments of `Client.generate`, in JSON's types."""
+        names = (*_PARAMETERS, "template_arguments", "provider_options")
+        values = {name: getattr(self, name) for name in names}
+        values["routing"] = self.routing and self.routing.model_dump(exclude_defaults=True)
+        if self.store_tokens and not self.token_ids and self.top_logprobs is None:
+            values["top_logprobs"] = 0  # of the tokens themselves, without alternatives
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class MctsSettings(AgentSettings):

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from arena.cli.output import show
 from arena.experiment.budget import NEAR
+from arena.results.spending import Spent
 from arena.runners.coordinator import RunProgress
 
 #: The largest number of different reasons of failed episodes that are shown.
@@ -81,9 +82,16 @@ def _list_figures(run: RunProgress) -> list[str]:
         f"{run.playing} in play",
         *([f"{failed} failed"] if failed else []),
         *([f"{share(run.illegal, run.answers)} illegal"] if run.answers else []),
-        f"{run.tokens:,} tokens",
-        f"${run.cost_usd:.2f}",
+        *list_spending(run.spent, f"${run.spent.cost_usd:.2f}"),
         *([f"{run.budget:.0%} of {run.budget_key}"] if run.budget_key else []),
+    ]
+
+
+def list_spending(spent: Spent, dollars: str) -> list[str]:
+    """The tokens and the cost of a run. dollars: the known cost, formatted."""
+    return [
+        f"{spent.tokens:,} tokens" + " + unknown" * bool(spent.uncounted),
+        dollars + " + unknown" * bool(spent.unpriced),
     ]
 
 
@@ -107,6 +115,8 @@ def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
             yield f"an episode failed: {reason}"
     if before.budget < NEAR <= now.budget:
         yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
+    if now.spent.unpriced and not before.spent.unpriced and now.budget_key == "max_cost_usd":
+        yield "warning: the cost of some replies is unknown; max_cost_usd does not count it"
     if now.lost > before.lost:
         yield "a worker died: its episodes are played again"
     if now.stopped and not before.stopped:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arena.cli import output
-from arena.cli.progress import MAX_REASONS, Progress, share
+from arena.cli.progress import MAX_REASONS, Progress, list_spending, share
 from arena.cli.validate import (
     add_common_arguments,
     check_experiment,
@@ -114,11 +114,11 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
     missing = tally.total - tally.episodes.total()
     outcomes = [*([counts] if counts else []), *([f"{missing} not played"] if missing else [])]
     # A run that plays nothing new has no answers.
-    illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal, "
+    illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal"
+    spending = list_spending(tally.spent, format_dollars(tally.spent.cost_picousd))
     lines = [
         f"{tally.total} episode{'s' * (tally.total != 1)}: {', '.join(outcomes)}",
-        (illegal if tally.answers else "")
-        + f"{tally.tokens:,} tokens, {format_dollars(tally.cost_usd)}",
+        ", ".join([*([illegal] if tally.answers else []), *spending]),
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
         *(["the same command plays the failed episodes again"] if tally.failures else []),
         *([f"stopped: {tally.stopped}; the same command continues"] if tally.stopped else []),

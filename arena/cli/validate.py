@@ -10,7 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +25,7 @@ from arena.experiment.plan import make_plan
 from arena.results.database import ResultsError
 from arena.results.store import check_results
 from arena_llm import Client
-from arena_llm.cli.output import format_credits, format_price
+from arena_llm.cli.output import as_plain, format_credits, format_price
 from arena_llm.command_line import PRICE_HEADER, add_target, add_timeout
 from arena_llm.connection import find_target
 
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     enough = not (report.estimate and report.estimate.failures)
     can_run = report.models_can_run and enough
     if args.json:
-        document = {"can_run": can_run, "problems": [], **asdict(report)}
+        document = {"can_run": can_run, "problems": [], **as_plain(report)}
         document["models"] = document.pop("checks")
         _print_json(document)
     else:
@@ -155,7 +155,7 @@ def use_results(experiment: Experiment, results: str | None) -> Experiment:
 
 
 def _print_json(document: object) -> None:
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.write(json.dumps(document, indent=2, default=as_plain) + "\n")
 
 
 def print_report(
@@ -226,14 +226,14 @@ def _print_estimate(costs: Estimate, console: Console, *, quiet: bool, brief: bo
                         f"{number:,.0f}"
                         for number in (model.calls, model.prompt_tokens, model.completion_tokens)
                     ),
-                    _format_cost(model.usd),
+                    _format_cost(model.picousd, at_least=model.at_least),
                 )
                 for model in costs.models
             ),
         )
-    if not quiet and (costs.usd or not brief):
-        about = "at least" if costs.unpriced else "about"
-        output.show(console, f"{about} {_format_cost(costs.usd)} in total")
+    if not quiet and (costs.picousd or not brief):
+        about = "at least" if costs.at_least else "about"
+        output.show(console, f"{about} {_format_cost(costs.picousd)} in total")
     if not (quiet or brief):
         for note in costs.notes:
             output.show(console, f"note: {note}")
@@ -244,7 +244,9 @@ def _print_estimate(costs: Estimate, console: Console, *, quiet: bool, brief: bo
         output.show(console, f"{label}: {line}")
 
 
-def _format_cost(usd: float | None) -> str:
-    if usd is None:
+def _format_cost(picousd: int | None, *, at_least: bool = False) -> str:
+    if picousd is None:
         return "unknown"
-    return "<$0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+    usd = picousd / 10**12
+    text = "<$0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+    return f"at least {text}" if at_least else text

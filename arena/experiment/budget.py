@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
+from arena_llm.types import to_picousd
 
 #: Share of a budget, or of the credits, above which there is a warning.
 NEAR = 0.8
-
-#: Relative rounding error of a sum of dollars in floating point.
-_ROUNDING = 1e-9
 
 
 class BudgetSpent(Exception):
@@ -25,11 +22,16 @@ class BudgetSpent(Exception):
 class Budget:
     """Limits over all runs of an experiment; None is no limit.
 
-    max_tokens_total: prompt and completion tokens together.
+    max_tokens_total: prompt and completion tokens together. What is not known does not count.
     """
 
     max_cost_usd: float | None = None
     max_tokens_total: int | None = None
+
+    @property
+    def max_cost_picousd(self) -> int | None:
+        """The limit in 10^-12 US dollars."""
+        return None if self.max_cost_usd is None else to_picousd(self.max_cost_usd)
 
     def used(self, spent: Spent) -> tuple[float, str]:
         """The used share of the tightest limit, and the limit's key; (0, "") without limits.
@@ -37,8 +39,8 @@ class Budget:
         A share of 1 or more means that the budget is used up.
         """
         shares = [(0.0, "")]
-        if self.max_cost_usd is not None:
-            shares.append((spent.cost_usd / self.max_cost_usd, "max_cost_usd"))
+        if (limit := self.max_cost_picousd) is not None:
+            shares.append((spent.cost_picousd / limit if limit else 1.0, "max_cost_usd"))
         if self.max_tokens_total is not None:
             shares.append((spent.tokens / self.max_tokens_total, "max_tokens_total"))
         return max(shares)
@@ -60,8 +62,7 @@ class Budget:
         reason = f"the budget is spent: {self.describe(spent)}"
         if self.used(spent)[0] >= 1:
             raise BudgetSpent(reason)
-        total = Spent(spent.tokens + expected.tokens, spent.cost_usd + expected.cost_usd)
-        if self.used(total)[0] > 1 + _ROUNDING:
+        if self.used(spent + expected)[0] > 1:
             raise BudgetSpent(f"{reason}, and the next call would exceed it")
 
 
@@ -86,9 +87,8 @@ class PendingCalls:
         """usage: of the reply; None if the call failed."""
         model = self._calls.pop(key, None)
         if model is not None and usage is not None:
-            count, sums = self._replies.get(model, (0, Spent(0, 0.0)))
-            sums = Spent(sums.tokens + usage.tokens, sums.cost_usd + usage.cost_usd)
-            self._replies[model] = count + 1, sums
+            count, sums = self._replies.get(model, (0, Spent()))
+            self._replies[model] = count + 1, sums + usage
 
     def drop(self, episode: str) -> None:
         """End all calls of an episode that its worker gave up."""
@@ -97,10 +97,15 @@ class PendingCalls:
 
     def expected(self, model: str) -> Spent:
         """The expected usage of all pending calls and of one more call to this model."""
-        tokens = cost_usd = 0.0
+        tokens = cost = 0
         for name, calls in Counter([*self._calls.values(), model]).items():
             if name in self._replies:
                 replies, usage = self._replies[name]
-                tokens += calls * usage.tokens / replies
-                cost_usd += calls * usage.cost_usd / replies
-        return Spent(math.ceil(tokens), cost_usd)
+                tokens += _scale(usage.tokens, calls, replies - usage.uncounted)
+                cost += _scale(usage.cost_picousd, calls, replies - usage.unpriced)
+        return Spent(tokens, cost)
+
+
+def _scale(total: int, calls: int, replies: int) -> int:
+    """Return what a number of calls take if these replies took the total; rounded up."""
+    return -(-total * calls // replies) if replies else 0

@@ -13,12 +13,12 @@ from arena_llm import (
     Capability,
     Client,
     Credits,
-    InvalidArgumentError,
     Model,
     ModelList,
     ModelState,
-    Price,
+    UnknownPrice,
 )
+from arena_llm.types import Price
 
 #: Reasons whose cause is the experiment's file: `lenient` does not accept them.
 _WRONG_FILE = frozenset({"UNKNOWN_PREFIX", "INVALID_REQUEST", "UNSUPPORTED"})
@@ -38,7 +38,7 @@ class ModelCheck:
 
     backend: empty if no backend serves the name's prefix. reason: what a call would fail
     with, such as "API_KEY_MISSING"; empty if the model is available. detail: how to fix
-    it, or the model's state. price: US dollars for one token; None if unknown.
+    it, or the model's state. price: None, or an UnknownPrice, if it is unknown.
     """
 
     model: str
@@ -109,11 +109,12 @@ def judge_answer(
             False, ModelState.UNKNOWN, answer.message, reason=answer.reason or answer.code
         )
     warnings = answer.warnings
-    price = (model.price if model else None) or answer.price
+    price = next((m.price for m in (answer.model, model) if m and m.price), None)
     if answer.available:
         status = CheckStatus.OK
         if price is None and unlisted and backend in unlisted:
-            warnings = (*warnings, f"its price is unknown: {unlisted[backend]}")
+            price = UnknownPrice(unlisted[backend])
+            warnings = (*warnings, f"its price is unknown: {price.detail}")
     elif lenient and not name.startswith("openrouter_") and answer.reason not in _WRONG_FILE:
         status = CheckStatus.OK
         warnings = (f"assumed to be valid, but {answer.reason}: {answer.detail}", *warnings)
@@ -134,11 +135,6 @@ def judge_answer(
 
 def _ask(client: Client, model: str) -> Availability | ArenaError:
     try:
-        if not model.strip():
-            # Without a name, the router would answer for the whole service.
-            raise InvalidArgumentError(
-                "the model's name is empty", reason="INVALID_REQUEST", field="model"
-            )
         return client.is_available(model)
     except ArenaError as error:
         return error

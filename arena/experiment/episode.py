@@ -188,13 +188,27 @@ def _draw_action(turn: Turn) -> int:
     return random.Random(turn.seed).choice(turn.legal).action  # noqa: S311 - repeatable, not secret
 
 
-#: Fields that a row copies from an answer; empty texts become NULL.
-_ANSWER_COLUMNS = (
-    "problem", "prompt", "reply", "reasoning", "model", "latency_ms",
-    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cost_usd",
+#: Columns that a row copies from an answer, from its model's reply, and from who served that.
+_ANSWER_COLUMNS = ("problem", "prompt", "reply", "reasoning")
+_CALL_COLUMNS = (
+    "model", "latency_ms", "finish_reason", "prompt_tokens", "completion_tokens",
+    "reasoning_tokens", "cost_picousd", "cost_basis", "attempts", "failed_attempts_picousd",
+    "request_id", "enforcement", "tokens",
+)  # fmt: skip
+_SERVED_COLUMNS = (
+    "provider", "region", "precision", "model_revision", "system_fingerprint", "engine",
+    "replica", "service_version",
 )  # fmt: skip
 
 
 def _columns(answer: Answer) -> dict[str, Any]:
-    values = ((name, getattr(answer, name)) for name in _ANSWER_COLUMNS)
-    return {name: None if value == "" else value for name, value in values}
+    """The columns of an answer. Empty texts become NULL, which they are by default."""
+    columns = _copy(answer, _ANSWER_COLUMNS)
+    if (call := answer.call) is not None:
+        columns |= _copy(call, _CALL_COLUMNS) | _copy(call.served_by, _SERVED_COLUMNS)
+        columns["replayed"] = int(call.replayed)
+    return columns
+
+
+def _copy(values: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(values, name)) not in ("", None)}

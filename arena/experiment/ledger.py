@@ -10,7 +10,7 @@ from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.recording import Recorder, RecordingError, describe_call, show_difference
 from arena.results.rows import CallKey, EpisodeRow, MoveRow, request_to_json
-from arena.results.spending import Spent, usage_of_reply
+from arena.results.spending import Spent, usage_of_failure, usage_of_reply
 from arena.results.store import Store
 from arena_llm import ArenaError
 
@@ -86,8 +86,10 @@ class Ledger:
         return reply
 
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
-        """End a failed call, and add it to the recording."""
+        """End a failed call, count what it cost, and add it to the recording."""
         self._pending.end(key)
+        if error.report is not None and (usage := usage_of_failure(error.report.usage)) != Spent():
+            self._spent = self._store.add_spending(usage)
         if self._recorder is not None:
             self._recorder.error(key, request, error)
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
 
 from arena.agents.calls import ModelCall, ModelReply
 from arena.results.rows import CallKey
-from arena_llm import ArenaError, AsyncClient, Completion, Message, ResourceExhaustedError, Score
+from arena.results.tokens import tokens_to_json
+from arena_llm import ArenaError, AsyncClient, Completion, Message, ResourceExhaustedError, Scoring
+from arena_llm.types import Attempt, CallReport, FinishReason, ProviderRouting, Usage
 
 #: Random extra share of a pause, so that not all callers retry at the same time.
 _JITTER = 0.25
@@ -37,6 +42,12 @@ class ModelCaller:
         """
         options: dict[str, Any] = dict(call.sampling)
         timeout = options.pop("timeout", None) or self._client.timeout
+        if (routing := options.get("routing")) is not None:
+            options["routing"] = ProviderRouting(
+                providers=tuple(routing.get("providers", ())),
+                allow_fallbacks=routing.get("allow_fallbacks"),
+                precisions=tuple(routing.get("precisions", ())),
+            )
         options |= {
             "messages": [Message(role, content) for role, content in call.messages],  # type: ignore[arg-type]  # agents know the roles
             "session": _make_session(key.episode),
@@ -47,7 +58,7 @@ class ModelCaller:
             remaining = started + timeout - time.monotonic()
             try:
                 result = await self._send(call, options, remaining)
-                return _make_reply(result, call.model, (time.monotonic() - started) * 1000)
+                return _make_reply(result, call, (time.monotonic() - started) * 1000)
             except ResourceExhaustedError as error:
                 if error.retry_after is None:
                     raise
@@ -64,7 +75,7 @@ class ModelCaller:
 
     async def _send(
         self, call: ModelCall, options: dict[str, Any], seconds: float
-    ) -> Completion | list[Score]:
+    ) -> Completion | Scoring:
         if call.continuations is not None:
             return await self._client.score(
                 call.model, None, call.continuations, timeout=seconds, **options
@@ -83,38 +94,65 @@ def _make_session(episode: str) -> str:
 
 
 def _read_rejected_reply(error: ArenaError, model: str, latency_ms: float) -> ModelReply | None:
-    """The reply that a service rejected, from the usage in its error; None if there was none.
+    """The reply for an error that says that the model did not satisfy the constraint, else None.
 
-    A model that does not satisfy a constraint has played badly; the call has not failed.
-    Retrying until it succeeds would favour the model, and the cost of the rejected replies
-    would not be counted.
+    Such a model has played badly; the call has not failed. Retrying until it succeeds would
+    favour the model, and the cost of the rejected replies would not be counted.
     """
-    usage = error.metadata
-    if "completion_tokens" not in usage:
+    cut_off = error.field == "config.max_tokens" and error.report is not None
+    if error.reason != "CONSTRAINT_NOT_MET" and not cut_off:
         return None
+    report = error.report or CallReport()
     return ModelReply(
         text="",
-        model=model,
+        model=report.served_by.model or model,
         latency_ms=latency_ms,
-        finish_reason="length" if error.field == "config.max_tokens" else "",
-        prompt_tokens=int(usage["prompt_tokens"]),
-        completion_tokens=int(usage["completion_tokens"]),
-        cost_usd=float(usage["cost_usd"]) if "cost_usd" in usage else None,
+        finish_reason=FinishReason.LENGTH.value if cut_off else "",
+        request_id=report.request_id,
+        served_by=report.served_by,
+        **describe_usage(report.usage, report.attempts),
     )
 
 
-def _make_reply(result: Completion | list[Score], model: str, latency_ms: float) -> ModelReply:
-    if isinstance(result, list):
+def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float) -> ModelReply:
+    common: dict[str, Any] = {
+        "model": result.served_by.model or call.model,
+        "latency_ms": latency_ms,
+        "served_by": result.served_by,
+        "request_id": result.request_id,
+    }
+    if isinstance(result, Scoring):
         logprobs = tuple(score.logprob for score in result)
-        return ModelReply("", model, latency_ms, logprobs=logprobs)
+        return ModelReply("", logprobs=logprobs, **describe_usage(result.usage), **common)
+    tokens = result.completion_tokens if call.store_tokens else None
+    usage = replace(result.usage, cost_picousd=0) if result.replayed else result.usage
     return ModelReply(
         text=result.text,
-        model=result.model,
-        latency_ms=latency_ms,
         reasoning=result.reasoning,
-        finish_reason=result.finish_reason.value,
-        prompt_tokens=result.usage.prompt_tokens,
-        completion_tokens=result.usage.completion_tokens,
-        reasoning_tokens=result.usage.reasoning_tokens,
-        cost_usd=result.usage.cost_usd,
+        refusal=result.message.refusal,
+        finish_reason=_name(result.finish_reason),
+        replayed=result.replayed,
+        enforcement=_name(result.enforcement),
+        tokens=tokens_to_json(tokens) if tokens else "",
+        **describe_usage(usage, result.attempts),
+        **common,
     )
+
+
+def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, Any]:
+    """The fields of a ModelReply that say what a call took."""
+    failed = [attempt.cost_picousd for attempt in attempts if attempt.reason]
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_picousd": usage.cost_picousd,
+        "cost_basis": _name(usage.cost_basis),
+        "attempts": len(attempts) or None,
+        "failed_attempts_picousd": sum(cost or 0 for cost in failed) if any(failed) else None,
+    }
+
+
+def _name(value: StrEnum | None) -> str:
+    """The text of an enum's value; empty for None and for unknown."""
+    return "" if value is None or value == "unknown" else value.value

@@ -19,7 +19,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from arena.agents.calls import ModelCall, ModelReply
-from arena.results.rows import CallKey, canonical_json, reply_to_json, request_to_json
+from arena.results.rows import (
+    CallKey,
+    canonical_json,
+    convert_old_reply,
+    reply_to_json,
+    request_to_json,
+)
 from arena_llm import ArenaError
 from arena_llm.errors import BY_CODE, UnknownError
 
@@ -191,7 +197,7 @@ def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
                         return
                     raise RecordingError(f"{path}:{number}: the last line is incomplete")
                 try:
-                    yield _Line.model_validate_json(text)
+                    yield _Line.model_validate_json(_convert_old_line(text))
                 except ValidationError as error:
                     first = error.errors()[0]
                     where = ".".join(map(str, first["loc"]))
@@ -199,3 +205,15 @@ def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
                     raise RecordingError(f"{path}:{number}: {reason}") from error
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _convert_old_line(text: bytes) -> bytes:
+    """Return a line as this release writes it. Release 0.1 wrote costs in dollars."""
+    if b'"cost_usd":' not in text:
+        return text
+    try:
+        line = json.loads(text)
+        line["reply"] = convert_old_reply(line["reply"])
+    except (ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
+        return text  # checking it will say what is wrong
+    return canonical_json(line).encode()

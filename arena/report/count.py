@@ -16,6 +16,7 @@ from arena.report.load import Results
 from arena.report.ratings import Rating, compare_players, rate
 from arena.report.replay import VerifiedReplay, verify
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
+from arena_llm.types import FinishReason
 
 #: A stored call error starts with its code and reason: "CODE REASON message".
 _ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
@@ -130,20 +131,27 @@ class AnswerStats:
 
     turns: a turn may take several answers. calls: answers of models; latencies (ms), tokens
     and cost belong to them. first_legal: turns whose first answer was legal. policies: what
-    was done about illegal answers. unpriced: calls with unknown cost.
+    was done about illegal answers. ends: why replies ended, other than by themselves.
+    cost_picousd: in 10^-12 US dollars. uncounted, unpriced: calls with unknown tokens, and with
+    unknown cost. reasoned: calls whose reasoning tokens are known. replayed: calls whose reply
+    was that of an earlier call, and cost nothing.
     """
 
     turns: int = 0
     first_legal: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     policies: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     latencies: list[float] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
-    cost_usd: float = 0.0
+    reasoned: int = 0
+    uncounted: int = 0
+    cost_picousd: int = 0
     unpriced: int = 0
+    replayed: int = 0
 
     def add(self, move: MoveRow) -> None:
         """Count one row of moves."""
@@ -152,14 +160,21 @@ class AnswerStats:
         self.statuses[move.status] += 1
         if move.policy:
             self.policies[move.policy] += 1
-        self.calls += bool(move.model)
         if move.latency_ms is not None:
             self.latencies.append(move.latency_ms)
         self.prompt_tokens += move.prompt_tokens or 0
         self.completion_tokens += move.completion_tokens or 0
         self.reasoning_tokens += move.reasoning_tokens or 0
-        self.cost_usd += move.cost_usd or 0.0
-        self.unpriced += move.cost_usd is None and bool(move.model)
+        self.cost_picousd += move.cost_picousd or 0
+        if not move.model:
+            return
+        self.calls += 1
+        self.reasoned += move.reasoning_tokens is not None
+        self.uncounted += move.prompt_tokens is None or move.completion_tokens is None
+        self.unpriced += move.cost_picousd is None
+        self.replayed += bool(move.replayed)
+        if move.finish_reason not in (None, FinishReason.STOP):
+            self.ends[move.finish_reason] += 1
 
     def __iadd__(self, other: AnswerStats) -> AnswerStats:
         for name in self.__slots__:

@@ -157,15 +157,15 @@ def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
             "model": clip(move.model),
             "ms": move.latency_ms,
             "tokens": _tokens(move),
-            "cost": move.cost_usd,
+            "picousd": move.cost_picousd,
         }
         | (texts if full else {})
     )
 
 
-def _tokens(move: MoveRow) -> Sequence[int] | None:
+def _tokens(move: MoveRow) -> Sequence[int | None] | None:
     tokens = (move.prompt_tokens, move.completion_tokens, move.reasoning_tokens)
-    return None if tokens[0] is None and tokens[1] is None else [count or 0 for count in tokens]
+    return tokens if any(count is not None for count in tokens) else None
 
 
 def _compact(values: dict[str, Any]) -> dict[str, Any]:

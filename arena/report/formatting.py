@@ -7,7 +7,7 @@ import re
 
 from markupsafe import Markup
 
-from arena.report.count import AnswerStats, Share
+from arena.report.count import Share
 
 #: Shown where there is no value.
 NONE = "-"
@@ -43,21 +43,25 @@ def format_duration(ms: float | None) -> str:
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
-def format_dollars(value: float | None) -> str:
-    """Format dollars with two decimals, and small amounts with two significant digits."""
-    if value is None:
+def format_dollars(picousd: float | None) -> str:
+    """Format an amount in dollars: two decimals, or two significant digits if it is small."""
+    if picousd is None:
         return NONE
+    value = picousd / 10**12
     if value == 0 or value >= 0.1:
         return f"${value:,.2f}"
     return f"${value:.2g}" if value >= 0.0001 else f"${value:.1e}"
 
 
-def format_cost(answers: AnswerStats) -> str:
-    """Format the cost of all calls, and say if the cost of some calls is unknown."""
-    if answers.unpriced:
-        priced = f"{format_dollars(answers.cost_usd)} + " if answers.priced else ""
-        return f"{priced}unknown"
-    return format_dollars(answers.cost_usd) if answers.calls else NONE
+def format_cost(picousd: int, *, known: bool, unknown: bool) -> str:
+    """Format a cost in 10^-12 dollars. known, unknown: it has parts that are known, or are not."""
+    return join_unknown(format_dollars(picousd), known=known, unknown=unknown)
+
+
+def join_unknown(text: str, *, known: bool, unknown: bool) -> str:
+    """Return the text of a sum, and say if some of its parts are unknown."""
+    parts = [*([text] if known else []), *(["unknown"] if unknown else [])]
+    return " + ".join(parts) or NONE
 
 
 def format_count(count: int, noun: str) -> str:

@@ -8,11 +8,16 @@ from typing import Any, Literal, NamedTuple
 
 
 class Column(NamedTuple):
-    """A column. legend: the colour of the bar on the page that the column explains."""
+    """A column.
+
+    legend: the colour of the bar on the page that the column explains. key: its name in JSON,
+    if that is another one.
+    """
 
     name: str
     numeric: bool = True
     legend: str = ""
+    key: str = ""
 
 
 class Cell(NamedTuple):
@@ -98,5 +103,6 @@ def _json_rows(table: Table) -> Iterator[dict[str, Any]]:
             values["game"] = row.game or None
         columns = table.columns[1:] if row.agent else table.columns
         yield values | {
-            column.name: cell.value for column, cell in zip(columns, row.cells, strict=True)
+            column.key or column.name: cell.value
+            for column, cell in zip(columns, row.cells, strict=True)
         }

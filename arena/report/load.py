@@ -19,8 +19,7 @@ from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 
 COLUMNS = tuple(field.name for field in fields(MoveRow))
 #: Columns that may be long, and that the tables do not need.
-TEXTS = ("problem", "legal_actions", "board", "prompt", "reply", "reasoning")
-NUMBERS = ("latency_ms", "cost_usd")
+TEXTS = ("problem", "legal_actions", "board", "prompt", "reply", "reasoning", "tokens")
 
 #: The types of the JSON columns.
 _AGENTS = TypeAdapter(tuple[str, ...])
@@ -127,9 +126,8 @@ def _read_episode(row: sqlite3.Row) -> EpisodeRow:
 
 def _read_move(row: sqlite3.Row) -> MoveRow:
     values: dict[str, Any] = dict(row)
-    for name in NUMBERS:
-        if values[name] is not None and not math.isfinite(values[name]):
-            values[name] = None
+    if values["latency_ms"] is not None and not math.isfinite(values["latency_ms"]):
+        values["latency_ms"] = None
     where = f"a move of {row['episode']!r}: legal_actions"
     values["legal_actions"] = _parse_json(_LEGAL, where, row["legal_actions"])
     return MoveRow(**values)

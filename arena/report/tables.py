@@ -20,6 +20,7 @@ from arena.report.formatting import (
     format_percent,
     format_share,
     format_signed,
+    join_unknown,
 )
 from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
 from arena.report.ratings import Rating
@@ -66,11 +67,13 @@ def _call_facts(total: AnswerStats) -> Iterator[Fact]:
     illegal = f"{total.illegal.count:,}, {total.unparseable:,} of them not in the requested format"
     yield Fact(format_percent(total.illegal.value), "of models' answers illegal", illegal)
     tokens = f"{total.prompt_tokens:,} in, {total.completion_tokens:,} out"
+    if total.uncounted:
+        tokens += f", {format_count(total.uncounted, 'answer')} with unknown tokens"
     yield _fact(total.prompt_tokens + total.completion_tokens, "token", tokens)
     calls = f"{format_count(total.calls, 'call')} of models"
     if total.unpriced:
         calls += f", {total.unpriced:,} with unknown cost"
-    cost = format_dollars(total.cost_usd) if total.priced else format_cost(total)
+    cost = format_dollars(total.cost_picousd) if total.priced else "unknown"
     yield Fact(cost, "cost", calls)
 
 
@@ -97,6 +100,11 @@ def _notes(summary: Summary) -> Iterator[str]:
         )
     if summary.unfinished:
         yield f"{format_count(summary.unfinished, 'more episode')} had started but not ended."
+    if summary.total.replayed:
+        yield (
+            f"{format_count(summary.total.replayed, 'answer')} came from an earlier call with the "
+            "same request_id, and cost nothing."
+        )
     if summary.unverified:
         yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."
 
@@ -219,27 +227,31 @@ def _answers(summary: Summary) -> Table:
     columns = (
         Column("player", numeric=False), Column("turns"), Column("answers"),
         Column("illegal", legend="illegal"), Column("wrong format", legend="unparseable"),
-        Column("first legal"), Column("then", numeric=False), Column("errors"), Column("failed"),
+        Column("first legal"), Column("then", numeric=False),
+        *([Column("ended by", numeric=False)] if summary.total.ends else []),
+        Column("errors"), Column("failed"),
     )  # fmt: skip
     note = (
         "Models' answers. Illegal: not a legal action, or wrong format. Wrong format: not in the "
         "requested format. First legal: turns whose first answer was legal. Then: what was done "
         "about illegal answers. Errors: calls that failed; they are not answers."
     )
+    if summary.total.ends:
+        note += " Ended by: what ended replies that did not end by themselves."
 
     rows = []
     for agent, game, stats in _by_player(summary, summary.answer_totals, summary.answers):
         if not stats.calls and not stats.errors:
             continue
         first_legal = stats.per_turn(stats.first_legal)
-        policies = dict(sorted(stats.policies.items()))
         cells = (
             _count(stats.turns),
             _count(stats.calls),
             _share(stats.illegal, _link(agent, game, "illegal")),
             _count(stats.unparseable),
             Cell(format_percent(first_legal), value=first_legal),
-            Cell(", ".join(f"{name} {n:,}" for name, n in policies.items()), value=policies),
+            _counts(stats.policies),
+            *([_counts(stats.ends)] if summary.total.ends else []),
             _nonzero(stats.errors),
             _nonzero(_find_outcomes(summary, agent, game).failed),
         )
@@ -251,30 +263,33 @@ def _answers(summary: Summary) -> Table:
 def _calls(summary: Summary) -> Table:
     columns = (
         Column("player", numeric=False), Column("calls"), Column("p50"), Column("p95"),
-        Column("tokens in"), Column("out"), Column("reasoning"), Column("cost"),
-        Column("per move"),
+        Column("tokens in"), Column("out"), Column("reasoning"),
+        Column("cost", key="cost_picousd"), Column("per move", key="picousd_per_move"),
     )  # fmt: skip
     note = (
         "p50, p95: percentiles of the latency of a call, as the client saw it. Tokens are per "
         "move, with all its answers; reasoning tokens are part of out. Per move: the cost of "
-        "one move."
+        "one move. Unknown: not reported by the provider."
     )
 
     rows = []
     for agent, game, stats in _by_player(summary, summary.answer_totals, summary.answers):
         if not stats.calls:
             continue
-        cost = None if stats.unpriced else stats.cost_usd
+        cost = None if stats.unpriced else stats.cost_picousd
         per_move = None if cost is None else stats.per_turn(cost)
         latencies = [stats.percentile(percent) for percent in (50, 95)]
-        totals = (stats.prompt_tokens, stats.completion_tokens, stats.reasoning_tokens)
-        tokens = [stats.per_turn(total) for total in totals]
+        cost_text = format_cost(
+            stats.cost_picousd, known=stats.priced > 0, unknown=stats.unpriced > 0
+        )
         cells = (
             _count(stats.calls),
             *(Cell(format_duration(latency), value=latency) for latency in latencies),
-            *(Cell(format_number(mean), value=mean) for mean in tokens),
-            Cell(format_cost(stats), value=cost),
-            Cell(format_dollars(per_move), value=per_move),
+            _tokens(stats, stats.prompt_tokens, stats.uncounted),
+            _tokens(stats, stats.completion_tokens, stats.uncounted),
+            _tokens(stats, stats.reasoning_tokens, stats.calls - stats.reasoned),
+            Cell(cost_text, value=cost),
+            Cell(format_dollars(per_move), value=per_move and round(per_move)),
         )
         rows.append(Row(cells, agent, game))
     return Table("calls", "Calls of models", columns, rows, note, by_game=True)
@@ -312,6 +327,19 @@ def _unverified(summary: Summary) -> Table:
     if (more := len(summary.unverified) - MAX_FAILURES) > 0:
         rows.append(Row((Cell(f"{more} more"), Cell(""))))
     return Table("unverified", "Results that OpenSpiel does not confirm", columns, rows)
+
+
+def _tokens(stats: AnswerStats, total: int, unknown: int) -> Cell:
+    """Return a cell with the tokens per move, if the tokens of so many calls are unknown."""
+    mean = stats.per_turn(total)
+    text = join_unknown(format_number(mean), known=unknown < stats.calls, unknown=unknown > 0)
+    return Cell(text, value=None if unknown else mean)
+
+
+def _counts(counts: Mapping[str, int]) -> Cell:
+    """Return a cell with the number of each kind."""
+    values = dict(sorted(counts.items()))
+    return Cell(", ".join(f"{name} {n:,}" for name, n in values.items()), value=values)
 
 
 def _count(number: int) -> Cell:

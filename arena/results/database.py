@@ -15,17 +15,19 @@ from pydantic import ValidationError
 
 from arena.results.integrity import (
     SCHEMA,
+    SCHEMAS,
     TABLES,
+    VERSION,
     check_content,
     check_file,
     check_schema,
+    creating_statement,
+    list_columns,
 )
+from arena.results.upgrade import OLD_VERSION, convert, make_view
 
 #: PRAGMA application_id of every results file: "aRLM".
 APPLICATION_ID = 0x61524C4D
-
-#: PRAGMA user_version: the version of schema.sql.
-VERSION = 2
 
 #: Maximum size of a row in bytes: several of the longest messages of the services.
 _MAX_ROW = 256 * 2**20
@@ -62,8 +64,9 @@ def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.
     """Open a results file for reading or writing.
 
     For reading, the whole content is checked, because the file may come from another person.
-    empty: accept a file without tables. Raises ResultsError if the file does not exist (for
-    reading) or is not a results file.
+    empty: accept a file without tables. A file of release 0.1 is read as if it had today's
+    columns; to write it, call create_tables first. Raises ResultsError if the file does not exist
+    (for reading) or is not a results file.
     """
     with raise_results_errors(path):
         problem = "" if write and not path.exists() else check_file(path)
@@ -105,10 +108,17 @@ def _open(
         connection.execute("PRAGMA cell_size_check = ON")
         if problem := _check(connection, empty=write or empty, thorough=not write):
             raise ResultsError(f"{path}: {problem}")
+        if not write and _read_version(connection) == OLD_VERSION:
+            make_view(connection, [name for name, _ in list_columns("moves")])
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _read_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _check(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> str:
@@ -119,18 +129,20 @@ def _check(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> st
     connection.execute("BEGIN")
     try:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        version = _read_version(connection)
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables and not application_id:
             return "" if empty else "is empty"
         if application_id != APPLICATION_ID:
             return "is not a results file of the arena"
-        if version != VERSION:
+        if version not in SCHEMAS:
             return (
                 f"has version {version} of the schema, not {VERSION}: read it with the release "
                 "of the arena that wrote it"
             )
-        return check_schema(connection) or (check_content(connection) if thorough else "")
+        return check_schema(connection, version) or (
+            check_content(connection, version) if thorough else ""
+        )
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
@@ -138,7 +150,11 @@ def _check(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> st
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Create the tables that do not exist."""
+    """Create the tables that do not exist, and convert those of release 0.1."""
+    with transaction(connection):
+        if _read_version(connection) == OLD_VERSION:
+            columns = [name for name, _ in list_columns("moves")]
+            convert(connection, creating_statement("moves"), columns, VERSION)
     connection.executescript(
         f"BEGIN IMMEDIATE; {SCHEMA}; PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {VERSION}; COMMIT"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from arena.results.database import ResultsError, connect, raise_results_errors
+from arena.results.integrity import list_columns
 
 #: The agent and the return of each seat, with one row for each seat of each episode.
 _SEATS = """
@@ -55,7 +56,7 @@ def export(results: Path, folder: Path, kind: Format) -> list[Path]:
     with closing(connect(results)) as connection, raise_results_errors(results):
         # One snapshot, because another process may be writing to the file.
         connection.execute("BEGIN")
-        for table in _tables(connection):
+        for table in _tables():
             path = folder / f"{table.name}.{kind}"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -66,10 +67,9 @@ def export(results: Path, folder: Path, kind: Format) -> list[Path]:
     return files
 
 
-def _tables(connection: sqlite3.Connection) -> Iterator[_Table]:
+def _tables() -> Iterator[_Table]:
     for name in ("experiments", "models", "episodes", "moves"):
-        columns = [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({name})")]
-        yield _Table(name, f"SELECT * FROM {name}", columns)  # noqa: S608 - our own names
+        yield _Table(name, f"SELECT * FROM {name}", list_columns(name))  # noqa: S608 - our own names
     yield _Table("seats", _SEATS, _SEATS_COLUMNS)
 
 

@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arena.results.spending import METER
+from arena.results.upgrade import OLD_METER, OLD_SCHEMA, OLD_VERSION
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+
+#: PRAGMA user_version: the version of schema.sql.
+VERSION = 3
+
+#: By version, what creates all tables of a file that can be read.
+SCHEMAS: Mapping[int, str] = {
+    VERSION: f"{SCHEMA}; {METER}",
+    OLD_VERSION: f"{OLD_SCHEMA}; {OLD_METER}",
+}
 
 TABLES = ("experiments", "models", "episodes", "moves", "calls")
 
@@ -51,10 +61,10 @@ def check_file(path: Path) -> str:
     return ""
 
 
-def check_schema(connection: sqlite3.Connection) -> str:
-    """Return how the schema differs from the arena's; "" if it does not."""
+def check_schema(connection: sqlite3.Connection, version: int = VERSION) -> str:
+    """Return how the schema differs from the arena's of this version; "" if it does not."""
     entries = _read_objects(connection)
-    expected = _expected_objects()
+    expected = _expected_objects(version)
     for name, entry in entries.items():
         if name not in expected:
             return f"holds the {entry.type} {name!r}, which is not the arena's"
@@ -65,7 +75,7 @@ def check_schema(connection: sqlite3.Connection) -> str:
     return ""
 
 
-def check_content(connection: sqlite3.Connection) -> str:
+def check_content(connection: sqlite3.Connection, version: int = VERSION) -> str:
     """Return why the rows cannot be used; "" if they can. Reads the whole file once.
 
     After this check no query takes more work than the file's size allows, because no page is
@@ -74,11 +84,26 @@ def check_content(connection: sqlite3.Connection) -> str:
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if answer != "ok":
         return f"is damaged: {' '.join(answer.removeprefix('*** in database main ***').split())}"
-    return next(filter(None, map(partial(_check_values, connection), TABLES)), "")
+    return next(filter(None, map(partial(_check_values, connection, version), TABLES)), "")
 
 
-def _check_values(connection: sqlite3.Connection, table: str) -> str:
-    columns = _columns(table)
+def list_columns(table: str) -> list[tuple[str, str]]:
+    """Return the name and the declared type of each column of a table."""
+    with closing(_make_expected(VERSION)) as connection:
+        return [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({table})")]
+
+
+def creating_statement(table: str) -> str:
+    """Return the statement that creates a table."""
+    with closing(_make_expected(VERSION)) as connection:
+        (sql,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = ?", (table,)
+        ).fetchone()
+    return str(sql)
+
+
+def _check_values(connection: sqlite3.Connection, version: int, table: str) -> str:
+    columns = _columns(version, table)
     types = ", ".join(f"typeof({name})" for name in columns)
     wrong = " OR ".join(f"typeof({name}) NOT IN ({kinds})" for name, kinds in columns.items())
     row = connection.execute(f"SELECT {types} FROM {table} WHERE {wrong} LIMIT 1").fetchone()  # noqa: S608 - our own names
@@ -86,7 +111,9 @@ def _check_values(connection: sqlite3.Connection, table: str) -> str:
         if f"'{kind}'" not in kinds:
             return f"{table}.{name} holds a value of type {kind}"
     # SQLite does not check the constraints of a file that it only reads.
-    for name, values in re.findall(r"CHECK \((\w+) IN (\(.+?\))\)", _expected_objects()[table].sql):
+    for name, values in re.findall(
+        r"CHECK \((\w+) IN (\(.+?\))\)", _expected_objects(version)[table].sql
+    ):
         query = f"SELECT {name} FROM {table} WHERE {name} NOT IN {values} LIMIT 1"  # noqa: S608 - our own names
         if row := connection.execute(query).fetchone():
             return f"{table}.{name} holds {row[0][:50]!r}"
@@ -94,9 +121,9 @@ def _check_values(connection: sqlite3.Connection, table: str) -> str:
 
 
 @cache
-def _columns(table: str) -> Mapping[str, str]:
+def _columns(version: int, table: str) -> Mapping[str, str]:
     """Return the allowed types of the values of each column, as SQL."""
-    with closing(_make_expected()) as connection:
+    with closing(_make_expected(version)) as connection:
         return {
             name: f"'{_VALUE_TYPES[kind]}'"
             if required or key
@@ -106,16 +133,15 @@ def _columns(table: str) -> Mapping[str, str]:
 
 
 @cache
-def _expected_objects() -> Mapping[str, _Object]:
-    with closing(_make_expected()) as connection:
+def _expected_objects(version: int) -> Mapping[str, _Object]:
+    with closing(_make_expected(version)) as connection:
         return _read_objects(connection)
 
 
-def _make_expected() -> sqlite3.Connection:
+def _make_expected(version: int) -> sqlite3.Connection:
     """Return a database with all tables of the arena."""
     connection = sqlite3.connect(":memory:")
-    connection.executescript(SCHEMA)
-    connection.execute(METER)
+    connection.executescript(SCHEMAS[version])
     return connection
 
 

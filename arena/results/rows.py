@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from arena.agents.calls import ModelCall, ModelReply
+from arena_llm.types import to_picousd
 
 #: The statuses of episodes whose returns are a result.
 PLAYED = ("finished", "truncated")
@@ -51,7 +52,11 @@ class EpisodeRow:
 
 @dataclass(frozen=True, slots=True)
 class MoveRow:
-    """A row of the table moves. legal_actions is a JSON list of [action, name] in the file."""
+    """A row of the table moves. legal_actions is a JSON list of [action, name] in the file.
+
+    The columns from model on describe the model's reply. They have the names of the fields of
+    ModelReply and ServedBy.
+    """
 
     episode: str
     ply: int
@@ -70,10 +75,26 @@ class MoveRow:
     reasoning: str | None = None
     model: str | None = None
     latency_ms: float | None = None
+    finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
-    cost_usd: float | None = None
+    cost_picousd: int | None = None
+    cost_basis: str | None = None
+    attempts: int | None = None
+    failed_attempts_picousd: int | None = None
+    request_id: str | None = None
+    replayed: int | None = None
+    enforcement: str | None = None
+    provider: str | None = None
+    region: str | None = None
+    precision: str | None = None
+    model_revision: str | None = None
+    system_fingerprint: str | None = None
+    engine: str | None = None
+    replica: str | None = None
+    service_version: str | None = None
+    tokens: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +131,19 @@ def request_to_json(call: ModelCall) -> str:
 
 
 def reply_to_json(reply: ModelReply) -> str:
-    """Return a reply as JSON."""
-    return canonical_json({name: getattr(reply, name) for name in ModelReply.__slots__})
+    """Return a reply as JSON, without the fields that have their default."""
+    values = {
+        field.name: value
+        for field in fields(reply)
+        if (value := getattr(reply, field.name)) != field.default
+    }
+    if "served_by" in values:
+        values["served_by"] = {
+            field.name: value
+            for field in fields(reply.served_by)
+            if (value := getattr(reply.served_by, field.name))
+        }
+    return canonical_json(values)
 
 
 _REPLY = TypeAdapter(ModelReply)
@@ -120,3 +152,12 @@ _REPLY = TypeAdapter(ModelReply)
 def reply_from_json(text: str) -> ModelReply:
     """Parse a stored reply. Raises pydantic.ValidationError."""
     return _REPLY.validate_json(text, strict=True)
+
+
+def convert_old_reply(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON values of a reply of release 0.1, whose cost is in dollars, as today's."""
+    if "cost_usd" not in reply:
+        return reply
+    values = dict(reply)
+    usd = values.pop("cost_usd")
+    return values if usd is None else values | {"cost_picousd": to_picousd(usd)}

@@ -45,10 +45,26 @@ CREATE TABLE IF NOT EXISTS moves (            -- one row for each answer and eac
     reasoning         TEXT,
     model             TEXT,              -- the model that answered
     latency_ms        REAL,
-    prompt_tokens     INTEGER,
+    finish_reason     TEXT,              -- why the reply ended: stop, length, refusal, ...
+    prompt_tokens     INTEGER,           -- NULL in this and the next columns: not reported
     completion_tokens INTEGER,
-    reasoning_tokens  INTEGER,
-    cost_usd          REAL,
+    reasoning_tokens  INTEGER,           -- part of completion_tokens
+    cost_picousd      INTEGER,           -- 10^-12 US dollars, all attempts together
+    cost_basis        TEXT,              -- billed, price_list or free
+    attempts          INTEGER,           -- requests to the provider of a hosted model
+    failed_attempts_picousd INTEGER,     -- cost of those that failed, part of cost_picousd
+    request_id        TEXT,              -- also in the logs of router and services
+    replayed          INTEGER,           -- 1: the reply to an earlier call with this request_id; its cost is 0
+    enforcement       TEXT,              -- how the choices were enforced: decoding, provider or prompt
+    provider          TEXT,              -- who answered, behind a gateway, and how
+    region            TEXT,
+    precision         TEXT,              -- of the weights, such as bf16
+    model_revision    TEXT,
+    system_fingerprint TEXT,
+    engine            TEXT,
+    replica           TEXT,              -- address of the service process
+    service_version   TEXT,
+    tokens            TEXT,              -- JSON of the message TokenTrace, with store_tokens: true
     PRIMARY KEY (episode, ply, seat, attempt)
 ) WITHOUT ROWID;
 

@@ -3,76 +3,118 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from dataclasses import dataclass
+from decimal import Decimal
 
 from arena.agents.calls import ModelReply
 from arena.results.rows import reply_from_json
+from arena_llm.types import Usage
 
 
-class Spent(NamedTuple):
-    """Prompt and completion tokens together, and US dollars."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Prompt and completion tokens together, and 10^-12 US dollars, as far as they are known.
 
-    tokens: int
-    cost_usd: float
+    uncounted, unpriced: the number of replies whose tokens, or whose cost, are not known.
+    """
+
+    tokens: int = 0
+    cost_picousd: int = 0
+    uncounted: int = 0
+    unpriced: int = 0
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """The known cost in US dollars, exactly."""
+        return Decimal(self.cost_picousd).scaleb(-12)
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[int, int, int, int]:
+        """The columns of the meter."""
+        return self.tokens, self.cost_picousd, self.uncounted, self.unpriced
 
 
 #: A table with one row, the total so far, which exists while a process has the file open. The
 #: transaction that stores a reply also adds it here, so that every process knows the total.
 #: `rewrite` leaves the table out of the finished file.
-METER = "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)"
+METER = (
+    "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_picousd INTEGER NOT NULL, "
+    "uncounted INTEGER NOT NULL, unpriced INTEGER NOT NULL)"
+)
 
-#: Sums over episodes that have not failed: the journal has the replies of failed ones.
-_ENDED = """
-SELECT ifnull(sum(prompt_tokens + completion_tokens), 0), ifnull(sum(cost_usd), 0.0) FROM moves
-WHERE model IS NOT NULL
-    AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
+#: The usage of rows of moves, as columns of Spent. A failed call has no model.
+_SUMS = """
+    ifnull(sum(ifnull(prompt_tokens, 0) + ifnull(completion_tokens, 0)), 0),
+    ifnull(sum(cost_picousd), 0),
+    count(model) - count(iif(model IS NULL, NULL, prompt_tokens + completion_tokens)),
+    count(model) - count(iif(model IS NULL, NULL, cost_picousd))
 """
+
+#: The replies of episodes that have not failed (the journal has the replies of failed ones), and
+#: all calls that failed and were paid for.
+_ENDED = f"""
+SELECT {_SUMS} FROM moves WHERE status = 'error' OR model IS NOT NULL
+    AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
+"""  # noqa: S608 - our own names
 
 #: By the participant's model, because the model that answered may have another name.
-_BY_MODEL = """
-SELECT model, count(*), sum(tokens), sum(cost_usd) FROM (
-    SELECT models.model, prompt_tokens + completion_tokens AS tokens, ifnull(cost_usd, 0.0)
-        AS cost_usd FROM moves JOIN models USING (agent) WHERE moves.model IS NOT NULL
+_BY_MODEL = f"""
+SELECT name, count(*), {_SUMS} FROM (
+    SELECT models.model AS name, moves.model, prompt_tokens, completion_tokens, cost_picousd
+        FROM moves JOIN models USING (agent) WHERE moves.model IS NOT NULL
     UNION ALL
-    SELECT request ->> 'model', (reply ->> 'prompt_tokens') + (reply ->> 'completion_tokens'),
-        ifnull(reply ->> 'cost_usd', 0.0) FROM calls
-) GROUP BY model
-"""
+    SELECT request ->> 'model', reply ->> 'model', reply ->> 'prompt_tokens',
+        reply ->> 'completion_tokens', reply ->> 'cost_picousd' FROM calls
+) GROUP BY name
+"""  # noqa: S608 - our own names
 
 
 def create_meter(connection: sqlite3.Connection) -> None:
     """Add up the stored replies, unless another process has created the meter already."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
         return
-    tokens, cost = connection.execute(_ENDED).fetchone()
+    spent = Spent(*connection.execute(_ENDED).fetchone())
     for (text,) in connection.execute("SELECT reply FROM calls"):
-        spent = usage_of_reply(reply_from_json(text))
-        tokens += spent.tokens
-        cost += spent.cost_usd
+        spent += usage_of_reply(reply_from_json(text))
     connection.execute(METER)
-    connection.execute("INSERT INTO meter VALUES (?, ?)", (tokens, cost))
+    connection.execute("INSERT INTO meter VALUES (?, ?, ?, ?)", spent.values())
 
 
 def read_meter(connection: sqlite3.Connection) -> Spent:
     """Return what all processes have spent."""
-    return Spent(*connection.execute("SELECT tokens, cost_usd FROM meter").fetchone())
+    return Spent(*connection.execute("SELECT * FROM meter").fetchone())
 
 
 def read_by_model(connection: sqlite3.Connection) -> dict[str, tuple[int, Spent]]:
     """Return the number of each model's replies, and what they cost."""
     rows = connection.execute(_BY_MODEL)
-    return {model: (count, Spent(tokens, cost)) for model, count, tokens, cost in rows}
+    return {model: (count, Spent(*sums)) for model, count, *sums in rows}
 
 
-def add_to_meter(connection: sqlite3.Connection, reply: ModelReply) -> Spent:
-    """Add a reply, in the transaction that stores it. Returns the new total."""
+def add_to_meter(connection: sqlite3.Connection, usage: Spent) -> Spent:
+    """Add a usage, in the transaction that stores its reply. Returns the new total."""
     (spent,) = connection.execute(
-        "UPDATE meter SET tokens = tokens + ?, cost_usd = cost_usd + ? RETURNING tokens, cost_usd",
-        usage_of_reply(reply),
+        "UPDATE meter SET tokens = tokens + ?, cost_picousd = cost_picousd + ?,"
+        " uncounted = uncounted + ?, unpriced = unpriced + ? RETURNING *",
+        usage.values(),
     )
     return Spent(*spent)
 
 
 def usage_of_reply(reply: ModelReply) -> Spent:
-    """Return what one reply cost; an unknown cost counts as 0."""
-    return Spent(reply.prompt_tokens + reply.completion_tokens, reply.cost_usd or 0.0)
+    """Return what one reply cost."""
+    return Spent(
+        (reply.prompt_tokens or 0) + (reply.completion_tokens or 0),
+        reply.cost_picousd or 0,
+        uncounted=int(reply.prompt_tokens is None or reply.completion_tokens is None),
+        unpriced=int(reply.cost_picousd is None),
+    )
+
+
+def usage_of_failure(usage: Usage) -> Spent:
+    """Return what a failed call cost, as far as its error reports it."""
+    return Spent(
+        (usage.prompt_tokens or 0) + (usage.completion_tokens or 0), usage.cost_picousd or 0
+    )

@@ -32,7 +32,14 @@ from arena.results.rows import (
     reply_from_json,
     reply_to_json,
 )
-from arena.results.spending import Spent, add_to_meter, create_meter, read_by_model, read_meter
+from arena.results.spending import (
+    Spent,
+    add_to_meter,
+    create_meter,
+    read_by_model,
+    read_meter,
+    usage_of_reply,
+)
 
 _KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
 
@@ -146,10 +153,15 @@ class Store:
                 "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (key.episode, key.ply, key.seat, key.attempt, request, reply_to_json(reply)),
             )
-            spent = add_to_meter(self._connection, reply)
+            spent = add_to_meter(self._connection, usage_of_reply(reply))
             if not added.rowcount and (stored := self.call(key)):
                 _, reply = stored
         return reply, spent
+
+    def add_spending(self, usage: Spent) -> Spent:
+        """Count the usage of a call without a reply. Returns what all processes have spent."""
+        with raise_results_errors(self.path), transaction(self._connection):
+            return add_to_meter(self._connection, usage)
 
     def spent(self) -> Spent:
         """Return what all processes have spent so far."""

@@ -16,6 +16,7 @@ from arena.experiment.recording import Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
+from arena.results.spending import Spent
 from arena.results.store import Store
 from arena_llm import ArenaError
 
@@ -42,7 +43,7 @@ class RunProgress:
 
     total: all episodes of the experiment. episodes: ended episodes by status, of all runs;
     failed ones of this run only. playing: episodes in play. answers, illegal: models' answers
-    in episodes that ended in this run. tokens, cost_usd: of all runs. budget: used share of the
+    in episodes that ended in this run. spent: of all runs. budget: used share of the
     tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
     models are expected to make in this run, and moves made. failures: reasons of this run's
     failed episodes. lost: workers that died and were replaced. stopped: why no more episodes
@@ -54,8 +55,7 @@ class RunProgress:
     playing: int = 0
     answers: int = 0
     illegal: int = 0
-    tokens: int = 0
-    cost_usd: float = 0.0
+    spent: Spent = field(default_factory=Spent)
     budget: float = 0.0
     budget_key: str = ""
     work: float = 0.0
@@ -215,8 +215,7 @@ class Coordinator:
             episodes=now.episodes.copy(),
             failures=now.failures.copy(),
             playing=len(playing),
-            tokens=spent.tokens,
-            cost_usd=spent.cost_usd,
+            spent=spent,
             budget=budget,
             budget_key=budget_key,
             done=now.done + moves_in_play,

@@ -11,6 +11,7 @@ from typing import Any
 from arena.games.game import CHANCE, Game, State
 from arena.results.rows import EpisodeRow, ExperimentRow, ModelRow, MoveRow
 from arena.results.store import Store
+from arena_llm.types import to_picousd
 
 GAMES = (
     *("tic_tac_toe", "connect_four", "kuhn_poker", "leduc_poker", "matrix_pd", "matrix_mp"),
@@ -105,7 +106,7 @@ def asked(row: MoveRow, **changes: Any) -> MoveRow:
         prompt_tokens=rng.randrange(150, 400),
         completion_tokens=rng.randrange(10, 60),
         reasoning_tokens=0,
-        cost_usd=round(rng.uniform(0.0001, 0.0009), 6),
+        cost_picousd=to_picousd(round(rng.uniform(0.0001, 0.0009), 6)),
     )
     return replace(answer, **changes)
 

@@ -25,6 +25,9 @@ from arena.results.rows import CallKey
 from arena.results.spending import Spent
 from arena.results.store import Store
 
+#: In 10^-12 dollars.
+CENT = 10**10
+
 
 class Script:
     """A backend whose replies are `says(key, call)`; `asked` has the keys of all calls.
@@ -49,9 +52,7 @@ class Script:
         finally:
             self.running -= 1
         latency = 1 + _number(key) % 1000 / 7
-        return ModelReply(
-            text, call.model, latency, "", "stop", 10, 2, cost_usd=0.01, reasoning_tokens=0
-        )
+        return ModelReply(text, call.model, latency, "", "stop", 10, 2, 0, CENT)
 
 
 def some_choice(key: CallKey, call: ModelCall) -> str:

@@ -5,6 +5,7 @@ const seatName = (episode, seat) => (seat < 0 ? "chance" : visible(index.agents[
 
 const card = (title, note, ...content) => make("section", { class: "card" }, make("h4", {}, title, note && make("small", {}, note)), ...content);
 const block = (text) => make("pre", { class: "text" }, visible(text));
+const count = (number) => (number === null ? "unknown" : number);
 const length = (text) => `${text.length.toLocaleString("en")} characters`;
 
 function answer(episode, step, data) {
@@ -16,8 +17,8 @@ function answer(episode, step, data) {
       step.attempt && make("small", {}, `answer ${step.attempt + 1} of this turn`)];
   const facts = [
     ["model", step.model], ["latency", step.ms && `${Math.round(step.ms).toLocaleString("en")} ms`],
-    ["tokens", step.tokens && `${step.tokens[0]} in, ${step.tokens[1]} out${step.tokens[2] ? ` (${step.tokens[2]} reasoning)` : ""}`],
-    ["cost", step.cost !== undefined && `$${step.cost.toPrecision(2)}`],
+    ["tokens", step.tokens && `${count(step.tokens[0])} in, ${count(step.tokens[1])} out${step.tokens[2] ? ` (${step.tokens[2]} reasoning)` : ""}`],
+    ["cost", step.picousd !== undefined && `$${(step.picousd / 1e12).toPrecision(2)}`],
   ].filter(([, value]) => value).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, visible(value))));
   return [
     make("section", { class: "card" }, make("p", { class: "said" }, ...said.filter(Boolean)),

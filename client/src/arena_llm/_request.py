@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, SupportsIndex, TypeVar
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from arena_llm._codecs import to_field_error
 from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.errors import ArenaError, InvalidArgumentError
 from arena_llm.suggestions import did_you_mean
@@ -208,19 +209,27 @@ def build_count_call(
 def build_availability_call(model: str) -> Call[Availability]:
     """Build an IsAvailable call."""
     with _InvalidArguments(model):
-        if not isinstance(model, str):
-            raise FieldError("model", f"must be a string, not {type(model).__name__}")
-        message = models_pb2.IsAvailableRequest(model=model)
+        message = models_pb2.IsAvailableRequest(model=_check_text("model", model))
     return Call("IsAvailable", message, partial(from_message, kind=Availability), model)
 
 
 def build_models_call(name_prefix: str, page_token: str) -> Call[ModelList]:
     """Build a ListModels call for one page."""
     with _InvalidArguments(""):
-        if not isinstance(name_prefix, str):
-            raise FieldError("name_prefix", f"must be a string, not {type(name_prefix).__name__}")
-        message = models_pb2.ListModelsRequest(name_prefix=name_prefix, page_token=page_token)
+        prefix = _check_text("name_prefix", name_prefix)
+        message = models_pb2.ListModelsRequest(name_prefix=prefix, page_token=page_token)
     return Call("ListModels", message, partial(from_message, kind=ModelList))
+
+
+def _check_text(field: str, value: str) -> str:
+    """Return a string that protobuf can hold. Raises FieldError for other values."""
+    if not isinstance(value, str):
+        raise FieldError(field, f"must be a string, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise FieldError(field, to_field_error(error).problem) from None
+    return value
 
 
 def join_pages(pages: Sequence[ModelList]) -> ModelList:

@@ -71,5 +71,5 @@ def test_the_estimate_of_the_documentation(system: System, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     (model,) = json.loads(done.stdout)["estimate"]["models"]
     # One seat of two: 5 x 7.6 / 2 and 20 x 20.7 / 2 moves.
-    assert (model["calls"], model["usd"]) == (226, 0)
+    assert (model["calls"], model["picousd"]) == (226, 0)
     assert model["prompt_tokens"] == 226 * 400

@@ -44,15 +44,14 @@ async def test_a_json_reply_needs_no_constraint() -> None:
     turn = turn_after("tic_tac_toe", [4])
     model = Model(
         _json("o(0,2)"), reasoning="Hm.", prompt_tokens=300, completion_tokens=20,
-        reasoning_tokens=5, cost_usd=0.25,
+        reasoning_tokens=5, cost_picousd=25 * 10**10,
     )  # fmt: skip
     answer = await _act(model, turn)
     messages = build_prompt(turn, "json")
     assert model.calls == [ModelCall("hf_m", messages)]
     assert answer == Answer(
         AnswerStatus.OK, 2, prompt=as_text(messages), reply=_json("o(0,2)"),
-        reasoning="Hm.\n\nI like it.", model="hf_answered", latency_ms=12.5, prompt_tokens=300,
-        completion_tokens=20, reasoning_tokens=5, cost_usd=0.25,
+        reasoning="Hm.\n\nI like it.", call=model.reply,
     )  # fmt: skip
 
 
@@ -88,10 +87,29 @@ async def test_a_truncated_reply_is_named_as_such() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ("refusal", "the model refused to answer"),
+        ("content_filter", "the provider's content filter removed it"),
+        ("context", "it was cut off because the model's context is full"),
+        ("tool_calls", "it is a tool call"),
+    ],
+)
+async def test_a_reply_without_a_text_is_a_wrong_answer(end: str, why: str) -> None:
+    answer = await _act(Model("", finish_reason=end, refusal="I can't."), turn_after("nim"))
+    assert answer.status is AnswerStatus.UNPARSEABLE
+    assert answer.problem == f"the reply is empty ({why})"
+    assert answer.reply == "I can't."
+
+
 async def test_only_the_given_settings_are_sent() -> None:
     settings: dict[str, Any] = {
         "temperature": 0, "top_p": 0.5, "top_k": 3, "max_tokens": 9, "stop": ["\n"],
         "presence_penalty": 1, "frequency_penalty": -1, "provider_options": {"order": ["a"]},
+        "reasoning_effort": "low", "logit_bias": {7: -100}, "top_logprobs": 2,
+        "template_arguments": {"enable_thinking": False},
+        "routing": {"providers": ["a", "b"], "allow_fallbacks": False},
     }  # fmt: skip
     turn, model = turn_after("kuhn_poker", [0, 1], seed=2**62), Model(_json("Bet"))
     await _act(model, turn)
@@ -101,7 +119,28 @@ async def test_only_the_given_settings_are_sent() -> None:
         settings | {"seed": 2**62, "timeout": 2.5},
     ]
     assert model.calls[1].messages[0] == ("system", "Short.")
-    assert json.loads(json.dumps(model.calls[1].sampling)) == model.calls[1].sampling
+    # As JSON can hold them, except that its keys are texts.
+    assert json.loads(json.dumps(model.calls[1].sampling)) == model.calls[1].sampling | {
+        "logit_bias": {"7": -100}
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({"store_tokens": True}, {"top_logprobs": 0}),
+        ({"store_tokens": True, "token_ids": True}, {"token_ids": True}),
+        ({"store_tokens": True, "top_logprobs": 3}, {"top_logprobs": 3}),
+        ({"store_tokens": False}, {}),
+    ],
+)
+async def test_tokens_are_requested_if_they_are_stored(
+    settings: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    model = Model(_json("1;"))
+    await _act(model, turn_after("nim"), **settings)
+    assert model.calls[0].sampling == sent
+    assert model.calls[0].store_tokens == settings["store_tokens"]
 
 
 async def test_choices_are_the_legal_actions() -> None:
@@ -126,6 +165,8 @@ async def test_scores_pick_the_likeliest_action() -> None:
             "hf_m", build_prompt(turn, "score"), continuations=('"Fold"', '"Call"', '"Raise"')
         )
     ]
+    await _act(model, turn, reply="score", template_arguments={"x": 1})
+    assert model.calls[1].sampling == {"template_arguments": {"x": 1}}
     assert (answer.status, answer.action) == (AnswerStatus.OK, 1)
     assert json.loads(answer.reply) == {"Fold": -2.0, "Call": -0.5, "Raise": -3.0}
 

@@ -18,7 +18,7 @@ from arena.agents.registry import build_agent, find_agent
 from arena.agents.search import MctsAgent, MinimaxAgent
 from arena.agents.settings import LlmSettings, MctsSettings, explain_validation_error
 from arena.games.game import Game, GameError
-from arena_llm.types import SAMPLING_PARAMETERS
+from arena_llm.types import PARAMETERS
 from tests.support.game_turns import read_agent, turn_after
 
 LLM = {"type": "llm", "model": "hf_m"}
@@ -36,10 +36,10 @@ def test_defaults() -> None:
     assert read_agent({"type": "mcts"}) == MctsSettings(type="mcts", simulations=1000, uct_c=2.0)
 
 
-def test_every_sampling_parameter_of_the_client_is_a_setting() -> None:
-    """Except the seed, which comes from the turn, and logprobs, which are not stored."""
+def test_every_parameter_of_the_client_is_a_setting() -> None:
+    """Except the seed, which comes from the turn."""
     fields = LlmSettings.model_fields.keys()
-    assert SAMPLING_PARAMETERS.keys() - fields == {"seed", "logprobs"}
+    assert PARAMETERS.keys() - fields == {"seed"}
     values = {"temperature": 0.5, "top_k": 3, "stop": "\n", "provider_options": {"a": [1]}}
     settings = read_agent(LLM | values)
     assert isinstance(settings, LlmSettings)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from arena.cli import progress
 from arena.cli.progress import Progress
+from arena.results.spending import Spent
 from arena.runners.coordinator import RunProgress
 
 TALLY = RunProgress(
@@ -18,8 +19,7 @@ TALLY = RunProgress(
     playing=60,
     answers=1000,
     illegal=31,
-    tokens=182_340,
-    cost_usd=0.314,
+    spent=Spent(182_340, 314 * 10**9),
     work=1000.0,
     done=250.0,
 )
@@ -40,6 +40,14 @@ def test_without_a_terminal_it_is_a_line() -> None:
     line = "122/300 games, 60 in play, 2 failed, 3.1 % illegal, 182,340 tokens, $0.31, -:--:-- left"
     # Many tallies in ten seconds are one line.
     assert shown(TALLY, TALLY, TALLY, terminal=False).splitlines() == [line]
+
+
+def test_unknown_tokens_and_costs() -> None:
+    unknown = Spent(182_340, 314 * 10**9, uncounted=1, unpriced=2)
+    tally = replace(TALLY, spent=unknown, budget=0.1, budget_key="max_cost_usd")
+    text = shown(tally, terminal=False)
+    assert "182,340 tokens + unknown, $0.31 + unknown, 10% of max_cost_usd" in text
+    assert "warning: the cost of some replies is unknown; max_cost_usd does not count it" in text
 
 
 def test_in_a_terminal_it_is_a_bar() -> None:

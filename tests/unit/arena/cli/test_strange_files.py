@@ -228,9 +228,12 @@ def test_rows_that_cannot_be_read(arena, path: Path, change: str) -> None:
 #: No such row makes the report fail, or is shown unchanged in the terminal or on the page.
 ODD = {
     "a huge return": "UPDATE episodes SET returns = '[1e999, 1]'",
-    "an infinite cost": "UPDATE moves SET model = 'm', cost_usd = 9e999, latency_ms = -9e999",
-    "huge counts": "UPDATE moves SET prompt_tokens = 9223372036854775807, latency_ms = 1e308",
-    "negative counts": "UPDATE moves SET prompt_tokens = -5, cost_usd = -1, ply = -ply",
+    "an infinite latency": "UPDATE moves SET model = 'm', latency_ms = -9e999",
+    "huge counts": (
+        "UPDATE moves SET model = 'm', prompt_tokens = 9223372036854775807, latency_ms = 1e308, "
+        "cost_picousd = 9223372036854775807"
+    ),
+    "negative counts": "UPDATE moves SET prompt_tokens = -5, cost_picousd = -1, ply = -ply",
     "a deep configuration": "UPDATE experiments SET config = printf('%.*c', 99999, '[')",
     "escapes": (
         "UPDATE episodes SET status = 'failed', reason = '<b>' || char(27) || '[2J' || char(8238)"

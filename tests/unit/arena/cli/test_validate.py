@@ -16,34 +16,37 @@ from typing import Any
 import grpc
 import pytest
 
-from arena_llm import Availability, Credits, ModelState, Price
+from arena_llm import Availability, FreePrice, Model, ModelState
+from arena_llm.types import Price
 from arena_llm.v1 import llm_service_pb2_grpc, models_pb2
 from arena_llm.wire import to_message
+from tests.support.prices import credits_of, price
 from tests.unit.arena.cli.conftest import Done
 
 GPT, GROQ = "openrouter_openai/gpt-4o", "litellm_groq/llama-3.1-8b-instant"
 LOW = "Low balance: $0.50"
 
 
-def ready(**fields: Any) -> Availability:
-    return Availability(True, ModelState.READY, **fields)
+def ready(price: Price | None = None, **fields: Any) -> Availability:
+    model = Model("openrouter_any", price=price)
+    return Availability(True, ModelState.READY, model=model, **fields)
 
 
 def broken(detail: str) -> Availability:
     return Availability(False, ModelState.MISCONFIGURED, detail, reason="API_KEY_MISSING")
 
 
-POOR = {"detail": "$0.50 left", "credits": Credits(balance_usd=0.5), "price": Price(1e-7, 2e-10)}
+POOR = {"detail": "$0.50 left", "credits": credits_of(0.5), "price": price(1e-7, 2e-10)}
 ANSWERS = {
-    GPT: ready(credits=Credits(9, 20), price=Price(2.5e-6, 10e-6)),
+    GPT: ready(credits=credits_of(9, 20), price=price(2.5e-6, 10e-6)),
     "openrouter_poor": ready(warnings=(LOW,), **POOR),
     "openrouter_poor2": ready(warnings=(LOW,), **POOR),
     "openrouter_poorer": ready(warnings=(LOW, "and slow"), **POOR),
     "openrouter_nokey": broken("set the key"),
     GROQ: broken("set GROQ_API_KEY"),
     "litellm_x": ready(),
-    "hf_a": ready(detail="ready", price=Price(0, 0)),
-    "hf_b": ready(price=Price(0, 0)),
+    "hf_a": ready(detail="ready", price=FreePrice()),
+    "hf_b": ready(price=FreePrice()),
 }
 
 
@@ -174,8 +177,15 @@ def test_json(run: Run, target: str) -> None:
         "reason": "",
         "detail": "",
         "warnings": [],
-        "credits": {"balance_usd": 9.0, "limit_remaining_usd": 20.0},
-        "price": {"prompt_usd": 2.5e-6, "completion_usd": 10e-6},
+        "credits": {"balance_picousd": 9 * 10**12, "limit_remaining_picousd": 20 * 10**12},
+        "price": {
+            "kind": "table",
+            "rates": [
+                {"unit": "prompt_token", "picousd": 2_500_000, "above_prompt_tokens": 0},
+                {"unit": "completion_token", "picousd": 10_000_000, "above_prompt_tokens": 0},
+            ],
+            "read_time": None,
+        },
     }
     assert document["models"][1]["reason"] == "API_KEY_MISSING"
 
@@ -265,7 +275,8 @@ def test_an_estimate(run: Run, write: Write) -> None:
     ]
     assert (done.code, done.err) == (0, "")
     document = json.loads(run("--config", file, "--estimate", "--json").out)
-    assert document["estimate"]["usd"] == pytest.approx(0.70)
+    assert document["estimate"]["picousd"] == 7 * 10**11
+    assert document["estimate"]["at_least"] is True
     assert document["estimate"]["models"][0]["prompt_tokens"] == 120_000
 
 

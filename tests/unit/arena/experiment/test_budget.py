@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arena.agents.calls import ModelCall, ModelReply
-from arena.experiment.budget import NEAR, Budget, BudgetSpent
+from arena.experiment.budget import NEAR, Budget, BudgetSpent, PendingCalls
 from arena.experiment.file import Experiment
 from arena.experiment.ledger import Ledger
 from arena.results.database import connect
@@ -17,7 +17,8 @@ from arena.results.rows import CallKey
 from arena.results.spending import Spent
 from arena.results.store import Store
 from arena_llm.errors import UnavailableError
-from tests.support.scripted_experiment import Script, run, some_choice
+from arena_llm.types import CallReport, Usage
+from tests.support.scripted_experiment import CENT, Script, run, some_choice
 
 Load = Callable[..., Experiment]
 
@@ -27,21 +28,38 @@ TEXT = "games: [tic_tac_toe]\nmodels: [hf_a, hf_b]\nepisodes: 3\nreply: choices\
 @pytest.mark.parametrize(
     ("budget", "spent", "used"),
     [
-        (Budget(), Spent(10**9, 1e9), (0.0, "")),
-        (Budget(2.0), Spent(10**9, 1.5), (0.75, "max_cost_usd")),
-        (Budget(None, 200), Spent(100, 1e9), (0.5, "max_tokens_total")),
-        (Budget(2.0, 200), Spent(100, 1.5), (0.75, "max_cost_usd")),
-        (Budget(2.0, 200), Spent(190, 1.5), (0.95, "max_tokens_total")),
-        (Budget(2.0, 200), Spent(200, 0.0), (1.0, "max_tokens_total")),
+        (Budget(), Spent(10**9, 10**21), (0.0, "")),
+        (Budget(2.0), Spent(10**9, 150 * CENT), (0.75, "max_cost_usd")),
+        (Budget(None, 200), Spent(100, 10**21), (0.5, "max_tokens_total")),
+        (Budget(2.0, 200), Spent(100, 150 * CENT), (0.75, "max_cost_usd")),
+        (Budget(2.0, 200), Spent(190, 150 * CENT), (0.95, "max_tokens_total")),
+        (Budget(2.0, 200), Spent(200, 0), (1.0, "max_tokens_total")),
+        (Budget(1e-13, 200), Spent(200, 0), (1.0, "max_tokens_total")),
     ],
 )
 def test_the_tightest_limit_counts(budget: Budget, spent: Spent, used: tuple[float, str]) -> None:
     assert budget.used(spent) == used
     if used[0] < 1:
-        budget.check(spent, Spent(0, 0.0))
+        budget.check(spent, Spent())
     else:
         with pytest.raises(BudgetSpent, match=r"of max_tokens_total 200$"):
-            budget.check(spent, Spent(0, 0.0))
+            budget.check(spent, Spent())
+
+
+def test_costs_are_exact() -> None:
+    """Sums of a tenth of a dollar as floats would pass the limit, or stay under it."""
+    tenth, budget = Spent(1, 10 * CENT), Budget(0.3)
+    spent = sum([tenth] * 2, Spent())
+    budget.check(spent, tenth)
+    with pytest.raises(BudgetSpent, match=r"\$0\.3000 of max_cost_usd 0\.3$"):
+        budget.check(spent + tenth, Spent())
+
+
+def test_unknown_usage_is_left_out_of_the_mean() -> None:
+    calls = PendingCalls({"hf_a": (3, Spent(20, 3 * CENT, uncounted=1, unpriced=2))})
+    assert calls.expected("hf_a") == Spent(10, 3 * CENT)
+    calls = PendingCalls({"hf_a": (2, Spent(0, 0, uncounted=2, unpriced=2))})
+    assert calls.expected("hf_a") == Spent()
 
 
 # A call takes 12 tokens and a cent.
@@ -120,6 +138,19 @@ async def test_a_pending_call_counts_as_the_mean_of_its_models_replies(
             assert await ledger.recall(key, "{}", "hf_a") is None
 
 
+async def test_a_failed_call_counts_with_what_it_cost(load: Load, tmp_path: Path) -> None:
+    experiment = load(TEXT + "max_cost_usd: 0.03")
+    error = UnavailableError("cut midway")
+    error.report = CallReport(usage=Usage(10, 2, cost_picousd=3 * CENT))
+    with Store(tmp_path / "r.sqlite", experiment.row, experiment.models) as store:
+        ledger = Ledger(store, experiment.budget)
+        assert await ledger.recall(CallKey("one", 0, 0, 0), "{}", "hf_a") is None
+        await ledger.failed(CallKey("one", 0, 0, 0), "{}", error)
+        assert ledger.spent == store.spent() == Spent(12, 3 * CENT)
+        with pytest.raises(BudgetSpent):
+            await ledger.recall(CallKey("one", 1, 0, 0), "{}", "hf_a")
+
+
 async def test_a_later_run_knows_the_mean_of_earlier_replies(load: Load, tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     with pytest.raises(BudgetSpent):
@@ -130,7 +161,7 @@ async def test_a_later_run_knows_the_mean_of_earlier_replies(load: Load, tmp_pat
         assert usage.keys() == {"hf_a", "hf_b"}
         assert sum(count for count, _ in usage.values()) == count_replies(path) == 20
         for count, spent in usage.values():
-            assert spent == (12 * count, pytest.approx(0.01 * count))
+            assert spent == Spent(12 * count, CENT * count)
 
 
 async def test_failed_episodes_count_once(load: Load, tmp_path: Path) -> None:

@@ -13,25 +13,22 @@ from arena_llm import (
     ArenaError,
     Availability,
     Client,
-    Credits,
     Model,
     ModelState,
-    Price,
     UnavailableError,
 )
 from arena_llm.errors import DeadlineExceededError, InvalidArgumentError
-from arena_llm.types import Capability
+from arena_llm.types import Capability, FreePrice, Price, UnknownPrice
 from services.common.errors import Internal
 from services.common.servicer import LlmServicer
+from tests.support.prices import credits_of, price
 from tests.support.scripted import ScriptedBackend, serving
 
 GPT, GROQ = "openrouter_openai/gpt-4o", "litellm_groq/llama-3.1-8b-instant"
 
 READY = Availability(True, ModelState.READY, "ready")
 LOADING = Availability(True, ModelState.LOADING)
-POOR = Availability(
-    True, ModelState.READY, warnings=("Low balance",), credits=Credits(balance_usd=0.5)
-)
+POOR = Availability(True, ModelState.READY, warnings=("Low balance",), credits=credits_of(0.5))
 NO_KEY = Availability(False, ModelState.MISCONFIGURED, "set it", reason="API_KEY_MISSING")
 DOWN = Availability(False, ModelState.UNKNOWN, "make up", reason="BACKEND_DOWN")
 NO_PREFIX = Availability(False, ModelState.MISCONFIGURED, "known: hf_", reason="UNKNOWN_PREFIX")
@@ -67,24 +64,27 @@ def test_a_check_says_why_and_how_to_fix_it() -> None:
     assert assumed.warnings == ("assumed to be valid, but API_KEY_MISSING: set it",)
     late = judge_answer(GROQ, LATE)
     assert (late.state, late.reason) == (ModelState.UNKNOWN, "DEADLINE_EXCEEDED")
-    assert judge_answer(GPT, POOR).credits == Credits(balance_usd=0.5)
+    assert judge_answer(GPT, POOR).credits == credits_of(0.5)
     assert judge_answer("nobody_a", NO_PREFIX).backend == ""
 
 
-PRICE = Price(1e-6, 2e-6)
+PRICE = price(1e-6, 2e-6)
 
 
 @pytest.mark.parametrize(
-    ("answer", "listed", "price"),
+    ("answer", "listed", "expected"),
     [
         (READY, Model(GPT, "openrouter", price=PRICE), PRICE),
         (READY, Model(GPT, "openrouter"), None),
         (READY, None, None),
-        (Availability(True, ModelState.READY, price=PRICE), None, PRICE),
+        (Availability(True, ModelState.READY, model=Model(GPT, price=PRICE)), None, PRICE),
+        (Availability(True, ModelState.READY, model=Model(GPT)), Model(GPT, price=PRICE), PRICE),
+        (Availability(True, ModelState.READY, model=Model(GPT, price=FreePrice())), None,
+         FreePrice()),
     ],
-)
-def test_price(answer: Availability, listed: Model | None, price: Price | None) -> None:
-    assert judge_answer(GPT, answer, listed).price == price
+)  # fmt: skip
+def test_price(answer: Availability, listed: Model | None, expected: Price | None) -> None:
+    assert judge_answer(GPT, answer, listed).price == expected
 
 
 def test_a_price_that_was_not_listed_is_a_warning() -> None:
@@ -92,6 +92,7 @@ def test_a_price_that_was_not_listed_is_a_warning() -> None:
     check = judge_answer(GPT, READY, None, unlisted)
     assert check.status == "warning"
     assert check.warnings == ("its price is unknown: no answer within 2 s",)
+    assert check.price == UnknownPrice("no answer within 2 s")
     assert judge_answer("hf_a", READY, None, unlisted).status == "ok"
     assert judge_answer(GPT, DOWN, None, unlisted).warnings == ()
 
@@ -119,7 +120,7 @@ class Backend(ScriptedBackend):
         self._waiting -= 1
         if model == "hf_bug":
             raise Internal("a bug")
-        return Availability(True, ModelState.READY, model)
+        return Availability(True, ModelState.READY, model, model=Model(model, price=PRICE))
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ async def test_a_failed_question_is_a_failed_check(client: Client, backend: Back
         ("fail", "INVALID_REQUEST"),
     ]
     assert checks[1].price == PRICE
-    # A question without a name would be about the whole service.
+    # The servicer refuses a question without a name.
     assert set(backend.asked) == {"hf_bug", "hf_a"}
 
 

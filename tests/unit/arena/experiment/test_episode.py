@@ -48,7 +48,7 @@ async def play(
             said = says(key, call)
             if isinstance(said, Exception):
                 raise said
-            return ModelReply(said, "answered", 5.0, "thought", "stop", 7, 3, 1, 0.5)
+            return ModelReply(said, "answered", 5.0, "thought", "stop", 7, 3, 1, 5)
 
         return ask
 
@@ -68,7 +68,8 @@ async def test_a_finished_episode() -> None:
     assert (move.agent, move.status, move.action_text) == ("p1", "ok", "o(0,1)")
     assert move.legal_actions == tuple((cell, f"o({cell // 3},{cell % 3})") for cell in range(1, 9))
     assert (move.reply, move.reasoning, move.model) == ("o(0,1)", "thought", "answered")
-    assert (move.latency_ms, move.cost_usd) == (5.0, 0.5)
+    assert (move.latency_ms, move.cost_picousd) == (5.0, 5)
+    assert (move.finish_reason, move.replayed, move.provider) == ("stop", 0, None)
     assert (move.prompt_tokens, move.completion_tokens, move.reasoning_tokens) == (7, 3, 1)
     assert (move.board or "").count("x") == 1  # before the move
     assert "o(0,1)" in (move.prompt or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,9 @@ from arena.experiment.measure import guess_size, measure_game
 from arena.experiment.plan import Plan, Work, make_plan
 from arena.games.game import Game
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
-from arena_llm import Credits, ModelState, Price
+from arena_llm import Credits, ModelState
+from arena_llm.types import FreePrice, Price, PriceTable, PriceUnit, Rate, UnknownPrice
+from tests.support.prices import credits_of, price
 
 Load = Callable[..., Experiment]
 
@@ -144,18 +147,18 @@ def test_dollars() -> None:
         Work("litellm_x/y", "hex", 10, 200, 50),
     )
     checks = [
-        check(GPT, Price(2e-6, 10e-6), Credits(balance_usd=10)),
-        check("hf_a", Price(0, 0)),
+        check(GPT, price(2e-6, 10e-6), credits_of(10)),
+        check("hf_a", FreePrice()),
         check("litellm_x/y"),
     ]
     costs = estimate_cost(Plan(works, ("a note",)), checks)
     gpt, local, unknown = costs.models
     # 100 x 200 + 50 x 400 = 40,000 at $2, and 150 x 50 = 7,500 at $10 a million.
     assert (gpt.calls, gpt.prompt_tokens, gpt.completion_tokens) == (150, 40_000, 7_500)
-    assert gpt.usd == pytest.approx(0.155)
-    assert (local.usd, local.prompt_tokens) == (0, 20_000)
-    assert (unknown.usd, unknown.prompt_tokens) == (None, 2_000)
-    assert costs.usd == pytest.approx(0.155)
+    assert gpt.picousd == 155 * 10**9
+    assert (local.picousd, local.prompt_tokens) == (0, 20_000)
+    assert (unknown.picousd, unknown.prompt_tokens) == (None, 2_000)
+    assert (costs.picousd, costs.at_least) == (155 * 10**9, True)
     assert costs.unpriced == ("litellm_x/y",)
     assert costs.warnings == ("litellm_x/y: its price is unknown",)
     assert (costs.failures, costs.notes) == ((), ("a note",))
@@ -165,31 +168,31 @@ def test_dollars() -> None:
 @pytest.mark.parametrize(
     ("usd", "credits", "problems"),
     [
-        ([7.9], Credits(10), (0, 0)),
-        ([8.1], Credits(10), (0, 1)),
-        ([10.1], Credits(10), (1, 0)),
+        ([7.9], credits_of(10), (0, 0)),
+        ([8.1], credits_of(10), (0, 1)),
+        ([10.1], credits_of(10), (1, 0)),
         # The models of one key share its credits.
-        ([4, 3.9], Credits(10), (0, 0)),
-        ([4, 4.1], Credits(10), (0, 1)),
-        ([6, 6], Credits(10), (1, 0)),
+        ([4, 3.9], credits_of(10), (0, 0)),
+        ([4, 4.1], credits_of(10), (0, 1)),
+        ([6, 6], credits_of(10), (1, 0)),
         # The lower one of the account's balance and the key's limit counts.
-        ([5], Credits(100, 4), (1, 0)),
-        ([5], Credits(4, 100), (1, 0)),
-        ([5], Credits(None, 100), (0, 0)),
+        ([5], credits_of(100, 4), (1, 0)),
+        ([5], credits_of(4, 100), (1, 0)),
+        ([5], credits_of(None, 100), (0, 0)),
         ([5], None, (0, 0)),
-        ([0], Credits(0), (0, 0)),
+        ([0], credits_of(0), (0, 0)),
     ],
 )
 def test_credits(usd: list[float], credits: Credits | None, problems: tuple[int, int]) -> None:
     names = [f"openrouter_{index}" for index in range(len(usd))]
-    checks = [check(name, Price(cost, 0), credits) for name, cost in zip(names, usd, strict=True)]
+    checks = [check(name, price(cost, 0), credits) for name, cost in zip(names, usd, strict=True)]
     costs = estimate_cost(Plan(tuple(Work(name, "hex", 1, 1, 1) for name in names)), checks)
     assert (len(costs.failures), len(costs.warnings)) == problems
 
 
 def test_a_cost_with_an_unknown_part_is_a_lower_bound() -> None:
     works = (Work(GPT, "hex", 1, 1, 1), Work(CLAUDE, "hex", 1, 1, 1))
-    costs = estimate_cost(Plan(works), [check(GPT, Price(3, 0), Credits(2)), check(CLAUDE)])
+    costs = estimate_cost(Plan(works), [check(GPT, price(3, 0), credits_of(2)), check(CLAUDE)])
     assert costs.failures == (
         "openrouter: will cost at least $3.00, and $2.00 of credits are left",
     )
@@ -205,7 +208,42 @@ def test_a_cost_with_an_unknown_part_is_a_lower_bound() -> None:
 )
 def test_an_estimate_over_the_budget_is_a_warning(budget: Budget, warning: str | None) -> None:
     plan = Plan((Work(GPT, "hex", 1000, 200, 100),))
-    costs = estimate_cost(plan, [check(GPT, Price(20e-6, 10e-6))], budget)
-    assert costs.usd == pytest.approx(5)
+    costs = estimate_cost(plan, [check(GPT, price(20e-6, 10e-6))], budget)
+    assert (costs.picousd, costs.at_least) == (5 * 10**12, False)
     assert len(costs.warnings) == (warning is not None)
     assert all(line.startswith(warning or "") for line in costs.warnings)
+
+
+PROMPT, COMPLETION = PriceUnit.PROMPT_TOKEN, PriceUnit.COMPLETION_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("rates", "picousd", "at_least"),
+    [
+        # Ten calls of 200 and 50 tokens.
+        ([(PROMPT, 3), (COMPLETION, 5)], 10 * (600 + 250), False),
+        ([(PROMPT, 3), (COMPLETION, 5), (PriceUnit.REQUEST, 7)], 10 * (600 + 250 + 7), False),
+        # A higher price holds for prompts of more tokens than its limit.
+        ([(PROMPT, 3), (PROMPT, 6, 199), (COMPLETION, 5)], 10 * (1200 + 250), False),
+        ([(PROMPT, 6, 200), (PROMPT, 3), (COMPLETION, 5)], 10 * (600 + 250), False),
+        # Caches and images only make prompts cheaper or do not occur.
+        ([(PROMPT, 3), (COMPLETION, 5), (PriceUnit.CACHED_TOKEN, 1)], 8500, False),
+        # How many of the completion tokens are reasoning is not known.
+        ([(PROMPT, 3), (COMPLETION, 5), (PriceUnit.REASONING_TOKEN, 9)], 8500, True),
+        ([(PROMPT, 3), (COMPLETION, 5), (PriceUnit.REASONING_TOKEN, 5)], 8500, False),
+        ([(PROMPT, 3), (COMPLETION, 5), (PriceUnit.UNKNOWN, 9)], 8500, True),
+        ([(PriceUnit.UNKNOWN, 9)], None, False),
+    ],
+)
+def test_a_price_table(rates: list[tuple[Any, ...]], picousd: int | None, at_least: bool) -> None:
+    table = PriceTable(tuple(Rate(*rate) for rate in rates))
+    costs = estimate_cost(Plan((Work(GPT, "hex", 10, 200, 50),)), [check(GPT, table)])
+    (model,) = costs.models
+    assert (model.picousd, model.at_least) == (picousd, at_least)
+    assert costs.at_least == (at_least or picousd is None)
+
+
+def test_an_unknown_price_is_not_free() -> None:
+    plan = Plan((Work(GPT, "hex", 10, 200, 50),))
+    costs = estimate_cost(plan, [check(GPT, UnknownPrice("not in the list"))])
+    assert (costs.picousd, costs.unpriced) == (0, (GPT,))

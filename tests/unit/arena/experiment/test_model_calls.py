@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,20 +12,37 @@ import pytest
 from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.model_calls import ModelCaller
 from arena.results.rows import CallKey
+from arena.results.tokens import tokens_from_json
 from arena_llm import AsyncClient
 from arena_llm.errors import ResourceExhaustedError, UnsupportedError
 from arena_llm.types import (
+    Attempt,
+    CallReport,
     Choices,
     Completion,
+    CostBasis,
+    Enforcement,
     FinishReason,
+    GenerationRequest,
     Message,
+    ProviderRouting,
+    Reasoning,
+    Refusal,
     Sampling,
     Score,
     Scoring,
     ScoringRequest,
+    ServedBy,
+    TokenTrace,
     Usage,
 )
-from services.common.errors import InvalidRequest, Overloaded, RateLimited, Unsupported
+from services.common.errors import (
+    ConstraintNotMet,
+    InvalidRequest,
+    Overloaded,
+    RateLimited,
+    Unsupported,
+)
 from services.common.servicer import LlmServicer
 from tests.support.scripted import ScriptedBackend, serving
 
@@ -32,19 +50,38 @@ KEY = CallKey("tic_tac_toe/0/a,b", 3, 1, 0)
 CALL = ModelCall("hf_model", (("system", "s"), ("user", "u")), {"temperature": 0.5})
 
 
+USAGE = Usage(10, 5, 2, 1, cost_picousd=25 * 10**10, cost_basis=CostBasis.BILLED)
+SERVED_BY = ServedBy("hf", "hf_real", provider="there", precision="fp8")
+TOKENS = TokenTrace(ids=(1, 2), logprobs=(-0.5, -math.inf), bytes=(b"x", b"\xc3"))
+ATTEMPTS = (
+    Attempt("here", http_status=500, reason="UPSTREAM_UNAVAILABLE", cost_picousd=3),
+    Attempt("there", http_status=200, cost_picousd=7),
+)
+
+
 class Backend(ScriptedBackend):
     """Its completions have every field that a completion can have."""
 
+    replayed = False
+
     async def score(self, request: ScoringRequest) -> Scoring:
         await super().score(request)
-        scores = tuple(Score(text, -float(len(text)), 1) for text in request.continuations)
-        return Scoring(scores, Usage(3, 1), request.model)
+        texts = [continuation.text or "" for continuation in request.continuations]
+        scores = tuple(Score(-float(len(text))) for text in texts)
+        return Scoring(scores, usage=Usage(3, 1))
 
-    async def generate_response(self, request: object) -> Completion:
-        plain = await super().generate_response(request)  # type: ignore[arg-type]  # unchanged
-        usage = Usage(10, 5, 2, 1, cost_usd=0.25)
+    async def generate_response(self, request: GenerationRequest) -> Completion:
+        plain = await super().generate_response(request)
         return replace(
-            plain, reasoning="why", usage=usage, model="hf_real", finish_reason=FinishReason.LENGTH
+            plain,
+            message=Message("assistant", (Reasoning("why"), *plain.message.parts)),
+            usage=USAGE,
+            served_by=SERVED_BY,
+            finish_reason=FinishReason.LENGTH,
+            completion_tokens=TOKENS,
+            attempts=ATTEMPTS,
+            enforcement=Enforcement.PROVIDER,
+            replayed=self.replayed,
         )
 
 
@@ -63,13 +100,55 @@ async def test_a_completion() -> None:
         backend.enqueue("x(0,0)")
         reply = await ask(KEY, CALL)
     assert reply == ModelReply(
-        "x(0,0)", "hf_real", reply.latency_ms, "why", "length", 10, 5, 2, 0.25
-    )
+        "x(0,0)", "hf_real", reply.latency_ms, "why", "length", 10, 5, 2, 25 * 10**10,
+        cost_basis="billed", request_id=reply.request_id, attempts=2, failed_attempts_picousd=3,
+        enforcement="provider", served_by=reply.served_by,
+    )  # fmt: skip
+    assert (reply.served_by.provider, reply.served_by.precision) == ("there", "fp8")
     assert reply.latency_ms > 0
     (request,) = backend.history
-    assert request.input == (Message("system", "s"), Message("user", "u"))
+    assert isinstance(request, GenerationRequest)
+    assert request.messages == (Message("system", "s"), Message("user", "u"))
     assert request.sampling == Sampling(temperature=0.5)
     assert request.labels == {"experiment": "tournament", "player": "player_1"}
+
+
+async def test_the_tokens_are_kept_on_request() -> None:
+    async with models() as (_, ask):
+        reply = await ask(KEY, replace(CALL, sampling={"token_ids": True}, store_tokens=True))
+    assert tokens_from_json(reply.tokens) == TOKENS
+
+
+async def test_a_replayed_completion_costs_nothing() -> None:
+    async with models() as (backend, ask):
+        backend.replayed = True
+        reply = await ask(KEY, CALL)
+    assert (reply.replayed, reply.cost_picousd, reply.prompt_tokens) == (True, 0, 10)
+
+
+async def test_a_refusal_is_a_reply() -> None:
+    async with models() as (backend, ask):
+        refusal = Message("assistant", Refusal("I can't."))
+        backend.enqueue(Completion(refusal, FinishReason.REFUSAL))
+        reply = await ask(KEY, CALL)
+    assert (reply.text, reply.refusal) == ("", "I can't.")
+
+
+async def test_every_option_is_sent() -> None:
+    routing = {"providers": ["a", "b"], "allow_fallbacks": False}
+    options = {
+        "reasoning_effort": "low", "logit_bias": {7: -1}, "top_logprobs": 2, "routing": routing,
+        "template_arguments": {"x": 1}, "provider_options": {"y": [2]},
+    }  # fmt: skip
+    async with models() as (backend, ask):
+        await ask(KEY, replace(CALL, sampling=options))
+    (request,) = backend.history
+    assert isinstance(request, GenerationRequest)
+    assert request.reasoning.effort == "low"
+    assert request.sampling.logit_bias == {7: -1}
+    assert request.returns.top_logprobs == 2
+    assert request.routing == ProviderRouting(("a", "b"), allow_fallbacks=False)
+    assert (request.template_arguments, request.provider_options) == ({"x": 1}, {"y": [2]})
 
 
 async def test_each_episode_is_a_session() -> None:
@@ -89,21 +168,23 @@ async def test_choices() -> None:
 
 
 async def test_a_reply_that_breaks_the_constraint_is_a_reply() -> None:
-    took = {"attempts": "2", "prompt_tokens": "24", "completion_tokens": "9"}
     call = replace(CALL, choices=("a", "b"))
+    usage = Usage(24, 9, cost_picousd=10**7)
+    report = CallReport("id", ATTEMPTS, usage, SERVED_BY)
     async with models() as (backend, ask):
         backend.enqueue(
-            Unsupported("never", field="constraint.choices", metadata=took | {"cost_usd": "1e-05"}),
-            InvalidRequest("cut off", field="config.max_tokens", metadata=took),
+            ConstraintNotMet("never", report=report),
+            InvalidRequest("cut off", field="config.max_tokens", report=report),
             Unsupported("not asked", field="constraint.choices"),
         )
         never, cut = await ask(KEY, call), await ask(KEY, call)
         assert never == ModelReply(
-            "", "hf_model", never.latency_ms, "", "", prompt_tokens=24, completion_tokens=9,
-            cost_usd=1e-05,
+            "", "hf_real", never.latency_ms, "", "", 24, 9, None, 10**7, attempts=2,
+            failed_attempts_picousd=3, request_id=never.request_id, served_by=never.served_by,
         )  # fmt: skip
-        assert cut == ModelReply(
-            "", "hf_model", cut.latency_ms, "", "length", prompt_tokens=24, completion_tokens=9
+        assert never.served_by.provider == "there"
+        assert cut == replace(
+            never, finish_reason="length", latency_ms=cut.latency_ms, request_id=cut.request_id
         )
         with pytest.raises(UnsupportedError, match="not asked"):
             await ask(KEY, call)
@@ -113,7 +194,8 @@ async def test_scores() -> None:
     async with models() as (backend, ask):
         call = ModelCall("hf_model", (("user", "u"),), continuations=("a", "bb"))
         reply = await ask(KEY, call)
-    assert reply == ModelReply("", "hf_model", reply.latency_ms, logprobs=(-1.0, -2.0))
+    assert (reply.text, reply.model, reply.logprobs) == ("", "hf_model", (-1.0, -2.0))
+    assert (reply.prompt_tokens, reply.completion_tokens) == (3, 1)
     assert isinstance(backend.history[0], ScoringRequest)
 
 

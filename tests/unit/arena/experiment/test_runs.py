@@ -20,7 +20,7 @@ from arena.experiment.plan import make_plan
 from arena.experiment.recording import RecordedModels
 from arena.experiment.schedule import schedule
 from arena.results.rows import CallKey
-from tests.support.scripted_experiment import Script, run, some_choice
+from tests.support.scripted_experiment import CENT, Script, run, some_choice
 
 ROOT = Path(__file__).parents[4]
 
@@ -85,7 +85,7 @@ async def test_stored_episodes_are_not_played_again(load, expected: bytes, tmp_p
     spent = await run(experiment, path, again)
     assert again.asked == []
     assert spent.tokens == 12 * len(script.asked)
-    assert spent.cost_usd == pytest.approx(0.01 * len(script.asked))
+    assert spent.cost_picousd == CENT * len(script.asked)
     assert path.read_bytes() == expected
 
 

@@ -229,7 +229,8 @@ def test_illegal_answers_are_a_share_of_models_answers(tmp_path: Path) -> None:
 
 def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> None:
     latencies = iter(range(100, 1000, 100))
-    prices = iter([0.25, None, 0.25, 0.25, 0.25])
+    prices = iter([25, None, 25, 25, 25])
+    tokens = iter([10, 10, None, 10, 10])
 
     def answer(row: MoveRow) -> list[MoveRow]:
         if row.agent == "random":
@@ -238,18 +239,22 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
             asked(
                 row,
                 latency_ms=float(next(latencies)),
-                cost_usd=next(prices),
-                prompt_tokens=10,
+                cost_picousd=next(prices),
+                prompt_tokens=next(tokens),
                 completion_tokens=3,
+                finish_reason="refusal" if row.ply == 0 else "stop",
+                reasoning_tokens=None,
+                replayed=1,
             )
         ]
 
     game = play("tic_tac_toe", ("hf_one", "random"), 1, answer)
     calls = sum(move.agent == "hf_one" for move in game.moves)
     stats = summarise_file(write(tmp_path / "r.db", [game])).answer_totals["hf_one"]
-    assert (stats.calls, stats.unpriced) == (calls, 1)
-    assert stats.cost_usd == (calls - 1) * 0.25
-    assert stats.per_turn(stats.prompt_tokens) == 10
+    assert (stats.calls, stats.unpriced, stats.uncounted, stats.reasoned) == (calls, 1, 1, 0)
+    assert stats.cost_picousd == (calls - 1) * 25
+    assert stats.prompt_tokens == (calls - 1) * 10
+    assert (stats.ends, stats.replayed) == ({"refusal": 1}, calls)
     assert stats.percentile(50) == 50 + 50 * calls  # the middle of 100, 200, ...
 
 

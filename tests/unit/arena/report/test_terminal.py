@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from arena.report import Report, formatting, print_tables
-from arena.report.count import AnswerStats
+from arena_llm.types import to_picousd
 from tests import golden
 from tests.support.random_play import Played, asked, play, write
 
@@ -89,20 +89,21 @@ def test_a_narrow_terminal_keeps_names_and_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_dollars(value: float | None, text: str) -> None:
-    assert formatting.format_dollars(value) == text
+    picousd = None if value is None else to_picousd(value)
+    assert formatting.format_dollars(picousd) == text
 
 
 @pytest.mark.parametrize(
-    ("answers", "text"),
+    ("known", "unknown", "text"),
     [
-        (AnswerStats(), "-"),
-        (AnswerStats(calls=2, cost_usd=0.5), "$0.50"),
-        (AnswerStats(calls=2, unpriced=2), "unknown"),
-        (AnswerStats(calls=2, unpriced=1, cost_usd=0.5), "$0.50 + unknown"),
+        (False, False, "-"),
+        (True, False, "$0.50"),
+        (False, True, "unknown"),
+        (True, True, "$0.50 + unknown"),
     ],
 )
-def test_a_cost_says_if_a_part_is_unknown(answers: AnswerStats, text: str) -> None:
-    assert formatting.format_cost(answers) == text
+def test_a_cost_says_if_a_part_is_unknown(known: bool, unknown: bool, text: str) -> None:
+    assert formatting.format_cost(5 * 10**11, known=known, unknown=unknown) == text
 
 
 @pytest.mark.parametrize(("ms", "text"), [(None, "-"), (12.3, "12 ms"), (2345.0, "2.3 s")])

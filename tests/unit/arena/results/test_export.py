@@ -12,7 +12,7 @@ from pyarrow import parquet
 from arena.results.database import ResultsError
 from arena.results.export import Format, export
 from arena.results.store import Store
-from tests.unit.arena.results.test_store import EXPERIMENT, MODELS, MOVE, ROW
+from tests.unit.arena.results.test_store import COST, EXPERIMENT, MODELS, MOVE, ROW
 
 
 @pytest.fixture
@@ -48,8 +48,10 @@ def test_parquet(results: Path, tmp_path: Path) -> None:
     assert (episode["seed"], episode["agents"]) == (2**63 - 1, ["hf_a", "dice"])
     assert episode["returns"] == [1.0, -1.0]
     assert tables["seats"].column("return").to_pylist() == [1.0, -1.0]
-    types = {name: str(tables["moves"].schema.field(name).type) for name in ("ply", "cost_usd")}
-    assert types == {"ply": "int64", "cost_usd": "double"}
+    schema = tables["moves"].schema
+    types = {name: str(schema.field(name).type) for name in ("cost_picousd", "latency_ms")}
+    assert types == {"cost_picousd": "int64", "latency_ms": "double"}
+    assert move["cost_picousd"] == COST
     # A table without rows has the same columns.
     assert tables["moves"].num_rows == 1
     Store(tmp_path / "empty.sqlite", EXPERIMENT, []).close()

@@ -18,20 +18,24 @@ from arena.results.database import ResultsError, connect
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
 from arena.results.spending import Spent
 from arena.results.store import Store, check_results
+from arena_llm.types import ServedBy
 
 ROOT = Path(__file__).parents[4]
 EXPERIMENT = ExperimentRow("one", '{"a":1}', "f1")
 MODELS = [ModelRow("hf_a", "llm", "hf_a", "{}"), ModelRow("dice", "random", None, "{}")]
+#: 10^-12 dollars: more than a float of dollars could hold exactly.
+COST = 125 * 10**9 + 1
 KEY = CallKey("nim/0/hf_a,dice", 0, 0, 0)
 REPLY = ModelReply(
-    "text \u2028\x00 é", "hf_a", 12.25, "why", "stop", 10, 2, 1, 0.125, (-0.5, float("-inf"))
-)
+    "text \u2028\x00 é", "hf_a", 12.25, "why", "stop", 10, 2, 1, COST, (-0.5, float("-inf")),
+    served_by=ServedBy("openrouter", provider="p", precision="fp8"), attempts=2, replayed=True,
+)  # fmt: skip
 ROW = EpisodeRow(
     KEY.episode, "nim", 0, ("hf_a", "dice"), 2**63 - 1, "finished", 3, returns=(1.0, -1.0)
 )
 MOVE = MoveRow(
     KEY.episode, 0, 0, 0, "ok", "hf_a", action=3, action_text="3", legal_actions=((3, "3"),),
-    model="hf_a", latency_ms=12.25, prompt_tokens=10, completion_tokens=2, cost_usd=0.125,
+    model="hf_a", latency_ms=12.25, prompt_tokens=10, completion_tokens=2, cost_picousd=COST,
 )  # fmt: skip
 
 
@@ -64,7 +68,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 def test_a_stored_reply_is_visible_immediately(store: Store, path: Path) -> None:
     assert store.call(KEY) is None
-    assert store.put_call(KEY, "{}", REPLY) == (REPLY, Spent(12, 0.125))
+    assert store.put_call(KEY, "{}", REPLY) == (REPLY, Spent(12, COST))
     assert store.call(KEY) == ("{}", REPLY)
     assert rows(path, "SELECT episode, ply, request FROM calls") == [(KEY.episode, 0, "{}")]
 
@@ -73,7 +77,7 @@ def test_the_first_reply_of_a_call_is_kept(store: Store) -> None:
     store.put_call(KEY, "{}", REPLY)
     late = ModelReply("late", "hf_a", 1.0, prompt_tokens=1)
     # The second reply was paid for, too.
-    assert store.put_call(KEY, "{}", late) == (REPLY, Spent(13, 0.125))
+    assert store.put_call(KEY, "{}", late) == (REPLY, Spent(13, COST, 1, 1))
     assert store.call(KEY) == ("{}", REPLY)
 
 
@@ -84,7 +88,7 @@ def test_an_ended_episode_takes_its_calls_out_of_the_journal(store: Store, path:
     store.put_episode(ROW, [MOVE])
     assert (store.call(KEY), store.call(other)) == (None, ("{}", REPLY))
     assert store.statuses() == {KEY.episode: "finished"}
-    assert store.spent() == Spent(24, 0.25)
+    assert store.spent() == Spent(24, 2 * COST)
     assert list(store.answered()) == [KEY]
     assert rows(path, "SELECT agents, returns, seed FROM episodes") == [
         ('["hf_a","dice"]', "[1.0,-1.0]", 2**63 - 1)
@@ -96,7 +100,8 @@ def test_an_ended_episode_takes_its_calls_out_of_the_journal(store: Store, path:
 
 def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path: Path) -> None:
     store.put_call(KEY, "{}", REPLY)
-    error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down")
+    paid = {"prompt_tokens": 7, "cost_picousd": 5}
+    error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down", **paid)
     failed = EpisodeRow(KEY.episode, "nim", 0, ("hf_a", "dice"), 1, "failed", 1, "down")
     store.put_episode(failed, [MOVE, error])
     assert store.status(KEY.episode) == "failed"
@@ -187,7 +192,7 @@ def newer(path: Path) -> None:
         (lambda path: Store(path, ExperimentRow("one", "{}", "f2"), []).close(),
          "holds the results of 'one' with other settings"),
         (foreign, "is not a results file of the arena"),
-        (newer, "has version 9 of the schema, not 2"),
+        (newer, "has version 9 of the schema, not 3"),
         (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
         (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 2000), "cannot be used"),
         (lambda path: path.mkdir(), "is a folder"),
