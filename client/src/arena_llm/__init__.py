@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         Stream,
     )
     from arena_llm.errors import (
+        AbortedError,
+        AlreadyExistsError,
         ArenaError,
         CallCancelledError,
         DeadlineExceededError,
@@ -92,6 +94,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AbortedError",
+    "AlreadyExistsError",
     "ArenaError",
     "AsyncClient",
     "AsyncStream",
@@ -170,6 +174,8 @@ _MODULES = {
     "AsyncStream": "aio",
     "Client": "client",
     "Stream": "client",
+    "AbortedError": "errors",
+    "AlreadyExistsError": "errors",
     "ArenaError": "errors",
     "CallCancelledError": "errors",
     "DeadlineExceededError": "errors",

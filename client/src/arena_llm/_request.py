@@ -125,13 +125,17 @@ def build_generate_calls(
 ) -> Iterator[Call[Completion] | ArenaError]:
     """Return an iterator that builds a call for each prompt, or its error in place of it.
 
-    Raises InvalidArgumentError for wrong arguments before the first prompt is read.
+    Raises InvalidArgumentError for wrong arguments, and TypeError for an unknown option, before
+    the first prompt is read.
     """
     with _InvalidArguments(model):
         if not isinstance(concurrency, SupportsIndex) or index(concurrency) < 1:
             raise FieldError("concurrency", f"must be a whole number over 0, not {concurrency!r}")
         if isinstance(prompts, str) or not isinstance(prompts, Iterable):
             raise FieldError("prompts", f"must be a list, not {type(prompts).__name__}")
+    for name in options:
+        if name not in GenerateOptions.__annotations__:
+            raise TypeError(_describe_unknown_option(name))
 
     def build(prompt: Prompt | Messages) -> Call[Completion] | ArenaError:
         try:
@@ -163,7 +167,8 @@ def build_score_call(
             model=model,
             input=_build_input(prompt, messages),
             continuations=tuple(
-                map(_build_continuation, _check_list("continuations", continuations))
+                _build_continuation(f"continuations[{index}]", value)
+                for index, value in enumerate(_check_list("continuations", continuations))
             ),
             boundary=boundary,  # type: ignore[arg-type]  # the mapper also takes its text
             prompt_logprobs=prompt_logprobs,
@@ -364,10 +369,15 @@ def _build_message(path: str, message: Message | Mapping[str, Any]) -> Message:
     return Message(message["role"], message["content"])
 
 
-def _build_continuation(value: str | Sequence[int] | Continuation) -> Continuation:
-    if isinstance(value, Continuation):
-        return value
-    return Continuation(value) if isinstance(value, str) else Continuation(token_ids=tuple(value))
+def _build_continuation(field: str, value: object) -> Continuation:
+    match value:
+        case Continuation():
+            return value
+        case str():
+            return Continuation(value)
+        case Sequence() if not isinstance(value, bytes):  # bytes are integers, too
+            return Continuation(token_ids=tuple(value))
+    raise FieldError(field, f"must be a text or token ids, not {type(value).__name__}")
 
 
 def _build_constraint(**options: Any) -> Constraint | None:
@@ -394,9 +404,13 @@ def _to_json(field: str, value: Mapping[str, Any] | str) -> str:
     """Return the value as JSON text; a string is JSON text already."""
     if isinstance(value, str):
         return value
+    if not isinstance(value, Mapping):
+        raise FieldError(field, f"must be a mapping, not {type(value).__name__}")
     try:
         return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise FieldError(field, "is nested too deeply") from None
+    except (TypeError, ValueError) as error:
         raise FieldError(field, f"is not JSON: {error}") from None
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -47,6 +47,8 @@ class Fail:
     field: str = ""
     retry_seconds: float | None = None
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    #: Further details.
+    more: Sequence[Any] = ()
     #: Sent in place of the details.
     garbage: bytes = b""
 
@@ -72,6 +74,7 @@ class Fail:
             delay = Duration()
             delay.FromNanoseconds(int(self.retry_seconds * 1e9))
             details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details += self.more
         packed = []
         for detail in details:
             packed.append(AnyProto())

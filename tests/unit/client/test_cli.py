@@ -12,7 +12,7 @@ import pytest
 
 from arena_llm.cli import main
 from arena_llm.connection import read_checkout_settings
-from arena_llm.v1 import models_pb2
+from arena_llm.v1 import models_pb2, service_info_pb2
 from tests.unit.client.scripted import (
     MODEL,
     Fail,
@@ -49,9 +49,11 @@ def test_models(run, script: Script) -> None:
     reply = models("hf_a", "openrouter_long/name", "openrouter_free", unreachable=("vllm",))
     reply.models[0].context_length = 2048
     reply.models[0].capabilities.extend([models_pb2.CAPABILITY_CHAT, models_pb2.CAPABILITY_SEED])
-    reply.models[1].price.prompt_usd = 0.15e-6
-    reply.models[1].price.completion_usd = 0.6e-6
-    reply.models[2].price.prompt_usd = 0
+    reply.models[1].price.table.rates.add(unit=models_pb2.PRICE_UNIT_PROMPT_TOKEN, picousd=150_000)
+    reply.models[1].price.table.rates.add(
+        unit=models_pb2.PRICE_UNIT_COMPLETION_TOKEN, picousd=600_000
+    )
+    reply.models[2].price.free.SetInParent()
     script.enqueue(reply, reply)
     code, out, err = run("models")
     assert code == 0
@@ -74,7 +76,9 @@ def test_check(run, script: Script) -> None:
     poor = availability(
         detail="ready",
         warnings=["low balance"],
-        credits=models_pb2.Credits(balance_usd=0.5, limit_remaining_usd=2),
+        credits=models_pb2.Credits(
+            balance_picousd=500_000_000_000, limit_remaining_picousd=2_000_000_000_000
+        ),
     )
     script.enqueue(availability(), poor)
     code, out, err = run("check", "hf_a", "openrouter_b")
@@ -98,7 +102,7 @@ def test_check_fails_if_one_model_is_not_usable(run, script: Script) -> None:
     assert (code, err) == (1, "")
     code, out, _ = run("check", "hf_a", "hf_b", "hf_c", "--json")
     document = json.loads(out)
-    assert [(entry["model"], entry["available"]) for entry in document] == [
+    assert [(entry["name"], entry["available"]) for entry in document] == [
         ("hf_a", True),
         ("hf_b", False),
         ("hf_c", False),
@@ -143,17 +147,14 @@ def test_generate_with_instructions(run, script: Script) -> None:
     script.respond = lambda request: end_event("x4").completion
     assert run("generate", MODEL, "p", "--system", "s")[1] == "x4\n"
     messages = script.history[0].request.conversation.messages
-    assert [(m.role, m.content) for m in messages] == [(1, "s"), (2, "p")]
+    assert [(m.role, m.parts[0].text) for m in messages] == [(1, "s"), (2, "p")]
 
 
 def test_generate_json(run, script: Script) -> None:
     code, out, err = run("--json", "generate", MODEL, "schön")
     document = json.loads(out)
-    assert (document["text"], document["finish_reason"], document["model"]) == (
-        "schön",
-        "stop",
-        MODEL,
-    )
+    assert (document["text"], document["finish_reason"]) == ("schön", "stop")
+    assert document["served_by"]["model"] == MODEL
     assert document["usage"]["cost_usd"] is None
     assert (code, err) == (0, "")
 
@@ -175,7 +176,9 @@ def test_generate_from_stdin(run, script: Script, monkeypatch: pytest.MonkeyPatc
 
 
 def test_score(run, script: Script) -> None:
-    script.enqueue(scores(("4", -0.5), ("-1", -12.25)), scores(("4", -0.5)))
+    two = scores(-0.5, -12.25)
+    two.scores[1].tokens.ids.append(2)
+    script.enqueue(two, scores(-0.5))
     code, out, err = run("score", MODEL, "p", "4", "-1")
     assert out.splitlines() == [
         "CONTINUATION  LOGPROB   TOKENS",
@@ -183,27 +186,39 @@ def test_score(run, script: Script) -> None:
         "-1            -12.2500  2",
     ]
     assert (code, err) == (0, "")
-    assert json.loads(run("score", MODEL, "p", "4", "--json")[1]) == [
-        {"text": "4", "logprob": -0.5, "tokens": 1}
-    ]
+    (only,) = json.loads(run("score", MODEL, "p", "4", "--json")[1])["scores"]
+    assert (only["text"], only["logprob"], only["tokens"]["ids"]) == ("4", -0.5, [1])
 
 
 def test_health(run, script: Script, target: str) -> None:
-    down = models_pb2.UnreachableBackend(backend="vllm", address="h:1", detail="start it")
-    script.enqueue(*[availability(detail="3 backends", unreachable=[down])] * 2)
+    replica = service_info_pb2.ReplicaInfo
+    info = service_info_pb2.GetServiceInfoResponse(
+        service="router",
+        software_version="1.2.3",
+        backends=[
+            service_info_pb2.BackendInfo(
+                backend="vllm",
+                replicas=[
+                    replica(address="h:1", state=3, detail="start it"),
+                    replica(address="h:2", state=1),
+                ],
+            )
+        ],
+    )
+    script.enqueue(info, info)
     code, out, err = run("health")
     assert out.splitlines()[0].split() == ["WHERE", "STATUS", "DETAIL"]
-    assert out.splitlines()[1].split() == [target, "SERVING", "3", "backends"]
+    assert out.splitlines()[1].split() == [target, "SERVING", "router", "1.2.3"]
     assert out.splitlines()[2].split() == ["vllm", "h:1", "UNREACHABLE", "start", "it"]
     assert (code, err) == (0, "")
-    assert script.history[0].request.model == ""
+    assert len(out.splitlines()) == 3
     document = json.loads(run("health", "--json")[1])
     assert (document["target"], document["status"]) == (target, "SERVING")
-    assert document["unreachable"][0]["backend"] == "vllm"
+    assert document["backends"][0]["replicas"][0]["state"] == "unreachable"
 
 
 def test_health_of_a_target_that_does_not_serve(run, script: Script) -> None:
-    script.enqueue(availability())
+    script.enqueue(service_info_pb2.GetServiceInfoResponse())
     script.health.enter_graceful_shutdown()
     code, out, _ = run("health")
     assert "NOT_SERVING" in out
@@ -279,7 +294,7 @@ def test_a_checkout_names_the_port_of_its_router(
     assert read_checkout_settings(Path.cwd()) == {}  # not a checkout
     (tmp_path / "configs/router.yaml").touch()
     assert read_checkout_settings(Path.cwd()) == {"ARENA_ROUTER_PORT": port}
-    script.enqueue(availability())
+    script.enqueue(service_info_pb2.GetServiceInfoResponse())
     assert main(["health"]) == 0
     assert len(script.history) == 1
 

@@ -18,7 +18,7 @@ from typing import TextIO
 import pytest
 
 from arena_llm.cli import main
-from arena_llm.v1 import models_pb2
+from arena_llm.v1 import models_pb2, service_info_pb2
 from tests.unit.client.scripted import (
     MODEL,
     Fail,
@@ -44,8 +44,8 @@ COMMANDS = {
     "generate": ["generate", MODEL, "p"],
     "generate as JSON": ["generate", MODEL, "p", "--json"],
     "stream": ["generate", MODEL, "p", "--stream"],
-    "score": ["score", MODEL, "p", "a"],
-    "score as JSON": ["score", MODEL, "p", "a", "--json"],
+    "score": ["score", MODEL, "p", HOSTILE],
+    "score as JSON": ["score", MODEL, "p", HOSTILE, "--json"],
     "health": ["health"],
 }
 HELP = {"help": ["--help"], "version": ["--version"]}
@@ -66,13 +66,26 @@ def answers(script: Script) -> None:
         state=models_pb2.MODEL_STATE_READY,
         detail=HOSTILE,
         warnings=[HOSTILE],
-        unreachable=listed.unreachable,
+    )
+    info = service_info_pb2.GetServiceInfoResponse(
+        service="router",
+        backends=[
+            service_info_pb2.BackendInfo(
+                backend="hf",
+                replicas=[
+                    service_info_pb2.ReplicaInfo(
+                        state=service_info_pb2.REPLICA_STATE_UNREACHABLE, detail=HOSTILE
+                    )
+                ],
+            )
+        ],
     )
     replies = {
         "GenerateRequest": lambda: text_reply(HOSTILE),
-        "ScoreRequest": lambda: scores((HOSTILE, -1)),
+        "ScoreRequest": lambda: scores(-1),
         "ListModelsRequest": lambda: listed,
         "IsAvailableRequest": lambda: available,
+        "GetServiceInfoRequest": lambda: info,
     }
     script.respond = lambda request: replies[type(request).__name__]()
     script.enqueue_stream(*map(text_event, HOSTILE), end_event(HOSTILE))

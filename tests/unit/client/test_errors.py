@@ -9,6 +9,8 @@ import pytest
 
 import arena_llm
 from arena_llm import errors
+from arena_llm.types import Attempt, FinishReason, Usage
+from arena_llm.v1 import call_report_pb2, generate_pb2, reply_pb2
 from tests.unit.client.scripted import (
     HOLD,
     MODEL,
@@ -32,13 +34,16 @@ TABLE = [
     (CODES.FAILED_PRECONDITION, "API_KEY_MISSING", errors.FailedPreconditionError),
     (CODES.FAILED_PRECONDITION, "API_KEY_REJECTED", errors.FailedPreconditionError),
     (CODES.FAILED_PRECONDITION, "INSUFFICIENT_CREDITS", errors.FailedPreconditionError),
+    (CODES.FAILED_PRECONDITION, "STATE_MISMATCH", errors.FailedPreconditionError),
+    (CODES.ABORTED, "CONSTRAINT_NOT_MET", errors.AbortedError),
+    (CODES.ALREADY_EXISTS, "REQUEST_ID_REUSED", errors.AlreadyExistsError),
     (CODES.PERMISSION_DENIED, "REFUSED_BY_PROVIDER", errors.PermissionDeniedError),
     (CODES.RESOURCE_EXHAUSTED, "RATE_LIMITED", errors.ResourceExhaustedError),
     (CODES.RESOURCE_EXHAUSTED, "OVERLOADED", errors.ResourceExhaustedError),
     (CODES.UNAVAILABLE, "UPSTREAM_UNAVAILABLE", errors.UnavailableError),
     (CODES.UNAVAILABLE, "BACKEND_DOWN", errors.UnavailableError),
     (CODES.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", errors.DeadlineExceededError),
-    (CODES.CANCELLED, "", errors.CallCancelledError),
+    (CODES.CANCELLED, "CANCELLED", errors.CallCancelledError),
     (CODES.INTERNAL, "INTERNAL", errors.InternalError),
     (CODES.UNAUTHENTICATED, "TOKEN_MISSING", errors.UnauthenticatedError),
     (CODES.DATA_LOSS, "", errors.UnknownError),
@@ -81,7 +86,9 @@ async def test_every_method_raises_errors(either, script: Script) -> None:
     calls = [
         lambda: either.generate(MODEL, "hi"),
         lambda: either.score(MODEL, "hi", ["a"]),
+        lambda: either.count_tokens(MODEL, "hi"),
         lambda: either.is_available(MODEL),
+        lambda: either.service_info(),
         lambda: either.list_models(),
     ]
     for call in calls:
@@ -96,8 +103,32 @@ async def test_an_error_in_the_middle_of_a_stream(either, script: Script) -> Non
     with pytest.raises(errors.UnavailableError) as caught:
         await collect(stream)
     assert caught.value.reason == "UPSTREAM_UNAVAILABLE"
+    assert caught.value.partial is None
     assert await collect(stream) == []
     assert len(script.history) == 1
+
+
+async def test_what_an_interrupted_stream_has_made_and_paid(either, script: Script) -> None:
+    usage = reply_pb2.Usage(completion_tokens=5, cost_picousd=7)
+    half = text_reply("half", usage=usage)
+    half.finish_reason = reply_pb2.FINISH_REASON_INTERRUPTED
+    report = call_report_pb2.CallReport(
+        usage=usage, attempts=[reply_pb2.Attempt(provider="a", http_status=500)]
+    )
+    script.enqueue_stream(
+        text_event("half"),
+        generate_pb2.StreamGenerateResponse(interruption=half),
+        Fail(CODES.UNAVAILABLE, "gone", "INTERRUPTED", more=(report,)),
+    )
+    with pytest.raises(errors.UnavailableError) as caught:
+        await collect(either.stream(MODEL, "hi"))
+    error = caught.value
+    assert error.partial.text == "half"
+    assert error.partial.finish_reason is FinishReason.INTERRUPTED
+    assert error.partial.usage == error.report.usage == Usage(completion_tokens=5, cost_picousd=7)
+    assert error.report.attempts == (Attempt(provider="a", http_status=500),)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (copy.partial, copy.report) == (error.partial, error.report)
 
 
 async def test_details_that_cannot_be_read(either, script: Script) -> None:

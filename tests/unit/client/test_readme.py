@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from arena_llm.cli import main
-from arena_llm.v1 import models_pb2, score_pb2
+from arena_llm.v1 import models_pb2, score_pb2, service_info_pb2
 from tests.unit.client.scripted import Script, end_event, models, scores, text_event, text_reply
 
 README = (Path(__file__).parents[3] / "client" / "README.md").read_text()
@@ -28,11 +28,15 @@ def served(script: Script, target: str, monkeypatch: pytest.MonkeyPatch) -> Scri
     def respond(request):
         match request:
             case score_pb2.ScoreRequest():
-                return scores(*((text, -1.0) for text in request.continuations))
+                return scores(*[-1.0] * len(request.continuations))
             case models_pb2.IsAvailableRequest():
                 return models_pb2.IsAvailableResponse(available=True)
             case models_pb2.ListModelsRequest():
                 return models("hf_a")
+            case score_pb2.CountTokensRequest():
+                return score_pb2.CountTokensResponse(tokens=3)
+            case service_info_pb2.GetServiceInfoRequest():
+                return service_info_pb2.GetServiceInfoResponse(service="router")
         return text_reply(request.prompt)
 
     script.respond = respond

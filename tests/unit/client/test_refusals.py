@@ -34,9 +34,9 @@ UNFIT = [
     ({"messages": "one string"}, "conversation.messages"),
     ({"messages": 7}, "conversation.messages"),
     ({"messages": [Message("user", "u"), Message("bot", "b")]}, "conversation.messages[1].role"),
-    ({"messages": [Message("user", SURROGATE)]}, "conversation.messages[0].content"),
+    ({"messages": [Message("user", SURROGATE)]}, "conversation.messages[0].parts[0].text"),
     ({"messages": [{"role": "user"}]}, "conversation.messages[0]"),
-    ({"messages": ["hi"]}, "conversation.messages[0].role"),
+    ({"messages": ["hi"]}, "conversation.messages[0]"),
     ({"prompt": "p", "model": SURROGATE}, "model"),
     ({"prompt": "p", "model": None}, "model"),
     ({"prompt": "p", "max_tokens": 2**40}, "config.max_tokens"),
@@ -60,9 +60,9 @@ UNFIT = [
     ({"prompt": "p", "session": SURROGATE}, "session"),
     ({"prompt": "p", "labels": {"a": 1}}, "labels"),
     ({"prompt": "p", "labels": {SURROGATE: "a"}}, "labels"),
-    ({"prompt": "p", "provider_options": {"a": {1}}}, "provider_options"),
-    ({"prompt": "p", "provider_options": {"a": SURROGATE}}, "provider_options"),
-    ({"prompt": "p", "provider_options": DEEP}, "provider_options"),
+    ({"prompt": "p", "provider_options": {"a": {1}}}, "provider_options_json"),
+    ({"prompt": "p", "provider_options": DEEP}, "provider_options_json"),
+    ({"prompt": "p", "template_arguments": {"a": {1}}}, "template_arguments_json"),
     ({"prompt": "p", "timeout": math.nan}, "timeout"),
     ({"prompt": "p", "timeout": "soon"}, "timeout"),
     # Protobuf accepts bytes as strings.
@@ -73,11 +73,27 @@ UNFIT = [
     ({"prompt": "p", "choices": ["a", b"b"]}, "constraint.choices"),
     ({"prompt": "p", "stop": [b"b"]}, "config.stop"),
     ({"prompt": "p", "regex": b"b"}, "constraint.regex"),
-    ({"messages": [Message("user", b"b")]}, "conversation.messages[0].content"),  # type: ignore[arg-type]
-    ({"prompt": "p", "provider_options": nested(33)}, "provider_options"),
-    ({"prompt": "p", "provider_options": nested(5000)}, "provider_options"),
-    ({"prompt": "p", "provider_options": {1: 1}}, "provider_options"),
-    ({"prompt": "p", "provider_options": [1]}, "provider_options"),
+    (
+        {"messages": [Message("user", [arena_llm.Text(b"b")])]},
+        "conversation.messages[0].parts[0].text",
+    ),  # type: ignore[arg-type]
+    ({"prompt": "p", "provider_options": nested(5000)}, "provider_options_json"),
+    ({"prompt": "p", "provider_options": [1]}, "provider_options_json"),
+    ({"prompt": "p", "grammar": "root ::= [0-8]"}, "constraint.grammar"),
+    ({"prompt": "p", "json_object": True, "regex": "a"}, "constraint"),
+    ({"prompt": "p", "tools": "move"}, "tools"),
+    ({"prompt": "p", "tools": [{"name": "move"}]}, "tools[0]"),
+    ({"prompt": "p", "reasoning_effort": "much"}, "reasoning.effort"),
+    ({"prompt": "p", "logit_bias": {"a": 1}}, "config.logit_bias"),
+    (
+        {"prompt": "p", "reasoning_effort": "low", "reasoning_budget_tokens": 1},
+        "reasoning.budget_tokens",
+    ),
+    ({"prompt": arena_llm.RawPrompt("a", (1,))}, "raw.token_ids"),
+    (
+        {"messages": [Message("user", [arena_llm.Image(b"a", url="b")])]},
+        "conversation.messages[0].parts[0].image.url",
+    ),
 ]
 #: Parts of messages of Python and protobuf that do not help a caller.
 UNHELPFUL = ("built-in operation", "codec", "attribute", "unpack", "recursion", "dictionary")
@@ -115,7 +131,14 @@ async def test_both_clients_refuse_before_a_call(either, script: Script) -> None
 
 @pytest.mark.parametrize(
     ("continuations", "field"),
-    [(values, "continuations") for values in ("abc", [SURROGATE], 7, [b"a"], ["a", None])],
+    [
+        ("abc", "continuations"),
+        (7, "continuations"),
+        ([SURROGATE], "continuations[0].text"),
+        ([b"a"], "continuations[0]"),
+        (["a", None], "continuations[1]"),
+        ([["a"]], "continuations[0].token_ids"),
+    ],
 )
 async def test_score(either, script: Script, continuations, field) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
@@ -128,6 +151,13 @@ async def test_is_available(either, script: Script) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         await settle(either.is_available(SURROGATE))
     check(caught.value, "model")
+    assert script.history == []
+
+
+async def test_list_models(either, script: Script) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await settle(either.list_models(SURROGATE))
+    check(caught.value, "name_prefix")
     assert script.history == []
 
 
@@ -151,7 +181,7 @@ async def test_an_unknown_option_is_a_type_error(either) -> None:
         with pytest.raises(TypeError, match=r"'tempreature'; did you mean temperature\?"):
             await settle(method(MODEL, "p", tempreature=1))
     with pytest.raises(TypeError, match=r"'tempreature'; did you mean temperature\?"):
-        await settle(either.generate_many(MODEL, ["p"], tempreature=1))
+        either.generate_many(MODEL, ["p"], tempreature=1)
     with pytest.raises(TypeError, match="'zzz'; the options are choices, frequency_penalty, "):
         await settle(either.generate(MODEL, "p", zzz=1))
 
@@ -170,7 +200,8 @@ async def test_an_unknown_option_is_a_type_error(either) -> None:
         {"choices": []},
         {"json_schema": "{broken"},
         {"regex": "("},
-        {"provider_options": nested(32)},
+        {"provider_options": nested(33)},
+        {"provider_options": {"a": SURROGATE}},
         {"timeout": 10**400},
     ],
 )

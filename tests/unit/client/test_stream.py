@@ -8,9 +8,9 @@ import gc
 import pytest
 
 import arena_llm
-from arena_llm import Delta
 from arena_llm.errors import CallCancelledError, FailedPreconditionError, InternalError
-from arena_llm.v1 import generate_pb2
+from arena_llm.types import Delta, Progress, ProgressState, ServedBy, StreamStart, ToolCallDelta
+from arena_llm.v1 import generate_pb2, reply_pb2
 from tests.unit.client.scripted import (
     HOLD,
     MODEL,
@@ -28,7 +28,7 @@ WAIT = 20
 
 
 def reasoning_event(text: str) -> generate_pb2.StreamGenerateResponse:
-    return generate_pb2.StreamGenerateResponse(reasoning_delta=text)
+    return generate_pb2.StreamGenerateResponse(delta=generate_pb2.PartDelta(reasoning=text))
 
 
 THOUGHT = [reasoning_event("hm"), text_event("x"), text_event("4"), end_event("x4")]
@@ -62,6 +62,34 @@ async def test_events_have_reasoning(either, script: Script) -> None:
     stream = either.stream(MODEL, "hi")
     assert await collect(stream.events()) == [Delta(reasoning="hm"), Delta("x"), Delta("4")]
     assert stream.completion.text == "x4"
+
+
+async def test_every_kind_of_event(either, script: Script) -> None:
+    event = generate_pb2.StreamGenerateResponse
+    start = generate_pb2.StreamStart(id="i", served_by=reply_pb2.ServedBy(model=MODEL))
+    call = generate_pb2.ToolCallDelta(id="c", name="move", arguments="{")
+    script.enqueue_stream(
+        event(start=start),
+        event(progress=generate_pb2.Progress(state=generate_pb2.PROGRESS_STATE_QUEUED)),
+        event(delta=generate_pb2.PartDelta(part=1, tool_call=call)),
+        event(delta=generate_pb2.PartDelta(part=2, refusal="no")),
+        end_event("x4"),
+    )
+    assert await collect(either.stream(MODEL, "hi").events()) == [
+        StreamStart("i", served_by=ServedBy(model=MODEL)),
+        Progress(ProgressState.QUEUED),
+        Delta(tool_call=ToolCallDelta("c", "move", "{"), part=1),
+        Delta(refusal="no", part=2),
+    ]
+
+
+async def test_events_of_a_newer_contract_are_ignored(either, script: Script) -> None:
+    unknown = generate_pb2.StreamGenerateResponse.FromString(b"\xa2\x38\x01x")  # field 900
+    delta = generate_pb2.StreamGenerateResponse(delta=generate_pb2.PartDelta(part=1))
+    script.enqueue_stream(unknown, text_event("x"), delta, unknown, end_event("x"))
+    stream = either.stream(MODEL, "hi")
+    assert await collect(stream) == ["x"]
+    assert stream.completion.text == "x"
 
 
 async def test_no_completion_before_the_end(either, script: Script) -> None:

@@ -71,13 +71,6 @@ MESSAGES: dict[type[Any], type[ProtoMessage]] = {
 REQUEST = GenerationRequest("hf_x", "hi", labels={"a": "b"})
 
 
-@dataclass(frozen=True)
-class Bound:
-    """A dataclass whose field is the oneof of its message."""
-
-    kind: Choices | JsonSchema | Regex | Grammar | AnyJsonObject
-
-
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 def test_values_of_every_dataclass_make_the_round_trip(kind: type[Any]) -> None:
     random = Random(kind.__name__)  # noqa: S311 - the same values in each run
@@ -155,8 +148,6 @@ def test_every_constraint_makes_the_round_trip(constraint: Any) -> None:
     message = to_message(request, generate_pb2.GenerateRequest)
     assert message.constraint.WhichOneof("kind") == constraint.kind
     assert from_message(message, GenerationRequest) == request
-    message = to_message(Bound(constraint), generate_pb2.Constraint)
-    assert from_message(message, Bound) == Bound(constraint)
 
 
 def test_a_reply_is_a_message_of_the_next_request() -> None:
@@ -237,14 +228,14 @@ def test_unknown_fields_of_replies_are_ignored() -> None:
         ({"model": 1}, "model: must be a string, not int"),
         ({"input": 1}, "input: must be a prompt, not int"),
         ({"input": Conversation((1,))},  # type: ignore[arg-type]
-         "conversation.messages[0].role: needs a Message, not a int"),
+         "conversation.messages[0]: needs a Message, not a int"),
         ({"input": Conversation((Message("bot", "x"),))},  # type: ignore[arg-type]
          "conversation.messages[0].role: must be one of system, user, assistant, tool, "
          "not 'bot'"),
         ({"input": Conversation((Message("user", (1,)),))},  # type: ignore[arg-type]
          "conversation.messages[0].parts[0]: must be one of Text, Image, Reasoning, ToolCall, "
          "ToolResult, Refusal, not int"),
-        ({"sampling": None}, "config.temperature: needs a Sampling, not a NoneType"),
+        ({"sampling": None}, "config: needs a Sampling, not a NoneType"),
         ({"sampling": Sampling(logit_bias={"a": 1.0})},  # type: ignore[dict-item]
          "config.logit_bias: must map token ids to numbers: 'a' does not"),
         ({"constraint": "a"},

@@ -70,7 +70,7 @@ def check(client: Client, args: argparse.Namespace, output: Output) -> int:
     """Print the state of each model and how to fix it."""
     states = {name: _check_model(client, name) for name in args.models}
     if output.json:
-        output.document([{"model": name, **_state_fields(s)} for name, s in states.items()])
+        output.document([{"name": name, **_state_fields(s)} for name, s in states.items()])
     else:
         output.table(
             ("MODEL", "USABLE", "STATE", "CREDITS", "DETAIL"),
