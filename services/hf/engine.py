@@ -269,10 +269,12 @@ class HfEngine:
             yield
 
     def _score(self, job: ScoringJob) -> Work:
-        scored: Scored = yield from self._forward.score(job.prompt, job.continuations)
-        check_sums(self._name, scored.sums)
-        job.cached = scored.cached
-        job.sink(scored.sums)
+        scored: Scored = yield from self._forward.score(
+            job.prompt, job.continuations, job.top, with_prompt=job.with_prompt
+        )
+        check_sums(self._name, [token.logprob for token in scored.prompt])
+        check_sums(self._name, [text.logprob for text in scored.continuations])
+        job.sink(scored)
 
     # --- decoding -----------------------------------------------------------
 

@@ -17,6 +17,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from services.common.local.containment import contained
+from services.common.local.trace import ScoredText, ScoredToken
 from services.hf.cache import WindowCache
 from services.hf.prefix import PrefixCache
 
@@ -48,12 +49,14 @@ class Prefilled:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The summed log-probability of each continuation.
+    """The scores of continuations.
 
-    cached: tokens of the prompt that came from the prefix cache.
+    prompt: the prompt's tokens but the first, if they were scored. cached: tokens of the prompt
+    that came from the prefix cache.
     """
 
-    sums: list[float]
+    continuations: list[ScoredText]
+    prompt: list[ScoredToken]
     cached: int = 0
 
 
@@ -83,8 +86,18 @@ class Forward(Protocol):
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         """Read prompts. Returns one Prefilled for each."""
 
-    def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
-        """Score continuations. Returns Scored."""
+    def score(
+        self,
+        prompt: list[int],
+        continuations: Sequence[list[int]],
+        top: int = 0,
+        *,
+        with_prompt: bool = False,
+    ) -> Work:
+        """Score continuations. Returns Scored.
+
+        top: the number of alternatives at each position. with_prompt: score the prompt, too.
+        """
 
 
 def supported_arguments(model: Any, **arguments: Any) -> dict[str, Any]:
@@ -134,6 +147,10 @@ class CausalForward:
 
     def read(self, cache: WindowCache, tokens: torch.Tensor) -> torch.Tensor:
         """Read [rows, n] tokens. Returns the logits [rows, tokens] after the last ones."""
+        return self._pass(cache, tokens, **self._last_only)[:, -1]
+
+    def _pass(self, cache: WindowCache, tokens: torch.Tensor, **arguments: object) -> torch.Tensor:
+        """Read [rows, n] tokens. Returns the logits [rows, places, tokens]."""
         count = tokens.shape[1]
         cache.reserve(count)
         begins = torch.tensor(cache.window.lengths, device=self.device)[:, None]
@@ -145,10 +162,10 @@ class CausalForward:
             past_key_values=cache,
             use_cache=True,
             **self.positions(positions.clamp(min=0)),
-            **self._last_only,
+            **arguments,
         )
         cache.advance(count)
-        logits: torch.Tensor = output.logits[:, -1, : self._tokens]
+        logits: torch.Tensor = output.logits[..., : self._tokens]
         return logits
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
@@ -190,10 +207,21 @@ class CausalForward:
         """
         return [] if self.prefixes is None else self.prefixes.match(prompt[:-1])
 
-    def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
-        [prefilled] = yield from self.prefill([prompt])
-        first = torch.log_softmax(prefilled.logits.float(), dim=-1)
-        scores = [float(first[tokens[0]]) if tokens else 0.0 for tokens in continuations]
+    def score(
+        self,
+        prompt: list[int],
+        continuations: Sequence[list[int]],
+        top: int = 0,
+        *,
+        with_prompt: bool = False,
+    ) -> Work:
+        scored_prompt: list[ScoredToken] = []
+        if with_prompt:
+            prefilled, scored_prompt = yield from self._score_prompt(prompt, top)
+        else:
+            [prefilled] = yield from self.prefill([prompt])
+        first = prefilled.logits[None]
+        scores = [score_text(first, tokens[:1], top) for tokens in continuations]
         longer = [index for index, tokens in enumerate(continuations) if len(tokens) > 1]
         max_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(prompt))
         for group in _split(longer, continuations, self._step_tokens, max_rows):
@@ -211,9 +239,32 @@ class CausalForward:
                     )
                 ),
             )
+            logits = output.logits[..., : self._tokens]
             for row, index in enumerate(group):
-                scores[index] += summed_logprob(output.logits[row], continuations[index][1:])
-        return Scored(scores, prefilled.cached)
+                rest = score_text(logits[row], continuations[index][1:], top)
+                scores[index] = ScoredText(
+                    [*scores[index].tokens, *rest.tokens],
+                    scores[index].is_greedy and rest.is_greedy,
+                )
+        return Scored(scores, scored_prompt, prefilled.cached)
+
+    def _score_prompt(self, prompt: list[int], top: int) -> Work:
+        """Read a prompt without the prefix cache, which has no logits.
+
+        Returns its Prefilled and the ScoredTokens after the first.
+        """
+        cache = WindowCache()
+        cache.begin([0], len(prompt))
+        scored: list[ScoredToken] = []
+        for begin in range(0, len(prompt), self._step_tokens):
+            if begin:
+                yield
+            tokens = prompt[begin : begin + self._step_tokens]
+            logits = self._pass(cache, torch.tensor([tokens], device=self.device))[0]
+            following = prompt[begin + 1 : begin + len(tokens) + 1]
+            scored += score_text(logits, following, top).tokens
+        cache.expose()
+        return Prefilled(cache, 0, len(prompt), logits[-1]), scored
 
 
 class CausalBatch:
@@ -239,14 +290,21 @@ class CausalBatch:
         return self._forward.read(self._cache, torch.tensor(tokens, device=self._forward.device))
 
 
-def summed_logprob(logits: torch.Tensor, tokens: list[int]) -> float:
-    """The sum of the log-probabilities of tokens[i] at logits[i]. logits: [places, tokens].
+def score_text(logits: torch.Tensor, tokens: list[int], top: int = 0) -> ScoredText:
+    """The scores of tokens[i] at logits[i]. logits: [places, tokens].
 
-    NaN if a place has NaN or +inf among its logits, -inf if the model excludes a token.
+    A log-probability is NaN if its place has NaN or +inf among its logits, and -inf if the model
+    excludes the token.
     """
     logprobs = torch.log_softmax(logits[: len(tokens)].float(), dim=-1)
-    index = torch.tensor(tokens, device=logits.device)[:, None]
-    return float(logprobs.gather(1, index).sum())
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device).view(-1, 1))[:, 0]
+    is_greedy = bool((chosen >= logprobs.amax(dim=-1)).all())
+    if not top:
+        return ScoredText([*map(ScoredToken, chosen.tolist())], is_greedy)
+    likeliest = logprobs.topk(min(top, logprobs.shape[-1]))
+    pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+    alternatives = (tuple(zip(ids, values, strict=True)) for ids, values in pairs)
+    return ScoredText([*map(ScoredToken, chosen.tolist(), alternatives)], is_greedy)
 
 
 def _pad(tokens: list[int], width: int) -> list[int]:

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from services.common.local.containment import contained
 from services.hf.cache import WindowCache, left_padded_mask
-from services.hf.forward import Batch, Prefilled, Scored, Work, summed_logprob, usable_tokens
+from services.hf.forward import Batch, Prefilled, Scored, Work, score_text, usable_tokens
 from services.hf.prefix import PrefixCache
 
 
@@ -56,7 +56,14 @@ class Seq2SeqForward:
             )
         return done
 
-    def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
+    def score(
+        self,
+        prompt: list[int],
+        continuations: Sequence[list[int]],
+        top: int = 0,
+        *,
+        with_prompt: bool = False,
+    ) -> Work:
         encoded = self._encode(prompt)
         scores = []
         for tokens in continuations:
@@ -64,8 +71,8 @@ class Seq2SeqForward:
             # All passes share the encoded prompt; the decoder reads one continuation per pass.
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
-            scores.append(summed_logprob(output.logits[0], tokens))
-        return Scored(scores)
+            scores.append(score_text(output.logits[0, :, : self.tokens], tokens, top))
+        return Scored(scores, [])
 
     def _encode(self, prompt: list[int]) -> Any:
         tokens = torch.tensor([prompt], device=self.device)

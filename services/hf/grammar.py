@@ -14,8 +14,8 @@ import torch
 from arena_llm.types import Choices, Constraint, JsonSchema, Regex
 from services.common.errors import InvalidRequest
 from services.common.local.checks import check_schema_cost, constraint_field
+from services.common.local.vocabulary import Vocabulary
 from services.common.validation import MAX_CHOICES
-from services.hf.text import Vocabulary
 
 # White space that a model may write between JSON's tokens. Without a bound it may never end.
 _JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]{0,2}"}

@@ -10,16 +10,21 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from arena_llm.types import ServedBy
 from services.common.errors import ModelMisconfigured
-from services.common.local.checks import make_not_finite_error
+from services.common.local.checks import (
+    describe_precision,
+    make_not_finite_error,
+    read_revision,
+)
 from services.common.local.containment import contained
 from services.common.local.request import PromptReader
+from services.common.local.vocabulary import Vocabulary
 from services.hf.config import HfModel
 from services.hf.errors import try_out
 from services.hf.forward import CausalForward, Forward, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.grammar import GrammarCompiler
-from services.hf.text import Vocabulary
 
 #: Names that architectures give to their context length in config.json.
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
@@ -30,10 +35,11 @@ class LoadedModel:
     """A model and everything that belongs to it.
 
     tokens: how many token ids it can both read and write. test_prompt: tokens that it has read
-    in a test. size: bytes of its weights.
+    in a test. size: bytes of its weights. served_by: what replies say about it.
     """
 
     name: str
+    served_by: ServedBy
     tokenizer: Any
     reader: PromptReader
     vocabulary: Vocabulary
@@ -119,6 +125,12 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     try_out(forward, test_prompt)
     return LoadedModel(
         name=entry.name,
+        served_by=ServedBy(
+            model=entry.name,
+            precision=describe_precision(model.dtype),
+            model_revision=read_revision(folder),
+            engine=f"transformers {transformers.__version__}",
+        ),
         tokenizer=tokenizer,
         reader=reader,
         vocabulary=vocabulary,

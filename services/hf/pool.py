@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,22 +16,25 @@ import torch
 from arena_llm.types import (
     Availability,
     Completion,
+    CountRequest,
     Delta,
     GenerationRequest,
     ModelState,
-    Score,
     Scoring,
     ScoringRequest,
-    Usage,
+    ServedBy,
+    TokenCount,
 )
 from services.common.errors import BackendError, ModelMisconfigured, Overloaded
 from services.common.local.containment import contained
 from services.common.local.pool import ModelPool, ModelSlot
 from services.common.local.request import PromptReader
+from services.common.local.trace import make_count, make_scoring
 from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
 from services.hf.engine import EngineLimits, HfEngine
 from services.hf.errors import is_device_lost, release_memory
+from services.hf.forward import Scored
 from services.hf.loading import LoadedModel, load
 from services.hf.request import prepare_generation, prepare_scoring
 
@@ -52,6 +56,11 @@ class RunningModel:
     def reader(self) -> PromptReader:
         """Turns the model's requests into tokens."""
         return self.model.reader
+
+    @property
+    def served_by(self) -> ServedBy:
+        """What replies say about the model."""
+        return self.model.served_by
 
     def availability(self, model: str) -> Availability:
         """Ready, with the engine's load."""
@@ -82,26 +91,31 @@ class RunningModel:
             sequence.cancel()
 
     async def score(self, request: ScoringRequest) -> Scoring:
-        """The summed log-probability of each continuation."""
-        results: asyncio.Queue[list[float] | BaseException] = asyncio.Queue()
+        """The log-probability of each continuation."""
+        results: asyncio.Queue[Scored | BaseException] = asyncio.Queue()
         job = await self._in_thread(prepare_scoring, self.model, request, _thread_safe_put(results))
         self.engine.submit(job)
         try:
-            sums = await results.get()
+            scored = await results.get()
         finally:
             job.cancel()
-        if isinstance(sums, BaseException):
-            raise sums
-        counts = [len(tokens) for tokens in job.continuations]
-        return Scoring(
-            scores=tuple(map(Score, request.continuations, sums, counts)),
-            usage=Usage(
-                prompt_tokens=len(job.prompt),
-                completion_tokens=sum(counts),
-                cached_tokens=job.cached,
-            ),
-            model=request.model,
+        if isinstance(scored, BaseException):
+            raise scored
+        scoring = make_scoring(
+            self.model.vocabulary,
+            request,
+            job.prompt,
+            job.continuations,
+            scored.continuations,
+            scored.prompt,
+            scored.cached,
         )
+        return replace(scoring, served_by=self.served_by)
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        """The number of the input's tokens."""
+        tokens = await self._in_thread(self.reader.read_count, request)
+        return make_count(self.model.vocabulary, request, tokens)
 
     async def close(self) -> None:
         """Stop the engine. Its requests fail."""
@@ -122,7 +136,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
     failure_hold_seconds = 5.0
 
     def __init__(self, config: HfConfig, device: torch.device, path: Path) -> None:
-        super().__init__(config.models, path)
+        super().__init__(config.models, path, config.default_max_tokens)
         self._config = config
         self._device = device
         # One load at a time: two would each see the other's memory as free.

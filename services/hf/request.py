@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from arena_llm.types import GenerationRequest, ScoringRequest
+from services.common.errors import Unsupported
 from services.hf.loading import LoadedModel
 from services.hf.sampling import TokenSampler
 from services.hf.sequence import ScoringJob, ScoringSink, Sequence, Sink
@@ -12,23 +13,36 @@ from services.hf.text import TextStream
 def prepare_generation(
     model: LoadedModel, request: GenerationRequest, default_max_tokens: int, sink: Sink
 ) -> Sequence:
-    """The request as a Sequence. Raises InvalidRequest and ContextTooLong."""
+    """The request as a Sequence. Raises InvalidRequest, ContextTooLong and Unsupported."""
     prompt, max_tokens = model.reader.read_generation(request, default_max_tokens)
     constraint, sampling = request.constraint, request.sampling
     matcher = None if constraint is None else model.grammars.compile(constraint)
+    stop_ids = frozenset(sampling.stop_token_ids)
+    eos = frozenset() if sampling.ignore_eos else model.eos
     return Sequence(
-        model=model.name,
+        served_by=model.served_by,
         prompt=prompt,
         max_tokens=max_tokens,
-        eos=model.eos,
+        eos=eos,
         vocabulary=model.vocabulary,
-        sampler=TokenSampler(sampling, matcher),
+        sampler=TokenSampler(sampling, matcher, request.returns, prompt, eos | stop_ids),
         text=TextStream(sampling.stop, strip_space=model.vocabulary.spaced and matcher is None),
         sink=sink,
+        stop_ids=stop_ids,
+        min_tokens=sampling.min_tokens or 0,
+        returns=request.returns,
     )
 
 
 def prepare_scoring(model: LoadedModel, request: ScoringRequest, sink: ScoringSink) -> ScoringJob:
-    """The request as a ScoringJob. Raises InvalidRequest and ContextTooLong."""
+    """The request as a ScoringJob. Raises InvalidRequest, ContextTooLong and Unsupported."""
+    if request.prompt_logprobs and model.reader.encoder_decoder:
+        raise Unsupported(
+            f"{model.name} is an encoder-decoder model, which gives the tokens of its prompt no "
+            "probability: leave prompt_logprobs out",
+            field="prompt_logprobs",
+        )
     prompt, continuations = model.reader.read_scoring(request)
-    return ScoringJob(prompt, continuations, sink)
+    return ScoringJob(
+        prompt, continuations, sink, request.top_logprobs or 0, request.prompt_logprobs
+    )

@@ -10,15 +10,16 @@ import math
 import random
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from arena_llm.types import Sampling
+from arena_llm.types import DEFAULT_RETURNS, LogprobKind, ReturnOptions, Sampling
 from services.common.errors import InvalidRequest
 from services.common.local.checks import make_not_finite_error
-from services.common.local.request import sampling_settings
+from services.common.local.sampling import sampling_settings
+from services.common.local.trace import ScoredToken
 from services.hf.forward import finite_rows
 from services.hf.grammar import Matcher
 
@@ -31,30 +32,59 @@ _NUCLEUS_PROBE = 512
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A token, its log-probability, and the likeliest (token, log-probability) pairs."""
+    """A token, and its log-probability if the request asks for it."""
 
     token: int
-    logprob: float = 0.0
-    top: tuple[tuple[int, float], ...] = ()
+    scored: ScoredToken | None = None
 
 
 class TokenSampler:
-    """One request's sampling: its parameters, random numbers, and drawn tokens."""
+    """One request's sampling: its parameters, random numbers, and drawn tokens.
 
-    def __init__(self, sampling: Sampling, matcher: Matcher | None) -> None:
+    prompt: the prompt's tokens. ends: tokens that end the completion, which min_tokens delays.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        matcher: Matcher | None = None,
+        returns: ReturnOptions = DEFAULT_RETURNS,
+        prompt: Sequence[int] = (),
+        ends: Collection[int] = (),
+    ) -> None:
         settings = sampling_settings(sampling)  # Sequence handles max_tokens and stop
         self.temperature: float = settings["temperature"]
         self.top_p: float = settings["top_p"]
         self.top_k: int = settings["top_k"]
-        self.presence: float = settings["presence_penalty"]
-        self.frequency: float = settings["frequency_penalty"]
-        self.logprobs: int | None = settings["logprobs"]
+        self.min_p: float = settings["min_p"]
         self.greedy = self.temperature < _GREEDY_BELOW or self.top_k == 1
         self.matcher = matcher
+        #: The number of alternatives to return; None if no log-probabilities are returned.
+        self.top_logprobs: int | None = returns.top_logprobs
+        if returns.logprob_token_ids:
+            self.top_logprobs = returns.top_logprobs or 0
+        self.token_ids = returns.logprob_token_ids
+        self.kind = returns.logprob_kind or LogprobKind.RAW
+        self._presence: float = settings["presence_penalty"]
+        self._frequency: float = settings["frequency_penalty"]
+        self._repetition: float = settings["repetition_penalty"]
+        self._bias: Mapping[int, float] = settings["logit_bias"]
+        self._min_tokens: int = settings["min_tokens"]
+        self._ends = sorted(ends)
         seed = secrets.randbits(63) if settings["seed"] is None else settings["seed"]
         self._random = random.Random(seed)  # noqa: S311 - sampling, no secret
+        self._taken = 0
         self._counts: Counter[int] = Counter()
+        #: Tokens of prompt and completion, in the order of their first occurrence.
+        self._seen: dict[int, None] = {}
+        if self._repetition != 1:
+            self._seen = dict.fromkeys(prompt)
         self._forced: deque[int] = deque(() if matcher is None else matcher.forced())
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """True if the request asks for log-probabilities."""
+        return self.top_logprobs is not None
 
     def uniform(self) -> float:
         """The request's next random number, from 0 to below 1."""
@@ -62,8 +92,11 @@ class TokenSampler:
 
     def record_token(self, token: int) -> None:
         """Record a token that was drawn or forced."""
-        if self.presence or self.frequency:
+        self._taken += 1
+        if self._presence or self._frequency:
             self._counts[token] += 1
+        if self._repetition != 1:
+            self._seen[token] = None
         if self.matcher is not None:
             self.matcher.consume(token)
             if self._forced:
@@ -84,16 +117,31 @@ class TokenSampler:
         return self._forced[0] if self._forced else None
 
     def adjust(self, logits: torch.Tensor) -> None:
-        """Apply penalties and the constraint to one row, in place."""
-        if self._counts:
-            tokens = torch.tensor(list(self._counts), device=logits.device)
-            counts = torch.tensor(
-                list(self._counts.values()), device=logits.device, dtype=logits.dtype
+        """Apply bias, penalties, min_tokens and the constraint to one row, in place."""
+        if self._bias:
+            logits[_index(self._bias, logits)] += _values(self._bias.values(), logits)
+        if self._seen:
+            seen = _index(self._seen, logits)
+            old = logits[seen]
+            logits[seen] = old.where(old <= 0, old / self._repetition).where(
+                old > 0, old * self._repetition
             )
-            logits[tokens] -= self.presence + self.frequency * counts
+        if self._counts:
+            counts = _values(self._counts.values(), logits)
+            logits[_index(self._counts, logits)] -= self._presence + self._frequency * counts
+        if self._taken < self._min_tokens and self._ends:
+            logits[_index(self._ends, logits)] = -math.inf
         if self.matcher is not None:
             allowed = self.matcher.allowed().to(logits.device)
             logits.masked_fill_(~allowed, float("-inf"))
+
+
+def _index(tokens: Collection[int], like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(list(tokens), device=like.device)
+
+
+def _values(values: Collection[float], like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(list(values), device=like.device, dtype=like.dtype)
 
 
 def sample(
@@ -110,10 +158,11 @@ def sample(
         for row, finite in enumerate(finite_rows(logits))
         if not finite
     }
+    #: The log-probabilities to return.
     logprobs = {
         row: torch.log_softmax(logits[row], dim=-1)
         for row, sampler in enumerate(samplers)
-        if sampler.logprobs is not None
+        if sampler.wants_logprobs and sampler.kind is LogprobKind.RAW
     }
     for row, sampler in enumerate(samplers):
         if row in failed:
@@ -130,13 +179,17 @@ def sample(
         if row in failed:
             continue
         try:
+            probabilities: torch.Tensor | None = None  # one token has all
             if sampler.next_forced is not None:
                 tokens[row] = sampler.next_forced
                 possible[row] = row not in logprobs or bool(logprobs[row][tokens[row]] > -math.inf)
             elif possible[row] and not sampler.greedy:
-                tokens[row] = _draw(logits[row], sampler)
+                probabilities = _distribution(logits[row], sampler)
+                tokens[row] = _draw(probabilities, sampler)
             if not possible[row]:
                 raise _excluded(model, sampler)
+            if sampler.wants_logprobs and sampler.kind is LogprobKind.SAMPLED:
+                logprobs[row] = _sampled_logprobs(probabilities, tokens[row], logits[row])
             sampler.record_token(tokens[row])
         except Exception as error:
             failed[row] = error
@@ -153,15 +206,23 @@ def _excluded(model: str, sampler: TokenSampler) -> InvalidRequest:
     )
 
 
-def _draw(logits: torch.Tensor, sampler: TokenSampler) -> int:
+def _distribution(logits: torch.Tensor, sampler: TokenSampler) -> torch.Tensor:
+    """The weights [tokens] from which the token is drawn; their sum may be below 1."""
     scaled = (logits - logits.max()) / sampler.temperature
     probabilities = torch.softmax(scaled.double(), dim=-1)
+    if sampler.min_p > 0:
+        least = probabilities.max() * sampler.min_p
+        probabilities = probabilities.where(probabilities >= least, 0.0)
     if 0 < sampler.top_k < len(probabilities):
         least = probabilities.topk(sampler.top_k).values[-1]
         probabilities = probabilities.where(probabilities >= least, 0.0)
     if sampler.top_p < 1:
         least = _nucleus_edge(probabilities, sampler.top_p)
         probabilities = probabilities.where(probabilities >= least, 0.0)
+    return probabilities
+
+
+def _draw(probabilities: torch.Tensor, sampler: TokenSampler) -> int:
     cumulative = probabilities.cumsum(dim=-1)
     place = sampler.uniform() * float(cumulative[-1])
     drawn = int(torch.searchsorted(cumulative, place, right=True))
@@ -183,12 +244,35 @@ def _nucleus_edge(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     return ordered[min(place, len(ordered) - 1)]
 
 
+def _sampled_logprobs(
+    probabilities: torch.Tensor | None, token: int, logits: torch.Tensor
+) -> torch.Tensor:
+    """The log-probabilities of the distribution from which the token was drawn.
+
+    probabilities: None if the token was the only possible one.
+    """
+    if probabilities is None:
+        certain = torch.full_like(logits, -math.inf)
+        certain[token] = 0.0
+        return certain
+    return (probabilities / probabilities.sum()).log()
+
+
 def _with_logprobs(token: int, logprobs: torch.Tensor | None, sampler: TokenSampler) -> Sampled:
     if logprobs is None:
         return Sampled(token)
-    top: tuple[tuple[int, float], ...] = ()
-    if sampler.logprobs:
-        likeliest = logprobs.topk(min(sampler.logprobs, len(logprobs)))
-        pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        top = tuple(pair for pair in pairs if pair[1] > -math.inf)  # without excluded tokens
-    return Sampled(token, float(logprobs[token]), top)
+    return Sampled(
+        token, score_token(token, logprobs, sampler.top_logprobs or 0, sampler.token_ids)
+    )
+
+
+def score_token(
+    token: int, logprobs: torch.Tensor, top: int, others: Sequence[int] = ()
+) -> ScoredToken:
+    """A token with the likeliest alternatives at its position, then the `others`."""
+    pairs: list[tuple[int, float]] = []
+    if top:
+        likeliest = logprobs.topk(min(top, len(logprobs)))
+        pairs += zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+    pairs += ((other, float(logprobs[other])) for other in others)
+    return ScoredToken(float(logprobs[token]), tuple(pairs))

@@ -8,34 +8,44 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from arena_llm.types import (
+    DEFAULT_RETURNS,
     Completion,
     Delta,
+    Enforcement,
     FinishReason,
+    Message,
+    ReturnOptions,
+    ServedBy,
+    StopMatch,
     Timings,
-    TokenLogprob,
-    TopLogprob,
+    TokenTrace,
     Usage,
 )
+from services.common.local.trace import ScoredToken, make_trace
+from services.common.local.vocabulary import Vocabulary
+from services.hf.forward import Scored
 from services.hf.sampling import Sampled, TokenSampler
-from services.hf.text import TextStream, Vocabulary
+from services.hf.text import TextStream
 
 #: Receives a request's events. The engine's thread calls it.
 Sink = Callable[[Delta | Completion | BaseException], None]
 
-#: Receives the sums of a scoring job, or its error. The engine's thread calls it.
-ScoringSink = Callable[[list[float] | BaseException], None]
+#: Receives the result of a scoring job, or its error. The engine's thread calls it.
+ScoringSink = Callable[[Scored | BaseException], None]
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
     """A generation: the prompt, how to continue it, and the tokens so far.
 
-    max_tokens: most tokens to generate. eos: tokens that end the completion. unread: tokens
-    that the model has to read next; at first, the whole prompt. cached: tokens of the prompt
-    that came from the prefix cache.
+    max_tokens: most tokens to generate. eos: tokens that end the completion. stop_ids: tokens
+    of the request that end it, too. min_tokens: a stop string ends it after this many.
+    returns: what to return beside the text. unread: tokens that the model has to read next; at
+    first, the whole prompt. tokens: those generated so far. cached: tokens of the prompt that
+    came from the prefix cache.
     """
 
-    model: str
+    served_by: ServedBy
     prompt: list[int]
     max_tokens: int
     eos: frozenset[int]
@@ -43,18 +53,28 @@ class Sequence:
     sampler: TokenSampler
     text: TextStream
     sink: Sink
+    stop_ids: frozenset[int] = frozenset()
+    min_tokens: int = 0
+    returns: ReturnOptions = DEFAULT_RETURNS
     cancelled: bool = False
     failed: bool = False
-    generated: int = 0
     cached: int = 0
     unread: list[int] = field(init=False)
-    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    _scored: list[ScoredToken] = field(default_factory=list)
+    #: How many of the tokens the deltas have.
+    _sent: int = 0
     _arrived: float = field(default_factory=time.perf_counter)
     _started: float = 0.0
     _first: float = 0.0
 
     def __post_init__(self) -> None:
         self.unread = list(self.prompt)
+
+    @property
+    def generated(self) -> int:
+        """The number of tokens generated so far."""
+        return len(self.tokens)
 
     @property
     def width(self) -> int:
@@ -85,28 +105,31 @@ class Sequence:
         return self._add(sampled) or self._take_forced()
 
     def _take_forced(self) -> bool:
-        if self.sampler.logprobs is not None:
+        if self.sampler.wants_logprobs:
             return False  # the model has to read token by token to give their log-probabilities
         return any(self._add(Sampled(token)) for token in self.sampler.take_forced())
 
     def _add(self, sampled: Sampled) -> bool:
-        self.generated += 1
-        self.unread.append(sampled.token)
+        token = sampled.token
+        self.tokens.append(token)
+        self.unread.append(token)
         self._first = self._first or time.perf_counter()
-        if sampled.token in self.eos:
+        if sampled.scored is not None:
+            self._scored.append(sampled.scored)
+        if token in self.stop_ids:
+            return self._finish(FinishReason.STOP, self.text.finish(), StopMatch(token_id=token))
+        if token in self.eos:
             return self._finish(FinishReason.STOP, self.text.finish())
-        if self.sampler.logprobs is not None:
-            self._logprobs.append(self._token_logprob(sampled))
-        new = self.text.push(self.vocabulary.token_bytes(sampled.token))
+        may_stop = self.generated >= self.min_tokens
+        new = self.text.push(self.vocabulary.token_bytes(token), may_stop=may_stop)
         matcher = self.sampler.matcher
-        if self.text.stopped:
+        if self.text.stop is not None:
             return self._finish(FinishReason.STOP, new)
         if matcher is not None and matcher.complete:
             return self._finish(FinishReason.STOP, new + self.text.finish())
         if self.generated >= self.max_tokens:
             return self._finish(FinishReason.LENGTH, new + self.text.finish())
-        if new:
-            self.sink(Delta(text=new))
+        self._send(new)
         return False
 
     def fail(self, error: BaseException) -> None:
@@ -114,48 +137,72 @@ class Sequence:
         self.failed = True
         self.sink(error)
 
-    def _finish(self, reason: FinishReason, new: str) -> bool:
-        if self.text.stopped:
-            reason = FinishReason.STOP
-        if new:
-            self.sink(Delta(text=new))
+    def _send(self, new: str) -> None:
+        """Send a piece of the text, with the tokens since the piece before it."""
+        if not new:
+            return
+        trace = None
+        if self.returns != DEFAULT_RETURNS:
+            trace = self._trace(self._sent)
+            self._sent = self.generated
+        self.sink(Delta(text=new, tokens=trace))
+
+    def _finish(self, reason: FinishReason, new: str, match: StopMatch | None = None) -> bool:
+        if self.text.stop is not None:
+            reason, match = FinishReason.STOP, StopMatch(text=self.text.stop)
+        self._send(new)
         now = time.perf_counter()
+        returns = self.returns
+        whole = returns.raw_text
+        prompt_tokens = None
+        if returns.token_ids or whole:
+            prompt_tokens = make_trace(self.vocabulary, self.prompt, with_text=whole)
         self.sink(
             Completion(
-                text=self.text.text,
-                finish_reason=reason,
+                Message("assistant", self.text.text),
+                reason,
                 usage=Usage(
                     prompt_tokens=len(self.prompt),
                     completion_tokens=self.generated,
                     cached_tokens=self.cached,
                 ),
-                model=self.model,
+                served_by=self.served_by,
+                stop_match=match,
                 id=f"hf-{secrets.token_hex(8)}",
                 timings=Timings(
                     self._started - self._arrived, self._first - self._arrived, now - self._arrived
                 ),
-                logprobs=tuple(self._logprobs),
+                prompt_tokens=prompt_tokens,
+                completion_tokens=(
+                    None if returns == DEFAULT_RETURNS else self._trace(with_text=whole)
+                ),
+                enforcement=None if self.sampler.matcher is None else Enforcement.DECODING,
             )
         )
         return True
 
-    def _token_logprob(self, sampled: Sampled) -> TokenLogprob:
-        text = self.vocabulary.token_text
-        top = tuple(TopLogprob(text(token), logprob) for token, logprob in sampled.top)
-        return TokenLogprob(text(sampled.token), sampled.logprob, top)
+    def _trace(self, begin: int = 0, *, with_text: bool = False) -> TokenTrace:
+        return make_trace(
+            self.vocabulary,
+            self.tokens[begin:],
+            self._scored[begin:],
+            kind=self.sampler.kind,
+            with_text=with_text,
+        )
 
 
 @dataclass(eq=False, slots=True)
 class ScoringJob:
-    """Continuations to score. `sink` receives the list of sums, or an error.
+    """Continuations to score. `sink` receives a Scored, or an error.
 
-    cached: tokens of the prompt that came from the prefix cache, set before `sink` is called.
+    top: the number of alternatives at each position. with_prompt: score the prompt's tokens, too.
     """
 
     prompt: list[int]
     continuations: list[list[int]]
     sink: ScoringSink
-    cached: int = 0
+    top: int = 0
+    with_prompt: bool = False
     cancelled: bool = False
 
     def cancel(self) -> None:

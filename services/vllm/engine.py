@@ -6,10 +6,11 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,25 +22,34 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from arena_llm.types import (
     Availability,
     Completion,
+    CountRequest,
     Delta,
     EngineLoad,
     GenerationRequest,
     ModelState,
-    Score,
     Scoring,
     ScoringRequest,
-    Usage,
+    ServedBy,
+    TokenCount,
 )
 from services.common.errors import BackendError, InvalidRequest, Overloaded, UpstreamUnavailable
 from services.common.local.checks import check_sums, constraint_field, make_not_finite_error
 from services.common.local.containment import contained
 from services.common.local.pool import misconfigured
 from services.common.local.request import PromptReader
+from services.common.local.trace import ScoredToken, make_count, make_scoring
 from services.vllm.config import VllmConfig
 from services.vllm.processes import Watchdog
-from services.vllm.request import make_replay_params, make_scoring_params, prepare_generation
-from services.vllm.response import VllmCompletionBuilder
-from services.vllm.scoring import Path, run_bounded, score_continuations
+from services.vllm.request import (
+    make_replay_params,
+    make_scoring_params,
+    make_top_params,
+    prepare_generation,
+    returns_logprobs,
+    wants_logprobs,
+)
+from services.vllm.response import VllmCompletionBuilder, score_token
+from services.vllm.scoring import Place, run_bounded, score_continuations
 from services.vllm.start import StartedEngine
 
 T = TypeVar("T")
@@ -72,6 +82,11 @@ class VllmEngine:
     def reader(self) -> PromptReader:
         """Turns the model's requests into tokens."""
         return self._started.reader
+
+    @property
+    def served_by(self) -> ServedBy:
+        """What replies say about the model."""
+        return self._started.served_by
 
     @property
     def failure(self) -> str:
@@ -142,51 +157,91 @@ class VllmEngine:
             splitter = None if new_splitter is None else new_splitter()
             prompt, params = await self._in_thread(
                 prepare_generation,
-                self.reader,
+                self._started,
                 request,
                 self._config.default_max_tokens,
                 splitter,
                 stream=stream,
             )
             field = constraint_field(request.constraint)
-            builder = VllmCompletionBuilder(request, arrived, splitter, params.stop_token_ids)
+            builder = VllmCompletionBuilder(
+                request,
+                prompt,
+                arrived,
+                splitter,
+                () if request.sampling.stop_token_ids else params.stop_token_ids,
+                self._started.vocabulary,
+            )
             async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
                 async for output in outputs:
-                    delta = builder.append(output)
-                    if stream and (delta.text or delta.reasoning):
+                    deltas = builder.append(output)
+                    for delta in deltas if stream else ():
                         yield delta
                     last = output
-            top = request.sampling.logprobs
-            if top is not None and request.constraint is not None:
-                logprobs = await self._unconstrained_logprobs(prompt, builder.tokens, top, adapter)
+            if wants_logprobs(request.returns) and not returns_logprobs(params):
+                logprobs = await self._replay_logprobs(prompt, builder.tokens, request, adapter)
                 builder.add_logprobs(builder.tokens, logprobs)
-            yield builder.finish(last)
+            yield replace(builder.finish(last), served_by=self._name_model(request.model))
 
     async def score(self, request: ScoringRequest) -> Scoring:
-        """The summed log-probability of each continuation."""
+        """The log-probability of each continuation."""
         adapter = self._find_adapter(request.model)
-        cached = 0
+        cached: int | None = None
+        top = request.top_logprobs or 0
         with self._admit():
             prompt, continuations = await self._in_thread(self.reader.read_scoring, request)
 
-            async def ask(path: Path, tokens: list[int]) -> Mapping[int, float]:
+            async def ask(path: Sequence[int], tokens: list[int]) -> Place:
                 nonlocal cached
-                ids, params = [*prompt, *path], make_scoring_params(tokens)
-                async with aclosing(self._outputs(ids, params, adapter, "input")) as outputs:
-                    async for output in outputs:
-                        if not path:
-                            cached = output.num_cached_tokens or 0
-                        logprobs = output.outputs[0].logprobs[0]
-                return {token: logprobs[token].logprob for token in tokens}
+                ids = [*prompt, *path]
+                output = await self._step(ids, make_scoring_params(tokens), adapter, "input")
+                if not path:
+                    cached = output.num_cached_tokens or 0
+                entries = output.outputs[0].logprobs[0]
+                logprobs = {token: entries[token].logprob for token in tokens}
+                # The step is greedy, so the likeliest token is among the entries.
+                best = max(entry.logprob for entry in entries.values())
+                return Place(logprobs, best, await look(ids))
 
-            sums = await score_continuations(continuations, ask, self._started.max_running)
-        check_sums(request.model, sums)
-        counts = [len(tokens) for tokens in continuations]
-        return Scoring(
-            scores=tuple(map(Score, request.continuations, sums, counts)),
-            usage=Usage(len(prompt), sum(counts), cached_tokens=cached),
-            model=request.model,
+            async def look(ids: list[int]) -> tuple[tuple[int, float], ...]:
+                if not top:
+                    return ()
+                output = await self._step(ids, make_top_params(top), adapter, "top_logprobs")
+                new = output.outputs[0]
+                return score_token(new.token_ids[0], new.logprobs[0], top).top
+
+            async def ask_prompt(place: int) -> ScoredToken:
+                ids, token = prompt[:place], prompt[place]
+                params = make_scoring_params([token])
+                output = await self._step(ids, params, adapter, "prompt_logprobs")
+                return ScoredToken(output.outputs[0].logprobs[0][token].logprob, await look(ids))
+
+            most = self._started.max_running
+            scored = await score_continuations(continuations, ask, most)
+            scored_prompt: list[ScoredToken] = []
+            if request.prompt_logprobs:
+                places = range(1, len(prompt))
+                scored_prompt = await run_bounded([partial(ask_prompt, p) for p in places], most)
+        check_sums(request.model, [token.logprob for token in scored_prompt])
+        check_sums(request.model, [text.logprob for text in scored])
+        scoring = make_scoring(
+            self._started.vocabulary,
+            request,
+            prompt,
+            continuations,
+            scored,
+            scored_prompt,
+            cached or 0,
         )
+        return replace(scoring, served_by=self._name_model(request.model))
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        """The number of the input's tokens."""
+        tokens = await self._in_thread(self.reader.read_count, request)
+        return make_count(self._started.vocabulary, request, tokens)
+
+    def _name_model(self, model: str) -> ServedBy:
+        return replace(self.served_by, model=model)
 
     def _find_adapter(self, model: str) -> Adapter:
         """The LoRARequest of a model; None for the base. Raises the adapter's error."""
@@ -195,23 +250,32 @@ class VllmEngine:
             raise copy(adapter)
         return adapter
 
-    async def _unconstrained_logprobs(
-        self, prompt: list[int], tokens: list[int], top: int, adapter: Adapter
+    async def _replay_logprobs(
+        self, prompt: list[int], tokens: list[int], request: GenerationRequest, adapter: Adapter
     ) -> list[Mapping[int, Any]]:
-        """The tokens' log-probabilities before the constraint. vLLM returns those after it.
+        """The tokens' log-probabilities, for a request in which vLLM cannot return them.
 
         Each takes an extra step, which reads the prefix cache.
         """
+        returns = request.returns
 
         async def compute(place: int) -> Mapping[int, Any]:
-            ids, params = [*prompt, *tokens[:place]], make_replay_params(tokens[place], top)
-            async with aclosing(self._outputs(ids, params, adapter, "config.logprobs")) as outputs:
-                async for output in outputs:
-                    logprobs: Mapping[int, Any] = output.outputs[0].logprobs[0]
-            return logprobs
+            ids, token = [*prompt, *tokens[:place]], tokens[place]
+            entries: dict[int, Any] = {}
+            for params in make_replay_params(token, returns):
+                output = await self._step(ids, params, adapter, "returns")
+                entries |= output.outputs[0].logprobs[0]
+            return entries
 
         calls = [partial(compute, place) for place in range(len(tokens))]
         return await run_bounded(calls, self._started.max_running)
+
+    async def _step(self, ids: list[int], params: Any, adapter: Adapter, field: str) -> Any:
+        """The RequestOutput of one step."""
+        async with aclosing(self._outputs(ids, params, adapter, field)) as outputs:
+            async for output in outputs:
+                last = output
+        return last
 
     async def _outputs(
         self, prompt: list[int], params: Any, adapter: Adapter, field: str

@@ -39,7 +39,7 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
     failure_hold_seconds = 30.0
 
     def __init__(self, config: VllmConfig, metrics: Metrics) -> None:
-        super().__init__(config.models, config.path)
+        super().__init__(config.models, config.path, config.default_max_tokens)
         self._config = config
         self._metrics = metrics
         # One start at a time, because an engine takes a share of the memory that is free.

@@ -7,11 +7,21 @@ from typing import Any
 
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-from arena_llm.types import Choices, Constraint, GenerationRequest, JsonSchema, Regex
+from arena_llm.types import (
+    Choices,
+    Constraint,
+    GenerationRequest,
+    JsonSchema,
+    LogprobKind,
+    Regex,
+    ReturnOptions,
+)
 from services.common.errors import Unsupported
 from services.common.local.checks import check_schema_cost
-from services.common.local.request import PromptReader, sampling_settings
+from services.common.local.request import PromptReader
+from services.common.local.sampling import sampling_settings
 from services.vllm.response import ReasoningSplitter
+from services.vllm.start import StartedEngine
 
 #: vLLM refuses a higher temperature.
 _MAX_TEMPERATURE = 2.0
@@ -20,7 +30,7 @@ _MAX_COMPARED = 64
 
 
 def prepare_generation(
-    reader: PromptReader,
+    started: StartedEngine,
     request: GenerationRequest,
     default_max_tokens: int,
     splitter: ReasoningSplitter | None,
@@ -33,6 +43,8 @@ def prepare_generation(
     ContextTooLong and Unsupported; nothing is ever truncated.
     """
     settings, constraint = sampling_settings(request.sampling), request.constraint
+    reader, returns = started.reader, request.returns
+    _check_returns(started, returns)
     if settings["temperature"] > _MAX_TEMPERATURE:
         raise Unsupported(
             f"config.temperature must be at most {_MAX_TEMPERATURE} for a vllm model",
@@ -42,10 +54,13 @@ def prepare_generation(
         request, default_max_tokens, reasons=splitter is not None
     )
     settings["stop"] = list(settings["stop"])
+    settings["stop_token_ids"] = list(settings["stop_token_ids"])
+    settings["logit_bias"] = dict(settings["logit_bias"]) or None
     if constraint is not None:
         settings["structured_outputs"] = _structured_outputs(constraint)
-        # vLLM would return them after the constraint; VllmEngine computes those before it.
-        settings["logprobs"] = None
+    if _can_return_logprobs(started, request):
+        settings["logprobs"] = None if returns.logprob_token_ids else returns.top_logprobs
+        settings["logprob_token_ids"] = list(returns.logprob_token_ids) or None
     if isinstance(constraint, Choices) and splitter is None and settings["max_tokens"] > 1:
         settings["stop_token_ids"] = _find_ending_tokens(reader, constraint.values)
         settings["include_stop_str_in_output"] = bool(settings["stop_token_ids"])
@@ -96,16 +111,69 @@ def make_scoring_params(tokens: list[int]) -> Any:
     )
 
 
-def make_replay_params(token: int, top: int) -> Any:
-    """SamplingParams for one step that takes this token.
-
-    It returns the token's log-probability and those of the `top` likeliest tokens.
-    """
+def make_top_params(top: int) -> Any:
+    """SamplingParams for one step that returns the likeliest tokens."""
     return SamplingParams(
         max_tokens=1,
         temperature=0.0,
-        allowed_token_ids=[token],
         logprobs=top,
+        detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )
+
+
+def make_replay_params(token: int, returns: ReturnOptions) -> list[Any]:
+    """SamplingParams of the steps that return a token's log-probability, and the alternatives."""
+    replay = SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        allowed_token_ids=[token],
+        logprobs=returns.top_logprobs or 0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+    others = [*returns.logprob_token_ids]
+    return [make_scoring_params(others), replay] if others else [replay]
+
+
+def wants_logprobs(returns: ReturnOptions) -> bool:
+    """True if the request asks for log-probabilities."""
+    return returns.top_logprobs is not None or bool(returns.logprob_token_ids)
+
+
+def returns_logprobs(params: Any) -> bool:
+    """True if vLLM returns the log-probabilities of these SamplingParams' request itself."""
+    return params.logprobs is not None or bool(params.logprob_token_ids)
+
+
+def _can_return_logprobs(started: StartedEngine, request: GenerationRequest) -> bool:
+    """True if vLLM's own log-probabilities are those that the request asks for.
+
+    It computes RAW ones after the constraint, and returns either the likeliest tokens or chosen
+    ones. VllmEngine asks for the others step by step.
+    """
+    returns = request.returns
+    if request.constraint is not None and started.logprob_kind is LogprobKind.RAW:
+        return False
+    return not (returns.top_logprobs and returns.logprob_token_ids)
+
+
+def _check_returns(started: StartedEngine, returns: ReturnOptions) -> None:
+    """Raise Unsupported for what this engine cannot return."""
+    name = started.reader.name
+    wanted = returns.logprob_kind or LogprobKind.RAW
+    if wants_logprobs(returns) and wanted is not started.logprob_kind:
+        mode = "processed_logprobs" if wanted is LogprobKind.SAMPLED else "raw_logprobs"
+        raise Unsupported(
+            f"the engine of {name} does not return {wanted} log-probabilities: leave "
+            f"returns.logprob_kind out, or set engine_args.logprobs_mode to {mode}",
+            field="returns.logprob_kind",
+        )
+    if returns.raw_text and started.vocabulary is None:
+        raise Unsupported(
+            f"the tokenizer of {name} does not tell the bytes of its tokens: leave "
+            "returns.raw_text out",
+            field="returns.raw_text",
+        )

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
 
 from arena_llm.types import (
+    DEFAULT_RETURNS,
     Choices,
     Completion,
     Constraint,
     Delta,
+    Enforcement,
     FinishReason,
     GenerationRequest,
     JsonSchema,
+    LogprobKind,
     Regex,
+    StopMatch,
     Timings,
-    TokenLogprob,
-    TopLogprob,
+    TokenTrace,
     Usage,
 )
 from services.common.errors import InvalidRequest, ModelMisconfigured, UpstreamUnavailable
 from services.common.local.checks import constraint_field
+from services.common.local.parts import MessageBuilder
+from services.common.local.trace import ScoredToken, make_trace
+from services.common.local.vocabulary import Vocabulary
 
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _BYTES = LLTokenizer("byte")
@@ -81,78 +87,107 @@ def make_splitter_factory(
 class VllmCompletionBuilder:
     """Builds one request's completion from vLLM's outputs.
 
-    last_tokens: tokens that may end the text and belong to it. An end token does not belong to
-    the text and has no log-probability. tokens: the text's tokens so far.
+    last_tokens: tokens that may end the text and belong to it. prompt: the prompt's tokens.
+    tokens: those generated so far.
     """
 
     def __init__(
         self,
         request: GenerationRequest,
+        prompt: list[int],
         arrived: float,
         splitter: ReasoningSplitter | None,
         last_tokens: Collection[int],
+        vocabulary: Vocabulary | None,
     ) -> None:
         self._request = request
+        self._prompt = prompt
         self._arrived = arrived
         self._splitter = splitter
         self._last_tokens = frozenset(last_tokens)  # a copy: vLLM adds end tokens to its list
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._vocabulary = vocabulary
+        self._message = MessageBuilder()
         self.tokens: list[int] = []
-        self._generated = 0
+        #: How many of the tokens the deltas have.
+        self._sent = 0
         self._reasoning_tokens = 0
-        self._logprobs: list[TokenLogprob] = []
+        self._scored: list[ScoredToken] = []
 
-    def append(self, output: Any) -> Delta:
+    def append(self, output: Any) -> list[Delta]:
         """Add a RequestOutput, which holds what is new since the previous one."""
         new = output.outputs[0]
-        self._generated += len(new.token_ids)
-        tokens = new.token_ids[:-1] if self._has_end_token(new) else new.token_ids
-        self.tokens.extend(tokens)
+        self.tokens.extend(new.token_ids)
         if new.logprobs:
-            self.add_logprobs(tokens, new.logprobs[: len(tokens)])
+            self.add_logprobs(new.token_ids, new.logprobs)
         delta = Delta(text=new.text)
         if self._splitter is not None:
             delta = self._splitter.split(output)
-            if not any(self._text) and not delta.text:  # the answer has not begun
-                self._reasoning_tokens = self._generated
-        self._text.append(delta.text)
-        self._reasoning.append(delta.reasoning)
-        return delta
+            if not self._message.has_text and not delta.text:
+                self._reasoning_tokens = len(self.tokens)
+        self._message.add(delta)
+        return [*self._send(delta)]
 
-    def _has_end_token(self, new: Any) -> bool:
-        by_string = isinstance(new.stop_reason, str)
-        ended = new.finish_reason == "stop" and not by_string
-        return ended and new.stop_reason not in self._last_tokens
+    def _send(self, delta: Delta) -> Iterator[Delta]:
+        """Yield the delta's pieces, the first one with the tokens since the last delta."""
+        for piece in split_delta(delta):
+            if self._request.returns == DEFAULT_RETURNS:
+                yield piece
+                continue
+            yield replace(piece, tokens=self._trace(self._sent))
+            self._sent = len(self.tokens)
 
     def add_logprobs(self, tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]]) -> None:
         """Add vLLM's log-probabilities of the next tokens of the completion."""
-        top = self._request.sampling.logprobs or 0
-        self._logprobs.extend(_token_logprobs(tokens, logprobs, top))
+        returns = self._request.returns
+        self._scored.extend(
+            score_token(token, entries, returns.top_logprobs or 0, returns.logprob_token_ids)
+            for token, entries in zip(tokens, logprobs, strict=True)
+        )
 
     def finish(self, output: Any) -> Completion:
         """The whole completion, after the last output. Raises InvalidRequest."""
-        text = "".join(self._text)
-        reasoning = "".join(self._reasoning)
-        new = output.outputs[0]
-        reason = new.finish_reason
-        by_string = isinstance(new.stop_reason, str)
-        if reason == "stop" and not by_string and not is_complete(self._request.constraint, text):
+        message = self._message.build()
+        new, returns = output.outputs[0], self._request.returns
+        reason, match = new.finish_reason, self._stop_match(new.stop_reason)
+        complete = match is not None or is_complete(self._request.constraint, message.text)
+        if reason == "stop" and not complete:
             reason = "error"
+        prompt_tokens = None
+        if returns.token_ids or returns.raw_text:
+            prompt_tokens = make_trace(self._vocabulary, self._prompt, with_text=returns.raw_text)
         return Completion(
-            text=text,
-            finish_reason=self._finish_reason(reason, text),
+            message,
+            self._finish_reason(reason, message.text),
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids),
-                completion_tokens=self._generated,
-                reasoning_tokens=self._reasoning_tokens if reasoning else 0,
+                completion_tokens=len(self.tokens),
+                reasoning_tokens=self._reasoning_tokens if message.reasoning else 0,
                 cached_tokens=output.num_cached_tokens or 0,
             ),
-            model=self._request.model,
-            reasoning=reasoning,
+            stop_match=match,
             id=output.request_id,
             timings=self._timings(output.metrics),
-            logprobs=tuple(self._logprobs),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=(
+                None if returns == DEFAULT_RETURNS else self._trace(with_text=returns.raw_text)
+            ),
+            enforcement=None if self._request.constraint is None else Enforcement.DECODING,
+        )
+
+    def _stop_match(self, reason: str | int | None) -> StopMatch | None:
+        """The stop string or stop token of the request that has ended the text."""
+        if isinstance(reason, str):
+            return StopMatch(text=reason)
+        asked = reason is not None and reason in self._request.sampling.stop_token_ids
+        return StopMatch(token_id=reason) if asked else None
+
+    def _trace(self, begin: int = 0, *, with_text: bool = False) -> TokenTrace:
+        return make_trace(
+            self._vocabulary,
+            self.tokens[begin:],
+            self._scored[begin:],
+            kind=self._request.returns.logprob_kind or LogprobKind.RAW,
+            with_text=with_text,
         )
 
     def _finish_reason(self, reason: str, text: str) -> FinishReason:
@@ -202,19 +237,26 @@ def is_complete(constraint: Constraint | None, text: str) -> bool:
     return True
 
 
-def _token_logprobs(
-    tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]], top: int
-) -> list[TokenLogprob]:
-    result = []
-    for token, entries in zip(tokens, logprobs, strict=True):
-        # Without the tokens that the model excludes with -inf.
-        likely = (e for e in entries.values() if e.rank <= top and e.logprob > -math.inf)
-        ranked = sorted(likely, key=lambda e: e.rank)
-        alternatives = tuple(TopLogprob(_token_text(e), e.logprob) for e in ranked)
-        entry = entries[token]
-        result.append(TokenLogprob(_token_text(entry), entry.logprob, alternatives))
-    return result
+def score_token(
+    token: int, entries: Mapping[int, Any], top: int, others: Sequence[int] = ()
+) -> ScoredToken:
+    """A token with the likeliest alternatives at its position, then the `others`.
+
+    entries: vLLM's log-probabilities at the position.
+    """
+    pairs: list[tuple[int, float]] = []
+    if top:
+        ranked = sorted(entries.items(), key=lambda entry: -entry[1].logprob)
+        pairs += ((id, entry.logprob) for id, entry in ranked[:top])
+    pairs += ((id, entries[id].logprob) for id in others)
+    return ScoredToken(entries[token].logprob, tuple(pairs))
 
 
-def _token_text(entry: Any) -> str:
-    return entry.decoded_token or "\ufffd"  # a part of a character
+def split_delta(delta: Delta) -> Iterator[Delta]:
+    """Yield one delta for each kind of piece."""
+    if delta.reasoning:
+        yield Delta(reasoning=delta.reasoning)
+    if delta.text:
+        yield Delta(text=delta.text)
+    if delta.tool_call is not None:
+        yield Delta(tool_call=delta.tool_call)

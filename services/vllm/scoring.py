@@ -11,16 +11,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+
+from services.common.local.trace import ScoredText, ScoredToken
 
 T = TypeVar("T")
 
 #: Tokens from the end of the prompt to a node of the tree.
 Path = tuple[int, ...]
 
-#: Returns the log-probabilities of the tokens after the path.
-Ask = Callable[[Path, list[int]], Awaitable[Mapping[int, float]]]
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the model gives after a path.
+
+    logprobs: of the tokens that were asked for. best: of the likeliest token. top: the likeliest
+    tokens with their log-probabilities.
+    """
+
+    logprobs: Mapping[int, float]
+    best: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+#: Returns the place after the path, with the log-probabilities of these tokens.
+Ask = Callable[[Path, list[int]], Awaitable[Place]]
 
 #: Most tokens whose log-probabilities one request can ask for (vLLM's MAX_LOGPROB_TOKEN_IDS).
 _MAX_TOKENS = 128
@@ -37,22 +54,37 @@ def build_tree(continuations: Sequence[Sequence[int]]) -> dict[Path, list[int]]:
 
 async def score_continuations(
     continuations: Sequence[Sequence[int]], ask: Ask, max_concurrent: int
-) -> list[float]:
-    """Each continuation's summed log-probability, with `max_concurrent` requests at a time."""
+) -> list[ScoredText]:
+    """The scores of the continuations, with `max_concurrent` requests at a time."""
     tree = build_tree(continuations)
     requests = [
         (path, tokens[start : start + _MAX_TOKENS])
         for path, tokens in tree.items()
         for start in range(0, len(tokens), _MAX_TOKENS)
     ]
-    logprobs: dict[Path, dict[int, float]] = {path: {} for path in tree}
+    places: dict[tuple[Path, int], Place] = {}
     answers = await run_bounded([partial(ask, *request) for request in requests], max_concurrent)
-    for (path, _), answer in zip(requests, answers, strict=True):
-        logprobs[path].update(answer)
+    for (path, tokens), answer in zip(requests, answers, strict=True):
+        places |= dict.fromkeys(((path, token) for token in tokens), answer)
     return [
-        sum(logprobs[tuple(tokens[:place])][token] for place, token in enumerate(tokens))
+        make_scored(
+            tokens,
+            [places[tuple(tokens[:place]), token] for place, token in enumerate(tokens)],
+        )
         for tokens in continuations
     ]
+
+
+def make_scored(tokens: Sequence[int], places: Sequence[Place]) -> ScoredText:
+    """The scores of the tokens, each at its place."""
+    scored = [
+        ScoredToken(place.logprobs[token], place.top)
+        for token, place in zip(tokens, places, strict=True)
+    ]
+    is_greedy = all(
+        token.logprob >= place.best for token, place in zip(scored, places, strict=True)
+    )
+    return ScoredText(scored, is_greedy)
 
 
 async def run_bounded(calls: Sequence[Callable[[], Awaitable[T]]], max_concurrent: int) -> list[T]:

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import vllm
 from prometheus_client import CollectorRegistry
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from arena_llm.types import LogprobKind, ServedBy
 from services.common.errors import BackendError
+from services.common.local.checks import describe_precision, read_revision
 from services.common.local.containment import contained
 from services.common.local.request import PromptReader
+from services.common.local.vocabulary import Vocabulary
 from services.vllm.arguments import engine_args
 from services.vllm.child import FAILURE
 from services.vllm.config import VllmModel
@@ -22,16 +26,27 @@ from services.vllm.errors import check_device, check_files, explain_start_failur
 from services.vllm.metrics import EngineStats, stat_loggers
 from services.vllm.response import ReasoningSplitter, make_splitter_factory
 
+#: vLLM's logprobs_mode -> what it returns.
+_LOGPROB_KINDS = {
+    "raw_logprobs": LogprobKind.RAW,
+    "processed_logprobs": LogprobKind.SAMPLED,
+}
+
 
 @dataclass(frozen=True)
 class StartedEngine:
     """An AsyncLLM and what belongs to it.
 
+    vocabulary: None for a tokenizer whose tokens have no known bytes. logprob_kind: which
+    log-probabilities it returns; None for logits. served_by: what replies say about it.
     test_prompt: tokens of a short input. max_running: most requests in its batch.
     """
 
     llm: Any
     reader: PromptReader
+    vocabulary: Vocabulary | None
+    logprob_kind: LogprobKind | None
+    served_by: ServedBy
     test_prompt: list[int]
     new_splitter: Callable[[], ReasoningSplitter] | None
     stats: EngineStats
@@ -84,13 +99,29 @@ def _describe(
         None if template is None else template.read_text(encoding="utf-8"),
         llm.model_config.max_model_len,
         llm.model_config.get_vocab_size(),
+        reasons=entry.reasoning_parser is not None,
     )
     return StartedEngine(
         llm=llm,
         reader=reader,
+        vocabulary=_read_vocabulary(tokenizer),
+        logprob_kind=_LOGPROB_KINDS.get(llm.model_config.logprobs_mode),
+        served_by=ServedBy(
+            model=entry.name,
+            precision=describe_precision(llm.model_config.dtype, llm.model_config.quantization),
+            model_revision=read_revision(entry.model_path),
+            engine=f"vllm {vllm.__version__}",
+        ),
         test_prompt=reader.make_test_prompt(),
         new_splitter=make_splitter_factory(entry.name, entry.reasoning_parser, tokenizer),
         stats=stats,
         registry=registry,
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,
     )
+
+
+def _read_vocabulary(tokenizer: Any) -> Vocabulary | None:
+    try:
+        return Vocabulary(tokenizer)
+    except ValueError:
+        return None

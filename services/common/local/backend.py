@@ -6,23 +6,26 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from arena_llm.types import (
     Availability,
     Completion,
+    CountRequest,
     Delta,
     GenerationRequest,
     Model,
     ModelState,
     Scoring,
     ScoringRequest,
+    TokenCount,
 )
 from services.common.backend import BaseLLMBackend
 from services.common.config import ModelEntry, ServiceConfig
 from services.common.errors import BackendError
+from services.common.local.features import LOCAL_FIELDS, REFUSED_LOCALLY
 from services.common.local.pool import LocalEngine, ModelPool, misconfigured
-from services.common.local.request import SAMPLING_DEFAULTS
 
 C = TypeVar("C", bound=ServiceConfig)
 
@@ -33,12 +36,10 @@ class LocalBackend(BaseLLMBackend[C]):
     The server accepts calls before the engine's library is imported; they wait for the pool.
     """
 
-    parameters = frozenset(SAMPLING_DEFAULTS)
-    constraints = frozenset({"choices", "json_schema", "regex"})
+    fields = LOCAL_FIELDS
     can_score = True
-    refused: ClassVar[Mapping[str, str]] = {
-        "provider_options": "leave it out: the model runs here, without a provider"
-    }
+    can_count_tokens = True
+    refused: ClassVar[Mapping[str, str]] = REFUSED_LOCALLY
 
     _pool: ModelPool[Any, Any]
 
@@ -86,9 +87,14 @@ class LocalBackend(BaseLLMBackend[C]):
         return self._run(request, stream=True)
 
     async def score(self, request: ScoringRequest) -> Scoring:
-        """Return each continuation's summed log-probability."""
+        """Return each continuation's log-probability."""
         async with self._engine(request.model) as engine:
             return await engine.score(request)
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        """Return the number of tokens of an input."""
+        async with self._engine(request.model) as engine:
+            return await engine.count_tokens(request)
 
     async def is_model_available(self, model: str) -> Availability:
         """Report the model's state from memory and disk, without loading it."""
@@ -96,22 +102,20 @@ class LocalBackend(BaseLLMBackend[C]):
             detail = f"{self.name} is starting; calls wait for it"
             return Availability(True, ModelState.LOADING, detail)
         try:
-            return self._pool.availability(model)
+            answer = self._pool.availability(model)
         except BackendError as error:
             return misconfigured(error)
+        entries = (entry for entry in self.entries if entry.name == model)
+        return replace(answer, model=self._describe(next(entries)))
 
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models."""
-        ready = self._has_pool.is_set()
-        return [
-            Model(
-                name=entry.name,
-                description=entry.description,
-                context_length=self._pool.context_length(entry.name) if ready else None,
-                capabilities=self._pool.capabilities(entry.name) if ready else (),
-            )
-            for entry in self.entries
-        ]
+        return [*map(self._describe, self.entries)]
+
+    def _describe(self, entry: ModelEntry) -> Model:
+        if not self._has_pool.is_set():
+            return Model(entry.name, description=entry.description)
+        return self._pool.describe(entry)
 
     async def _run(
         self, request: GenerationRequest, *, stream: bool

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from arena_llm.types import Choices, Constraint, JsonSchema, Regex
+from arena_llm.types import Constraint, JsonSchema
 from services.common.errors import InvalidRequest, ModelMisconfigured
 
 #: The largest allowed least common multiple of a schema's `multipleOf` values. A grammar for
@@ -36,17 +36,25 @@ def check_model_folder(name: str, folder: Path) -> None:
     )
 
 
+#: torch's names of types -> the usual short ones.
+_PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
+def describe_precision(dtype: object, quantization: str | None = None) -> str:
+    """The precision of weights, such as "bf16". quantization: the method, if they have one."""
+    name = str(dtype).removeprefix("torch.")
+    return quantization or _PRECISIONS.get(name, name)
+
+
+def read_revision(folder: Path) -> str:
+    """The commit of a folder of the hub's cache; empty for another folder."""
+    folder = folder.absolute()
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
 def constraint_field(constraint: Constraint | None) -> str:
     """The request field to name in an error: the constraint's, or "config" without one."""
-    match constraint:
-        case None:
-            return "config"
-        case Choices():
-            return "constraint.choices"
-        case JsonSchema():
-            return "constraint.json_schema"
-        case Regex():
-            return "constraint.regex"
+    return "config" if constraint is None else f"constraint.{constraint.kind}"
 
 
 def check_schema_cost(schema: str) -> None:
@@ -82,16 +90,9 @@ def make_not_finite_error(model: str) -> ModelMisconfigured:
 
 
 def check_sums(model: str, sums: Sequence[float]) -> None:
-    """Raise InvalidRequest for a log-probability of -inf, ModelMisconfigured for NaN or +inf.
+    """Raise ModelMisconfigured for a log-probability of NaN or +inf.
 
-    A model that excludes a token correctly gives it -inf. This is refused because callers compute
-    with the scores.
+    A model that excludes a token correctly gives it -inf.
     """
-    for index, logprob in enumerate(sums):
-        if logprob == -math.inf:
-            field = f"continuations[{index}]"
-            raise InvalidRequest(
-                f"{field} has a token to which {model} gives the probability 0", field=field
-            )
-        if not math.isfinite(logprob):
-            raise make_not_finite_error(model)
+    if any(math.isnan(logprob) or logprob == math.inf for logprob in sums):
+        raise make_not_finite_error(model)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar
@@ -18,27 +19,24 @@ from arena_llm.types import (
     Availability,
     Capability,
     Completion,
+    CountRequest,
     Delta,
     GenerationRequest,
+    Modality,
+    Model,
     ModelState,
     Scoring,
     ScoringRequest,
+    ServedBy,
+    TokenCount,
 )
 from services.common.config import ModelEntry
 from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
+from services.common.local.features import list_capabilities, list_fields
 from services.common.local.request import PromptReader
+from services.common.local.sampling import describe_defaults
 
 log = structlog.get_logger()
-
-#: What every local engine can do with every model, so that players can switch engines.
-CAPABILITIES = (
-    Capability.SCORE,
-    Capability.CHOICES,
-    Capability.JSON_SCHEMA,
-    Capability.REGEX,
-    Capability.LOGPROBS,
-    Capability.SEED,
-)
 
 
 class LocalEngine(Protocol):
@@ -47,6 +45,10 @@ class LocalEngine(Protocol):
     @property
     def reader(self) -> PromptReader:
         """Turns the model's requests into tokens."""
+
+    @property
+    def served_by(self) -> ServedBy:
+        """What replies say about the model: its engine, precision and revision."""
 
     def availability(self, model: str) -> Availability:
         """The state of the model, with the engine's load."""
@@ -60,7 +62,10 @@ class LocalEngine(Protocol):
         """
 
     async def score(self, request: ScoringRequest) -> Scoring:
-        """The summed log-probability of each continuation."""
+        """The log-probability of each continuation."""
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        """The number of the input's tokens."""
 
 
 E = TypeVar("E", bound=ModelEntry)
@@ -167,9 +172,10 @@ class ModelPool(ABC, Generic[E, R]):
     #: Seconds after a failed load in which calls get its error; a later call loads again.
     failure_hold_seconds: ClassVar[float]
 
-    def __init__(self, entries: Sequence[E], path: Path) -> None:
+    def __init__(self, entries: Sequence[E], path: Path, default_max_tokens: int) -> None:
         """path: the configuration file, for errors."""
         self._path = path
+        self._default_max_tokens = default_max_tokens
         self._slots = [ModelSlot[E, R](entry, path) for entry in entries]
         self._by_name = {
             name: slot for slot in self._slots for name in self._model_names(slot.entry)
@@ -228,21 +234,32 @@ class ModelPool(ABC, Generic[E, R]):
             return slot.running.availability(name)
         return slot.availability(partial(self._describe_first_call, slot.entry, name))
 
-    def context_length(self, name: str) -> int | None:
-        """Most tokens of prompt and completion together; None while unknown."""
-        slot = self.slot(name)
-        if slot.running is not None:
-            return slot.running.reader.context_length
-        return self._configured_context_length(slot.entry)
+    def describe(self, model: ModelEntry) -> Model:
+        """The model as ListModels shows it. Some facts are known once it is loaded.
 
-    def capabilities(self, name: str) -> tuple[Capability, ...]:
-        """What the model can do. CHAT is known once the model is loaded."""
-        slot = self.slot(name)
-        chat = slot.running is not None and slot.running.reader.chat
-        return (
-            *((Capability.CHAT,) if chat else ()),
-            *CAPABILITIES,
-            *self._configured_capabilities(slot.entry),
+        model: the entry of a slot, or a further model of its engine.
+        """
+        slot = self.slot(model.name)
+        entry, running = slot.entry, slot.running
+        chat = running is not None and running.reader.chat
+        capabilities = list_capabilities(chat=chat) + tuple(self._configured_capabilities(entry))
+        described = Model(
+            model.name,
+            description=model.description,
+            context_length=self._configured_context_length(entry),
+            input_modalities=(Modality.TEXT,),
+            capabilities=capabilities,
+            defaults=describe_defaults(self._default_max_tokens),
+        )
+        if running is None:
+            return described
+        return replace(
+            described,
+            context_length=running.reader.context_length,
+            supported_fields=list_fields(chat=chat),
+            supported_fields_known=True,
+            model_revision=running.served_by.model_revision,
+            precision=running.served_by.precision,
         )
 
     async def _get_or_load(self, slot: ModelSlot[E, R]) -> R:
@@ -273,7 +290,7 @@ class ModelPool(ABC, Generic[E, R]):
         return None
 
     def _configured_capabilities(self, entry: E) -> Sequence[Capability]:
-        """Capabilities beyond CAPABILITIES that the entry switches on."""
+        """Capabilities beyond those of every model that the entry switches on."""
         return ()
 
 

@@ -1,33 +1,37 @@
-"""Turns requests into what local engines need: prompt tokens, lengths, sampling settings.
+"""Turns the inputs of requests into the tokens that local engines read.
 
 Nothing is ever truncated: input that does not fit is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError
-
-from arena_llm.types import Choices, GenerationRequest, Input, Message, Sampling, ScoringRequest
-from services.common.errors import BackendError, ContextTooLong, InvalidRequest, ModelMisconfigured
-from services.common.local.containment import time_limit
-
-#: The sampling parameters that local engines honour, and their values for a request that sets
-#: none: the model's own distribution. `max_tokens` then comes from the configuration.
-SAMPLING_DEFAULTS: Mapping[str, Any] = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "max_tokens": None,
-    "seed": None,
-    "stop": (),
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "logprobs": None,
-}
+from arena_llm.types import (
+    Choices,
+    Continuation,
+    ContinuationBoundary,
+    Conversation,
+    CountRequest,
+    GenerationRequest,
+    Input,
+    Message,
+    RawPrompt,
+    ScoringRequest,
+    Tool,
+)
+from services.common.errors import (
+    BackendError,
+    ContextTooLong,
+    InvalidRequest,
+    ModelMisconfigured,
+    Unsupported,
+)
+from services.common.local.sampling import check_sampling
+from services.common.local.template import ChatTemplate
 
 #: Conversations to test a chat model with. It must be able to read one of them: some templates
 #: need a system message, others refuse it.
@@ -37,18 +41,6 @@ _TEST_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
 )
 #: Tokens of a test prompt that is made of the model's vocabulary.
 _TEST_TOKENS = 8
-#: Time limit for rendering a chat template, in seconds. A long conversation takes milliseconds.
-_RENDER_SECONDS = 5.0
-#: Most characters of a template's own message in an error.
-_TEMPLATE_MESSAGE_LENGTH = 300
-
-
-def sampling_settings(sampling: Sampling) -> dict[str, Any]:
-    """Each parameter of SAMPLING_DEFAULTS: the request's value, else the default."""
-    return {
-        name: default if (value := getattr(sampling, name)) is None else value
-        for name, default in SAMPLING_DEFAULTS.items()
-    }
 
 
 class PromptReader:
@@ -56,7 +48,8 @@ class PromptReader:
 
     chat_template: replaces the tokenizer's own. context_length: most tokens of prompt and
     completion together; for an encoder-decoder model, of each. embedded: how many token ids
-    the model can read. scored: how many of these it can also write; default: all.
+    the model can read. scored: how many of these it can also write; default: all. reasons: the
+    model writes its reasoning before its answer.
     """
 
     def __init__(
@@ -69,6 +62,7 @@ class PromptReader:
         scored: int | None = None,
         *,
         encoder_decoder: bool = False,
+        reasons: bool = False,
     ) -> None:
         self.name = name
         self.context_length = context_length
@@ -76,9 +70,9 @@ class PromptReader:
         self._tokenizer = tokenizer
         self._embedded = embedded
         self._scored = embedded if scored is None else scored
-        self._template: ChatTemplate | None = None
+        self.template: ChatTemplate | None = None
         if chat_template is not None or tokenizer.chat_template:
-            self._template = ChatTemplate(name, tokenizer, chat_template)
+            self.template = ChatTemplate(name, tokenizer, chat_template, reasons=reasons)
         # At least the bytes of the longest token: byte-level vocabularies write a byte as a
         # character that may itself take two.
         self._longest = max(len(token.encode()) for token in tokenizer.get_vocab())
@@ -88,7 +82,7 @@ class PromptReader:
     @property
     def chat(self) -> bool:
         """True if the model has a chat template."""
-        return self._template is not None
+        return self.template is not None
 
     def read_generation(
         self, request: GenerationRequest, default_max_tokens: int, *, reasons: bool = False
@@ -96,9 +90,9 @@ class PromptReader:
         """Return the prompt's tokens and the maximum number of completion tokens.
 
         reasons: True if the model writes its reasoning before it obeys the constraint.
-        Raises InvalidRequest and ContextTooLong.
+        Raises InvalidRequest, ContextTooLong and Unsupported.
         """
-        prompt = self.read(request.input)
+        prompt = self.read(request.input, request.template_arguments_json, request.tools)
         sampling, constraint = request.sampling, request.constraint
         if isinstance(constraint, Choices) and not reasons:
             self.check_choices(constraint, sampling.stop, sampling.max_tokens)
@@ -109,22 +103,74 @@ class PromptReader:
             room = self.context_length - (0 if self.encoder_decoder else len(prompt))
             max_tokens = sampling.max_tokens or max(1, min(default_max_tokens, room))
             cause = "config.max_tokens"
+        check_sampling(request, self._scored, max_tokens)
         self.check_room(request.input, len(prompt), max_tokens, cause)
         return prompt, max_tokens
 
     def read_scoring(self, request: ScoringRequest) -> tuple[list[int], list[list[int]]]:
         """The prompt's tokens, and those of each continuation.
 
-        Raises InvalidRequest and ContextTooLong.
+        Raises InvalidRequest, ContextTooLong and Unsupported.
         """
-        prompt = self.read(request.input)
+        arguments = request.template_arguments_json
+        prompt = self.read(request.input, arguments)
+        joined: str | None = None
+        if request.boundary is ContinuationBoundary.JOINED:
+            joined = self._read_joined_text(request.input, arguments)
         continuations = [
-            self._check_tokens(self.encode_choice(text), self._scored, f"continuations[{index}]")
-            for index, text in enumerate(request.continuations)
+            self._read_continuation(request.input, continuation, index, joined, len(prompt))
+            for index, continuation in enumerate(request.continuations)
         ]
-        longest = max(map(len, continuations))
+        longest = max(map(len, continuations), default=0)
         self.check_room(request.input, len(prompt), longest, "continuations")
         return prompt, continuations
+
+    def _read_joined_text(self, request_input: Input, arguments: str) -> str:
+        if self.encoder_decoder:
+            raise Unsupported(
+                f"{self.name} reads the prompt with another part than the continuations, so they "
+                "cannot be tokenized together: leave boundary out",
+                field="boundary",
+            )
+        if isinstance(request_input, RawPrompt) and request_input.text is None:
+            raise InvalidRequest(
+                "boundary JOINED needs a prompt that is text: leave it out, or send raw.text",
+                field="boundary",
+            )
+        return self._render(request_input, arguments, ())
+
+    def _read_continuation(
+        self,
+        request_input: Input,
+        continuation: Continuation,
+        index: int,
+        joined: str | None,
+        prompt: int,
+    ) -> list[int]:
+        """The tokens of a continuation.
+
+        joined: the prompt's text, to tokenize it together with the continuation's text.
+        prompt: the number of the prompt's own tokens.
+        """
+        field = f"continuations[{index}]"
+        if continuation.token_ids is not None:
+            return self._check_tokens([*continuation.token_ids], self._scored, field)
+        text = continuation.text or ""
+        if joined is None:
+            return self._check_tokens(self.encode_choice(text), self._scored, field)
+        self._check_length(request_input, joined + text)
+        tokens = self._encode_rendered(request_input, joined + text)[prompt:]
+        if not tokens:
+            raise InvalidRequest(
+                f"{field} adds no token to those of the prompt, because its first characters merge "
+                "with the prompt's last token: move white space from the prompt's end to it",
+                field=field,
+            )
+        return self._check_tokens(tokens, self._scored, field)
+
+    def read_count(self, request: CountRequest) -> list[int]:
+        """The tokens of an input that is only counted. It may be longer than the context."""
+        return self.read(request.input, request.template_arguments_json, request.tools)
 
     def make_test_prompt(self) -> list[int]:
         """The tokens of a short input, to test the model with.
@@ -149,7 +195,7 @@ class PromptReader:
 
     def _test_inputs(self) -> Iterator[Input]:
         if self.chat:
-            yield from _TEST_CONVERSATIONS
+            yield from map(Conversation, _TEST_CONVERSATIONS)
             return
         yield "Hello"
         # The vocabulary may have no letters, only digits or moves.
@@ -158,10 +204,24 @@ class PromptReader:
         readable = [token for token in vocabulary if token < self._embedded and token not in added]
         yield self._tokenizer.decode(readable[:_TEST_TOKENS])
 
-    def read(self, request_input: Input) -> list[int]:
-        """The input's tokens, at least one. Raises InvalidRequest and ContextTooLong."""
-        tokens = self._tokenize(request_input)
-        return self._check_tokens(tokens, self._embedded, _field(request_input))
+    def read(
+        self,
+        request_input: Input,
+        arguments: str = "",
+        tools: Sequence[Tool] = (),
+    ) -> list[int]:
+        """The input's tokens, at least one.
+
+        arguments: of the chat template, as JSON text. Raises InvalidRequest, ContextTooLong and
+        Unsupported.
+        """
+        field = _field(request_input)
+        if isinstance(request_input, RawPrompt) and request_input.token_ids is not None:
+            self._check_template_use(arguments, tools, field)
+            return self._check_tokens([*request_input.token_ids], self._embedded, field)
+        text = self._render(request_input, arguments, tools)
+        self._check_length(request_input, text)
+        return self._check_tokens(self._encode_rendered(request_input, text), self._embedded, field)
 
     def encode(self, text: str) -> list[int]:
         """A text's tokens, without those that begin or end a prompt."""
@@ -199,22 +259,50 @@ class PromptReader:
                     field="config.max_tokens",
                 )
 
-    def _tokenize(self, request_input: Input) -> list[int]:
-        if self._template is not None:
-            messages = request_input
-            if isinstance(messages, str):
-                messages = (Message("user", messages),)
-            text = self._template.render(messages, _field(request_input))
-            self._check_length(request_input, text)
-            return self.encode(text)
-        if not isinstance(request_input, str):
-            raise InvalidRequest(
+    def _render(self, request_input: Input, arguments: str, tools: Sequence[Tool]) -> str:
+        """The text that the model reads."""
+        field = _field(request_input)
+        if isinstance(request_input, RawPrompt):
+            self._check_template_use(arguments, tools, field)
+            return request_input.text or ""
+        if self.template is None:
+            self._check_template_use(arguments, tools, field)
+            if isinstance(request_input, str):
+                return request_input
+            raise Unsupported(
                 f"{self.name} is a base model without a chat template: send a prompt, which it "
                 "continues",
-                field="conversation",
+                field=field,
             )
-        self._check_length(request_input, request_input)
-        tokens: list[int] = self._tokenizer(request_input).input_ids
+        if isinstance(request_input, str):
+            request_input = Conversation((Message("user", request_input),))
+        if tools and not self.template.reads_tools:
+            raise Unsupported(
+                f"the chat template of {self.name} does not show tools: leave them out, or "
+                "describe them in a message",
+                field="tools",
+            )
+        return self.template.render(request_input, field, json.loads(arguments or "{}"), tools)
+
+    def _check_template_use(self, arguments: str, tools: Sequence[Tool], field: str) -> None:
+        """Refuse what only a chat template reads, for an input without one."""
+        for name, given in (("template_arguments_json", arguments), ("tools", tools)):
+            if given:
+                raise Unsupported(
+                    f"{name} needs a chat template, but {field} of {self.name} is read without "
+                    f"one: leave {name} out",
+                    field=name,
+                )
+
+    def _encode_rendered(self, request_input: Input, text: str) -> list[int]:
+        """The tokens of a text of _render."""
+        special: bool | None = None  # the tokenizer's default
+        if isinstance(request_input, RawPrompt):
+            special = request_input.add_special_tokens
+        elif self.template is not None:
+            special = False  # the template writes them
+        options = {} if special is None else {"add_special_tokens": special}
+        tokens: list[int] = self._tokenizer(text, **options).input_ids
         return tokens
 
     def _check_length(self, request_input: Input, text: str) -> None:
@@ -240,60 +328,12 @@ class PromptReader:
         return tokens
 
 
-class ChatTemplate:
-    """A model's chat template: third-party code, which can fail in any way.
-
-    source: replaces the tokenizer's own template.
-    """
-
-    def __init__(self, model: str, tokenizer: Any, source: str | None = None) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
-        self._source = source
-
-    def render(self, messages: Sequence[Message], field: str) -> str:
-        """The conversation as the model's text, never empty.
-
-        Raises InvalidRequest with `field` if the template refuses the conversation, fails on
-        it, takes too long or renders nothing. Its cause is the template's own error.
-        """
-        name = f"the chat template of {self._model}"
-        try:
-            with time_limit(_RENDER_SECONDS):
-                text = self._tokenizer.apply_chat_template(
-                    [{"role": message.role, "content": message.content} for message in messages],
-                    chat_template=self._source,
-                    add_generation_prompt=True,
-                    tokenize=False,
-                )
-                if isinstance(text, str):
-                    text.encode()  # fails on half a surrogate pair
-        except Exception as error:  # a template can raise any
-            verb = "refuses" if type(error) is TemplateError else "fails on"
-            raise InvalidRequest(
-                f"{name} {verb} this conversation: {_describe(error)}", field=field
-            ) from error
-        if not isinstance(text, str):
-            raise InvalidRequest(f"{name} renders {type(text).__name__}, not text", field=field)
-        if not text:
-            raise InvalidRequest(
-                f"{name} renders nothing for this conversation: add a user message", field=field
-            )
-        return text
-
-
-def _describe(error: Exception) -> str:
-    """A template's error as text. Errors of other types show only their type, because their
-    message may repeat the prompt."""
-    kind = type(error).__name__
-    if isinstance(error, TimeoutError):
-        return f"it takes longer than {_RENDER_SECONDS:g} s"
-    if not isinstance(error, TemplateError):
-        return kind
-    text = " ".join(str(error).split())[:_TEMPLATE_MESSAGE_LENGTH]
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if type(error) is TemplateError else f"{kind}: {text}"
-
-
 def _field(request_input: Input) -> str:
-    return "prompt" if isinstance(request_input, str) else "conversation"
+    """The name of an input's field, for errors."""
+    match request_input:
+        case str():
+            return "prompt"
+        case Conversation():
+            return "conversation"
+        case RawPrompt():
+            return "raw.text" if request_input.token_ids is None else "raw.token_ids"

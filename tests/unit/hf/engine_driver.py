@@ -12,18 +12,21 @@ from typing import Any
 import torch
 
 from arena_llm.types import (
+    DEFAULT_RETURNS,
     Completion,
     Constraint,
+    Continuation,
     Delta,
     GenerationRequest,
     Input,
     Regex,
+    ReturnOptions,
     Sampling,
     ScoringRequest,
 )
 from services.hf.config import HfModel
 from services.hf.engine import EngineLimits, HfEngine
-from services.hf.forward import Batch, Forward, Work
+from services.hf.forward import Batch, Forward, Scored, Work
 from services.hf.loading import LoadedModel, load
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import ScoringJob
@@ -39,9 +42,12 @@ def load_tiny(folder: Path, *, step_tokens: int = 32, **entry: Any) -> LoadedMod
 
 
 def request(
-    prompt_input: Input = "Your move?", constraint: Constraint | None = None, **sampling: Any
+    prompt_input: Input = "Your move?",
+    constraint: Constraint | None = None,
+    returns: ReturnOptions = DEFAULT_RETURNS,
+    **sampling: Any,
 ) -> GenerationRequest:
-    return GenerationRequest(NAME, prompt_input, Sampling(**sampling), constraint)
+    return GenerationRequest(NAME, prompt_input, Sampling(**sampling), constraint, returns=returns)
 
 
 #: Requests whose texts cannot end before max_tokens.
@@ -151,8 +157,16 @@ class Stepped(Forward):
             raise self.error
         return self._each_pass("prefill", self._forward.prefill(prompts))
 
-    def score(self, prompt: list[int], continuations: Sequence[list[int]]) -> Work:
-        return self._each_pass("score", self._forward.score(prompt, continuations))
+    def score(
+        self,
+        prompt: list[int],
+        continuations: Sequence[list[int]],
+        top: int = 0,
+        *,
+        with_prompt: bool = False,
+    ) -> Work:
+        scoring = self._forward.score(prompt, continuations, top, with_prompt=with_prompt)
+        return self._each_pass("score", scoring)
 
     def _each_pass(self, kind: str, work: Work) -> Work:
         while True:
@@ -210,9 +224,11 @@ class DrivenScoring:
     """One scoring job in an engine."""
 
     def __init__(self, loaded: LoadedModel, running: HfEngine, prompt: str, *texts: str) -> None:
-        self._results: queue.Queue[list[float] | BaseException] = queue.Queue()
+        self._results: queue.Queue[Scored | BaseException] = queue.Queue()
         self.job: ScoringJob = prepare_scoring(
-            loaded, ScoringRequest(NAME, prompt, texts), self._results.put
+            loaded,
+            ScoringRequest(NAME, prompt, tuple(map(Continuation, texts))),
+            self._results.put,
         )
         running.submit(self.job)
 
@@ -220,8 +236,11 @@ class DrivenScoring:
     def silent(self) -> bool:
         return self._results.empty()
 
-    def sums(self) -> list[float]:
+    def result(self) -> Scored:
         result = self._results.get(timeout=PATIENCE)
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def sums(self) -> list[float]:
+        return [text.logprob for text in self.result().continuations]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from arena_llm.types import Choices, FinishReason
+from arena_llm.types import Choices, FinishReason, ReturnOptions
 from services.common.errors import Overloaded
 from services.hf.loading import LoadedModel
 from tests.unit.hf.engine_driver import (
@@ -91,7 +91,7 @@ def test_each_row_keeps_its_own_parameters(loaded: LoadedModel) -> None:
             for driven in (
                 free,
                 request("7", max_tokens=30, temperature=0.0, stop=(stop,)),
-                request("7", max_tokens=3, temperature=0.0, logprobs=2),
+                request("7", returns=ReturnOptions(top_logprobs=2), max_tokens=3, temperature=0.0),
                 request("7", Choices(("4", "44")), seed=1),
                 request("7", max_tokens=30, seed=1, temperature=2.0),
             )
@@ -100,10 +100,10 @@ def test_each_row_keeps_its_own_parameters(loaded: LoadedModel) -> None:
     assert free_again.text == whole
     assert (stopped.text, stopped.finish_reason) == (whole.partition(stop)[0], FinishReason.STOP)
     assert (cut.finish_reason, cut.usage.completion_tokens) == (FinishReason.LENGTH, 3)
-    assert [len(logprobs.top) for logprobs in cut.logprobs] == [2, 2, 2]
-    assert [logprobs.logprob for logprobs in cut.logprobs] == [
-        logprobs.top[0].logprob for logprobs in cut.logprobs
-    ]
+    trace = cut.completion_tokens
+    assert trace is not None
+    assert [len(token.top) for token in trace] == [2, 2, 2]
+    assert [token.logprob for token in trace] == [token.top[0].logprob for token in trace]
     assert choice.text in ("4", "44")
     assert hot.text != whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arena_llm.types import Choices, FinishReason, Regex
+from arena_llm.types import Choices, FinishReason, Regex, ReturnOptions
 from services.hf.forward import CausalForward
 from services.hf.loading import LoadedModel
 from tests.unit.hf.engine_driver import (
@@ -53,12 +53,12 @@ def test_a_repeated_prompt_comes_from_the_cache(loaded: LoadedModel, stepped: St
         stepped.go()
         first, again = (DrivenRequest(loaded, running, generation).completion() for _ in range(2))
         scored = [DrivenScoring(loaded, running, "Your move? " * 9, "1", "23") for _ in range(2)]
-        sums = [driven.sums() for driven in scored]
+        results = [driven.result() for driven in scored]
     tokens = first.usage.prompt_tokens
     assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, tokens - 1)
     assert again.text == first.text
-    assert [driven.job.cached for driven in scored] == [tokens - 1] * 2
-    assert sums[0] == sums[1]
+    assert [result.cached for result in results] == [tokens - 1] * 2
+    assert results[0].continuations == results[1].continuations
 
 
 def test_a_prompt_cancelled_while_it_is_read_leaves_nothing_in_the_cache(
@@ -85,16 +85,18 @@ def test_forced_tokens_take_no_pass(loaded: LoadedModel, stepped: Stepped) -> No
     with engine(stepped) as running:
         stepped.go()
         with_logprobs = DrivenRequest(
-            loaded, running, request("7", MOVES, seed=3, logprobs=0)
+            loaded, running, request("7", MOVES, ReturnOptions(top_logprobs=0), seed=3)
         ).completion()
         slow = list(stepped.passes)
         stepped.passes.clear()
         move = DrivenRequest(loaded, running, request("7", MOVES, seed=3)).completion()
     # One pass for each free choice: the digits of the row and of the column.
     assert stepped.passes == ["prefill", "step"]
-    assert slow == ["prefill", *["step"] * (len(with_logprobs.logprobs) - 1)]
-    assert len(with_logprobs.logprobs) == with_logprobs.usage.completion_tokens > 4
-    assert all(driven.logprob < 0 for driven in with_logprobs.logprobs)
+    trace = with_logprobs.completion_tokens
+    assert trace is not None
+    assert slow == ["prefill", *["step"] * (len(trace) - 1)]
+    assert len(trace) == with_logprobs.usage.completion_tokens > 4
+    assert all(logprob < 0 for logprob in trace.logprobs)
     assert (move.text, move.usage.completion_tokens) == (
         with_logprobs.text,
         with_logprobs.usage.completion_tokens,

@@ -90,7 +90,8 @@ def test_rows_that_join_and_leave_do_not_change_each_other(loaded: LoadedModel) 
 def test_scores_are_the_log_probabilities_of_one_plain_pass(loaded: LoadedModel) -> None:
     prompt = PROMPTS[1]
     scored = finished(loaded.forward.score(prompt, CONTINUATIONS))
-    assert scored.sums == pytest.approx([plain(loaded, prompt, c) for c in CONTINUATIONS], abs=1e-3)
+    sums = [text.logprob for text in scored.continuations]
+    assert sums == pytest.approx([plain(loaded, prompt, c) for c in CONTINUATIONS], abs=1e-3)
 
 
 def plain(loaded: LoadedModel, prompt: list[int], continuation: list[int]) -> float:

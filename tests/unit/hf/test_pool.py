@@ -17,6 +17,7 @@ from arena_llm.types import (
     Capability,
     Choices,
     Completion,
+    Continuation,
     GenerationRequest,
     ModelState,
     Regex,
@@ -329,7 +330,7 @@ async def test_a_panic_fails_only_its_own_call(
             with pytest.raises(RuntimeError, match=kind.__name__):
                 await ask(running, "hf_a")
             with pytest.raises(RuntimeError, match=kind.__name__):
-                await running.score(ScoringRequest("hf_a", "7", ("a",)))
+                await running.score(ScoringRequest("hf_a", "7", (Continuation("a"),)))
         assert (await ask(running, "hf_a")).model == "hf_a"
 
 

@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from arena_llm.types import Choices, Constraint, Input, Message, ScoringRequest
-from services.common.errors import BackendError, ContextTooLong, InvalidRequest
+from arena_llm.types import (
+    Choices,
+    Constraint,
+    Continuation,
+    Conversation,
+    Input,
+    Message,
+    ScoringRequest,
+)
+from services.common.errors import BackendError, ContextTooLong, InvalidRequest, Unsupported
 from services.hf.loading import LoadedModel
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import Sequence
@@ -18,7 +26,7 @@ from tests.unit.hf.conftest import Models
 from tests.unit.hf.engine_driver import NAME, DrivenRequest, engine, load_tiny, request
 
 CONTEXT = 512
-TALK = (Message("system", "Play."), Message("user", "0 or 8?"))
+TALK = Conversation((Message("system", "Play."), Message("user", "0 or 8?")))
 
 
 def prepared(loaded: LoadedModel, prompt_input: Input = "Your move?", **options: Any) -> Sequence:
@@ -45,7 +53,7 @@ def test_a_base_model_sees_the_text_itself(model: Models) -> None:
 
 
 def test_a_base_model_refuses_a_conversation(model: Models) -> None:
-    with pytest.raises(InvalidRequest, match="base model without a chat template") as caught:
+    with pytest.raises(Unsupported, match="base model without a chat template") as caught:
         prepared(model("llama"), TALK)
     assert caught.value.field == "conversation"
 
@@ -70,8 +78,8 @@ TOO_LONG: list[tuple[str, Input, dict[str, Any], str]] = [
     ("llama", "x" * 5_000_000, {}, "prompt"),
     ("llama", "日" * 1_700_000, {"max_tokens": 1}, "prompt"),
     ("llama-chat", "x" * 5_000_000, {}, "prompt"),
-    ("llama-chat", (Message("user", "7" * CONTEXT),), {}, "conversation"),
-    ("llama-chat", (Message("user", "x" * 5_000_000),), {}, "conversation"),
+    ("llama-chat", Conversation((Message("user", "7" * CONTEXT),)), {}, "conversation"),
+    ("llama-chat", Conversation((Message("user", "x" * 5_000_000),)), {}, "conversation"),
     ("t5", "x" * 5_000_000, {}, "prompt"),
     ("t5", "7", {"max_tokens": CONTEXT + 1}, "config.max_tokens"),
 ]  # fmt: skip
@@ -131,7 +139,7 @@ def test_a_choice_has_room_for_any_tokenization(model: Models) -> None:
 
 
 def scoring(prompt_input: Input, *continuations: str) -> ScoringRequest:
-    return ScoringRequest(NAME, prompt_input, continuations)
+    return ScoringRequest(NAME, prompt_input, tuple(map(Continuation, continuations)))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ def scoring(prompt_input: Input, *continuations: str) -> ScoringRequest:
     [
         ("7" * CONTEXT, ("1",), ContextTooLong, "prompt"),
         ("7", ("1", "7" * CONTEXT), ContextTooLong, "continuations"),
-        (TALK, ("1",), InvalidRequest, "conversation"),
+        (TALK, ("1",), Unsupported, "conversation"),
     ],
     ids=lambda value: repr(value)[:30],
 )

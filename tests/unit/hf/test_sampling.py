@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from arena_llm.types import Sampling
+from arena_llm.types import DEFAULT_RETURNS, ReturnOptions, Sampling
 from services.hf.sampling import Sampled, TokenSampler, sample
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 0.0, -1.0])
@@ -20,8 +21,10 @@ def draw(samplers: list[TokenSampler], logits: torch.Tensor = LOGITS) -> list[Sa
     return [token for token in drawn if isinstance(token, Sampled)]
 
 
-def sampler(**sampling: Any) -> TokenSampler:
-    return TokenSampler(Sampling(**sampling), None)
+def sampler(
+    returns: ReturnOptions = DEFAULT_RETURNS, prompt: Sequence[int] = (), **sampling: Any
+) -> TokenSampler:
+    return TokenSampler(Sampling(**sampling), None, returns, prompt, ends=(3,))
 
 
 def frequencies(**sampling: Any) -> dict[int, float]:
@@ -101,23 +104,24 @@ def test_penalties(sampling: dict[str, Any], taken: list[int], adjusted: list[fl
 
 def test_logprobs_are_taken_before_temperature_and_penalties() -> None:
     logprobs_before = LOGITS.log_softmax(-1)
-    penalized = sampler(logprobs=2, temperature=0.0, presence_penalty=2)
+    penalized = sampler(ReturnOptions(top_logprobs=2), temperature=0.0, presence_penalty=2)
     penalized.record_token(1)
     penalized.record_token(1)
     [drawn] = draw([penalized])
     assert drawn.token == 2, "the penalty holds for the draw"
-    assert drawn.logprob == pytest.approx(float(logprobs_before[2]))
-    assert [token for token, _ in drawn.top] == [1, 2]
-    assert [logprob for _, logprob in drawn.top] == pytest.approx(
+    assert drawn.scored is not None
+    assert drawn.scored.logprob == pytest.approx(float(logprobs_before[2]))
+    assert [token for token, _ in drawn.scored.top] == [1, 2]
+    assert [logprob for _, logprob in drawn.scored.top] == pytest.approx(
         [float(logprobs_before[1]), float(logprobs_before[2])]
     )
 
 
 @pytest.mark.parametrize(("requested", "alternatives"), [(None, 0), (0, 0), (1, 1), (20, 5)])
 def test_the_requested_number_of_alternatives(requested: int | None, alternatives: int) -> None:
-    [drawn] = draw([sampler(logprobs=requested, temperature=0.0)])
-    assert len(drawn.top) == alternatives
-    assert (drawn.logprob != 0) == (requested is not None)
+    [drawn] = draw([sampler(ReturnOptions(top_logprobs=requested), temperature=0.0)])
+    assert (drawn.scored is not None) == (requested is not None)
+    assert len(drawn.scored.top if drawn.scored else ()) == alternatives
 
 
 def test_a_row_draws_the_same_alone_and_in_a_batch() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from services.common.errors import UpstreamUnavailable
-from services.vllm.scoring import Path, build_tree, score_continuations
+from services.vllm.scoring import Path, Place, build_tree, score_continuations
 
 
 def logprob(path: Sequence[int], token: int) -> float:
@@ -26,13 +26,13 @@ class Engine:
         self.concurrent: list[int] = []
         self._now = 0
 
-    async def ask(self, path: Path, tokens: list[int]) -> Mapping[int, float]:
+    async def ask(self, path: Path, tokens: list[int]) -> Place:
         self.asked.append((path, tokens))
         self._now += 1
         self.concurrent.append(self._now)
         await asyncio.sleep(0)
         self._now -= 1
-        return {token: logprob(path, token) for token in tokens}
+        return Place({token: logprob(path, token) for token in tokens}, best=logprob(path, 4))
 
 
 def test_a_common_prefix_is_requested_once() -> None:
@@ -46,7 +46,15 @@ async def test_the_sum_over_each_continuations_tokens() -> None:
         sum(logprob(tokens[:place], token) for place, token in enumerate(tokens))
         for tokens in continuations
     ]
-    assert await score_continuations(continuations, Engine().ask, 8) == pytest.approx(expected)
+    scored = await score_continuations(continuations, Engine().ask, 8)
+    assert [text.logprob for text in scored] == pytest.approx(expected)
+    assert [len(text.tokens) for text in scored] == [len(tokens) for tokens in continuations]
+
+
+async def test_a_text_is_greedy_if_each_token_is_as_likely_as_the_best() -> None:
+    scored = await score_continuations([[4, 4], [4, 5], [4]], Engine().ask, 8)
+    best = [logprob((4,), token) <= logprob((4,), 4) for token in (4, 5)]
+    assert [text.is_greedy for text in scored] == [True, not best[1], True]
 
 
 async def test_a_request_has_a_bounded_number_of_tokens() -> None:
@@ -65,7 +73,7 @@ async def test_the_number_of_concurrent_requests_is_bounded() -> None:
 async def test_the_first_error_is_raised_and_cancels_the_rest() -> None:
     ended: list[str] = []
 
-    async def ask(path: Path, tokens: list[int]) -> Mapping[int, float]:
+    async def ask(path: Path, tokens: list[int]) -> Place:
         if path:
             raise UpstreamUnavailable("dead")
         try:

@@ -10,19 +10,28 @@ import pytest
 from tokenizers import Regex, normalizers
 from transformers import AutoTokenizer
 
-import services.common.local.request
-from arena_llm.types import Choices, Input, Message, ScoringRequest
+import services.common.local.template
+from arena_llm.types import (
+    Choices,
+    Continuation,
+    Conversation,
+    Input,
+    Message,
+    ScoringRequest,
+)
 from services.common.errors import (
     BackendError,
     ContextTooLong,
     InvalidRequest,
     ModelMisconfigured,
+    Unsupported,
 )
-from services.common.local.request import ChatTemplate, PromptReader
+from services.common.local.request import PromptReader
+from services.common.local.template import ChatTemplate
 from tests.support.tiny_models import CHATML, make_checkpoint
 
 CONTEXT = 512
-TALK = (Message("system", "Play."), Message("user", "0 or 8?"))
+TALK = Conversation((Message("system", "Play."), Message("user", "0 or 8?")))
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +58,18 @@ def test_a_base_model_sees_the_text_itself(tokenizer: Any) -> None:
 
 #: Input, template, error, its field, its message.
 REFUSED: list[tuple[Input, str | None, type[BackendError], str, str]] = [
-    (TALK, None, InvalidRequest, "conversation", "base model"),
+    (TALK, None, Unsupported, "conversation", "base model"),
     (TALK, "{{ raise_exception('system first') }}", InvalidRequest, "conversation", "system first"),
     ("x", "{{ '' }}", InvalidRequest, "prompt", "renders nothing"),
     ("x" * 5_000_000, CHATML, ContextTooLong, "prompt", "at least"),
     ("日" * 1_700_000, None, ContextTooLong, "prompt", "at least"),
-    ((Message("user", "x" * 5_000_000),), CHATML, ContextTooLong, "conversation", "at least"),
+    (
+        Conversation((Message("user", "x" * 5_000_000),)),
+        CHATML,
+        ContextTooLong,
+        "conversation",
+        "at least",
+    ),
 ]
 
 
@@ -112,7 +127,7 @@ def test_a_token_that_can_only_be_read_is_refused_as_a_continuation(tokenizer: A
     narrow = PromptReader("hf_tiny", tokenizer, None, CONTEXT, 400, token)
     assert narrow.read("<|im_start|>") == [token]
     with pytest.raises(InvalidRequest, match="no embedding") as caught:
-        narrow.read_scoring(ScoringRequest("hf_tiny", "x", ("<|im_start|>",)))
+        narrow.read_scoring(ScoringRequest("hf_tiny", "x", (Continuation("<|im_start|>"),)))
     assert caught.value.field == "continuations[0]"
 
 
@@ -184,7 +199,7 @@ def test_a_template_that_fails_on_every_conversation(tokenizer: Any, template: s
     assert len(caught.value.message) < 1000
 
 
-SECRET_TALK = (Message("system", "SECRET-1"), Message("user", "SECRET-2"))
+SECRET_TALK = Conversation((Message("system", "SECRET-1"), Message("user", "SECRET-2")))
 
 #: Template -> the error for SECRET_TALK, in which a template's own error must not repeat it.
 FAILING = {
@@ -220,7 +235,7 @@ def test_a_conversation_on_which_the_template_fails(
 
 
 def test_a_template_that_takes_too_long(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services.common.local.request, "_RENDER_SECONDS", 0.1)
+    monkeypatch.setattr(services.common.local.template, "_RENDER_SECONDS", 0.1)
     many = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="it takes longer than 0"):

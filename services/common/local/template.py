@@ -1,0 +1,175 @@
+"""Chat templates: third-party code that turns a conversation into a model's text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from arena_llm.types import Conversation, Message, Tool, ToolResult
+from services.common.errors import InvalidRequest, Unsupported
+from services.common.local.containment import time_limit
+
+#: Time limit for rendering a chat template, in seconds. A long conversation takes milliseconds.
+_RENDER_SECONDS = 5.0
+#: Most characters of a template's own message in an error.
+_MESSAGE_LENGTH = 300
+#: Arguments of apply_chat_template, and what a template gets from the request itself.
+_RESERVED = frozenset(
+    (
+        *("conversation", "messages", "tools", "documents", "chat_template", "tokenize"),
+        *("add_generation_prompt", "continue_final_message", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+    )
+)
+#: The names under which templates read the reasoning of an earlier message.
+_REASONING_NAMES = frozenset({"reasoning_content", "reasoning", "thinking"})
+
+_ARGUMENTS = "template_arguments_json"
+
+
+class ChatTemplate:
+    """A model's chat template, which can fail in any way.
+
+    source: replaces the tokenizer's own template. reasons: the model writes reasoning, so its
+    template decides what it reads of the reasoning in earlier messages.
+    """
+
+    def __init__(
+        self, model: str, tokenizer: Any, source: str | None = None, *, reasons: bool = False
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._source = source
+        text = getattr(tokenizer, "chat_template", None) if source is None else source
+        texts = text.values() if isinstance(text, dict) else (text,)
+        #: Every word of the template, among them the names that it reads.
+        self._words = frozenset(word for text in texts for word in re.findall(r"\w+", str(text)))
+        self._reads_reasoning = reasons or bool(self._words & _REASONING_NAMES)
+
+    @property
+    def reads_tools(self) -> bool:
+        """True if the template shows tools to the model."""
+        return "tools" in self._words
+
+    def render(
+        self,
+        conversation: Conversation,
+        field: str,
+        arguments: Mapping[str, Any] | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> str:
+        """The conversation as the model's text, never empty.
+
+        Raises InvalidRequest with `field` if the template refuses the conversation, fails on
+        it, takes too long or renders nothing. Its cause is the template's own error. Raises
+        Unsupported for what the template does not read.
+        """
+        arguments = arguments or {}
+        self._check_arguments(arguments)
+        messages = [*self._describe(conversation.messages)]
+        name = f"the chat template of {self._model}"
+        continues = conversation.continue_last_message
+        try:
+            with time_limit(_RENDER_SECONDS):
+                text = self._tokenizer.apply_chat_template(
+                    messages,
+                    tools=[*map(_describe_tool, tools)] or None,
+                    chat_template=self._source,
+                    add_generation_prompt=not continues,
+                    continue_final_message=continues,
+                    tokenize=False,
+                    **arguments,
+                )
+                if isinstance(text, str):
+                    text.encode()  # fails on half a surrogate pair
+        except Exception as error:  # a template can raise any
+            verb = "refuses" if type(error) is TemplateError else "fails on"
+            raise InvalidRequest(
+                f"{name} {verb} this conversation: {_describe_error(error)}", field=field
+            ) from error
+        if not isinstance(text, str):
+            raise InvalidRequest(f"{name} renders {type(text).__name__}, not text", field=field)
+        if not text:
+            raise InvalidRequest(
+                f"{name} renders nothing for this conversation: add a user message", field=field
+            )
+        return text
+
+    def _check_arguments(self, arguments: Mapping[str, Any]) -> None:
+        for name in arguments:
+            if name in _RESERVED:
+                raise InvalidRequest(
+                    f"{_ARGUMENTS} must not set {name}, which the service sets", field=_ARGUMENTS
+                )
+            if name not in self._words:
+                raise Unsupported(
+                    f"the chat template of {self._model} does not read {name}: leave it out",
+                    field=_ARGUMENTS,
+                )
+
+    def _describe(self, messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
+        """Yield the messages as templates read them."""
+        names: dict[str, str] = {}
+        for index, message in enumerate(messages):
+            if message.role == "tool":
+                for part in message.parts:
+                    if isinstance(part, ToolResult):
+                        yield _describe_result(part, names.get(part.call_id, ""))
+                continue
+            described: dict[str, Any] = {"role": message.role, "content": message.text}
+            if reasoning := message.reasoning:
+                if not self._reads_reasoning:
+                    raise Unsupported(
+                        f"the chat template of {self._model} does not read the reasoning of "
+                        "earlier messages: leave it out",
+                        field=f"conversation.messages[{index}]",
+                    )
+                described["reasoning_content"] = reasoning
+            if calls := message.tool_calls:
+                names |= {call.id: call.name for call in calls}
+                described["tool_calls"] = [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.name, "arguments": _read(call.arguments)},
+                    }
+                    for call in calls
+                ]
+            yield described
+
+
+def _describe_tool(tool: Tool) -> dict[str, Any]:
+    parameters = json.loads(tool.parameters_json_schema or '{"type": "object", "properties": {}}')
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _describe_result(result: ToolResult, name: str) -> dict[str, Any]:
+    text = Message("tool", result.parts).text
+    return {"role": "tool", "tool_call_id": result.call_id, "name": name, "content": text}
+
+
+def _read(arguments: str) -> Any:
+    """A call's arguments as templates expect them: an object, or the text if it is not one."""
+    try:
+        value = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return arguments
+    return value if isinstance(value, dict) else arguments
+
+
+def _describe_error(error: Exception) -> str:
+    """A template's error as text. Errors of other types show only their type, because their
+    message may repeat the prompt."""
+    kind = type(error).__name__
+    if isinstance(error, TimeoutError):
+        return f"it takes longer than {_RENDER_SECONDS:g} s"
+    if not isinstance(error, TemplateError):
+        return kind
+    text = " ".join(str(error).split())[:_MESSAGE_LENGTH]
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if type(error) is TemplateError else f"{kind}: {text}"
