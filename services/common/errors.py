@@ -34,6 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import astuple, replace
 from typing import ClassVar
 
 import grpc
@@ -43,7 +44,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from arena_llm.errors import DETAILS_TRAILER
-from arena_llm.types import CallReport
+from arena_llm.types import CallReport, ServedBy
 from arena_llm.v1 import call_report_pb2
 from arena_llm.wire import to_message
 
@@ -92,9 +93,11 @@ class BackendError(Exception):
         message = repair_text(message)  # a provider's text may hold half a surrogate pair
         super().__init__(message)
         self.message = message
-        self.field = field
+        self.field = repair_text(field)
         self.retry_after = retry_after
-        self.metadata = {name: repair_text(value) for name, value in (metadata or {}).items()}
+        self.metadata = {
+            repair_text(name): repair_text(value) for name, value in (metadata or {}).items()
+        }
         self.report = report
 
 
@@ -218,9 +221,14 @@ class Internal(BackendError):
 #: gRPC replaces a status at random if its trailers take between 8 and 16 KiB. So the message and
 #: the details are bounded, in bytes as they are sent.
 MAX_MESSAGE_BYTES = 2_000
-_MAX_COPY_BYTES = 450  # of the message in the details, twice
+MAX_DETAILS_BYTES = 4_000
+_MAX_COPY_BYTES = 400  # of the message in the details, twice
 _MAX_METADATA_BYTES = 1_000
+_ENTRY_BYTES = 6  # of protobuf for each name and value
 _MAX_REPORT_BYTES = 1_500
+_MAX_DETAIL_BYTES = 200  # of an attempt
+_MAX_NAME_BYTES = 100  # of a name or an id in a report
+_MAX_ATTEMPTS = 50  # an attempt takes at least 30 bytes
 
 
 def cut_text(text: str, most: int) -> str:
@@ -233,7 +241,7 @@ def cut_text(text: str, most: int) -> str:
 
 def cut_message(text: str) -> str:
     """Return a status message that fits: gRPC sends other characters as %XX for each byte."""
-    if len(text) <= MAX_MESSAGE_BYTES // 3:
+    if len(text) <= MAX_MESSAGE_BYTES // 12:
         return text
     size = 0
     for place, character in enumerate(text):
@@ -270,22 +278,35 @@ def _cut_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return as much of the metadata as fits; a value that does not fit is cut."""
     left, kept = _MAX_METADATA_BYTES, {}
     for name, value in metadata.items():
-        text = cut_text(value, left - len(name)) if left > len(name) + 3 else ""
-        if not text and value:
+        left -= len(name.encode()) + _ENTRY_BYTES
+        if left < 3:  # an ellipsis
             break
-        kept[name] = text
-        left -= len(name) + len(text.encode())
+        kept[name] = cut_text(value, left)
+        left -= len(kept[name].encode())
     return kept
 
 
 def _build_report(report: CallReport) -> call_report_pb2.CallReport:
-    """Return the report. If it is too large, it loses the oldest attempts."""
-    message = to_message(report, call_report_pb2.CallReport)
+    """Return the report with its texts cut. If it is too large, it loses the oldest attempts."""
+    attempts = [
+        replace(
+            attempt,
+            provider=_cut_name(attempt.provider),
+            upstream_id=_cut_name(attempt.upstream_id),
+            detail=cut_text(repair_text(attempt.detail), _MAX_DETAIL_BYTES),
+        )
+        for attempt in report.attempts[-_MAX_ATTEMPTS:]
+    ]
+    served_by = ServedBy(*map(_cut_name, astuple(report.served_by)))
+    short = CallReport(_cut_name(report.request_id), tuple(attempts), report.usage, served_by)
+    message = to_message(short, call_report_pb2.CallReport)
     while message.ByteSize() > _MAX_REPORT_BYTES and message.attempts:
         del message.attempts[0]
-    if message.ByteSize() > _MAX_REPORT_BYTES:
-        message.ClearField("served_by")
     return message
+
+
+def _cut_name(name: str) -> str:
+    return cut_text(repair_text(name), _MAX_NAME_BYTES)
 
 
 def _pack(
