@@ -8,7 +8,9 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,8 +28,12 @@ from deploy.supervisor import Supervisor, render_config
 from services.common.config import ServiceConfig
 
 KEYED = ManagedService("keyed", "services.keyed", "keyed_models.yaml", ServiceConfig, ("KEYED_*",))
-LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 PLAIN = ManagedService("plain", "services.plain", "plain_models.yaml", ServiceConfig)
+
+
+@cache
+def lock() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "uv.lock").read_text())
 
 
 @pytest.mark.parametrize("version", [(3, 6), (3, 10), (3, 14)])
@@ -43,14 +49,14 @@ def test_a_python_without_a_lock_is_refused_with_a_hint(version: tuple[int, int]
 
 
 def test_every_locked_file_has_a_hash() -> None:
-    for package in LOCK["package"]:
+    for package in lock()["package"]:
         files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
         assert files or "editable" in package["source"], package["name"]
         assert all(file["hash"].startswith("sha256:") for file in files), package["name"]
 
 
 def test_the_lock_names_the_public_index_only() -> None:
-    assert {p["source"].get("registry") for p in LOCK["package"]} == {
+    assert {p["source"].get("registry") for p in lock()["package"]} == {
         None,
         "https://pypi.org/simple",
     }
