@@ -200,6 +200,23 @@ def test_help_lists_every_target() -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "updates"), [("up", True), ("down", False), ("status", False), ("logs", False)]
+)
+def test_stopping_and_looking_does_not_update_the_environment(
+    target: str, updates: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    for name in (".venv/.complete", "pyproject.toml", "client/pyproject.toml", "uv.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    command = ["make", "--dry-run", "--what-if=pyproject.toml", target]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"-m deploy {target}" in shown.stdout
+    assert ("deploy/environment.py" in shown.stdout) == updates
+
+
+@pytest.mark.parametrize(
     "content",
     [b"", b"[1]", b"null", b"{", b"\xff", b'{"router": 5}', b'{"router": "x"}', b'{"hf": "h:1"}'],
 )
