@@ -69,7 +69,10 @@ def check_schema(connection: sqlite3.Connection, version: int = VERSION) -> str:
         if name not in expected:
             return f"holds the {entry.type} {name!r}, which is not the arena's"
         if entry != expected[name]:
-            return f"its {entry.type} {name!r} is not defined as the arena's"
+            return (
+                f"another program has changed its {entry.type} {name!r}: the definition differs "
+                "from the arena's"
+            )
     if missing := [table for table in TABLES if table not in entries]:
         return f"has no table {missing[0]!r}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -107,14 +108,31 @@ class GrammarCompiler:
             # No log, because it would contain texts.
             matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         except ValueError as error:
-            raise _unusable(field, str(error)) from error
+            raise _unusable(field, _explain(constraint, str(error))) from error
         if matcher.is_error():
-            raise _unusable(field, matcher.get_error())
+            raise _unusable(field, _explain(constraint, matcher.get_error()))
         return matcher
 
 
 def _unusable(field: str, why: str) -> InvalidRequest:
     return InvalidRequest(f"{field} cannot be used: {' '.join(why.split())[:500]}", field=field)
+
+
+def _explain(constraint: Constraint, why: str) -> str:
+    """llguidance's message; for a wrong pattern, the reason and the place in the pattern alone.
+
+    The message also quotes the pattern, marks the place with "^" in the next line, and quotes the
+    grammar that llguidance made of the pattern.
+    """
+    if not isinstance(constraint, Regex):
+        return why
+    reason = why.partition("\n   1 | start:")[0].rpartition("(in regex): ")[2]
+    error = reason.rpartition("\nerror: ")[2]
+    mark = re.search(r"^    (.*)\n    ( *)\^", reason, re.MULTILINE)
+    # llguidance quotes some characters in an escaped form, which moves the mark.
+    if mark is None or mark[1] != constraint.pattern:
+        return error
+    return f"{error} at character {len(mark[2]) + 1}"
 
 
 class Matcher:

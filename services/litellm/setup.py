@@ -40,7 +40,19 @@ def import_litellm() -> None:
     litellm.num_retries = 0  # services.common.hosted.retry is the only layer that retries
     litellm.disable_streaming_logging = True  # it would copy each stream for callbacks
     litellm.disable_hf_tokenizer_download = True  # it would download tokenizers to count tokens
+    _disable_call_logs()
     _correct_gemini_streams()
+
+
+def _disable_call_logs() -> None:
+    """Make no log record of a call: a service has no callback that would read it.
+
+    For a failed call, litellm redacts the whole traceback twice, which takes milliseconds on the
+    event loop. The message of the exception is still redacted.
+    """
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    Logging.should_run_logging = lambda *_, **__: False  # litellm has no setting for it
 
 
 def _correct_gemini_streams() -> None:

@@ -53,20 +53,27 @@ CONFIGS = {
 def steps() -> list[tuple[Path, str, str]]:
     """Each command and each Python block that runs: document, language, text.
 
-    `make down` is left out if the next `make up` would start the same system again.
+    A command that an earlier document has as well, with another folder for its results, runs
+    once. `make down` is left out if the next `make up` would start the same system again.
     """
     steps = []
-    for block in blocks("bash", "python"):
-        lines = shell_lines(block) if block.language == "bash" else [block.text]
-        steps += [(block.document, block.language, line) for line in lines if line not in NOT_RUN]
+    for document in DOCUMENTS:
+        own = [block for block in blocks("bash", "python") if block.document == document]
+        # A system with other ports comes last: all other blocks share one system.
+        for block in sorted(own, key=lambda block: "make up ARENA_" in block.text):
+            lines = shell_lines(block) if block.language == "bash" else [block.text]
+            steps += [(document, block.language, line) for line in lines if line not in NOT_RUN]
     kept = []
+    seen: dict[str, Path] = {}
     started = ""
-    for number, step in enumerate(steps):
+    for number, (document, language, text) in enumerate(steps):
         starts = [text for *_, text in steps[number:] if text.startswith("make up")]
-        if step[2] == "make down" and starts and starts[0] == started:
+        if text == "make down" and starts and starts[0] == started:
             continue
-        started = step[2] if step[2].startswith("make up") else started
-        kept.append(step)
+        started = text if text.startswith("make up") else started
+        first = seen.setdefault(re.sub(r"\.run/\w+", "", text), document)
+        if first == document or text.startswith("make "):
+            kept.append((document, language, text))
     return kept
 
 

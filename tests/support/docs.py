@@ -9,10 +9,10 @@ from pathlib import Path
 
 from deploy.services import ROOT
 
-#: In the order in which a reader meets them.
+#: In the order in which their commands run.
 DOCUMENTS = [
     path.relative_to(ROOT)
-    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
     if path.exists()
 ]
 

@@ -11,6 +11,7 @@ As a process: `python -m tests.support.playing_service LISTEN FOLDER`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -39,7 +40,6 @@ from services.common.servicer import LlmServicer
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess
 from tests.support.scripted import ScriptedBackend
-from tests.support.waiting import eventually
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -59,7 +59,8 @@ class PlayingBackend(ScriptedBackend):
             if request.model.startswith(("hf_down", "hf_nokey")):
                 raise UpstreamUnavailable("the provider is down")
             if request.model.startswith("hf_held"):
-                await eventually(lambda: not self._hold.exists(), 100)
+                while self._hold.exists():  # noqa: ASYNC110 - another process removes it
+                    await asyncio.sleep(0.05)
             usage = Usage(10, 2, cost_picousd=to_picousd("0.01"), cost_basis=CostBasis.BILLED)
             move = Message("assistant", _move(request, number))
             return Completion(move, FinishReason.STOP, usage)

@@ -111,7 +111,7 @@ def scripted_process(
 def router_process(
     address: str, config: Path, redirect: str = "", *, quick_pings: bool = False
 ) -> ServiceProcess:
-    """The router with this configuration. quick_pings: notice a hanging backend after 2 s."""
+    """The router with this configuration. quick_pings: notice a hanging backend after 5 s."""
     command = ("-m", *_QUICK[quick_pings], "router", "--config", str(config))
     return ServiceProcess(address, *command, redirect=redirect)
 

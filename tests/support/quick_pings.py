@@ -12,9 +12,9 @@ import sys
 import router  # noqa: F401 - sets the variables that gRPC reads when it is imported
 from arena_llm import connection
 
-#: A hanging process is noticed after 2 s instead of 15.
+#: A hanging process is noticed after 5 s instead of 28.
 PING_MS = 1_000
-PING_TIMEOUT_MS = 1_000
+PING_TIMEOUT_MS = 4_000
 
 if __name__ == "__main__":
     connection.PING_MS = PING_MS

@@ -8,7 +8,9 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,8 +28,12 @@ from deploy.supervisor import Supervisor, render_config
 from services.common.config import ServiceConfig
 
 KEYED = ManagedService("keyed", "services.keyed", "keyed_models.yaml", ServiceConfig, ("KEYED_*",))
-LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 PLAIN = ManagedService("plain", "services.plain", "plain_models.yaml", ServiceConfig)
+
+
+@cache
+def lock() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "uv.lock").read_text())
 
 
 @pytest.mark.parametrize("version", [(3, 6), (3, 10), (3, 14)])
@@ -43,14 +49,14 @@ def test_a_python_without_a_lock_is_refused_with_a_hint(version: tuple[int, int]
 
 
 def test_every_locked_file_has_a_hash() -> None:
-    for package in LOCK["package"]:
+    for package in lock()["package"]:
         files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
         assert files or "editable" in package["source"], package["name"]
         assert all(file["hash"].startswith("sha256:") for file in files), package["name"]
 
 
 def test_the_lock_names_the_public_index_only() -> None:
-    assert {p["source"].get("registry") for p in LOCK["package"]} == {
+    assert {p["source"].get("registry") for p in lock()["package"]} == {
         None,
         "https://pypi.org/simple",
     }
@@ -191,6 +197,23 @@ def test_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert re.findall(r"^  make ([\w-]+) ", shown.stdout, re.MULTILINE) == phony[1].split()
+
+
+@pytest.mark.parametrize(
+    ("target", "updates"), [("up", True), ("down", False), ("status", False), ("logs", False)]
+)
+def test_stopping_and_looking_does_not_update_the_environment(
+    target: str, updates: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    for name in (".venv/.complete", "pyproject.toml", "client/pyproject.toml", "uv.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    command = ["make", "--dry-run", "--what-if=pyproject.toml", target]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"-m deploy {target}" in shown.stdout
+    assert ("deploy/environment.py" in shown.stdout) == updates
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,11 @@ Options = tuple[tuple[str, int], ...]
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 #: A caller pings its server after PING_MS without data, and closes the connection when no
-#: answer comes within PING_TIMEOUT_MS: it notices a hanging server after 15 seconds.
+#: answer comes within PING_TIMEOUT_MS: it notices a hanging server within 30 seconds. A server
+#: whose machine is overloaded can need several seconds for an answer; a shorter timeout would
+#: fail its running calls, which cost money.
 PING_MS = 10_000
-PING_TIMEOUT_MS = 5_000
+PING_TIMEOUT_MS = 18_000
 
 _FORM = (
     "write HOST:PORT, such as localhost:50050 "

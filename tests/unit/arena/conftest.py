@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from arena.report import count, ratings
+from arena_llm import _transport
 
 
 @pytest.fixture
@@ -14,3 +15,9 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     test_ratings.py and the golden files test the usual number.
     """
     monkeypatch.setattr(count, "rate", partial(ratings.rate, resamples=20))
+
+
+@pytest.fixture
+def quick_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that wait 0.1 s, not 2 s, for a server that does not run."""
+    monkeypatch.setattr(_transport, "CONNECT_SECONDS", 0.1)

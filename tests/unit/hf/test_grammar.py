@@ -179,6 +179,26 @@ def test_a_text_that_the_vocabulary_cannot_write_is_an_error(
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("é(", "unclosed group at character 2"),
+        ("x[z-a]", "invalid character class range, the start must be <= the end at character 3"),
+        ("a\n/(", "unclosed group"),
+        ("a|(?=b)", "look-around, including look-ahead and look-behind, is not supported"),
+        (r"\b", "lookarounds not supported yet"),
+        (r"\p{^}(", "unclosed group"),
+    ],
+)
+def test_the_error_of_a_pattern_has_reason_and_place(
+    model: Models, pattern: str, reason: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        written(model(BYTE_LEVEL), Regex(pattern))
+    assert caught.value.message.startswith(f"constraint.regex cannot be used: {reason}")
+    assert "start:" not in caught.value.message
+
+
 def test_a_grammar_that_becomes_too_complex_is_an_error(model: Models) -> None:
     with pytest.raises(InvalidRequest, match=r"constraint\.regex cannot be used"):
         written(model(BYTE_LEVEL), Regex("a{1000000}"))

@@ -162,6 +162,7 @@ def test_a_backend_that_cannot_score(run, player: Player) -> None:
     assert player.asked() == asked
 
 
+@pytest.mark.usefixtures("quick_refusal")
 def test_no_router(run) -> None:
     done = run(EXPERIMENT, "--target", "127.0.0.1:1")
     assert (done.code, done.out) == (1, "")

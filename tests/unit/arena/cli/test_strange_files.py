@@ -31,7 +31,7 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 SQL = {
     "a view in place of a table": (
         f"DROP TABLE moves; CREATE VIEW moves AS {ENDLESS}",
-        "its view 'moves' is not defined as the arena's",
+        "another program has changed its view 'moves': the definition differs from the arena's",
     ),
     "a view beside the tables": (f"CREATE VIEW other AS {ENDLESS}", "holds the view 'other'"),
     "a trigger": (
@@ -44,15 +44,15 @@ SQL = {
         "CREATE INDEX i ON moves (abs(ply))",
         "holds the index 'i', which is not the arena's",
     ),
-    "another column": ("ALTER TABLE moves ADD COLUMN extra", "table 'moves' is not defined as"),
+    "another column": ("ALTER TABLE moves ADD COLUMN extra", "has changed its table 'moves'"),
     "a generated column": (
         "ALTER TABLE moves ADD COLUMN g AS (zeroblob(1000000000))",
-        "table 'moves' is not defined as",
+        "has changed its table 'moves'",
     ),
     "a missing table": ("DROP TABLE calls", "has no table 'calls'"),
     "a default in place of a value": (
         "DROP TABLE models; CREATE TABLE models (agent TEXT PRIMARY KEY, type, model, config)",
-        "table 'models' is not defined as",
+        "has changed its table 'models'",
     ),
     "a definition that is no text": (
         "PRAGMA writable_schema = ON;"
@@ -63,7 +63,7 @@ SQL = {
     "a schema that is not UTF-8": (
         "PRAGMA writable_schema = ON;"
         "UPDATE sqlite_master SET sql = replace(sql, 'reason', CAST(x'ff' AS TEXT))",
-        "is not defined as the arena's",
+        "the definition differs from the arena's",
     ),
     "a blob for a text": ("UPDATE moves SET reply = x'00ff'", "moves.reply holds a value of type"),
     "a text for a number": ("UPDATE moves SET latency_ms = 'soon'", "moves.latency_ms holds"),

@@ -321,6 +321,7 @@ def test_a_wrong_target(arena: Callable[..., Done]) -> None:
     assert "INVALID_TARGET" in done.err
 
 
+@pytest.mark.usefixtures("quick_refusal")
 def test_no_router(arena: Callable[..., Done]) -> None:
     done = arena("validate", "--models", "hf_a", GPT)
     assert (done.code, done.out) == (1, "")

@@ -181,6 +181,7 @@ async def test_no_models(client: Client) -> None:
     assert await run(client, []) == []
 
 
+@pytest.mark.usefixtures("quick_refusal")
 def test_a_router_that_does_not_run(tmp_path: Path) -> None:
     with (
         Client(f"unix:{tmp_path}/nobody") as client,

@@ -209,16 +209,16 @@ async def test_full_queues_and_rate_limits_are_waited_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "call"),
+    ("retry_after", "timeout"),
     [
-        (RateLimited("slow"), CALL),  # without a retry_after
-        (RateLimited("slow", retry_after=90), CALL),  # longer than the time limit
-        (RateLimited("slow", retry_after=5), replace(CALL, sampling={"timeout": 4.0})),
+        (None, 60.0),
+        (90.0, 60.0),  # longer than the time limit
+        (5.0, 4.0),
     ],
 )
-async def test_errors_that_are_not_waited_out(error: RateLimited, call: ModelCall) -> None:
+async def test_errors_that_are_not_waited_out(retry_after: float | None, timeout: float) -> None:  # noqa: ASYNC109 - of the call
     async with models() as (backend, ask):
-        backend.enqueue(error)
+        backend.enqueue(RateLimited("slow", retry_after=retry_after))
         with pytest.raises(ResourceExhaustedError, match="slow"):
-            await ask(KEY, call)
+            await ask(KEY, replace(CALL, sampling={"timeout": timeout}))
     assert len(backend.history) == 1
