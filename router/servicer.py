@@ -67,8 +67,8 @@ class Router:
             request = parse(generate_pb2.GenerateRequest, data)
             backend, call = self._start("StreamGenerate", request, data, context, record)
             async with (
-                ForwardedCall(call, backend, context, record),
-                aclosing(_forward_stream(call, context)) as messages,
+                ForwardedCall(call, backend, context, record) as forwarded,
+                aclosing(forwarded.messages()) as messages,
             ):
                 async for message in messages:
                     yield message
@@ -112,8 +112,8 @@ class Router:
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
         backend, call = self._start(rpc, request, data, context, record)
-        async with ForwardedCall(call, backend, context, record):
-            return await _forward_reply(call, context)
+        async with ForwardedCall(call, backend, context, record) as forwarded:
+            return await forwarded.reply()
 
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
@@ -123,8 +123,8 @@ class Router:
             backend = self._find(model, record)
             metadata = build_metadata(_received(context))
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            async with ForwardedCall(call, backend, context, record):
-                return await _forward_reply(call, context)
+            async with ForwardedCall(call, backend, context, record) as forwarded:
+                return await forwarded.reply()
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
             answer = fanout.make_unavailable(error)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
@@ -167,16 +167,29 @@ class ForwardedCall:
     A class, because it is around every call: @asynccontextmanager takes three times as long.
     """
 
-    __slots__ = ("_backend", "_call", "_context", "_record")
+    __slots__ = ("_backend", "_call", "_context", "_initial_sent", "_record")
 
     def __init__(self, call: Any, backend: Backend, context: Context, record: CallRecord) -> None:
         self._call = call
         self._backend = backend
         self._context = context
         self._record = record
+        self._initial_sent = False
 
-    async def __aenter__(self) -> None:
-        pass
+    async def __aenter__(self) -> ForwardedCall:
+        return self
+
+    async def reply(self) -> bytes:
+        """Return the reply, after sending its initial metadata."""
+        reply: bytes = await self._call
+        await self._send_initial(await self._call.initial_metadata())
+        return reply
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Yield the messages. Each is read only after the previous one has been sent."""
+        await self._send_initial(await self._call.initial_metadata())
+        async for message in self._call:
+            yield message
 
     async def __aexit__(
         self,
@@ -195,12 +208,18 @@ class ForwardedCall:
     async def _end(self, error: grpc.aio.AioRpcError) -> None:
         if failure := self._backend.explain_failure(error):
             raise failure from error
-        await _forward_initial(tuple(error.initial_metadata()), self._context)
+        if not self._initial_sent:  # a stream that fails midway has sent it
+            await self._send_initial(error.initial_metadata())
         self._record.status = error.code().name
         trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
         if reason := read_reason(trailers):
             self._record.add(reason=reason)
         await self._context.abort(error.code(), error.details() or "", trailers)
+
+    async def _send_initial(self, metadata: Any) -> None:
+        if pairs := tuple(metadata):  # otherwise gRPC sends the headers with the first message
+            self._initial_sent = True
+            await self._context.send_initial_metadata(pairs)
 
 
 def _received(context: Context) -> Metadata:
@@ -210,22 +229,3 @@ def _received(context: Context) -> Metadata:
 def _count_hops(context: Context) -> Metadata:
     """Return the metadata of a call to all backends: only how many routers it has passed."""
     return build_metadata(item for item in _received(context) if item[0] == HOPS_HEADER)
-
-
-async def _forward_reply(call: Any, context: Context) -> bytes:
-    """Return the reply, after sending its initial metadata."""
-    reply: bytes = await call
-    await _forward_initial(tuple(await call.initial_metadata()), context)
-    return reply
-
-
-async def _forward_stream(call: Any, context: Context) -> AsyncGenerator[bytes, None]:
-    """Yield the messages. Each is read only after the previous one has been sent."""
-    await _forward_initial(tuple(await call.initial_metadata()), context)
-    async for message in call:
-        yield message
-
-
-async def _forward_initial(metadata: tuple[Any, ...], context: Context) -> None:
-    if metadata:  # otherwise gRPC sends the headers with the first message, in one packet
-        await context.send_initial_metadata(metadata)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from arena_llm.types import ServedBy
+from arena_llm.types import Attempt, ServedBy, Usage
 
 #: Nothing is known about who answered.
 NOT_KNOWN = ServedBy()
@@ -69,3 +70,22 @@ class ModelReply:
 
 #: How an agent calls a model. Raises arena_llm.ArenaError.
 Ask = Callable[[ModelCall], Awaitable[ModelReply]]
+
+
+def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, Any]:
+    """The fields of a ModelReply that say what a call took."""
+    failed = [attempt.cost_picousd for attempt in attempts if attempt.reason]
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_picousd": usage.cost_picousd,
+        "cost_basis": name_of(usage.cost_basis),
+        "attempts": len(attempts) or None,
+        "failed_attempts_picousd": sum(cost or 0 for cost in failed) if any(failed) else None,
+    }
+
+
+def name_of(value: StrEnum | None) -> str:
+    """The text of an enum's value; empty for None and for unknown."""
+    return "" if value is None or value == "unknown" else value.value

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from arena.agents.base import Agent, Answer, AnswerStatus, Turn
-from arena.agents.calls import Ask
+from arena.agents.calls import Ask, describe_usage
 from arena.agents.registry import build_agent
 from arena.agents.settings import AgentSettings, Policy
 from arena.experiment.schedule import EpisodeSpec, turn_seed
@@ -146,7 +146,8 @@ class _Episode:
                 answer = await agent.act(turn, answers, self._ask_for(key))
             except ArenaError as error:
                 why = f"{error.code} {error}"
-                rows.append(replace(blank, attempt=number, status="error", problem=why))
+                failed = replace(blank, attempt=number, status="error", problem=why)
+                rows.append(replace(failed, **_failure_columns(error)))
                 return TurnResult(rows, ended="failed", reason=why)
             action, policy_step = answer.action, None
             if answer.status is not AnswerStatus.OK:
@@ -208,6 +209,15 @@ def _columns(answer: Answer) -> dict[str, Any]:
         columns |= _copy(call, _CALL_COLUMNS) | _copy(call.served_by, _SERVED_COLUMNS)
         columns["replayed"] = int(call.replayed)
     return columns
+
+
+def _failure_columns(error: ArenaError) -> dict[str, Any]:
+    """The columns of a failed call: what it took, and who was asked."""
+    if (report := error.report) is None:
+        return {}
+    columns = describe_usage(report.usage, report.attempts) | {"request_id": report.request_id}
+    columns |= _copy(report.served_by, _SERVED_COLUMNS)
+    return {name: value for name, value in columns.items() if value not in ("", None)}
 
 
 def _copy(values: object, names: Sequence[str]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.recording import Recorder, RecordingError, describe_call, show_difference
-from arena.results.rows import CallKey, EpisodeRow, MoveRow, request_to_json
+from arena.results.rows import CallKey, EpisodeRow, MoveRow, make_request_id, request_to_json
 from arena.results.spending import Spent, usage_of_failure, usage_of_reply
 from arena.results.store import Store
 from arena_llm import ArenaError
 
-#: Answers a call: the models (model_calls.py) or a recording of them (recording.py).
-Backend = Callable[[CallKey, ModelCall], Awaitable[ModelReply]]
+#: Answers a call: the models (model_calls.py) or a recording of them (recording.py). The text is
+#: the request_id to send.
+Backend = Callable[[CallKey, ModelCall, str], Awaitable[ModelReply]]
 
 
 class Ledger:
@@ -40,6 +41,11 @@ class Ledger:
         self._pending = PendingCalls({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:
             recorder.check(store.answered(), str(store.path))
+
+    @property
+    def run_id(self) -> str:
+        """See Store.run_id."""
+        return self._store.run_id
 
     @property
     def spent(self) -> Spent:
@@ -74,7 +80,7 @@ class Ledger:
                 f"{show_difference(_parse(stored_request), request)}"
             )
         if self._recorder is not None:
-            self._recorder.reply(key, request, reply)
+            self._recorder.reply(key, self.run_id, request, reply)
         return reply
 
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
@@ -82,7 +88,7 @@ class Ledger:
         self._pending.end(key, usage_of_reply(reply))
         reply, self._spent = self._store.put_call(key, request, reply)
         if self._recorder is not None:
-            self._recorder.reply(key, request, reply)
+            self._recorder.reply(key, self.run_id, request, reply)
         return reply
 
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
@@ -91,7 +97,7 @@ class Ledger:
         if error.report is not None and (usage := usage_of_failure(error.report.usage)) != Spent():
             self._spent = self._store.add_spending(usage)
         if self._recorder is not None:
-            self._recorder.error(key, request, error)
+            self._recorder.error(key, self.run_id, request, error)
 
     async def finish(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
         """Store a claimed episode."""
@@ -120,8 +126,13 @@ class CallLedger(Protocol):
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None: ...
 
 
-def ask_through_ledger(ledger: CallLedger, backend: Backend) -> Callable[[CallKey], Ask]:
-    """How the players call models: each call goes through the ledger."""
+def ask_through_ledger(
+    ledger: CallLedger, backend: Backend, run_id: str
+) -> Callable[[CallKey], Ask]:
+    """How the players call models: each call goes through the ledger.
+
+    run_id: the ledger's, which can be in another process.
+    """
 
     def ask_for(key: CallKey) -> Ask:
         async def ask(call: ModelCall) -> ModelReply:
@@ -129,7 +140,7 @@ def ask_through_ledger(ledger: CallLedger, backend: Backend) -> Callable[[CallKe
             if (stored := await ledger.recall(key, request, call.model)) is not None:
                 return stored
             try:
-                reply = await backend(key, call)
+                reply = await backend(key, call, make_request_id(run_id, key, request))
             except ArenaError as error:
                 await ledger.failed(key, request, error)
                 raise

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
 
-from arena.agents.calls import ModelCall, ModelReply
+from arena.agents.calls import ModelCall, ModelReply, describe_usage, name_of
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_to_json
 from arena_llm import ArenaError, AsyncClient, Completion, Message, ResourceExhaustedError, Scoring
-from arena_llm.types import Attempt, CallReport, FinishReason, ProviderRouting, Usage
+from arena_llm.types import CallReport, FinishReason, ProviderRouting
 
 #: Random extra share of a pause, so that not all callers retry at the same time.
 _JITTER = 0.25
@@ -34,8 +32,11 @@ class ModelCaller:
         self._client = client
         self._experiment = experiment
 
-    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+    async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         """The model's reply. Raises ArenaError.
+
+        Every try has the same request_id: if an earlier one was answered and the answer was lost,
+        the service returns that answer again, and nothing is paid twice.
 
         The time limit is `timeout` in the call's sampling, or the client's default. The
         reply's text is empty if no reply of the model satisfied the constraint.
@@ -57,7 +58,7 @@ class ModelCaller:
         while True:
             remaining = started + timeout - time.monotonic()
             try:
-                result = await self._send(call, options, remaining)
+                result = await self._send(call, options, request_id, remaining)
                 return _make_reply(result, call, (time.monotonic() - started) * 1000)
             except ResourceExhaustedError as error:
                 if error.retry_after is None:
@@ -74,7 +75,7 @@ class ModelCaller:
             await asyncio.sleep(pause)
 
     async def _send(
-        self, call: ModelCall, options: dict[str, Any], seconds: float
+        self, call: ModelCall, options: dict[str, Any], request_id: str, seconds: float
     ) -> Completion | Scoring:
         if call.continuations is not None:
             return await self._client.score(
@@ -84,6 +85,7 @@ class ModelCaller:
             call.model,
             timeout=seconds,
             choices=call.choices,
+            request_id=request_id,
             **options,
         )
 
@@ -130,29 +132,10 @@ def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float
         text=result.text,
         reasoning=result.reasoning,
         refusal=result.message.refusal,
-        finish_reason=_name(result.finish_reason),
+        finish_reason=name_of(result.finish_reason),
         replayed=result.replayed,
-        enforcement=_name(result.enforcement),
+        enforcement=name_of(result.enforcement),
         tokens=tokens_to_json(tokens) if tokens else "",
         **describe_usage(usage, result.attempts),
         **common,
     )
-
-
-def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, Any]:
-    """The fields of a ModelReply that say what a call took."""
-    failed = [attempt.cost_picousd for attempt in attempts if attempt.reason]
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost_picousd": usage.cost_picousd,
-        "cost_basis": _name(usage.cost_basis),
-        "attempts": len(attempts) or None,
-        "failed_attempts_picousd": sum(cost or 0 for cost in failed) if any(failed) else None,
-    }
-
-
-def _name(value: StrEnum | None) -> str:
-    """The text of an enum's value; empty for None and for unknown."""
-    return "" if value is None or value == "unknown" else value.value

@@ -1,8 +1,8 @@
 """A recording of every request and reply (--record), and runs from it alone (--replay).
 
-JSON lines: {"key": [episode, ply, seat, attempt], "request": ..., "reply": ...}, or
-"error" in place of "reply". If several lines have the same key, the last one counts: the
-others come from earlier runs in which the call failed.
+JSON lines: {"key": [episode, ply, seat, attempt], "run": ..., "request": ..., "reply": ...},
+or "error" in place of "reply". If several lines have the same key, the last one counts: the
+others come from earlier runs in which the call failed. "run" is the run_id of the results file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from arena.results.rows import (
 )
 from arena_llm import ArenaError
 from arena_llm.errors import BY_CODE, UnknownError
+from arena_llm.types import CallReport
 
 
 class RecordingError(Exception):
@@ -44,12 +45,26 @@ class _Failure(BaseModel):
     model: str
     field: str
     metadata: dict[str, str]
+    report: CallReport | None = None
+
+    @classmethod
+    def of(cls, error: ArenaError) -> _Failure:
+        return cls(**{name: getattr(error, name) for name in cls.model_fields})
+
+    def to_error(self) -> ArenaError:
+        options = self.model_dump(exclude={"report"})
+        kind = BY_CODE.get(self.code, UnknownError)
+        error = kind(options.pop("message"), **options)
+        if self.report is not None:
+            error.report = self.report
+        return error
 
 
 class _Line(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     key: tuple[str, int, int, int]
+    run: str = ""
     request: dict[str, Any]
     reply: ModelReply | None = None
     error: _Failure | None = None
@@ -105,18 +120,18 @@ class Recorder:
                     "one: an experiment must be recorded from its first run on"
                 )
 
-    def reply(self, key: CallKey, request: str, reply: ModelReply) -> None:
+    def reply(self, key: CallKey, run_id: str, request: str, reply: ModelReply) -> None:
         if key not in self._answered:
-            self._write(key, request, f'"reply":{reply_to_json(reply)}')
+            self._write(key, run_id, request, f'"reply":{reply_to_json(reply)}')
             self._answered.add(key)
 
-    def error(self, key: CallKey, request: str, error: ArenaError) -> None:
-        fields = {name: getattr(error, name) for name in _Failure.model_fields}
-        self._write(key, request, f'"error":{canonical_json(fields)}')
+    def error(self, key: CallKey, run_id: str, request: str, error: ArenaError) -> None:
+        fields = _Failure.of(error).model_dump(mode="json", exclude_defaults=True)
+        self._write(key, run_id, request, f'"error":{canonical_json(fields)}')
 
-    def _write(self, key: CallKey, request: str, outcome: str) -> None:
+    def _write(self, key: CallKey, run_id: str, request: str, outcome: str) -> None:
         place = canonical_json([key.episode, key.ply, key.seat, key.attempt])
-        line = f'{{"key":{place},"request":{request},{outcome}}}\n'.encode()
+        line = f'{{"key":{place},"run":"{run_id}","request":{request},{outcome}}}\n'.encode()
         try:
             if self._file.write(line) != len(line):
                 raise RecordingError(f"{self._path}: cannot be written: the disk is full")
@@ -134,23 +149,25 @@ class Recorder:
 
 
 class RecordedModels:
-    """Answers calls from a recording, in place of the models."""
+    """Answers calls from a recording, in place of the models.
+
+    run_id: of the recorded results, so that the replayed ones are equal.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises RecordingError with file, line and reason."""
         self._path = path
         self._lines = {CallKey(*line.key): line for line in _read_lines(path)}
+        self.run_id = next((line.run for line in self._lines.values()), "")
 
-    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+    async def __call__(self, key: CallKey, call: ModelCall, request_id: str = "") -> ModelReply:
         """The recorded reply. Raises the recorded error, or RecordingError if there is none."""
         request = request_to_json(call)
         line = self._lines.get(key)
         if line is None or canonical_json(line.request) != request:
             raise RecordingError(f"{self._path}: {self._explain_missing(key, request)}")
         if line.error is not None:
-            options = line.error.model_dump()
-            kind = BY_CODE.get(line.error.code, UnknownError)
-            raise kind(options.pop("message"), **options)
+            raise line.error.to_error()
         return line.reply  # type: ignore[return-value]  # a line has one of the two
 
     def _explain_missing(self, key: CallKey, request: str) -> str:

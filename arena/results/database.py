@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from pydantic import ValidationError
 
 from arena.results.integrity import (
+    RUN,
     SCHEMA,
     SCHEMAS,
     TABLES,
@@ -208,6 +209,9 @@ def rewrite(path: Path) -> None:
             with transaction(connection):
                 for table in TABLES:
                     connection.execute(f"INSERT INTO main.{table} SELECT * FROM old.{table}")  # noqa: S608 - our own names
+                if connection.execute("SELECT 1 FROM main.calls").fetchone():
+                    connection.execute(RUN)
+                    connection.execute("INSERT INTO main.run SELECT * FROM old.run")
         with new.open("rb+") as file:
             os.fsync(file.fileno())
         new.replace(path)

@@ -23,9 +23,13 @@ SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 #: PRAGMA user_version: the version of schema.sql.
 VERSION = 3
 
+#: A table with one row, the id of the runs over the file. `rewrite` leaves it out if no episode
+#: has calls that a later run could repeat, so that equal results give equal files.
+RUN = "CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL)"
+
 #: By version, what creates all tables of a file that can be read.
 SCHEMAS: Mapping[int, str] = {
-    VERSION: f"{SCHEMA}; {METER}",
+    VERSION: f"{SCHEMA}; {METER}; {RUN}",
     OLD_VERSION: f"{OLD_SCHEMA}; {OLD_METER}",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -105,6 +106,17 @@ class CallKey:
     ply: int
     seat: int
     attempt: int
+
+
+def make_request_id(run_id: str, key: CallKey, request: str) -> str:
+    """Return the id of a call's requests: the same in every try and every run over one file.
+
+    run_id: of the results file, so that two files never share a reply. request: as JSON.
+    """
+    digest = blake2b(digest_size=20)
+    for part in (key.episode, key.ply, key.seat, key.attempt, request):
+        digest.update(f"{part}\n".encode())
+    return f"{run_id}-{digest.hexdigest()}"
 
 
 def canonical_json(value: Any, *, allow_nan: bool = True) -> str:

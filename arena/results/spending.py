@@ -13,7 +13,7 @@ from arena_llm.types import Usage
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Prompt and completion tokens together, and 10^-12 US dollars, as far as they are known.
+    """Prompt and completion tokens together, and 10^-12 US dollars, as far as known.
 
     uncounted, unpriced: the number of replies whose tokens, or whose cost, are not known.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
@@ -23,6 +25,7 @@ from arena.results.database import (
     transaction,
     use_write_ahead_log,
 )
+from arena.results.integrity import RUN
 from arena.results.rows import (
     CallKey,
     EpisodeRow,
@@ -50,10 +53,21 @@ class Store:
     Several processes may have the file open, each with one Store (see claims.py). When a
     method returns, its changes survive the end of the process. Every method raises
     ResultsError if the disk fails.
+
+    run_id: see rows.make_request_id. The same in all processes, and in later runs while the file
+    has calls of episodes that have not ended.
     """
 
-    def __init__(self, path: Path, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        experiment: ExperimentRow,
+        models: Sequence[ModelRow],
+        run_id: str = "",
+    ) -> None:
         """Open or create the file and its folder.
+
+        run_id: for a file that has none; made at random if it is empty.
 
         Raises ResultsError if the file belongs to another experiment, is not a results file,
         or cannot be written.
@@ -67,7 +81,7 @@ class Store:
             try:
                 self._connection = connect(path, write=True)
                 try:
-                    self._prepare(experiment, models)
+                    self._prepare(experiment, models, run_id)
                 except BaseException:
                     self._connection.close()
                     raise
@@ -75,7 +89,7 @@ class Store:
                 with self._claims.leave():
                     raise
 
-    def _prepare(self, experiment: ExperimentRow, models: Sequence[ModelRow]) -> None:
+    def _prepare(self, experiment: ExperimentRow, models: Sequence[ModelRow], run_id: str) -> None:
         """Create missing tables and store the experiment. Raises ResultsError on a conflict."""
         connection = self._connection
         _check_owner(connection, self.path, experiment)
@@ -94,6 +108,7 @@ class Store:
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", map(astuple, models)
             )
             create_meter(connection)
+            self.run_id = _find_run_id(connection, run_id)
 
     def statuses(self) -> dict[str, str]:
         """Return the status of each stored episode, by id."""
@@ -230,6 +245,18 @@ def _check_owner(connection: sqlite3.Connection, path: Path, experiment: Experim
                 f"({changes or 'written by another version'}): choose another file with "
                 "results:, or give the experiment another name"
             )
+
+
+def _find_run_id(connection: sqlite3.Connection, run_id: str) -> str:
+    """Return the id of the runs over this file; store one if it has none."""
+    connection.execute(RUN)
+    row = connection.execute("SELECT id FROM run").fetchone()
+    if row and re.fullmatch("[0-9a-f]{16}", row[0]):
+        return str(row[0])
+    run_id = run_id or secrets.token_hex(8)
+    connection.execute("DELETE FROM run")
+    connection.execute("INSERT INTO run VALUES (?)", (run_id,))
+    return run_id
 
 
 def _make_insert(table: str, row: type[EpisodeRow | MoveRow]) -> str:

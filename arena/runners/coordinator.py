@@ -12,7 +12,7 @@ from pathlib import Path
 from arena.agents.calls import ModelReply
 from arena.experiment.file import Experiment
 from arena.experiment.ledger import Backend, Ledger
-from arena.experiment.recording import Recorder
+from arena.experiment.recording import RecordedModels, Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
@@ -131,7 +131,10 @@ class Coordinator:
         experiment = job.experiment
         with ExitStack() as files:
             recorder = files.enter_context(Recorder(job.record)) if job.record else None
-            store = files.enter_context(Store(job.results, experiment.row, experiment.models))
+            run_id = job.backend.run_id if isinstance(job.backend, RecordedModels) else ""
+            store = files.enter_context(
+                Store(job.results, experiment.row, experiment.models, run_id)
+            )
             self._ledger = Ledger(store, experiment.budget, recorder)
             self._files = files.pop_all()
         self._budget = experiment.budget
@@ -148,14 +151,18 @@ class Coordinator:
         work = sum(map(self._expected_moves, missing))
         self._progress = RunProgress(len(specs), ended, work=work)
 
-    async def join(self, worker: int) -> None:
-        """Register a worker that starts, or that starts again after its death."""
+    async def join(self, worker: int) -> str:
+        """Register a worker that starts, or that starts again after its death.
+
+        Returns the id of the runs over the results file (see Store.run_id).
+        """
         if worker in self._played_by:
             self._progress.lost += 1
         for episode in self._played_by.get(worker, ()):
             if episode in self._queue.taken:
                 await self._drop(episode)
         self._played_by[worker] = set()
+        return self._ledger.run_id
 
     async def take(self, worker: int) -> EpisodeSpec | None:
         """Return the next episode for a worker; None if none is left or the run has stopped."""

@@ -41,7 +41,7 @@ async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0)
     RecordingError, ResultsError.
     """
     load = cache(Game.load)
-    ask_for = ask_through_ledger(coordinator, job.backend)
+    ask_for = ask_through_ledger(coordinator, job.backend, await coordinator.join(worker))
 
     async def play_next() -> None:
         while spec := await coordinator.take(worker):
@@ -53,7 +53,6 @@ async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0)
             else:
                 await coordinator.finish(row, moves)
 
-    await coordinator.join(worker)
     await run_all(play_next() for _ in range(places))
 
 

@@ -32,11 +32,11 @@ def make_page(models: Sequence[N], request: models_pb2.ListModelsRequest) -> tup
     if request.page_token:
         last, position = _read_token(request.page_token)
         names = [model.name for model in named]
-        # If the last model is gone, the page begins where it was.
+        # If the last model is gone, the page begins at its position.
         begin = names.index(last) + 1 if last in names else min(position, len(names))
     page = named[begin : begin + size]
     end = begin + len(page)
-    return page, _make_token(page[-1].name, end) if end < len(named) else ""
+    return page, _make_token(page[-1].name, end - 1) if end < len(named) else ""
 
 
 def _make_token(name: str, position: int) -> str:
@@ -46,7 +46,7 @@ def _make_token(name: str, position: int) -> str:
 def _read_token(token: str) -> tuple[str, int]:
     try:
         position, _, name = base64.b64decode(token, b"-_", validate=True).decode().partition(" ")
-        return name, int(position)
+        return name, max(0, int(position))
     except (ValueError, binascii.Error):
         raise _wrong_token() from None
 

@@ -302,12 +302,23 @@ def _check_json(field: str, text: str) -> None:
         raise make_field_error(field, "must be JSON, without NaN and infinity") from None
     if not isinstance(value, dict):
         raise make_field_error(field, "must be a JSON object")
+    if "\\u" in text and not _is_text(value):
+        raise make_field_error(field, "must not hold a lone surrogate")
     if _is_deeper(value, MAX_JSON_DEPTH):
         raise make_field_error(field, f"must be nested at most {MAX_JSON_DEPTH} levels deep")
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether the texts in a JSON value can be encoded: the escape of half a pair cannot."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -30,18 +30,22 @@ CENT = 10**10
 
 
 class Script:
-    """A backend whose replies are `says(key, call)`; `asked` has the keys of all calls.
+    """A backend whose replies are `says(key, call)`.
+
+    asked: the keys of all calls. request_ids: their ids.
 
     Each reply uses 10 prompt tokens, 2 completion tokens and one cent.
     """
 
     def __init__(self, says: Callable[[CallKey, ModelCall], str] | None = None) -> None:
         self.asked: list[CallKey] = []
+        self.request_ids: list[str] = []
         self.running = self.most_running = 0
         self._says = says or some_choice
 
-    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+    async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         self.asked.append(key)
+        self.request_ids.append(request_id)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -77,7 +81,7 @@ async def run(
     """Play the remaining episodes, `width` at the same time, and return what they cost."""
     with (
         Recorder(record) if record else nullcontext() as recorder,
-        Store(results, experiment.row, experiment.models) as store,
+        Store(results, experiment.row, experiment.models, getattr(backend, "run_id", "")) as store,
     ):
         ledger = Ledger(store, experiment.budget, recorder)
         waiting = iter(schedule(experiment) if episodes is None else episodes)
@@ -86,7 +90,7 @@ async def run(
             for spec in waiting:
                 if await ledger.begin(spec.episode):
                     players = seat_players(spec, experiment.participants)
-                    ask_for = ask_through_ledger(ledger, backend)
+                    ask_for = ask_through_ledger(ledger, backend, ledger.run_id)
                     played = await play_episode(spec, Game.load(spec.game), players, ask_for)
                     await ledger.finish(*played)
 

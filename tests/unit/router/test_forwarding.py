@@ -14,7 +14,7 @@ from arena_llm.v1 import models_pb2
 from router.backend import Backend
 from router.config import Route, RouterConfig
 from router.servicer import Router
-from services.common.errors import RateLimited, UpstreamUnavailable
+from services.common.errors import RateLimited, UpstreamUnavailable, build_trailers
 from tests.support.ports import free_ports, refusing
 from tests.support.scripted import hang, scripted, serving
 from tests.support.waiting import eventually, reaching
@@ -77,6 +77,9 @@ async def test_an_error_in_the_middle_of_a_stream(routed: Any) -> None:
         assert [event.WhichOneof("event") for event in events] == ["start", "delta", "interruption"]
         assert (events[1].delta.text, events[2].interruption.text) == ("half", "half")
         assert details(await failure(call))["RetryInfo"].retry_delay.seconds == 2
+
+
+TRAILERS = build_trailers(RateLimited("slow down"))
 
 
 class Bare:
@@ -151,6 +154,32 @@ async def test_initial_metadata_of_a_stream_is_sent_before_its_messages(
             received += len(message)
         assert received == 1000 * 100_000
         assert ("last", "2") in tuple(await call.trailing_metadata())
+
+
+async def test_a_stream_with_initial_metadata_that_fails_midway(routed: Any) -> None:
+    """The metadata is sent once, and the status stays what it is."""
+
+    class Failing(Bare):
+        async def StreamGenerate(self, data: bytes, context: Any) -> Any:
+            await context.send_initial_metadata((("first", "1"),))
+            yield b""
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down", TRAILERS)
+
+    failing: Any = Failing()
+    async with serving(failing) as server, routed(hf_=[server.address]) as llm:
+        call = llm.StreamGenerate(request())
+        error = await failure(call)
+    assert (error.code().name, reason(error)) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+    assert tuple(error.initial_metadata()) == (("first", "1"),)
+
+
+async def test_a_message_of_5000_characters_keeps_its_reason(routed: Any) -> None:
+    raised = RateLimited("x" * 5_000 + "😀" * 5_000, retry_after=2)
+    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
+        backend.enqueue(raised, [Delta(text="half"), raised])
+        for rpc in ("Generate", "StreamGenerate"):
+            error = await failure(getattr(llm, rpc)(request()))
+            assert (error.code().name, reason(error)) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
 
 
 async def test_a_slow_reader_slows_the_backend(bare: Any, routed: Any) -> None:

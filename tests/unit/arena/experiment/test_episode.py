@@ -18,6 +18,7 @@ from arena.experiment.schedule import EpisodeSpec
 from arena.games.game import CHANCE, Game
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm.errors import InternalError, UnavailableError
+from arena_llm.types import Attempt, CallReport, ServedBy, Usage
 from tests.support.game_turns import read_agent
 
 #: What a model says: a text, or an error.
@@ -195,6 +196,10 @@ async def test_who_loses_by_forfeit(illegal: set[int], loser: int | None, reason
 async def test_a_call_that_fails() -> None:
     def says(key: CallKey, call: ModelCall) -> str | Exception:
         down = UnavailableError("no one there", reason="BACKEND_DOWN", model="hf_a")
+        down.report = CallReport(
+            "id", (Attempt(reason="RATE_LIMITED", cost_picousd=4),) * 2, Usage(9, cost_picousd=8),
+            ServedBy(provider="p"),
+        )  # fmt: skip
         return down if key.ply == 3 else first(key, call)
 
     row, moves = await play("tic_tac_toe", llm(), llm(), says=says)
@@ -202,7 +207,11 @@ async def test_a_call_that_fails() -> None:
     assert (row.status, row.plies, row.returns, row.loser) == ("failed", 3, None, None)
     assert row.reason == f"seat 1: {why}"
     assert [move.status for move in moves] == ["ok", "ok", "ok", "error"]
-    assert (moves[-1].problem, moves[-1].action, moves[-1].agent) == (why, None, "p1")
+    error = moves[-1]
+    assert (error.problem, error.action, error.agent, error.model) == (why, None, "p1", None)
+    # What the call took is stored.
+    assert (error.prompt_tokens, error.cost_picousd, error.attempts) == (9, 8, 2)
+    assert (error.request_id, error.provider, error.failed_attempts_picousd) == ("id", "p", 8)
 
 
 async def test_a_failed_call_does_not_lose_a_simultaneous_move() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from arena.agents.calls import ModelCall, ModelReply
+from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.experiment.file import Experiment
-from arena.experiment.ledger import Ledger, ask_through_ledger
+from arena.experiment.ledger import Backend, Ledger, ask_through_ledger
 from arena.experiment.recording import RecordingError
-from arena.results.rows import CallKey, EpisodeRow
+from arena.results.rows import CallKey, EpisodeRow, make_request_id
 from arena.results.store import Store
 from arena_llm.errors import UnavailableError
 from tests.support.scripted_experiment import Script
@@ -31,6 +33,10 @@ def row(status: str) -> EpisodeRow:
     return EpisodeRow("one", "nim", 0, ("a",), 1, status, 0)
 
 
+def ask_through(store: Store, backend: Backend) -> Ask:
+    return ask_through_ledger(Ledger(store), backend, store.run_id)(KEY)
+
+
 async def test_a_reply_is_stored_before_it_is_used(store: Store) -> None:
     seen: list[object] = []
 
@@ -41,7 +47,7 @@ async def test_a_reply_is_stored_before_it_is_used(store: Store) -> None:
             seen.append(store.call(key))
             return stored
 
-    ask = ask_through_ledger(Watching(store), Script())(KEY)
+    ask = ask_through_ledger(Watching(store), Script(), store.run_id)(KEY)
     reply = await ask(CALL)
     before, after = seen
     assert before is None
@@ -51,20 +57,20 @@ async def test_a_reply_is_stored_before_it_is_used(store: Store) -> None:
 
 async def test_a_stored_reply_needs_no_call(store: Store) -> None:
     script = Script()
-    first = await ask_through_ledger(Ledger(store), script)(KEY)(CALL)
-    again = await ask_through_ledger(Ledger(store), script)(KEY)(CALL)
+    first = await ask_through(store, script)(CALL)
+    again = await ask_through(store, script)(CALL)
     assert first == again
     assert script.asked == [KEY]
     # The time limit is not part of the request.
     slower = ModelCall(CALL.model, CALL.messages, {"timeout": 60}, choices=CALL.choices)
-    assert await ask_through_ledger(Ledger(store), script)(KEY)(slower) == first
+    assert await ask_through(store, script)(slower) == first
 
 
 async def test_a_stored_reply_to_another_request_is_an_error(store: Store) -> None:
-    await ask_through_ledger(Ledger(store), Script())(KEY)(CALL)
+    await ask_through(store, Script())(CALL)
     other = ModelCall("hf_a", (("user", "first line\nanother line"),), choices=("a", "b"))
     with pytest.raises(RecordingError) as caught:
-        await ask_through_ledger(Ledger(store), Script())(KEY)(other)
+        await ask_through(store, Script())(other)
     says = str(caught.value)
     assert says.startswith(
         f"{store.path}: the call of one, ply 0, seat 0, attempt 0 now has another"
@@ -79,8 +85,35 @@ async def test_a_failed_call_is_made_again(store: Store) -> None:
     script = Script(down)
     for _ in range(2):
         with pytest.raises(UnavailableError):
-            await ask_through_ledger(Ledger(store), script)(KEY)(CALL)
+            await ask_through(store, script)(CALL)
     assert script.asked == [KEY, KEY]
+    assert len(set(script.request_ids)) == 1
+
+
+async def test_a_later_run_has_the_same_request_ids(
+    load: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    """So that a reply that was lost with the process is not paid twice."""
+    experiment, script = load(), Script()
+    for name, plies in (("r", (0, 1)), ("r", (1, 2)), ("other", (1,))):
+        with Store(tmp_path / name, experiment.row, experiment.models) as store:
+            ask_for = ask_through_ledger(Ledger(store), script, store.run_id)
+            for ply in plies:
+                key = replace(KEY, ply=ply)
+                await ask_for(key)(CALL)
+    zero, one, two, other = script.request_ids  # the stored reply of ply 1 is not asked again
+    assert zero[:16] == one[:16] == two[:16] != other[:16]
+    assert len({zero, one, two, other}) == 4
+    assert all(re.fullmatch("[0-9a-f-]{1,64}", request_id) for request_id in script.request_ids)
+
+
+def test_a_request_id_depends_on_all_of_the_call() -> None:
+    ids = {
+        make_request_id("a" * 16, key, request)
+        for key in (KEY, replace(KEY, episode="o"), replace(KEY, seat=1), replace(KEY, attempt=1))
+        for request in ("{}", "[]")
+    }
+    assert len(ids) == 8
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ from services.common.servicer import LlmServicer
 from tests.support.scripted import ScriptedBackend, serving
 
 KEY = CallKey("tic_tac_toe/0/a,b", 3, 1, 0)
+ID = "0123456789abcdef-0"
 CALL = ModelCall("hf_model", (("system", "s"), ("user", "u")), {"temperature": 0.5})
 
 
@@ -98,7 +99,7 @@ async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, ModelCal
 async def test_a_completion() -> None:
     async with models() as (backend, ask):
         backend.enqueue("x(0,0)")
-        reply = await ask(KEY, CALL)
+        reply = await ask(KEY, CALL, ID)
     assert reply == ModelReply(
         "x(0,0)", "hf_real", reply.latency_ms, "why", "length", 10, 5, 2, 25 * 10**10,
         cost_basis="billed", request_id=reply.request_id, attempts=2, failed_attempts_picousd=3,
@@ -110,19 +111,20 @@ async def test_a_completion() -> None:
     assert isinstance(request, GenerationRequest)
     assert request.messages == (Message("system", "s"), Message("user", "u"))
     assert request.sampling == Sampling(temperature=0.5)
+    assert request.request_id == reply.request_id == ID
     assert request.labels == {"experiment": "tournament", "player": "player_1"}
 
 
 async def test_the_tokens_are_kept_on_request() -> None:
     async with models() as (_, ask):
-        reply = await ask(KEY, replace(CALL, sampling={"token_ids": True}, store_tokens=True))
+        reply = await ask(KEY, replace(CALL, sampling={"token_ids": True}, store_tokens=True), ID)
     assert tokens_from_json(reply.tokens) == TOKENS
 
 
 async def test_a_replayed_completion_costs_nothing() -> None:
     async with models() as (backend, ask):
         backend.replayed = True
-        reply = await ask(KEY, CALL)
+        reply = await ask(KEY, CALL, ID)
     assert (reply.replayed, reply.cost_picousd, reply.prompt_tokens) == (True, 0, 10)
 
 
@@ -130,7 +132,7 @@ async def test_a_refusal_is_a_reply() -> None:
     async with models() as (backend, ask):
         refusal = Message("assistant", Refusal("I can't."))
         backend.enqueue(Completion(refusal, FinishReason.REFUSAL))
-        reply = await ask(KEY, CALL)
+        reply = await ask(KEY, CALL, ID)
     assert (reply.text, reply.refusal) == ("", "I can't.")
 
 
@@ -141,7 +143,7 @@ async def test_every_option_is_sent() -> None:
         "template_arguments": {"x": 1}, "provider_options": {"y": [2]},
     }  # fmt: skip
     async with models() as (backend, ask):
-        await ask(KEY, replace(CALL, sampling=options))
+        await ask(KEY, replace(CALL, sampling=options), ID)
     (request,) = backend.history
     assert isinstance(request, GenerationRequest)
     assert request.reasoning.effort == "low"
@@ -154,7 +156,7 @@ async def test_every_option_is_sent() -> None:
 async def test_each_episode_is_a_session() -> None:
     async with models() as (backend, ask):
         for key in (KEY, replace(KEY, ply=4, seat=0), replace(KEY, episode="é" * 300)):
-            await ask(key, CALL)
+            await ask(key, CALL, ID)
     first, second, other = [request.session for request in backend.history]
     assert first == second != other
     assert all(one.isascii() and len(one) <= 64 for one in (first, other))
@@ -163,7 +165,7 @@ async def test_each_episode_is_a_session() -> None:
 async def test_choices() -> None:
     async with models() as (backend, ask):
         backend.enqueue("b")
-        await ask(KEY, replace(CALL, choices=("a", "b")))
+        await ask(KEY, replace(CALL, choices=("a", "b")), ID)
     assert backend.history[0].constraint == Choices(("a", "b"))  # type: ignore[union-attr]  # a generation
 
 
@@ -177,7 +179,7 @@ async def test_a_reply_that_breaks_the_constraint_is_a_reply() -> None:
             InvalidRequest("cut off", field="config.max_tokens", report=report),
             Unsupported("not asked", field="constraint.choices"),
         )
-        never, cut = await ask(KEY, call), await ask(KEY, call)
+        never, cut = await ask(KEY, call, ID), await ask(KEY, call, ID)
         assert never == ModelReply(
             "", "hf_real", never.latency_ms, "", "", 24, 9, None, 10**7, attempts=2,
             failed_attempts_picousd=3, request_id=never.request_id, served_by=never.served_by,
@@ -187,13 +189,13 @@ async def test_a_reply_that_breaks_the_constraint_is_a_reply() -> None:
             never, finish_reason="length", latency_ms=cut.latency_ms, request_id=cut.request_id
         )
         with pytest.raises(UnsupportedError, match="not asked"):
-            await ask(KEY, call)
+            await ask(KEY, call, ID)
 
 
 async def test_scores() -> None:
     async with models() as (backend, ask):
         call = ModelCall("hf_model", (("user", "u"),), continuations=("a", "bb"))
-        reply = await ask(KEY, call)
+        reply = await ask(KEY, call, ID)
     assert (reply.text, reply.model, reply.logprobs) == ("", "hf_model", (-1.0, -2.0))
     assert (reply.prompt_tokens, reply.completion_tokens) == (3, 1)
     assert isinstance(backend.history[0], ScoringRequest)
@@ -202,9 +204,9 @@ async def test_scores() -> None:
 async def test_full_queues_and_rate_limits_are_waited_out() -> None:
     async with models() as (backend, ask):
         backend.enqueue(Overloaded("full", retry_after=0.0), RateLimited("slow", retry_after=0.05))
-        reply = await ask(KEY, CALL)
+        reply = await ask(KEY, CALL, ID)
     assert reply.text == "ok"
-    assert len(backend.history) == 3
+    assert [request.request_id for request in backend.history] == [ID] * 3  # type: ignore[union-attr]
     assert reply.latency_ms >= 200  # two pauses of at least a tenth
 
 
@@ -220,5 +222,5 @@ async def test_errors_that_are_not_waited_out(retry_after: float | None, timeout
     async with models() as (backend, ask):
         backend.enqueue(RateLimited("slow", retry_after=retry_after))
         with pytest.raises(ResourceExhaustedError, match="slow"):
-            await ask(KEY, replace(CALL, sampling={"timeout": timeout}))
+            await ask(KEY, replace(CALL, sampling={"timeout": timeout}), ID)
     assert len(backend.history) == 1

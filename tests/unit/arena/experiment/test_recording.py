@@ -17,6 +17,7 @@ from arena.results.database import connect
 from arena.results.export import export
 from arena.results.rows import CallKey, request_to_json
 from arena_llm.errors import NotFoundError, UnavailableError
+from arena_llm.types import Attempt, CallReport, CostBasis, ServedBy, Usage
 from tests.support.scripted_experiment import Script, run, some_choice
 
 Load = Callable[..., Experiment]
@@ -142,8 +143,15 @@ async def test_a_request_that_was_not_recorded(key: CallKey, says: str, tmp_path
 async def test_a_recorded_error_is_raised_again(tmp_path: Path) -> None:
     path, key = tmp_path / "r", CallKey("e", 0, 0, 0)
     error = NotFoundError("gone", reason="MODEL_NOT_FOUND", model="hf_a", metadata={"a": "b"})
+    error.report = CallReport(
+        "id",
+        (Attempt("p", http_status=500, reason="UPSTREAM_UNAVAILABLE"),),
+        Usage(3, cost_picousd=7, cost_basis=CostBasis.BILLED),
+        ServedBy("hf", provider="p"),
+    )
     with Recorder(path) as recorder:
-        recorder.error(key, request_to_json(CALL), error)
+        recorder.error(key, "0" * 16, request_to_json(CALL), error)
+    assert RecordedModels(path).run_id == "0" * 16
     with pytest.raises(NotFoundError) as caught:
         await RecordedModels(path)(key, CALL)
     assert vars(caught.value) == vars(error)

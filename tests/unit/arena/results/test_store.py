@@ -100,8 +100,7 @@ def test_an_ended_episode_takes_its_calls_out_of_the_journal(store: Store, path:
 
 def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path: Path) -> None:
     store.put_call(KEY, "{}", REPLY)
-    paid = {"prompt_tokens": 7, "cost_picousd": 5}
-    error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down", **paid)
+    error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down")
     failed = EpisodeRow(KEY.episode, "nim", 0, ("hf_a", "dice"), 1, "failed", 1, "down")
     store.put_episode(failed, [MOVE, error])
     assert store.status(KEY.episode) == "failed"
@@ -110,6 +109,18 @@ def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path
     store.put_episode(ROW, [MOVE])
     assert rows(path, "SELECT status FROM episodes") == [("finished",)]
     assert rows(path, "SELECT ply FROM moves") == [(0,)]
+
+
+def test_what_failed_calls_took_is_counted(path: Path) -> None:
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_call(KEY, "{}", REPLY)
+        assert store.add_spending(Spent(7, 5)) == Spent(19, COST + 5)
+        paid = {"prompt_tokens": 7, "cost_picousd": 5}
+        error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down", **paid)
+        failed = EpisodeRow(KEY.episode, "nim", 0, ("hf_a", "dice"), 1, "failed", 1, "down")
+        store.put_episode(failed, [MOVE, error])
+    with Store(path, EXPERIMENT, MODELS) as store:
+        assert store.spent() == Spent(19, COST + 5)
 
 
 def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
@@ -131,6 +142,20 @@ def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
     assert {name for (name,) in rows(path, "SELECT name FROM sqlite_master")} == {
         "experiments", "models", "episodes", "moves", "calls",
     }  # fmt: skip
+
+
+def test_the_run_id_is_kept_while_calls_can_be_repeated(path: Path) -> None:
+    ids = []
+    for _ in range(2):
+        with Store(path, EXPERIMENT, MODELS) as store:
+            store.put_call(KEY, "{}", REPLY)
+            ids.append(store.run_id)
+    with Store(path, EXPERIMENT, MODELS) as store:
+        ids.append(store.run_id)
+        store.put_episode(ROW, [MOVE])
+    with Store(path, EXPERIMENT, MODELS, "f" * 16) as store:
+        assert store.run_id == "f" * 16
+    assert len(set(ids)) == 1
 
 
 def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:

@@ -79,13 +79,13 @@ class Held(Script):
         self.go = asyncio.Event()
         self.held = self.most_beside_others = 0
 
-    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+    async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         if call.model == "hf_a":
             self.held += 1
             await self.go.wait()
         elif not self.go.is_set():
             self.most_beside_others = max(self.most_beside_others, self.held)
-        return await super().__call__(key, call)
+        return await super().__call__(key, call, request_id)
 
 
 async def test_a_slow_model_does_not_delay_the_others(make_job) -> None:
