@@ -1,4 +1,4 @@
-"""Constraints as token masks, computed by llguidance: choices, JSON Schema and regex."""
+"""Constraints as token masks, computed by llguidance."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ import llguidance.numpy
 import numpy as np
 import torch
 
-from arena_llm.types import Choices, Constraint, JsonSchema, Regex
-from services.common.errors import InvalidRequest
-from services.common.local.checks import check_schema_cost, constraint_field
+from arena_llm.types import AnyJsonObject, Choices, Constraint, Grammar, JsonSchema, Regex
+from services.common.local.grammars import (
+    ANY_OBJECT,
+    check_schema_cost,
+    constraint_field,
+    make_unusable_error,
+    read_grammar,
+)
 from services.common.local.vocabulary import Vocabulary
 from services.common.validation import MAX_CHOICES
 
@@ -103,19 +108,21 @@ class GrammarCompiler:
                     grammar = llguidance.LLMatcher.grammar_from_json_schema(
                         schema, defaults=_JSON_OPTIONS
                     )
+                case AnyJsonObject():
+                    grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                        ANY_OBJECT, defaults=_JSON_OPTIONS
+                    )
+                case Grammar():
+                    grammar = llguidance.LLMatcher.grammar_from_lark(read_grammar(constraint))
                 case Regex(pattern):
                     grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
             # No log, because it would contain texts.
             matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         except ValueError as error:
-            raise _unusable(field, _explain(constraint, str(error))) from error
+            raise make_unusable_error(field, _explain(constraint, str(error))) from error
         if matcher.is_error():
-            raise _unusable(field, _explain(constraint, matcher.get_error()))
+            raise make_unusable_error(field, _explain(constraint, matcher.get_error()))
         return matcher
-
-
-def _unusable(field: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{field} cannot be used: {' '.join(why.split())[:500]}", field=field)
 
 
 def _explain(constraint: Constraint, why: str) -> str:
@@ -173,7 +180,7 @@ class Matcher:
             why = self._matcher.get_error().partition("\n")[0]
             if "NoExtension" in why or "doesn't satisfy" in why:
                 why = "this model's vocabulary cannot write the required text"
-            raise _unusable(self.field, why)
+            raise make_unusable_error(self.field, why)
 
     @property
     def complete(self) -> bool:

@@ -33,17 +33,20 @@ from arena_llm.types import (
     TokenCount,
 )
 from services.common.errors import BackendError, InvalidRequest, Overloaded, UpstreamUnavailable
-from services.common.local.checks import check_sums, constraint_field, make_not_finite_error
+from services.common.local.checks import check_sums, make_not_finite_error
 from services.common.local.containment import contained
+from services.common.local.grammars import constraint_field
 from services.common.local.pool import misconfigured
 from services.common.local.request import PromptReader
 from services.common.local.trace import ScoredToken, make_count, make_scoring
 from services.vllm.config import VllmConfig
+from services.vllm.gate import Gate
 from services.vllm.processes import Watchdog
 from services.vllm.request import (
     make_replay_params,
     make_scoring_params,
     make_top_params,
+    name_group,
     prepare_generation,
     returns_logprobs,
     wants_logprobs,
@@ -77,6 +80,9 @@ class VllmEngine:
         self._config = config
         self._calls = 0
         self._hangs = False
+        self._gate = Gate()
+        #: True if the engine has vLLM's first model runner: see Gate.
+        self._mixed_up: bool = not started.llm.vllm_config.use_v2_model_runner
 
     @property
     def reader(self) -> PromptReader:
@@ -289,8 +295,9 @@ class VllmEngine:
             raise self._unavailable()
         request_id = f"vllm-{secrets.token_hex(8)}"
         outputs = self._llm.generate(tokens_input(prompt), params, request_id, lora_request=adapter)
+        group = self._mixed_up and name_group(params)
         try:
-            async with aclosing(outputs):
+            async with self._gate.enter(group or ""), aclosing(outputs):
                 async for output in outputs:
                     if _has_nan(output):
                         raise make_not_finite_error(

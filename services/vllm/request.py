@@ -8,16 +8,18 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
 from arena_llm.types import (
+    AnyJsonObject,
     Choices,
     Constraint,
     GenerationRequest,
+    Grammar,
     JsonSchema,
     LogprobKind,
     Regex,
     ReturnOptions,
 )
 from services.common.errors import Unsupported
-from services.common.local.checks import check_schema_cost
+from services.common.local.grammars import ANY_OBJECT, check_schema_cost, read_grammar
 from services.common.local.request import PromptReader
 from services.common.local.sampling import sampling_settings
 from services.vllm.response import ReasoningSplitter
@@ -95,6 +97,10 @@ def _structured_outputs(constraint: Constraint) -> Any:
         case JsonSchema(schema):
             check_schema_cost(schema)
             return StructuredOutputsParams(json=schema)
+        case AnyJsonObject():
+            return StructuredOutputsParams(json=ANY_OBJECT)
+        case Grammar():
+            return StructuredOutputsParams(grammar=read_grammar(constraint))
         case Regex(pattern):
             return StructuredOutputsParams(regex=pattern)
 
@@ -146,6 +152,13 @@ def wants_logprobs(returns: ReturnOptions) -> bool:
 def returns_logprobs(params: Any) -> bool:
     """True if vLLM returns the log-probabilities of these SamplingParams' request itself."""
     return params.logprobs is not None or bool(params.logprob_token_ids)
+
+
+def name_group(params: Any) -> str:
+    """The group of a request for Gate; empty if it goes with all others."""
+    if params.logprob_token_ids:
+        return "chosen"
+    return "likeliest" if params.logprobs else ""
 
 
 def _can_return_logprobs(started: StartedEngine, request: GenerationRequest) -> bool:

@@ -12,6 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from arena_llm.types import (
     DEFAULT_RETURNS,
+    AnyJsonObject,
     Choices,
     Completion,
     Constraint,
@@ -19,6 +20,7 @@ from arena_llm.types import (
     Enforcement,
     FinishReason,
     GenerationRequest,
+    Grammar,
     JsonSchema,
     LogprobKind,
     Regex,
@@ -28,7 +30,7 @@ from arena_llm.types import (
     Usage,
 )
 from services.common.errors import InvalidRequest, ModelMisconfigured, UpstreamUnavailable
-from services.common.local.checks import constraint_field
+from services.common.local.grammars import constraint_field, make_unusable_error, read_grammar
 from services.common.local.parts import MessageBuilder
 from services.common.local.trace import ScoredToken, make_trace
 from services.common.local.vocabulary import Vocabulary
@@ -194,10 +196,9 @@ class VllmCompletionBuilder:
         constraint = self._request.constraint
         if reason == "error":
             field = constraint_field(constraint)
-            raise InvalidRequest(
-                f"{field} cannot be used: it is too complex, or this model's vocabulary cannot "
-                "write the required text",
-                field=field,
+            raise make_unusable_error(
+                field,
+                "it is too complex, or this model's vocabulary cannot write the required text",
             )
         if reason == "abort":
             raise UpstreamUnavailable("the engine aborted the request; try again")
@@ -230,11 +231,22 @@ def is_complete(constraint: Constraint | None, text: str) -> bool:
                 json.loads(text)
             except ValueError:
                 return False
+        case AnyJsonObject():
+            try:
+                return isinstance(json.loads(text), dict)
+            except ValueError:
+                return False
         case Regex(pattern):
-            grammar = LLMatcher.grammar_from_regex(pattern)
-            matcher = LLMatcher(_BYTES, grammar, log_level=0)
-            return bool(matcher.consume_tokens([*text.encode()]) and matcher.is_accepting())
+            return _accepts(LLMatcher.grammar_from_regex(pattern), text)
+        case Grammar():
+            return _accepts(LLMatcher.grammar_from_lark(read_grammar(constraint)), text)
     return True
+
+
+def _accepts(grammar: str, text: str) -> bool:
+    """True if the text is one of the grammar's."""
+    matcher = LLMatcher(_BYTES, grammar, log_level=0)
+    return bool(matcher.consume_tokens([*text.encode()]) and matcher.is_accepting())
 
 
 def score_token(

@@ -1,19 +1,13 @@
-"""Checks that every local engine needs: model folders, constraints, and computed numbers."""
+"""Checks that every local engine needs: model folders and computed numbers."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from arena_llm.types import Constraint, JsonSchema
-from services.common.errors import InvalidRequest, ModelMisconfigured
-
-#: The largest allowed least common multiple of a schema's `multipleOf` values. A grammar for
-#: multiples of n has n states: 10,000 take 0.05 s to compile, 300,000 take 3 s.
-MAX_MULTIPLE = 10_000
+from services.common.errors import ModelMisconfigured
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 
@@ -50,35 +44,6 @@ def read_revision(folder: Path) -> str:
     """The commit of a folder of the hub's cache; empty for another folder."""
     folder = folder.absolute()
     return folder.name if folder.parent.name == "snapshots" else ""
-
-
-def constraint_field(constraint: Constraint | None) -> str:
-    """The request field to name in an error: the constraint's, or "config" without one."""
-    return "config" if constraint is None else f"constraint.{constraint.kind}"
-
-
-def check_schema_cost(schema: str) -> None:
-    """Raise InvalidRequest for a JSON schema that is not JSON or blocks the service for seconds."""
-    field = constraint_field(JsonSchema(schema))
-    multiples: list[int] = []
-
-    def collect(pairs: list[tuple[str, object]]) -> None:
-        multiples.extend(
-            value for name, value in pairs if name == "multipleOf" and isinstance(value, int)
-        )
-
-    try:
-        json.loads(schema, object_pairs_hook=collect)
-    except RecursionError:
-        pass  # the engine refuses it
-    except ValueError as error:
-        raise InvalidRequest(f"{field} is not JSON: {error}", field=field) from error
-    if math.lcm(*(multiple for multiple in multiples if multiple > 0)) > MAX_MULTIPLE:
-        raise InvalidRequest(
-            f"{field} has multipleOf with a least common multiple over {MAX_MULTIPLE}: leave "
-            "it out, and check the number in the reply",
-            field=field,
-        )
 
 
 def make_not_finite_error(model: str) -> ModelMisconfigured:

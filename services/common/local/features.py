@@ -22,6 +22,7 @@ LOCAL_FIELDS = (
         (
             *(f"config.{name}" for name in SAMPLING_DEFAULTS),
             *("constraint.choices", "constraint.json_schema", "constraint.regex"),
+            *("constraint.grammar", "constraint.json_object"),
             *("raw.text", "raw.token_ids", "raw.add_special_tokens"),
             *("returns.token_ids", "returns.top_logprobs", "returns.logprob_kind"),
             *("returns.logprob_token_ids", "returns.raw_text"),

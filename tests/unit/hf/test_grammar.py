@@ -8,7 +8,15 @@ import re
 
 import pytest
 
-from arena_llm.types import Choices, Constraint, JsonSchema, Regex
+from arena_llm.types import (
+    AnyJsonObject,
+    Choices,
+    Constraint,
+    Grammar,
+    GrammarSyntax,
+    JsonSchema,
+    Regex,
+)
 from services.common.errors import InvalidRequest
 from services.hf.loading import LoadedModel
 from services.hf.text import TextStream
@@ -121,9 +129,40 @@ def test_regex(model: Models, pattern: str, name: str) -> None:
         assert re.fullmatch(pattern, text), text
 
 
+def test_any_json_object(model: Models) -> None:
+    for seed in range(5):
+        text = written(model(BYTE_LEVEL), AnyJsonObject(), seed)
+        assert isinstance(json.loads(text), dict), text
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar(GrammarSyntax.LARK, 'start: "(" (start | /[ab]/) ")"'),
+        Grammar(GrammarSyntax.GBNF, 'root ::= "(" (root | [ab]) ")"'),
+    ],
+    ids=str,
+)
+def test_grammar(model: Models, grammar: Grammar) -> None:
+    texts = {written(model(BYTE_LEVEL), grammar, seed) for seed in range(20)}
+    for text in texts:
+        assert re.fullmatch(r"(\(+)[ab](\)+)", text), text
+        assert text.count("(") == text.count(")")
+    assert len(texts) > 2
+
+
 @pytest.mark.parametrize(
     ("constraint", "field"),
     [
+        (Grammar(GrammarSyntax.LARK, "start: ("), "constraint.grammar"),
+        (Grammar(GrammarSyntax.LARK, "start: other"), "constraint.grammar"),
+        (Grammar(GrammarSyntax.LARK, 'root ::= "a"'), "constraint.grammar"),
+        (Grammar(GrammarSyntax.GBNF, "root := 1"), "constraint.grammar"),
+        (Grammar(GrammarSyntax.GBNF, "root ::= other"), "constraint.grammar"),
+        (
+            Grammar(GrammarSyntax.LARK, 'start: %json {"type": "integer", "multipleOf": 1000003}'),
+            "constraint.grammar",
+        ),
         (JsonSchema("{"), "constraint.json_schema"),
         (JsonSchema("5"), "constraint.json_schema"),
         (JsonSchema("true"), "constraint.json_schema"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from arena_llm.types import DEFAULT_RETURNS, ReturnOptions, Sampling
+from arena_llm.types import DEFAULT_RETURNS, LogprobKind, ReturnOptions, Sampling
 from services.hf.sampling import Sampled, TokenSampler, sample
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 0.0, -1.0])
 DRAWS = 4000
+INF = math.inf
 
 
 def draw(samplers: list[TokenSampler], logits: torch.Tensor = LOGITS) -> list[Sampled]:
@@ -63,6 +65,14 @@ def softmax(logits: torch.Tensor, *kept: int) -> dict[int, float]:
         ({"top_p": 1e-9}, {1: 1.0}),
         # Among the two likeliest alone, the first has 0.73.
         ({"top_k": 2, "top_p": 0.7}, {1: 1.0}),
+        # The second token has 0.37 of the first one's probability, the third 0.14.
+        ({"min_p": 1.0}, {1: 1.0}),
+        ({"min_p": 0.3}, softmax(LOGITS, 1, 2)),
+        ({"min_p": 0.1}, softmax(LOGITS, 0, 1, 2)),
+        ({"min_p": 0.3, "temperature": 2.0}, softmax(LOGITS / 2, 0, 1, 2)),
+        ({"min_p": 0.0}, softmax(LOGITS)),
+        ({"logit_bias": {0: 3.0, 1: -2.0}}, softmax(torch.tensor([4.0, 1.0, 2.0, 0.0, -1.0]))),
+        ({"logit_bias": {4: 100.0}}, {4: 1.0}),
     ],
     ids=str,
 )
@@ -88,6 +98,11 @@ def test_a_nucleus_larger_than_the_first_search_is_complete() -> None:
         ({"presence_penalty": 1.5}, [1, 1, 1, 2], [1.0, 1.5, 0.5, 0.0, -1.0]),
         ({"frequency_penalty": 0.5}, [1, 1, 1, 2], [1.0, 1.5, 1.5, 0.0, -1.0]),
         ({"presence_penalty": -2, "frequency_penalty": 2}, [4, 4], [1.0, 3.0, 2.0, 0.0, -3.0]),
+        ({"repetition_penalty": 2.0}, [1, 1, 4], [1.0, 1.5, 2.0, 0.0, -2.0]),
+        ({"repetition_penalty": 0.5}, [1], [1.0, 6.0, 2.0, 0.0, -1.0]),
+        ({"repetition_penalty": 2.0, "logit_bias": {4: 3.0}}, [4], [1.0, 3.0, 2.0, 0.0, 1.0]),
+        ({"min_tokens": 2}, [1], [1.0, 3.0, 2.0, -INF, -1.0]),
+        ({"min_tokens": 2}, [1, 1], LOGITS.tolist()),
         ({}, [1, 1, 1], LOGITS.tolist()),
         ({"presence_penalty": 2}, [], LOGITS.tolist()),
     ],
@@ -100,6 +115,49 @@ def test_penalties(sampling: dict[str, Any], taken: list[int], adjusted: list[fl
     logits = LOGITS.clone()
     penalized.adjust(logits)
     assert logits.tolist() == adjusted
+
+
+def test_repetition_penalty_counts_the_prompt_but_the_others_do_not() -> None:
+    settings: dict[str, Any] = {"repetition_penalty": 2.0, "presence_penalty": 1.0}
+    penalized = sampler(prompt=(2, 2), **settings)
+    penalized.record_token(1)
+    logits = LOGITS.clone()
+    penalized.adjust(logits)
+    assert logits.tolist() == [1.0, 0.5, 1.0, 0.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        ({}, softmax(LOGITS)),
+        ({"temperature": 2.0}, softmax(LOGITS / 2)),
+        ({"top_k": 2}, softmax(LOGITS, 1, 2)),
+        ({"min_p": 0.3, "logit_bias": {0: 1.5}}, softmax(LOGITS + torch.eye(5)[0] * 1.5, 0, 1, 2)),
+        ({"temperature": 0.0}, {1: 1.0}),
+    ],
+    ids=str,
+)
+def test_sampled_logprobs_are_those_of_the_drawn_distribution(
+    sampling: dict[str, Any], expected: dict[int, float]
+) -> None:
+    returns = ReturnOptions(top_logprobs=5, logprob_kind=LogprobKind.SAMPLED)
+    [drawn] = draw([sampler(returns, seed=1, **sampling)])
+    assert drawn.scored is not None
+    shares = {token: math.exp(logprob) for token, logprob in drawn.scored.top}
+    assert {token for token, share in shares.items() if share} == expected.keys()
+    assert {t: share for t, share in shares.items() if share} == pytest.approx(expected, abs=1e-5)
+    assert drawn.scored.logprob == dict(drawn.scored.top)[drawn.token]
+
+
+def test_the_requested_tokens_follow_the_likeliest_ones() -> None:
+    returns = ReturnOptions(top_logprobs=2, logprob_token_ids=(4, 1))
+    [drawn] = draw([sampler(returns, temperature=0.0)])
+    assert drawn.scored is not None
+    assert [token for token, _ in drawn.scored.top] == [1, 2, 4, 1]
+    raw = LOGITS.log_softmax(-1).tolist()
+    assert [logprob for _, logprob in drawn.scored.top] == pytest.approx(
+        [raw[i] for i in (1, 2, 4, 1)]
+    )
 
 
 def test_logprobs_are_taken_before_temperature_and_penalties() -> None:

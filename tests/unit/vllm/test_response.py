@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from arena_llm.types import Choices, Constraint, JsonSchema, Regex
+from arena_llm.types import (
+    AnyJsonObject,
+    Choices,
+    Constraint,
+    Grammar,
+    GrammarSyntax,
+    JsonSchema,
+    Regex,
+)
 from services.vllm.response import is_complete
 
 NUMBER = JsonSchema('{"type": "integer"}')
@@ -15,6 +23,11 @@ NUMBER = JsonSchema('{"type": "integer"}')
     [
         (None, "", True),
         (Choices(("a",)), "a", True),
+        (AnyJsonObject(), '{"a": 1}', True),
+        (AnyJsonObject(), "[]", False),
+        (AnyJsonObject(), "{", False),
+        (Grammar(GrammarSyntax.GBNF, 'root ::= "a"+ "b"'), "aab", True),
+        (Grammar(GrammarSyntax.GBNF, 'root ::= "a"+ "b"'), "aa", False),
         (NUMBER, "12", True),
         (NUMBER, "", False),
         (NUMBER, "{", False),

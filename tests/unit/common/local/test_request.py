@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Regex, normalizers
+from tokenizers import Regex, normalizers, processors
 from transformers import AutoTokenizer
 
 import services.common.local.template
 from arena_llm.types import (
     Choices,
     Continuation,
+    ContinuationBoundary,
     Conversation,
+    CountRequest,
     Input,
     Message,
+    RawPrompt,
     ScoringRequest,
 )
 from services.common.errors import (
@@ -251,3 +254,140 @@ def test_a_tokenizer_that_does_not_render_text() -> None:
 
     with pytest.raises(InvalidRequest, match="renders list, not text"):
         ChatTemplate("hf_tiny", Odd()).render(SECRET_TALK, "conversation")
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def test_a_raw_prompt_has_no_template(tokenizer: Any) -> None:
+    chat = reader(tokenizer)
+    assert chat.read(RawPrompt("0 or 8?")) == encode(tokenizer, "0 or 8?")
+    assert chat.read(RawPrompt(token_ids=(5, 2, 7))) == [5, 2, 7]
+
+
+def test_a_raw_prompt_says_whether_special_tokens_are_added(tokenizer: Any) -> None:
+    adding = copy.deepcopy(tokenizer)
+    adding.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", 0)]
+    )
+    plain = encode(tokenizer, "7")
+    for special, expected in ((None, [0, *plain]), (True, [0, *plain]), (False, plain)):
+        raw = RawPrompt("7", add_special_tokens=special)
+        assert reader(adding).read(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "error", "field"),
+    [
+        (RawPrompt(token_ids=(400,)), InvalidRequest, "raw.token_ids"),
+        (RawPrompt("x" * 5_000_000), ContextTooLong, "raw.text"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_an_unreadable_raw_prompt_is_refused(
+    tokenizer: Any, raw: RawPrompt, error: type[BackendError], field: str
+) -> None:
+    with pytest.raises(error) as caught:
+        reader(tokenizer).read(raw)
+    assert caught.value.field == field
+
+
+def test_the_last_message_is_continued(tokenizer: Any) -> None:
+    messages = (Message("user", "0 or 8?"), Message("assistant", "I take "))
+    tokens = reader(tokenizer).read(Conversation(messages, continue_last_message=True))
+    assert tokenizer.decode(tokens) == (
+        "<|im_start|>user\n0 or 8?<|im_end|>\n<|im_start|>assistant\nI take "
+    )
+
+
+THINKING = "{{ messages[0].content }}{% if enable_thinking %} think{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [("", "7"), ('{"enable_thinking": true}', "7 think"), ('{"enable_thinking": false}', "7")],
+)
+def test_arguments_of_the_template(tokenizer: Any, arguments: str, text: str) -> None:
+    assert tokenizer.decode(reader(tokenizer, THINKING).read("7", arguments)) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "why"),
+    [
+        ('{"messages": []}', InvalidRequest, "must not set messages"),
+        ('{"tokenize": true}', InvalidRequest, "must not set tokenize"),
+        ('{"enable_dreaming": true}', Unsupported, "does not read enable_dreaming"),
+    ],
+)
+def test_arguments_that_the_template_cannot_get(
+    tokenizer: Any, arguments: str, error: type[BackendError], why: str
+) -> None:
+    with pytest.raises(error, match=why) as caught:
+        reader(tokenizer, THINKING).read("7", arguments)
+    assert caught.value.field == "template_arguments_json"
+
+
+@pytest.mark.parametrize("prompt_input", ["7", RawPrompt("7"), RawPrompt(token_ids=(5,))], ids=str)
+def test_arguments_without_a_template_are_refused(tokenizer: Any, prompt_input: Input) -> None:
+    template = None if prompt_input == "7" else CHATML
+    with pytest.raises(Unsupported, match="needs a chat template") as caught:
+        reader(tokenizer, template).read(prompt_input, '{"x": 1}')
+    assert caught.value.field == "template_arguments_json"
+
+
+def scoring(prompt_input: Input, *texts: str, joined: bool = True) -> ScoringRequest:
+    boundary = ContinuationBoundary.JOINED if joined else None
+    return ScoringRequest(
+        "hf_tiny", prompt_input, tuple(map(Continuation, texts)), boundary=boundary
+    )
+
+
+def test_a_joined_continuation_has_the_tokens_after_the_prompt(tokenizer: Any) -> None:
+    """The tokenizer merges "mo" and "ve", which it does not when each is read alone."""
+    base = reader(tokenizer, None)
+    prompt, [joined] = base.read_scoring(scoring("a mo", "ve 7"))
+    whole = encode(tokenizer, "a move 7")
+    assert joined == whole[len(prompt) :]
+    _, [separate] = base.read_scoring(scoring("a mo", "ve 7", joined=False))
+    assert separate == encode(tokenizer, "ve 7")
+    assert separate != joined
+
+
+def test_a_joined_continuation_without_a_token_of_its_own(tokenizer: Any) -> None:
+    base = reader(tokenizer, None)
+    assert len(encode(tokenizer, "mov")) >= len(encode(tokenizer, "move")), "it merges"
+    with pytest.raises(InvalidRequest, match="adds no token") as caught:
+        base.read_scoring(scoring("mov", "7", "e"))
+    assert caught.value.field == "continuations[1]"
+
+
+def test_a_joined_continuation_after_a_template(tokenizer: Any) -> None:
+    prompt, [joined] = reader(tokenizer).read_scoring(scoring("0 or 8?", "8"))
+    assert tokenizer.decode([*prompt, *joined]).endswith("<|im_start|>assistant\n8")
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_token_ids_of_a_continuation_are_used_unchanged(tokenizer: Any, joined: bool) -> None:
+    boundary = ContinuationBoundary.JOINED if joined else None
+    texts = (Continuation(token_ids=(5, 6)),)
+    request = ScoringRequest("hf_tiny", "7", texts, boundary=boundary)
+    assert reader(tokenizer).read_scoring(request)[1] == [[5, 6]]
+
+
+def test_a_prompt_of_token_ids_cannot_be_joined(tokenizer: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        reader(tokenizer).read_scoring(scoring(RawPrompt(token_ids=(5,)), "a"))
+    assert caught.value.field == "boundary"
+
+
+def test_an_encoder_does_not_join(tokenizer: Any) -> None:
+    both = PromptReader("hf_tiny", tokenizer, None, CONTEXT, 400, encoder_decoder=True)
+    with pytest.raises(Unsupported) as caught:
+        both.read_scoring(scoring("7", "a"))
+    assert caught.value.field == "boundary"
+
+
+def test_a_count_may_be_longer_than_the_context(tokenizer: Any) -> None:
+    tokens = reader(tokenizer).read_count(CountRequest("hf_tiny", "7" * CONTEXT))
+    assert len(tokens) > CONTEXT
