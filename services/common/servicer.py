@@ -53,6 +53,7 @@ from services.common.handlers import Context, check_client, parse
 from services.common.pages import make_page
 from services.common.reply import (
     PartNumbering,
+    build_message,
     check_completion,
     check_models,
     check_scoring,
@@ -133,11 +134,11 @@ class LlmServicer:
                         yield Event(completion=self._build_reply(request, event, record, first))
                         return
                     for delta in numbering.number(check_type(event, Delta, "stream_response")):
-                        yield Event(delta=to_message(delta, generate_pb2.PartDelta))
+                        yield Event(delta=build_message(delta, generate_pb2.PartDelta))
         except BackendError as error:
             if first is not None:
                 partial = self._interrupt(request, numbering, error)
-                yield Event(interruption=to_message(partial, reply_pb2.GenerateResponse))
+                yield Event(interruption=build_message(partial, reply_pb2.GenerateResponse))
             raise
         raise ContractError("the stream ended without a completion")
 
@@ -168,7 +169,7 @@ class LlmServicer:
             request = from_message(proto, ScoringRequest)
             scoring = check_type(await self._backend.score(request), Scoring, "score")
             scoring = check_scoring(scoring, request)
-            message = to_message(scoring, score_pb2.ScoreResponse)
+            message = build_message(scoring, score_pb2.ScoreResponse)
             self._complete(message, request, record)
             record.add_result(scoring.usage, self._is_free)
             return message.SerializeToString()
@@ -186,7 +187,7 @@ class LlmServicer:
             count = check_type(
                 await self._backend.count_tokens(request), TokenCount, "count_tokens"
             )
-            return to_message(count, score_pb2.CountTokensResponse).SerializeToString()
+            return build_message(count, score_pb2.CountTokensResponse).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:
@@ -195,7 +196,7 @@ class LlmServicer:
             check_client(context)
             check_known(proto)
             answer = await self._check_availability(proto.model)
-            return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
+            return build_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with CallScope("ListModels", context):
@@ -205,7 +206,7 @@ class LlmServicer:
             models = check_models(await self._backend.get_available_models(), self._prefix)
             page, token = make_page(models, proto)
             answer = ModelList(tuple(map(self._complete_model, page)), token)
-            return to_message(answer, models_pb2.ListModelsResponse).SerializeToString()
+            return build_message(answer, models_pb2.ListModelsResponse).SerializeToString()
 
     async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
         async with CallScope("GetServiceInfo", context):
@@ -280,7 +281,7 @@ class LlmServicer:
         if completion.id:
             record.add(id=completion.id[:MAX_NAME])
         record.add_result(completion.usage, self._is_free)
-        message = to_message(completion, reply_pb2.GenerateResponse)
+        message = build_message(completion, reply_pb2.GenerateResponse)
         self._complete(message, request, record, first)
         return message
 

@@ -1,4 +1,4 @@
-"""The one servicer: five RPCs over a scripted backend, on a real socket."""
+"""The one servicer: every RPC over a scripted backend, on a real socket."""
 
 from __future__ import annotations
 
@@ -13,33 +13,73 @@ import structlog
 
 from arena_llm import AsyncClient
 from arena_llm.types import (
-    SAMPLING_PARAMETERS,
+    Attempt,
     Availability,
     Completion,
+    Conversation,
+    CostBasis,
+    CountRequest,
     Delta,
     FinishReason,
+    FreePrice,
     GenerationRequest,
     Message,
     Model,
     ModelState,
-    Price,
+    Part,
+    PriceTable,
+    PriceUnit,
+    Progress,
+    ProgressState,
+    Rate,
+    Reasoning,
+    Refusal,
+    ReplicaState,
     Sampling,
     Score,
     Scoring,
     ScoringRequest,
-    TokenLogprob,
-    TopLogprob,
+    ServedBy,
+    Text,
+    TokenCount,
+    TokenTrace,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
     Usage,
 )
-from arena_llm.v1 import generate_pb2, models_pb2
+from arena_llm.v1 import REVISION, error_pb2, generate_pb2, models_pb2, reply_pb2
+from arena_llm.wire import to_message
+from services.common.backend import split_message
 from services.common.errors import UpstreamUnavailable
+from services.common.fields import ALWAYS_HONOURED, PATHS, Refusals
 from services.common.servicer import LlmServicer
-from tests.support.scripted import ScriptedBackend, scripted, serving
-from tests.support.wire import details, failure, reason, request, score_request, stub
+from tests.support.fields import EXAMPLES, make_field_request, name_field
+from tests.support.scripted import USAGE, ScriptedBackend, scripted, serving
+from tests.support.wire import (
+    count_request,
+    details,
+    failure,
+    reason,
+    request,
+    score_request,
+    stub,
+)
+
+RPCS = ["Generate", "StreamGenerate", "Score", "CountTokens"]
+
+
+def make_request(rpc: str, model: str = "hf_model") -> Any:
+    match rpc:
+        case "Score":
+            return score_request(model)
+        case "CountTokens":
+            return count_request(model)
+    return request(model)
 
 
 async def test_a_request_reaches_the_backend_as_domain_types() -> None:
-    asked = request(session="game-7", labels={"player": "x"})
+    asked = request(session="game-7", request_id="r-1", labels={"player": "x"})
     asked.config.temperature = 0
     asked.config.stop.append("\n")
     async with scripted() as (backend, server), stub(server.address) as llm:
@@ -50,6 +90,7 @@ async def test_a_request_reaches_the_backend_as_domain_types() -> None:
             input="hello",
             sampling=Sampling(temperature=0.0, stop=("\n",)),
             session="game-7",
+            request_id="r-1",
             labels={"player": "x"},
         )
     ]
@@ -66,61 +107,156 @@ async def test_a_request_has_the_callers_deadline() -> None:
     assert untimed.deadline is None
 
 
-async def test_provider_options_arrive_with_their_integers() -> None:
-    asked = request()
-    asked.provider_options.update({"top": 3, "share": 0.5, "deep": [{"n": 7}], "on": True})
+async def test_provider_options_arrive_as_they_were_written() -> None:
+    text = '{"b": 3.0, "a": 9007199254740993, "deep": [{"n": 7}]}'
     async with scripted() as (backend, server), stub(server.address) as llm:
-        await llm.Generate(asked)
-    got = backend.history[0].provider_options
-    assert got == {"top": 3, "share": 0.5, "deep": [{"n": 7}], "on": True}
-    assert [type(got["top"]), type(got["deep"][0]["n"])] == [int, int]
+        await llm.Generate(request(provider_options_json=text))
+    assert backend.history[0].provider_options_json == text
 
 
 async def test_a_conversation_keeps_its_order_and_roles() -> None:
-    asked = generate_pb2.GenerateRequest(model="hf_model")
-    for role, content in ((generate_pb2.ROLE_SYSTEM, "s"), (generate_pb2.ROLE_USER, "u")):
-        asked.conversation.messages.add(role=role, content=content)
-    async with scripted() as (backend, server), stub(server.address) as llm:
-        await llm.Generate(asked)
-    assert backend.history[0].input == (Message("system", "s"), Message("user", "u"))
+    messages = (Message("system", "s"), Message("user", "u"))
+    async with scripted() as (backend, server), AsyncClient(server.address) as llm:
+        await llm.generate("hf_model", messages=messages)
+    assert backend.history[0].input == Conversation(messages)
+    assert backend.history[0].messages == messages
 
 
-async def test_a_reply_has_its_backend_and_its_times() -> None:
+async def test_a_reply_names_who_answered_its_id_and_its_times() -> None:
     async with scripted() as (backend, server), stub(server.address) as llm:
-        backend.enqueue("e4")
-        answer = await llm.Generate(request())
-    assert (answer.text, answer.backend, answer.model) == ("e4", "hf", "hf_model")
+        backend.enqueue("e4", "d4")
+        answer = await llm.Generate(request(request_id="r-1"))
+        other = await llm.Generate(request())
+    assert (answer.text, answer.served_by.backend, answer.served_by.model) == (
+        "e4",
+        "hf",
+        "hf_model",
+    )
+    assert answer.served_by.service_version
+    assert answer.request_id == "r-1"
+    assert other.request_id  # made by the service
     assert answer.timings.total_seconds > 0
+    assert not answer.timings.HasField("first_token_seconds")  # it came whole
 
 
-async def test_a_stream_is_deltas_then_one_completion() -> None:
-    async with scripted() as (backend, server), stub(server.address) as llm:
-        backend.enqueue([Delta(reasoning="hm", text="e"), Delta(text=""), Delta(text="4")])
-        events = [event async for event in llm.StreamGenerate(request())]
-    assert [event.WhichOneof("event") for event in events] == [
-        "reasoning_delta",
-        "text_delta",
-        "text_delta",
-        "completion",
+async def test_a_stream_is_start_then_deltas_then_one_completion() -> None:
+    deltas = [
+        Delta(reasoning="hm", text="e"),
+        Delta(text=""),
+        Progress(ProgressState.QUEUED, queue_position=2),
+        Delta(text="4"),
+        Delta(refusal="no"),
+        Delta(text="!"),
     ]
-    assert events[-1].completion.text == "e4"
-    assert events[-1].completion.backend == "hf"
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(deltas)
+        events = [event async for event in llm.StreamGenerate(request(request_id="r-1"))]
+    assert [event.sequence for event in events] == list(range(len(events)))
+    assert [event.WhichOneof("event") for event in events] == [
+        *("start", "delta", "delta", "progress", "delta", "delta", "delta", "completion"),
+    ]
+    start, last = events[0].start, events[-1].completion
+    assert start.served_by.model == last.served_by.model == "hf_model"
+    assert start.request_id == last.request_id == "r-1"
+    pieces = [event.delta for event in events if event.HasField("delta")]
+    assert [(piece.part, piece.WhichOneof("delta")) for piece in pieces] == [
+        (0, "reasoning"),
+        (1, "text"),
+        (1, "text"),
+        (2, "refusal"),
+        (3, "text"),
+    ]
+    assert (last.text, len(last.message.parts)) == ("e4!", 4)
+    assert 0 < last.timings.first_token_seconds <= last.timings.total_seconds
 
 
-async def test_score_names_its_backend() -> None:
+async def test_tool_calls_of_a_stream_are_numbered_by_their_ids() -> None:
+    calls = (ToolCall("c1", "move", '{"to": 4}'), ToolCall("c2", "look"))
+    whole = Completion(Message("assistant", calls), FinishReason.TOOL_CALLS, USAGE)
+    pieces = [
+        ToolCallDelta("c1", "move"),
+        ToolCallDelta(arguments='{"to'),
+        ToolCallDelta(arguments='": 4}'),
+        ToolCallDelta("c2", "look"),
+    ]
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue([*(Delta(tool_call=piece) for piece in pieces), whole])
+        events = [event async for event in llm.StreamGenerate(request())]
+    sent = [event.delta for event in events if event.HasField("delta")]
+    assert [(d.part, d.tool_call.id, d.tool_call.arguments) for d in sent] == [
+        (0, "c1", ""),
+        (0, "", '{"to'),
+        (0, "", '": 4}'),
+        (1, "c2", ""),
+    ]
+    assert events[-1].completion.message.parts[1].tool_call.name == "look"
+
+
+async def test_score_and_count_tokens() -> None:
     async with scripted() as (_, server), stub(server.address) as llm:
-        assert (await llm.Score(score_request())).backend == "hf"
+        scored = await llm.Score(score_request(request_id="r-1"))
+        counted = await llm.CountTokens(count_request())
+    assert (scored.served_by.backend, scored.request_id) == ("hf", "r-1")
+    assert (scored.usage.cost_picousd, scored.usage.cost_basis) == (0, reply_pb2.COST_BASIS_FREE)
+    assert counted.tokens == 3
 
 
-async def test_list_models_names_their_backend() -> None:
-    async with scripted() as (_, server), stub(server.address) as llm:
+async def test_list_models_names_their_backend_and_their_fields() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.models.append(Model("hf_less", supported_fields=("config.seed",)))
         listed = await llm.ListModels(models_pb2.ListModelsRequest())
-    assert [(m.name, m.backend) for m in listed.models] == [("hf_model", "hf")]
+    assert [(m.name, m.backend) for m in listed.models] == [("hf_model", "hf"), ("hf_less", "hf")]
+    whole, less = listed.models
+    assert whole.supported_fields == sorted(PATHS)
+    assert whole.supported_fields_known
+    assert (less.supported_fields, less.supported_fields_known) == (["config.seed"], False)
 
 
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate", "Score"])
+async def test_list_models_in_pages() -> None:
+    async with scripted() as (backend, server), AsyncClient(server.address) as llm:
+        backend.models = [Model(f"hf_{number}") for number in range(1_200)]
+        listed = await llm.list_models()
+        chosen = await llm.list_models("hf_119")
+    assert [model.name for model in listed] == [model.name for model in backend.models]
+    assert len(chosen) == 11
+
+
+async def test_service_info() -> None:
+    async with scripted() as (_, server), AsyncClient(server.address) as llm:
+        info = await llm.service_info()
+    assert (info.service, info.contract_revision) == ("hf", REVISION)
+    assert info.limits.max_message_bytes > 2**20
+    (backend,) = info.backends
+    assert (backend.backend, backend.prefixes) == ("hf", ("hf_",))
+    assert [replica.state for replica in backend.replicas] == [ReplicaState.SERVING]
+
+
+@pytest.mark.parametrize("rpc", [*RPCS, "IsAvailable", "ListModels"])
+async def test_a_client_of_an_old_contract_is_refused(
+    rpc: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.common.handlers.MINIMUM_CLIENT_REVISION", 7)
+    asked = {
+        "IsAvailable": models_pb2.IsAvailableRequest(model="hf_model"),
+        "ListModels": models_pb2.ListModelsRequest(),
+    }.get(rpc) or make_request(rpc)
+    async with scripted() as (_, server), stub(server.address) as llm:
+        call = getattr(llm, rpc)
+        error = await failure(call(asked, metadata=(("arena-contract", "6"),)))
+        for accepted in ((("arena-contract", "7"),), (), (("arena-contract", "new"),)):
+            answer = call(asked, metadata=accepted)
+            if rpc == "StreamGenerate":
+                assert [event async for event in answer]
+            else:
+                await answer
+    assert (error.code().name, reason(error)) == ("FAILED_PRECONDITION", "CLIENT_TOO_OLD")
+    info: Any = details(error)["ErrorInfo"]
+    assert dict(info.metadata) == {"client_revision": "6", "minimum_client_revision": "7"}
+
+
+@pytest.mark.parametrize("rpc", RPCS)
 async def test_a_model_of_another_backend(rpc: str) -> None:
-    asked = score_request("vllm_x") if rpc == "Score" else request("vllm_x")
+    asked = make_request(rpc, "vllm_x")
     async with scripted() as (backend, server), stub(server.address) as llm:
         error = await failure(getattr(llm, rpc)(asked))
     assert error.code().name == "NOT_FOUND"
@@ -135,10 +271,12 @@ async def test_is_available() -> None:
         backend.availability = Availability(False, ModelState.LOADING, "half way")
         answer = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="hf_model"))
         assert (answer.state, answer.detail) == (models_pb2.MODEL_STATE_LOADING, "half way")
-        itself = await llm.IsAvailable(models_pb2.IsAvailableRequest())
-        assert itself.available
+        assert (answer.model.name, answer.model.backend) == ("hf_model", "hf")
+        assert answer.model.supported_fields_known
+        nothing = await failure(llm.IsAvailable(models_pb2.IsAvailableRequest()))
+        assert details(nothing)["BadRequest"].field_violations[0].field == "model"  # type: ignore[attr-defined]
         other = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="vllm_x"))
-        assert (other.available, other.reason) == (False, "MODEL_NOT_FOUND")
+        assert (other.available, other.reason) == (False, error_pb2.ERROR_REASON_MODEL_NOT_FOUND)
 
 
 async def test_a_prompt_of_5_mb_is_accepted() -> None:
@@ -154,52 +292,63 @@ class OddBackend(ScriptedBackend):
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         half = "\ud83d"
+        parts = (Reasoning(half), Text(f"a{half}"), ToolCall("c", half, half))
         return Completion(
-            text=f"a{half}",
-            reasoning=half,
-            finish_reason=FinishReason.STOP,
-            usage=Usage(10**23, -1, 3, 2**31, math.nan),
-            model=f"hf_{half}",
+            Message("assistant", parts),
+            FinishReason.STOP,
+            Usage(10**23, -1, 3, 2**31, cost_picousd=2**63),
+            ServedBy(model=f"hf_{half}", provider=half),
+            native_finish_reason=half,
             id=half,
-            logprobs=(TokenLogprob(half, -0.5, (TopLogprob(half, -0.5),)),),
+            attempts=(Attempt(half, detail=half),),
+            warnings=(half,),
         )
 
     async def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
-        yield Delta("a\ud83d", "\ud83d")
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
+        yield Delta("a\ud83d", "\ud83d", ToolCallDelta("c", "\ud83d", "\ud83d"))
         yield await self.generate_response(request)
 
 
 async def test_text_and_numbers_of_a_reply_are_repaired() -> None:
     async with serving(LlmServicer(OddBackend())) as server, stub(server.address) as llm:
-        asked = request(config={"logprobs": 1})
-        whole = await llm.Generate(asked)
-        *deltas, last = [event async for event in llm.StreamGenerate(asked)]
-    assert [delta.reasoning_delta or delta.text_delta for delta in deltas] == ["\ufffd", "a\ufffd"]
+        whole = await llm.Generate(request())
+        _, *deltas, last = [event async for event in llm.StreamGenerate(request())]
+    assert [event.delta.reasoning or event.delta.text for event in deltas] == [
+        *("\ufffd", "a\ufffd", ""),
+    ]
     for reply in (whole, last.completion):
-        texts = (reply.text, reply.reasoning, reply.model, reply.id, reply.logprobs[0].top[0].token)
-        assert texts == ("a\ufffd", "\ufffd", "hf_\ufffd", "\ufffd", "\ufffd")
+        call = reply.message.parts[2].tool_call
+        texts = [reply.id, reply.native_finish_reason, reply.warnings[0], call.name, call.arguments]
+        texts += [reply.attempts[0].provider, reply.attempts[0].detail, reply.served_by.provider]
+        assert set(texts) == {"\ufffd"}
+        assert (reply.text, reply.served_by.model) == ("a\ufffd", "hf_\ufffd")
         usage = reply.usage
-        assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (0, 0, 3)
-        assert not usage.HasField("cost_usd")
+        known = {field.name: value for field, value in usage.ListFields()}
+        assert known == {"reasoning_tokens": 3}
 
 
-@pytest.mark.parametrize(("forwards", "cost"), [(False, 0.0), (True, None)])
-async def test_the_cost_of_a_model(forwards: bool, cost: float | None) -> None:
+@pytest.mark.parametrize("forwards", [False, True])
+async def test_the_cost_of_a_model(forwards: bool) -> None:
     """A model that the service runs costs 0; the cost of a model elsewhere is unknown."""
     backend = ScriptedBackend()
     backend.forwards_calls = forwards  # type: ignore[misc]
-    price = None if cost is None else Price(cost, cost)
+    cost, basis = (None, None) if forwards else (0, CostBasis.FREE)
+    price = None if forwards else FreePrice()
     async with serving(LlmServicer(backend)) as server, AsyncClient(server.address) as llm:
         reply = await llm.generate("hf_model", "hello")
         stream = llm.stream("hf_model", "hello")
         assert [text async for text in stream] == ["ok"]
-        assert reply.usage.cost_usd == stream.completion.usage.cost_usd == cost
+        for usage in (reply.usage, stream.completion.usage):
+            assert (usage.cost_picousd, usage.cost_basis) == (cost, basis)
         (model,) = await llm.list_models()
-        assert model.price == (await llm.is_available("hf_model")).price == price
-        backend.models = [replace(model, price=Price(1.0, 2.0))]
-        assert (await llm.list_models())[0].price == Price(1.0, 2.0)
+        available = (await llm.is_available("hf_model")).model
+        assert available is not None
+        assert model.price == available.price == price
+        table = PriceTable((Rate(PriceUnit.PROMPT_TOKEN, 150_000),))
+        backend.models = [replace(model, price=table)]
+        assert (await llm.list_models())[0].price == table
 
 
 async def test_the_text_of_an_error_is_repaired() -> None:
@@ -215,40 +364,78 @@ async def test_the_text_of_an_error_is_repaired() -> None:
 class RefusingBackend(ScriptedBackend):
     """Honours temperature and choices only."""
 
-    parameters = frozenset({"temperature"})
-    constraints = frozenset({"choices"})
-    takes_provider_options = False
-    can_score = False
-    refused: ClassVar[Mapping[str, str]] = {"constraint.regex": "use choices"}
+    fields = frozenset({"config.temperature", "constraint.choices"})
+    can_score = can_count_tokens = False
+    refused: ClassVar[Mapping[str, str]] = {
+        "constraint.regex": "use choices",
+        "conversation.messages.parts.image": "describe it in words",
+        "tools": "list the moves in the prompt",
+    }
 
 
-@pytest.mark.parametrize(
-    ("over", "field"),
-    [
-        *(
-            ({"config": {name: [value] if name == "stop" else value}}, f"config.{name}")
-            for name, value in {
-                **{name: 1 for name in SAMPLING_PARAMETERS if name != "temperature"},
-                "stop": "a",
-            }.items()
-        ),
-        ({"constraint": {"regex": "a"}}, "constraint.regex"),
-        ({"constraint": {"json_schema": "{}"}}, "constraint.json_schema"),
-        ({"provider_options": {"a": 1}}, "provider_options"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_what_a_backend_does_not_honour_is_refused_by_name(
-    rpc: str, over: dict[str, Any], field: str
-) -> None:
-    backend = RefusingBackend()
+def test_every_field_has_an_example() -> None:
+    assert EXAMPLES.keys() == PATHS - ALWAYS_HONOURED
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
+async def test_a_field_that_a_backend_does_not_honour_is_refused_by_name(path: str) -> None:
+    """The other fields of the request are honoured."""
+
+    class Lacking(ScriptedBackend):
+        fields = PATHS - ALWAYS_HONOURED - {path}
+
+    backend = Lacking()
+    asked = make_field_request(path, "hf_model")
     async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        error = await failure(getattr(llm, rpc)(request(**over)))
-    assert (error.code().name, reason(error)) == ("UNIMPLEMENTED", "UNSUPPORTED")
-    assert details(error)["BadRequest"].field_violations[0].field == field
-    assert field in error.details()
+        for rpc in ("Generate", "StreamGenerate"):
+            error = await failure(getattr(llm, rpc)(asked))
+            assert (error.code().name, reason(error)) == ("UNIMPLEMENTED", "UNSUPPORTED")
+            violation: Any = details(error)["BadRequest"]
+            assert violation.field_violations[0].field == name_field(path)
+            assert path in error.details()
     assert backend.history == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
+async def test_a_field_that_a_backend_honours_reaches_it(path: str) -> None:
+    asked = make_field_request(path, "hf_model")
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        if path.startswith("constraint."):
+            backend.enqueue({"choices": "3", "json_schema": '{"move": "a"}'}.get(path[11:], "a"))
+        await llm.Generate(asked)
+    sent = to_message(backend.history[0], generate_pb2.GenerateRequest)
+    sent.ClearField("request_id")
+    assert sent == asked
+
+
+@pytest.mark.parametrize("path", ["raw.text", "template_arguments_json", "tools"])
+@pytest.mark.parametrize("rpc", ["Score", "CountTokens"])
+async def test_fields_of_score_and_count_tokens_are_refused_by_name(rpc: str, path: str) -> None:
+    class Lacking(ScriptedBackend):
+        fields = PATHS - ALWAYS_HONOURED - {path}
+
+    asked = make_request(rpc)
+    fields = dict(EXAMPLES[path].fields)
+    if not all(hasattr(asked, name) for name in fields):
+        return  # Score has no tools
+    asked.MergeFrom(type(asked)(**fields))
+    backend = Lacking()
+    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+        error = await failure(getattr(llm, rpc)(asked))
+    violation: Any = details(error)["BadRequest"]
+    assert (reason(error), violation.field_violations[0].field) == ("UNSUPPORTED", path)
+
+
+async def test_the_advice_of_a_refusal_is_that_of_the_field_or_its_group() -> None:
+    async with serving(LlmServicer(RefusingBackend())) as server, stub(server.address) as llm:
+        for path, advice in (
+            ("constraint.regex", "use choices"),
+            ("conversation.messages.parts.image.url", "describe it in words"),
+            ("tools", "list the moves"),
+            ("config.seed", "leave it out"),
+        ):
+            error = await failure(llm.Generate(make_field_request(path, "hf_model")))
+            assert advice in error.details()
 
 
 async def test_what_a_backend_honours_reaches_it() -> None:
@@ -258,30 +445,50 @@ async def test_what_a_backend_honours_reaches_it() -> None:
         await llm.Generate(
             request(config={"temperature": 0.5}, constraint={"choices": {"values": ["a", "b"]}})
         )
-        error = await failure(llm.Score(score_request()))
-        refused = await failure(llm.Generate(request(constraint={"regex": "a"})))
+        errors = [await failure(llm.Score(score_request()))]
+        errors.append(await failure(llm.CountTokens(count_request())))
     assert backend.history[0].sampling == Sampling(temperature=0.5)
-    assert reason(error) == "UNSUPPORTED"
-    assert "use choices" in refused.details()
+    assert [reason(error) for error in errors] == ["UNSUPPORTED"] * 2
 
 
-GOOD = Completion("a", FinishReason.STOP, Usage(1, 1), "hf_model")
+def test_a_backend_that_declares_an_unknown_field_cannot_be_served() -> None:
+    class Wrong(ScriptedBackend):
+        fields = frozenset({"config.colour"})
+
+    with pytest.raises(TypeError, match=r"Wrong\.fields: config\.colour is not a field"):
+        Refusals(Wrong())
+
+
+GOOD = Completion(Message("assistant", "a"), FinishReason.STOP, Usage(1, 1))
+
+
+def say(*parts: Part) -> Completion:
+    return replace(GOOD, message=Message("assistant", parts))
+
 
 #: What a backend returns, the request, and a part of the error that its author reads.
 BROKEN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "another type": ({"text": "a"}, {}, "returned a dict, not"),
-    "a model without the prefix": (replace(GOOD, model="model"), {}, "does not start with 'hf_'"),
+    "a model without the prefix": (
+        replace(GOOD, served_by=ServedBy(model="model")),
+        {},
+        "does not start with 'hf_'",
+    ),
     "none of the choices": (
         GOOD,
         {"constraint": {"choices": {"values": ["b", "c"]}}},
         "not one of the choices",
     ),
     "a choice and more": (
-        replace(GOOD, text="b\n"),
+        say(Text("b\n")),
         {"constraint": {"choices": {"values": ["b", "c"]}}},
         "not one of the choices",
     ),
-    "no JSON": (GOOD, {"constraint": {"json_schema": "{}"}}, "not JSON"),
+    "no JSON": (GOOD, {"constraint": {"json_schema": {"schema": "{}"}}}, "not JSON"),
+    "another role": (replace(GOOD, message=Message("user", "a")), {}, "not the assistant's"),
+    "an empty text": (say(Text("")), {}, "an empty text"),
+    "a tool call without an id": (say(ToolCall("", "move")), {}, "no id or no name"),
+    "a tool's result": (say(ToolResult("c")), {}, "kind 'tool_result'"),
 }
 
 
@@ -297,11 +504,14 @@ class BrokenBackend(ScriptedBackend):
 
     async def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
         for reply in self.replies:
             yield reply
 
     async def score(self, request: ScoringRequest) -> Scoring:
+        return self.replies[0]  # type: ignore[no-any-return]
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
         return self.replies[0]  # type: ignore[no-any-return]
 
     async def is_model_available(self, model: str) -> Availability:
@@ -327,7 +537,7 @@ async def check_broken(rpc: str, asked: Any, backend: BrokenBackend, problem: st
 @pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
 async def test_a_reply_that_breaks_the_contract_is_internal(rpc: str, case: str) -> None:
     reply, over, problem = BROKEN[case]
-    deltas = [Delta(reply.text)] if isinstance(reply, Completion) else []
+    deltas = split_message(reply.message) if isinstance(reply, Completion) else ()
     await check_broken(rpc, request(**over), BrokenBackend(*deltas, reply), problem)
 
 
@@ -349,9 +559,10 @@ async def test_a_stream_that_breaks_the_contract_is_internal(
 @pytest.mark.parametrize(
     ("rpc", "replies", "problem"),
     [
-        ("Score", [Scoring((), Usage(), "hf_model")], "not those of the continuations"),
-        ("Score", [Scoring((Score("b", -1, 1),), Usage(), "m")], "not those of the continuations"),
-        ("Score", [Scoring((Score("a", math.nan, 1),), Usage(), "m")], "NaN"),
+        ("Score", [Scoring(())], "not one score for each continuation"),
+        ("Score", [Scoring((Score(-1), Score(-1)))], "not one score for each continuation"),
+        ("Score", [Scoring((Score(math.nan),))], "NaN"),
+        ("CountTokens", [7], "returned a int, not TokenCount"),
         ("Score", [None], "returned a NoneType"),
         ("IsAvailable", [True], "returned a bool, not Availability"),
         ("ListModels", [Model("model")], "'model' does not start with 'hf_'"),
@@ -364,6 +575,7 @@ async def test_other_replies_that_break_the_contract_are_internal(
 ) -> None:
     asked = {
         "Score": score_request(),
+        "CountTokens": count_request(),
         "IsAvailable": models_pb2.IsAvailableRequest(model="hf_model"),
         "ListModels": models_pb2.ListModelsRequest(),
     }[rpc]
@@ -377,12 +589,26 @@ async def test_a_choice_that_max_tokens_cut_names_max_tokens() -> None:
         error = await failure(llm.Generate(request(constraint=choices, config={"max_tokens": 1})))
     assert reason(error) == "INVALID_REQUEST"
     assert details(error)["BadRequest"].field_violations[0].field == "config.max_tokens"
-    assert details(error)["ErrorInfo"].metadata["completion_tokens"] == "1"
+    assert details(error)["CallReport"].usage.completion_tokens == 1
 
 
-async def test_log_probabilities_come_only_if_requested() -> None:
-    backend = BrokenBackend(replace(GOOD, logprobs=(TokenLogprob("a", -1.0),)))
+@pytest.mark.parametrize("ends", [FinishReason.REFUSAL, FinishReason.CONTENT_FILTER])
+async def test_a_refusal_need_not_keep_the_constraint(ends: FinishReason) -> None:
+    """And it gets no synthetic text."""
+    choices = {"choices": {"values": ["a", "b"]}}
+    for parts in ((), (Refusal("I must not play"),)):
+        backend = BrokenBackend(replace(say(*parts), finish_reason=ends))
+        async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+            reply = await llm.Generate(request(constraint=choices))
+        assert (reply.text, len(reply.message.parts)) == ("", len(parts))
+
+
+async def test_tokens_come_only_if_requested() -> None:
+    trace = TokenTrace(ids=(5,), logprobs=(-1.0,))
+    backend = BrokenBackend(replace(GOOD, completion_tokens=trace, prompt_tokens=trace))
     async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        assert not (await llm.Generate(request())).logprobs
-        asked = await llm.Generate(request(config={"logprobs": 0}))
-    assert [logprob.token for logprob in asked.logprobs] == ["a"]
+        plain = await llm.Generate(request())
+        asked = await llm.Generate(request(returns={"top_logprobs": 0}))
+    assert not plain.HasField("completion_tokens")
+    assert not plain.HasField("prompt_tokens")
+    assert list(asked.completion_tokens.logprobs) == [-1.0]
