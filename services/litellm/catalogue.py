@@ -48,6 +48,14 @@ _USUAL_VARIABLE = {
 #: Servers that users run themselves. Without an address, litellm would call api.openai.com.
 _OWN_SERVERS = frozenset({"hosted_vllm", "litellm_proxy", "lm_studio"})
 
+#: Providers that sell other providers' models as well.
+_RESELLERS = ("bedrock", "bedrock_converse", "vertex_ai", "vertex_ai_beta", "azure_ai")
+_GEMINI = ("gemini", "vertex_ai", "vertex_ai_beta")
+#: Providers of open models, whose API has all sampling parameters. litellm sends those unchanged.
+_OPEN_MODELS = ("hosted_vllm", "together_ai", "fireworks_ai")
+#: Providers with OpenAI's API that fetch the URLs of images.
+_FETCHING = ("openai", "azure", "openrouter", "litellm_proxy", "hosted_vllm", "groq", "mistral")
+
 
 @dataclass(frozen=True)
 class ProviderModel:
@@ -55,8 +63,9 @@ class ProviderModel:
 
     full_name: with our prefix. listed: whether it is in the configuration. model: litellm's name
     without the provider. parameters: the arguments that it takes, by the names of OpenAI's API and
-    of CHAT_PARAMETERS. takes_schema: whether it takes a JSON schema. entry: of the configuration,
-    or an empty one. missing: variables that must be set before it can be called.
+    of CHAT_PARAMETERS. takes_schema: whether it takes a JSON schema. row: of the price map. entry:
+    of the configuration, or an empty one. missing: variables that must be set before it can be
+    called.
     """
 
     full_name: str
@@ -68,9 +77,41 @@ class ProviderModel:
     context_length: int | None
     max_output_tokens: int | None
     price: Price
-    reasoning: bool
+    row: Mapping[str, Any]
     entry: LiteLlmModel
     missing: tuple[str, ...] = ()
+
+    @property
+    def is_claude(self) -> bool:
+        """Whether it speaks Anthropic's format, at any provider."""
+        return self.provider == "anthropic" or (
+            self.provider in _RESELLERS and "claude" in self.model
+        )
+
+    @property
+    def is_gemini(self) -> bool:
+        """Whether it speaks Gemini's format."""
+        return self.provider in _GEMINI and not self.is_claude
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes images. True if litellm's tables do not have the model."""
+        return not self.row or bool(self.row.get("supports_vision"))
+
+    @property
+    def fetches_images(self) -> bool:
+        """Whether the provider fetches the URL of an image. For others, litellm would do it."""
+        return self.provider == "anthropic" or self.provider in _FETCHING
+
+    @property
+    def takes_detail(self) -> bool:
+        """Whether it takes the detail of an image."""
+        return self.provider in _FETCHING
+
+    @property
+    def continues(self) -> bool:
+        """Whether it continues a last message of the assistant."""
+        return bool(self.row.get("supports_assistant_prefill"))
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -79,7 +120,9 @@ class ProviderModel:
             (self.takes_schema, Capability.JSON_SCHEMA),
             ({"logprobs", "top_logprobs"} <= self.parameters, Capability.LOGPROBS),
             ("seed" in self.parameters, Capability.SEED),
-            (self.reasoning, Capability.REASONING),
+            (bool(self.row.get("supports_reasoning")), Capability.REASONING),
+            ("tools" in self.parameters, Capability.TOOLS),
+            (bool(self.row.get("supports_vision")), Capability.IMAGES),
         )
         return (Capability.CHAT, Capability.CHOICES, *(kind for has, kind in more if has))
 
@@ -179,7 +222,7 @@ def _look_up(entry: LiteLlmModel, *, listed: bool) -> ProviderModel:
         context_length=count(row.get("max_input_tokens")),
         max_output_tokens=count(row.get("max_output_tokens")),
         price=_parse_price(row),
-        reasoning=bool(row.get("supports_reasoning")),
+        row=row,
         entry=entry,
         missing=_find_missing(entry, provider, key, address),
     )
@@ -257,4 +300,4 @@ def _own_parameters(model: str, provider: str) -> set[str]:
         name for base in type(config).__mro__ for name in getattr(base, "__annotations__", {})
     }
     own = {p.name for p in CHAT_PARAMETERS.values() if not p.in_openai}
-    return own & fields
+    return own if provider in _OPEN_MODELS else own & fields

@@ -52,10 +52,10 @@ _HARMLESS = frozenset({"prompt_cache_key"})
 #: Options of OpenAI's chat completions. Other providers know some of them.
 _FOR_ALL = frozenset(
     (
-        *("logit_bias", "prediction", "reasoning_effort", "thinking", "verbosity"),
+        *("prediction", "reasoning_effort", "thinking", "verbosity"),
         *("service_tier", "user", "safety_identifier", "prompt_cache_key"),
         # Sampling options of servers for open models.
-        *("min_p", "top_a", "typical_p", "repetition_penalty", "length_penalty", "min_tokens"),
+        *("top_a", "typical_p", "length_penalty", "min_tokens"),
         *("ignore_eos", "chat_template_kwargs"),
     )
 )

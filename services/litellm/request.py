@@ -5,7 +5,7 @@ https://docs.litellm.ai/docs/completion/input
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from arena_llm.types import GenerationRequest
@@ -15,13 +15,19 @@ from services.common.hosted.request import (
     PARAMETER_NAMES,
     ChatParameter,
     ResponseFormat,
-    build_messages,
     list_set_parameters,
+    request_field,
 )
+from services.common.hosted.tools import ADVICE, TOOL_FIELDS, build_tools
 from services.litellm.config import PREFIX, allowed_options, is_reserved
+from services.litellm.parts import LiteLlmWriter
+from services.litellm.reasoning import build_reasoning
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import ProviderModel
+
+#: Providers whose models can be made to write arguments that fit the schema.
+_STRICT = ("openai", "azure")
 
 _MAX_SHOWN = 100  # characters of a caller's option name in an error
 
@@ -40,19 +46,46 @@ def build_arguments(
     """
     arguments: dict[str, Any] = {
         "model": request.model.removeprefix(PREFIX),
-        "messages": build_messages(request.input),
+        "messages": LiteLlmWriter(request, model).write(),
+        **_build_tools(request, model),
+        **build_reasoning(request, model),
         **dict(_build_parameters(request, model)),
     }
     if response_format is not None:
         arguments["response_format"] = response_format
     for name in request.provider_options:
-        _check_option(name, model, internal)
+        _check_option(name, model, internal, arguments)
     return {**model.entry.parameters, **arguments, **request.provider_options}
 
 
-def _check_option(name: str, model: ProviderModel, internal: frozenset[str]) -> None:
+def _build_tools(request: GenerationRequest, model: ProviderModel) -> dict[str, Any]:
+    """The arguments for tools. Raises Unsupported for one that the model does not take."""
+    tools = build_tools(request)
+    for name in tools:
+        if name not in model.parameters:
+            field = request_field(name)
+            raise Unsupported(f"{model.full_name} does not take {field}", field=field)
+    if model.is_gemini and "parallel_tool_calls" in tools:  # litellm would drop it
+        raise Unsupported(
+            f"{model.full_name} cannot be limited to one call of a tool: leave it out",
+            field="tool_choice.allow_parallel",
+        )
+    for index, tool in enumerate(request.tools):
+        if tool.strict and not (model.provider in _STRICT or model.is_claude):
+            raise Unsupported(
+                f"{model.full_name} cannot promise arguments that fit the schema",
+                field=f"tools[{index}].strict",
+            )
+    return tools
+
+
+def _check_option(
+    name: str, model: ProviderModel, internal: frozenset[str], arguments: Mapping[str, Any]
+) -> None:
     """Raise InvalidRequest if a request may not set the option."""
-    if name in PARAMETER_NAMES:
+    if name in TOOL_FIELDS:
+        problem = f"cannot be set: {ADVICE}"
+    elif name in PARAMETER_NAMES or name in arguments:
         problem = "has its own field in the request: set that field"
     elif is_reserved(name) or name in internal:
         problem = "cannot be set by a request"

@@ -5,18 +5,20 @@ https://docs.litellm.ai/docs/completion/output
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from arena_llm.types import Completion, CostBasis, Delta, FinishReason, ServedBy, Usage
-from services.common.errors import UpstreamUnavailable, repair_text
+from services.common.errors import UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder, Expectation, parse_finish_reason
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import plain_text
 from services.common.hosted.tokens import TokenRow, parse_logprobs
 from services.common.hosted.values import count, label, picousd
 from services.litellm.config import PREFIX
+from services.litellm.parts import ThoughtReader, find_form, make_origin, read_call
 from services.litellm.rewriting import RawAnswer
 
 if TYPE_CHECKING:
@@ -35,12 +37,14 @@ class LiteLlmBuilder(CompletionBuilder):
     """
 
     def __init__(self, model: ProviderModel, answer: RawAnswer, expected: Expectation) -> None:
-        super().__init__(expected, "")
+        super().__init__(expected)
         self.extras = answer.extras
         self._known_model = model
         self._answer = answer
         self._model = ""
         self._usage: Any = None
+        self._thoughts = ThoughtReader()
+        self._signatures: set[str] = set()
 
     def feed(self, chunk: Any) -> list[Delta]:
         self.id = self._answer.id if self._answer.has_known_format else self.id or label(chunk.id)
@@ -53,12 +57,15 @@ class LiteLlmBuilder(CompletionBuilder):
         message = choice.message if whole else choice.delta
         self.finish_word = label(choice.finish_reason) or self.finish_word
         self.add_rows(_read_logprobs(choice))
+        self._thoughts.add(message)
         parts = self.message
-        parts.add_text("reasoning", plain_text(getattr(message, "reasoning_content", None)))
+        self.add_reasoning(plain_text(getattr(message, "reasoning_content", None)))
         parts.add_text("text", plain_text(message.content))
         parts.add_text("refusal", self._answer.take_refusal())
         for call in getattr(message, "tool_calls", None) or ():
-            parts.add_call(_read_call(call), whole)
+            piece = read_call(call)
+            self._signatures.update(_find_signatures(piece))
+            parts.add_call(piece, whole)
         return parts.take()
 
     def flush(self) -> list[Delta]:
@@ -73,7 +80,12 @@ class LiteLlmBuilder(CompletionBuilder):
             system_fingerprint=self._answer.fingerprint,
         )
         self.native_finish = self._answer.finish_word
-        return self.finish(_read_usage(self._usage, model, self._answer), served_by, {})
+        usage, thoughts = _read_usage(self._usage, model, self._answer), self._thoughts
+        reasoning_state = thoughts.reasoning_state(model, self.reasoned)
+        text_state = thoughts.text_state(self._signatures)
+        if text_state and not self.message.add_text_state(text_state):
+            reasoning_state = {**reasoning_state, **text_state}
+        return self.finish(usage, served_by, make_origin(model), reasoning_state, find_form(model))
 
     def _finish_reason(self) -> FinishReason:
         """Use the provider's own word where it is known. litellm writes "stop" for a missing or an
@@ -99,15 +111,11 @@ def parse_completion(
     return builder.completion()
 
 
-def _read_call(call: Any) -> CallPiece:
-    """Read a tool call of litellm's, or a piece of one."""
-    function = call.function
-    return CallPiece(
-        count(getattr(call, "index", None)),
-        label(call.id),
-        label(function.name),
-        repair_text(function.arguments or ""),
-    )
+def _find_signatures(piece: CallPiece) -> Iterator[str]:
+    """Yield the signature in the state of a tool call."""
+    fields = (piece.state or {}).get("provider_specific_fields", {})
+    if isinstance(signature := fields.get("thought_signature"), str):
+        yield signature
 
 
 def _full_name(name: str, model: ProviderModel) -> str:

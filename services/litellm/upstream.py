@@ -30,8 +30,9 @@ from services.litellm.transport import Exchange, Rehearsal, install
 
 log = structlog.get_logger()
 
-#: services.common.hosted.retry is the only layer that retries.
-_NO_RETRIES = {"max_retries": 0, "num_retries": 0}
+#: services.common.hosted.retry is the only layer that retries, and callers run their own tools:
+#: litellm's gateway for tools needs a library that is not installed.
+_PLAIN = {"max_retries": 0, "num_retries": 0, "_skip_mcp_handler": True}
 
 #: Seconds that litellm gets in addition to the timeout of a call, so that ours ends the call.
 _SLACK = 60
@@ -83,7 +84,7 @@ class LiteLlmUpstream:
         """Request a whole completion. Returns a ModelResponse."""
         async with self._exchange(call, answer), asyncio.timeout(call.seconds):
             return await litellm.acompletion(
-                **call.arguments, **_NO_RETRIES, timeout=call.seconds + _SLACK
+                **call.arguments, **_PLAIN, timeout=call.seconds + _SLACK
             )
 
     async def stream(
@@ -95,7 +96,7 @@ class LiteLlmUpstream:
             async with asyncio.timeout_at(ends):
                 chunks = await litellm.acompletion(
                     **call.arguments,
-                    **_NO_RETRIES,
+                    **_PLAIN,
                     timeout=call.seconds + _SLACK,
                     stream=True,
                     stream_options={"include_usage": True},
@@ -152,7 +153,7 @@ class LiteLlmUpstream:
         try:
             async with self._mapped(rehearsal, call), asyncio.timeout(call.seconds):
                 await litellm.acompletion(
-                    **call.plain, **_NO_RETRIES, messages=messages, timeout=call.seconds + _SLACK
+                    **call.plain, **_PLAIN, messages=messages, timeout=call.seconds + _SLACK
                 )
         except BackendError:
             if not rehearsal.reached:

@@ -13,7 +13,7 @@ from services.common.errors import BackendError, InvalidRequest, ModelNotFound, 
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
-from services.common.hosted.request import ResponseFormat, request_field
+from services.common.hosted.request import HONOURED, ResponseFormat, request_field
 from services.common.hosted.response import ProviderAnswer
 from services.openrouter.account import Account
 from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue, describe
@@ -21,6 +21,7 @@ from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
 from services.openrouter.request import (
     add_streaming,
     build_body,
+    needs_details,
     other_models,
     required_fields,
 )
@@ -39,6 +40,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     name = "openrouter"
     config_type = OpenRouterConfig
     environment = ("OPENROUTER_*", "*_proxy", "*_PROXY", "SSL_CERT_*")
+    fields = HONOURED | {"routing.providers", "routing.allow_fallbacks", "routing.precisions"}
 
     async def start(self) -> None:
         """Read the key and make the caches. Nothing is sent, and no key is needed."""
@@ -81,7 +83,8 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         seconds = self.config.timeout(request.model)
         if not self.config.allow_unlisted:
             self._check_models(request)
-        body = build_body(request, response_format, self._dialect)
+        details = await self.find_model(request.model) if needs_details(request) else None
+        body = build_body(request, response_format, self._dialect, details)
         expected = Expectation.of(request, "logprobs" in body)
         return OpenRouterCall(self, expected, body, seconds)
 

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from arena_llm.types import (
     Capability,
     FreePrice,
+    Modality,
     Model,
     Price,
     PriceTable,
     PriceUnit,
     Rate,
+    ReasoningEffort,
     UnknownPrice,
 )
 from services.common.hosted.values import count, label, picousd
@@ -32,17 +34,29 @@ _CAPABILITIES = (
     ("logprobs", Capability.LOGPROBS),
     ("seed", Capability.SEED),
     ("reasoning", Capability.REASONING),
+    ("tools", Capability.TOOLS),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model as the catalogue describes it. parameters: None if the server does not list them."""
+    """A model as the catalogue describes it.
+
+    parameters, modalities: None if the server does not list them. efforts: levels of reasoning;
+    empty if it does not list them.
+    """
 
     name: str
     context_length: int | None
     price: Price | None
     parameters: frozenset[str] | None
+    modalities: frozenset[str] | None = None
+    efforts: tuple[ReasoningEffort, ...] = ()
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes images. True if the server does not say."""
+        return self.modalities is None or "image" in self.modalities
 
     @property
     def takes_schema(self) -> bool:
@@ -53,7 +67,9 @@ class ListedModel:
     def capabilities(self) -> tuple[Capability, ...]:
         """Its capabilities. Choices always work: a model without schemas gets an instruction."""
         parameters = self.parameters or frozenset()
-        others = (capability for name, capability in _CAPABILITIES if name in parameters)
+        others = [capability for name, capability in _CAPABILITIES if name in parameters]
+        if self.modalities is not None and self.sees:
+            others.append(Capability.IMAGES)
         return (Capability.CHAT, Capability.CHOICES, *others)
 
 
@@ -115,12 +131,21 @@ def _next_query(page: dict[str, Any]) -> str:
 
 def _parse_model(entry: dict[str, Any]) -> ListedModel:
     parameters = entry.get("supported_parameters")
+    modalities = _find(entry.get("architecture"), "input_modalities")
+    efforts = _find(entry.get("reasoning"), "supported_efforts")
+    efforts = efforts if isinstance(efforts, list) else ()
     return ListedModel(
         name=label(entry.get("name")),
         context_length=count(entry.get("context_length")) or None,
         price=_parse_price(entry.get("pricing")),
         parameters=frozenset(map(label, parameters)) if isinstance(parameters, list) else None,
+        modalities=frozenset(map(label, modalities)) if isinstance(modalities, list) else None,
+        efforts=tuple(ReasoningEffort(e) for e in ReasoningEffort if e in efforts),
     )
+
+
+def _find(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _parse_price(pricing: Any) -> Price | None:
@@ -163,6 +188,8 @@ def describe(entry: OpenRouterModel, model: ListedModel | None) -> Model:
         name=entry.name,
         description=entry.description or model.name,
         context_length=model.context_length,
+        input_modalities=tuple(m for m in Modality if m in (model.modalities or ())),
         capabilities=model.capabilities,
+        reasoning_efforts=model.efforts,
         price=model.price,
     )

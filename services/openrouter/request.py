@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from arena_llm.types import GenerationRequest
-from services.common.errors import InvalidRequest
+from arena_llm.types import GenerationRequest, Image, ProviderRouting
+from services.common.errors import InvalidRequest, Unsupported
 from services.common.hosted.request import (
     CHAT_PARAMETERS,
     OPTIONS,
     PARAMETER_NAMES,
     SERVICE_FIELDS,
     ResponseFormat,
-    build_messages,
     list_set_parameters,
 )
+from services.common.hosted.tools import ADVICE, TOOL_FIELDS, build_tools
+from services.openrouter.catalogue import ListedModel
 from services.openrouter.config import PREFIX, Dialect, remove_prefix
+from services.openrouter.reasoning import OpenRouterWriter, build_reasoning
 
 #: Fields that provider_options may not set, because the request or the configuration does.
 #: All other options become fields of a body that goes to the configured server.
@@ -27,6 +29,7 @@ _RESERVED = frozenset(
     (
         *SERVICE_FIELDS,
         *PARAMETER_NAMES,
+        *TOOL_FIELDS,
         *("prompt", "input", "usage", "session_id"),
         *("api_key", "base_url", "api_base", "headers", "extra_headers", "extra_body"),
     )
@@ -38,22 +41,31 @@ _IGNORABLE = frozenset(
     for parameter in CHAT_PARAMETERS.values()
     for name in parameter.names
     if not parameter.always_honoured
-) | {"response_format"}
+) | {"response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning"}
+
+#: Options that say the same as the request's own field `reasoning`.
+_REASONING = ("reasoning", "reasoning_effort", "include_reasoning")
 
 
 def build_body(
-    request: GenerationRequest, response_format: ResponseFormat | None, dialect: Dialect
+    request: GenerationRequest,
+    response_format: ResponseFormat | None,
+    dialect: Dialect,
+    details: ListedModel | None = None,
 ) -> dict[str, Any]:
     """Build the body of a request that is not streamed.
+
+    details: what the catalogue says about the model, if `needs_details`.
 
     If the body has a field that a provider may ignore, it also gets
     `provider.require_parameters`. A caller may set this to false in provider_options.
 
-    Raises InvalidRequest if provider_options set a reserved field.
+    Raises InvalidRequest if provider_options set a reserved field, Unsupported for what OpenRouter
+    cannot do, and StateMismatch for a state of another model.
     """
     body: dict[str, Any] = {
         "model": remove_prefix(request.model),
-        "messages": build_messages(request.input),
+        "messages": OpenRouterWriter(request, dialect, details).write(),
     }
     for _, parameter, value in list_set_parameters(request):
         body |= parameter.fields(value)
@@ -61,22 +73,58 @@ def build_body(
         body["session_id"] = request.session  # keeps a game with one provider's prompt cache
     if response_format is not None:
         body["response_format"] = response_format
+    body |= build_tools(request)
+    body |= (reasoning := build_reasoning(request, dialect, details))
     options = dict(request.provider_options)
     for name in options:
-        if name in _RESERVED:
-            raise InvalidRequest(
-                f"provider_options.{name} cannot be set: the request has a field for it, or the "
-                "service sets it",
-                field=OPTIONS,
-            )
-    provider = options.pop("provider", {})
-    if not isinstance(provider, dict):
-        raise InvalidRequest("provider_options.provider must be an object", field=OPTIONS)
-    if dialect.takes_routing and not _IGNORABLE.isdisjoint(body):
-        provider = {"require_parameters": True, **provider}
-    if provider:
+        if name in _RESERVED or (reasoning and name in _REASONING):
+            advice = "the request has a field for it, or the service sets it"
+            advice = ADVICE if name in TOOL_FIELDS else advice
+            raise InvalidRequest(f"provider_options.{name} cannot be set: {advice}", field=OPTIONS)
+    if provider := _build_provider(options.pop("provider", {}), request, body, dialect):
         body["provider"] = provider
     return body | options
+
+
+def _build_provider(
+    options: Any, request: GenerationRequest, body: Mapping[str, Any], dialect: Dialect
+) -> dict[str, Any]:
+    """The body's `provider`, which chooses among a model's providers. options: the caller's."""
+    if not isinstance(options, dict):
+        raise InvalidRequest("provider_options.provider must be an object", field=OPTIONS)
+    routing = _build_routing(request.routing)
+    if routing and not dialect.takes_routing:
+        raise Unsupported("only OpenRouter itself chooses a provider", field="routing")
+    if both := sorted(routing.keys() & options.keys()):
+        raise InvalidRequest(
+            f"provider_options.provider.{both[0]} cannot be set together with routing",
+            field=OPTIONS,
+        )
+    required = dialect.takes_routing and not _IGNORABLE.isdisjoint(body)
+    return {**({"require_parameters": True} if required else {}), **routing, **options}
+
+
+def _build_routing(routing: ProviderRouting | None) -> dict[str, Any]:
+    """https://openrouter.ai/docs/features/provider-routing"""
+    if routing is None:
+        return {}
+    fields: dict[str, Any] = {}
+    if routing.providers:
+        fields["order"] = fields["only"] = list(routing.providers)
+    if routing.allow_fallbacks is not None:
+        fields["allow_fallbacks"] = routing.allow_fallbacks
+    if routing.precisions:
+        fields["quantizations"] = list(routing.precisions)
+    return fields
+
+
+def needs_details(request: GenerationRequest) -> bool:
+    """Whether the catalogue may know that the model lacks what the request asks for."""
+    if request.reasoning.effort is not None:
+        return True
+    if isinstance(request.input, str):
+        return False
+    return any(isinstance(part, Image) for message in request.messages for part in message.parts)
 
 
 def add_streaming(body: Mapping[str, Any]) -> dict[str, Any]:

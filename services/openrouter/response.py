@@ -8,18 +8,20 @@ from arena_llm.types import Completion, Delta, ServedBy
 from services.common.errors import UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder, Expectation
 from services.common.hosted.response import ProviderAnswer, parse_usage
-from services.openrouter.config import PREFIX
+from services.openrouter.config import PREFIX, remove_prefix
+from services.openrouter.reasoning import DetailsReader, make_origin
 
 
 class OpenRouterBuilder(CompletionBuilder):
     """Builds a completion from OpenRouter's answer or chunks."""
 
     def __init__(self, expected: Expectation) -> None:
-        super().__init__(expected, "")
+        super().__init__(expected)
         self._model = ""
         self._provider = ""
         self._fingerprint = ""
         self._usage: Any = None
+        self._details = DetailsReader()
 
     def feed(self, chunk: ProviderAnswer) -> list[Delta]:
         self.id = self.id or chunk.id
@@ -36,7 +38,9 @@ class OpenRouterBuilder(CompletionBuilder):
             return []
         self.extras.add(message)
         parts = self.message
-        parts.add_text("reasoning", message.reasoning)
+        self.add_reasoning(message.reasoning)
+        if message.details:
+            self._details.add(message.details)
         parts.add_text("text", message.text)
         parts.add_text("refusal", message.refusal)
         for piece in message.calls:
@@ -55,7 +59,9 @@ class OpenRouterBuilder(CompletionBuilder):
             provider=self._provider,
             system_fingerprint=self._fingerprint,
         )
-        return self.finish(parse_usage(self._usage), served_by, {})
+        origin = make_origin(self._provider, remove_prefix(self.expected.model))
+        usage, details = parse_usage(self._usage), self._details
+        return self.finish(usage, served_by, origin, details.state(), details.form())
 
 
 def parse_completion(answer: ProviderAnswer, expected: Expectation) -> Completion:

@@ -14,6 +14,7 @@ from arena_llm.types import (
     GenerationRequest,
     Message,
     ReasoningForm,
+    ReasoningVisibility,
     ServedBy,
     ToolCall,
     Usage,
@@ -58,12 +59,14 @@ class Expectation:
     """What the request says about its answer.
 
     model: the full name that it asks for. stops: it has stop strings. logprobs: it asks for
-    log-probabilities. call_ids: of the tool calls in its conversation.
+    log-probabilities. hides_reasoning: the text of reasoning is not returned. call_ids: of the
+    tool calls in its conversation.
     """
 
     model: str
     stops: bool = False
     logprobs: bool = False
+    hides_reasoning: bool = False
     call_ids: Collection[str] = ()
 
     @classmethod
@@ -73,7 +76,13 @@ class Expectation:
         if not isinstance(request.input, str):
             parts = (part for message in request.messages for part in message.parts)
             call_ids = frozenset(part.id for part in parts if isinstance(part, ToolCall))
-        return cls(request.model, bool(request.sampling.stop), logprobs, call_ids)
+        return cls(
+            request.model,
+            bool(request.sampling.stop),
+            logprobs,
+            request.reasoning.visibility is ReasoningVisibility.HIDDEN,
+            call_ids,
+        )
 
 
 @dataclass(slots=True)
@@ -96,18 +105,18 @@ class CompletionBuilder(ABC):
     """Builds a completion from an answer, which comes whole or in chunks.
 
     id: the provider's. finish_word: its finish reason, "" until it arrives; native_finish: that
-    of the provider behind a gateway. origin: of the states in the answer's parts.
+    of the provider behind a gateway. reasoned: the answer has reasoning, which may be hidden.
     """
 
-    def __init__(self, expected: Expectation, origin: str) -> None:
+    def __init__(self, expected: Expectation) -> None:
         self.id = ""
         self.finish_word = ""
         self.native_finish = ""
-        self.origin = origin
         self.extras = Extras()
         self.expected = expected
         self.message = PartsBuilder(expected.call_ids)
         self._rows: list[TokenRow] = []
+        self.reasoned = False
 
     @abstractmethod
     def feed(self, chunk: Any) -> list[Delta]:
@@ -121,6 +130,12 @@ class CompletionBuilder(ABC):
         """Return what still waits after the last chunk."""
         return self.message.finish()
 
+    def add_reasoning(self, text: str) -> None:
+        """Add a piece of reasoning, unless the request hides it."""
+        self.reasoned = self.reasoned or bool(text)
+        if not self.expected.hides_reasoning:
+            self.message.add_text("reasoning", text)
+
     def add_rows(self, rows: Iterable[TokenRow] | None) -> None:
         """Add the log-probabilities of a chunk."""
         if rows:
@@ -130,15 +145,16 @@ class CompletionBuilder(ABC):
         self,
         usage: Usage,
         served_by: ServedBy,
+        origin: str,
         reasoning_state: Mapping[str, Any],
         form: ReasoningForm | None = None,
     ) -> Completion:
         """Return the checked completion. served_by.model: the full name of the model.
 
-        reasoning_state, form: of the reasoning parts.
+        origin: of the parts' states. reasoning_state, form: of the reasoning parts.
         """
         completion = Completion(
-            message=Message("assistant", self.message.parts(self.origin, reasoning_state, form)),
+            message=Message("assistant", self.message.parts(origin, reasoning_state, form)),
             finish_reason=self._finish_reason(),
             usage=usage,
             served_by=served_by,
@@ -180,7 +196,8 @@ class CompletionBuilder(ABC):
             )
         usage = completion.usage
         tokens = (usage.completion_tokens or 0) - (usage.reasoning_tokens or 0)
-        explained = message.parts or completion.finish_reason in _CUT or self.expected.stops
+        cut = completion.finish_reason in _CUT
+        explained = message.parts or self.reasoned or cut or self.expected.stops
         if tokens > 1 and not explained:
             return UnreadableAnswer(
                 f"the provider of {model} reports {tokens} completion tokens, but its "

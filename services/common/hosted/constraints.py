@@ -11,9 +11,10 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from arena_llm.types import (
+    AnyJsonObject,
     Choices,
     Completion,
     Constraint,
@@ -52,7 +53,8 @@ async def generate_constrained(
         return await ask(request, None)
     rule = make_rule(constraint)
     response_format = rule.response_format if structured else None
-    prompt = request.input if structured else append_note(request.input, rule.instruction)
+    instructs = rule.always_instructs or not structured
+    prompt = append_note(request.input, rule.instruction) if instructs else request.input
     first = await ask(replace(request, input=prompt), response_format)
     enforcement = Enforcement.PROVIDER if structured else Enforcement.PROMPT
     first = replace(first, enforcement=enforcement)
@@ -90,7 +92,7 @@ async def generate_constrained(
 _NO_TRY = (FinishReason.REFUSAL, FinishReason.CONTENT_FILTER, FinishReason.TOOL_CALLS)
 
 
-def _accept(rule: ChoicesRule | SchemaRule, completion: Completion) -> Completion | None:
+def _accept(rule: _Rule, completion: Completion) -> Completion | None:
     """The completion with the text that the rule accepts; None if it does not fit.
 
     Raises InvalidRequest if max_tokens cut it off.
@@ -126,6 +128,7 @@ class ChoicesRule:
     """The reply must be one of the strings, requested as an enum inside an object."""
 
     field = "constraint.choices"
+    always_instructs = False
 
     def __init__(self, choices: Choices) -> None:
         self._values = choices.values
@@ -167,6 +170,7 @@ class SchemaRule:
     """The reply must be JSON that a schema (draft 2020-12) accepts."""
 
     field = FIELD
+    always_instructs = False
 
     def __init__(self, constraint: JsonSchema) -> None:
         self._schema = Schema(constraint.schema)
@@ -176,7 +180,9 @@ class SchemaRule:
         )
         self.stricter_instruction = f"That is not JSON that the schema accepts. {self.instruction}"
         value = self._schema.value
-        self.response_format = _build_response_format("reply", value, strict=_is_strict(value))
+        self.response_format = _build_response_format(
+            constraint.name or "reply", value, strict=_is_strict(value)
+        )
 
     def accept(self, text: str) -> str | None:
         """The JSON text; None if it is not valid."""
@@ -184,9 +190,33 @@ class SchemaRule:
         return text if self._schema.accepts(text) else None
 
 
-def make_rule(constraint: Constraint) -> ChoicesRule | SchemaRule:
+class ObjectRule:
+    """The reply must be any JSON object."""
+
+    field = "constraint.json_object"
+    instruction = "Answer with a JSON object and nothing else."
+    stricter_instruction = f"That is not a JSON object. {instruction}"
+    response_format: ClassVar[ResponseFormat] = {"type": "json_object"}
+    #: OpenAI refuses this response_format if the messages do not mention JSON.
+    always_instructs = True
+
+    def accept(self, text: str) -> str | None:
+        """The JSON text; None if it is not an object."""
+        text = _strip_fence(text)
+        try:
+            return text if isinstance(json.loads(text), dict) else None
+        except (ValueError, RecursionError):
+            return None
+
+
+_Rule = ChoicesRule | SchemaRule | ObjectRule
+
+
+def make_rule(constraint: Constraint) -> _Rule:
     """Make the rule for a constraint. Raises InvalidRequest for an invalid schema."""
     match constraint:
+        case AnyJsonObject():
+            return ObjectRule()
         case Choices():
             return ChoicesRule(constraint)
         case JsonSchema():

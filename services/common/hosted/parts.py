@@ -136,12 +136,16 @@ class PartsBuilder:
         slot.state.update(piece.state or {})
         slot.add(piece.arguments)
 
-    def add_text_state(self, state: Mapping[str, Any]) -> None:
-        """Keep what the provider needs to see again together with the last text."""
+    def add_text_state(self, state: Mapping[str, Any]) -> bool:
+        """Keep what the provider needs to see again together with the last text.
+
+        Returns False if there is no text.
+        """
         for slot in reversed(self._slots):
             if slot.kind == "text":
                 slot.state.update(state)
-                return
+                return True
+        return False
 
     def take(self) -> list[Delta]:
         """Return the deltas that can be sent now.
@@ -221,6 +225,8 @@ class PartsBuilder:
                 late = slot is not None and not slot.provider_id and not piece.name
                 return slot if late else None
             slot = same_id[-1]
+        elif piece.name and piece.index is not None and not same_index:
+            return None
         else:
             slot = (same_index or calls)[-1]
         if not piece.name or not slot.name:

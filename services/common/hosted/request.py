@@ -74,13 +74,28 @@ CHAT_PARAMETERS: Mapping[str, ChatParameter] = {
     "stop": ChatParameter("config.stop", "stop"),
     "presence_penalty": ChatParameter("config.presence_penalty", "presence_penalty"),
     "frequency_penalty": ChatParameter("config.frequency_penalty", "frequency_penalty"),
+    "min_p": ChatParameter("config.min_p", "min_p", in_openai=False, off=0),
+    "repetition_penalty": ChatParameter(
+        "config.repetition_penalty", "repetition_penalty", in_openai=False, off=1
+    ),
+    "logit_bias": ChatParameter("config.logit_bias", "logit_bias"),
     "top_logprobs": ChatParameter("returns.top_logprobs", "top_logprobs", switch="logprobs"),
 }
 
+#: Kinds of content, and fields of a part, that at least some hosted models take.
+_PARTS = (
+    *("image.data", "image.url", "image.detail", "reasoning", "refusal"),
+    *("tool_call", "tool_result", "state"),
+)
+
 #: Fields of a request that all hosted services honour.
 HONOURED = frozenset(parameter.path for parameter in CHAT_PARAMETERS.values()) | {
-    "constraint.choices",
-    "constraint.json_schema",
+    *("constraint.choices", "constraint.json_schema", "constraint.json_object"),
+    *("tools", "tools.strict"),
+    *("tool_choice.mode", "tool_choice.names", "tool_choice.allow_parallel"),
+    *("reasoning.effort", "reasoning.budget_tokens", "reasoning.visibility"),
+    *(f"conversation.messages.parts.{name}" for name in _PARTS),
+    "conversation.continue_last_message",
     OPTIONS,
 }
 
@@ -95,19 +110,31 @@ def list_set_parameters(request: GenerationRequest) -> Iterator[tuple[str, ChatP
     for name, parameter in CHAT_PARAMETERS.items():
         options = request.returns if parameter.path.startswith("returns.") else request.sampling
         value = getattr(options, name)
-        if value is None or value == ():
+        if value is None or value == () or value == {}:
             continue
-        yield name, parameter, list(value) if isinstance(value, tuple) else value
+        if isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = {str(token): bias for token, bias in value.items()}
+        yield name, parameter, value
 
 
 def request_field(name: str) -> str:
     """The field of a GenerateRequest that a body field comes from, such as "config.seed"."""
-    if name == "response_format":
-        return "constraint"
     for parameter in CHAT_PARAMETERS.values():
         if name in parameter.names:
             return parameter.path
-    return ""
+    return _OTHER_FIELDS.get(name, "")
+
+
+#: Body fields that are no parameters, and the field of a request that each comes from.
+_OTHER_FIELDS = {
+    "response_format": "constraint",
+    "tools": "tools",
+    "tool_choice": "tool_choice.mode",
+    "parallel_tool_calls": "tool_choice.allow_parallel",
+    "reasoning": "reasoning.effort",
+}
 
 
 def as_conversation(prompt: Input) -> tuple[Message, ...]:
@@ -119,11 +146,6 @@ def as_conversation(prompt: Input) -> tuple[Message, ...]:
             return messages
         case RawPrompt():
             raise AssertionError("the servicer refuses it")
-
-
-def build_messages(prompt: Input) -> list[dict[str, Any]]:
-    """The input as the `messages` of a chat completion request."""
-    return [{"role": m.role, "content": m.text} for m in as_conversation(prompt)]
 
 
 def append_note(prompt: Input, note: str) -> Conversation:

@@ -36,13 +36,7 @@ def read_state(state: ProviderState | None, origin: str, field: str) -> dict[str
         return {}
     beginning, _, end = origin.partition("*")
     if not state.origin.startswith(beginning) or not state.origin.endswith(end):
-        raise StateMismatch(
-            f"{field}: this state was made by {state.origin[:200] or 'an unknown model'}, and "
-            f"{origin} cannot read it. Send the message without its state "
-            "(Message.without_state in the Python client)",
-            field=field,
-            metadata={"origin": state.origin[:200]},
-        )
+        raise make_mismatch(state.origin, origin, field)
     try:
         value = json.loads(state.data)
     except ValueError:
@@ -50,3 +44,14 @@ def read_state(state: ProviderState | None, origin: str, field: str) -> dict[str
     if not isinstance(value, dict):
         raise InvalidRequest(f"{field} is not a state that this service made", field=field)
     return value
+
+
+def make_mismatch(origin: str, reader: str, field: str) -> StateMismatch:
+    """The error for a state of another origin. reader: what should have read it."""
+    return StateMismatch(
+        f"{field}: this state was made by {origin[:200] or 'an unknown model'}, and {reader} "
+        "cannot read it. Send the message without its state (Message.without_state in the "
+        "Python client)",
+        field=field,
+        metadata={"origin": origin[:200]},
+    )

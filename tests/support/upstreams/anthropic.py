@@ -52,15 +52,18 @@ class AnthropicUpstream(UpstreamServer):
         return bool(call.body.get("stream"))
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] * bool(reply.text)
         if reply.reasoning:
-            content.insert(
-                0, {"type": "thinking", "thinking": reply.reasoning, "signature": "signed"}
-            )
+            block = {"type": "thinking", "thinking": reply.reasoning}
+            content.insert(0, {**block, "signature": reply.signature})
+        content += [
+            {"type": "tool_use", "id": id, "name": name, "input": json.loads(arguments)}
+            for id, name, arguments in reply.calls
+        ]
         return {
             **self._head(call),
             "content": content,
-            "stop_reason": "end_turn",
+            "stop_reason": "tool_use" if reply.calls else "end_turn",
             "stop_sequence": None,
             "usage": USAGE,
             **reply.fields,
@@ -77,10 +80,14 @@ class AnthropicUpstream(UpstreamServer):
             delta = {"type": "thinking_delta", "thinking": reply.reasoning}
             head += _event("content_block_start", index=0, content_block=block)
             head += _event("content_block_delta", index=0, delta=delta)
+            signed = {"type": "signature_delta", "signature": reply.signature}
+            head += _event("content_block_delta", index=0, delta=signed)
             head += _event("content_block_stop", index=0)
             index = 1
         head += _event("content_block_start", index=index, content_block=_TEXT) + _event("ping")
-        ending = {"stop_reason": "end_turn", "stop_sequence": None, **reply.fields}
+        reason = "tool_use" if reply.calls else "end_turn"
+        ending = {"stop_reason": reason, "stop_sequence": None, **reply.fields}
+        calls = b"".join(_stream_call(index + 1 + n, *call) for n, call in enumerate(reply.calls))
         return [
             head,
             *(
@@ -88,6 +95,7 @@ class AnthropicUpstream(UpstreamServer):
                 for piece in pieces
             ),
             _event("content_block_stop", index=index)
+            + calls
             + _event("message_delta", delta=ending, usage={"output_tokens": 5}),
             _event("message_stop"),
         ]
@@ -113,6 +121,15 @@ class AnthropicUpstream(UpstreamServer):
             "role": "assistant",
             "model": call.body["model"],
         }
+
+
+def _stream_call(index: int, id: str, name: str, arguments: str) -> bytes:
+    block = {"type": "tool_use", "id": id, "name": name, "input": {}}
+    events = _event("content_block_start", index=index, content_block=block)
+    for piece in arguments:
+        delta = {"type": "input_json_delta", "partial_json": piece}
+        events += _event("content_block_delta", index=index, delta=delta)
+    return events + _event("content_block_stop", index=index)
 
 
 _TEXT = {"type": "text", "text": ""}

@@ -55,10 +55,10 @@ class GeminiUpstream(UpstreamServer):
         return call.path.endswith(":streamGenerateContent")
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
-        parts: list[dict[str, Any]] = [{"text": reply.text}]
+        parts: list[dict[str, Any]] = [{"text": reply.text}] * bool(reply.text)
         if reply.reasoning:
             parts.insert(0, {"text": reply.reasoning, "thought": True})
-        return self._chunk(call, parts, "STOP", **reply.fields)
+        return self._chunk(call, parts + _format_calls(reply), "STOP", **reply.fields)
 
     def events(self, call: Call, reply: Reply) -> list[bytes]:
         pieces = list(reply.text) if reply.pieces is None else reply.pieces
@@ -67,6 +67,7 @@ class GeminiUpstream(UpstreamServer):
         return [
             b"",  # nothing comes before the first delta
             *(_event(self._chunk(call, part)) for part in parts),
+            *(_event(self._chunk(call, [part])) for part in _format_calls(reply)),
             _event(self._chunk(call, [{"text": ""}], "STOP", **reply.fields)),
         ]
 
@@ -100,6 +101,17 @@ class GeminiUpstream(UpstreamServer):
             "responseId": "gemini-1",
             **fields,
         }
+
+
+def _format_calls(reply: Reply) -> list[dict[str, Any]]:
+    """The first call is signed."""
+    parts: list[dict[str, Any]] = [
+        {"functionCall": {"name": name, "args": json.loads(arguments)}}
+        for _, name, arguments in reply.calls
+    ]
+    if parts:
+        parts[0]["thoughtSignature"] = reply.signature
+    return parts
 
 
 def _model(call: Call) -> str:

@@ -42,10 +42,11 @@ class OpenAIUpstream(UpstreamServer):
         return bool(call.body.get("stream"))
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
-        message = {"role": "assistant", "content": reply.text}
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
         if reply.reasoning:
             message["reasoning_content"] = reply.reasoning
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        message |= format_extras(reply)
+        choice = {"index": 0, "message": message, "finish_reason": finish(reply)}
         choice |= reply.fields.get("choice", {})
         more = {name: value for name, value in reply.fields.items() if name != "choice"}
         head = self._head(call, "chat.completion")
@@ -58,7 +59,13 @@ class OpenAIUpstream(UpstreamServer):
         if reply.reasoning:
             deltas += [{"reasoning_content": reply.reasoning}]
         deltas += [{"content": piece} for piece in pieces]
-        last = {"index": 0, "delta": {}, "finish_reason": "stop", **reply.fields.get("choice", {})}
+        deltas += stream_extras(reply)
+        last = {
+            "index": 0,
+            "delta": {},
+            "finish_reason": finish(reply),
+            **reply.fields.get("choice", {}),
+        }
         end = self._chunk(call, choices=[last])
         if (call.body.get("stream_options") or {}).get("include_usage"):
             end += self._chunk(call, choices=[], usage=USAGE)
@@ -86,6 +93,35 @@ class OpenAIUpstream(UpstreamServer):
 
     def _chunk(self, call: Call, **fields: Any) -> bytes:
         return _event({**self._head(call, "chat.completion.chunk"), **fields})
+
+
+def format_extras(reply: Reply) -> dict[str, Any]:
+    """The refusal and the tool calls of a message."""
+    fields: dict[str, Any] = {"refusal": reply.refusal} if reply.refusal else {}
+    if reply.calls:
+        fields["tool_calls"] = [
+            {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for id, name, arguments in reply.calls
+        ]
+    return fields
+
+
+def stream_extras(reply: Reply) -> list[dict[str, Any]]:
+    """The same as deltas: id and name come first, then the arguments by character."""
+    deltas: list[dict[str, Any]] = [{"refusal": piece} for piece in reply.refusal]
+    for index, (id, name, arguments) in enumerate(reply.calls):
+        function = {"name": name, "arguments": ""}
+        begin = {"index": index, "id": id, "type": "function", "function": function}
+        deltas.append({"tool_calls": [begin]})
+        for piece in arguments:
+            call = {"index": index, "function": {"arguments": piece}}
+            deltas.append({"tool_calls": [call]})
+    return deltas
+
+
+def finish(reply: Reply) -> str:
+    """The finish_reason of a reply."""
+    return "tool_calls" if reply.calls else "stop"
 
 
 def _event(data: dict[str, Any]) -> bytes:

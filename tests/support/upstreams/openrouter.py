@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.upstreams.openai import finish, format_extras, stream_extras
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
 #: Not a real key. Tests look for it in places where no key may be.
@@ -24,6 +25,8 @@ USAGE = {
     "prompt_tokens_details": {"cached_tokens": 4},
     "completion_tokens_details": {"reasoning_tokens": 2},
 }
+
+_DETAIL = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
 
 PARAMETERS = ["temperature", "top_p", "max_tokens", "seed", "stop", "logprobs", "top_logprobs"]
 
@@ -100,7 +103,11 @@ class OpenRouterUpstream(UpstreamServer):
 
     def answer(self, call: Call, reply: Reply) -> dict[str, Any]:
         message = {"role": "assistant", "content": reply.text, "reasoning": reply.reasoning or None}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        message |= format_extras(reply)
+        if reply.reasoning:
+            signature = {"signature": reply.signature}
+            message["reasoning_details"] = [{**_DETAIL, "text": reply.reasoning, **signature}]
+        choice = {"index": 0, "message": message, "finish_reason": finish(reply)}
         choice |= reply.fields.get("choice", {})
         return {
             **self._head(call),
@@ -113,9 +120,16 @@ class OpenRouterUpstream(UpstreamServer):
     def events(self, call: Call, reply: Reply) -> list[bytes]:
         """A comment, the deltas, the finish reason, the usage, the end mark."""
         pieces = list(reply.text) if reply.pieces is None else reply.pieces
-        deltas = [{"reasoning": reply.reasoning, "content": ""}] if reply.reasoning else []
+        deltas: list[dict[str, Any]] = []
+        for piece in reply.reasoning:
+            details = [{**_DETAIL, "text": piece}]
+            deltas.append({"reasoning": piece, "content": "", "reasoning_details": details})
+        if reply.reasoning:
+            signed = [{**_DETAIL, "signature": reply.signature}]
+            deltas.append({"content": "", "reasoning_details": signed})
         deltas += [{"content": piece} for piece in pieces]
-        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
+        deltas += stream_extras(reply)
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": finish(reply)}
         choice |= reply.fields.get("choice", {})
         more = {name: value for name, value in reply.fields.items() if name != "choice"}
         usage = {**self._head(call), "choices": [], "usage": USAGE, **more}
@@ -138,7 +152,7 @@ class OpenRouterUpstream(UpstreamServer):
         return {**self._head(call), "choices": [], "usage": USAGE}
 
     def _head(self, call: Call) -> dict[str, Any]:
-        return {"id": "gen-1", "model": call.body["model"]}
+        return {"id": "gen-1", "provider": "One", "model": call.body["model"]}
 
     def _chunk(self, call: Call, choice: dict[str, Any]) -> bytes:
         return _event({**self._head(call), "choices": [choice]})

@@ -26,10 +26,17 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `fields` replace the provider's own fields."""
+    """An answer. `fields` replace the provider's own fields.
+
+    calls: tool calls, each with id, name and arguments. signature: of the reasoning, and of the
+    first tool call where the provider signs these.
+    """
 
     text: str = "ok"
     reasoning: str = ""
+    refusal: str = ""
+    calls: Sequence[tuple[str, str, str]] = ()
+    signature: str = "signed"
     fields: dict[str, Any] = field(default_factory=dict)
     delay: float = 0.0  # seconds before the first byte
     hold: asyncio.Event | None = None  # the answer, or the end of the stream, waits for it

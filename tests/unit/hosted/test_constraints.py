@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
-from arena_llm.types import to_picousd
+from arena_llm.types import Tool, to_picousd
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Fault, Reply
 from tests.unit.hosted.conftest import OPENAI_FORMAT, Provider, Start, fail, read_stream
@@ -94,6 +94,32 @@ async def test_json_that_the_schema_never_accepts(
     upstream.default = Reply("four")
     error = await fail(llm, False, provider.model, json_schema=MOVE)
     assert (error.reason, error.field) == ("CONSTRAINT_NOT_MET", "constraint.json_schema")
+
+
+@STRUCTURED
+@OPENAI_FORMAT
+async def test_any_json_object(
+    start: Start, upstream: Any, provider: Provider, structured: bool
+) -> None:
+    async with start({"structured_output": structured}) as llm:
+        upstream.enqueue(Reply("[4]"), Reply('```json\n{"move": 4}\n```'))
+        reply = await llm.generate(provider.model, "Your move?", json_object=True)
+    assert (reply.text, len(reply.attempts)) == ('{"move": 4}', 2)
+    assert reply.enforcement == ("provider" if structured else "prompt")
+    for request in upstream.history:
+        expected = {"type": "json_object"} if structured else None
+        assert request.body.get("response_format") == expected
+        assert "JSON object" in str(request.body["messages"])  # OpenAI requires the word
+
+
+@OPENAI_FORMAT
+async def test_a_tool_call_in_place_of_a_constrained_text(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = Reply("", calls=[("call_1", "move", "{}")])
+    reply = await llm.generate(provider.model, "Your move?", choices=["a1"], tools=[Tool("move")])
+    assert reply.finish_reason == "tool_calls"
+    assert len(upstream.history) == 1
 
 
 @OPENAI_FORMAT

@@ -23,6 +23,8 @@ MODEL = OPENAI.model
     ("provider", "parameter", "value"),
     [
         ("openai", "top_k", 5),
+        ("openai", "min_p", 0.5),
+        ("gemini", "repetition_penalty", 2.0),
         ("anthropic", "seed", 7),
         ("anthropic", "top_logprobs", 2),
         ("anthropic", "presence_penalty", 0.5),
@@ -44,6 +46,21 @@ async def test_a_parameter_that_the_model_does_not_take(
     async with start({"drop_params": [parameter]}) as llm:
         await llm.generate(provider.model, "hi", **{parameter: value})
     assert parameter not in upstream.history[0].body
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("min_p", 0.1), ("repetition_penalty", 1.2), ("top_k", 5), ("logit_bias", {7: 1.0})],
+)
+async def test_servers_of_open_models_take_all_sampling_parameters(
+    start: Start, upstream: Any, option: str, value: Any
+) -> None:
+    model = "litellm_hosted_vllm/mine"
+    async with start({"name": model, "key_variable": "OPENAI_API_KEY"}) as llm:
+        await llm.generate(model, "hi", **{option: value})
+        error = await fail(llm, False, model, provider_options={option: value})
+        assert error.field == "provider_options_json"
+    assert upstream.history[0].body[option] == ({"7": 1.0} if option == "logit_bias" else value)
 
 
 async def test_a_value_that_the_model_does_not_take(start: Start, upstream: Any) -> None:

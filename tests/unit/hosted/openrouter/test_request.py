@@ -7,10 +7,11 @@ from decimal import Decimal
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
+from arena_llm.types import CacheHint, ProviderRouting, Text, Tool
 from tests.support.upstreams import answers
 from tests.support.upstreams.answers import Odd
 from tests.support.upstreams.checks import ask
-from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream
+from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream, listing
 from tests.support.upstreams.server import Fault, Reply
 from tests.unit.hosted.conftest import STREAMED, Start, fail
 from tests.unit.hosted.openrouter.conftest import MODEL, SCHEMA
@@ -152,3 +153,70 @@ async def test_costs(llm: AsyncClient, upstream: OpenRouterUpstream, streamed: b
         reply = await ask(llm, MODEL, streamed)
         expected = None if dollars is None else Decimal(dollars)
         assert (reply.text, reply.usage.cost_usd) == ("ok", expected), name
+
+
+async def test_routing(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:
+    routing = ProviderRouting(("one", "two"), allow_fallbacks=False, precisions=("bf16", "fp8"))
+    reply = await llm.generate(MODEL, "hi", routing=routing)
+    assert upstream.history[0].body["provider"] == {
+        "order": ["one", "two"],
+        "only": ["one", "two"],
+        "allow_fallbacks": False,
+        "quantizations": ["bf16", "fp8"],
+    }
+    assert reply.served_by.provider == reply.attempts[0].provider == "One"
+    options = {"provider": {"order": ["three"]}}
+    with pytest.raises(ArenaError) as caught:
+        await llm.generate(MODEL, "hi", routing=routing, provider_options=options)
+    assert caught.value.field == "provider_options_json"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("min_p", 0.1), ("repetition_penalty", 1.2), ("logit_bias", {7: -1.5})],
+)
+async def test_further_sampling_parameters(
+    llm: AsyncClient, upstream: OpenRouterUpstream, option: str, value: object
+) -> None:
+    await llm.generate(MODEL, "hi", **{option: value})  # type: ignore[arg-type]
+    body = upstream.history[0].body
+    assert body[option] == ({"7": -1.5} if option == "logit_bias" else value)
+    assert body["provider"] == {"require_parameters": True}
+
+
+async def test_tools_are_required_of_the_provider(
+    llm: AsyncClient, upstream: OpenRouterUpstream
+) -> None:
+    await llm.generate(MODEL, "hi", tools=[Tool("move")])
+    assert upstream.history[0].body["provider"] == {"require_parameters": True}
+
+
+async def test_a_level_that_the_catalogue_does_not_list(
+    llm: AsyncClient, upstream: OpenRouterUpstream
+) -> None:
+    reasoning = {"supported_efforts": ["low", "high"]}
+    upstream.models.append(listing("a/thinker", reasoning=reasoning))
+    await llm.generate("openrouter_a/thinker", "hi", reasoning_effort="low")
+    error = await fail(llm, False, "openrouter_a/thinker", reasoning_effort="minimal")
+    assert (error.reason, error.field) == ("UNSUPPORTED", "reasoning.effort")
+    assert "low, high" in error.message
+
+
+@STREAMED
+async def test_who_answered(llm: AsyncClient, upstream: OpenRouterUpstream, streamed: bool) -> None:
+    choice = {"native_finish_reason": "end_turn"}
+    upstream.default = Reply(fields={"choice": choice, "system_fingerprint": "fp_1"})
+    reply = await ask(llm, MODEL, streamed)
+    assert reply.served_by.provider == "One"
+    assert reply.served_by.system_fingerprint == "fp_1"
+    assert (reply.finish_reason, reply.native_finish_reason) == ("stop", "end_turn")
+
+
+async def test_cache_hints(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:
+    """At most four are sent: the last ones."""
+    parts = [Text(f"{n}", cache=CacheHint(600 * (n % 2))) for n in range(6)]
+    await llm.generate(MODEL, messages=[Message("user", parts)])
+    content = upstream.history[0].body["messages"][0]["content"]
+    hints = [part.get("cache_control") for part in content]
+    short, long = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
+    assert hints == [None, None, short, long, short, long]

@@ -1,0 +1,164 @@
+"""Parts of messages as litellm wants and returns them: reasoning, states, images, tool calls.
+
+https://docs.litellm.ai/docs/reasoning_content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from arena_llm.types import GenerationRequest, Image, Message, Reasoning, ReasoningForm
+from services.common.errors import Unsupported, repair_text
+from services.common.hosted.messages import MessageWriter
+from services.common.hosted.parts import CallPiece
+from services.common.hosted.values import count, label
+
+if TYPE_CHECKING:
+    from services.litellm.catalogue import ProviderModel
+
+#: Where litellm puts Gemini's signature into the id of a tool call.
+_SIGNATURE_MARK = "__thought__"
+
+_SIGNATURES = "thought_signatures"
+
+#: The state of reasoning that its provider does not want back.
+_NOTHING_TO_SEND = {"sent_back": False}
+
+
+def make_origin(model: ProviderModel) -> str:
+    """The origin of a model's states."""
+    return f"litellm/{model.provider}/{model.model}"
+
+
+class LiteLlmWriter(MessageWriter):
+    """Writes messages for litellm."""
+
+    def __init__(self, request: GenerationRequest, model: ProviderModel) -> None:
+        super().__init__(request)
+        self._model = model
+        self.origin = make_origin(model)
+        self.sends_hints = model.is_claude
+
+    def check_message(self, index: int, message: Message, place: str) -> None:
+        # litellm would move it to the beginning.
+        if message.role == "system" and index and (self._model.is_claude or self._model.is_gemini):
+            raise Unsupported(
+                f"{self._model.full_name} takes a system message only at the beginning",
+                field=place,
+            )
+
+    def check_image(self, image: Image, place: str) -> None:
+        model = self._model
+        if not model.sees:
+            raise Unsupported(f"{model.full_name} takes no images", field=place)
+        if image.url is not None and (model.is_gemini or not model.fetches_images):
+            raise Unsupported(
+                f"{model.full_name} takes no URL of an image: send the bytes as data",
+                field=f"{place}.url",
+            )
+        if image.detail is not None and not model.takes_detail:
+            raise Unsupported(
+                f"{model.full_name} takes no detail of an image: leave it out",
+                field=f"{place}.detail",
+            )
+
+    def check_result_image(self, place: str) -> None:
+        if not self._model.is_claude:
+            raise Unsupported(
+                f"{self._model.full_name} takes no images in the result of a tool: send them in a "
+                "message of the user",
+                field=place,
+            )
+
+    def write_reasoning(self, part: Reasoning, state: Mapping[str, Any], place: str) -> Any:
+        if state:
+            return _write_signatures(state)
+        if self._model.is_claude or self._model.is_gemini:  # litellm would leave it out
+            raise Unsupported(
+                f"{self._model.full_name} takes reasoning only with its own state: leave the part "
+                "out",
+                field=place,
+            )
+        return {"reasoning_content": part.text} if part.text else {}
+
+    def write_text_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _write_signatures(state)
+
+    def write_call_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        fields = state.get("provider_specific_fields")
+        return {"provider_specific_fields": fields} if fields else {}
+
+    def continue_last(self, message: dict[str, Any]) -> None:
+        if not self._model.continues:
+            super().continue_last(message)
+        message["prefix"] = True
+
+
+def _write_signatures(state: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {"thinking_blocks": state["thinking_blocks"]} if "thinking_blocks" in state else {}
+    if _SIGNATURES in state:
+        fields["provider_specific_fields"] = {_SIGNATURES: state[_SIGNATURES]}
+    return fields
+
+
+def read_call(call: Any) -> CallPiece:
+    """Read a tool call of litellm's, or a piece of one."""
+    function = call.function
+    id, _, signature = label(call.id).partition(_SIGNATURE_MARK)
+    fields = getattr(call, "provider_specific_fields", None)
+    if not isinstance(fields, dict) or not fields:
+        fields = {"thought_signature": signature} if signature else None
+    return CallPiece(
+        count(getattr(call, "index", None)),
+        id,
+        label(function.name),
+        repair_text(function.arguments or ""),
+        {"provider_specific_fields": fields} if fields else None,
+    )
+
+
+class ThoughtReader:
+    """Joins the states of reasoning and text from litellm's chunks."""
+
+    def __init__(self) -> None:
+        self._blocks: list[dict[str, Any]] = []
+        self._signatures: list[str] = []
+
+    def add(self, message: Any) -> None:
+        """Add the states of a message, or of a piece of one."""
+        for block in getattr(message, "thinking_blocks", None) or ():
+            if isinstance(block, dict):
+                self._add_block(block)
+        fields = getattr(message, "provider_specific_fields", None)
+        signatures = fields.get(_SIGNATURES) if isinstance(fields, dict) else None
+        if isinstance(signatures, list):
+            self._signatures += (s for s in signatures if isinstance(s, str))
+
+    def _add_block(self, piece: dict[str, Any]) -> None:
+        last = self._blocks[-1] if self._blocks else {}
+        text = piece.get("thinking") or ""
+        if piece.get("type") == last.get("type") == "thinking" and not last.get("signature"):
+            last["thinking"] = (last.get("thinking") or "") + text
+            last["signature"] = piece.get("signature") or ""
+        else:
+            self._blocks.append(dict(piece))
+
+    def reasoning_state(self, model: ProviderModel, reasoned: bool) -> dict[str, Any]:
+        """The state of all reasoning; empty if there is none. reasoned: the answer has some."""
+        blocks = self._blocks
+        if model.is_gemini:  # which wants only signatures back
+            blocks = [block for block in blocks if block.get("signature")]
+        if blocks:
+            return {"thinking_blocks": blocks}
+        return _NOTHING_TO_SEND if reasoned and (model.is_gemini or model.is_claude) else {}
+
+    def text_state(self, calls: set[str]) -> dict[str, Any]:
+        """The state of the text. calls: the signatures that belong to tool calls."""
+        own = [signature for signature in self._signatures if signature not in calls]
+        return {_SIGNATURES: own} if own else {}
+
+
+def find_form(model: ProviderModel) -> ReasoningForm | None:
+    """What the model's reasoning text is; None if that is not known."""
+    return ReasoningForm.SUMMARY if model.is_claude or model.is_gemini else None
