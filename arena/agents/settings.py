@@ -158,6 +158,13 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
         return Policy.parse(self.on_illegal)
 
     @property
+    def names_provider(self) -> bool:
+        """Whether the settings say which provider may answer, here or in the provider's words."""
+        provider = (self.provider_options or {}).get("provider")
+        chosen = isinstance(provider, dict) and (provider.get("only") or provider.get("order"))
+        return bool((self.routing and self.routing.providers) or chosen)
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The options that are set, as keyword arguments of `Client.generate`, in JSON's types."""
         names = (*_PARAMETERS, "template_arguments", "provider_options")

@@ -127,15 +127,12 @@ def check_experiment(
     answer.
     """
     check_results(experiment.results, experiment.row)
-    players = experiment.participants.values()
-    scored = {
-        player.model
-        for player in players
-        if isinstance(player, LlmSettings) and player.reply == "score"
-    }
+    players = [p for p in experiment.participants.values() if isinstance(p, LlmSettings)]
+    scored = {player.model for player in players if player.reply == "score"}
+    unpinned = {player.model for player in players if not player.names_provider}
     # An experiment without models needs no router.
     checks = (
-        check_models(client, experiment.places, scored=scored, lenient=lenient)
+        check_models(client, experiment.places, scored=scored, unpinned=unpinned, lenient=lenient)
         if experiment.places
         else []
     )

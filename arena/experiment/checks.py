@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from arena_llm import (
@@ -22,6 +22,14 @@ from arena_llm.types import Price
 
 #: Reasons whose cause is the experiment's file: `lenient` does not accept them.
 _WRONG_FILE = frozenset({"UNKNOWN_PREFIX", "INVALID_REQUEST", "UNSUPPORTED"})
+
+
+#: A warning about a model whose provider the experiment does not name.
+_UNPINNED = (
+    "its provider is not pinned: providers of one model differ in precision and settings, and "
+    "their results by up to 16 points in public reports; set routing: {providers: [NAME], "
+    "allow_fallbacks: false}"
+)
 
 
 class CheckStatus(StrEnum):
@@ -57,13 +65,15 @@ def check_models(
     models: Iterable[str],
     *,
     scored: Collection[str] = (),
+    unpinned: Collection[str] = (),
     lenient: bool = False,
     concurrency: int = 32,
 ) -> list[ModelCheck]:
     """Check all models concurrently, each once. Returns the results in order.
 
-    scored: the models that must score actions (reply: score). lenient: a model of another
-    backend than OpenRouter is assumed to be valid, with a warning.
+    scored: the models that must score actions (reply: score). unpinned: the models that a player
+    uses without naming their provider. lenient: a model of another backend than OpenRouter is
+    assumed to be valid, with a warning.
 
     An error in the answer about a model is a failed check. Raises ArenaError if the router
     itself does not answer (UnavailableError with reason UNREACHABLE: it does not run).
@@ -86,8 +96,17 @@ def check_models(
         model = by_name.get(name)
         if name in scored and _find_backend(name, model) in unable:
             answer = _refuse_scoring(_find_backend(name, model))
-        checks.append(judge_answer(name, answer, model, unlisted, lenient=lenient))
+        check = judge_answer(name, answer, model, unlisted, lenient=lenient)
+        if name in unpinned and _has_providers(answer, model):
+            check = warn(check, _UNPINNED)
+        checks.append(check)
     return checks
+
+
+def warn(check: ModelCheck, warning: str) -> ModelCheck:
+    """Return a check with one more warning."""
+    status = CheckStatus.WARNING if check.status is CheckStatus.OK else check.status
+    return replace(check, status=status, warnings=(*check.warnings, warning))
 
 
 def judge_answer(
@@ -130,6 +149,14 @@ def judge_answer(
         warnings=warnings,
         credits=answer.credits,
         price=price,
+    )
+
+
+def _has_providers(answer: Availability | ArenaError, model: Model | None) -> bool:
+    """Whether several providers may answer for a model, so that a request can choose one."""
+    described = answer.model if isinstance(answer, Availability) else None
+    return any(
+        "routing.providers" in entry.supported_fields for entry in (described, model) if entry
     )
 
 

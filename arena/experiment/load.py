@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from arena.agents.registry import find_agent
-from arena.agents.settings import AgentSettings, LlmSettings, explain_validation_error
+from arena.agents.settings import (
+    AgentSettings,
+    LlmSettings,
+    RoutingSettings,
+    explain_validation_error,
+)
 from arena.experiment.file import (
     LLM_DEFAULTS,
     Assumptions,
@@ -37,6 +42,7 @@ _NESTED_KEYS: Mapping[str, Sequence[str]] = {
     "games": tuple(GameEntry.model_fields),
     "ray": tuple(RayEntry.model_fields),
     "estimate": tuple(Assumptions.model_fields),
+    "routing": tuple(RoutingSettings.model_fields),
 }
 
 

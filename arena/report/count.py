@@ -13,6 +13,7 @@ import numpy as np
 
 from arena.games.sandbox import Sandbox
 from arena.report.load import Results
+from arena.report.origins import Origins
 from arena.report.ratings import Rating, compare_players, rate
 from arena.report.replay import VerifiedReplay, verify
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
@@ -233,7 +234,7 @@ class Summary:
 
     seats: by game and seat. pairs: outcomes of the first agent against the second. ratings:
     over all games; game_ratings: by game, if there are several. replays: of the finished and
-    truncated episodes.
+    truncated episodes. origins: who answered for an agent.
     """
 
     name: str
@@ -256,6 +257,7 @@ class Summary:
         default_factory=lambda: defaultdict(AnswerStats)
     )
     answer_totals: dict[str, AnswerStats] = field(default_factory=lambda: defaultdict(AnswerStats))
+    origins: dict[str, Origins] = field(default_factory=lambda: defaultdict(Origins))
     failures: list[FailureGroup] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)
     game_ratings: dict[str, list[Rating]] = field(default_factory=dict)
@@ -268,6 +270,10 @@ class Summary:
         for answers in self.answer_totals.values():
             total += answers
         return total
+
+    def find_outcomes(self, agent: str, game: str) -> WinDrawLoss:
+        """Return an agent's outcomes in a game; in all games if it is empty."""
+        return self.outcomes[agent, game] if game else self.totals[agent]
 
     @property
     def unverified(self) -> dict[str, str]:
@@ -289,6 +295,8 @@ def summarise(results: Results) -> Summary:
                 if move.agent is not None:
                     summary.answers[move.agent, episode.game].add(move)
                     summary.answer_totals[move.agent].add(move)
+                    if move.model:
+                        summary.origins[move.agent].add(move)
                 if move.status == "error" or move.policy == "forfeit":
                     culprits.add(move.agent or "")
             if episode.status in PLAYED:

@@ -20,6 +20,7 @@ from arena.report.layout import Tables
 from arena.report.load import Results, open_results
 from arena.report.tables import make_tables
 from arena.results.rows import PLAYED, MoveRow
+from arena_llm.types import FinishReason
 
 #: Uncompressed size of a part, in characters.
 PART = 500_000
@@ -158,9 +159,20 @@ def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
             "ms": move.latency_ms,
             "tokens": _tokens(move),
             "picousd": move.cost_picousd,
+            "served": clip(_served(move)),
+            "enforcement": clip(move.enforcement),
+            "end": None if move.finish_reason == FinishReason.STOP else clip(move.finish_reason),
+            "attempts": move.attempts,
+            "request": clip(move.request_id),
         }
         | (texts if full else {})
     )
+
+
+def _served(move: MoveRow) -> str:
+    """Return who answered and how, as far as known."""
+    known = (move.provider, move.region, move.precision, move.model_revision, move.engine)
+    return ", ".join(filter(None, known))
 
 
 def _tokens(move: MoveRow) -> Sequence[int | None] | None:

@@ -1,31 +1,31 @@
 """Makes the report's overview and tables. terminal.py and page.py show them.
 
-To add a column, add a Column and a Cell in one function of this file.
+To add a column, add a Column and a Cell in one function of this file or of model_tables.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
-from urllib.parse import urlencode
+from collections.abc import Iterator, Sequence
 
+from arena.report.cells import (
+    count_cell,
+    link_to_answers,
+    list_by_player,
+    make_address,
+    nonzero_cell,
+    share_cell,
+)
 from arena.report.count import AnswerStats, Share, Summary, WinDrawLoss
 from arena.report.formatting import (
     NONE,
-    format_cost,
     format_count,
     format_dollars,
-    format_duration,
-    format_number,
     format_percent,
-    format_share,
     format_signed,
-    join_unknown,
 )
 from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
+from arena.report.model_tables import make_answers, make_calls, make_ends, make_origins
 from arena.report.ratings import Rating
-
-T = TypeVar("T")
 
 #: At most this many kinds of failures, and of unverified results, are listed.
 MAX_FAILURES = 20
@@ -35,7 +35,17 @@ MAX_LINKS = 8
 
 def make_tables(summary: Summary) -> Tables:
     """Make the overview and all tables."""
-    make = (_ratings, _outcomes, _seats, _answers, _calls, _failures, _unverified)
+    make = (
+        _ratings,
+        _outcomes,
+        _seats,
+        make_answers,
+        make_ends,
+        make_origins,
+        make_calls,
+        _failures,
+        _unverified,
+    )
     tables = [make_table(summary) for make_table in make] if summary.statuses else []
     return Tables(
         summary.name or "experiment without a name",
@@ -109,18 +119,6 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."
 
 
-def _by_player(
-    summary: Summary, totals: Mapping[str, T], games: Mapping[tuple[str, str], T]
-) -> Iterator[tuple[str, str, T]]:
-    """Yield player, game and value: each player's total, then each game if there are several."""
-    for agent in sorted(totals):
-        yield agent, "", totals[agent]
-        if len(summary.games) > 1:
-            for game in summary.games:
-                if (agent, game) in games:
-                    yield agent, game, games[agent, game]
-
-
 def _ratings(summary: Summary) -> Table:
     ratings = {"": summary.ratings, **summary.game_ratings}
     grouped = any(rating.group for listed in ratings.values() for rating in listed)
@@ -146,7 +144,7 @@ def _ratings(summary: Summary) -> Table:
     for agent in sorted(set(summary.participants) - rated):
         failed = summary.totals[agent].failed if agent in summary.totals else 0
         cells = [Cell(NONE), Cell("met nobody"), Cell("0", value=0), *([Cell("")] * grouped)]
-        rows.append(Row([*cells, _nonzero(failed)], agent))
+        rows.append(Row([*cells, nonzero_cell(failed)], agent))
     return Table("ratings", "Ratings", columns, rows, note, "interval", by_game=True)
 
 
@@ -154,17 +152,13 @@ def _rating_row(summary: Summary, rating: Rating, game: str, *, grouped: bool) -
     cells = [
         Cell(f"{rating.rating:.0f}", value=rating.rating),
         Cell(f"{rating.low:.0f}-{rating.high:.0f}", value=[rating.low, rating.high]),
-        _count(rating.games),
+        count_cell(rating.games),
     ]
     if grouped:
-        cells.append(_count(rating.group + 1))
-    cells.append(_nonzero(_find_outcomes(summary, rating.agent, game).failed))
+        cells.append(count_cell(rating.group + 1))
+    cells.append(nonzero_cell(summary.find_outcomes(rating.agent, game).failed))
     interval = (rating.low, rating.rating, rating.high)
     return Row(cells, rating.agent, game, interval=interval)
-
-
-def _find_outcomes(summary: Summary, agent: str, game: str) -> WinDrawLoss:
-    return summary.outcomes[agent, game] if game else summary.totals[agent]
 
 
 def _outcomes(summary: Summary) -> Table:
@@ -173,9 +167,9 @@ def _outcomes(summary: Summary) -> Table:
         Column("mean return"), Column("failed"),
     )  # fmt: skip
     rows = []
-    for agent, game, count in _by_player(summary, summary.totals, summary.outcomes):
-        forfeits = _nonzero(count.forfeits, _link(agent, game, "forfeited"))
-        cells = (*_outcome_cells(count), forfeits, _signed(count), _nonzero(count.failed))
+    for agent, game, count in list_by_player(summary, summary.totals, summary.outcomes):
+        forfeits = nonzero_cell(count.forfeits, link_to_answers(agent, game, "forfeited"))
+        cells = (*_outcome_cells(count), forfeits, _signed(count), nonzero_cell(count.failed))
         rows.append(Row(cells, agent, game, _outcome_bar(count)))
     note = (
         "Shares with 95 % intervals (Wilson). Losses include forfeits. Failed episodes are not "
@@ -193,10 +187,10 @@ def _seats(summary: Summary) -> Table:
         Row(
             (
                 Cell(game, value=game),
-                _count(seat),
+                count_cell(seat),
                 *_outcome_cells(count),
                 _signed(count),
-                _nonzero(count.failed),
+                nonzero_cell(count.failed),
             ),
             bar=_outcome_bar(count),
         )
@@ -214,85 +208,13 @@ _WIN_DRAW_LOSS = (
 
 
 def _outcome_cells(count: WinDrawLoss) -> Iterator[Cell]:
-    yield _count(count.games)
+    yield count_cell(count.games)
     for number in (count.wins, count.draws, count.losses):
-        yield _share(Share(number, count.games))
+        yield share_cell(Share(number, count.games))
 
 
 def _outcome_bar(count: WinDrawLoss) -> Sequence[tuple[str, int]]:
     return (("win", count.wins), ("draw", count.draws), ("loss", count.losses))
-
-
-def _answers(summary: Summary) -> Table:
-    columns = (
-        Column("player", numeric=False), Column("turns"), Column("answers"),
-        Column("illegal", legend="illegal"), Column("wrong format", legend="unparseable"),
-        Column("first legal"), Column("then", numeric=False),
-        *([Column("ended by", numeric=False)] if summary.total.ends else []),
-        Column("errors"), Column("failed"),
-    )  # fmt: skip
-    note = (
-        "Models' answers. Illegal: not a legal action, or wrong format. Wrong format: not in the "
-        "requested format. First legal: turns whose first answer was legal. Then: what was done "
-        "about illegal answers. Errors: calls that failed; they are not answers."
-    )
-    if summary.total.ends:
-        note += " Ended by: what ended replies that did not end by themselves."
-
-    rows = []
-    for agent, game, stats in _by_player(summary, summary.answer_totals, summary.answers):
-        if not stats.calls and not stats.errors:
-            continue
-        first_legal = stats.per_turn(stats.first_legal)
-        cells = (
-            _count(stats.turns),
-            _count(stats.calls),
-            _share(stats.illegal, _link(agent, game, "illegal")),
-            _count(stats.unparseable),
-            Cell(format_percent(first_legal), value=first_legal),
-            _counts(stats.policies),
-            *([_counts(stats.ends)] if summary.total.ends else []),
-            _nonzero(stats.errors),
-            _nonzero(_find_outcomes(summary, agent, game).failed),
-        )
-        bar = [(name, stats.statuses[name]) for name in ("ok", "illegal", "unparseable")]
-        rows.append(Row(cells, agent, game, bar))
-    return Table("answers", "Answers", columns, rows, note, "bar", by_game=True)
-
-
-def _calls(summary: Summary) -> Table:
-    columns = (
-        Column("player", numeric=False), Column("calls"), Column("p50"), Column("p95"),
-        Column("tokens in"), Column("out"), Column("reasoning"),
-        Column("cost", key="cost_picousd"), Column("per move", key="picousd_per_move"),
-    )  # fmt: skip
-    note = (
-        "p50, p95: percentiles of the latency of a call, as the client saw it. Tokens are per "
-        "move, with all its answers; reasoning tokens are part of out. Per move: the cost of "
-        "one move. Unknown: not reported by the provider."
-    )
-
-    rows = []
-    for agent, game, stats in _by_player(summary, summary.answer_totals, summary.answers):
-        if not stats.calls:
-            continue
-        cost = None if stats.unpriced else stats.cost_picousd
-        per_move = None if cost is None else stats.per_turn(cost)
-        latencies = [stats.percentile(percent) for percent in (50, 95)]
-        cost_text = format_cost(
-            stats.cost_picousd, known=stats.priced > 0, unknown=stats.unpriced > 0
-        )
-        cells = (
-            _count(stats.calls),
-            *(Cell(format_duration(latency), value=latency) for latency in latencies),
-            _tokens(stats, stats.prompt_tokens, stats.uncounted),
-            _tokens(stats, stats.completion_tokens, stats.uncounted),
-            _tokens(stats, stats.reasoning_tokens, stats.calls - stats.reasoned),
-            Cell(cost_text, value=cost),
-            Cell(format_dollars(per_move), value=per_move and round(per_move)),
-        )
-        rows.append(Row(cells, agent, game))
-    return Table("calls", "Calls of models", columns, rows, note, by_game=True)
 
 
 def _failures(summary: Summary) -> Table:
@@ -305,14 +227,14 @@ def _failures(summary: Summary) -> Table:
             (
                 *(Cell(text, value=text) for text in (failure.status, failure.game)),
                 *(Cell(text, value=text) for text in (failure.agent, failure.reason)),
-                _count(len(failure.episodes))._replace(links=_episode_links(failure.episodes)),
+                count_cell(len(failure.episodes))._replace(links=_episode_links(failure.episodes)),
             )
         )
         for failure in summary.failures[:MAX_FAILURES]
     ]
     if others := summary.failures[MAX_FAILURES:]:
         more = Cell(f"{format_count(len(others), 'more kind')} of failures")
-        count = _count(sum(len(failure.episodes) for failure in others))
+        count = count_cell(sum(len(failure.episodes) for failure in others))
         rows.append(Row((*[Cell("")] * 3, more, count)))
     note = "Episodes with the same status, game, player and error, with the first one's reason."
     return Table("failures", "Failed and forfeited", columns, rows, note)
@@ -321,7 +243,9 @@ def _failures(summary: Summary) -> Table:
 def _unverified(summary: Summary) -> Table:
     columns = (Column("episode", numeric=False), Column("why", numeric=False))
     rows = [
-        Row((Cell(episode, value=episode, link=_address(episode=episode)), Cell(why, value=why)))
+        Row(
+            (Cell(episode, value=episode, link=make_address(episode=episode)), Cell(why, value=why))
+        )
         for episode, why in list(summary.unverified.items())[:MAX_FAILURES]
     ]
     if (more := len(summary.unverified) - MAX_FAILURES) > 0:
@@ -329,51 +253,12 @@ def _unverified(summary: Summary) -> Table:
     return Table("unverified", "Results that OpenSpiel does not confirm", columns, rows)
 
 
-def _tokens(stats: AnswerStats, total: int, unknown: int) -> Cell:
-    """Return a cell with the tokens per move, if the tokens of so many calls are unknown."""
-    mean = stats.per_turn(total)
-    text = join_unknown(format_number(mean), known=unknown < stats.calls, unknown=unknown > 0)
-    return Cell(text, value=None if unknown else mean)
-
-
-def _counts(counts: Mapping[str, int]) -> Cell:
-    """Return a cell with the number of each kind."""
-    values = dict(sorted(counts.items()))
-    return Cell(", ".join(f"{name} {n:,}" for name, n in values.items()), value=values)
-
-
-def _count(number: int) -> Cell:
-    return Cell(f"{number:,}", value=number)
-
-
-def _nonzero(number: int, link: str = "") -> Cell:
-    """Return a cell that is empty if the number is 0."""
-    return Cell(f"{number:,}", value=number, link=link) if number else Cell("", value=0)
-
-
 def _signed(count: WinDrawLoss) -> Cell:
     return Cell(format_signed(count.mean_return), value=count.mean_return)
 
 
-def _share(share: Share, link: str = "") -> Cell:
-    """Return a cell with a count, its share and its interval."""
-    if share.value is None or share.interval is None:
-        return Cell(NONE)
-    value = {"count": share.count, "share": share.value, "interval": list(share.interval)}
-    return Cell(f"{share.count:,}", format_share(share), value, link if share.count else "")
-
-
-def _link(agent: str, game: str, outcome: str) -> str:
-    return _address(game=game, player=agent, outcome=outcome)
-
-
-def _address(**values: str) -> str:
-    """Return the address of replays on the page."""
-    return f"#{urlencode(values)}"
-
-
 def _episode_links(episodes: Sequence[str]) -> Sequence[tuple[str, str]]:
     return [
-        (str(number), _address(episode=episode))
+        (str(number), make_address(episode=episode))
         for number, episode in enumerate(episodes[:MAX_LINKS], 1)
     ]

@@ -18,6 +18,7 @@ from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, Mov
 from arena.results.store import Store
 
 EXPERIMENT = ExperimentRow("dying", "{}", "f")
+RUN_ID = "0" * 16  # the same in all files, so that they are equal
 MODELS = [ModelRow("hf_a", "llm", "hf_a", "{}")]
 ENDED = EpisodeRow("ended", "nim", 0, ("hf_a",), 1, "finished", 1, returns=(1.0,))
 MOVE = MoveRow("ended", 0, 0, 0, "ok", model="hf_a", prompt_tokens=10, completion_tokens=2)
@@ -26,7 +27,7 @@ REPLY = ModelReply("x" * 9000, "hf_a", 1.0, prompt_tokens=10, completion_tokens=
 
 def live(path: Path, said: int) -> None:
     """Does what a run does, and writes a byte to `said` after each step."""
-    with Store(path, EXPERIMENT, MODELS) as store:
+    with Store(path, EXPERIMENT, MODELS, RUN_ID) as store:
         if store.status("ended") is None:
             for key in (CallKey("ended", 0, 0, 0), CallKey("open", 0, 0, 0)):
                 if store.call(key) is None:
@@ -50,7 +51,7 @@ def die_at(step: int) -> None:
 
 def check(path: Path, done: bytes) -> None:
     """Assert that everything that was done before the kill is stored."""
-    with Store(path, EXPERIMENT, MODELS) as store:
+    with Store(path, EXPERIMENT, MODELS, RUN_ID) as store:
         ended = store.status("ended") == "finished"
         known = [store.call(CallKey(name, 0, 0, 0)) is not None for name in ("ended", "open")]
         assert ended >= (b"e" in done), done

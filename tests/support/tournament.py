@@ -13,12 +13,20 @@ GAMES = ("tic_tac_toe", "connect_four", "hex(board_size=4)", "breakthrough(rows=
 
 
 def answered(row: MoveRow) -> list[MoveRow]:
-    """Give hf_one an illegal first answer in each game; random players send no prompts."""
+    """Give hf_one an illegal first answer in each game, and the other model two providers.
+
+    Random players send no prompts.
+    """
     if row.agent == "random":
         return [row]
     if row.agent == "hf_one" and row.ply == 0:
         lost = {"action": None, "action_text": None, "policy": "retry", "problem": "z9 is no move"}
         return [asked(row, status="illegal", reply="z9!", **lost), asked(row, attempt=1)]
+    if row.agent == AGENTS[1]:
+        # Two providers of one model; one of them refuses once.
+        served = {"provider": "Fast", "precision": "fp8"} if row.seat else {"provider": "Slow"}
+        refused = row.ply == 3 and row.episode.startswith("tic_tac_toe/0")
+        return [asked(row, **served, finish_reason="refusal" if refused else "stop")]
     return [asked(row)]
 
 

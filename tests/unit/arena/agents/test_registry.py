@@ -47,6 +47,22 @@ def test_every_parameter_of_the_client_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, False),
+        ({"routing": {"providers": ["a"]}}, True),
+        ({"routing": {"precisions": ["bf16"]}}, False),
+        ({"provider_options": {"provider": {"only": ["a"]}}}, True),
+        ({"provider_options": {"provider": "a", "x": 1}}, False),
+    ],
+)
+def test_whether_a_provider_is_named(settings: dict[str, Any], names: bool) -> None:
+    agent = read_agent(LLM | settings)
+    assert isinstance(agent, LlmSettings)
+    assert agent.names_provider is names
+
+
+@pytest.mark.parametrize(
     ("settings", "kind"),
     [
         (LLM, LlmAgent),

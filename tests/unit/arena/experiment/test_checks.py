@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,7 @@ class Backend(ScriptedBackend):
 
     def __init__(self) -> None:
         super().__init__("hf")
+        self.fields -= {"routing.providers"}
         self.asked: list[str] = []
         self.most_waiting = 0
         self._waiting = 0
@@ -175,6 +177,21 @@ async def test_a_backend_that_cannot_score(client: Client, backend: Backend) -> 
     backend.models = [Model("hf_x", capabilities=(Capability.SCORE,))]
     (check,) = await run(client, ["hf_a"], scored={"hf_a"})
     assert check.status == "ok"
+
+
+async def test_a_model_whose_provider_is_not_pinned(client: Client, backend: Backend) -> None:
+    hosted = Model("hf_a", supported_fields=("routing.providers",))
+    backend.models = [hosted, replace(hosted, name="hf_b")]
+    backend.expected = 3
+    pinned, unpinned, single = await run(
+        client, ["hf_a", "hf_b", "hf_c"], unpinned={"hf_b", "hf_c"}
+    )
+    assert (pinned.status, pinned.warnings) == ("ok", ())
+    assert unpinned.status == "warning"
+    assert unpinned.warnings[0].startswith("its provider is not pinned: ")
+    assert "set routing: {providers: [NAME], allow_fallbacks: false}" in unpinned.warnings[0]
+    # A backend that serves its models itself has no other providers.
+    assert (single.status, single.warnings) == ("ok", ())
 
 
 async def test_no_models(client: Client) -> None:

@@ -258,6 +258,24 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
     assert stats.percentile(50) == 50 + 50 * calls  # the middle of 100, 200, ...
 
 
+def test_who_answered_is_counted_for_each_player(tmp_path: Path) -> None:
+    def answer(row: MoveRow) -> list[MoveRow]:
+        if row.ply == 0:
+            lost = asked(row, status="illegal", provider="fast", policy="retry", action=None)
+            return [lost, asked(row, attempt=1, provider="slow", precision="fp8")]
+        return [asked(row, provider="fast" if row.agent == "hf_one" else "")]
+
+    game = play("tic_tac_toe", ("hf_one", "hf_two"), 1, answer)
+    own = sum(move.agent == "hf_one" for move in game.moves)
+    origins = summarise_file(write(tmp_path / "r.db", [game])).origins
+    assert (origins["hf_one"].several, origins["hf_two"].several) == (True, False)
+    assert origins["hf_one"].total == own
+    assert [
+        (origin.provider, origin.precision, answers, illegal)
+        for origin, answers, illegal in origins["hf_one"].listed()
+    ] == [("fast", "", own - 1, 1), ("slow", "fp8", 1, 0)]
+
+
 def test_failed_and_forfeited_episodes_are_grouped_by_their_error(tmp_path: Path) -> None:
     game = play("tic_tac_toe", ("hf_one", "hf_two"), 0)
     again = play("tic_tac_toe", ("hf_one", "hf_two"), 1)

@@ -1,0 +1,66 @@
+"""Cells that several tables of the report have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from arena.report.count import AnswerStats, Share, Summary
+from arena.report.formatting import NONE, format_number, format_share, join_unknown
+from arena.report.layout import Cell
+
+T = TypeVar("T")
+
+
+def list_by_player(
+    summary: Summary, totals: Mapping[str, T], games: Mapping[tuple[str, str], T]
+) -> Iterator[tuple[str, str, T]]:
+    """Yield player, game and value: each player's total, then each game if there are several."""
+    for agent in sorted(totals):
+        yield agent, "", totals[agent]
+        if len(summary.games) > 1:
+            for game in summary.games:
+                if (agent, game) in games:
+                    yield agent, game, games[agent, game]
+
+
+def count_cell(number: int) -> Cell:
+    """Return a cell with a whole number."""
+    return Cell(f"{number:,}", value=number)
+
+
+def nonzero_cell(number: int, link: str = "") -> Cell:
+    """Return a cell that is empty if the number is 0."""
+    return Cell(f"{number:,}", value=number, link=link) if number else Cell("", value=0)
+
+
+def share_cell(share: Share, link: str = "") -> Cell:
+    """Return a cell with a count, its share and its interval."""
+    if share.value is None or share.interval is None:
+        return Cell(NONE)
+    value = {"count": share.count, "share": share.value, "interval": list(share.interval)}
+    return Cell(f"{share.count:,}", format_share(share), value, link if share.count else "")
+
+
+def tokens_cell(stats: AnswerStats, total: int, unknown: int) -> Cell:
+    """Return a cell with the tokens per move, if the tokens of so many calls are unknown."""
+    mean = stats.per_turn(total)
+    text = join_unknown(format_number(mean), known=unknown < stats.calls, unknown=unknown > 0)
+    return Cell(text, value=None if unknown else mean)
+
+
+def counts_cell(counts: Mapping[str, int]) -> Cell:
+    """Return a cell with the number of each kind."""
+    values = dict(sorted(counts.items()))
+    return Cell(", ".join(f"{name} {n:,}" for name, n in values.items()), value=values)
+
+
+def link_to_answers(agent: str, game: str, outcome: str) -> str:
+    """Return the address of a player's replays with this outcome."""
+    return make_address(game=game, player=agent, outcome=outcome)
+
+
+def make_address(**values: str) -> str:
+    """Return the address of replays on the page."""
+    return f"#{urlencode(values)}"

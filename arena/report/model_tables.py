@@ -1,0 +1,162 @@
+"""The tables about the models' answers: what they were, who gave them, and what they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from arena.report.cells import (
+    count_cell,
+    counts_cell,
+    link_to_answers,
+    list_by_player,
+    nonzero_cell,
+    share_cell,
+    tokens_cell,
+)
+from arena.report.count import Share, Summary
+from arena.report.formatting import (
+    NONE,
+    format_cost,
+    format_dollars,
+    format_duration,
+    format_percent,
+)
+from arena.report.layout import Cell, Column, Row, Table
+from arena.report.origins import Origin, Origins
+
+
+def make_answers(summary: Summary) -> Table:
+    """Make the table of legal, illegal and missing answers."""
+    columns = (
+        Column("player", numeric=False), Column("turns"), Column("answers"),
+        Column("illegal", legend="illegal"), Column("wrong format", legend="unparseable"),
+        Column("first legal"), Column("then", numeric=False),
+        Column("errors"), Column("failed"),
+    )  # fmt: skip
+    note = (
+        "Models' answers. Illegal: not a legal action, or wrong format. Wrong format: not in the "
+        "requested format. First legal: turns whose first answer was legal. Then: what was done "
+        "about illegal answers. Errors: calls that failed; they are not answers."
+    )
+
+    rows = []
+    for agent, game, stats in list_by_player(summary, summary.answer_totals, summary.answers):
+        if not stats.calls and not stats.errors:
+            continue
+        first_legal = stats.per_turn(stats.first_legal)
+        cells = (
+            count_cell(stats.turns),
+            count_cell(stats.calls),
+            share_cell(stats.illegal, link_to_answers(agent, game, "illegal")),
+            count_cell(stats.unparseable),
+            Cell(format_percent(first_legal), value=first_legal),
+            counts_cell(stats.policies),
+            nonzero_cell(stats.errors),
+            nonzero_cell(summary.find_outcomes(agent, game).failed),
+        )
+        bar = [(name, stats.statuses[name]) for name in ("ok", "illegal", "unparseable")]
+        rows.append(Row(cells, agent, game, bar))
+    return Table("answers", "Answers", columns, rows, note, "bar", by_game=True)
+
+
+def make_ends(summary: Summary) -> Table:
+    """Make the table of replies that something else than the model's end ended."""
+    reasons = sorted(summary.total.ends)
+    columns = (
+        Column("player", numeric=False),
+        Column("answers"),
+        *(Column(reason.replace("_", " "), key=reason) for reason in reasons),
+    )
+    rows = [
+        Row(
+            [count_cell(stats.calls), *(nonzero_cell(stats.ends[reason]) for reason in reasons)],
+            agent,
+            game,
+        )
+        for agent, game, stats in list_by_player(summary, summary.answer_totals, summary.answers)
+        if stats.ends
+    ]
+    note = (
+        "Length: at max_tokens. Context: it was full. Refusal: the model refused. Such a reply is "
+        "an answer; it is illegal if it has no move."
+    )
+    return Table("ends", "Cut off or refused", columns, rows, note, by_game=True)
+
+
+def make_origins(summary: Summary) -> Table:
+    """Make the table of the players whose answers come from several providers, or in several ways.
+
+    It has only the columns in which something is known.
+    """
+    several = {name: found for name, found in sorted(summary.origins.items()) if found.several}
+    names = [name for name in Origin._fields if any(map(partial(_tells, name), several.values()))]
+    columns = (
+        Column("player", numeric=False), *(Column(name, numeric=False) for name in names),
+        Column("answers"), Column("illegal"),
+    )  # fmt: skip
+    rows = [
+        Row(
+            (
+                *(Cell(text or NONE, value=text or None) for text in _pick(origin, names)),
+                share_cell(Share(answers, found.total)),
+                share_cell(Share(illegal, answers)),
+            ),
+            agent,
+        )
+        for agent, found in several.items()
+        for origin, answers, illegal in found.listed()
+    ]
+    note = (
+        "Players whose answers come from several providers, or from one in several ways. These can "
+        "play differently: pin one with routing: {providers: [NAME], allow_fallbacks: false}. "
+        "Enforcement: how the choices were enforced."
+    )
+    return Table("origins", "Who answered", columns, rows, note)
+
+
+def _tells(name: str, found: Origins) -> bool:
+    """Whether a column says something about a player's answers."""
+    values = {getattr(origin, name) for origin, _, _ in found.listed()}
+    # The player's name usually says which model it is.
+    return len(values) > 1 or (name != "model" and values != {""})
+
+
+def _pick(origin: Origin, names: Sequence[str]) -> Iterator[str]:
+    return (getattr(origin, name) for name in names)
+
+
+def make_calls(summary: Summary) -> Table:
+    """Make the table of latencies, tokens and cost."""
+    columns = (
+        Column("player", numeric=False), Column("calls"), Column("p50"), Column("p95"),
+        Column("tokens in"), Column("out"), Column("reasoning"),
+        Column("cost", key="cost_picousd"), Column("per move", key="picousd_per_move"),
+    )  # fmt: skip
+    note = (
+        "p50, p95: percentiles of the latency of a call, as the client saw it. Tokens are per "
+        "move, with all its answers; reasoning tokens are part of out. Per move: the cost of "
+        "one move. Unknown: not reported by the provider."
+    )
+
+    rows = []
+    for agent, game, stats in list_by_player(summary, summary.answer_totals, summary.answers):
+        if not stats.calls:
+            continue
+        cost = None if stats.unpriced else stats.cost_picousd
+        per_move = None if cost is None else stats.per_turn(cost)
+        latencies = [stats.percentile(percent) for percent in (50, 95)]
+        cost_text = format_cost(
+            stats.cost_picousd, known=stats.priced > 0, unknown=stats.unpriced > 0
+        )
+        cells = (
+            count_cell(stats.calls),
+            *(Cell(format_duration(latency), value=latency) for latency in latencies),
+            tokens_cell(stats, stats.prompt_tokens, stats.uncounted),
+            tokens_cell(stats, stats.completion_tokens, stats.uncounted),
+            tokens_cell(stats, stats.reasoning_tokens, stats.calls - stats.reasoned),
+            Cell(cost_text, value=cost),
+            Cell(format_dollars(per_move), value=per_move and round(per_move)),
+        )
+        rows.append(Row(cells, agent, game))
+    return Table("calls", "Calls of models", columns, rows, note, by_game=True)

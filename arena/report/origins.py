@@ -1,0 +1,65 @@
+"""Who answered for each player, and how: several providers of one model are not one model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple, Self
+
+from arena.results.rows import MoveRow
+
+
+class Origin(NamedTuple):
+    """Who answered and how, as far as known; an empty text is not known.
+
+    model: the one that answered. enforcement: how the choices were enforced.
+    """
+
+    model: str
+    provider: str
+    region: str
+    precision: str
+    revision: str
+    engine: str
+    enforcement: str
+
+    @classmethod
+    def of(cls, move: MoveRow) -> Self:
+        """Return who gave the answer of a row of moves."""
+        return cls(
+            move.model or "",
+            move.provider or "",
+            move.region or "",
+            move.precision or "",
+            move.model_revision or "",
+            move.engine or "",
+            move.enforcement or "",
+        )
+
+
+class Origins:
+    """Counts the answers of one player by their origin."""
+
+    def __init__(self) -> None:
+        self._answers: Counter[Origin] = Counter()
+        self._illegal: Counter[Origin] = Counter()
+
+    def add(self, move: MoveRow) -> None:
+        """Count an answer of a model."""
+        origin = Origin.of(move)
+        self._answers[origin] += 1
+        self._illegal[origin] += move.status in ("illegal", "unparseable")
+
+    @property
+    def several(self) -> bool:
+        """Whether the answers have more than one origin."""
+        return len(self._answers) > 1
+
+    @property
+    def total(self) -> int:
+        """The number of all answers."""
+        return self._answers.total()
+
+    def listed(self) -> list[tuple[Origin, int, int]]:
+        """Each origin with the number of its answers and of illegal ones, most answers first."""
+        ordered = sorted(self._answers.items(), key=lambda item: (-item[1], item[0]))
+        return [(origin, answers, self._illegal[origin]) for origin, answers in ordered]
