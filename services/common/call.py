@@ -64,7 +64,7 @@ class CallRecord:
             self._fields[f"label.{name}"] = _safe(labels[key], MAX_LABEL)
 
     def add_result(self, usage: Usage, is_free: bool) -> None:
-        """Add tokens and cost, as far as they are known.
+        """Add the tokens and the cost that are known.
 
         is_free: a cost that is not known is 0.
         """
@@ -77,7 +77,7 @@ class CallRecord:
             self._fields["cost_usd"] = 0
 
     def add_timings(self, timings: reply_pb2.Timings) -> None:
-        """Add the times, as far as they are known."""
+        """Add the times that are known."""
         for name in ("queue", "first_token"):
             if timings.HasField(field := f"{name}_seconds"):
                 self._fields[f"{name}_s"] = round(getattr(timings, field), 4)

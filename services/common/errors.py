@@ -219,7 +219,7 @@ class Internal(BackendError):
 
 
 #: gRPC replaces a status at random if its trailers take between 8 and 16 KiB. So the message and
-#: the details are bounded, in bytes as they are sent.
+#: the details are bounded, in the bytes that are sent.
 MAX_MESSAGE_BYTES = 2_000
 MAX_DETAILS_BYTES = 4_000
 _MAX_COPY_BYTES = 400  # of the message in the details, twice

@@ -292,7 +292,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """The first event of a stream: who answers, as far as it is known."""
+    """The first event of a stream: what is known about who answers."""
 
     kind: ClassVar[str] = "start"
 

@@ -1,4 +1,4 @@
-"""Every error as the caller gets it, from unary and streaming calls, whatever its texts are."""
+"""Every error as the caller gets it, from unary and streaming calls, with any text."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_a_stream_that_fails_before_its_first_delta_has_no_interruption() 
     assert details(got)["RetryInfo"].retry_delay.seconds == 2  # type: ignore[attr-defined]
 
 
-#: Texts that take much more on the wire than in Python, or that HTTP/2 cannot carry as they are.
+#: Texts that take much more on the wire than in Python, or that HTTP/2 cannot carry unchanged.
 HOSTILE = {
     "ascii": "x" * 5_000,
     "emoji": "\U0001f600" * 5_000,

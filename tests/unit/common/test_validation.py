@@ -389,7 +389,7 @@ def test_the_later_of_two_inputs_is_used() -> None:
 
 
 def test_no_check_raises_anything_else() -> None:
-    """Bytes that parse are accepted or refused by name, whatever they hold."""
+    """Every message is accepted or refused by name, also if all of it is unset."""
     for way in list_places(generate_pb2.GenerateRequest.DESCRIPTOR):
         asked = generate_pb2.GenerateRequest.FromString(wrap(way, b""))
         asked.model = asked.model or "hf_x"
