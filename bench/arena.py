@@ -134,7 +134,7 @@ class _Instant:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    async def __call__(self, key: CallKey, call: ModelCall) -> ModelReply:
+    async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         begun = time.process_time()
         messages = [{"role": role, "content": content} for role, content in call.messages]
         move = {"reasoning": "it wins", "action": some_action(messages)}

@@ -186,12 +186,12 @@ async def _fail(target: str, pid: int) -> dict[str, Any]:
         for batch in range(10):
             size = FAULTY // 10
             prompts = [f"move {batch * size + n}" for n in range(size)]
-            replies = await llm.generate_many("openrouter_a/b", prompts, concurrency=50)
-            for prompt, reply in zip(prompts, replies, strict=True):
+            replies = llm.generate_many("openrouter_a/b", prompts, concurrency=50)
+            async for index, reply in replies:
                 if isinstance(reply, ArenaError):
                     errors[reply.reason] += 1
                 else:
-                    wrong += reply.text != prompt
+                    wrong += reply.text != prompts[index]
             memory.append(round(harness.rss_mb(pid), 1))
     return {
         "calls": FAULTY,

@@ -27,6 +27,7 @@ from arena_llm.types import (
     Completion,
     FinishReason,
     GenerationRequest,
+    Message,
     Model,
     ModelState,
     Usage,
@@ -56,7 +57,7 @@ class InstantBackend(BaseLLMBackend[ServiceConfig]):
     config_type = ServiceConfig
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
-        return Completion("5", FinishReason.STOP, Usage(60, 1), request.model)
+        return Completion(Message("assistant", "5"), FinishReason.STOP, Usage(60, 1))
 
     async def is_model_available(self, model: str) -> Availability:
         return Availability(True, ModelState.READY)
