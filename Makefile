@@ -1,7 +1,7 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto lint test test-fast test-gpu bench
+.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto contract lint test test-fast test-gpu bench
 
 # Without bytecode every process compiles what it imports: litellm takes 10 s instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
@@ -64,6 +64,9 @@ proto: $(STAMP) ## Generate the stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=client/src \
 		proto/arena_llm/v1/llm_service.proto
 
+contract: $(STAMP) ## Write proto/contract.binpb, after REVISION was raised
+	$(BIN)/buf build --exclude-source-info -o proto/contract.binpb
+
 lint: $(STAMP) ## Check style, types, the contract and uv.lock
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -71,6 +74,7 @@ lint: $(STAMP) ## Check style, types, the contract and uv.lock
 	$(BIN)/mypy scripts
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against proto/contract.binpb
 	.venv-uv/bin/uv lock --check --quiet
 
 # On a machine without a build of vLLM, its tests are skipped and say so.
