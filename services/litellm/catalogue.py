@@ -19,23 +19,18 @@ from services.common.errors import InvalidRequest, ModelNotFound
 from services.common.hosted.request import CHAT_PARAMETERS
 from services.common.hosted.values import count, picousd
 from services.litellm.config import PREFIX, LiteLlmConfig, LiteLlmModel
+from services.litellm.providers import OWN_SERVERS, check_unlisted, check_usable
 
 #: litellm's own arguments, which are not sent to providers.
 INTERNAL = frozenset(all_litellm_params)
+
+_PROVIDERS = frozenset(provider.value for provider in LlmProviders)
 
 _MAX_KEPT = 4096  # names come from callers
 
 #: An unlisted model's name may not have "?", "#", "%", blank or backslash, because those end the
 #: path of a URL.
 _NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@_.,:/+=~-]*")
-
-#: Providers that litellm calls without a transport that the service controls, and what to use
-#: instead.
-_UNUSABLE = {
-    "aiohttp_openai": "use litellm_openai/<model>",
-    "petals": "it would run models in this process",
-    "vllm": "it would run models in this process; use vllm_<model>",
-}
 
 #: The variable that an error names if the provider accepts several. litellm.validate_environment
 #: names all of them as if all were needed, or an unusual one.
@@ -44,9 +39,6 @@ _USUAL_VARIABLE = {
     "gemini": "GEMINI_API_KEY",
     "together_ai": "TOGETHER_API_KEY",
 }
-
-#: Servers that users run themselves. Without an address, litellm would call api.openai.com.
-_OWN_SERVERS = frozenset({"hosted_vllm", "litellm_proxy", "lm_studio"})
 
 #: Providers that sell other providers' models as well.
 _RESELLERS = ("bedrock", "bedrock_converse", "vertex_ai", "vertex_ai_beta", "azure_ai")
@@ -154,6 +146,7 @@ class LiteLlmCatalogue:
         entry = self._config.find_entry(name)
         if entry is None:
             check_name(name)
+            _check_provider(name)
         # In a thread, because litellm asks a local ollama about the model.
         model = await asyncio.to_thread(
             _look_up, entry or LiteLlmModel(name=name), listed=entry is not None
@@ -173,6 +166,14 @@ def check_name(name: str) -> None:
         )
 
 
+def _check_provider(name: str) -> None:
+    """Raise ModelNotFound if only listed models of an unlisted model's provider are called."""
+    prefix = name.removeprefix(PREFIX).partition("/")[0]
+    if prefix in _PROVIDERS:  # litellm's search for a provider logs in to some
+        check_unlisted(prefix)
+    check_unlisted(_find_provider(name)[1])
+
+
 def _has_provider(entry: LiteLlmModel) -> bool:
     """Whether litellm knows the provider of a listed model. If not, each call raises an error."""
     try:
@@ -189,16 +190,12 @@ def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
         provider: tuple[str, str, str | None, str | None] = litellm.get_llm_provider(model=slug)
     except litellm.exceptions.BadRequestError as error:
         prefix = slug.partition("/")[0]
-        names = sorted(provider.value for provider in LlmProviders)
         raise ModelNotFound(
             f"litellm knows no provider {prefix!r} (names are {PREFIX}<provider>/<model>)"
-            f"{did_you_mean(prefix, names)}",
+            f"{did_you_mean(prefix, _PROVIDERS)}",
             field="model",
         ) from error
-    if (reason := _UNUSABLE.get(provider[1])) is not None:
-        raise ModelNotFound(
-            f"litellm's provider {provider[1]} cannot be used here: {reason}", field="model"
-        )
+    check_usable(provider[1])
     return provider
 
 
@@ -232,7 +229,7 @@ def _find_missing(
     entry: LiteLlmModel, provider: str, key: str | None, address: str | None
 ) -> tuple[str, ...]:
     """The variables that must be set before the model can be called."""
-    if provider in _OWN_SERVERS and entry.api_base is None and not address:
+    if provider in OWN_SERVERS and entry.api_base is None and not address:
         return (f"{provider.upper()}_API_BASE",)
     if entry.key_variable is not None:
         return () if entry.key_variable in os.environ else (entry.key_variable,)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -104,7 +106,7 @@ def convert_exception(
     headers = getattr(error, "litellm_response_headers", None) or {}
     return make_error(
         status,
-        redact(f"{provider}: {_extract_message(str(error))}"),
+        redact(f"{provider}: {hide_paths(_extract_message(str(error)))}"),
         retry_after=parse_retry_after(headers.get("retry-after")),
         error_type=_find_type(error),
         types=TYPES,
@@ -119,10 +121,25 @@ def _find_type(error: Exception) -> str:
     return code if isinstance(code, str) and code in TYPES else type(error).__name__
 
 
+def hide_paths(text: str) -> str:
+    """Hide the paths of this machine in an error of litellm's own."""
+    return _PATH.sub("[path]", text)
+
+
+#: A path of a file or a folder, with the installation's and the user's own folders.
+_PATH = re.compile(
+    r"(?<![\w/:.-])(?:~|"
+    + "|".join(
+        map(re.escape, (sys.prefix, os.path.expanduser("~"), "/usr", "/opt", "/home", "/var"))
+    )
+    + r")/[^\s'\",)]+|[^\s'\",(]*site-packages[^\s'\",)]*"
+)
+
+
 def _extract_message(text: str) -> str:
     """The provider's message. litellm often has the whole body as its text."""
     # litellm adds a traceback, with paths of this machine, to some of its own errors.
-    message = _AROUND.sub("", text.partition("\nTraceback (most recent call last)")[0])
+    message = _AROUND.sub("", text.partition("Traceback (most recent call last)")[0])
     body = message.removeprefix("b'").removesuffix("'")
     with suppress(ValueError, LookupError, TypeError):
         return str(json.loads(body)["error"]["message"])

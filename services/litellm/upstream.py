@@ -15,6 +15,7 @@ import structlog
 from services.common.errors import (
     BackendError,
     InvalidRequest,
+    ModelMisconfigured,
     UnreadableAnswer,
     Unsupported,
     UpstreamUnavailable,
@@ -184,6 +185,9 @@ class LiteLlmUpstream:
             if exchange.pinned and not exchange.sent and isinstance(failure, UpstreamUnavailable):
                 # litellm failed before it sent a request. Without the options it sends one.
                 raise InvalidRequest(failure.message, field=OPTIONS) from None
+            if not exchange.sent and isinstance(failure, UpstreamUnavailable):
+                # Another try would fail as well.
+                failure = ModelMisconfigured(failure.message, metadata=failure.metadata)
             if exchange.pinned and isinstance(failure, Unsupported):
                 failure.field = failure.field or OPTIONS
             if isinstance(failure, BackendError):
