@@ -27,7 +27,7 @@ Path = tuple[int, ...]
 class Place:
     """What the model gives after a path.
 
-    logprobs: of the tokens that were asked for. best: of the likeliest token. top: the likeliest
+    logprobs: of the tokens that were requested. best: of the likeliest token. top: the likeliest
     tokens with their log-probabilities.
     """
 

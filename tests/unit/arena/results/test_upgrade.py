@@ -103,7 +103,7 @@ def test_a_file_that_a_killed_process_left_open(path: Path, experiment: Experime
 def test_other_columns_are_refused(path: Path, column: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"ALTER TABLE calls ADD COLUMN more_{column}")
-    with pytest.raises(ResultsError, match="its table 'calls' is not defined as the arena's"):
+    with pytest.raises(ResultsError, match="has changed its table 'calls'"):
         connect(path)
 
 

@@ -60,7 +60,7 @@ def test_without_the_original() -> None:
 
 def test_beside_the_original(original: Path) -> None:
     done = run(
-        program() + "import game_reasoning_arena.arena.agent as agent\n"
+        program() + "import game_reasoning_arena, game_reasoning_arena.arena.agent as agent\n"
         "print(game_reasoning_arena.NAME, game_reasoning_arena.arena.NAME, sep=', ')\n"
         "assert agent.generate_response is generate_response",
         original,
