@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from arena_llm.types import ReasoningEffort
 from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
 
 PREFIX = "hf_"
@@ -18,7 +19,11 @@ class HfModel(ModelEntry):
     dtype: "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's type on a
     GPU. allow_pickle: accept pickled weights, which can contain code. prefix_cache_gb: memory
     (10^9 bytes) for keys and values of recent prompts, which later prompts with the same
-    beginning reuse; 0 switches it off; only decoder-only models have one.
+    beginning reuse; 0 switches it off; only decoder-only models have one. tool_parser: the format
+    of the model's tool calls: hermes (<tool_call>{"name": ..., "arguments": ...}</tool_call>) or
+    llama3_json (the reply is the call); default: it calls none. reasoning_parser: think, for a
+    model that reasons between <think> and </think>. reasoning_efforts: level -> the arguments of
+    the chat template that set it, such as {none: {enable_thinking: false}}.
     """
 
     repo: str | None = None
@@ -31,6 +36,9 @@ class HfModel(ModelEntry):
     chat_template: Path | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    tool_parser: Literal["hermes", "llama3_json"] | None = None
+    reasoning_parser: Literal["think"] | None = None
+    reasoning_efforts: dict[ReasoningEffort, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> HfModel:

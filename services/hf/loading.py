@@ -39,6 +39,7 @@ class LoadedModel:
     """
 
     name: str
+    entry: HfModel
     served_by: ServedBy
     tokenizer: Any
     reader: PromptReader
@@ -114,7 +115,16 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         )
     embedded, tokens = model.get_input_embeddings().weight.shape[0], usable_tokens(model)
     reader = PromptReader(
-        entry.name, tokenizer, template, length, embedded, tokens, encoder_decoder=encoder_decoder
+        entry.name,
+        tokenizer,
+        template,
+        length,
+        embedded,
+        tokens,
+        encoder_decoder=encoder_decoder,
+        reasons=entry.reasoning_parser is not None,
+        parses_tools=entry.tool_parser is not None,
+        efforts=entry.reasoning_efforts,
     )
     test_prompt = reader.make_test_prompt()
     forward: Forward
@@ -125,6 +135,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     try_out(forward, test_prompt)
     return LoadedModel(
         name=entry.name,
+        entry=entry,
         served_by=ServedBy(
             model=entry.name,
             precision=describe_precision(model.dtype),

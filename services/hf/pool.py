@@ -27,6 +27,7 @@ from arena_llm.types import (
 )
 from services.common.errors import BackendError, ModelMisconfigured, Overloaded
 from services.common.local.containment import contained
+from services.common.local.features import Features
 from services.common.local.pool import ModelPool, ModelSlot
 from services.common.local.request import PromptReader
 from services.common.local.trace import make_count, make_scoring
@@ -147,6 +148,10 @@ class HfPool(ModelPool[HfModel, RunningModel]):
 
     def _configured_context_length(self, entry: HfModel) -> int | None:
         return entry.context_length
+
+    def _configured_features(self, entry: HfModel) -> Features:
+        reasons = entry.reasoning_parser is not None
+        return Features(reasoning=reasons, efforts=entry.reasoning_efforts)
 
     def _describe_first_call(self, entry: HfModel, name: str) -> str:
         if entry.model_path is not None:

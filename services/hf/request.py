@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from arena_llm.types import GenerationRequest, ScoringRequest
 from services.common.errors import Unsupported
+from services.common.local.features import calls_tools, hides_reasoning
 from services.hf.loading import LoadedModel
+from services.hf.parsing import ReplyParser
 from services.hf.sampling import TokenSampler
 from services.hf.sequence import ScoringJob, ScoringSink, Sequence, Sink
 from services.hf.text import TextStream
+
+#: Tokens at the end of a prompt that are searched for the beginning of reasoning.
+_END_TOKENS = 16
 
 
 def prepare_generation(
@@ -31,7 +36,23 @@ def prepare_generation(
         stop_ids=stop_ids,
         min_tokens=sampling.min_tokens or 0,
         returns=request.returns,
+        parser=_make_parser(model, request, prompt),
     )
+
+
+def _make_parser(
+    model: LoadedModel, request: GenerationRequest, prompt: list[int]
+) -> ReplyParser | None:
+    """What separates the reply's parts; None if it can have only text.
+
+    A constraint decides the whole reply, so it leaves no room for reasoning.
+    """
+    tools = model.entry.tool_parser if calls_tools(request) else None
+    reasons = model.reader.features.reasoning and request.constraint is None
+    if tools is None and not reasons:
+        return None
+    end = model.tokenizer.decode(prompt[-_END_TOKENS:])
+    return ReplyParser(end, reasons=reasons, hides=hides_reasoning(request), tools=tools)
 
 
 def prepare_scoring(model: LoadedModel, request: ScoringRequest, sink: ScoringSink) -> ScoringJob:

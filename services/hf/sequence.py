@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arena_llm.types import (
     DEFAULT_RETURNS,
@@ -13,7 +13,6 @@ from arena_llm.types import (
     Delta,
     Enforcement,
     FinishReason,
-    Message,
     ReturnOptions,
     ServedBy,
     StopMatch,
@@ -21,9 +20,11 @@ from arena_llm.types import (
     TokenTrace,
     Usage,
 )
+from services.common.local.parts import MessageBuilder
 from services.common.local.trace import ScoredToken, make_trace
 from services.common.local.vocabulary import Vocabulary
 from services.hf.forward import Scored
+from services.hf.parsing import ReplyParser
 from services.hf.sampling import Sampled, TokenSampler
 from services.hf.text import TextStream
 
@@ -40,7 +41,8 @@ class Sequence:
 
     max_tokens: most tokens to generate. eos: tokens that end the completion. stop_ids: tokens
     of the request that end it, too. min_tokens: a stop string ends it after this many.
-    returns: what to return beside the text. unread: tokens that the model has to read next; at
+    returns: what to return beside the text. parser: separates the parts of the reply; None if it
+    is only text. unread: tokens that the model has to read next; at
     first, the whole prompt. tokens: those generated so far. cached: tokens of the prompt that
     came from the prefix cache.
     """
@@ -56,6 +58,7 @@ class Sequence:
     stop_ids: frozenset[int] = frozenset()
     min_tokens: int = 0
     returns: ReturnOptions = DEFAULT_RETURNS
+    parser: ReplyParser | None = None
     cancelled: bool = False
     failed: bool = False
     cached: int = 0
@@ -64,6 +67,8 @@ class Sequence:
     _scored: list[ScoredToken] = field(default_factory=list)
     #: How many of the tokens the deltas have.
     _sent: int = 0
+    _message: MessageBuilder = field(default_factory=MessageBuilder)
+    _reasoning_tokens: int = 0
     _arrived: float = field(default_factory=time.perf_counter)
     _started: float = 0.0
     _first: float = 0.0
@@ -137,20 +142,28 @@ class Sequence:
         self.failed = True
         self.sink(error)
 
-    def _send(self, new: str) -> None:
-        """Send a piece of the text, with the tokens since the piece before it."""
-        if not new:
-            return
-        trace = None
-        if self.returns != DEFAULT_RETURNS:
-            trace = self._trace(self._sent)
-            self._sent = self.generated
-        self.sink(Delta(text=new, tokens=trace))
+    def _send(self, new: str, *, final: bool = False) -> None:
+        """Send a piece of the reply, with the tokens since the piece before it."""
+        if self.parser is None:
+            deltas = [Delta(text=new)] if new else []
+        else:
+            deltas = self.parser.push(new, final=final)
+            if self.parser.reasons:
+                self._reasoning_tokens = self.generated
+        for delta in deltas:
+            self._message.add(delta)
+            if self.returns != DEFAULT_RETURNS:
+                delta = replace(delta, tokens=self._trace(self._sent))
+                self._sent = self.generated
+            self.sink(delta)
 
     def _finish(self, reason: FinishReason, new: str, match: StopMatch | None = None) -> bool:
         if self.text.stop is not None:
             reason, match = FinishReason.STOP, StopMatch(text=self.text.stop)
-        self._send(new)
+        self._send(new, final=True)
+        message = self._message.build()
+        if message.tool_calls and reason is FinishReason.STOP:
+            reason = FinishReason.TOOL_CALLS
         now = time.perf_counter()
         returns = self.returns
         whole = returns.raw_text
@@ -159,11 +172,12 @@ class Sequence:
             prompt_tokens = make_trace(self.vocabulary, self.prompt, with_text=whole)
         self.sink(
             Completion(
-                Message("assistant", self.text.text),
+                message,
                 reason,
                 usage=Usage(
                     prompt_tokens=len(self.prompt),
                     completion_tokens=self.generated,
+                    reasoning_tokens=None if self.parser is None else self._reasoning_tokens,
                     cached_tokens=self.cached,
                 ),
                 served_by=self.served_by,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from arena_llm.types import ReasoningEffort
 from services.common.config import Address, ModelEntries, ModelEntry, ServiceConfig, check_names
 
 PREFIX = "vllm_"
@@ -40,6 +41,9 @@ class VllmModel(ModelEntry):
     the service, which is the default because an engine never releases its memory; false: the
     first call starts it. chat_template: a file that replaces the model's template.
     reasoning_parser: vLLM's name of the parser that separates reasoning from the answer.
+    tool_parser: vLLM's name of the parser of the tool calls; default: the model calls none.
+    reasoning_efforts: level -> the arguments of the chat template that set it, such as
+    {none: {enable_thinking: false}}.
     """
 
     model_path: Path
@@ -50,6 +54,8 @@ class VllmModel(ModelEntry):
     preload: bool = True
     chat_template: Path | None = None
     reasoning_parser: str | None = None
+    tool_parser: str | None = None
+    reasoning_efforts: dict[ReasoningEffort, dict[str, Any]] = Field(default_factory=dict)
     trust_remote_code: bool = False
 
     @field_validator("engine_args")

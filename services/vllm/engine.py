@@ -159,14 +159,11 @@ class VllmEngine:
         adapter = self._find_adapter(request.model)
         arrived = time.perf_counter()
         with self._admit():
-            new_splitter = self._started.new_splitter
-            splitter = None if new_splitter is None else new_splitter()
-            prompt, params = await self._in_thread(
+            prompt, params, parser = await self._in_thread(
                 prepare_generation,
                 self._started,
                 request,
                 self._config.default_max_tokens,
-                splitter,
                 stream=stream,
             )
             field = constraint_field(request.constraint)
@@ -174,7 +171,7 @@ class VllmEngine:
                 request,
                 prompt,
                 arrived,
-                splitter,
+                parser,
                 () if request.sampling.stop_token_ids else params.stop_token_ids,
                 self._started.vocabulary,
             )

@@ -12,8 +12,8 @@ import structlog
 from vllm.lora.request import LoRARequest
 from vllm.utils.gc_utils import freeze_gc_heap
 
-from arena_llm.types import Capability
 from services.common.errors import BackendError, ModelMisconfigured
+from services.common.local.features import Features
 from services.common.local.pool import ModelPool, ModelSlot, name_file
 from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
 from services.vllm.engine import Adapter, VllmEngine
@@ -63,8 +63,9 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
     def _preloads(self, entry: VllmModel) -> bool:
         return entry.preload
 
-    def _configured_capabilities(self, entry: VllmModel) -> Sequence[Capability]:
-        return (Capability.REASONING,) if entry.reasoning_parser else ()
+    def _configured_features(self, entry: VllmModel) -> Features:
+        reasons = entry.reasoning_parser is not None
+        return Features(reasoning=reasons, efforts=entry.reasoning_efforts)
 
     def _describe_first_call(self, entry: VllmModel, name: str) -> str:
         check_files(entry)

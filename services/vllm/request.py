@@ -22,7 +22,7 @@ from services.common.errors import Unsupported
 from services.common.local.grammars import ANY_OBJECT, check_schema_cost, read_grammar
 from services.common.local.request import PromptReader
 from services.common.local.sampling import sampling_settings
-from services.vllm.response import ReasoningSplitter
+from services.vllm.response import ReplyParser
 from services.vllm.start import StartedEngine
 
 #: vLLM refuses a higher temperature.
@@ -35,14 +35,12 @@ def prepare_generation(
     started: StartedEngine,
     request: GenerationRequest,
     default_max_tokens: int,
-    splitter: ReasoningSplitter | None,
     *,
     stream: bool,
-) -> tuple[list[int], Any]:
-    """The prompt's tokens and the request's SamplingParams.
+) -> tuple[list[int], Any, ReplyParser | None]:
+    """The prompt's tokens, the request's SamplingParams, and the parser of its reply.
 
-    splitter: set if the model writes its reasoning before the answer. Raises InvalidRequest,
-    ContextTooLong and Unsupported; nothing is ever truncated.
+    Raises InvalidRequest, ContextTooLong and Unsupported; nothing is ever truncated.
     """
     settings, constraint = sampling_settings(request.sampling), request.constraint
     reader, returns = started.reader, request.returns
@@ -53,7 +51,7 @@ def prepare_generation(
             field="config.temperature",
         )
     prompt, settings["max_tokens"] = reader.read_generation(
-        request, default_max_tokens, reasons=splitter is not None
+        request, default_max_tokens, reasons=started.parsers.reasons
     )
     settings["stop"] = list(settings["stop"])
     settings["stop_token_ids"] = list(settings["stop_token_ids"])
@@ -63,16 +61,22 @@ def prepare_generation(
     if _can_return_logprobs(started, request):
         settings["logprobs"] = None if returns.logprob_token_ids else returns.top_logprobs
         settings["logprob_token_ids"] = list(returns.logprob_token_ids) or None
-    if isinstance(constraint, Choices) and splitter is None and settings["max_tokens"] > 1:
+    if (
+        isinstance(constraint, Choices)
+        and not started.parsers.reasons
+        and settings["max_tokens"] > 1
+    ):
         settings["stop_token_ids"] = _find_ending_tokens(reader, constraint.values)
         settings["include_stop_str_in_output"] = bool(settings["stop_token_ids"])
-    if splitter is not None:
-        settings["skip_special_tokens"] = splitter.skip_special_tokens
-    # The parser of the reasoning needs to see the text grow.
-    in_pieces = stream or splitter is not None
+    parser = started.parsers.make(request)
+    if parser is not None:
+        settings["skip_special_tokens"] = parser.skip_special_tokens
+    # The parser needs to see the text grow.
+    in_pieces = stream or parser is not None
     output_kind = RequestOutputKind.DELTA if in_pieces else RequestOutputKind.FINAL_ONLY
     # skip_clone: no other request uses this object.
-    return prompt, SamplingParams(**settings, output_kind=output_kind, skip_clone=True)
+    params = SamplingParams(**settings, output_kind=output_kind, skip_clone=True)
+    return prompt, params, parser
 
 
 def _find_ending_tokens(reader: PromptReader, choices: tuple[str, ...]) -> list[int]:

@@ -1,10 +1,10 @@
-"""Turns vLLM's outputs into deltas and completions, and separates reasoning from the answer."""
+"""Turns vLLM's outputs into deltas and completions, and separates the parts of a reply."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,28 +27,38 @@ from arena_llm.types import (
     StopMatch,
     Timings,
     TokenTrace,
+    Tool,
+    ToolCallDelta,
     Usage,
 )
 from services.common.errors import InvalidRequest, ModelMisconfigured, UpstreamUnavailable
+from services.common.local.features import calls_tools, hides_reasoning
 from services.common.local.grammars import constraint_field, make_unusable_error, read_grammar
 from services.common.local.parts import MessageBuilder
+from services.common.local.template import describe_tool
 from services.common.local.trace import ScoredToken, make_trace
 from services.common.local.vocabulary import Vocabulary
+from services.vllm.config import VllmModel
 
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _BYTES = LLTokenizer("byte")
 
 
-class ReasoningSplitter:
-    """Separates one completion's reasoning from its answer, with vLLM's parser for the model."""
+class ReplyParser:
+    """Separates one completion's reasoning, text and tool calls, with vLLM's parser.
 
-    def __init__(self, parser: Any, request: Any) -> None:
+    hides: leave the reasoning out. reasoned: True once there was some.
+    """
+
+    def __init__(self, parser: Any, request: Any, *, hides: bool) -> None:
+        self.reasoned = False
         self._parser = parser
         self._request = request
+        self._hides = hides
         self.skip_special_tokens: bool = request.skip_special_tokens
 
-    def split(self, output: Any) -> Delta:
-        """What a RequestOutput adds to the reasoning and to the answer."""
+    def split(self, output: Any) -> tuple[list[Delta], bool]:
+        """What a RequestOutput adds, one kind each, and whether all of it is reasoning."""
         new = output.outputs[0]
         message = self._parser.parse_delta(
             delta_text=new.text,
@@ -58,32 +68,72 @@ class ReasoningSplitter:
             finished=output.finished,
         )
         if message is None:
-            return Delta()
-        return Delta(text=message.content or "", reasoning=message.reasoning or "")
+            return [], True
+        calls = [
+            Delta(
+                tool_call=ToolCallDelta(
+                    call.id or "", call.function.name or "", call.function.arguments or ""
+                )
+            )
+            for call in message.tool_calls or ()
+            if call.function is not None
+        ]
+        self.reasoned = self.reasoned or bool(message.reasoning)
+        deltas = [Delta(text=message.content)] if message.content else []
+        if message.reasoning and not self._hides:
+            deltas.insert(0, Delta(reasoning=message.reasoning))
+        return [*deltas, *calls], not message.content and not calls
 
 
-def make_splitter_factory(
-    name: str, parser_name: str | None, tokenizer: Any
-) -> Callable[[], ReasoningSplitter] | None:
-    """A function that makes a splitter for each request; None for a model without reasoning.
+class ReplyParsers:
+    """Makes the parsers of a model's replies.
 
-    Raises ModelMisconfigured for a parser that vLLM does not have, or that needs tokens which
-    the tokenizer does not have.
+    Raises ModelMisconfigured for a parser that vLLM does not have, or that needs tokens which the
+    tokenizer does not have.
     """
-    if parser_name is None:
-        return None
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-    from vllm.parser.parser_manager import ParserManager
 
-    try:
-        parser = ParserManager.get_parser(reasoning_parser_name=parser_name, tokenizer=tokenizer)
-        # The parsers read flags of an OpenAI request. Its messages are not used.
-        request = parser(tokenizer).adjust_request(ChatCompletionRequest(messages=[]))
-    except Exception as error:  # each parser refuses a tokenizer in its own way
-        raise ModelMisconfigured(
-            f"{name}: reasoning_parser {parser_name!r} cannot be used: {error}"
-        ) from error
-    return lambda: ReasoningSplitter(parser(tokenizer), request)
+    def __init__(self, entry: VllmModel, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._reasoning = self._find(entry, tokenizer, tools=False)
+        self._tools = self._find(entry, tokenizer, tools=True) if entry.tool_parser else None
+        self.reasons = entry.reasoning_parser is not None
+
+    def _find(self, entry: VllmModel, tokenizer: Any, *, tools: bool) -> Any:
+        """vLLM's class of the parser; None for a model without one."""
+        from vllm.parser.parser_manager import ParserManager
+
+        try:
+            parser = ParserManager.get_parser(
+                tool_parser_name=entry.tool_parser if tools else None,
+                reasoning_parser_name=entry.reasoning_parser,
+                enable_auto_tools=tools,
+                tokenizer=tokenizer,
+            )
+            if parser is not None:
+                self._adjust(parser, ())
+        except Exception as error:  # each parser refuses a tokenizer in its own way
+            key = "tool_parser" if tools else "reasoning_parser"
+            raise ModelMisconfigured(
+                f"{entry.name}: {key} {getattr(entry, key)!r} cannot be used: {error}"
+            ) from error
+        return parser
+
+    def _adjust(self, parser: Any, tools: Sequence[Tool]) -> tuple[Any, Any]:
+        """A parser, and the OpenAI request whose flags it reads. Its messages are not used."""
+        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+        described = [describe_tool(tool) for tool in tools] or None
+        request = ChatCompletionRequest(messages=[], tools=described)
+        made = parser(self._tokenizer, request.tools) if tools else parser(self._tokenizer)
+        return made, made.adjust_request(request)
+
+    def make(self, request: GenerationRequest) -> ReplyParser | None:
+        """A parser for one request; None if its reply can have only text."""
+        tools = request.tools if calls_tools(request) else ()
+        parser = self._tools if tools else self._reasoning
+        if parser is None:
+            return None
+        return ReplyParser(*self._adjust(parser, tools), hides=hides_reasoning(request))
 
 
 class VllmCompletionBuilder:
@@ -98,14 +148,14 @@ class VllmCompletionBuilder:
         request: GenerationRequest,
         prompt: list[int],
         arrived: float,
-        splitter: ReasoningSplitter | None,
+        parser: ReplyParser | None,
         last_tokens: Collection[int],
         vocabulary: Vocabulary | None,
     ) -> None:
         self._request = request
         self._prompt = prompt
         self._arrived = arrived
-        self._splitter = splitter
+        self._parser = parser
         self._last_tokens = frozenset(last_tokens)  # a copy: vLLM adds end tokens to its list
         self._vocabulary = vocabulary
         self._message = MessageBuilder()
@@ -121,21 +171,22 @@ class VllmCompletionBuilder:
         self.tokens.extend(new.token_ids)
         if new.logprobs:
             self.add_logprobs(new.token_ids, new.logprobs)
-        delta = Delta(text=new.text)
-        if self._splitter is not None:
-            delta = self._splitter.split(output)
-            if not self._message.has_text and not delta.text:
+        deltas = [Delta(text=new.text)] if new.text else []
+        if self._parser is not None:
+            deltas, all_reasoning = self._parser.split(output)
+            if all_reasoning and not self._message.has_text:
                 self._reasoning_tokens = len(self.tokens)
-        self._message.add(delta)
-        return [*self._send(delta)]
+        for delta in deltas:
+            self._message.add(delta)
+        return [*self._add_tokens(deltas)]
 
-    def _send(self, delta: Delta) -> Iterator[Delta]:
-        """Yield the delta's pieces, the first one with the tokens since the last delta."""
-        for piece in split_delta(delta):
+    def _add_tokens(self, deltas: Sequence[Delta]) -> Iterator[Delta]:
+        """Yield the deltas, the first one with the tokens since the last delta."""
+        for delta in deltas:
             if self._request.returns == DEFAULT_RETURNS:
-                yield piece
+                yield delta
                 continue
-            yield replace(piece, tokens=self._trace(self._sent))
+            yield replace(delta, tokens=self._trace(self._sent))
             self._sent = len(self.tokens)
 
     def add_logprobs(self, tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]]) -> None:
@@ -159,11 +210,11 @@ class VllmCompletionBuilder:
             prompt_tokens = make_trace(self._vocabulary, self._prompt, with_text=returns.raw_text)
         return Completion(
             message,
-            self._finish_reason(reason, message.text),
+            self._finish_reason(reason, message.text, calls=bool(message.tool_calls)),
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids),
                 completion_tokens=len(self.tokens),
-                reasoning_tokens=self._reasoning_tokens if message.reasoning else 0,
+                reasoning_tokens=self._count_reasoning(),
                 cached_tokens=output.num_cached_tokens or 0,
             ),
             stop_match=match,
@@ -175,6 +226,12 @@ class VllmCompletionBuilder:
             ),
             enforcement=None if self._request.constraint is None else Enforcement.DECODING,
         )
+
+    def _count_reasoning(self) -> int | None:
+        """The number of reasoning tokens; None if they are not told from the others."""
+        if self._parser is None:
+            return None
+        return self._reasoning_tokens if self._parser.reasoned else 0
 
     def _stop_match(self, reason: str | int | None) -> StopMatch | None:
         """The stop string or stop token of the request that has ended the text."""
@@ -192,7 +249,7 @@ class VllmCompletionBuilder:
             with_text=with_text,
         )
 
-    def _finish_reason(self, reason: str, text: str) -> FinishReason:
+    def _finish_reason(self, reason: str, text: str, *, calls: bool) -> FinishReason:
         constraint = self._request.constraint
         if reason == "error":
             field = constraint_field(constraint)
@@ -210,6 +267,8 @@ class VllmCompletionBuilder:
                     field="config.max_tokens",
                 )
             return FinishReason.STOP  # the choice is whole, even if vLLM reports length
+        if reason == "stop" and calls:
+            return FinishReason.TOOL_CALLS
         return _REASONS.get(reason, FinishReason.UNKNOWN)
 
     def _timings(self, metrics: Any) -> Timings:
@@ -262,13 +321,3 @@ def score_token(
         pairs += ((id, entry.logprob) for id, entry in ranked[:top])
     pairs += ((id, entries[id].logprob) for id in others)
     return ScoredToken(entries[token].logprob, tuple(pairs))
-
-
-def split_delta(delta: Delta) -> Iterator[Delta]:
-    """Yield one delta for each kind of piece."""
-    if delta.reasoning:
-        yield Delta(reasoning=delta.reasoning)
-    if delta.text:
-        yield Delta(text=delta.text)
-    if delta.tool_call is not None:
-        yield Delta(tool_call=delta.tool_call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from services.vllm.child import FAILURE
 from services.vllm.config import VllmModel
 from services.vllm.errors import check_device, check_files, explain_start_failure
 from services.vllm.metrics import EngineStats, stat_loggers
-from services.vllm.response import ReasoningSplitter, make_splitter_factory
+from services.vllm.response import ReplyParsers
 
 #: vLLM's logprobs_mode -> what it returns.
 _LOGPROB_KINDS = {
@@ -48,7 +47,7 @@ class StartedEngine:
     logprob_kind: LogprobKind | None
     served_by: ServedBy
     test_prompt: list[int]
-    new_splitter: Callable[[], ReasoningSplitter] | None
+    parsers: ReplyParsers
     stats: EngineStats
     registry: CollectorRegistry
     max_running: int
@@ -100,6 +99,8 @@ def _describe(
         llm.model_config.max_model_len,
         llm.model_config.get_vocab_size(),
         reasons=entry.reasoning_parser is not None,
+        parses_tools=entry.tool_parser is not None,
+        efforts=entry.reasoning_efforts,
     )
     return StartedEngine(
         llm=llm,
@@ -113,7 +114,7 @@ def _describe(
             engine=f"vllm {vllm.__version__}",
         ),
         test_prompt=reader.make_test_prompt(),
-        new_splitter=make_splitter_factory(entry.name, entry.reasoning_parser, tokenizer),
+        parsers=ReplyParsers(entry, tokenizer),
         stats=stats,
         registry=registry,
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,

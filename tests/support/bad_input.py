@@ -37,7 +37,7 @@ _EVERYWHERE: list[BadInput] = [
     ("max_tokens huge", {"max_tokens": 2**31 - 1}, TOO_LONG, "config.max_tokens"),
     ("max_tokens no int32", {"max_tokens": 2**40}, INVALID, "config.max_tokens"),
     ("seed negative", {"seed": -1}, INVALID, "config.seed"),
-    ("empty stop", {"stop": ["a", ""]}, INVALID, "config.stop[1]"),
+    ("empty stop", {"stop": ["a", ""]}, INVALID, "config.stop"),
     ("no choices", {"choices": []}, INVALID, "constraint.choices"),
     ("an empty choice", {"choices": ["a", ""]}, INVALID, "constraint.choices.values[1]"),
     ("a choice twice", {"choices": ["a", "a"]}, INVALID, "constraint.choices.values"),
@@ -49,7 +49,7 @@ _EVERYWHERE: list[BadInput] = [
     ("5 MB of words", {"prompt": "move " * 1_000_000}, TOO_LONG, "prompt"),
     ("5 MB without a space", {"prompt": "x" * 5_000_000}, TOO_LONG, "prompt"),
     ("lone surrogate", {"prompt": "a\ud800"}, INVALID, "prompt"),
-    ("provider options", {"provider_options": {"a": 1}}, UNSUPPORTED, "provider_options"),
+    ("provider options", {"provider_options": {"a": 1}}, UNSUPPORTED, "provider_options_json"),
 ]
 
 

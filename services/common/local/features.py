@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from arena_llm.types import Capability
+from arena_llm.types import (
+    Capability,
+    GenerationRequest,
+    ReasoningEffort,
+    ReasoningVisibility,
+    ToolMode,
+)
+from services.common.errors import InvalidRequest, Unsupported
 from services.common.fields import ALWAYS_HONOURED
 from services.common.local.sampling import SAMPLING_DEFAULTS
+
+_PARTS = "conversation.messages.parts"
 
 #: Fields that only a model with a chat template reads.
 _CHAT_FIELDS = frozenset(
     (
         *("conversation", "conversation.continue_last_message", "template_arguments_json"),
-        *("conversation.messages.parts.text", "conversation.messages.parts.cache"),
+        *(f"{_PARTS}.text", f"{_PARTS}.cache", f"{_PARTS}.reasoning"),
     )
 )
+#: Fields of a model that calls tools.
+_TOOL_FIELDS = frozenset(
+    ("tools", "tools.cache", "tool_choice.mode", f"{_PARTS}.tool_call", f"{_PARTS}.tool_result")
+)
+_EFFORT, _VISIBILITY = "reasoning.effort", "reasoning.visibility"
 
 #: Every field that some model on this machine honours.
 LOCAL_FIELDS = (
@@ -26,7 +42,9 @@ LOCAL_FIELDS = (
             *("raw.text", "raw.token_ids", "raw.add_special_tokens"),
             *("returns.token_ids", "returns.top_logprobs", "returns.logprob_kind"),
             *("returns.logprob_token_ids", "returns.raw_text"),
+            *(_EFFORT, _VISIBILITY),
             *_CHAT_FIELDS,
+            *_TOOL_FIELDS,
         )
     )
     - ALWAYS_HONOURED
@@ -36,9 +54,13 @@ LOCAL_FIELDS = (
 REFUSED_LOCALLY: Mapping[str, str] = {
     "provider_options_json": "leave it out: the model runs here, without a provider",
     "routing": "leave it out: the model runs here, without a provider",
-    "conversation.messages.parts.state": "leave it out: only providers make it",
-    "conversation.messages.parts.refusal": "send it as a text",
-    "conversation.messages.parts.image": "the models here read text only; describe the image",
+    "reasoning.budget_tokens": "use reasoning.effort, or config.max_tokens",
+    "tools.strict": "leave it out, and check the arguments",
+    "tool_choice.names": "send only the tools that may be called",
+    "tool_choice.allow_parallel": "leave it out, and run only the first call",
+    f"{_PARTS}.state": "leave it out: only providers make it",
+    f"{_PARTS}.refusal": "send it as a text",
+    f"{_PARTS}.image": "the models here read text only: describe the image",
 }
 
 #: What every local engine can do with every model, so that players can switch engines.
@@ -54,16 +76,106 @@ _CAPABILITIES = (
     Capability.COUNT_TOKENS,
 )
 
+#: A level of reasoning -> the arguments of the chat template that set it.
+Efforts = Mapping[ReasoningEffort, Mapping[str, Any]]
 
-def list_fields(*, chat: bool) -> tuple[str, ...]:
-    """The paths of the request fields that a model honours.
 
-    chat: it has a chat template.
+@dataclass(frozen=True)
+class Features:
+    """What one model has beyond what all have.
+
+    chat: a chat template. tools: its entry names the format of tool calls, and its template shows
+    tools. reasoning: its entry names a parser of its reasoning. efforts: the levels of reasoning
+    that its entry describes.
     """
-    honoured = ALWAYS_HONOURED | LOCAL_FIELDS
-    return tuple(sorted(honoured if chat else honoured - _CHAT_FIELDS))
+
+    chat: bool = False
+    tools: bool = False
+    reasoning: bool = False
+    efforts: Efforts = field(default_factory=dict)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The paths of the request fields that the model honours."""
+        missing = frozenset().union(
+            () if self.chat else _CHAT_FIELDS,
+            () if self.tools else _TOOL_FIELDS,
+            () if self.reasoning else (_VISIBILITY,),
+            () if self.efforts else (_EFFORT,),
+        )
+        return tuple(sorted((ALWAYS_HONOURED | LOCAL_FIELDS) - missing))
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What the model can do, in broad terms."""
+        return (
+            *((Capability.CHAT,) if self.chat else ()),
+            *_CAPABILITIES,
+            *((Capability.REASONING,) if self.reasoning else ()),
+            *((Capability.TOOLS,) if self.tools else ()),
+        )
+
+    def check(self, model: str, request: GenerationRequest) -> None:
+        """Raise Unsupported for tools or reasoning that the model does not have."""
+        self.check_tools(model, request)
+        reasoning = request.reasoning
+        if reasoning.visibility is not None and not self.reasoning:
+            raise Unsupported(
+                f"the entry of {model} names no reasoning_parser, so its reasoning is part of the "
+                "text: leave reasoning.visibility out",
+                field=_VISIBILITY,
+            )
+        if reasoning.effort is not None and reasoning.effort not in self.efforts:
+            levels = ", ".join(self.efforts) or "none"
+            raise Unsupported(
+                f"{model} does not have the reasoning.effort {reasoning.effort}; its entry lists "
+                f"in reasoning_efforts: {levels}",
+                field=_EFFORT,
+            )
+
+    def check_tools(self, model: str, request: GenerationRequest) -> None:
+        """Raise Unsupported for tools that the model cannot call or choose."""
+        if not request.tools:
+            return
+        if not self.tools:
+            raise Unsupported(
+                f"{model} does not call tools: name its tool_parser in its entry, and use a chat "
+                "template that shows tools",
+                field="tools",
+            )
+        if request.tool_choice is not None and request.tool_choice.mode is ToolMode.REQUIRED:
+            raise Unsupported(
+                f"{model} cannot be forced to call a tool: use AUTO, and ask for the call in a "
+                "message",
+                field="tool_choice.mode",
+            )
+        if request.constraint is not None:
+            raise InvalidRequest(
+                "tools cannot be used with a constraint, which leaves no room for a call: leave "
+                "one of them out",
+                field="tools",
+            )
+
+    def template_arguments(self, request: GenerationRequest) -> dict[str, Any]:
+        """The arguments of the chat template: the request's, or those of its reasoning effort."""
+        arguments = request.template_arguments
+        if request.reasoning.effort is None:
+            return arguments
+        if arguments:
+            raise InvalidRequest(
+                "template_arguments_json cannot be used with reasoning.effort, which sets such "
+                "arguments: leave one of them out",
+                field="template_arguments_json",
+            )
+        return dict(self.efforts[request.reasoning.effort])
 
 
-def list_capabilities(*, chat: bool) -> tuple[Capability, ...]:
-    """What a model can do, in broad terms."""
-    return (*((Capability.CHAT,) if chat else ()), *_CAPABILITIES)
+def calls_tools(request: GenerationRequest) -> bool:
+    """True if the model may call tools."""
+    choice = request.tool_choice
+    return bool(request.tools) and (choice is None or choice.mode is not ToolMode.NONE)
+
+
+def hides_reasoning(request: GenerationRequest) -> bool:
+    """True if the reply leaves the reasoning out."""
+    return request.reasoning.visibility is ReasoningVisibility.HIDDEN

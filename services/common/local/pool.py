@@ -17,7 +17,6 @@ import structlog
 
 from arena_llm.types import (
     Availability,
-    Capability,
     Completion,
     CountRequest,
     Delta,
@@ -32,7 +31,7 @@ from arena_llm.types import (
 )
 from services.common.config import ModelEntry
 from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
-from services.common.local.features import list_capabilities, list_fields
+from services.common.local.features import Features
 from services.common.local.request import PromptReader
 from services.common.local.sampling import describe_defaults
 
@@ -241,14 +240,14 @@ class ModelPool(ABC, Generic[E, R]):
         """
         slot = self.slot(model.name)
         entry, running = slot.entry, slot.running
-        chat = running is not None and running.reader.chat
-        capabilities = list_capabilities(chat=chat) + tuple(self._configured_capabilities(entry))
+        features = self._configured_features(entry) if running is None else running.reader.features
         described = Model(
             model.name,
             description=model.description,
             context_length=self._configured_context_length(entry),
             input_modalities=(Modality.TEXT,),
-            capabilities=capabilities,
+            capabilities=features.capabilities,
+            reasoning_efforts=tuple(features.efforts),
             defaults=describe_defaults(self._default_max_tokens),
         )
         if running is None:
@@ -256,7 +255,7 @@ class ModelPool(ABC, Generic[E, R]):
         return replace(
             described,
             context_length=running.reader.context_length,
-            supported_fields=list_fields(chat=chat),
+            supported_fields=features.fields,
             supported_fields_known=True,
             model_revision=running.served_by.model_revision,
             precision=running.served_by.precision,
@@ -289,9 +288,9 @@ class ModelPool(ABC, Generic[E, R]):
         """The context length that the entry sets, if any."""
         return None
 
-    def _configured_capabilities(self, entry: E) -> Sequence[Capability]:
-        """Capabilities beyond those of every model that the entry switches on."""
-        return ()
+    def _configured_features(self, entry: E) -> Features:
+        """What the entry says about a model that is not loaded; its template is not known."""
+        return Features()
 
 
 def misconfigured(error: BackendError) -> Availability:

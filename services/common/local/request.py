@@ -6,7 +6,7 @@ Nothing is ever truncated: input that does not fit is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,7 @@ from services.common.errors import (
     ModelMisconfigured,
     Unsupported,
 )
+from services.common.local.features import Efforts, Features, calls_tools
 from services.common.local.sampling import check_sampling
 from services.common.local.template import ChatTemplate
 
@@ -42,14 +43,17 @@ _TEST_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
 #: Tokens of a test prompt that is made of the model's vocabulary.
 _TEST_TOKENS = 8
 
+_NO_ARGUMENTS: Mapping[str, Any] = {}
+
 
 class PromptReader:
     """Turns the prompts, conversations and continuations of one model into tokens.
 
     chat_template: replaces the tokenizer's own. context_length: most tokens of prompt and
     completion together; for an encoder-decoder model, of each. embedded: how many token ids
-    the model can read. scored: how many of these it can also write; default: all. reasons: the
-    model writes its reasoning before its answer.
+    the model can read. scored: how many of these it can also write; default: all. reasons,
+    parses_tools: its entry names a parser of its reasoning, of its tool calls. efforts: its
+    levels of reasoning.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class PromptReader:
         *,
         encoder_decoder: bool = False,
         reasons: bool = False,
+        parses_tools: bool = False,
+        efforts: Efforts | None = None,
     ) -> None:
         self.name = name
         self.context_length = context_length
@@ -73,16 +79,18 @@ class PromptReader:
         self.template: ChatTemplate | None = None
         if chat_template is not None or tokenizer.chat_template:
             self.template = ChatTemplate(name, tokenizer, chat_template, reasons=reasons)
+        template = self.template
+        self.features = Features(
+            chat=template is not None,
+            tools=parses_tools and template is not None and template.reads_tools,
+            reasoning=reasons,
+            efforts=efforts or {},
+        )
         # At least the bytes of the longest token: byte-level vocabularies write a byte as a
         # character that may itself take two.
         self._longest = max(len(token.encode()) for token in tokenizer.get_vocab())
         # Cached, because games offer the same few actions again and again.
         self.encode_choice = lru_cache(8192)(self.encode)
-
-    @property
-    def chat(self) -> bool:
-        """True if the model has a chat template."""
-        return self.template is not None
 
     def read_generation(
         self, request: GenerationRequest, default_max_tokens: int, *, reasons: bool = False
@@ -92,7 +100,10 @@ class PromptReader:
         reasons: True if the model writes its reasoning before it obeys the constraint.
         Raises InvalidRequest, ContextTooLong and Unsupported.
         """
-        prompt = self.read(request.input, request.template_arguments_json, request.tools)
+        self.features.check(self.name, request)
+        arguments = self.features.template_arguments(request)
+        tools = request.tools if calls_tools(request) else ()
+        prompt = self.read(request.input, arguments, tools)
         sampling, constraint = request.sampling, request.constraint
         if isinstance(constraint, Choices) and not reasons:
             self.check_choices(constraint, sampling.stop, sampling.max_tokens)
@@ -112,7 +123,7 @@ class PromptReader:
 
         Raises InvalidRequest, ContextTooLong and Unsupported.
         """
-        arguments = request.template_arguments_json
+        arguments = _parse(request.template_arguments_json)
         prompt = self.read(request.input, arguments)
         joined: str | None = None
         if request.boundary is ContinuationBoundary.JOINED:
@@ -125,7 +136,7 @@ class PromptReader:
         self.check_room(request.input, len(prompt), longest, "continuations")
         return prompt, continuations
 
-    def _read_joined_text(self, request_input: Input, arguments: str) -> str:
+    def _read_joined_text(self, request_input: Input, arguments: Mapping[str, Any]) -> str:
         if self.encoder_decoder:
             raise Unsupported(
                 f"{self.name} reads the prompt with another part than the continuations, so they "
@@ -170,7 +181,7 @@ class PromptReader:
 
     def read_count(self, request: CountRequest) -> list[int]:
         """The tokens of an input that is only counted. It may be longer than the context."""
-        return self.read(request.input, request.template_arguments_json, request.tools)
+        return self.read(request.input, _parse(request.template_arguments_json), request.tools)
 
     def make_test_prompt(self) -> list[int]:
         """The tokens of a short input, to test the model with.
@@ -188,13 +199,14 @@ class PromptReader:
         why, cause = errors[0].message, str(errors[0].__cause__ or "")
         if cause not in why:  # a caller's error leaves it out, because it may repeat the prompt
             why += f": {' '.join(cause.split())[:300]}"
+        kind = "prompt" if self.template is None else "conversation"
         raise ModelMisconfigured(
-            f"{self.name} cannot read a test {'conversation' if self.chat else 'prompt'}: {why}; "
+            f"{self.name} cannot read a test {kind}: {why}; "
             "use the chat template and the tokenizer that belong to the model"
         ) from errors[0]
 
     def _test_inputs(self) -> Iterator[Input]:
-        if self.chat:
+        if self.template is not None:
             yield from map(Conversation, _TEST_CONVERSATIONS)
             return
         yield "Hello"
@@ -207,12 +219,12 @@ class PromptReader:
     def read(
         self,
         request_input: Input,
-        arguments: str = "",
+        arguments: Mapping[str, Any] = _NO_ARGUMENTS,
         tools: Sequence[Tool] = (),
     ) -> list[int]:
         """The input's tokens, at least one.
 
-        arguments: of the chat template, as JSON text. Raises InvalidRequest, ContextTooLong and
+        arguments: of the chat template. Raises InvalidRequest, ContextTooLong and
         Unsupported.
         """
         field = _field(request_input)
@@ -259,7 +271,9 @@ class PromptReader:
                     field="config.max_tokens",
                 )
 
-    def _render(self, request_input: Input, arguments: str, tools: Sequence[Tool]) -> str:
+    def _render(
+        self, request_input: Input, arguments: Mapping[str, Any], tools: Sequence[Tool]
+    ) -> str:
         """The text that the model reads."""
         field = _field(request_input)
         if isinstance(request_input, RawPrompt):
@@ -282,9 +296,11 @@ class PromptReader:
                 "describe them in a message",
                 field="tools",
             )
-        return self.template.render(request_input, field, json.loads(arguments or "{}"), tools)
+        return self.template.render(request_input, field, arguments, tools)
 
-    def _check_template_use(self, arguments: str, tools: Sequence[Tool], field: str) -> None:
+    def _check_template_use(
+        self, arguments: Mapping[str, Any], tools: Sequence[Tool], field: str
+    ) -> None:
         """Refuse what only a chat template reads, for an input without one."""
         for name, given in (("template_arguments_json", arguments), ("tools", tools)):
             if given:
@@ -326,6 +342,12 @@ class PromptReader:
                 field=field,
             )
         return tokens
+
+
+def _parse(arguments: str) -> dict[str, Any]:
+    """The arguments of a chat template, which are a JSON object, or empty."""
+    parsed: dict[str, Any] = json.loads(arguments or "{}")
+    return parsed
 
 
 def _field(request_input: Input) -> str:

@@ -77,7 +77,7 @@ class ChatTemplate:
             with time_limit(_RENDER_SECONDS):
                 text = self._tokenizer.apply_chat_template(
                     messages,
-                    tools=[*map(_describe_tool, tools)] or None,
+                    tools=[*map(describe_tool, tools)] or None,
                     chat_template=self._source,
                     add_generation_prompt=not continues,
                     continue_final_message=continues,
@@ -142,7 +142,8 @@ class ChatTemplate:
             yield described
 
 
-def _describe_tool(tool: Tool) -> dict[str, Any]:
+def describe_tool(tool: Tool) -> dict[str, Any]:
+    """A tool as OpenAI's API and the templates describe it."""
     parameters = json.loads(tool.parameters_json_schema or '{"type": "object", "properties": {}}')
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}

@@ -11,8 +11,24 @@ from typing import Any
 import pytest
 
 from arena_llm import AsyncClient, Client, Message
-from arena_llm.errors import ArenaError, DeadlineExceededError, ResourceExhaustedError
-from arena_llm.types import SAMPLING_PARAMETERS, Capability, Completion, FinishReason, ModelState
+from arena_llm.errors import (
+    ArenaError,
+    DeadlineExceededError,
+    ResourceExhaustedError,
+    UnsupportedError,
+)
+from arena_llm.types import (
+    PARAMETERS,
+    Capability,
+    Completion,
+    Enforcement,
+    FinishReason,
+    Grammar,
+    GrammarSyntax,
+    ModelState,
+    RawPrompt,
+    StopMatch,
+)
 from services.common.backend import BaseLLMBackend
 from services.hf.backend import HfBackend
 from services.vllm.backend import VllmBackend
@@ -49,8 +65,30 @@ def greedy(generate: Generate, **options: Any) -> str:
     return generate(regex="[a-e]{60}", max_tokens=80, temperature=0.0, **options).text
 
 
-#: Sampling parameter -> a call that shows whether it reaches the engine. A parameter that
-#: SAMPLING_PARAMETERS gains needs a line here.
+#: The tiny model's end token, and another one.
+END, OTHER = 1, 22
+#: Makes the model write the end token wherever it may.
+ENDING: dict[str, Any] = {"logit_bias": {END: 100.0}, "temperature": 0.0, "max_tokens": 9}
+
+
+def generated(generate: Generate, **options: Any) -> tuple[int, ...]:
+    """The ids of the generated tokens."""
+    trace = generate(token_ids=True, **options).completion_tokens
+    assert trace is not None
+    return trace.ids
+
+
+def shows_sampled_logprobs(generate: Generate) -> bool:
+    """A greedy token is certain. An engine of vllm returns only the kind that it is set to."""
+    try:
+        reply = generate(max_tokens=3, temperature=0.0, top_logprobs=0, logprob_kind="sampled")
+    except UnsupportedError as error:
+        return error.field == "returns.logprob_kind"
+    return reply.completion_tokens is not None and {*reply.completion_tokens.logprobs} == {0.0}
+
+
+#: Parameter -> a call that shows whether it reaches the engine. A parameter that PARAMETERS gains
+#: needs a line here.
 PROBES: dict[str, Callable[[Generate], bool]] = {
     "temperature": lambda generate: (
         len(texts(generate, temperature=0.0)) == 1 < len(texts(generate, temperature=2.0))
@@ -72,19 +110,41 @@ PROBES: dict[str, Callable[[Generate], bool]] = {
     "frequency_penalty": lambda generate: (
         greedy(generate, frequency_penalty=2.0) != greedy(generate, frequency_penalty=-2.0)
     ),
-    "logprobs": lambda generate: (
-        {len(token.top) for token in generate(max_tokens=4, seed=1, logprobs=3).logprobs} == {3}
+    "min_p": lambda generate: len(texts(generate, min_p=1.0)) == 1,
+    "repetition_penalty": lambda generate: (
+        greedy(generate, repetition_penalty=5.0) != greedy(generate, repetition_penalty=0.2)
+    ),
+    "min_tokens": lambda generate: len(generated(generate, min_tokens=5, **ENDING)) == 6,
+    "ignore_eos": lambda generate: generated(generate, ignore_eos=True, **ENDING) == (END,) * 9,
+    "logit_bias": lambda generate: (
+        generated(generate, logit_bias={OTHER: 100.0}, max_tokens=3, temperature=0) == (OTHER,) * 3
+    ),
+    "stop_token_ids": lambda generate: (
+        generate(logit_bias={OTHER: 100.0}, stop_token_ids=[OTHER]).stop_match
+        == StopMatch(token_id=OTHER)
+    ),
+    "token_ids": lambda generate: len(generated(generate, max_tokens=4, ignore_eos=True)) == 4,
+    "raw_text": lambda generate: (
+        generate(raw_text=True, **ENDING).completion_tokens.raw_text == "<|im_end|>"  # type: ignore[union-attr]
+    ),
+    "logprob_kind": shows_sampled_logprobs,
+    "logprob_token_ids": lambda generate: (
+        generate(max_tokens=1, logprob_token_ids=[OTHER, 5]).completion_tokens.top_ids == (OTHER, 5)  # type: ignore[union-attr]
+    ),
+    "top_logprobs": lambda generate: (
+        {len(t.top) for t in generate(max_tokens=4, seed=1, top_logprobs=3).completion_tokens or ()}
+        == {3}
     ),
 }
 
 
-@pytest.mark.parametrize("parameter", SAMPLING_PARAMETERS)
+@pytest.mark.parametrize("parameter", PARAMETERS)
 def test_every_honoured_parameter_reaches_the_engine(
     service: LocalService, llm: Client, parameter: str
 ) -> None:
-    assert parameter in PROBES, "add a probe for the new parameter"
-    if parameter not in BACKENDS[service.name].parameters:
+    if PARAMETERS[parameter].path not in BACKENDS[service.name].fields:
         pytest.skip("the servicer refuses it: see tests/unit/common/test_servicer.py")
+    assert parameter in PROBES, "add a probe for the new parameter"
     assert PROBES[parameter](lambda **options: llm.generate(service.tiny, PROMPT, **options))
 
 
@@ -94,46 +154,147 @@ def test_a_move(service: LocalService, llm: Client) -> None:
     assert reply.text in cells
     assert (reply.model, reply.backend) == (service.tiny, service.name)
     assert reply.finish_reason == FinishReason.STOP
+    assert reply.enforcement is Enforcement.DECODING
+    assert reply.served_by.engine.startswith("vllm " if service.name == "vllm" else "transformers ")
+    assert (reply.served_by.precision, reply.usage.cost_picousd) == ("fp32", 0)
+    assert reply.usage.prompt_tokens is not None
     assert reply.usage.prompt_tokens > 20
     assert reply.usage.completion_tokens == 1  # no step for an end token
-    assert reply.timings.total_seconds >= reply.timings.first_token_seconds > 0
+    times = reply.timings
+    assert times.total_seconds is not None
+    assert times.first_token_seconds is not None
+    assert times.total_seconds >= times.first_token_seconds > 0
 
 
 def test_a_stream_has_the_text_of_the_completion(service: LocalService, llm: Client) -> None:
-    options: dict[str, Any] = {"max_tokens": 32, "seed": 5, "temperature": 0.7, "logprobs": 2}
+    options: dict[str, Any] = {"max_tokens": 32, "seed": 5, "temperature": 0.7, "top_logprobs": 2}
     whole = llm.generate(service.tiny, PROMPT, **options)
     stream = llm.stream(service.tiny, PROMPT, **options)
     deltas = list(stream)
     assert len(deltas) > 1
     assert "".join(deltas) == stream.completion.text == whole.text
     assert stream.completion.usage.completion_tokens == whole.usage.completion_tokens
-    assert [t.token for t in stream.completion.logprobs] == [t.token for t in whole.logprobs]
+    streamed, returned = stream.completion.completion_tokens, whole.completion_tokens
+    assert streamed is not None
+    assert returned is not None
+    assert streamed.ids == returned.ids
+    assert streamed.logprobs == pytest.approx(returned.logprobs, abs=1e-3)
 
 
 def test_log_probabilities_are_sorted_and_belong_to_the_text(
     service: LocalService, llm: Client
 ) -> None:
-    options: dict[str, Any] = {"max_tokens": 6, "temperature": 0.0, "logprobs": 3}
+    options: dict[str, Any] = {"max_tokens": 6, "temperature": 0.0, "top_logprobs": 3}
     reply = llm.generate(service.tiny, PROMPT, regex="[a-z]{20}", **options)
-    assert "".join(token.token for token in reply.logprobs) == reply.text
+    assert "".join(token.text for token in reply.completion_tokens or ()) == reply.text
     reply = llm.generate(service.tiny, PROMPT, **options)
-    assert len(reply.logprobs) == reply.usage.completion_tokens
-    for token in reply.logprobs:
+    trace = reply.completion_tokens or ()
+    assert len(trace) == reply.usage.completion_tokens
+    for token in trace:
         logprobs = [alternative.logprob for alternative in token.top]
-        assert logprobs == sorted(logprobs, reverse=True)
-        assert (token.token, token.logprob) == (token.top[0].token, token.top[0].logprob)
+        assert logprobs == sorted(logprobs, reverse=True)  # type: ignore[type-var]
+        assert (token.id, token.logprob) == (token.top[0].id, token.top[0].logprob)
 
 
 def test_a_score_is_the_log_probability_of_the_text(service: LocalService, llm: Client) -> None:
     """A score does not include the end token, which a choice may have."""
-    scores = llm.score(service.tiny, PROMPT, ["4", "44", "4x4"])
-    assert [score.text for score in scores] == ["4", "44", "4x4"]
-    assert scores[2].tokens > 1
-    for score in scores:
-        choice = llm.generate(service.tiny, PROMPT, choices=[score.text], logprobs=0)
-        tokens = choice.logprobs[: score.tokens]
-        assert "".join(token.token for token in tokens) == score.text
-        assert score.logprob == pytest.approx(sum(t.logprob for t in tokens), abs=1e-3)
+    texts = ["4", "44", "4x4"]
+    scores = llm.score(service.tiny, PROMPT, texts)
+    assert len(scores[2].tokens) > 1
+    for text, score in zip(texts, scores, strict=True):
+        assert b"".join(score.tokens.bytes).decode() == text
+        choice = llm.generate(service.tiny, PROMPT, choices=[text], top_logprobs=0)
+        trace = choice.completion_tokens
+        assert trace is not None
+        count = len(score.tokens)
+        assert trace.ids[:count] == score.tokens.ids
+        assert score.tokens.logprobs == pytest.approx(trace.logprobs[:count], abs=1e-3)
+        assert score.logprob == pytest.approx(sum(score.tokens.logprobs), abs=1e-6)
+
+
+def test_a_greedy_text_is_scored_as_greedy(service: LocalService, llm: Client) -> None:
+    ids = generated(lambda **options: llm.generate(service.tiny, PROMPT, **options),
+                    temperature=0.0, max_tokens=5, ignore_eos=True)  # fmt: skip
+    other = (*ids[:4], (ids[4] + 1) % 300)
+    scores = llm.score(service.tiny, PROMPT, [ids, other], top_logprobs=2)
+    assert [score.is_greedy for score in scores] == [True, False]
+    assert [token.top[0].id for token in scores[0].tokens] == [*ids]
+    assert {len(token.top) for token in scores[1].tokens} == {2}
+
+
+def test_the_log_probabilities_of_a_prompt(service: LocalService, llm: Client) -> None:
+    """Those of its tokens as a continuation of its first token."""
+    ids = (20, 21, 22, 40, 41)
+    asked = llm.score(service.tiny, RawPrompt(token_ids=ids), [], prompt_logprobs=True)
+    [rest] = llm.score(service.tiny, RawPrompt(token_ids=ids[:1]), [ids[1:]])
+    trace = asked.prompt_tokens
+    assert trace is not None
+    assert (trace.ids, trace.unscored, len(asked)) == (ids, 1, 0)
+    assert trace.logprobs == pytest.approx(rest.tokens.logprobs, abs=1e-3)
+
+
+def test_likeliest_and_chosen_tokens_at_the_same_time(service: LocalService, llm: Client) -> None:
+    """In a batch, vLLM's engine returns one kind for all requests."""
+    options = [
+        {"top_logprobs": 3, "max_tokens": 24, "seed": n} if n % 2
+        else {"logprob_token_ids": [5, 6, 7], "max_tokens": 24, "seed": n}
+        for n in range(8)
+    ]  # fmt: skip
+
+    async def ask_all() -> list[Completion]:
+        async with AsyncClient(service.address) as client:
+            calls = (client.generate(service.tiny, PROMPT, **o) for o in options)  # type: ignore[arg-type]
+            return await asyncio.gather(*calls)
+
+    for n, reply in enumerate(asyncio.run(ask_all())):
+        trace = reply.completion_tokens
+        assert trace is not None
+        assert min(trace.top_logprobs) > -1000, n
+        if n % 2:
+            best = [token.top[0].logprob for token in trace]
+            assert all(t.logprob <= b for t, b in zip(trace, best, strict=True))  # type: ignore[operator]
+        else:
+            assert trace.top_ids == (5, 6, 7) * len(trace)
+
+
+def test_a_prompt_is_counted_as_it_is_read(service: LocalService, llm: Client) -> None:
+    count = llm.count_tokens(service.tiny, PROMPT, return_tokens=True)
+    reply = llm.generate(service.tiny, PROMPT, max_tokens=1, token_ids=True, raw_text=True)
+    assert count.tokens == reply.usage.prompt_tokens
+    assert count.trace == reply.prompt_tokens
+    assert count.trace is not None
+    assert count.trace.raw_text.startswith("<|im_start|>user\nTic-tac-toe.")
+
+
+def test_a_raw_prompt_is_read_without_the_template(service: LocalService, llm: Client) -> None:
+    reply = llm.generate(service.tiny, RawPrompt("0 or 8?"), max_tokens=1, raw_text=True)
+    assert reply.prompt_tokens is not None
+    assert reply.prompt_tokens.raw_text == "0 or 8?"
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ({"grammar": Grammar(GrammarSyntax.LARK, 'start: "go " /[a-h]/ /[1-8]/')}, "go [a-h][1-8]"),
+        ({"grammar": Grammar(GrammarSyntax.GBNF, 'root ::= "go " [a-h] [1-8]')}, "go [a-h][1-8]"),
+    ],
+    ids=["lark", "gbnf"],
+)
+def test_a_text_follows_its_grammar(
+    service: LocalService, llm: Client, options: dict[str, Any], pattern: str
+) -> None:
+    for seed in range(4):
+        reply = llm.generate(service.tiny, PROMPT, seed=seed, **options)
+        assert re.fullmatch(pattern, reply.text)
+        assert reply.enforcement is Enforcement.DECODING
+
+
+def test_any_json_object(service: LocalService, llm: Client) -> None:
+    for seed in range(4):
+        reply = llm.generate(service.tiny, PROMPT, json_object=True, seed=seed, max_tokens=100)
+        if reply.finish_reason is FinishReason.STOP:
+            assert isinstance(json.loads(reply.text), dict)
+        assert reply.text.startswith("{")
 
 
 def test_a_growing_prompt_is_cached(service: LocalService, llm: Client) -> None:
@@ -141,8 +302,11 @@ def test_a_growing_prompt_is_cached(service: LocalService, llm: Client) -> None:
     choices = ["0", "1"]  # a single choice would need no pass over the prompt
     first = llm.generate(service.tiny, board, choices=choices)
     second = llm.generate(service.tiny, board + " move 41", choices=choices)
-    assert 0.7 * first.usage.prompt_tokens < second.usage.cached_tokens
-    assert second.usage.cached_tokens < second.usage.prompt_tokens
+    read, cached = first.usage.prompt_tokens, second.usage.cached_tokens
+    assert read is not None
+    assert cached is not None
+    assert second.usage.prompt_tokens is not None
+    assert 0.7 * read < cached < second.usage.prompt_tokens
 
 
 @pytest.mark.parametrize(
@@ -168,7 +332,8 @@ def test_every_choice_can_be_returned(
     texts = set()
     for begin in range(0, 256, 64):
         prompts = [f"{n}: your move?" for n in range(begin, begin + 64)]
-        for reply in llm.generate_many(service.tiny, prompts, choices=choices, temperature=2.0):
+        many = llm.generate_many(service.tiny, prompts, choices=choices, temperature=2.0)
+        for _, reply in many:
             assert isinstance(reply, Completion), reply
             assert reply.finish_reason == FinishReason.STOP
             texts.add(reply.text)
@@ -219,7 +384,13 @@ def test_the_models_and_their_capabilities(service: LocalService, llm: Client) -
     model = models[service.tiny]
     assert (model.context_length, model.backend) == (512, service.name)
     assert {Capability.CHAT, Capability.SCORE, Capability.SEED} <= {*model.capabilities}
+    assert {Capability.RAW, Capability.TOKEN_IDS, Capability.COUNT_TOKENS} <= {*model.capabilities}
     assert Capability.REASONING not in model.capabilities
+    assert (model.precision, model.supported_fields_known) == ("fp32", True)
+    assert {"conversation", "config.min_p", "raw.text"} <= {*model.supported_fields}
+    assert model.defaults is not None
+    assert (model.defaults.temperature, model.defaults.max_tokens) == (1.0, 256)
+    assert llm.is_available(service.tiny).model == model
 
 
 @pytest.mark.parametrize("method", ["generate", "stream"])
@@ -237,7 +408,7 @@ def test_the_models_and_their_capabilities(service: LocalService, llm: Client) -
     ),
     (
         "a role that the template ignores",
-        {"prompt": None, "messages": [Message("assistant", "Play.")]},
+        {"prompt": None, "messages": [Message("assistant", "Play."), Message("user", "1")]},
         INVALID,
         "conversation",
     ),
@@ -284,7 +455,7 @@ CALLS: dict[str, Callable[[Client, str, str], object]] = {
     "stream": lambda llm, model, prompt: list(llm.stream(model, prompt, max_tokens=4, seed=1)),
     "choices": lambda llm, model, prompt: llm.generate(model, prompt, choices=["a", "b"]),
     "logprobs": lambda llm, model, prompt: llm.generate(
-        model, prompt, max_tokens=4, seed=1, logprobs=2
+        model, prompt, max_tokens=4, seed=1, top_logprobs=2
     ),
     "score": lambda llm, model, prompt: llm.score(model, prompt, ["a", "bc"]),
 }
@@ -301,8 +472,9 @@ def test_no_reply_is_made_of_nan(service: LocalService, llm: Client, call: str) 
 
 def test_nan_in_one_request_does_not_fail_the_batch(service: LocalService, llm: Client) -> None:
     prompts = [f"a{BAD}" if number % 4 == 3 else f"a{number}" for number in range(16)]
-    replies = llm.generate_many(service.tiny, prompts, regex="[0-6]{40}", max_tokens=40)
-    for prompt, reply in zip(prompts, replies, strict=True):
+    many = llm.generate_many(service.tiny, prompts, regex="[0-6]{40}", max_tokens=40)
+    for number, reply in many:
+        prompt = prompts[number]
         assert isinstance(reply, Completion) == (BAD not in prompt), reply
 
 

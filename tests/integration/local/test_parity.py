@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ PROMPTS = [
     )
     for subject in ("chess", "a river in winter", "bread", "the number 7", "日本")
 ]
+GREEDY: dict[str, Any] = {"max_tokens": 16, "temperature": 0, "token_ids": True}
 #: Logits closer than this may change places: float32 sums depend on the order.
 CLOSE = 1e-3
 
@@ -39,22 +39,27 @@ def llm(system: System) -> Iterator[Client]:
         yield client
 
 
+def complete_all(llm: Client, model: str, prompts: list[str], **options: Any) -> list[Completion]:
+    """The completions of the prompts, in their order."""
+    outcomes = dict(llm.generate_many(model, prompts, **options))
+    replies = [outcomes[number] for number in range(len(prompts))]
+    assert all(isinstance(reply, Completion) for reply in replies), replies
+    return replies  # type: ignore[return-value]
+
+
 class BareModel:
     """The model in bare transformers."""
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        texts = self._tokenizer.batch_decode([[id] for id in range(len(self._tokenizer))])
-        self._ids = {text: id for id, text in enumerate(texts)}
 
     @torch.inference_mode()
-    def gaps(self, prompt: str, tokens: list[str]) -> list[float]:
+    def gaps(self, prompt: str, ids: Sequence[int]) -> list[float]:
         """How far each token's logit is below the maximum, after the tokens before it.
 
         All zero: greedy decoding gives these tokens.
         """
-        ids = [self._ids[token] for token in tokens]
         prompt_ids = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}],
             chat_template=TEMPLATE,
@@ -78,47 +83,61 @@ def bare(tiny: Path) -> Iterator[BareModel]:
 def test_greedy_tokens_are_those_of_bare_transformers(llm: Client, bare: BareModel) -> None:
     """Unless two logits are so close that float32 decides."""
     for model in MODELS:
-        replies = llm.generate_many(model, PROMPTS, max_tokens=16, temperature=0, logprobs=0)
-        for prompt, reply in zip(PROMPTS, replies, strict=True):
-            assert isinstance(reply, Completion), reply
-            # Up to the first special token or part of a character, which has no text of its own.
-            texts = (token.token for token in reply.logprobs)
-            tokens = [*takewhile(lambda text: text and text.isascii(), texts)]
-            if tokens:
-                assert max(bare.gaps(prompt, tokens)) < CLOSE, (model, prompt, tokens)
+        for prompt, reply in zip(PROMPTS, complete_all(llm, model, PROMPTS, **GREEDY), strict=True):
+            assert reply.completion_tokens is not None
+            ids = reply.completion_tokens.ids
+            assert max(bare.gaps(prompt, ids)) < CLOSE, (model, prompt, ids)
 
 
 def test_greedy_constrained_texts_agree(llm: Client) -> None:
+    options = {"regex": "[a-z ]{16}", "max_tokens": 32, "temperature": 0}
     texts = [
-        [
-            reply.text if isinstance(reply, Completion) else reply
-            for reply in llm.generate_many(
-                model, PROMPTS, regex="[a-z ]{16}", max_tokens=32, temperature=0
-            )
-        ]
-        for model in MODELS
+        [reply.text for reply in complete_all(llm, model, PROMPTS, **options)] for model in MODELS
     ]
     assert texts[0] == texts[1]
 
 
-def test_an_end_token_has_no_log_probability(llm: Client) -> None:
-    """It is not part of the text."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repetition_penalty": 1.5},
+        {"presence_penalty": 1.0, "frequency_penalty": 0.5},
+        {"logit_bias": {20: 3.0, 87: -100.0}, "repetition_penalty": 1.2},
+        {"min_tokens": 8, "logit_bias": {1: 4.0}},
+    ],
+    ids=str,
+)
+def test_greedy_tokens_with_adjusted_logits_agree(llm: Client, options: dict[str, Any]) -> None:
+    hf, vllm = (
+        [
+            reply.completion_tokens
+            for reply in complete_all(llm, model, PROMPTS[:6], **GREEDY, **options)
+        ]
+        for model in MODELS
+    )
+    for a, b in zip(hf, vllm, strict=True):
+        assert a is not None
+        assert b is not None
+        assert a.ids == b.ids
+
+
+def test_an_end_token_has_a_log_probability(llm: Client) -> None:
+    """It is not part of the text, but of the tokens."""
+    prompts = [f"{n}: your move?" for n in range(32)]
+    options = {"max_tokens": 400, "temperature": 2.0, "top_logprobs": 0}
     for model in MODELS:
-        replies = llm.generate_many(
-            model,
-            [f"{n}: your move?" for n in range(32)],
-            max_tokens=400,
-            temperature=2.0,
-            logprobs=0,
-        )
+        # Some of the random texts hold the letter after which the model computes NaN.
         stopped = [
             reply
-            for reply in replies
+            for _, reply in llm.generate_many(model, prompts, **options)  # type: ignore[arg-type]
             if isinstance(reply, Completion) and reply.finish_reason == FinishReason.STOP
         ]
         assert stopped
         for reply in stopped:
-            assert len(reply.logprobs) == reply.usage.completion_tokens - 1
+            trace = reply.completion_tokens
+            assert trace is not None
+            assert trace.bytes[-1] == b"<|im_end|>"
+            assert len(trace.logprobs) == reply.usage.completion_tokens
 
 
 def test_scores_agree(llm: Client) -> None:
@@ -126,8 +145,8 @@ def test_scores_agree(llm: Client) -> None:
     for prompt in PROMPTS[::3]:
         hf, vllm = (llm.score(model, prompt, actions) for model in MODELS)
         for a, b in zip(hf, vllm, strict=True):
-            assert (a.text, a.tokens) == (b.text, b.tokens)
-            assert a.logprob == pytest.approx(b.logprob, abs=1e-3 * a.tokens), prompt
+            assert (a.tokens.ids, a.tokens.bytes) == (b.tokens.ids, b.tokens.bytes)
+            assert a.tokens.logprobs == pytest.approx(b.tokens.logprobs, abs=1e-3), prompt
 
 
 @pytest.mark.parametrize(

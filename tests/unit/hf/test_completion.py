@@ -17,18 +17,24 @@ from arena_llm.types import (
     GenerationRequest,
     LogprobKind,
     RawPrompt,
+    ReasoningOptions,
+    ReasoningVisibility,
     Regex,
     ReturnOptions,
     ScoringRequest,
     StopMatch,
     TokenTrace,
+    Tool,
 )
 from services.common.errors import InvalidRequest, Unsupported
+from services.common.local.parts import MessageBuilder
 from services.hf.forward import Scored
 from services.hf.loading import LoadedModel
-from services.hf.request import prepare_scoring
+from services.hf.request import prepare_generation, prepare_scoring
+from services.hf.sampling import Sampled
+from tests.support.tiny_models import CHATML, make_checkpoint
 from tests.unit.hf.conftest import Models
-from tests.unit.hf.engine_driver import NAME, DrivenRequest, engine, finished, request
+from tests.unit.hf.engine_driver import NAME, DrivenRequest, engine, finished, load_tiny, request
 
 EVERYTHING = ReturnOptions(token_ids=True, top_logprobs=2, raw_text=True)
 IDS = ReturnOptions(token_ids=True)
@@ -159,6 +165,63 @@ def test_the_deltas_have_the_tokens_of_the_text(loaded: LoadedModel) -> None:
     assert event.completion_tokens is not None
     assert tuple(sent) == event.completion_tokens.ids[: len(sent)]
     assert sent
+
+
+TOOL_TEMPLATE = "{{ tools }}" + CHATML
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """A model that calls tools and reasons."""
+    folder = make_checkpoint(tmp_path_factory.mktemp("caller"), "llama")
+    template = folder / "chat.jinja"
+    template.write_text(TOOL_TEMPLATE)
+    parsers = {"tool_parser": "hermes", "reasoning_parser": "think"}
+    return load_tiny(folder, chat_template=template, **parsers)
+
+
+def written(caller: LoadedModel, text: str, generation: GenerationRequest) -> list[Any]:
+    """The events of a model that writes this text."""
+    events: list[Any] = []
+    sequence = prepare_generation(caller, generation, 300, events.append)
+    for token in [*caller.tokenizer(text, add_special_tokens=False).input_ids, *caller.eos]:
+        sequence.accept(Sampled(token))
+    return events
+
+
+CALLING = '<think>Hm.</think>I look. <tool_call>{"name": "look", "arguments": {"x": 1}}</tool_call>'
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_the_parts_of_a_reply(caller: LoadedModel, hides: bool) -> None:
+    visibility = ReasoningVisibility.HIDDEN if hides else None
+    generation = GenerationRequest(
+        NAME,
+        "7",
+        tools=(Tool("look"),),
+        reasoning=ReasoningOptions(visibility=visibility),
+        returns=IDS,
+    )
+    *deltas, reply = written(caller, CALLING, generation)
+    assert reply.finish_reason is FinishReason.TOOL_CALLS
+    assert reply.reasoning == ("" if hides else "Hm.")
+    assert reply.text == "I look."
+    [call] = reply.tool_calls
+    assert (call.name, call.arguments) == ("look", '{"x": 1}')
+    assert 0 < reply.usage.reasoning_tokens < reply.usage.completion_tokens
+    builder = MessageBuilder()
+    for delta in deltas:
+        builder.add(delta)
+    assert builder.build() == reply.message
+    sent = [token for delta in deltas for token in delta.tokens.ids]
+    assert tuple(sent) == reply.completion_tokens.ids[: len(sent)]
+
+
+def test_calls_are_text_without_tools(caller: LoadedModel) -> None:
+    reply = written(caller, CALLING, GenerationRequest(NAME, "7"))[-1]
+    assert reply.finish_reason is FinishReason.STOP
+    assert reply.text == CALLING.partition("</think>")[2]
+    assert not reply.tool_calls
 
 
 def test_a_raw_prompt_of_token_ids_is_read_unchanged(loaded: LoadedModel) -> None:

@@ -306,22 +306,22 @@ THINKING = "{{ messages[0].content }}{% if enable_thinking %} think{% endif %}"
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [("", "7"), ('{"enable_thinking": true}', "7 think"), ('{"enable_thinking": false}', "7")],
+    [({}, "7"), ({"enable_thinking": True}, "7 think"), ({"enable_thinking": False}, "7")],
 )
-def test_arguments_of_the_template(tokenizer: Any, arguments: str, text: str) -> None:
+def test_arguments_of_the_template(tokenizer: Any, arguments: dict[str, Any], text: str) -> None:
     assert tokenizer.decode(reader(tokenizer, THINKING).read("7", arguments)) == text
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "why"),
     [
-        ('{"messages": []}', InvalidRequest, "must not set messages"),
-        ('{"tokenize": true}', InvalidRequest, "must not set tokenize"),
-        ('{"enable_dreaming": true}', Unsupported, "does not read enable_dreaming"),
+        ({"messages": []}, InvalidRequest, "must not set messages"),
+        ({"tokenize": True}, InvalidRequest, "must not set tokenize"),
+        ({"enable_dreaming": True}, Unsupported, "does not read enable_dreaming"),
     ],
 )
 def test_arguments_that_the_template_cannot_get(
-    tokenizer: Any, arguments: str, error: type[BackendError], why: str
+    tokenizer: Any, arguments: dict[str, Any], error: type[BackendError], why: str
 ) -> None:
     with pytest.raises(error, match=why) as caught:
         reader(tokenizer, THINKING).read("7", arguments)
@@ -332,7 +332,7 @@ def test_arguments_that_the_template_cannot_get(
 def test_arguments_without_a_template_are_refused(tokenizer: Any, prompt_input: Input) -> None:
     template = None if prompt_input == "7" else CHATML
     with pytest.raises(Unsupported, match="needs a chat template") as caught:
-        reader(tokenizer, template).read(prompt_input, '{"x": 1}')
+        reader(tokenizer, template).read(prompt_input, {"x": 1})
     assert caught.value.field == "template_arguments_json"
 
 
