@@ -45,6 +45,8 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class PlayingBackend(ScriptedBackend):
+    fields = frozenset(f for f in ScriptedBackend.fields if not f.startswith("routing."))
+
     def __init__(self, folder: Path) -> None:
         super().__init__("hf")
         self._hold = folder / "hold"
