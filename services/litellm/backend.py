@@ -7,13 +7,15 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from arena_llm.types import Availability, Completion, GenerationRequest, Model, ModelState
+from arena_llm.types import Availability, Completion, GenerationRequest, Modality, Model, ModelState
 from services.common.errors import ApiKeyMissing, BackendError
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
 from services.common.hosted.request import ResponseFormat
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
+from services.litellm.fields import list_fields
+from services.litellm.reasoning import list_efforts
 from services.litellm.request import build_arguments
 from services.litellm.response import LiteLlmBuilder, parse_completion
 from services.litellm.setup import import_litellm
@@ -165,7 +167,11 @@ def _describe(name: str, description: str, details: ProviderModel) -> Model:
         description=description,
         context_length=details.context_length,
         max_output_tokens=details.max_output_tokens,
+        input_modalities=(Modality.TEXT, *((Modality.IMAGE,) if details.sees else ())),
         capabilities=details.capabilities,
+        supported_fields=list_fields(details),
+        supported_fields_known=True,
+        reasoning_efforts=list_efforts(details),
         price=details.price,
     )
 

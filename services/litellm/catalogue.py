@@ -101,6 +101,11 @@ class ProviderModel:
         return self.provider in _FETCHING
 
     @property
+    def is_strict(self) -> bool:
+        """Whether it can be made to write arguments of tools that fit their schema."""
+        return self.provider in ("openai", "azure") or self.is_claude
+
+    @property
     def continues(self) -> bool:
         """Whether it continues a last message of the assistant."""
         return bool(self.row.get("supports_assistant_prefill"))

@@ -26,9 +26,6 @@ from services.litellm.reasoning import build_reasoning
 if TYPE_CHECKING:
     from services.litellm.catalogue import ProviderModel
 
-#: Providers whose models can be made to write arguments that fit the schema.
-_STRICT = ("openai", "azure")
-
 _MAX_SHOWN = 100  # characters of a caller's option name in an error
 
 
@@ -71,7 +68,7 @@ def _build_tools(request: GenerationRequest, model: ProviderModel) -> dict[str, 
             field="tool_choice.allow_parallel",
         )
     for index, tool in enumerate(request.tools):
-        if tool.strict and not (model.provider in _STRICT or model.is_claude):
+        if tool.strict and not model.is_strict:
             raise Unsupported(
                 f"{model.full_name} cannot promise arguments that fit the schema",
                 field=f"tools[{index}].strict",
@@ -108,6 +105,7 @@ def _build_parameters(
         turned_off = parameter.off is not None and value == parameter.off
         if turned_off or field in model.entry.drop_params:
             continue
+        _check_limit(field, value, parameter, model)
         arguments = _choose_names(parameter, value, model)
         if not model.parameters.issuperset(arguments):
             raise Unsupported(
@@ -117,6 +115,26 @@ def _build_parameters(
                 metadata={"parameter": field},
             )
         yield from arguments.items()
+
+
+def _check_limit(field: str, value: Any, parameter: ChatParameter, model: ProviderModel) -> None:
+    """Raise Unsupported for a value that the contract allows and the provider does not."""
+    format = "anthropic" if model.is_claude else "gemini" if model.is_gemini else model.provider
+    most = _LIMITS.get(format, {}).get(field)
+    if most is not None and (len(value) if isinstance(value, list) else value) > most:
+        kind = "values" if isinstance(value, list) else "as the largest value"
+        raise Unsupported(
+            f"{model.full_name} takes at most {most} {kind} of {field}", field=parameter.path
+        )
+
+
+#: The largest values, or the numbers of values, that providers take.
+_LIMITS: Mapping[str, Mapping[str, int]] = {
+    "openai": {"temperature": 2, "stop": 4},
+    "azure": {"temperature": 2, "stop": 4},
+    "anthropic": {"temperature": 1},
+    "gemini": {"temperature": 2, "stop": 5, "seed": 2**31 - 1},
+}
 
 
 def _choose_names(parameter: ChatParameter, value: Any, model: ProviderModel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from services.common.hosted.keys import Redactor, load_keys, url_secrets
 from services.common.hosted.request import HONOURED, ResponseFormat, request_field
 from services.common.hosted.response import ProviderAnswer
 from services.openrouter.account import Account
-from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue, describe
+from services.openrouter.catalogue import ROUTING, ListedModel, OpenRouterCatalogue, describe
 from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
 from services.openrouter.request import (
     add_streaming,
@@ -40,7 +40,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     name = "openrouter"
     config_type = OpenRouterConfig
     environment = ("OPENROUTER_*", "*_proxy", "*_PROXY", "SSL_CERT_*")
-    fields = HONOURED | {"routing.providers", "routing.allow_fallbacks", "routing.precisions"}
+    fields = HONOURED | ROUTING
 
     async def start(self) -> None:
         """Read the key and make the caches. Nothing is sent, and no key is needed."""

@@ -19,6 +19,8 @@ from arena_llm.types import (
     ReasoningEffort,
     UnknownPrice,
 )
+from services.common.fields import ALWAYS_HONOURED
+from services.common.hosted.request import CHAT_PARAMETERS, HONOURED
 from services.common.hosted.values import count, label, picousd
 from services.openrouter.config import OpenRouterModel
 from services.openrouter.errors import unreadable
@@ -180,6 +182,30 @@ _UNITS = {
 _PLAIN = ("prompt", "completion")
 
 
+def list_fields(model: ListedModel) -> tuple[str, ...]:
+    """The paths of all fields that the model honours; empty if the server does not say."""
+    if model.parameters is None:
+        return ()
+    takes = model.parameters.__contains__
+    refused = {p.path for p in CHAT_PARAMETERS.values() if not any(map(takes, p.names))}
+    if not takes("tools"):
+        refused |= {"tools", "tools.strict"}
+    if not takes("tool_choice"):
+        refused |= {"tool_choice.mode", "tool_choice.names"}
+    if not takes("parallel_tool_calls"):
+        refused.add("tool_choice.allow_parallel")
+    if not takes("reasoning"):
+        refused |= {"reasoning.effort", "reasoning.budget_tokens"}
+    if not model.sees:
+        image = "conversation.messages.parts.image"
+        refused |= {f"{image}.data", f"{image}.url", f"{image}.detail"}
+    return tuple(sorted((ALWAYS_HONOURED | HONOURED | ROUTING) - refused))
+
+
+#: Fields that choose among a model's providers.
+ROUTING = frozenset({"routing.providers", "routing.allow_fallbacks", "routing.precisions"})
+
+
 def describe(entry: OpenRouterModel, model: ListedModel | None) -> Model:
     """A configured model, with what the catalogue says about it."""
     if model is None:
@@ -190,6 +216,7 @@ def describe(entry: OpenRouterModel, model: ListedModel | None) -> Model:
         context_length=model.context_length,
         input_modalities=tuple(m for m in Modality if m in (model.modalities or ())),
         capabilities=model.capabilities,
+        supported_fields=list_fields(model),
         reasoning_efforts=model.efforts,
         price=model.price,
     )

@@ -19,7 +19,8 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from arena_llm import ArenaError, AsyncClient, Client
+from arena_llm import ArenaError, AsyncClient, Client, Message
+from arena_llm.types import Tool, ToolResult
 from services.common.server import GRACE
 from tests.support.processes import ServiceProcess, router_process
 from tests.support.system import free_ports
@@ -182,6 +183,30 @@ async def test_a_call_of_every_kind(fleet: Fleet, provider: str) -> None:
         assert secret not in shown
     lines = fleet.services["litellm"].log().splitlines()
     assert not [line for line in lines if "event=" not in line], "litellm itself writes nothing"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+async def test_a_tool_is_called_and_answered(fleet: Fleet, provider: str, streamed: bool) -> None:
+    """The reply's message goes back unchanged, with the provider's signature."""
+    upstream, model = fleet.upstreams[provider], PROVIDERS[provider].model
+    call = ("call_1", "move", '{"to": "e4"}')
+    upstream.enqueue(Reply("", "because", calls=[call], signature="signed-1"), Reply("done"))
+    move = Tool("move", parameters_json_schema='{"type": "object"}')
+    messages = [Message("user", "Your move?")]
+    async with AsyncClient(fleet.address) as llm:
+        if streamed:
+            stream = llm.stream(model, messages=messages, tools=[move])
+            _ = [event async for event in stream.events()]
+            reply = stream.completion
+        else:
+            reply = await llm.generate(model, messages=messages, tools=[move])
+        (asked,) = reply.tool_calls
+        assert (asked.name, asked.arguments) == ("move", call[2])
+        messages += [reply.message, Message("tool", ToolResult(asked.id, "legal"))]
+        assert (await llm.generate(model, messages=messages, tools=[move])).text == "done"
+    sent = str(upstream.history[1].body)
+    assert "legal" in sent
+    assert ("signed-1" in sent) == (provider != "openai")  # whose chat has no signatures
 
 
 async def test_availability_has_credits_and_prices(fleet: Fleet) -> None:

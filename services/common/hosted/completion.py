@@ -49,6 +49,12 @@ _CUT = (
 )
 
 
+_NO_ROOM = (
+    "config.max_tokens was reached while the model reasoned, so there is no text: raise it, or "
+    "lower reasoning.effort"
+)
+
+
 def parse_finish_reason(word: str) -> FinishReason:
     """Return the FinishReason for a provider's word."""
     return _FINISH_REASONS.get(word.lower(), FinishReason.UNKNOWN)
@@ -163,6 +169,12 @@ class CompletionBuilder(ABC):
             completion_tokens=make_trace(self._rows),
         )
         completion = _correct_finish(completion)
+        if (
+            self.reasoned
+            and not completion.text
+            and completion.finish_reason is FinishReason.LENGTH
+        ):
+            completion = replace(completion, warnings=(_NO_ROOM,))
         if (error := self._find_problem(completion)) is not None:
             error.report = make_report(completion)
             raise error

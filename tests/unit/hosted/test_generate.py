@@ -82,6 +82,10 @@ def sample(parameter: Parameter) -> Any:
         return ["END"]
     if parameter.keyed:
         return {50256: 1.5}
+    if parameter.type is bool or parameter.max_items:
+        return True if parameter.type is bool else [7]
+    if parameter.path == "config.temperature":
+        return 0.7  # Anthropic takes 1 at most
     low, high = parameter.minimum or 0, parameter.maximum
     number = low + 3 if high is None or high - low > 3 else low + (high - low) / 4
     return int(number) if parameter.type is int else number

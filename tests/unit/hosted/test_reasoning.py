@@ -264,3 +264,17 @@ async def test_plain_reasoning_goes_back_as_text(
     sent = upstream.history[0].body["messages"][1]
     name = "reasoning" if provider.service == "openrouter" else "reasoning_content"
     assert (sent["content"], sent[name]) == ("ok", "because")
+
+
+@pytest.mark.parametrize("provider", ["openrouter", "openai", "anthropic"], indirect=True)
+@STREAMED
+async def test_reasoning_that_leaves_no_room_for_a_text_is_warned_of(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    fields: dict[str, Any] = {"choice": {"finish_reason": "length"}}
+    if provider.variable == "ANTHROPIC_API_KEY":
+        fields = {"stop_reason": "max_tokens"}
+    upstream.default = Reply("", "because", fields=fields)
+    reply = await ask(llm, streamed, provider.model, tools=[])
+    assert (reply.text, reply.finish_reason) == ("", "length")
+    assert "reasoning.effort" in reply.warnings[0]

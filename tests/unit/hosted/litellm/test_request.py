@@ -49,6 +49,25 @@ async def test_a_parameter_that_the_model_does_not_take(
 
 
 @pytest.mark.parametrize(
+    ("provider", "option", "value"),
+    [
+        ("openai", "temperature", 2.5),
+        ("openai", "stop", ["a", "b", "c", "d", "e"]),
+        ("anthropic", "temperature", 1.5),
+        ("gemini", "temperature", 2.5),
+        ("gemini", "seed", 2**31),
+    ],
+    indirect=["provider"],
+)
+async def test_a_value_over_the_providers_limit_is_refused_by_name(
+    llm: AsyncClient, upstream: Any, provider: Provider, option: str, value: Any
+) -> None:
+    error = await fail(llm, False, provider.model, **{option: value})
+    assert (error.reason, error.field) == ("UNSUPPORTED", f"config.{option}")
+    assert not upstream.history
+
+
+@pytest.mark.parametrize(
     ("option", "value"),
     [("min_p", 0.1), ("repetition_penalty", 1.2), ("top_k", 5), ("logit_bias", {7: 1.0})],
 )
