@@ -1,15 +1,16 @@
-"""Starts the backend under test behind the real servicer and server.
+"""Starts the backend under test behind the real servicer and server, and behind a router.
 
     pytest tests/conformance --backend package.module:Class [--config FILE ...] [--model NAME]
 
-Without --backend, the sample backend and the hf service are tested.
+Without --backend, the sample backend, the hf service, and the openrouter service in front of a fake
+provider are tested.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,15 +20,18 @@ import pytest
 import pytest_asyncio
 
 from arena_llm import AsyncClient
-from arena_llm.types import Completion, Delta, GenerationRequest
+from arena_llm.types import Completion, Delta, GenerationRequest, Progress
+from router.config import Route, RouterConfig
+from router.servicer import Router
 from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
-from services.common.server import Server
+from services.common.server import Server, Service
 from services.common.servicer import LlmServicer
 
 SAMPLE = "examples.parrot:ParrotBackend"
 SAMPLE_CONFIG = Path(__file__).parents[2] / "examples/parrot.yaml"
 HF = "services.hf.backend:HfBackend"
+OPENROUTER = "services.openrouter.backend:OpenRouterBackend"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,14 +78,18 @@ def load_backend(path: str) -> type[BaseLLMBackend[Any]]:
 class Target:
     """A backend that is being served, a client of it, and the model to call.
 
-    patience: seconds that a cancelled call may take to leave the backend.
+    address: of the service, or of the router before it. patience: seconds that a cancelled call
+    may take to leave the backend. prepare: sets the text that a fake provider answers; None
+    without one.
     running: calls that are inside the backend now. entered: all calls so far.
     """
 
     backend: BaseLLMBackend[Any]
     llm: AsyncClient
+    address: str
     model: str
     patience: float
+    prepare: Callable[[str], None] | None = None
     running: int = 0
     entered: int = 0
 
@@ -95,7 +103,7 @@ class Target:
 
         async def stream_response(
             request: GenerationRequest,
-        ) -> AsyncGenerator[Delta | Completion, None]:
+        ) -> AsyncGenerator[Delta | Progress | Completion, None]:
             with self._inside():
                 async with aclosing(stream(request)) as events:
                     async for event in events:
@@ -119,11 +127,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     option = metafunc.config.getoption
     chosen = option("--backend", default=None)
-    cases: list[tuple[str, Path | None]] = [(SAMPLE, SAMPLE_CONFIG), (HF, None)]
+    backends: list[tuple[str, Path | None]] = [
+        (SAMPLE, SAMPLE_CONFIG),
+        (HF, None),
+        (OPENROUTER, None),
+    ]
     if chosen:
-        cases = [(chosen, file) for file in option("--config", default=None) or [None]]
-    names = [f"{path.rpartition(':')[2]}{f'-{file.stem}' if file else ''}" for path, file in cases]
-    metafunc.parametrize("target", cases, ids=names, indirect=True, scope="module")
+        backends = [(chosen, file) for file in option("--config", default=None) or [None]]
+    cases = [(path, file, routed) for path, file in backends for routed in (False, True)]
+    metafunc.parametrize("target", cases, ids=map(_name, cases), indirect=True, scope="module")
+
+
+def _name(case: tuple[str, Path | None, bool]) -> str:
+    path, file, routed = case
+    backend = path.rpartition(":")[2]
+    return f"{backend}{f'-{file.stem}' if file else ''}{'-routed' if routed else ''}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -131,34 +149,79 @@ async def target(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Target, None]:
     """The backend with one of its configurations, ready to be called."""
-    path, file = request.param
+    path, file, routed = request.param
     backend_type = load_backend(path)
-    if file is None and path == HF:
-        file = write_hf_config(tmp_path_factory.mktemp("hf"))
-    config = (
-        backend_type.config_type(listen="127.0.0.1:0")
-        if file is None
-        else load_config(file, backend_type.config_type)
-    )
-    async with serve(backend_type(config), request.config) as target:
+    async with AsyncExitStack() as stack:
+        prepare: Callable[[str], None] | None = None
+        if file is None and path == HF:
+            file = write_hf_config(tmp_path_factory.mktemp("hf"))
+        if file is None and path == OPENROUTER:
+            settings, prepare = await start_provider(stack)
+        else:
+            settings = {"listen": "127.0.0.1:0"}
+        config = (
+            backend_type.config_type.model_validate(settings)
+            if file is None
+            else load_config(file, backend_type.config_type)
+        )
+        target = await stack.enter_async_context(
+            serve(backend_type(config), request.config, routed)
+        )
+        target.prepare = prepare
         yield target
 
 
 @asynccontextmanager
 async def serve(
-    backend: BaseLLMBackend[Any], options: pytest.Config
+    backend: BaseLLMBackend[Any], options: pytest.Config, routed: bool
 ) -> AsyncGenerator[Target, None]:
-    """Serve a backend on a free port. Without --model, its first listed model is called."""
-    server = Server(LlmServicer(backend), "127.0.0.1:0")
+    """Serve a backend on a free port. Without --model, its first listed model is called.
+
+    routed: calls go through a router.
+    """
+    async with AsyncExitStack() as stack:
+        address = await start_server(stack, LlmServicer(backend))
+        if routed:
+            routes = {f"{backend.name}_": Route(targets=[address])}
+            config = RouterConfig(listen="127.0.0.1:0", routes=routes, ask_timeout_seconds=20)
+            address = await start_server(stack, Router(config))
+        llm = await stack.enter_async_context(AsyncClient(address, timeout=120))
+        model = options.getoption("--model", None) or (await llm.list_models())[0].name
+        target = Target(backend, llm, address, model, options.getoption("--patience", 20.0))
+        target.track()
+        yield target
+
+
+async def start_server(stack: AsyncExitStack, service: Service) -> str:
+    """Start a server that stops with the stack; return its address."""
+    server = Server(service, "127.0.0.1:0")
     await server.start()
-    try:
-        async with AsyncClient(server.address, timeout=120) as llm:
-            model = options.getoption("--model", None) or (await llm.list_models())[0].name
-            target = Target(backend, llm, model, options.getoption("--patience", 20.0))
-            target.track()
-            yield target
-    finally:
-        await server.stop(grace=0)
+    stack.push_async_callback(server.stop, grace=0)
+    return server.address
+
+
+async def start_provider(
+    stack: AsyncExitStack,
+) -> tuple[dict[str, Any], Callable[[str], None]]:
+    """Start a fake provider; return settings of the service, and a function that sets the text
+    of its answers."""
+    from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream
+    from tests.support.upstreams.server import Reply
+
+    upstream = await stack.enter_async_context(OpenRouterUpstream())
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("OPENROUTER_API_KEY", KEY)
+
+    def prepare(text: str) -> None:
+        upstream.default = Reply(text)
+
+    settings = {
+        "listen": "127.0.0.1:0",
+        "base_url": upstream.url,
+        "models": [{"name": "openrouter_a/plain"}],
+        "allow_unlisted": False,
+    }
+    return settings, prepare
 
 
 def write_hf_config(folder: Path) -> Path:

@@ -1,7 +1,7 @@
-"""Every backend keeps the contract, tested through the real client.
+"""Every backend keeps the contract, tested through the real client and through a router.
 
-Each table has one row per field of the contract. A backend answers a row, or refuses it as
-UNSUPPORTED and names the field; it declares which in its class.
+docs/fields.md has one row for each field of the contract. A backend answers a request with the
+field, or refuses it as UNSUPPORTED and names the field; its class declares which.
 """
 
 from __future__ import annotations
@@ -9,138 +9,166 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
+import grpc
 import pytest
 
 from arena_llm import Message
 from arena_llm.errors import ArenaError, DeadlineExceededError, NotFoundError
-from arena_llm.types import SAMPLING_PARAMETERS, Completion, FinishReason
+from arena_llm.types import Completion, Delta, FinishReason, StreamStart
+from arena_llm.v1 import REVISION, reply_pb2
+from services.common.fields import ALWAYS_HONOURED
 from tests.conformance.conftest import Target
+from tests.support.fields import EXAMPLES, PROMPT, make_field_request, name_field
 from tests.support.waiting import eventually
+from tests.support.wire import details, reason, stub
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PROMPT = "The board is empty. Choose a move: north, south or 3. Then say why, in one sentence."
+Check = Callable[[reply_pb2.GenerateResponse], str]
 
 
-class Row(NamedTuple):
-    """One field of the contract.
-
-    field: its path in the request. options: what the client sends. problem: returns what is
-    wrong with the reply, or "". honoured: whether the backend's class says that it does.
-    """
-
-    field: str
-    options: dict[str, Any]
-    problem: Callable[[Completion], str]
-    honoured: Callable[[Target], bool]
+def check_max_tokens(reply: reply_pb2.GenerateResponse) -> str:
+    tokens = reply.usage.completion_tokens
+    return f"{tokens} completion tokens, not at most 3" if tokens > 3 else ""
 
 
-def fine(_: Completion) -> str:
-    """The reply does not show whether the field was honoured."""
-    return ""
-
-
-def check_max_tokens(reply: Completion) -> str:
-    if reply.usage.completion_tokens > 3:
-        return f"{reply.usage.completion_tokens} completion tokens, not at most 3"
-    return ""
-
-
-def check_stop(reply: Completion) -> str:
+def check_stop(reply: reply_pb2.GenerateResponse) -> str:
     return "the text contains a stop string" if re.search("[aeiou ]", reply.text) else ""
 
 
-def check_logprobs(reply: Completion) -> str:
-    if reply.text and not reply.logprobs:
+def check_logprobs(reply: reply_pb2.GenerateResponse) -> str:
+    trace = reply.completion_tokens
+    if reply.text and not trace.logprobs:
         return "no log-probabilities"
-    if any(token.logprob > 1e-6 for token in reply.logprobs):
+    if any(logprob > 1e-6 for logprob in trace.logprobs):
         return "a log-probability is over 0"
-    if any(len(token.top) > 2 for token in reply.logprobs):
-        return "more alternatives than requested"
+    if len(trace.top_logprobs) != trace.top_count * len(trace.logprobs):
+        return "the columns do not fit together"
     return ""
 
 
-#: A value for each sampling parameter, and what its reply must show.
-PARAMETERS: dict[str, tuple[Any, Callable[[Completion], str]]] = {
-    "temperature": (0.5, fine),
-    "top_p": (0.5, fine),
-    "top_k": (3, fine),
-    "max_tokens": (3, check_max_tokens),
-    "seed": (7, fine),
-    "stop": (["a", "e", "i", "o", "u", " "], check_stop),
-    "presence_penalty": (0.5, fine),
-    "frequency_penalty": (0.5, fine),
-    "logprobs": (2, check_logprobs),
-}
-
-CHOICES = ["north", "south-west", "3"]
-SCHEMA = {
-    "type": "object",
-    "properties": {"move": {"enum": ["a", "b"]}},
-    "required": ["move"],
-    "additionalProperties": False,
-}
+def check_token_ids(reply: reply_pb2.GenerateResponse) -> str:
+    ids = reply.completion_tokens.ids
+    return "" if len(ids) == reply.usage.completion_tokens else "not one id for each token"
 
 
-def check_choice(reply: Completion) -> str:
-    return "" if reply.text in CHOICES else f"{reply.text!r} is not one of the choices"
+def check_choice(reply: reply_pb2.GenerateResponse) -> str:
+    fits = reply.text in EXAMPLES["constraint.choices"].fields["constraint"]["choices"]["values"]
+    return "" if fits else f"{reply.text!r} is not one of the choices"
 
 
-def check_schema(reply: Completion) -> str:
+def check_schema(reply: reply_pb2.GenerateResponse) -> str:
     fits = json.loads(reply.text) in ({"move": "a"}, {"move": "b"})
     return "" if fits else f"{reply.text!r} does not fit the schema"
 
 
-def check_regex(reply: Completion) -> str:
+def check_regex(reply: reply_pb2.GenerateResponse) -> str:
     return "" if re.fullmatch("[ab]{2}", reply.text) else f"{reply.text!r} does not match"
 
 
-CONSTRAINTS: dict[str, tuple[Any, Callable[[Completion], str]]] = {
-    "choices": (CHOICES, check_choice),
-    "json_schema": (SCHEMA, check_schema),
-    "regex": ("[ab]{2}", check_regex),
+def check_grammar(reply: reply_pb2.GenerateResponse) -> str:
+    return "" if reply.text in ("a", "b") else f"{reply.text!r} does not follow the grammar"
+
+
+#: What the reply must show if the field is honoured. The replies of others do not show it.
+CHECKS: Mapping[str, Check] = {
+    "config.max_tokens": check_max_tokens,
+    "config.stop": check_stop,
+    "returns.top_logprobs": check_logprobs,
+    "returns.token_ids": check_token_ids,
+    "constraint.choices": check_choice,
+    "constraint.json_schema": check_schema,
+    "constraint.regex": check_regex,
+    "constraint.grammar": check_grammar,
 }
+#: What a fake provider answers, so that it keeps the constraint.
+ANSWERS = {
+    "constraint.choices": "south-west",
+    "constraint.json_schema": '{"move": "a"}',
+    "constraint.json_object": "{}",
+    "config.stop": "",
+}
+#: Reasons with which a backend that honours a field may still refuse the example: the model lacks
+#: what is needed, or the value is not one of this provider.
+ALLOWED = {"STATE_MISMATCH", "CONTEXT_TOO_LONG"}
 
 
-def parameter_row(name: str) -> Row:
-    value, problem = PARAMETERS[name]
-    options = {name: value} if name == "max_tokens" else {name: value, "max_tokens": 16}
-    return Row(f"config.{name}", options, problem, lambda t: name in t.backend.parameters)
+async def call_with_field(target: Target, path: str, streamed: bool) -> Any:
+    """Return the reply to the example of a field, or the error."""
+    asked = make_field_request(path, target.model)
+    honours_limit = "config.max_tokens" in target.backend.fields
+    if honours_limit and path != "config.max_tokens" and not path.startswith("constraint."):
+        asked.config.max_tokens = 16
+    if target.prepare:
+        target.prepare(ANSWERS.get(path, "ok"))
+    async with stub(target.address) as llm:
+        if not streamed:
+            try:
+                return await llm.Generate(asked)
+            except grpc.aio.AioRpcError as error:
+                return error
+        events: list[Any] = []
+        try:
+            async for event in llm.StreamGenerate(asked):
+                events.append(event)
+        except grpc.aio.AioRpcError as error:
+            return error
+        return events[-1].completion
 
 
-def constraint_row(name: str) -> Row:
-    value, problem = CONSTRAINTS[name]
-    return Row(
-        f"constraint.{name}", {name: value}, problem, lambda t: name in t.backend.constraints
-    )
-
-
-ROWS: Sequence[Row] = [
-    *map(parameter_row, PARAMETERS),
-    *map(constraint_row, CONSTRAINTS),
-]
-
-
-async def test_the_tables_have_every_sampling_parameter() -> None:
-    assert PARAMETERS.keys() == SAMPLING_PARAMETERS.keys()
+@pytest.mark.parametrize("path", EXAMPLES)
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_field_is_honoured_or_refused_by_name(
+    target: Target, path: str, streamed: bool
+) -> None:
+    """Each field alone. A model may lack what its backend can do: it then refuses the field."""
+    answer = await call_with_field(target, path, streamed)
+    if isinstance(answer, reply_pb2.GenerateResponse):
+        assert path in target.backend.fields, f"{path} was ignored"
+        # A fake provider answers what it is told.
+        check = None if target.prepare else CHECKS.get(path)
+        assert check is None or check(answer) == ""
+        return
+    if path in target.backend.fields and reason(answer) in ALLOWED:
+        return
+    assert reason(answer) == "UNSUPPORTED", answer.details()
+    violation: Any = details(answer)["BadRequest"]
+    field = violation.field_violations[0].field
+    assert field in {name_field(path), *map(name_field, EXAMPLES[path].needs)}
 
 
 async def generate(target: Target, streamed: bool, **options: Any) -> Completion:
     """One completion. The deltas of a stream must add up to its text."""
     # Where it is refused, the reply is as long as the backend's default.
-    if "max_tokens" not in target.backend.parameters:
+    if "config.max_tokens" not in target.backend.fields:
         options = {name: value for name, value in options.items() if name != "max_tokens"}
+    if target.prepare:
+        target.prepare("ok")
     if not streamed:
         return await target.llm.generate(target.model, PROMPT, **options)
     stream = target.llm.stream(target.model, PROMPT, **options)
-    text = "".join([delta async for delta in stream])
-    assert stream.completion is not None
-    assert stream.completion.text == text
+    events = [event async for event in stream.events()]
+    assert isinstance(events[0], StreamStart)
+    deltas = [event for event in events if isinstance(event, Delta)]
+    assert "".join(delta.text or "" for delta in deltas) == stream.completion.text
+    parts = [delta.part for delta in deltas]
+    assert parts == sorted(parts)
+    assert set(parts) == set(range(len(stream.completion.message.parts)))
     return stream.completion
+
+
+async def test_the_revision(target: Target) -> None:
+    info = await target.llm.service_info()
+    print(f"contract revision {info.contract_revision}")
+    assert info.contract_revision == REVISION
+    (backend,) = info.backends
+    assert backend.backend == target.backend.name
+    assert backend.prefixes == (f"{target.backend.name}_",)
+    assert [replica.contract_revision for replica in backend.replicas] == [REVISION]
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -150,46 +178,54 @@ async def test_a_reply_names_its_model_and_has_its_usage_and_times(
     reply = await generate(target, streamed, max_tokens=16)
     assert reply.backend == target.backend.name
     assert reply.model.startswith(f"{target.backend.name}_")
+    assert reply.served_by.service_version
+    assert reply.request_id
+    assert not reply.replayed
     assert reply.finish_reason is not FinishReason.UNKNOWN
-    assert reply.usage.prompt_tokens > 0
-    assert reply.timings.total_seconds >= reply.timings.first_token_seconds >= 0
-    assert not reply.logprobs
+    assert reply.usage.prompt_tokens is None or reply.usage.prompt_tokens > 0
+    assert (reply.usage.cost_picousd is None) == (reply.usage.cost_basis is None)
+    first, total = reply.timings.first_token_seconds, reply.timings.total_seconds
+    assert total is not None
+    assert total >= (first or 0) >= 0
+    assert reply.completion_tokens is None
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.field)
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-async def test_a_field_is_honoured_or_refused_by_name(
-    target: Target, row: Row, streamed: bool
-) -> None:
-    if "max_tokens" not in target.backend.parameters and row.field == "config.max_tokens":
-        call = target.llm.generate(target.model, PROMPT, **row.options)
-    else:
-        call = generate(target, streamed, **row.options)
-    if row.honoured(target):
-        assert row.problem(await call) == ""
-        return
-    with pytest.raises(ArenaError) as caught:
-        await call
-    assert (caught.value.reason, caught.value.field) == ("UNSUPPORTED", row.field)
-
-
-async def test_provider_options_are_refused_if_it_takes_none(target: Target) -> None:
-    if target.backend.takes_provider_options:
-        pytest.skip("which options a provider takes is not part of the contract")
-    with pytest.raises(ArenaError) as caught:
-        await target.llm.generate(target.model, PROMPT, provider_options={"a": 1})
-    assert (caught.value.reason, caught.value.field) == ("UNSUPPORTED", "provider_options")
+async def test_the_message_of_a_reply_can_be_appended(target: Target) -> None:
+    first = Message("user", PROMPT)
+    reply = await generate(target, streamed=False, max_tokens=8)
+    if not reply.message.parts:
+        pytest.skip("the reply is empty")
+    talk = [first, reply.message, Message("user", "Go on.")]
+    try:
+        assert await target.llm.generate(target.model, messages=talk)
+    except ArenaError as error:  # a base model has no chat template
+        assert error.field.startswith("conversation")  # noqa: PT017 - both ends are right
 
 
 async def test_continuations_are_scored_or_refused(target: Target) -> None:
+    choices = ["north", "south-west", "3"]
     if not target.backend.can_score:
         with pytest.raises(ArenaError) as caught:
-            await target.llm.score(target.model, PROMPT, CHOICES)
+            await target.llm.score(target.model, PROMPT, choices)
         assert caught.value.reason == "UNSUPPORTED"
         return
-    scores = await target.llm.score(target.model, PROMPT, CHOICES)
-    assert [score.text for score in scores] == CHOICES
-    assert all(score.logprob <= 1e-6 and score.tokens >= 1 for score in scores)
+    scores = await target.llm.score(target.model, PROMPT, choices)
+    assert len(scores) == len(choices)
+    for score in scores:
+        assert score.logprob <= 1e-6
+        assert len(score.tokens) >= 1
+        assert sum(score.tokens.logprobs) == pytest.approx(score.logprob, abs=1e-6)
+
+
+async def test_tokens_are_counted_or_it_is_refused(target: Target) -> None:
+    if not target.backend.can_count_tokens:
+        with pytest.raises(ArenaError) as caught:
+            await target.llm.count_tokens(target.model, PROMPT)
+        assert caught.value.reason == "UNSUPPORTED"
+        return
+    counted = await target.llm.count_tokens(target.model, PROMPT)
+    reply = await generate(target, streamed=False, max_tokens=4)
+    assert counted.estimated or counted.tokens == reply.usage.prompt_tokens
 
 
 async def test_a_conversation_is_answered_or_refused_by_name(target: Target) -> None:
@@ -210,6 +246,11 @@ async def test_the_model_is_listed_and_available(target: Target) -> None:
     available = await target.llm.is_available(target.model)
     assert available.available, available.detail
     assert not available.reason
+    assert available.model is not None
+    fields = available.model.supported_fields
+    assert "prompt" in fields
+    if available.model.supported_fields_known:
+        assert set(fields) <= ALWAYS_HONOURED | target.backend.fields
 
 
 @pytest.mark.parametrize("suffix", ["no-such-model", ""])

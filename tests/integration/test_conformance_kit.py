@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 BROKEN = """
 import asyncio
 from arena_llm.types import (
-    Availability, Completion, FinishReason, Model, ModelState, Usage
+    Availability, Completion, FinishReason, Message, Model, ModelState, Usage
 )
 from services.common.backend import BaseLLMBackend
 from services.common.config import ServiceConfig
@@ -25,8 +25,7 @@ class BrokenConfig(ServiceConfig):
 class Broken(BaseLLMBackend[BrokenConfig]):
     name = "broken"
     config_type = BrokenConfig
-    parameters = frozenset({"max_tokens", "stop"})
-    constraints = frozenset({"choices"})
+    fields = frozenset({"config.max_tokens", "config.stop", "constraint.choices"})
 
     async def generate_response(self, request):
         try:
@@ -34,7 +33,8 @@ class Broken(BaseLLMBackend[BrokenConfig]):
         except asyncio.CancelledError:
             await asyncio.Event().wait()
         names = {"broken_a": self.config.text}
-        return Completion(names[request.model], FinishReason.STOP, Usage(1, 1), request.model)
+        message = Message("assistant", names[request.model])
+        return Completion(message, FinishReason.STOP, Usage(1, 1))
 
     async def is_model_available(self, model):
         return Availability(True, ModelState.READY)
@@ -77,9 +77,14 @@ def test_a_broken_backend_from_outside_fails_where_it_is_broken(tmp_path: Path) 
         "test_an_unknown_model_is_not_found[Broken-{}-]",
         "test_a_cancelled_call_ends_in_the_backend[Broken-{}]",
     }
-    expected = {name.format(config) for name in wrong for config in ("north", "west")}
+    targets = [f"{name}{routed}" for name in ("north", "west") for routed in ("", "-routed")]
+    expected = {name.format(target) for name in wrong for target in targets}
     # "west" is not one of the choices.
-    expected |= {f"field[Broken-west-{how}-constraint.choices]" for how in ("whole", "streamed")}
+    expected |= {
+        f"field[Broken-{target}-{how}-constraint.choices]"
+        for target in targets[2:]
+        for how in ("whole", "streamed")
+    }
     assert found == expected
 
 
