@@ -169,6 +169,15 @@ class OpenRouterWriter(MessageWriter):
             raise make_mismatch(part.state.origin, allowed, f"{place}.state")
 
 
+def write_messages(
+    request: GenerationRequest, dialect: Dialect, details: ListedModel | None
+) -> list[dict[str, Any]]:
+    """The body's `messages`. Raises Unsupported and StateMismatch, as MessageWriter.write."""
+    if isinstance(request.input, str):  # the usual case
+        return [{"role": "user", "content": request.input}]
+    return OpenRouterWriter(request, dialect, details).write()
+
+
 def make_origin(provider: str, model: str) -> str:
     """The origin of a state. provider: OpenRouter's name of it. model: OpenRouter's name."""
     return f"openrouter/{slug(provider)}/{model}"

@@ -21,7 +21,7 @@ from services.common.hosted.request import (
 from services.common.hosted.tools import ADVICE, TOOL_FIELDS, build_tools
 from services.openrouter.catalogue import ListedModel
 from services.openrouter.config import PREFIX, Dialect, remove_prefix
-from services.openrouter.reasoning import OpenRouterWriter, build_reasoning
+from services.openrouter.reasoning import build_reasoning, write_messages
 
 #: Fields that provider_options may not set, because the request or the configuration does.
 #: All other options become fields of a body that goes to the configured server.
@@ -65,7 +65,7 @@ def build_body(
     """
     body: dict[str, Any] = {
         "model": remove_prefix(request.model),
-        "messages": OpenRouterWriter(request, dialect, details).write(),
+        "messages": write_messages(request, dialect, details),
     }
     for _, parameter, value in list_set_parameters(request):
         body |= parameter.fields(value)
@@ -75,7 +75,7 @@ def build_body(
         body["response_format"] = response_format
     body |= build_tools(request)
     body |= (reasoning := build_reasoning(request, dialect, details))
-    options = dict(request.provider_options)
+    options = dict(request.provider_options) if request.provider_options_json else {}
     for name in options:
         if name in _RESERVED or (reasoning and name in _REASONING):
             advice = "the request has a field for it, or the service sets it"
@@ -90,6 +90,9 @@ def _build_provider(
     options: Any, request: GenerationRequest, body: Mapping[str, Any], dialect: Dialect
 ) -> dict[str, Any]:
     """The body's `provider`, which chooses among a model's providers. options: the caller's."""
+    required = dialect.takes_routing and not _IGNORABLE.isdisjoint(body)
+    if request.routing is None and not options:
+        return {"require_parameters": True} if required else {}
     if not isinstance(options, dict):
         raise InvalidRequest("provider_options.provider must be an object", field=OPTIONS)
     routing = _build_routing(request.routing)
@@ -100,7 +103,6 @@ def _build_provider(
             f"provider_options.provider.{both[0]} cannot be set together with routing",
             field=OPTIONS,
         )
-    required = dialect.takes_routing and not _IGNORABLE.isdisjoint(body)
     return {**({"require_parameters": True} if required else {}), **routing, **options}
 
 

@@ -24,28 +24,34 @@ class OpenRouterBuilder(CompletionBuilder):
         self._details = DetailsReader()
 
     def feed(self, chunk: ProviderAnswer) -> list[Delta]:
+        self.add(chunk)
+        return self.message.take()
+
+    def add(self, chunk: ProviderAnswer) -> None:
+        """Take the next chunk, or a whole answer."""
         self.id = self.id or chunk.id
         self._model = chunk.model or self._model
         self._provider = chunk.provider or self._provider
         self._fingerprint = chunk.fingerprint or self._fingerprint
         self._usage = chunk.usage or self._usage
         if (choice := chunk.choice) is None:
-            return []
+            return
         self.finish_word = choice.finish or self.finish_word
         self.native_finish = choice.native_finish or self.native_finish
         self.add_rows(choice.logprobs)
         if (message := choice.message) is None:
-            return []
+            return
         self.extras.add(message)
         parts = self.message
-        self.add_reasoning(message.reasoning)
+        if message.reasoning:
+            self.add_reasoning(message.reasoning)
         if message.details:
             self._details.add(message.details)
         parts.add_text("text", message.text)
-        parts.add_text("refusal", message.refusal)
+        if message.refusal:
+            parts.add_text("refusal", message.refusal)
         for piece in message.calls:
             parts.add_call(piece, choice.whole)
-        return parts.take()
 
     def completion(self) -> Completion:
         if not self.finish_word:
@@ -59,8 +65,8 @@ class OpenRouterBuilder(CompletionBuilder):
             provider=self._provider,
             system_fingerprint=self._fingerprint,
         )
-        origin = make_origin(self._provider, remove_prefix(self.expected.model))
         usage, details = parse_usage(self._usage), self._details
+        origin = make_origin(self._provider, remove_prefix(self.expected.model))
         return self.finish(usage, served_by, origin, details.state(), details.form())
 
 
@@ -75,6 +81,6 @@ def parse_completion(answer: ProviderAnswer, expected: Expectation) -> Completio
     if answer.choice.message is None:
         raise UnreadableAnswer("openrouter answered with a choice that has no message")
     builder = OpenRouterBuilder(expected)
-    builder.feed(answer)
+    builder.add(answer)
     builder.flush()
     return builder.build()

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from arena_llm import AsyncClient
+from arena_llm import AsyncClient, Message
+from arena_llm.types import Tool, ToolResult
 from services.common.config import load_config
 from services.common.servicer import LlmServicer
 from services.litellm.backend import LiteLlmBackend
@@ -63,3 +64,13 @@ async def test_stream(model: str, llm: AsyncClient) -> None:
 
 async def test_choices(model: str, llm: AsyncClient) -> None:
     assert (await llm.generate(model, "Your move?", choices=["a1", "b2"])).text in ("a1", "b2")
+
+
+async def test_a_tool_loop(model: str, llm: AsyncClient) -> None:
+    tool = Tool("look_up", "Looks up a secret number.", '{"type": "object", "properties": {}}')
+    messages = [Message("user", "What is the secret number? Use the tool.")]
+    first = await llm.generate(model, messages=messages, tools=[tool], max_tokens=500)
+    (call,) = first.tool_calls
+    messages += [first.message, Message("tool", ToolResult(call.id, "It is 4711."))]
+    second = await llm.generate(model, messages=messages, tools=[tool], max_tokens=500)
+    assert "4711" in second.text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from arena_llm import ArenaError, AsyncClient
+from arena_llm import ArenaError, AsyncClient, Message
+from arena_llm.types import PriceTable, Tool, ToolResult
 from services.common.config import load_config
 from services.common.servicer import LlmServicer
 from services.openrouter.backend import OpenRouterBackend
@@ -16,6 +18,7 @@ from tests.support.scripted import serving
 from tests.support.system import ROOT
 
 MODEL = "openrouter_openai/gpt-4o-mini"
+REASONING_MODEL = "openrouter_anthropic/claude-haiku-4.5"
 
 pytestmark = [
     pytest.mark.live,
@@ -57,6 +60,20 @@ async def test_choices_and_logprobs(llm: AsyncClient) -> None:
     assert reply.completion_tokens[0].top
 
 
+async def test_a_tool_loop_with_reasoning(llm: AsyncClient) -> None:
+    """The signature of the reasoning goes back to the provider that made it."""
+    tool = Tool("look_up", "Looks up a secret number.", '{"type": "object", "properties": {}}')
+    messages = [Message("user", "What is the secret number? Use the tool.")]
+    options: Any = {"tools": [tool], "max_tokens": 2000, "reasoning_effort": "low"}
+    first = await llm.generate(REASONING_MODEL, messages=messages, **options)
+    assert first.finish_reason == "tool_calls"
+    (call,) = first.tool_calls
+    messages += [first.message, Message("tool", ToolResult(call.id, "It is 4711."))]
+    second = await llm.generate(REASONING_MODEL, messages=messages, **options)
+    assert "4711" in second.text
+    assert second.served_by.provider
+
+
 async def test_availability(llm: AsyncClient) -> None:
     answer = await llm.is_available(MODEL)
     assert answer.credits is not None
@@ -65,7 +82,7 @@ async def test_availability(llm: AsyncClient) -> None:
     assert unknown.reason == "MODEL_NOT_FOUND"
     assert "gpt-4o-mini" in unknown.detail
     listed = {model.name: model for model in await llm.list_models()}
-    assert listed[MODEL].price is not None
+    assert isinstance(listed[MODEL].price, PriceTable)
 
 
 async def test_an_unknown_model(llm: AsyncClient) -> None:

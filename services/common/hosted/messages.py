@@ -56,8 +56,6 @@ class MessageWriter:
         Raises StateMismatch for a state of another provider or model, and Unsupported, with the
         field, for what the provider cannot take.
         """
-        if isinstance(self._input, str):
-            return [{"role": "user", "content": self._input}]
         if self.sends_hints:
             self._hints_to_skip = self._count_hints() - _MAX_HINTS
         written: list[dict[str, Any]] = []

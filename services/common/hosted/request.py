@@ -82,6 +82,12 @@ CHAT_PARAMETERS: Mapping[str, ChatParameter] = {
     "top_logprobs": ChatParameter("returns.top_logprobs", "top_logprobs", switch="logprobs"),
 }
 
+#: Each parameter with the attribute of a GenerationRequest that has it.
+_GROUPS = [
+    (name, parameter, "returns" if parameter.path.startswith("returns.") else "sampling")
+    for name, parameter in CHAT_PARAMETERS.items()
+]
+
 #: Kinds of content, and fields of a part, that at least some hosted models take.
 _PARTS = (
     *("image.data", "image.url", "image.detail", "reasoning", "refusal"),
@@ -107,9 +113,8 @@ PARAMETER_NAMES = frozenset(
 
 def list_set_parameters(request: GenerationRequest) -> Iterator[tuple[str, ChatParameter, Any]]:
     """Yield each parameter that is set: its name, its ChatParameter, its value."""
-    for name, parameter in CHAT_PARAMETERS.items():
-        options = request.returns if parameter.path.startswith("returns.") else request.sampling
-        value = getattr(options, name)
+    for name, parameter, group in _GROUPS:
+        value = getattr(getattr(request, group), name)
         if value is None or value == () or value == {}:
             continue
         if isinstance(value, tuple):
