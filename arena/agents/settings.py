@@ -165,6 +165,27 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
         return bool((self.routing and self.routing.providers) or chosen)
 
     @property
+    def request_fields(self) -> frozenset[str]:
+        """The paths of the request's fields that these settings set, such as "config.top_k"."""
+        paths = {
+            "template_arguments": "template_arguments_json",
+            "provider_options": "provider_options_json",
+            **{name: parameter.path for name, parameter in _PARAMETERS.items()},
+        }
+        values = self.sampling
+        if self.reply == "score":
+            values = {name: values[name] for name in ("template_arguments",) if name in values}
+        routing = values.pop("routing", {})
+        fields = {paths[name] for name, value in values.items() if _is_sent(value)}
+        fields |= {f"routing.{name}" for name in routing}
+        fields |= {"constraint.choices"} if self.reply == "choices" else set()
+        return frozenset(fields | ({"config.seed"} if self._sends_seed else set()))
+
+    @property
+    def _sends_seed(self) -> bool:
+        return self.send_seed and self.reply != "score"
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The options that are set, as keyword arguments of `Client.generate`, in JSON's types."""
         names = (*_PARAMETERS, "template_arguments", "provider_options")
@@ -173,6 +194,11 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
         if self.store_tokens and not self.token_ids and self.top_logprobs is None:
             values["top_logprobs"] = 0  # of the tokens themselves, without alternatives
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_sent(value: Any) -> bool:
+    """Whether the client sends an option: not if it is false, or an empty list or mapping."""
+    return value is not False and value not in ([], {}, "")
 
 
 class MctsSettings(AgentSettings):

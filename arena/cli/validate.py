@@ -15,13 +15,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arena.agents.settings import LlmSettings
 from arena.cli import output
 from arena.experiment.checks import CheckStatus, ModelCheck, check_models
 from arena.experiment.estimate import Estimate, estimate_cost
 from arena.experiment.file import Experiment
 from arena.experiment.load import ExperimentError, ModelsFile, load_file
 from arena.experiment.plan import make_plan
+from arena.experiment.uses import list_uses
 from arena.results.database import ResultsError
 from arena.results.store import check_results
 from arena_llm import Client
@@ -127,12 +127,10 @@ def check_experiment(
     answer.
     """
     check_results(experiment.results, experiment.row)
-    players = [p for p in experiment.participants.values() if isinstance(p, LlmSettings)]
-    scored = {player.model for player in players if player.reply == "score"}
-    unpinned = {player.model for player in players if not player.names_provider}
+    uses = list_uses(experiment.participants.values())
     # An experiment without models needs no router.
     checks = (
-        check_models(client, experiment.places, scored=scored, unpinned=unpinned, lenient=lenient)
+        check_models(client, experiment.places, uses=uses, lenient=lenient)
         if experiment.places
         else []
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from arena.experiment.uses import ModelUse
 from arena_llm import (
     ArenaError,
     Availability,
@@ -22,14 +23,6 @@ from arena_llm.types import Price
 
 #: Reasons whose cause is the experiment's file: `lenient` does not accept them.
 _WRONG_FILE = frozenset({"UNKNOWN_PREFIX", "INVALID_REQUEST", "UNSUPPORTED"})
-
-
-#: A warning about a model whose provider the experiment does not name.
-_UNPINNED = (
-    "its provider is not pinned: providers of one model differ in precision and settings, and "
-    "their results by up to 16 points in public reports; set routing: {providers: [NAME], "
-    "allow_fallbacks: false}"
-)
 
 
 class CheckStatus(StrEnum):
@@ -64,16 +57,14 @@ def check_models(
     client: Client,
     models: Iterable[str],
     *,
-    scored: Collection[str] = (),
-    unpinned: Collection[str] = (),
+    uses: Mapping[str, ModelUse] | None = None,
     lenient: bool = False,
     concurrency: int = 32,
 ) -> list[ModelCheck]:
     """Check all models concurrently, each once. Returns the results in order.
 
-    scored: the models that must score actions (reply: score). unpinned: the models that a player
-    uses without naming their provider. lenient: a model of another backend than OpenRouter is
-    assumed to be valid, with a warning.
+    uses: what the experiment needs of a model. lenient: a model of another backend than
+    OpenRouter is assumed to be valid, with a warning.
 
     An error in the answer about a model is a failed check. Raises ArenaError if the router
     itself does not answer (UnavailableError with reason UNREACHABLE: it does not run).
@@ -89,24 +80,22 @@ def check_models(
         answers = list(pool.map(lambda name: _ask(own, name), names))
         listed = listing.result()
     by_name = {model.name: model for model in listed}
-    unable = _find_backends_without_scores(listed) if scored else set()
+    unable = _find_backends_without_scores(listed)
     unlisted = {backend.backend: backend.detail for backend in listed.unreachable}
     checks = []
     for name, answer in zip(names, answers, strict=True):
-        model = by_name.get(name)
-        if name in scored and _find_backend(name, model) in unable:
-            answer = _refuse_scoring(_find_backend(name, model))
-        check = judge_answer(name, answer, model, unlisted, lenient=lenient)
-        if name in unpinned and _has_providers(answer, model):
-            check = warn(check, _UNPINNED)
-        checks.append(check)
+        model, use = by_name.get(name), (uses or {}).get(name, ModelUse())
+        if isinstance(answer, Availability) and answer.available:
+            described = answer.model or model
+            if use.scores and _find_backend(name, model) in unable:
+                answer = _refuse_scoring(_find_backend(name, model))
+            elif refused := use.list_refused(described):
+                answer = _refuse_fields(refused)
+            else:
+                warnings = (*answer.warnings, *use.list_warnings(described))
+                answer = replace(answer, warnings=warnings)
+        checks.append(judge_answer(name, answer, model, unlisted, lenient=lenient))
     return checks
-
-
-def warn(check: ModelCheck, warning: str) -> ModelCheck:
-    """Return a check with one more warning."""
-    status = CheckStatus.WARNING if check.status is CheckStatus.OK else check.status
-    return replace(check, status=status, warnings=(*check.warnings, warning))
 
 
 def judge_answer(
@@ -152,14 +141,6 @@ def judge_answer(
     )
 
 
-def _has_providers(answer: Availability | ArenaError, model: Model | None) -> bool:
-    """Whether several providers may answer for a model, so that a request can choose one."""
-    described = answer.model if isinstance(answer, Availability) else None
-    return any(
-        "routing.providers" in entry.supported_fields for entry in (described, model) if entry
-    )
-
-
 def _ask(client: Client, model: str) -> Availability | ArenaError:
     try:
         return client.is_available(model)
@@ -184,5 +165,14 @@ def _refuse_scoring(backend: str) -> Availability:
         ModelState.MISCONFIGURED,
         f"reply: score needs probabilities, which the backend {backend} does not return: set "
         "reply: choices or json, or use a local model",
+        reason="UNSUPPORTED",
+    )
+
+
+def _refuse_fields(fields: Sequence[str]) -> Availability:
+    return Availability(
+        False,
+        ModelState.MISCONFIGURED,
+        f"it does not honour {', '.join(fields)}: leave the setting out, or use another model",
         reason="UNSUPPORTED",
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from arena.experiment.checks import ModelCheck, check_models, judge_answer
+from arena.experiment.uses import ModelUse, list_uses
 from arena_llm import (
     ArenaError,
     Availability,
@@ -22,6 +23,7 @@ from arena_llm.errors import DeadlineExceededError, InvalidArgumentError
 from arena_llm.types import Capability, FreePrice, Price, UnknownPrice
 from services.common.errors import Internal
 from services.common.servicer import LlmServicer
+from tests.support.game_turns import read_agent
 from tests.support.prices import credits_of, price
 from tests.support.scripted import ScriptedBackend, serving
 
@@ -106,6 +108,7 @@ class Backend(ScriptedBackend):
     def __init__(self) -> None:
         super().__init__("hf")
         self.fields -= {"routing.providers"}
+        self.describe = partial(Model, price=PRICE)
         self.asked: list[str] = []
         self.most_waiting = 0
         self._waiting = 0
@@ -122,7 +125,7 @@ class Backend(ScriptedBackend):
         self._waiting -= 1
         if model == "hf_bug":
             raise Internal("a bug")
-        return Availability(True, ModelState.READY, model, model=Model(model, price=PRICE))
+        return Availability(True, ModelState.READY, model, model=self.describe(model))
 
 
 @pytest.fixture
@@ -171,27 +174,68 @@ async def test_a_failed_question_is_a_failed_check(client: Client, backend: Back
 
 
 async def test_a_backend_that_cannot_score(client: Client, backend: Backend) -> None:
-    (check,) = await run(client, ["hf_a"], scored={"hf_a"})
+    (check,) = await run(client, ["hf_a"], uses={"hf_a": ModelUse(scores=True)})
     assert (check.status, check.reason) == ("fail", "UNSUPPORTED")
     assert check.detail.startswith("reply: score needs probabilities, which the backend hf")
     backend.models = [Model("hf_x", capabilities=(Capability.SCORE,))]
-    (check,) = await run(client, ["hf_a"], scored={"hf_a"})
+    (check,) = await run(client, ["hf_a"], uses={"hf_a": ModelUse(scores=True)})
     assert check.status == "ok"
 
 
-async def test_a_model_whose_provider_is_not_pinned(client: Client, backend: Backend) -> None:
-    hosted = Model("hf_a", supported_fields=("routing.providers",))
-    backend.models = [hosted, replace(hosted, name="hf_b")]
-    backend.expected = 3
-    pinned, unpinned, single = await run(
-        client, ["hf_a", "hf_b", "hf_c"], unpinned={"hf_b", "hf_c"}
+TEMPERATURE, TOP_K, ROUTING = "config.temperature", "config.top_k", "routing.providers"
+
+
+@pytest.mark.parametrize(
+    ("use", "known", "status", "says"),
+    [
+        (ModelUse(), True, "ok", ""),
+        (ModelUse(fields=frozenset({TEMPERATURE})), True, "ok", ""),
+        (ModelUse(fields=frozenset({TEMPERATURE, TOP_K})), True, "fail",
+         "it does not honour config.top_k: leave the setting out"),
+        (ModelUse(fields=frozenset({TOP_K})), False, "warning",
+         "it may refuse config.top_k, which it does not list"),
+        (ModelUse(any_provider=True), True, "warning",
+         "its provider is not pinned: providers of one model differ in precision"),
+    ],
+)  # fmt: skip
+async def test_what_the_players_need(
+    client: Client, backend: Backend, use: ModelUse, known: bool, status: str, says: str
+) -> None:
+    backend.fields = frozenset({TEMPERATURE, ROUTING})
+    backend.describe = lambda name: Model(
+        name, supported_fields=(TEMPERATURE, ROUTING), supported_fields_known=known
     )
-    assert (pinned.status, pinned.warnings) == ("ok", ())
-    assert unpinned.status == "warning"
-    assert unpinned.warnings[0].startswith("its provider is not pinned: ")
-    assert "set routing: {providers: [NAME], allow_fallbacks: false}" in unpinned.warnings[0]
-    # A backend that serves its models itself has no other providers.
-    assert (single.status, single.warnings) == ("ok", ())
+    (check,) = await run(client, ["hf_a"], uses={"hf_a": use})
+    assert check.status == status
+    assert (check.warnings or (check.detail,))[-1].startswith(says)
+
+
+async def test_a_backend_with_one_provider_needs_no_pin(client: Client) -> None:
+    (check,) = await run(client, ["hf_a"], uses={"hf_a": ModelUse(any_provider=True)})
+    assert (check.status, check.warnings) == ("ok", ())
+
+
+def test_the_uses_of_several_players() -> None:
+    players = [
+        read_agent({"type": "llm", "model": "hf_a"} | settings)
+        for settings in (
+            {"temperature": 0, "ignore_eos": False, "stop": [], "send_seed": True},
+            {"reply": "choices", "routing": {"providers": ["x"]}, "store_tokens": True},
+            {"reply": "score", "top_k": 3, "template_arguments": {"a": 1}},
+        )
+    ]
+    assert list_uses([*players, read_agent({"type": "random"})]) == {
+        "hf_a": ModelUse(
+            scores=True,
+            any_provider=True,
+            fields=frozenset(
+                {
+                    TEMPERATURE, "config.seed", "constraint.choices", ROUTING,
+                    "returns.top_logprobs", "template_arguments_json",
+                }
+            ),
+        )
+    }  # fmt: skip
 
 
 async def test_no_models(client: Client) -> None:

@@ -1,0 +1,60 @@
+"""How the players of an experiment use each model, compared with what the model can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from arena.agents.settings import LlmSettings
+from arena_llm import Model
+
+_UNPINNED = (
+    "its provider is not pinned: providers of one model differ in precision and settings, and "
+    "their results by up to 16 points in public reports; set routing: {providers: [NAME], "
+    "allow_fallbacks: false}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What all players of a model need.
+
+    scores: a player compares actions (reply: score). any_provider: a player does not say which
+    provider may answer. fields: the paths of the request's fields that players set.
+    """
+
+    scores: bool = False
+    any_provider: bool = False
+    fields: frozenset[str] = frozenset()
+
+    def list_refused(self, model: Model | None) -> list[str]:
+        """Return the fields that the model is known to refuse."""
+        if model is None or not model.supported_fields_known:
+            return []
+        return sorted(self.fields - set(model.supported_fields))
+
+    def list_warnings(self, model: Model | None) -> list[str]:
+        """Return what to know before a run, though the model can run."""
+        if model is None:
+            return []
+        warnings = []
+        supported = set(model.supported_fields)
+        if supported and not model.supported_fields_known and (missing := self.fields - supported):
+            warnings.append(f"it may refuse {', '.join(sorted(missing))}, which it does not list")
+        if self.any_provider and "routing.providers" in supported:
+            warnings.append(_UNPINNED)
+        return warnings
+
+
+def list_uses(players: Iterable[object]) -> dict[str, ModelUse]:
+    """Return the use of each model. players: the settings of agents of all types."""
+    uses: dict[str, ModelUse] = {}
+    for player in players:
+        if isinstance(player, LlmSettings):
+            before = uses.get(player.model, ModelUse())
+            uses[player.model] = ModelUse(
+                before.scores or player.reply == "score",
+                before.any_provider or not player.names_provider,
+                before.fields | player.request_fields,
+            )
+    return uses
