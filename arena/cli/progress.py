@@ -24,7 +24,7 @@ MAX_REASONS = 10
 _INTERVAL = 10.0
 
 
-class Progress:
+class ProgressDisplay:
     """Shows the progress. News, such as failures, stay as lines above the bar."""
 
     def __init__(self, console: Console) -> None:

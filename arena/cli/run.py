@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arena.cli import output
-from arena.cli.progress import MAX_REASONS, Progress, list_spending, share
+from arena.cli.progress import MAX_REASONS, ProgressDisplay, list_spending, share
 from arena.cli.validate import (
     add_common_arguments,
     check_experiment,
@@ -104,7 +104,7 @@ async def _play(
         job = Job(experiment, backend, experiment.results.absolute(), args.record)
         if _human(experiment):  # the player needs the terminal
             return await RUNNERS[args.runner](job, lambda tally: None)
-        with Progress(console) as progress:
+        with ProgressDisplay(console) as progress:
             return await RUNNERS[args.runner](job, progress.show)
 
 

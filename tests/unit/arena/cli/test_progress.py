@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from arena.cli import progress
-from arena.cli.progress import Progress
+from arena.cli.progress import ProgressDisplay
 from arena.results.spending import Spent
 from arena.runners.coordinator import RunProgress
 
@@ -28,7 +28,7 @@ TALLY = RunProgress(
 def shown(*tallies: RunProgress, terminal: bool, width: int = 100) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
-    with Progress(console) as bar:
+    with ProgressDisplay(console) as bar:
         for tally in tallies:
             bar.show(tally)
             if terminal:
