@@ -49,5 +49,5 @@ def test_the_experiment_of_the_documentation(tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
     path.write_text(block[1])
     experiment = load_experiment(path)
-    # Two models, one of them with two settings, and two opponents, in both seatings.
-    assert len(schedule(experiment)) == 12 * 5 + 12 * 10 + 12 * 5
+    # Four models, one of them with two settings, and two opponents, in both seatings.
+    assert len(schedule(experiment)) == 20 * 5 + 20 * 10 + 20 * 5
