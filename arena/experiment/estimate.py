@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from arena.experiment.budget import NEAR, Budget
 from arena.experiment.checks import ModelCheck
 from arena.experiment.plan import Plan, Work
-from arena_llm import Credits, FreePrice, PriceTable
+from arena_llm import Credits, FreePrice, PriceTable, UnknownPrice
 from arena_llm.types import Price, PriceUnit, to_usd
 
 #: Prices that an estimate can leave out, because they are for parts of the prompt that would
@@ -66,7 +66,9 @@ def estimate_cost(
     models = tuple(_estimate_model(name, parts, by_name.get(name)) for name, parts in works.items())
     total = _add_up(models)
     unpriced = tuple(model.model for model in models if model.picousd is None)
-    warnings = [f"{name}: its price is unknown" for name in unpriced]
+    warnings = [
+        f"{name}: its price is unknown{_explain_price(by_name.get(name))}" for name in unpriced
+    ]
     failures = []
     for backend, credit in _list_credits(by_name[name] for name in works if name in by_name):
         own = [model for model in models if _backend(by_name.get(model.model)) == backend]
@@ -141,6 +143,12 @@ def _add_up(models: Iterable[ModelEstimate]) -> int:
 
 def _is_bound(models: Iterable[ModelEstimate]) -> bool:
     return any(model.picousd is None or model.at_least for model in models)
+
+
+def _explain_price(check: ModelCheck | None) -> str:
+    """Why a price is unknown, in brackets; empty if that is not known either."""
+    price = check.price if check else None
+    return f" ({price.detail})" if isinstance(price, UnknownPrice) and price.detail else ""
 
 
 def _backend(check: ModelCheck | None) -> str:

@@ -247,3 +247,4 @@ def test_an_unknown_price_is_not_free() -> None:
     plan = Plan((Work(GPT, "hex", 10, 200, 50),))
     costs = estimate_cost(plan, [check(GPT, UnknownPrice("not in the list"))])
     assert (costs.picousd, costs.unpriced) == (0, (GPT,))
+    assert costs.warnings == (f"{GPT}: its price is unknown (not in the list)",)
