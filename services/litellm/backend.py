@@ -12,7 +12,7 @@ from services.common.errors import ApiKeyMissing, BackendError
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
-from services.common.hosted.request import ResponseFormat
+from services.common.hosted.request import ResponseFormat, build_apart
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
 from services.litellm.fields import list_fields
 from services.litellm.reasoning import list_efforts
@@ -124,7 +124,9 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         from services.litellm.catalogue import INTERNAL  # litellm is imported by now
         from services.litellm.upstream import CompletionArguments
 
-        arguments = build_arguments(request, model, INTERNAL, response_format)
+        arguments = await build_apart(
+            request, lambda: build_arguments(request, model, INTERNAL, response_format)
+        )
         destination: dict[str, Any] = {}
         if model.entry.api_base is not None:
             destination["api_base"] = model.entry.api_base

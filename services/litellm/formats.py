@@ -142,6 +142,9 @@ def clean_gemini(value: dict[str, Any], raw: RawAnswer, streamed: bool) -> dict[
     if candidate is not None and raw.candidate is None:
         raw.candidate = count(candidate.get("index")) or 0
     raw.id = raw.id or label(value.get("responseId"))
+    if candidate is None and (reason := _as_object(value.get("promptFeedback")).get("blockReason")):
+        raw.answered = True
+        raw.keep_finish(reason)
     clean = {
         **value,
         "candidates": [] if candidate is None else [_clean_candidate(raw, candidate)],

@@ -39,6 +39,7 @@ class LiteLlmBuilder(CompletionBuilder):
     def __init__(self, model: ProviderModel, answer: RawAnswer, expected: Expectation) -> None:
         super().__init__(expected)
         self.extras = answer.extras
+        self.provider = model.provider
         self._known_model = model
         self._answer = answer
         self._model = ""
@@ -90,10 +91,11 @@ class LiteLlmBuilder(CompletionBuilder):
     def _finish_reason(self) -> FinishReason:
         """Use the provider's own word where it is known. litellm writes "stop" for a missing or an
         unknown one, and after it has made JSON of a tool call."""
-        word = self._answer.finish_word
-        if self._answer.has_known_format and word not in _TOOL_REASONS:
-            return parse_finish_reason(word)
-        return parse_finish_reason(self.finish_word)
+        reason, word = parse_finish_reason(self.finish_word), self._answer.finish_word
+        filtered = reason is FinishReason.CONTENT_FILTER and not word
+        if not self._answer.has_known_format or word in _TOOL_REASONS or filtered:
+            return reason
+        return parse_finish_reason(word)
 
 
 def parse_completion(

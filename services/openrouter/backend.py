@@ -13,7 +13,7 @@ from services.common.errors import BackendError, InvalidRequest, ModelNotFound, 
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
-from services.common.hosted.request import HONOURED, ResponseFormat, request_field
+from services.common.hosted.request import HONOURED, ResponseFormat, build_apart, request_field
 from services.common.hosted.response import ProviderAnswer
 from services.openrouter.account import Account
 from services.openrouter.catalogue import ROUTING, ListedModel, OpenRouterCatalogue, describe
@@ -84,7 +84,9 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         if not self.config.allow_unlisted:
             self._check_models(request)
         details = await self.find_model(request.model) if needs_details(request) else None
-        body = build_body(request, response_format, self._dialect, details)
+        body = await build_apart(
+            request, lambda: build_body(request, response_format, self._dialect, details)
+        )
         expected = Expectation.of(request, "logprobs" in body)
         return OpenRouterCall(self, expected, body, seconds)
 

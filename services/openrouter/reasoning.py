@@ -29,6 +29,10 @@ _JOINED = ("text", "summary", "data")
 #: Beginnings of the names of models that show summaries of their reasoning, or none.
 _NOT_RAW = ("openai/o", "openai/gpt-5", "google/", "anthropic/")
 
+_USUAL = (ReasoningEffort.LOW, ReasoningEffort.MEDIUM, ReasoningEffort.HIGH)
+#: Beginnings of the names of models that have only these levels. OpenRouter rounds others to them.
+_USUAL_ONLY = ("openai/o1", "openai/o3", "openai/o4", "openai/gpt-oss")
+
 #: Beginnings of the names of models that continue a last message of the assistant.
 _CONTINUES = ("anthropic/",)
 
@@ -60,7 +64,7 @@ def build_reasoning(
         return {"reasoning": {"max_tokens": wish.budget_tokens}}
     if wish.effort is ReasoningEffort.AUTO:
         return {"reasoning": {"enabled": True}}
-    levels = details.efforts if details is not None else ()
+    levels = (details.efforts if details is not None else ()) or _list_efforts(request.model)
     if wish.effort is not None and levels and wish.effort not in levels:
         raise Unsupported(
             f"{request.model} lacks the level {wish.effort} of reasoning: it has "
@@ -72,6 +76,11 @@ def build_reasoning(
             "OpenRouter's highest level of reasoning is xhigh", field="reasoning.effort"
         )
     return {"reasoning": {"effort": str(wish.effort)}} if wish.effort is not None else {}
+
+
+def _list_efforts(model: str) -> tuple[ReasoningEffort, ...]:
+    """The levels of a model that the catalogue does not describe; empty if they are not known."""
+    return _USUAL if remove_prefix(model).startswith(_USUAL_ONLY) else ()
 
 
 def _build_plain(wish: ReasoningOptions) -> dict[str, Any]:

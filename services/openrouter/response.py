@@ -18,7 +18,6 @@ class OpenRouterBuilder(CompletionBuilder):
     def __init__(self, expected: Expectation) -> None:
         super().__init__(expected)
         self._model = ""
-        self._provider = ""
         self._fingerprint = ""
         self._usage: Any = None
         self._details = DetailsReader()
@@ -31,7 +30,7 @@ class OpenRouterBuilder(CompletionBuilder):
         """Take the next chunk, or a whole answer."""
         self.id = self.id or chunk.id
         self._model = chunk.model or self._model
-        self._provider = chunk.provider or self._provider
+        self.provider = chunk.provider or self.provider
         self._fingerprint = chunk.fingerprint or self._fingerprint
         self._usage = chunk.usage or self._usage
         if (choice := chunk.choice) is None:
@@ -62,11 +61,11 @@ class OpenRouterBuilder(CompletionBuilder):
         """Return the completion, which may lack a finish reason."""
         served_by = ServedBy(
             model=f"{PREFIX}{self._model}" if self._model else self.expected.model,
-            provider=self._provider,
+            provider=self.provider,
             system_fingerprint=self._fingerprint,
         )
         usage, details = parse_usage(self._usage), self._details
-        origin = make_origin(self._provider, remove_prefix(self.expected.model))
+        origin = make_origin(self.provider, remove_prefix(self.expected.model))
         return self.finish(usage, served_by, origin, details.state(), details.form())
 
 

@@ -185,13 +185,18 @@ async def _continue(events: AsyncGenerator[_Event, None]) -> _Event:
 
 async def _read_events(call: ProviderCall) -> AsyncGenerator[_Event, None]:
     builder, chunks = call.stream()
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            for delta in builder.feed(chunk):
-                yield delta
-    for delta in builder.flush():
-        yield delta
-    yield builder.completion()
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for delta in builder.feed(chunk):
+                    yield delta
+        for delta in builder.flush():
+            yield delta
+        yield builder.completion()
+    except BackendError as error:
+        if builder.provider:
+            error.metadata.setdefault("provider", builder.provider)
+        raise
 
 
 def _add_measurements(

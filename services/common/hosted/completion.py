@@ -33,7 +33,10 @@ _FINISH_REASONS = {
     ),
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), FinishReason.LENGTH),
     **dict.fromkeys(
-        ("content_filter", "content_filtered", "safety", "recitation"),
+        (
+            *("content_filter", "content_filtered", "safety", "recitation"),
+            *("blocklist", "prohibited_content", "spii", "image_safety"),
+        ),
         FinishReason.CONTENT_FILTER,
     ),
     **dict.fromkeys(("tool_calls", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
@@ -110,12 +113,14 @@ class Extras:
 class CompletionBuilder(ABC):
     """Builds a completion from an answer, which comes whole or in chunks.
 
-    id: the provider's. finish_word: its finish reason, "" until it arrives; native_finish: that
-    of the provider behind a gateway. reasoned: the answer has reasoning, which may be hidden.
+    id: the provider's. provider: its name, as far as it is known. finish_word: its finish reason,
+    "" until it arrives; native_finish: that of the provider behind a gateway. reasoned: the answer
+    has reasoning, which may be hidden.
     """
 
     def __init__(self, expected: Expectation) -> None:
         self.id = ""
+        self.provider = ""
         self.finish_word = ""
         self.native_finish = ""
         self.extras = Extras()

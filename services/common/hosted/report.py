@@ -35,8 +35,9 @@ def succeeded(completion: Completion, seconds: float) -> Attempt:
 def failed(error: BackendError, seconds: float) -> Attempt:
     """The attempt that an error ended."""
     status = error.metadata.get("upstream_status", "")
+    known = error.report.served_by.provider if error.report else ""
     return Attempt(
-        provider=error.metadata.get("provider", ""),
+        provider=known or error.metadata.get("provider", ""),
         http_status=int(status) if status.isdecimal() else 0,
         reason=error.reason,
         seconds=seconds,

@@ -7,13 +7,16 @@ both take this format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from arena_llm.types import Conversation, GenerationRequest, Input, Message, RawPrompt, Text
 
 ResponseFormat = Mapping[str, Any]
+
+T = TypeVar("T")
 
 #: The field of a request that holds its provider_options.
 OPTIONS = "provider_options_json"
@@ -151,6 +154,20 @@ def as_conversation(prompt: Input) -> tuple[Message, ...]:
             return messages
         case RawPrompt():
             raise AssertionError("the servicer refuses it")
+
+
+async def build_apart(request: GenerationRequest, build: Callable[[], T]) -> T:
+    """Return `build()`, which writes the request in the provider's format.
+
+    A long conversation is written in a thread, so that other calls go on.
+    """
+    if isinstance(request.input, Conversation) and len(request.input.messages) > _LONG:
+        return await asyncio.to_thread(build)
+    return build()
+
+
+#: Messages of a conversation. So many are written in about a millisecond.
+_LONG = 200
 
 
 def append_note(prompt: Input, note: str) -> Conversation:

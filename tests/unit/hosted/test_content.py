@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
-from arena_llm.types import Conversation, FinishReason, Image, ImageDetail, Refusal, Text
+from arena_llm.types import CacheHint, Conversation, FinishReason, Image, ImageDetail, Refusal, Text
 from tests.support.upstreams.openrouter import listing
 from tests.support.upstreams.server import Reply
 from tests.unit.hosted.conftest import OPENAI_FORMAT, STREAMED, Provider, Start
@@ -154,3 +154,22 @@ async def test_continuing_the_last_message(start: Start, upstream: Any, provider
             return
         await llm.generate(model, messages=conversation)
     assert upstream.history[0].body["messages"][-1]["role"] == "assistant"
+
+
+@pytest.mark.parametrize("provider", ["gemini"], indirect=True)
+@STREAMED
+async def test_a_blocked_prompt_has_no_text(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    feedback = {"candidates": [], "promptFeedback": {"blockReason": "SAFETY"}}
+    upstream.default = Reply("", pieces=[], fields=feedback)
+    reply = await ask(llm, streamed, provider.model, tools=[])
+    assert (reply.message.parts, reply.finish_reason) == ((), FinishReason.CONTENT_FILTER)
+
+
+@pytest.mark.parametrize("provider", ["anthropic"], indirect=True)
+async def test_cache_hints_of_claude(llm: AsyncClient, upstream: Any, provider: Provider) -> None:
+    parts = [Text("rules", cache=CacheHint()), Text("Your move?")]
+    await llm.generate(provider.model, messages=[Message("user", parts)])
+    content = upstream.history[0].body["messages"][0]["content"]
+    assert [block.get("cache_control") for block in content] == [{"type": "ephemeral"}, None]

@@ -154,6 +154,8 @@ async def test_nothing_is_retried_after_the_first_delta(
     assert error.partial is not None
     assert (error.partial.text, error.partial.finish_reason) == ("ab", "interrupted")
     check_attempts(error, 1)
+    assert error.report is not None
+    assert error.report.served_by.provider == error.report.attempts[0].provider != ""
     assert len(upstream.history) == 1
 
 

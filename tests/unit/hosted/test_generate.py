@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,18 @@ async def test_messages_keep_their_roles(
     assert all(text in sent for _, text in roles)
     if "messages" in request.body and provider.variable != "ANTHROPIC_API_KEY":
         assert request.body["messages"] == [{"role": r, "content": text} for r, text in roles]
+
+
+@OPENAI_FORMAT
+async def test_a_long_conversation_keeps_its_order(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    """It is written in a thread."""
+    texts = [f"{n}" for n in range(301)]
+    roles = itertools.cycle(("user", "assistant"))
+    messages = [Message(role, text) for role, text in zip(roles, texts, strict=False)]  # type: ignore[arg-type]
+    await llm.generate(provider.model, messages=messages)
+    assert [m["content"] for m in upstream.history[0].body["messages"]] == texts
 
 
 def sample(parameter: Parameter) -> Any:

@@ -278,3 +278,22 @@ async def test_reasoning_that_leaves_no_room_for_a_text_is_warned_of(
     reply = await ask(llm, streamed, provider.model, tools=[])
     assert (reply.text, reply.finish_reason) == ("", "length")
     assert "reasoning.effort" in reply.warnings[0]
+
+
+@pytest.mark.parametrize("provider", ["gemini"], indirect=True)
+@STREAMED
+async def test_a_signature_of_a_text_goes_back(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    parts = [{"text": "ok", "thoughtSignature": "the-signature"}]
+    content = {"role": "model", "parts": parts}
+    candidates = [{"index": 0, "content": content, "finishReason": "STOP"}]
+    upstream.enqueue(Reply("", pieces=[], fields={"candidates": candidates}), Reply())
+    first = await ask(llm, streamed, provider.model, messages=[ASK], tools=[])
+    (part,) = first.message.parts
+    assert isinstance(part, Text)
+    assert part.state is not None
+    messages = [ASK, first.message, Message("user", "And now?")]
+    await ask(llm, streamed, provider.model, messages=messages, tools=[])
+    (sent,) = upstream.history[1].body["contents"][1]["parts"]
+    assert (sent["text"], sent["thoughtSignature"]) == ("ok", "the-signature")

@@ -200,6 +200,8 @@ async def test_a_level_that_the_catalogue_does_not_list(
     error = await fail(llm, False, "openrouter_a/thinker", reasoning_effort="minimal")
     assert (error.reason, error.field) == ("UNSUPPORTED", "reasoning.effort")
     assert "low, high" in error.message
+    error = await fail(llm, False, "openrouter_openai/o4-mini", reasoning_effort="xhigh")
+    assert (error.reason, error.field) == ("UNSUPPORTED", "reasoning.effort")
 
 
 @STREAMED
