@@ -36,6 +36,7 @@ def prepare_generation(
         stop_ids=stop_ids,
         min_tokens=sampling.min_tokens or 0,
         returns=request.returns,
+        fills_context=model.reader.fills_context(request, len(prompt), max_tokens),
         parser=_make_parser(model, request, prompt),
     )
 

@@ -41,10 +41,10 @@ class Sequence:
 
     max_tokens: most tokens to generate. eos: tokens that end the completion. stop_ids: tokens
     of the request that end it, too. min_tokens: a stop string ends it after this many.
-    returns: what to return beside the text. parser: separates the parts of the reply; None if it
-    is only text. unread: tokens that the model has to read next; at
-    first, the whole prompt. tokens: those generated so far. cached: tokens of the prompt that
-    came from the prefix cache.
+    returns: what to return beside the text. fills_context: the context is full after max_tokens.
+    parser: separates the parts of the reply; None if it is only text. unread: tokens that the
+    model has to read next; at first, the whole prompt. tokens: those generated so far. cached:
+    tokens of the prompt that came from the prefix cache.
     """
 
     served_by: ServedBy
@@ -58,6 +58,7 @@ class Sequence:
     stop_ids: frozenset[int] = frozenset()
     min_tokens: int = 0
     returns: ReturnOptions = DEFAULT_RETURNS
+    fills_context: bool = False
     parser: ReplyParser | None = None
     cancelled: bool = False
     failed: bool = False
@@ -133,7 +134,8 @@ class Sequence:
         if matcher is not None and matcher.complete:
             return self._finish(FinishReason.STOP, new + self.text.finish())
         if self.generated >= self.max_tokens:
-            return self._finish(FinishReason.LENGTH, new + self.text.finish())
+            reason = FinishReason.CONTEXT if self.fills_context else FinishReason.LENGTH
+            return self._finish(reason, new + self.text.finish())
         self._send(new)
         return False
 

@@ -30,6 +30,8 @@ _ENVIRONMENT = {
     "LLGUIDANCE_LOG_LEVEL": "0",  # its log would contain texts
     # Otherwise a request whose logits are NaN gets arbitrary tokens.
     "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
+    # Otherwise vLLM forces tool calls with structural tags, which its guidance backend cannot read.
+    "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
     # The service has gRPC threads, which do not survive a fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     # The engine's processes talk over loopback.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
 from services.common.config import ConfigError, ModelEntry
 from services.common.local.backend import LocalBackend
+from services.common.local.features import LOCAL_FIELDS, REFUSED_LOCALLY, TOOL_NAMES
 from services.vllm.config import VllmConfig
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class VllmBackend(LocalBackend[VllmConfig]):
 
     name = "vllm"
     config_type = VllmConfig
+    fields = LOCAL_FIELDS | {TOOL_NAMES}
+    refused: ClassVar[Mapping[str, str]] = {
+        path: advice for path, advice in REFUSED_LOCALLY.items() if path != TOOL_NAMES
+    }
     #: Hub, threads, devices, and the engine's own switches.
     environment = (
         *("VLLM_*", "HF_*", "TRANSFORMERS_*", "TORCH*", "CUDA_*", "NVIDIA_*", "NCCL_*"),

@@ -40,7 +40,7 @@ from services.common.local.pool import misconfigured
 from services.common.local.request import PromptReader
 from services.common.local.trace import ScoredToken, make_count, make_scoring
 from services.vllm.config import VllmConfig
-from services.vllm.gate import Gate
+from services.vllm.gate import GroupGate
 from services.vllm.processes import Watchdog
 from services.vllm.request import (
     make_replay_params,
@@ -52,7 +52,7 @@ from services.vllm.request import (
     wants_logprobs,
 )
 from services.vllm.response import VllmCompletionBuilder, score_token
-from services.vllm.scoring import Place, run_bounded, score_continuations
+from services.vllm.scoring import ScoredPlace, run_bounded, score_continuations
 from services.vllm.start import StartedEngine
 
 T = TypeVar("T")
@@ -80,8 +80,8 @@ class VllmEngine:
         self._config = config
         self._calls = 0
         self._hangs = False
-        self._gate = Gate()
-        #: True if the engine has vLLM's first model runner: see Gate.
+        self._gate = GroupGate()
+        #: True if the engine has vLLM's first model runner: see GroupGate.
         self._mixed_up: bool = not started.llm.vllm_config.use_v2_model_runner
 
     @property
@@ -173,6 +173,7 @@ class VllmEngine:
                 arrived,
                 parser,
                 () if request.sampling.stop_token_ids else params.stop_token_ids,
+                self.reader,
                 self._started.vocabulary,
             )
             async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
@@ -194,7 +195,7 @@ class VllmEngine:
         with self._admit():
             prompt, continuations = await self._in_thread(self.reader.read_scoring, request)
 
-            async def ask(path: Sequence[int], tokens: list[int]) -> Place:
+            async def ask(path: Sequence[int], tokens: list[int]) -> ScoredPlace:
                 nonlocal cached
                 ids = [*prompt, *path]
                 output = await self._step(ids, make_scoring_params(tokens), adapter, "input")
@@ -204,7 +205,7 @@ class VllmEngine:
                 logprobs = {token: entries[token].logprob for token in tokens}
                 # The step is greedy, so the likeliest token is among the entries.
                 best = max(entry.logprob for entry in entries.values())
-                return Place(logprobs, best, await look(ids))
+                return ScoredPlace(logprobs, best, await look(ids))
 
             async def look(ids: list[int]) -> tuple[tuple[int, float], ...]:
                 if not top:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Gate:
+class GroupGate:
     """Lets one group of calls run at a time; the calls of a group run together.
 
     In a batch, vLLM's first model runner returns chosen tokens' log-probabilities for all

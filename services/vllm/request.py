@@ -19,10 +19,11 @@ from arena_llm.types import (
     ReturnOptions,
 )
 from services.common.errors import Unsupported
+from services.common.local.features import forces_tools
 from services.common.local.grammars import ANY_OBJECT, check_schema_cost, read_grammar
 from services.common.local.request import PromptReader
 from services.common.local.sampling import sampling_settings
-from services.vllm.response import ReplyParser
+from services.vllm.response import VllmReplyParser
 from services.vllm.start import StartedEngine
 
 #: vLLM refuses a higher temperature.
@@ -37,7 +38,7 @@ def prepare_generation(
     default_max_tokens: int,
     *,
     stream: bool,
-) -> tuple[list[int], Any, ReplyParser | None]:
+) -> tuple[list[int], Any, VllmReplyParser | None]:
     """The prompt's tokens, the request's SamplingParams, and the parser of its reply.
 
     Raises InvalidRequest, ContextTooLong and Unsupported; nothing is ever truncated.
@@ -58,6 +59,9 @@ def prepare_generation(
     settings["logit_bias"] = dict(settings["logit_bias"]) or None
     if constraint is not None:
         settings["structured_outputs"] = _structured_outputs(constraint)
+    elif (calls := started.parsers.make_schema(request)) is not None:
+        check_schema_cost(calls, "tools")
+        settings["structured_outputs"] = StructuredOutputsParams(json=calls)
     if _can_return_logprobs(started, request):
         settings["logprobs"] = None if returns.logprob_token_ids else returns.top_logprobs
         settings["logprob_token_ids"] = list(returns.logprob_token_ids) or None
@@ -159,7 +163,7 @@ def returns_logprobs(params: Any) -> bool:
 
 
 def name_group(params: Any) -> str:
-    """The group of a request for Gate; empty if it goes with all others."""
+    """The group of a request for GroupGate; empty if it goes with all others."""
     if params.logprob_token_ids:
         return "chosen"
     return "likeliest" if params.logprobs else ""
@@ -172,7 +176,8 @@ def _can_return_logprobs(started: StartedEngine, request: GenerationRequest) -> 
     ones. VllmEngine asks for the others step by step.
     """
     returns = request.returns
-    if request.constraint is not None and started.logprob_kind is LogprobKind.RAW:
+    constrained = request.constraint is not None or forces_tools(request)
+    if constrained and started.logprob_kind is LogprobKind.RAW:
         return False
     return not (returns.top_logprobs and returns.logprob_token_ids)
 

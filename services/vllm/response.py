@@ -32,9 +32,10 @@ from arena_llm.types import (
     Usage,
 )
 from services.common.errors import InvalidRequest, ModelMisconfigured, UpstreamUnavailable
-from services.common.local.features import calls_tools, hides_reasoning
+from services.common.local.features import calls_tools, forces_tools, hides_reasoning
 from services.common.local.grammars import constraint_field, make_unusable_error, read_grammar
 from services.common.local.parts import MessageBuilder
+from services.common.local.request import PromptReader
 from services.common.local.template import describe_tool
 from services.common.local.trace import ScoredToken, make_trace
 from services.common.local.vocabulary import Vocabulary
@@ -44,7 +45,7 @@ _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _BYTES = LLTokenizer("byte")
 
 
-class ReplyParser:
+class VllmReplyParser:
     """Separates one completion's reasoning, text and tool calls, with vLLM's parser.
 
     hides: leave the reasoning out. reasoned: True once there was some.
@@ -85,7 +86,7 @@ class ReplyParser:
         return [*deltas, *calls], not message.content and not calls
 
 
-class ReplyParsers:
+class VllmReplyParsers:
     """Makes the parsers of a model's replies.
 
     Raises ModelMisconfigured for a parser that vLLM does not have, or that needs tokens which the
@@ -97,6 +98,10 @@ class ReplyParsers:
         self._reasoning = self._find(entry, tokenizer, tools=False)
         self._tools = self._find(entry, tokenizer, tools=True) if entry.tool_parser else None
         self.reasons = entry.reasoning_parser is not None
+        #: True if the parser reads the JSON that a forced call is written in.
+        self.forces_tools = self._tools is not None and bool(
+            self._adjust(self._tools, ())[0].tool_parser.supports_required_and_named
+        )
 
     def _find(self, entry: VllmModel, tokenizer: Any, *, tools: bool) -> Any:
         """vLLM's class of the parser; None for a model without one."""
@@ -118,22 +123,40 @@ class ReplyParsers:
             ) from error
         return parser
 
-    def _adjust(self, parser: Any, tools: Sequence[Tool]) -> tuple[Any, Any]:
+    def _adjust(
+        self, parser: Any, tools: Sequence[Tool], *, forced: bool = False
+    ) -> tuple[Any, Any]:
         """A parser, and the OpenAI request whose flags it reads. Its messages are not used."""
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
         described = [describe_tool(tool) for tool in tools] or None
-        request = ChatCompletionRequest(messages=[], tools=described)
+        choice = ("required" if forced else "auto") if tools else None
+        request = ChatCompletionRequest(messages=[], tools=described, tool_choice=choice)
         made = parser(self._tokenizer, request.tools) if tools else parser(self._tokenizer)
         return made, made.adjust_request(request)
 
-    def make(self, request: GenerationRequest) -> ReplyParser | None:
+    def make(self, request: GenerationRequest) -> VllmReplyParser | None:
         """A parser for one request; None if its reply can have only text."""
         tools = request.tools if calls_tools(request) else ()
         parser = self._tools if tools else self._reasoning
         if parser is None:
             return None
-        return ReplyParser(*self._adjust(parser, tools), hides=hides_reasoning(request))
+        adjusted = self._adjust(parser, tools, forced=forces_tools(request))
+        return VllmReplyParser(*adjusted, hides=hides_reasoning(request))
+
+    @staticmethod
+    def make_schema(request: GenerationRequest) -> str | None:
+        """The JSON schema of the calls that the request forces; None if it forces none."""
+        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+        from vllm.tool_parsers.utils import get_json_schema_from_tools
+
+        if not forces_tools(request):
+            return None
+        names = request.tool_choice.names if request.tool_choice else ()
+        allowed = [tool for tool in request.tools if not names or tool.name in names]
+        described = [describe_tool(tool) for tool in allowed]
+        tools = ChatCompletionRequest(messages=[], tools=described).tools
+        return json.dumps(get_json_schema_from_tools("required", tools))
 
 
 class VllmCompletionBuilder:
@@ -148,10 +171,12 @@ class VllmCompletionBuilder:
         request: GenerationRequest,
         prompt: list[int],
         arrived: float,
-        parser: ReplyParser | None,
+        parser: VllmReplyParser | None,
         last_tokens: Collection[int],
+        reader: PromptReader,
         vocabulary: Vocabulary | None,
     ) -> None:
+        self._reader = reader
         self._request = request
         self._prompt = prompt
         self._arrived = arrived
@@ -228,7 +253,7 @@ class VllmCompletionBuilder:
         )
 
     def _count_reasoning(self) -> int | None:
-        """The number of reasoning tokens; None if they are not told from the others."""
+        """The number of reasoning tokens; None if nothing separates them from the others."""
         if self._parser is None:
             return None
         return self._reasoning_tokens if self._parser.reasoned else 0
@@ -269,6 +294,10 @@ class VllmCompletionBuilder:
             return FinishReason.STOP  # the choice is whole, even if vLLM reports length
         if reason == "stop" and calls:
             return FinishReason.TOOL_CALLS
+        if reason == "length" and self._reader.fills_context(
+            self._request, len(self._prompt), len(self.tokens)
+        ):
+            return FinishReason.CONTEXT
         return _REASONS.get(reason, FinishReason.UNKNOWN)
 
     def _timings(self, metrics: Any) -> Timings:

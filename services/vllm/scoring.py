@@ -24,7 +24,7 @@ Path = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScoredPlace:
     """What the model gives after a path.
 
     logprobs: of the tokens that were requested. best: of the likeliest token. top: the likeliest
@@ -37,7 +37,7 @@ class Place:
 
 
 #: Returns the place after the path, with the log-probabilities of these tokens.
-Ask = Callable[[Path, list[int]], Awaitable[Place]]
+Ask = Callable[[Path, list[int]], Awaitable[ScoredPlace]]
 
 #: Most tokens whose log-probabilities one request can ask for (vLLM's MAX_LOGPROB_TOKEN_IDS).
 _MAX_TOKENS = 128
@@ -62,7 +62,7 @@ async def score_continuations(
         for path, tokens in tree.items()
         for start in range(0, len(tokens), _MAX_TOKENS)
     ]
-    places: dict[tuple[Path, int], Place] = {}
+    places: dict[tuple[Path, int], ScoredPlace] = {}
     answers = await run_bounded([partial(ask, *request) for request in requests], max_concurrent)
     for (path, tokens), answer in zip(requests, answers, strict=True):
         places |= dict.fromkeys(((path, token) for token in tokens), answer)
@@ -75,7 +75,7 @@ async def score_continuations(
     ]
 
 
-def make_scored(tokens: Sequence[int], places: Sequence[Place]) -> ScoredText:
+def make_scored(tokens: Sequence[int], places: Sequence[ScoredPlace]) -> ScoredText:
     """The scores of the tokens, each at its place."""
     scored = [
         ScoredToken(place.logprobs[token], place.top)

@@ -23,7 +23,7 @@ from services.vllm.child import FAILURE
 from services.vllm.config import VllmModel
 from services.vllm.errors import check_device, check_files, explain_start_failure
 from services.vllm.metrics import EngineStats, stat_loggers
-from services.vllm.response import ReplyParsers
+from services.vllm.response import VllmReplyParsers
 
 #: vLLM's logprobs_mode -> what it returns.
 _LOGPROB_KINDS = {
@@ -47,7 +47,7 @@ class StartedEngine:
     logprob_kind: LogprobKind | None
     served_by: ServedBy
     test_prompt: list[int]
-    parsers: ReplyParsers
+    parsers: VllmReplyParsers
     stats: EngineStats
     registry: CollectorRegistry
     max_running: int
@@ -92,6 +92,7 @@ def _describe(
 ) -> StartedEngine:
     tokenizer = llm.get_tokenizer()
     template = entry.chat_template
+    parsers = VllmReplyParsers(entry, tokenizer)
     reader = PromptReader(
         entry.name,
         tokenizer,
@@ -100,6 +101,7 @@ def _describe(
         llm.model_config.get_vocab_size(),
         reasons=entry.reasoning_parser is not None,
         parses_tools=entry.tool_parser is not None,
+        forces_tools=parsers.forces_tools,
         efforts=entry.reasoning_efforts,
     )
     return StartedEngine(
@@ -114,7 +116,7 @@ def _describe(
             engine=f"vllm {vllm.__version__}",
         ),
         test_prompt=reader.make_test_prompt(),
-        parsers=ReplyParsers(entry, tokenizer),
+        parsers=parsers,
         stats=stats,
         registry=registry,
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,

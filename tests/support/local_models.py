@@ -37,8 +37,12 @@ BAD = "Z"
 TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     f"{{% if '{BREAK}' in messages[-1]['content'] %}}{FAR}{{% endif %}}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% if brief %}{{ 'Be brief.' }}{% endif %}"
     "{% if messages[0].role == 'user' %}" + CHATML + "{% endif %}"
 )
+
+#: What the tiny model's entry says about tools and reasoning.
+PARSERS = {"tool_parser": "hermes", "reasoning_efforts": {"low": {"brief": True}}}
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def hf_models(folder: Path, tiny: Path) -> list[dict[str, Any]]:
         "model_path": str(ROOT / embedded_folder()),
         "preload": True,
     }
-    entry = {"name": "hf_tiny", "model_path": str(tiny), "preload": True}
+    entry = {"name": "hf_tiny", "model_path": str(tiny), "preload": True, **PARSERS}
     return [embedded, {**entry, "chat_template": _template(folder)}]
 
 
@@ -160,6 +164,7 @@ def vllm_models(folder: Path, tiny: Path) -> list[dict[str, Any]]:
             "name": "vllm_tiny",
             "model_path": str(tiny),
             "chat_template": _template(folder),
+            **PARSERS,
             "engine_args": {"max_num_seqs": 16, "kv_cache_memory_bytes": 1 << 29},
             "lora": [
                 {"name": f"vllm_tiny-{name}", "path": str(path)}

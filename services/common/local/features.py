@@ -11,6 +11,7 @@ from arena_llm.types import (
     GenerationRequest,
     ReasoningEffort,
     ReasoningVisibility,
+    ToolChoice,
     ToolMode,
 )
 from services.common.errors import InvalidRequest, Unsupported
@@ -30,6 +31,8 @@ _CHAT_FIELDS = frozenset(
 _TOOL_FIELDS = frozenset(
     ("tools", "tools.cache", "tool_choice.mode", f"{_PARTS}.tool_call", f"{_PARTS}.tool_result")
 )
+#: A field of a model that can be forced to call a tool.
+TOOL_NAMES = "tool_choice.names"
 _EFFORT, _VISIBILITY = "reasoning.effort", "reasoning.visibility"
 
 #: Every field that some model on this machine honours.
@@ -56,7 +59,7 @@ REFUSED_LOCALLY: Mapping[str, str] = {
     "routing": "leave it out: the model runs here, without a provider",
     "reasoning.budget_tokens": "use reasoning.effort, or config.max_tokens",
     "tools.strict": "leave it out, and check the arguments",
-    "tool_choice.names": "send only the tools that may be called",
+    TOOL_NAMES: "send only the tools that may be called",
     "tool_choice.allow_parallel": "leave it out, and run only the first call",
     f"{_PARTS}.state": "leave it out: only providers make it",
     f"{_PARTS}.refusal": "send it as a text",
@@ -85,12 +88,13 @@ class Features:
     """What one model has beyond what all have.
 
     chat: a chat template. tools: its entry names the format of tool calls, and its template shows
-    tools. reasoning: its entry names a parser of its reasoning. efforts: the levels of reasoning
-    that its entry describes.
+    tools. forces_tools: its engine can force a call. reasoning: its entry names a parser of its
+    reasoning. efforts: the levels of reasoning that its entry describes.
     """
 
     chat: bool = False
     tools: bool = False
+    forces_tools: bool = False
     reasoning: bool = False
     efforts: Efforts = field(default_factory=dict)
 
@@ -103,7 +107,8 @@ class Features:
             () if self.reasoning else (_VISIBILITY,),
             () if self.efforts else (_EFFORT,),
         )
-        return tuple(sorted((ALWAYS_HONOURED | LOCAL_FIELDS) - missing))
+        names = {TOOL_NAMES} if self.tools and self.forces_tools else frozenset[str]()
+        return tuple(sorted((ALWAYS_HONOURED | LOCAL_FIELDS | names) - missing))
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -126,7 +131,7 @@ class Features:
                 field=_VISIBILITY,
             )
         if reasoning.effort is not None and reasoning.effort not in self.efforts:
-            levels = ", ".join(self.efforts) or "none"
+            levels = ", ".join(self.efforts) or "no level"
             raise Unsupported(
                 f"{model} does not have the reasoning.effort {reasoning.effort}; its entry lists "
                 f"in reasoning_efforts: {levels}",
@@ -143,11 +148,17 @@ class Features:
                 "template that shows tools",
                 field="tools",
             )
-        if request.tool_choice is not None and request.tool_choice.mode is ToolMode.REQUIRED:
+        choice = request.tool_choice or ToolChoice()
+        if choice.mode is ToolMode.REQUIRED and not self.forces_tools:
             raise Unsupported(
                 f"{model} cannot be forced to call a tool: use AUTO, and ask for the call in a "
                 "message",
                 field="tool_choice.mode",
+            )
+        if choice.names and choice.mode is not ToolMode.REQUIRED:
+            raise Unsupported(
+                f"{TOOL_NAMES} needs the mode REQUIRED: {REFUSED_LOCALLY[TOOL_NAMES]}",
+                field=TOOL_NAMES,
             )
         if request.constraint is not None:
             raise InvalidRequest(
@@ -174,6 +185,12 @@ def calls_tools(request: GenerationRequest) -> bool:
     """True if the model may call tools."""
     choice = request.tool_choice
     return bool(request.tools) and (choice is None or choice.mode is not ToolMode.NONE)
+
+
+def forces_tools(request: GenerationRequest) -> bool:
+    """True if the model must call a tool."""
+    choice = request.tool_choice
+    return bool(request.tools) and choice is not None and choice.mode is ToolMode.REQUIRED
 
 
 def hides_reasoning(request: GenerationRequest) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from arena_llm.types import Constraint, Grammar, GrammarSyntax, JsonSchema
+from arena_llm.types import Constraint, Grammar, GrammarSyntax
 from services.common.errors import InvalidRequest
 
 #: The largest allowed least common multiple of a schema's `multipleOf` values. A grammar for
@@ -33,9 +33,11 @@ def make_unusable_error(field: str, why: str) -> InvalidRequest:
     return InvalidRequest(f"{field} cannot be used: {' '.join(why.split())[:500]}", field=field)
 
 
-def check_schema_cost(schema: str) -> None:
-    """Raise InvalidRequest for a JSON schema that is not JSON or blocks the service for seconds."""
-    field = constraint_field(JsonSchema(schema))
+def check_schema_cost(schema: str, field: str = "constraint.json_schema") -> None:
+    """Raise InvalidRequest for a JSON schema that is not JSON or blocks the service for seconds.
+
+    field: the request field that has it.
+    """
     multiples: list[int] = []
 
     def collect(pairs: list[tuple[str, object]]) -> None:

@@ -52,8 +52,8 @@ class PromptReader:
     chat_template: replaces the tokenizer's own. context_length: most tokens of prompt and
     completion together; for an encoder-decoder model, of each. embedded: how many token ids
     the model can read. scored: how many of these it can also write; default: all. reasons,
-    parses_tools: its entry names a parser of its reasoning, of its tool calls. efforts: its
-    levels of reasoning.
+    parses_tools: its entry names a parser of its reasoning, of its tool calls. forces_tools: its
+    engine can force a call. efforts: its levels of reasoning.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class PromptReader:
         encoder_decoder: bool = False,
         reasons: bool = False,
         parses_tools: bool = False,
+        forces_tools: bool = False,
         efforts: Efforts | None = None,
     ) -> None:
         self.name = name
@@ -83,6 +84,7 @@ class PromptReader:
         self.features = Features(
             chat=template is not None,
             tools=parses_tools and template is not None and template.reads_tools,
+            forces_tools=forces_tools,
             reasoning=reasons,
             efforts=efforts or {},
         )
@@ -117,6 +119,12 @@ class PromptReader:
         check_sampling(request, self._scored, max_tokens)
         self.check_room(request.input, len(prompt), max_tokens, cause)
         return prompt, max_tokens
+
+    def fills_context(self, request: GenerationRequest, prompt: int, completion: int) -> bool:
+        """True if a completion of this many tokens has ended because the context is full."""
+        if request.sampling.max_tokens is not None:
+            return False
+        return (0 if self.encoder_decoder else prompt) + completion >= self.context_length
 
     def read_scoring(self, request: ScoringRequest) -> tuple[list[int], list[list[int]]]:
         """The prompt's tokens, and those of each continuation.

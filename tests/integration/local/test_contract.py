@@ -21,6 +21,7 @@ from arena_llm.types import (
     PARAMETERS,
     Capability,
     Completion,
+    Conversation,
     Enforcement,
     FinishReason,
     Grammar,
@@ -28,6 +29,9 @@ from arena_llm.types import (
     ModelState,
     RawPrompt,
     StopMatch,
+    Tool,
+    ToolChoice,
+    ToolMode,
 )
 from services.common.backend import BaseLLMBackend
 from services.hf.backend import HfBackend
@@ -295,6 +299,44 @@ def test_any_json_object(service: LocalService, llm: Client) -> None:
         if reply.finish_reason is FinishReason.STOP:
             assert isinstance(json.loads(reply.text), dict)
         assert reply.text.startswith("{")
+
+
+LOOK = Tool("look", "Looks.", '{"type": "object", "properties": {"x": {"type": "integer"}}}')
+
+
+def test_tools_are_shown_to_the_model(service: LocalService, llm: Client) -> None:
+    counted = llm.count_tokens(service.tiny, PROMPT, tools=[LOOK], return_tokens=True)
+    assert counted.trace is not None
+    assert '"name": "look"' in counted.trace.raw_text
+    reply = llm.generate(service.tiny, PROMPT, tools=[LOOK], max_tokens=1)
+    assert reply.usage.prompt_tokens == counted.tokens
+    unseen = ToolChoice(ToolMode.NONE)
+    reply = llm.generate(service.tiny, PROMPT, tools=[LOOK], tool_choice=unseen, max_tokens=1)
+    assert reply.usage.prompt_tokens == llm.count_tokens(service.tiny, PROMPT).tokens
+
+
+def test_a_level_of_reasoning_sets_arguments_of_the_template(
+    service: LocalService, llm: Client
+) -> None:
+    low, same = (
+        llm.generate(service.tiny, PROMPT, max_tokens=1, raw_text=True, **options).prompt_tokens
+        for options in ({"reasoning_effort": "low"}, {"template_arguments": {"brief": True}})
+    )
+    assert low is not None
+    assert low == same
+    assert "Be brief." in low.raw_text
+    with pytest.raises(UnsupportedError, match="low") as caught:
+        llm.generate(service.tiny, PROMPT, reasoning_effort="high")
+    assert caught.value.field == "reasoning.effort"
+
+
+def test_the_last_message_is_continued(service: LocalService, llm: Client) -> None:
+    talk = Conversation(
+        (Message("user", PROMPT), Message("assistant", "I take ")), continue_last_message=True
+    )
+    reply = llm.generate(service.tiny, messages=talk, max_tokens=1, raw_text=True)
+    assert reply.prompt_tokens is not None
+    assert reply.prompt_tokens.raw_text.endswith("<|im_start|>assistant\nI take ")
 
 
 def test_a_growing_prompt_is_cached(service: LocalService, llm: Client) -> None:

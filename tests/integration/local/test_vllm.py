@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from arena_llm import Client
 from arena_llm.errors import ArenaError
-from arena_llm.types import ModelState
+from arena_llm.types import FinishReason, ModelState, Tool, ToolChoice, ToolMode
 from deploy.probe import health
 from deploy.services import VLLM
 from tests.support.local_models import UNUSABLE, LocalService
@@ -74,6 +75,28 @@ def test_an_adapter_is_a_separate_model(llm: Client) -> None:
     assert llm.generate(TINY, PROMPT, **options).text == base.text
     scores = [llm.score(name, PROMPT, ["4"])[0].logprob for name in (TINY, f"{TINY}-black")]
     assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+
+
+def test_a_forced_call(llm: Client) -> None:
+    """The engine's decoding forces it, so that even a random model calls a tool."""
+    schema = '{"type": "object", "properties": {"x": {"enum": [1, 2]}}, "required": ["x"]}'
+    tools = [Tool("look", "Looks.", schema), Tool("wait")]
+    options: dict[str, Any] = {
+        "tools": tools,
+        "tool_choice": ToolChoice(ToolMode.REQUIRED, ("look",)),
+        "max_tokens": 200,
+    }
+    for seed in range(3):
+        stream = llm.stream(TINY, PROMPT, seed=seed, **options)
+        assert "".join(stream) == ""
+        reply = stream.completion
+        if reply.finish_reason is FinishReason.LENGTH:
+            continue  # the random model calls again and again
+        assert reply.finish_reason is FinishReason.TOOL_CALLS
+        for call in reply.tool_calls:
+            assert call.name == "look"
+            assert json.loads(call.arguments)["x"] in (1, 2)
+        assert len({call.id for call in reply.tool_calls}) == len(reply.tool_calls) > 0
 
 
 @pytest.mark.parametrize("model", UNUSABLE)

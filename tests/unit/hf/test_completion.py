@@ -123,6 +123,17 @@ def test_no_stop_string_ends_the_text_before_min_tokens(loaded: LoadedModel) -> 
     assert stop in late.text
 
 
+@pytest.mark.parametrize(
+    ("max_tokens", "reason"), [(None, FinishReason.CONTEXT), (4, FinishReason.LENGTH)]
+)
+def test_a_full_context_ends_the_text(
+    loaded: LoadedModel, max_tokens: int | None, reason: FinishReason
+) -> None:
+    generation = request("7" * 508, ignore_eos=True, max_tokens=max_tokens)
+    reply = complete(loaded, generation)
+    assert (reply.usage.completion_tokens, reply.finish_reason) == (4, reason)
+
+
 def test_a_constraint_is_enforced_by_decoding(loaded: LoadedModel) -> None:
     assert complete(loaded, request("7", Regex("[01]"))).enforcement is Enforcement.DECODING
     assert complete(loaded, request("7", max_tokens=1)).enforcement is None

@@ -1,4 +1,4 @@
-"""Reasoning, text and tool calls are told apart, however the text is cut into pieces."""
+"""A reply is separated into reasoning, text and tool calls, however it is cut into pieces."""
 
 from __future__ import annotations
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from services.vllm.gate import Gate
+from services.vllm.gate import GroupGate
 
 
 class Calls:
     """Calls through one gate, and which of them run."""
 
     def __init__(self) -> None:
-        self._gate = Gate()
+        self._gate = GroupGate()
         self.running: list[str] = []
 
     def begin(self, name: str, group: str) -> tuple[asyncio.Task[None], asyncio.Event]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.common.errors import UpstreamUnavailable
-from services.vllm.scoring import Path, Place, build_tree, score_continuations
+from services.vllm.scoring import Path, ScoredPlace, build_tree, score_continuations
 
 
 def logprob(path: Sequence[int], token: int) -> float:
@@ -26,13 +26,13 @@ class Engine:
         self.concurrent: list[int] = []
         self._now = 0
 
-    async def ask(self, path: Path, tokens: list[int]) -> Place:
+    async def ask(self, path: Path, tokens: list[int]) -> ScoredPlace:
         self.asked.append((path, tokens))
         self._now += 1
         self.concurrent.append(self._now)
         await asyncio.sleep(0)
         self._now -= 1
-        return Place({token: logprob(path, token) for token in tokens}, best=logprob(path, 4))
+        return ScoredPlace({token: logprob(path, token) for token in tokens}, best=logprob(path, 4))
 
 
 def test_a_common_prefix_is_requested_once() -> None:
@@ -73,7 +73,7 @@ async def test_the_number_of_concurrent_requests_is_bounded() -> None:
 async def test_the_first_error_is_raised_and_cancels_the_rest() -> None:
     ended: list[str] = []
 
-    async def ask(path: Path, tokens: list[int]) -> Place:
+    async def ask(path: Path, tokens: list[int]) -> ScoredPlace:
         if path:
             raise UpstreamUnavailable("dead")
         try:

@@ -149,7 +149,8 @@ def test_what_the_model_lacks_is_refused(
 
 
 def test_the_fields_and_capabilities_of_a_model() -> None:
-    base, full = Features(), Features(True, True, True, EFFORTS)
+    base = Features()
+    full = Features(chat=True, tools=True, reasoning=True, efforts=EFFORTS)
     missing = {*full.fields} - {*base.fields}
     assert {"conversation", "tools", "reasoning.effort", "template_arguments_json"} <= missing
     assert {"config.min_p", "raw.text", "prompt"} <= {*base.fields}
