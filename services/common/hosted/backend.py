@@ -110,7 +110,7 @@ class HostedBackend(BaseLLMBackend[C]):
                         completion = _add_measurements(event, outcome, arrived, first)
                         yield replace(completion, attempts=self._hide_keys(completion.attempts))
             except ModelNotFound as error:
-                raise await call.explain(error) from error.__cause__
+                raise await _explain(call, error) from error.__cause__
 
     @contextmanager
     def _reporting(self, request: GenerationRequest) -> Iterator[None]:
@@ -161,8 +161,15 @@ class HostedBackend(BaseLLMBackend[C]):
         try:
             outcome = await self._retrier.call(request.model, request.deadline, call.complete)
         except ModelNotFound as error:
-            raise await call.explain(error) from error.__cause__
+            raise await _explain(call, error) from error.__cause__
         return _add_measurements(outcome.value, outcome, arrived)
+
+
+async def _explain(call: ProviderCall, error: ModelNotFound) -> BackendError:
+    """The error to raise for a 404, with what the call has tried."""
+    explained = await call.explain(error)
+    explained.report = error.report
+    return explained
 
 
 async def _open_stream(call: ProviderCall) -> tuple[_Event, AsyncGenerator[_Event, None]]:

@@ -103,18 +103,27 @@ class MessageWriter:
         )
 
     def _count_hints(self) -> int:
-        parts = (part for message in self._messages for part in message.parts)
-        return sum(isinstance(part, Text | Image) and part.cache is not None for part in parts)
+        others = (message for message in self._messages if message.role != "assistant")
+        parts = (part for message in others for part in message.parts)
+        return sum(
+            inner.cache is not None
+            for part in parts
+            for inner in (part.parts if isinstance(part, ToolResult) else (part,))
+        )
 
     def _write_content(self, parts: Sequence[Part], place: str) -> Any:
         """Return texts and images as `content`: a string where that is enough."""
-        if all(isinstance(part, Text) and not self._has_hint(part) for part in parts):
+        if all(type(part) is Text and self._is_plain(part) for part in parts):
             if len(parts) == 1:
                 return parts[0].text  # type: ignore[union-attr] # checked above
             return [{"type": "text", "text": p.text} for p in parts if isinstance(p, Text)]
         return [self._write_block(part, f"{place}[{n}]") for n, part in enumerate(parts)]
 
+    def _is_plain(self, part: Part) -> bool:
+        return part.state is None and not self._has_hint(part)
+
     def _write_block(self, part: Part, place: str) -> dict[str, Any]:
+        read_state(part.state, self.origin, f"{place}.state")  # only for its check
         match part:
             case Text(text):
                 block: dict[str, Any] = {"type": "text", "text": text}
@@ -178,6 +187,7 @@ class MessageWriter:
         written = []
         for number, part in enumerate(message.parts):
             assert isinstance(part, ToolResult)  # noqa: S101 - the servicer refuses others
+            read_state(part.state, self.origin, f"{place}.parts[{number}].state")
             field = f"{place}.parts[{number}].tool_result.parts"
             for inner_number, inner in enumerate(part.parts):
                 if isinstance(inner, Image):

@@ -120,6 +120,9 @@ async def test_a_state_of_another_origin_is_refused(
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "STATE_MISMATCH")
         assert error.field == "conversation.messages[1].parts[0].state"
         assert error.metadata["origin"] == made_by
+    with pytest.raises(ArenaError) as caught:
+        await llm.generate(provider.model, messages=[Message("user", Text("hi", state=state))])
+    assert caught.value.field == "conversation.messages[0].parts[0].state"
     assert not upstream.history
     plain = [m.without_state() for m in messages]
     await llm.generate(provider.model, messages=plain, tools=[MOVE])

@@ -86,6 +86,8 @@ async def test_a_parameter_that_no_provider_honours_is_named(
         "UNSUPPORTED",
         "config.top_k",
     )
+    assert error.report is not None
+    assert [attempt.http_status for attempt in error.report.attempts] == [404]
     for model, options in {
         "openrouter_a/none": {"top_k": 3},  # there is no such model
         MODEL: {"seed": 1},  # honoured, so the 404 has another cause
