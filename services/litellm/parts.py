@@ -12,6 +12,7 @@ from arena_llm.types import GenerationRequest, Image, Message, Reasoning, Reason
 from services.common.errors import Unsupported, repair_text
 from services.common.hosted.messages import MessageWriter
 from services.common.hosted.parts import CallPiece
+from services.common.hosted.state import make_forgery, pick_list
 from services.common.hosted.values import count, label
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 #: Where litellm puts Gemini's signature into the id of a tool call.
 _SIGNATURE_MARK = "__thought__"
 
+# litellm's names, which are also those in states.
+_BLOCKS = "thinking_blocks"
 _SIGNATURES = "thought_signatures"
+_SIGNATURE = "thought_signature"
 
 #: The state of reasoning that its provider does not want back.
 _NOTHING_TO_SEND = {"sent_back": False}
@@ -73,21 +77,25 @@ class LiteLlmWriter(MessageWriter):
 
     def write_reasoning(self, part: Reasoning, state: Mapping[str, Any], place: str) -> Any:
         if state:
-            return _write_signatures(state)
+            return _write_signatures(state, place)
         if self._model.is_claude or self._model.is_gemini:  # litellm would leave it out
             raise Unsupported(
                 f"{self._model.full_name} takes reasoning only with its own state: leave the part "
                 "out",
-                field=place,
+                field=f"{place}.reasoning",
             )
         return {"reasoning_content": part.text} if part.text else {}
 
-    def write_text_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _write_signatures(state)
+    def write_text_state(self, state: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+        return _write_signatures(state, place)
 
-    def write_call_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        fields = state.get("provider_specific_fields")
-        return {"provider_specific_fields": fields} if fields else {}
+    def write_call_state(self, state: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+        signature = state.get(_SIGNATURE)
+        if signature is None:
+            return {}
+        if not isinstance(signature, str):
+            raise make_forgery(f"{place}.state")
+        return {"provider_specific_fields": {_SIGNATURE: signature}}
 
     def continue_last(self, message: dict[str, Any]) -> None:
         if not self._model.continues:
@@ -95,10 +103,12 @@ class LiteLlmWriter(MessageWriter):
         message["prefix"] = True
 
 
-def _write_signatures(state: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {"thinking_blocks": state["thinking_blocks"]} if "thinking_blocks" in state else {}
-    if _SIGNATURES in state:
-        fields["provider_specific_fields"] = {_SIGNATURES: state[_SIGNATURES]}
+def _write_signatures(state: Mapping[str, Any], place: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if blocks := pick_list(state, _BLOCKS, dict, f"{place}.state"):
+        fields[_BLOCKS] = blocks
+    if signatures := pick_list(state, _SIGNATURES, str, f"{place}.state"):
+        fields["provider_specific_fields"] = {_SIGNATURES: signatures}
     return fields
 
 
@@ -107,14 +117,14 @@ def read_call(call: Any) -> CallPiece:
     function = call.function
     id, _, signature = label(call.id).partition(_SIGNATURE_MARK)
     fields = getattr(call, "provider_specific_fields", None)
-    if not isinstance(fields, dict) or not fields:
-        fields = {"thought_signature": signature} if signature else None
+    if isinstance(fields, dict):
+        signature = label(fields.get(_SIGNATURE)) or signature
     return CallPiece(
         count(getattr(call, "index", None)),
         id,
         label(function.name),
         repair_text(function.arguments or ""),
-        {"provider_specific_fields": fields} if fields else None,
+        {_SIGNATURE: signature} if signature else None,
     )
 
 
@@ -127,7 +137,7 @@ class ThoughtReader:
 
     def add(self, message: Any) -> None:
         """Add the states of a message, or of a piece of one."""
-        for block in getattr(message, "thinking_blocks", None) or ():
+        for block in getattr(message, _BLOCKS, None) or ():
             if isinstance(block, dict):
                 self._add_block(block)
         fields = getattr(message, "provider_specific_fields", None)
@@ -150,7 +160,7 @@ class ThoughtReader:
         if model.is_gemini:  # which wants only signatures back
             blocks = [block for block in blocks if block.get("signature")]
         if blocks:
-            return {"thinking_blocks": blocks}
+            return {_BLOCKS: blocks}
         return _NOTHING_TO_SEND if reasoned and (model.is_gemini or model.is_claude) else {}
 
     def text_state(self, calls: set[str]) -> dict[str, Any]:

@@ -115,9 +115,8 @@ def parse_completion(
 
 def _find_signatures(piece: CallPiece) -> Iterator[str]:
     """Yield the signature in the state of a tool call."""
-    fields = (piece.state or {}).get("provider_specific_fields", {})
-    if isinstance(signature := fields.get("thought_signature"), str):
-        yield signature
+    if piece.state:
+        yield piece.state["thought_signature"]
 
 
 def _full_name(name: str, model: ProviderModel) -> str:

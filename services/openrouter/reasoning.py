@@ -19,9 +19,11 @@ from arena_llm.types import (
 )
 from services.common.errors import Unsupported
 from services.common.hosted.messages import MessageWriter
-from services.common.hosted.state import make_mismatch
+from services.common.hosted.state import make_mismatch, pick_list
 from services.openrouter.catalogue import ListedModel
 from services.openrouter.config import Dialect, remove_prefix
+
+_DETAILS = "reasoning_details"
 
 #: Fields of a detail whose pieces are joined. Those of all others replace each other.
 _JOINED = ("text", "summary", "data")
@@ -120,7 +122,7 @@ class DetailsReader:
 
     def state(self) -> dict[str, Any]:
         """What must be sent back; empty if there is nothing."""
-        return {"reasoning_details": self._details} if self._details else {}
+        return {_DETAILS: self._details} if self._details else {}
 
     def form(self) -> ReasoningForm | None:
         """What the text is; None if the objects do not say."""
@@ -154,8 +156,8 @@ class OpenRouterWriter(MessageWriter):
 
     def write_reasoning(self, part: Reasoning, state: Mapping[str, Any], place: str) -> Any:
         if state:
-            self._check_provider(part, place.removesuffix(".reasoning"))
-            return state
+            self._check_provider(part, place)
+            return {_DETAILS: pick_list(state, _DETAILS, dict, f"{place}.state")}
         if self._dialect.takes_routing:
             return {"reasoning": part.text} if part.text else {}
         return {"reasoning_content": part.text} if part.text else {}

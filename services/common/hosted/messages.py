@@ -87,11 +87,11 @@ class MessageWriter:
         """Return the fields that reasoning adds to its message. Lists in them are joined."""
         return {"reasoning": part.text} if part.text else {}
 
-    def write_text_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    def write_text_state(self, state: Mapping[str, Any], place: str) -> Mapping[str, Any]:
         """Return the fields that the state of a text adds to its message."""
         return {}
 
-    def write_call_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    def write_call_state(self, state: Mapping[str, Any], place: str) -> Mapping[str, Any]:
         """Return the fields that the state of a tool call adds to it."""
         return {}
 
@@ -157,13 +157,13 @@ class MessageWriter:
             match part:
                 case Text(text):
                     texts.append(text)
-                    _merge(written, self.write_text_state(state))
+                    _merge(written, self.write_text_state(state, field))
                 case Refusal(text):
                     texts.append(text)  # the model's own words
                 case Reasoning():
-                    _merge(written, self.write_reasoning(part, state, f"{field}.reasoning"))
+                    _merge(written, self.write_reasoning(part, state, field))
                 case ToolCall():
-                    calls.append(self._write_call(part, state))
+                    calls.append(self._write_call(part, state, field))
         written["content"] = "".join(texts) or None
         if calls:
             written["tool_calls"] = calls
@@ -171,7 +171,7 @@ class MessageWriter:
             written["content"] = ""
         return written
 
-    def _write_call(self, call: ToolCall, state: Mapping[str, Any]) -> dict[str, Any]:
+    def _write_call(self, call: ToolCall, state: Mapping[str, Any], place: str) -> dict[str, Any]:
         if isinstance(own := state.get("id"), str):
             self._provider_ids[call.id] = own
         return {
@@ -179,7 +179,7 @@ class MessageWriter:
             "type": "function",
             # Providers refuse an empty text: it is not JSON.
             "function": {"name": call.name, "arguments": call.arguments or "{}"},
-            **self.write_call_state(state),
+            **self.write_call_state(state, place),
         }
 
     def _write_results(self, message: Message, place: str) -> list[dict[str, Any]]:

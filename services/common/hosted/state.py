@@ -42,8 +42,24 @@ def read_state(state: ProviderState | None, origin: str, field: str) -> dict[str
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{field} is not a state that this service made", field=field)
+        raise make_forgery(field)
     return value
+
+
+def pick_list(state: Mapping[str, Any], name: str, kind: type, field: str) -> list[Any]:
+    """The list that a state has under a name; empty if it has none.
+
+    Raises InvalidRequest if it is not a list of values of this kind.
+    """
+    values = state.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise make_forgery(field)
+    return values
+
+
+def make_forgery(field: str) -> InvalidRequest:
+    """The error for a state that this service did not make."""
+    return InvalidRequest(f"{field} is not a state that this service made", field=field)
 
 
 def make_mismatch(origin: str, reader: str, field: str) -> StateMismatch:
