@@ -27,6 +27,8 @@ _RESERVED = frozenset(
 )
 #: The names under which templates read the reasoning of an earlier message.
 _REASONING_NAMES = frozenset({"reasoning_content", "reasoning", "thinking"})
+#: Words of templates that show the results of tools.
+_RESULT_NAMES = frozenset({"tool", "tool_calls", "tool_response", "tool_call_id"})
 
 _ARGUMENTS = "template_arguments_json"
 
@@ -115,6 +117,7 @@ class ChatTemplate:
         """Yield the messages as templates read them."""
         names: dict[str, str] = {}
         for index, message in enumerate(messages):
+            self._check_parts(message, f"conversation.messages[{index}].parts")
             if message.role == "tool":
                 for part in message.parts:
                     if isinstance(part, ToolResult):
@@ -122,12 +125,6 @@ class ChatTemplate:
                 continue
             described: dict[str, Any] = {"role": message.role, "content": message.text}
             if reasoning := message.reasoning:
-                if not self._reads_reasoning:
-                    raise Unsupported(
-                        f"the chat template of {self._model} does not read the reasoning of "
-                        "earlier messages: leave it out",
-                        field=f"conversation.messages[{index}]",
-                    )
                 described["reasoning_content"] = reasoning
             if calls := message.tool_calls:
                 names |= {call.id: call.name for call in calls}
@@ -140,6 +137,22 @@ class ChatTemplate:
                     for call in calls
                 ]
             yield described
+
+    def _check_parts(self, message: Message, place: str) -> None:
+        """Refuse the parts that the template would leave out of the text."""
+        for number, part in enumerate(message.parts):
+            read = {
+                "reasoning": self._reads_reasoning,
+                "tool_call": "tool_calls" in self._words,
+                "tool_result": bool(self._words & _RESULT_NAMES),
+            }
+            if not read.get(part.kind, True):
+                kind = part.kind.replace("_", " ")
+                raise Unsupported(
+                    f"the chat template of {self._model} does not read a {kind} of an earlier "
+                    "message: leave it out, or send it as a text",
+                    field=f"{place}[{number}].{part.kind}",
+                )
 
 
 def describe_tool(tool: Tool) -> dict[str, Any]:

@@ -34,7 +34,10 @@ from tests.support.tiny_models import CHATML, make_checkpoint
 
 LOOK = Tool("look", "Looks.", '{"type": "object", "properties": {"b": {}, "a": {}}}')
 #: Shows everything that it gets.
-OPEN = "{{ tools | tojson }} {{ messages | tojson }} {{ enable_thinking }} {# reasoning_content #}"
+OPEN = (
+    "{{ tools | tojson }} {{ messages | tojson }} {{ enable_thinking }}"
+    "{# reasoning_content tool_calls #}"
+)
 EFFORTS = {ReasoningEffort.NONE: {"enable_thinking": False}}
 
 
@@ -89,15 +92,28 @@ def test_reasoning_that_the_template_does_not_read_is_refused(tokenizer: Any) ->
     template = ChatTemplate("hf_tiny", tokenizer, CHATML)
     with pytest.raises(Unsupported, match="reasoning") as caught:
         template.render(Conversation(messages), "conversation")
-    assert caught.value.field == "conversation.messages[0]"
+    assert caught.value.field == "conversation.messages[0].parts[0].reasoning"
     # The template of a model that reasons leaves earlier reasoning out on purpose.
     reasons = ChatTemplate("hf_tiny", tokenizer, CHATML, reasons=True)
     assert "Hm." not in reasons.render(Conversation(messages), "conversation")
 
 
+def test_calls_and_results_that_the_template_does_not_read_are_refused(tokenizer: Any) -> None:
+    call = Message("assistant", ToolCall("c1", "look", "{}"))
+    result = Message("tool", ToolResult("c1", "a wall"))
+    template = ChatTemplate("hf_tiny", tokenizer, CHATML)
+    for messages, field in (
+        ((call,), "conversation.messages[0].parts[0].tool_call"),
+        ((Message("user", "7"), result), "conversation.messages[1].parts[0].tool_result"),
+    ):
+        with pytest.raises(Unsupported) as caught:
+            template.render(Conversation(messages), "conversation")
+        assert caught.value.field == field
+
+
 def test_an_effort_sets_arguments_of_the_template(tokenizer: Any) -> None:
     effort = ReasoningOptions(ReasoningEffort.NONE)
-    assert " False " in shown(tokenizer, request(reasoning=effort))
+    assert shown(tokenizer, request(reasoning=effort)).endswith(" False")
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], type[BackendError], str]] = [
