@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from services.common.fields import ALWAYS_HONOURED
 from services.common.hosted.request import CHAT_PARAMETERS, HONOURED
-from services.litellm.reasoning import list_efforts
+from services.litellm.reasoning import list_efforts, takes_budget
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import ProviderModel
@@ -34,7 +34,7 @@ def _list_refused(model: ProviderModel) -> Iterator[str]:
         yield "tool_choice.allow_parallel"
     if not list_efforts(model):
         yield "reasoning.effort"
-    if not (takes("thinking") and (model.is_claude or model.is_gemini)):
+    if not takes_budget(model):
         yield "reasoning.budget_tokens"
     if not model.continues:
         yield "conversation.continue_last_message"

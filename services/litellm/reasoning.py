@@ -39,7 +39,7 @@ def list_efforts(model: ProviderModel) -> tuple[ReasoningEffort, ...]:
         levels = levels - {ReasoningEffort.MINIMAL} | {ReasoningEffort.NONE}
         if model.row.get("supports_adaptive_thinking"):
             levels.add(ReasoningEffort.AUTO)
-    if model.is_gemini and "gemini-2" in model.model:
+    if model.is_gemini and _is_gemini_2(model):
         # Budgets; one of 0 turns reasoning off, except for the largest model.
         levels |= {ReasoningEffort.MINIMAL, ReasoningEffort.AUTO}
         if "pro" not in model.model:
@@ -51,6 +51,24 @@ def list_efforts(model: ProviderModel) -> tuple[ReasoningEffort, ...]:
         ):
             levels.add(ReasoningEffort.MINIMAL)
     return tuple(effort for effort in ReasoningEffort if effort in levels)
+
+
+def takes_budget(model: ProviderModel) -> bool:
+    """Whether the model takes a number of reasoning tokens.
+
+    For newer models, litellm makes a level of it, or leaves it out.
+    """
+    if "thinking" not in model.parameters:
+        return False
+    if model.is_claude:
+        adaptive = model.row.get("supports_adaptive_thinking")
+        return not adaptive or bool(model.row.get("supports_legacy_thinking"))
+    return model.is_gemini and _is_gemini_2(model)
+
+
+def _is_gemini_2(model: ProviderModel) -> bool:
+    """Whether it is a Gemini model whose levels are budgets."""
+    return "gemini-2" in model.model
 
 
 def build_reasoning(request: GenerationRequest, model: ProviderModel) -> dict[str, Any]:
@@ -66,7 +84,7 @@ def build_reasoning(request: GenerationRequest, model: ProviderModel) -> dict[st
             field="reasoning.visibility",
         )
     if wish.budget_tokens is not None:
-        if "thinking" not in model.parameters or not (model.is_claude or model.is_gemini):
+        if not takes_budget(model):
             raise Unsupported(
                 f"{model.full_name} takes no number of reasoning tokens: use reasoning.effort",
                 field="reasoning.budget_tokens",
@@ -83,5 +101,7 @@ def build_reasoning(request: GenerationRequest, model: ProviderModel) -> dict[st
     if wish.effort is ReasoningEffort.AUTO:
         if model.is_gemini:
             return {"thinking": {"type": "enabled", "budget_tokens": -1}}
-        return {"thinking": {"type": "adaptive" if model.is_claude else "enabled"}}
+        if model.is_claude:
+            return {"thinking": {"type": "adaptive", "display": "summarized"}}
+        return {"thinking": {"type": "enabled"}}
     return {"reasoning_effort": str(wish.effort)}

@@ -113,9 +113,9 @@ class Extras:
 class CompletionBuilder(ABC):
     """Builds a completion from an answer, which comes whole or in chunks.
 
-    id: the provider's. provider: its name, as far as it is known. finish_word: its finish reason,
-    "" until it arrives; native_finish: that of the provider behind a gateway. reasoned: the answer
-    has reasoning, which may be hidden.
+    id: the provider's. provider: its name, "" until it is known. finish_word: its finish reason, ""
+    until it arrives; native_finish: that of the provider behind a gateway. reasoned: the answer has
+    reasoning, which may be hidden.
     """
 
     def __init__(self, expected: Expectation) -> None:
