@@ -151,14 +151,17 @@ class Recorder:
 class RecordedModels:
     """Answers calls from a recording, in place of the models.
 
-    run_id: of the recorded results, so that the replayed ones are equal.
+    run_id: of the last recorded run, so that the replayed results are equal.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises RecordingError with file, line and reason."""
         self._path = path
-        self._lines = {CallKey(*line.key): line for line in _read_lines(path)}
-        self.run_id = next((line.run for line in self._lines.values()), "")
+        self._lines: dict[CallKey, _Line] = {}
+        self.run_id = ""
+        for line in _read_lines(path):
+            self._lines[CallKey(*line.key)] = line
+            self.run_id = line.run
 
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str = "") -> ModelReply:
         """The recorded reply. Raises the recorded error, or RecordingError if there is none."""

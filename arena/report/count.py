@@ -135,7 +135,8 @@ class AnswerStats:
     was done about illegal answers. ends: why replies ended, other than by themselves.
     cost_picousd: in 10^-12 US dollars. uncounted, unpriced: calls with unknown tokens, and with
     unknown cost. reasoned: calls whose reasoning tokens are known. replayed: calls whose reply
-    was that of an earlier call, and cost nothing.
+    was that of an earlier call, and cost nothing. retried: calls with several requests to the
+    provider; failed_attempts_picousd: what those of them cost that failed.
     """
 
     turns: int = 0
@@ -153,6 +154,8 @@ class AnswerStats:
     cost_picousd: int = 0
     unpriced: int = 0
     replayed: int = 0
+    retried: int = 0
+    failed_attempts_picousd: int = 0
 
     def add(self, move: MoveRow) -> None:
         """Count one row of moves."""
@@ -167,6 +170,8 @@ class AnswerStats:
         self.completion_tokens += move.completion_tokens or 0
         self.reasoning_tokens += move.reasoning_tokens or 0
         self.cost_picousd += move.cost_picousd or 0
+        self.retried += (move.attempts or 0) > 1
+        self.failed_attempts_picousd += move.failed_attempts_picousd or 0
         if not move.model:
             return
         self.calls += 1

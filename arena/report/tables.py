@@ -110,10 +110,17 @@ def _notes(summary: Summary) -> Iterator[str]:
         )
     if summary.unfinished:
         yield f"{format_count(summary.unfinished, 'more episode')} had started but not ended."
-    if summary.total.replayed:
+    total = summary.total
+    if total.replayed:
         yield (
-            f"{format_count(summary.total.replayed, 'answer')} came from an earlier call with the "
-            "same request_id, and cost nothing."
+            f"{format_count(total.replayed, 'answer')} came from an earlier call with the same "
+            "request_id, and cost nothing."
+        )
+    if total.retried:
+        cost = format_dollars(total.failed_attempts_picousd)
+        yield (
+            f"{format_count(total.retried, 'call')} took several requests to the provider. The "
+            f"failed requests cost {cost} as far as known."
         )
     if summary.unverified:
         yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."

@@ -26,7 +26,10 @@ def answered(row: MoveRow) -> list[MoveRow]:
         # Two providers of one model; one of them refuses once.
         served = {"provider": "Fast", "precision": "fp8"} if row.seat else {"provider": "Slow"}
         refused = row.ply == 3 and row.episode.startswith("tic_tac_toe/0")
-        return [asked(row, **served, finish_reason="refusal" if refused else "stop")]
+        answer = asked(row, **served, finish_reason="refusal" if refused else "stop")
+        if row.ply == 4:  # the provider failed once
+            answer = replace(answer, attempts=2, failed_attempts_picousd=10**6)
+        return [answer]
     return [asked(row)]
 
 
