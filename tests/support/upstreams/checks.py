@@ -152,11 +152,15 @@ async def broken_mutations(
     streamed: bool,
     count: int,
     expected: Callable[[str], bool],
+    reply: Reply | None = None,
 ) -> dict[str, Any]:
-    """The mutations whose call ends with neither the right text nor a typed error."""
-    reply = Reply("grüße", reasoning="because")
+    """The mutations whose call ends with neither the right text nor a typed error.
+
+    reply: what is mutated; by default one with a text and reasoning.
+    """
+    reply = reply or Reply("grüße", reasoning="because")
     upstream.default = reply
-    assert await result(llm, model, streamed) == "grüße"
+    assert expected(str(await result(llm, model, streamed)))
     call = upstream.history[-1]
     broken: dict[str, Any] = {}
     for name, fault in _mutations(upstream, call, reply, streamed, count):

@@ -56,6 +56,18 @@ async def test_any_field_may_have_another_type(
 
 
 @STREAMED
+async def test_any_field_of_a_tool_call_may_have_another_type(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    """Such a call is read or refused, and is no bug of this service."""
+    count = 150 if provider.service == "openrouter" else 40
+    calls = [("call_1", "move", '{"to": "e4"}'), ("call_2", "pass", "{}")]
+    reply = Reply("", "because", calls=calls)
+    args: Any = (llm, upstream, provider.model, streamed, count, lambda text: True, reply)
+    assert await broken_mutations(*args) == {}
+
+
+@STREAMED
 @OPENAI_FORMAT
 async def test_an_answer_in_an_unusual_frame(
     start: Start, upstream: Any, provider: Provider, streamed: bool
