@@ -15,6 +15,9 @@ from arena.agents.reply import ParsedReply, parse_choice, parse_json
 from arena.agents.settings import LlmSettings
 from arena_llm.types import FinishReason
 
+#: The seed of a call has 53 bits, so that every JSON reader keeps it.
+_SEEDS = 2**53
+
 
 class LlmAgent(Agent):
     """Calls its model once for each answer.
@@ -64,7 +67,7 @@ class LlmAgent(Agent):
         if settings.reply != "score":
             options |= settings.sampling
             if settings.send_seed:
-                options["seed"] = turn.seed
+                options["seed"] = turn.seed % _SEEDS
         elif settings.template_arguments is not None:
             options["template_arguments"] = settings.template_arguments
         if settings.timeout_seconds is not None:

@@ -42,12 +42,12 @@ def test_list(system: System, grpcurl: str, target: str) -> None:
 
 def test_describe(system: System, grpcurl: str, target: str) -> None:
     described = call(system, grpcurl, "-plaintext", target, "describe", SERVICE)
-    for rpc in ("Generate", "StreamGenerate", "Score", "IsAvailable", "ListModels"):
+    for rpc in ("Generate", "StreamGenerate", "Score", "CountTokens", "GetServiceInfo"):
         assert f"rpc {rpc} (" in described
     message = call(
         system, grpcurl, "-plaintext", target, "describe", "arena_llm.v1.GenerateRequest"
     )
-    assert "string session = 6;" in message
+    assert "string session = 12;" in message
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
@@ -67,7 +67,8 @@ def test_generate(system: System, grpcurl: str, target: str) -> None:
     reply = generate(
         system, grpcurl, target, prompt="Your move?", constraint={"choices": {"values": ["4"]}}
     )
-    assert (reply["text"], reply["model"], reply["backend"]) == ("4", MODEL, "hf")
+    served_by = reply["servedBy"]
+    assert (reply["text"], served_by["model"], served_by["backend"]) == ("4", MODEL, "hf")
 
 
 def test_an_error_is_shown_with_its_details(system: System, grpcurl: str) -> None:

@@ -111,12 +111,12 @@ async def test_only_the_given_settings_are_sent() -> None:
         "template_arguments": {"enable_thinking": False},
         "routing": {"providers": ["a", "b"], "allow_fallbacks": False},
     }  # fmt: skip
-    turn, model = turn_after("kuhn_poker", [0, 1], seed=2**62), Model(_json("Bet"))
+    turn, model = turn_after("kuhn_poker", [0, 1], seed=2**62 + 5), Model(_json("Bet"))
     await _act(model, turn)
     await _act(model, turn, **settings, send_seed=True, timeout_seconds=2.5, system="Short.")
     assert [call.sampling for call in model.calls] == [
         {},
-        settings | {"seed": 2**62, "timeout": 2.5},
+        settings | {"seed": 5, "timeout": 2.5},  # the contract's seeds have 53 bits
     ]
     assert model.calls[1].messages[0] == ("system", "Short.")
     # As JSON can hold them, except that its keys are texts.
