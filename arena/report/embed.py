@@ -163,7 +163,6 @@ def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
             "enforcement": clip(move.enforcement),
             "end": None if move.finish_reason == FinishReason.STOP else clip(move.finish_reason),
             "attempts": move.attempts,
-            "request": clip(move.request_id),
         }
         | (texts if full else {})
     )

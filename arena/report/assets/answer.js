@@ -18,9 +18,9 @@ function answer(episode, step, data) {
   const facts = [
     ["model", step.model], ["latency", step.ms && `${Math.round(step.ms).toLocaleString("en")} ms`],
     ["tokens", step.tokens && `${count(step.tokens[0])} in, ${count(step.tokens[1])} out${step.tokens[2] ? ` (${step.tokens[2]} reasoning)` : ""}`],
-    ["cost", step.picousd !== undefined && `$${(step.picousd / 1e12).toPrecision(2)}`],
+    ["cost", step.picousd === undefined ? step.model && "unknown" : `$${(step.picousd / 1e12).toPrecision(2)}`],
     ["served by", step.served], ["enforced by", step.enforcement], ["ended by", step.end],
-    ["attempts", step.attempts > 1 && String(step.attempts)], ["request_id", step.request],
+    ["attempts", step.attempts > 1 && String(step.attempts)],
   ].filter(([, value]) => value).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, visible(value))));
   return [
     make("section", { class: "card" }, make("p", { class: "said" }, ...said.filter(Boolean)),

@@ -65,6 +65,21 @@ def test_the_final_position_is_embedded(tmp_path: Path) -> None:
     assert board.count(".") == (game.moves[-1].board or "").count(".") - 1
 
 
+def test_a_step_says_who_answered_and_what_it_took(tmp_path: Path) -> None:
+    def answer(row: MoveRow) -> list[MoveRow]:
+        known = {"provider": "p", "precision": "fp8", "enforcement": "prompt", "attempts": 2}
+        unknown = {"prompt_tokens": None, "reasoning_tokens": None, "cost_picousd": None}
+        return [asked(row, finish_reason="length", completion_tokens=3, **known, **unknown)]
+
+    game = play("tic_tac_toe", ("hf_one", "hf_two"), 0, answer)
+    found = embed_file(write(tmp_path / "r.db", [game]))
+    step = unpack(found, found.index["episodes"][0])["steps"][0]
+    assert step["tokens"] == [None, 3, None]
+    assert "picousd" not in step
+    assert (step["served"], step["enforcement"], step["end"]) == ("p, fp8", "prompt", "length")
+    assert step["attempts"] == 2
+
+
 def test_a_long_text_keeps_its_ends_and_says_what_was_cut() -> None:
     text = "a" * 600_000 + "b" * 400_000
     short = clip(text)
