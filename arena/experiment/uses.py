@@ -21,17 +21,26 @@ class ModelUse:
 
     scores: a player compares actions (reply: score). any_provider: a player does not say which
     provider may answer. fields: the paths of the request's fields that players set.
+    efforts: the levels of reasoning that they request.
     """
 
     scores: bool = False
     any_provider: bool = False
     fields: frozenset[str] = frozenset()
+    efforts: frozenset[str] = frozenset()
 
     def list_refused(self, model: Model | None) -> list[str]:
-        """Return the fields that the model is known to refuse."""
-        if model is None or not model.supported_fields_known:
+        """Return the settings that the model is known to refuse, by the path of their field."""
+        if model is None:
             return []
-        return sorted(self.fields - set(model.supported_fields))
+        refused: list[str] = []
+        if model.supported_fields_known:
+            refused += sorted(self.fields - set(model.supported_fields))
+        if model.reasoning_efforts and "reasoning.effort" not in refused:
+            efforts = sorted(self.efforts - set(model.reasoning_efforts))
+            levels = ", ".join(model.reasoning_efforts)
+            refused += [f"reasoning.effort {effort} (but {levels})" for effort in efforts]
+        return refused
 
     def list_warnings(self, model: Model | None) -> list[str]:
         """Return what to know before a run, though the model can run."""
@@ -56,5 +65,6 @@ def list_uses(players: Iterable[object]) -> dict[str, ModelUse]:
                 before.scores or player.reply == "score",
                 before.any_provider or not player.names_provider,
                 before.fields | player.request_fields,
+                before.efforts | {effort for effort in (player.reasoning_effort,) if effort},
             )
     return uses

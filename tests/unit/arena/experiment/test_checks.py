@@ -20,7 +20,7 @@ from arena_llm import (
     UnavailableError,
 )
 from arena_llm.errors import DeadlineExceededError, InvalidArgumentError
-from arena_llm.types import Capability, FreePrice, Price, UnknownPrice
+from arena_llm.types import Capability, FreePrice, Price, ReasoningEffort, UnknownPrice
 from services.common.errors import Internal
 from services.common.servicer import LlmServicer
 from tests.support.game_turns import read_agent
@@ -194,6 +194,8 @@ TEMPERATURE, TOP_K, ROUTING = "config.temperature", "config.top_k", "routing.pro
          "it does not honour config.top_k: leave the setting out"),
         (ModelUse(fields=frozenset({TOP_K})), False, "warning",
          "it may refuse config.top_k, which it does not list"),
+        (ModelUse(efforts=frozenset({"low", "max"})), True, "fail",
+         "it does not honour reasoning.effort max (but low, high): leave the setting out"),
         (ModelUse(any_provider=True), True, "warning",
          "its provider is not pinned: providers of one model differ in precision"),
     ],
@@ -203,7 +205,10 @@ async def test_what_the_players_need(
 ) -> None:
     backend.fields = frozenset({TEMPERATURE, ROUTING})
     backend.describe = lambda name: Model(
-        name, supported_fields=(TEMPERATURE, ROUTING), supported_fields_known=known
+        name,
+        supported_fields=(TEMPERATURE, ROUTING),
+        supported_fields_known=known,
+        reasoning_efforts=(ReasoningEffort.LOW, ReasoningEffort.HIGH),
     )
     (check,) = await run(client, ["hf_a"], uses={"hf_a": use})
     assert check.status == status
@@ -220,7 +225,12 @@ def test_the_uses_of_several_players() -> None:
         read_agent({"type": "llm", "model": "hf_a"} | settings)
         for settings in (
             {"temperature": 0, "ignore_eos": False, "stop": [], "send_seed": True},
-            {"reply": "choices", "routing": {"providers": ["x"]}, "store_tokens": True},
+            {
+                "reply": "choices",
+                "routing": {"providers": ["x"]},
+                "store_tokens": True,
+            },
+            {"reasoning_effort": "low"},
             {"reply": "score", "top_k": 3, "template_arguments": {"a": 1}},
         )
     ]
@@ -231,9 +241,10 @@ def test_the_uses_of_several_players() -> None:
             fields=frozenset(
                 {
                     TEMPERATURE, "config.seed", "constraint.choices", ROUTING,
-                    "returns.top_logprobs", "template_arguments_json",
+                    "returns.top_logprobs", "template_arguments_json", "reasoning.effort",
                 }
             ),
+            efforts=frozenset({"low"}),
         )
     }  # fmt: skip
 
