@@ -10,7 +10,12 @@ import structlog
 
 from services.common.config import ConfigError, ModelEntry
 from services.common.local.backend import LocalBackend
-from services.common.local.features import LOCAL_FIELDS, REFUSED_LOCALLY, TOOL_NAMES
+from services.common.local.features import (
+    BUDGET,
+    LOCAL_FIELDS,
+    REFUSED_LOCALLY,
+    TOOL_NAMES,
+)
 from services.vllm.config import VllmConfig
 
 if TYPE_CHECKING:
@@ -25,9 +30,9 @@ class VllmBackend(LocalBackend[VllmConfig]):
 
     name = "vllm"
     config_type = VllmConfig
-    fields = LOCAL_FIELDS | {TOOL_NAMES}
+    fields = LOCAL_FIELDS | {TOOL_NAMES, BUDGET}
     refused: ClassVar[Mapping[str, str]] = {
-        path: advice for path, advice in REFUSED_LOCALLY.items() if path != TOOL_NAMES
+        path: advice for path, advice in REFUSED_LOCALLY.items() if path not in (TOOL_NAMES, BUDGET)
     }
     #: Hub, threads, devices, and the engine's own switches.
     environment = (

@@ -23,7 +23,7 @@ from services.common.local.features import forces_tools
 from services.common.local.grammars import ANY_OBJECT, check_schema_cost, read_grammar
 from services.common.local.request import PromptReader
 from services.common.local.sampling import sampling_settings
-from services.vllm.response import VllmReplyParser
+from services.vllm.parsing import VllmReplyParser
 from services.vllm.start import StartedEngine
 
 #: vLLM refuses a higher temperature.
@@ -62,6 +62,7 @@ def prepare_generation(
     elif (calls := started.parsers.make_schema(request)) is not None:
         check_schema_cost(calls, "tools")
         settings["structured_outputs"] = StructuredOutputsParams(json=calls)
+    settings["thinking_token_budget"] = request.reasoning.budget_tokens
     if _can_return_logprobs(started, request):
         settings["logprobs"] = None if returns.logprob_token_ids else returns.top_logprobs
         settings["logprob_token_ids"] = list(returns.logprob_token_ids) or None

@@ -1,4 +1,4 @@
-"""Turns vLLM's outputs into deltas and completions, and separates the parts of a reply."""
+"""Turns vLLM's outputs into deltas and completions."""
 
 from __future__ import annotations
 
@@ -27,136 +27,18 @@ from arena_llm.types import (
     StopMatch,
     Timings,
     TokenTrace,
-    Tool,
-    ToolCallDelta,
     Usage,
 )
-from services.common.errors import InvalidRequest, ModelMisconfigured, UpstreamUnavailable
-from services.common.local.features import calls_tools, forces_tools, hides_reasoning
+from services.common.errors import InvalidRequest, UpstreamUnavailable
 from services.common.local.grammars import constraint_field, make_unusable_error, read_grammar
 from services.common.local.parts import MessageBuilder
 from services.common.local.request import PromptReader
-from services.common.local.template import describe_tool
 from services.common.local.trace import ScoredToken, make_trace
 from services.common.local.vocabulary import Vocabulary
-from services.vllm.config import VllmModel
+from services.vllm.parsing import VllmReplyParser
 
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _BYTES = LLTokenizer("byte")
-
-
-class VllmReplyParser:
-    """Separates one completion's reasoning, text and tool calls, with vLLM's parser.
-
-    hides: leave the reasoning out. reasoned: True once there was some.
-    """
-
-    def __init__(self, parser: Any, request: Any, *, hides: bool) -> None:
-        self.reasoned = False
-        self._parser = parser
-        self._request = request
-        self._hides = hides
-        self.skip_special_tokens: bool = request.skip_special_tokens
-
-    def split(self, output: Any) -> tuple[list[Delta], bool]:
-        """What a RequestOutput adds, one kind each, and whether all of it is reasoning."""
-        new = output.outputs[0]
-        message = self._parser.parse_delta(
-            delta_text=new.text,
-            delta_token_ids=list(new.token_ids),
-            request=self._request,
-            prompt_token_ids=output.prompt_token_ids,
-            finished=output.finished,
-        )
-        if message is None:
-            return [], True
-        calls = [
-            Delta(
-                tool_call=ToolCallDelta(
-                    call.id or "", call.function.name or "", call.function.arguments or ""
-                )
-            )
-            for call in message.tool_calls or ()
-            if call.function is not None
-        ]
-        self.reasoned = self.reasoned or bool(message.reasoning)
-        deltas = [Delta(text=message.content)] if message.content else []
-        if message.reasoning and not self._hides:
-            deltas.insert(0, Delta(reasoning=message.reasoning))
-        return [*deltas, *calls], not message.content and not calls
-
-
-class VllmReplyParsers:
-    """Makes the parsers of a model's replies.
-
-    Raises ModelMisconfigured for a parser that vLLM does not have, or that needs tokens which the
-    tokenizer does not have.
-    """
-
-    def __init__(self, entry: VllmModel, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._reasoning = self._find(entry, tokenizer, tools=False)
-        self._tools = self._find(entry, tokenizer, tools=True) if entry.tool_parser else None
-        self.reasons = entry.reasoning_parser is not None
-        #: True if the parser reads the JSON that a forced call is written in.
-        self.forces_tools = self._tools is not None and bool(
-            self._adjust(self._tools, ())[0].tool_parser.supports_required_and_named
-        )
-
-    def _find(self, entry: VllmModel, tokenizer: Any, *, tools: bool) -> Any:
-        """vLLM's class of the parser; None for a model without one."""
-        from vllm.parser.parser_manager import ParserManager
-
-        try:
-            parser = ParserManager.get_parser(
-                tool_parser_name=entry.tool_parser if tools else None,
-                reasoning_parser_name=entry.reasoning_parser,
-                enable_auto_tools=tools,
-                tokenizer=tokenizer,
-            )
-            if parser is not None:
-                self._adjust(parser, ())
-        except Exception as error:  # each parser refuses a tokenizer in its own way
-            key = "tool_parser" if tools else "reasoning_parser"
-            raise ModelMisconfigured(
-                f"{entry.name}: {key} {getattr(entry, key)!r} cannot be used: {error}"
-            ) from error
-        return parser
-
-    def _adjust(
-        self, parser: Any, tools: Sequence[Tool], *, forced: bool = False
-    ) -> tuple[Any, Any]:
-        """A parser, and the OpenAI request whose flags it reads. Its messages are not used."""
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-
-        described = [describe_tool(tool) for tool in tools] or None
-        choice = ("required" if forced else "auto") if tools else None
-        request = ChatCompletionRequest(messages=[], tools=described, tool_choice=choice)
-        made = parser(self._tokenizer, request.tools) if tools else parser(self._tokenizer)
-        return made, made.adjust_request(request)
-
-    def make(self, request: GenerationRequest) -> VllmReplyParser | None:
-        """A parser for one request; None if its reply can have only text."""
-        tools = request.tools if calls_tools(request) else ()
-        parser = self._tools if tools else self._reasoning
-        if parser is None:
-            return None
-        adjusted = self._adjust(parser, tools, forced=forces_tools(request))
-        return VllmReplyParser(*adjusted, hides=hides_reasoning(request))
-
-    @staticmethod
-    def make_schema(request: GenerationRequest) -> str | None:
-        """The JSON schema of the calls that the request forces; None if it forces none."""
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.tool_parsers.utils import get_json_schema_from_tools
-
-        if not forces_tools(request):
-            return None
-        names = request.tool_choice.names if request.tool_choice else ()
-        allowed = [tool for tool in request.tools if not names or tool.name in names]
-        described = [describe_tool(tool) for tool in allowed]
-        tools = ChatCompletionRequest(messages=[], tools=described).tools
-        return json.dumps(get_json_schema_from_tools("required", tools))
 
 
 class VllmCompletionBuilder:

@@ -23,7 +23,7 @@ from services.vllm.child import FAILURE
 from services.vllm.config import VllmModel
 from services.vllm.errors import check_device, check_files, explain_start_failure
 from services.vllm.metrics import EngineStats, stat_loggers
-from services.vllm.response import VllmReplyParsers
+from services.vllm.parsing import VllmReplyParsers
 
 #: vLLM's logprobs_mode -> what it returns.
 _LOGPROB_KINDS = {
@@ -93,6 +93,7 @@ def _describe(
     tokenizer = llm.get_tokenizer()
     template = entry.chat_template
     parsers = VllmReplyParsers(entry, tokenizer)
+    reasoning = llm.vllm_config.reasoning_config
     reader = PromptReader(
         entry.name,
         tokenizer,
@@ -102,6 +103,7 @@ def _describe(
         reasons=entry.reasoning_parser is not None,
         parses_tools=entry.tool_parser is not None,
         forces_tools=parsers.forces_tools,
+        limits_reasoning=bool(reasoning and reasoning.enabled),
         efforts=entry.reasoning_efforts,
     )
     return StartedEngine(

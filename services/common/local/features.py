@@ -31,8 +31,8 @@ _CHAT_FIELDS = frozenset(
 _TOOL_FIELDS = frozenset(
     ("tools", "tools.cache", "tool_choice.mode", f"{_PARTS}.tool_call", f"{_PARTS}.tool_result")
 )
-#: A field of a model that can be forced to call a tool.
-TOOL_NAMES = "tool_choice.names"
+#: A field of a model that can be forced to call a tool, and one whose reasoning can be limited.
+TOOL_NAMES, BUDGET = "tool_choice.names", "reasoning.budget_tokens"
 _EFFORT, _VISIBILITY = "reasoning.effort", "reasoning.visibility"
 
 #: Every field that some model on this machine honours.
@@ -57,7 +57,7 @@ LOCAL_FIELDS = (
 REFUSED_LOCALLY: Mapping[str, str] = {
     "provider_options_json": "leave it out: the model runs here, without a provider",
     "routing": "leave it out: the model runs here, without a provider",
-    "reasoning.budget_tokens": "use reasoning.effort, or config.max_tokens",
+    BUDGET: "use reasoning.effort, or config.max_tokens",
     "tools.strict": "leave it out, and check the arguments",
     TOOL_NAMES: "send only the tools that may be called",
     "tool_choice.allow_parallel": "leave it out, and run only the first call",
@@ -89,13 +89,15 @@ class Features:
 
     chat: a chat template. tools: its entry names the format of tool calls, and its template shows
     tools. forces_tools: its engine can force a call. reasoning: its entry names a parser of its
-    reasoning. efforts: the levels of reasoning that its entry describes.
+    reasoning. limits_reasoning: its engine can end the reasoning. efforts: the levels of reasoning
+    that its entry describes.
     """
 
     chat: bool = False
     tools: bool = False
     forces_tools: bool = False
     reasoning: bool = False
+    limits_reasoning: bool = False
     efforts: Efforts = field(default_factory=dict)
 
     @property
@@ -107,8 +109,11 @@ class Features:
             () if self.reasoning else (_VISIBILITY,),
             () if self.efforts else (_EFFORT,),
         )
-        names = {TOOL_NAMES} if self.tools and self.forces_tools else frozenset[str]()
-        return tuple(sorted((ALWAYS_HONOURED | LOCAL_FIELDS | names) - missing))
+        more = frozenset().union(
+            (TOOL_NAMES,) if self.tools and self.forces_tools else (),
+            (BUDGET,) if self.limits_reasoning else (),
+        )
+        return tuple(sorted((ALWAYS_HONOURED | LOCAL_FIELDS | more) - missing))
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -129,6 +134,11 @@ class Features:
                 f"the entry of {model} names no reasoning_parser, so its reasoning is part of the "
                 "text: leave reasoning.visibility out",
                 field=_VISIBILITY,
+            )
+        if reasoning.budget_tokens is not None and not self.limits_reasoning:
+            raise Unsupported(
+                f"the engine of {model} cannot limit its reasoning: {REFUSED_LOCALLY[BUDGET]}",
+                field=BUDGET,
             )
         if reasoning.effort is not None and reasoning.effort not in self.efforts:
             levels = ", ".join(self.efforts) or "no level"

@@ -52,8 +52,9 @@ class PromptReader:
     chat_template: replaces the tokenizer's own. context_length: most tokens of prompt and
     completion together; for an encoder-decoder model, of each. embedded: how many token ids
     the model can read. scored: how many of these it can also write; default: all. reasons,
-    parses_tools: its entry names a parser of its reasoning, of its tool calls. forces_tools: its
-    engine can force a call. efforts: its levels of reasoning.
+    parses_tools: its entry names a parser of its reasoning, of its tool calls. forces_tools,
+    limits_reasoning: its engine can force a call, end the reasoning. efforts: its levels of
+    reasoning.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PromptReader:
         reasons: bool = False,
         parses_tools: bool = False,
         forces_tools: bool = False,
+        limits_reasoning: bool = False,
         efforts: Efforts | None = None,
     ) -> None:
         self.name = name
@@ -86,6 +88,7 @@ class PromptReader:
             tools=parses_tools and template is not None and template.reads_tools,
             forces_tools=forces_tools,
             reasoning=reasons,
+            limits_reasoning=limits_reasoning,
             efforts=efforts or {},
         )
         # At least the bytes of the longest token: byte-level vocabularies write a byte as a

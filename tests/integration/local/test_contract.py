@@ -82,6 +82,14 @@ def generated(generate: Generate, **options: Any) -> tuple[int, ...]:
     return trace.ids
 
 
+def is_refused(generate: Generate, **options: Any) -> bool:
+    """Whether the model refuses the only option by its name."""
+    [parameter] = options
+    with pytest.raises(UnsupportedError) as caught:
+        generate(**options)
+    return caught.value.field == PARAMETERS[parameter].path
+
+
 def shows_sampled_logprobs(generate: Generate) -> bool:
     """A greedy token is certain. An engine of vllm returns only the kind that it is set to."""
     try:
@@ -135,6 +143,13 @@ PROBES: dict[str, Callable[[Generate], bool]] = {
     "logprob_token_ids": lambda generate: (
         generate(max_tokens=1, logprob_token_ids=[OTHER, 5]).completion_tokens.top_ids == (OTHER, 5)  # type: ignore[union-attr]
     ),
+    "reasoning_effort": lambda generate: (
+        "Be brief."
+        in generate(reasoning_effort="low", raw_text=True, max_tokens=1).prompt_tokens.raw_text  # type: ignore[union-attr]
+    ),
+    # The tiny model does not reason, so it refuses them.
+    "reasoning_visibility": lambda generate: is_refused(generate, reasoning_visibility="hidden"),
+    "reasoning_budget_tokens": lambda generate: is_refused(generate, reasoning_budget_tokens=5),
     "top_logprobs": lambda generate: (
         {len(t.top) for t in generate(max_tokens=4, seed=1, top_logprobs=3).completion_tokens or ()}
         == {3}

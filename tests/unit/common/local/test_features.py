@@ -135,6 +135,12 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], type[BackendError], str]] = 
     ),
     (
         {},
+        {"reasoning": ReasoningOptions(budget_tokens=5)},
+        Unsupported,
+        "reasoning.budget_tokens",
+    ),
+    (
+        {},
         {"reasoning": ReasoningOptions(ReasoningEffort.HIGH)},
         Unsupported,
         "reasoning.effort",
