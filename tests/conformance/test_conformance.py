@@ -129,7 +129,7 @@ async def test_a_field_is_honoured_or_refused_by_name(
     answer = await call_with_field(target, path, streamed)
     if isinstance(answer, reply_pb2.GenerateResponse):
         assert path in target.backend.fields, f"{path} was ignored"
-        # A fake provider answers what it is told.
+        # The answer of a fake provider shows nothing.
         check = None if target.prepare else CHECKS.get(path)
         assert check is None or check(answer) == ""
         return
