@@ -21,7 +21,7 @@ from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
 from services.common.handlers import Context, check_client, parse
 from services.common.pages import make_page
-from services.common.servicer import make_service_info
+from services.common.servicer import LIMITS, make_service_info
 from services.common.validation import check_known
 
 
@@ -105,7 +105,7 @@ class Router:
             backends = await asyncio.gather(
                 *(describe(backend, seconds, hops) for backend in self._backends.values())
             )
-            answer = make_service_info(self.name, backends)
+            answer = make_service_info(self.name, LIMITS, backends)
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _forward_unary(
@@ -137,8 +137,9 @@ class Router:
         if isinstance(request, score_pb2.CountTokensRequest):
             record.add_request(request.model, "", {})
         else:
-            session = request.session
-            record.add_request(request.model, session, request.labels, request.request_id)
+            # The same request_id goes to the same replica, which knows its reply.
+            session = request.session or request.request_id
+            record.add_request(request.model, request.session, request.labels, request.request_id)
         backend = self._find(request.model, record)
         metadata = build_metadata(_received(context), session)
         return backend, backend.call(rpc, data, context.time_remaining(), metadata)

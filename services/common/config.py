@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PrivateAttr,
     ValidationError,
 )
@@ -75,9 +76,16 @@ class StrictModel(BaseModel):
 
 
 class ServiceConfig(StrictModel):
-    """The keys that the configuration of every service has."""
+    """The keys that the configuration of every service has.
+
+    request_id_seconds: how long the reply to a request_id is kept after its call has ended, so
+    that the same request does not pay twice; 0 turns this off. request_id_bytes: of all kept
+    replies together.
+    """
 
     listen: Address
+    request_id_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    request_id_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
     _path: Path = PrivateAttr(default=Path())
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -22,6 +23,7 @@ from arena_llm.types import (
     FreePrice,
     GenerationRequest,
     Limits,
+    Message,
     Model,
     ModelList,
     ModelState,
@@ -44,7 +46,7 @@ from arena_llm.v1 import (
     service_info_pb2,
 )
 from arena_llm.wire import from_message, to_message
-from services.common.backend import BaseLLMBackend
+from services.common.backend import BaseLLMBackend, split_message
 from services.common.call import CallRecord, CallScope
 from services.common.content import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_MESSAGES
 from services.common.errors import BackendError, ContractError, ModelNotFound
@@ -59,6 +61,7 @@ from services.common.reply import (
     check_scoring,
     check_type,
 )
+from services.common.shared_calls import Event, Feed, SharedCall, SharedCalls, digest_request
 from services.common.validation import (
     MAX_NAME,
     check_count_tokens,
@@ -69,7 +72,8 @@ from services.common.validation import (
 )
 from services.common.version import MINIMUM_CLIENT_REVISION, SOFTWARE_VERSION
 
-Event = generate_pb2.StreamGenerateResponse
+#: Seconds of silence after which a stream sends a sign of life.
+PROGRESS_SECONDS = 15.0
 
 
 class LlmServicer:
@@ -81,6 +85,14 @@ class LlmServicer:
         self.forwards_calls = backend.forwards_calls
         self._prefix = f"{backend.name}_"
         self._refusals = Refusals(backend)
+        config = backend.config
+        self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
+        self._limits = replace(LIMITS, request_id_seconds=math.ceil(config.request_id_seconds))
+        self._first_state = (
+            generate_pb2.PROGRESS_STATE_WAITING
+            if backend.forwards_calls
+            else generate_pb2.PROGRESS_STATE_UNSPECIFIED
+        )
         #: True if the models run on this machine, so that they cost nothing.
         self._is_free = not backend.forwards_calls
 
@@ -93,54 +105,111 @@ class LlmServicer:
         return await self._backend.failed()
 
     async def aclose(self) -> None:
-        """Close the backend."""
+        """End the calls that run without callers, and close the backend."""
+        await self._calls.aclose()
         await self._backend.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
-            request = self._read_request(data, context, record)
-            completion = check_type(
-                await self._backend.generate_response(request), Completion, "generate_response"
+            request, digest = self._read_request(data, context, record)
+            call = self._find_call(request, digest, record)
+            if call is not None:
+                return _mark_replayed(await call.join()).SerializeToString()
+            run = self._run_unary(request, record)
+            if not digest:
+                return (await run).SerializeToString()
+            call = self._calls.start(
+                request.request_id, digest, run, runs_to_its_end=self.forwards_calls
             )
-            return self._build_reply(request, completion, record).SerializeToString()
+            return (await call.join()).SerializeToString()
+
+    async def _run_unary(
+        self, request: GenerationRequest, record: CallRecord
+    ) -> reply_pb2.GenerateResponse:
+        completion = check_type(
+            await self._backend.generate_response(request), Completion, "generate_response"
+        )
+        return self._build_reply(request, completion, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
-            request = self._read_request(data, context, record)
+            request, digest = self._read_request(data, context, record)
             sequence = 0
-            async with aclosing(self._stream(request, record)) as events:
+            async with aclosing(self._stream(request, digest, record)) as events:
                 async for event in events:
                     event.sequence = sequence
                     sequence += 1
                     yield event.SerializeToString()
 
     async def _stream(
-        self, request: GenerationRequest, record: CallRecord
+        self, request: GenerationRequest, digest: bytes, record: CallRecord
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of a stream, not yet numbered."""
+        feed = Feed(generate_pb2.Progress(state=self._first_state))
+        shared = self._find_call(request, digest, record)
+        call = shared or self._calls.start(
+            request.request_id, digest, self._run_stream(request, record, feed)
+        )
+        call.enter()
+        try:
+            served_by = self._served_by(request.model)
+            start = StreamStart("", request.request_id, served_by, shared is not None)
+            yield Event(start=to_message(start, generate_pb2.StreamStart))
+            # A stream that shares a call has no events until its end but signs of life.
+            async with aclosing(feed.read(call.task, PROGRESS_SECONDS)) as events:
+                async for event in events:
+                    yield event
+            reply = call.task.result()
+            if shared is None:
+                yield Event(completion=reply)
+                return
+            numbering = PartNumbering()
+            for piece in split_message(from_message(reply.message, Message)):
+                for delta in numbering.number(piece):
+                    yield Event(delta=to_message(delta, generate_pb2.PartDelta))
+            yield Event(completion=_mark_replayed(reply))
+        finally:
+            call.leave()
+
+    async def _run_stream(
+        self, request: GenerationRequest, record: CallRecord, feed: Feed
+    ) -> reply_pb2.GenerateResponse:
+        """Put the backend's events into the feed; return the completion."""
         numbering = PartNumbering()
         first: float | None = None
-        start = StreamStart("", request.request_id, self._served_by(request.model))
-        yield Event(start=to_message(start, generate_pb2.StreamStart))
         try:
             async with aclosing(self._backend.stream_response(request)) as events:
                 async for event in events:
                     if isinstance(event, Progress):
-                        yield Event(progress=to_message(event, generate_pb2.Progress))
+                        feed.progress = to_message(event, generate_pb2.Progress)
+                        await feed.put(Event(progress=feed.progress))
                         continue
-                    first = first or time.perf_counter()
+                    if first is None:
+                        first = time.perf_counter()
+                        feed.progress = generate_pb2.Progress(
+                            state=generate_pb2.PROGRESS_STATE_GENERATING
+                        )
                     if isinstance(event, Completion):
                         numbering.check(event)
-                        yield Event(completion=self._build_reply(request, event, record, first))
-                        return
+                        return self._build_reply(request, event, record, first)
                     for delta in numbering.number(check_type(event, Delta, "stream_response")):
-                        yield Event(delta=build_message(delta, generate_pb2.PartDelta))
+                        await feed.put(Event(delta=build_message(delta, generate_pb2.PartDelta)))
         except BackendError as error:
             if first is not None:
                 partial = self._interrupt(request, numbering, error)
-                yield Event(interruption=build_message(partial, reply_pb2.GenerateResponse))
+                interruption = build_message(partial, reply_pb2.GenerateResponse)
+                await feed.put(Event(interruption=interruption))
             raise
         raise ContractError("the stream ended without a completion")
+
+    def _find_call(
+        self, request: GenerationRequest, digest: bytes, record: CallRecord
+    ) -> SharedCall | None:
+        """Return the call or the kept reply with the id of this request."""
+        call = self._calls.find(request.request_id, digest) if digest else None
+        if call is not None:
+            record.add(replayed=True)
+        return call
 
     def _interrupt(
         self, request: GenerationRequest, numbering: PartNumbering, error: BackendError
@@ -213,7 +282,7 @@ class LlmServicer:
             check_known(parse(service_info_pb2.GetServiceInfoRequest, data))
             replica = ReplicaInfo("", ReplicaState.SERVING, "", SOFTWARE_VERSION, REVISION)
             backend = BackendInfo(self.name, (self._prefix,), (replica,))
-            answer = make_service_info(self.name, [backend])
+            answer = make_service_info(self.name, self._limits, [backend])
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _check_availability(self, model: str) -> Availability:
@@ -243,8 +312,12 @@ class LlmServicer:
     def _supported_fields(self) -> tuple[str, ...]:
         return tuple(sorted(self._refusals.honoured))
 
-    def _read_request(self, data: bytes, context: Context, record: CallRecord) -> GenerationRequest:
+    def _read_request(
+        self, data: bytes, context: Context, record: CallRecord
+    ) -> tuple[GenerationRequest, bytes]:
+        """Return the request, and its digest if its caller gave it an id."""
         proto = parse(generate_pb2.GenerateRequest, data)
+        is_shared = bool(proto.request_id) and self._limits.request_id_seconds > 0
         proto.request_id = proto.request_id or _make_id()
         record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
         check_client(context)
@@ -253,7 +326,8 @@ class LlmServicer:
         self._refusals.check_generate(proto)
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        return from_message(proto, GenerationRequest, deadline=deadline)
+        request = from_message(proto, GenerationRequest, deadline=deadline)
+        return request, digest_request(proto) if is_shared else b""
 
     def _check_prefix(self, model: str) -> None:
         if not model.startswith(self._prefix):
@@ -313,11 +387,19 @@ class LlmServicer:
         return ServedBy(self.name, model, service_version=SOFTWARE_VERSION)
 
 
-def make_service_info(service: str, backends: Iterable[BackendInfo]) -> ServiceInfo:
+def make_service_info(service: str, limits: Limits, backends: Iterable[BackendInfo]) -> ServiceInfo:
     """Return what this process says about itself and about these backends."""
     return ServiceInfo(
-        service, SOFTWARE_VERSION, REVISION, MINIMUM_CLIENT_REVISION, LIMITS, tuple(backends)
+        service, SOFTWARE_VERSION, REVISION, MINIMUM_CLIENT_REVISION, limits, tuple(backends)
     )
+
+
+def _mark_replayed(reply: reply_pb2.GenerateResponse) -> reply_pb2.GenerateResponse:
+    """Return a copy of an earlier reply that says so."""
+    copy = reply_pb2.GenerateResponse()
+    copy.CopyFrom(reply)
+    copy.replayed = True
+    return copy
 
 
 def _make_id() -> str:

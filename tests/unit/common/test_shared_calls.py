@@ -1,0 +1,335 @@
+"""The same request_id does not pay twice; a silent stream gives signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from arena_llm.types import (
+    Completion,
+    Delta,
+    FinishReason,
+    Message,
+    Progress,
+    ProgressState,
+    Text,
+    ToolCall,
+)
+from arena_llm.v1 import content_pb2, generate_pb2
+from services.common import servicer
+from services.common.config import ServiceConfig
+from services.common.errors import RateLimited
+from services.common.servicer import LlmServicer
+from services.common.shared_calls import SharedCalls, digest_request
+from tests.support.scripted import USAGE, ScriptedBackend, completion, hang, scripted, serving
+from tests.support.waiting import eventually
+from tests.support.wire import details, failure, reason, request, stub
+
+BOTH = pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+
+
+async def call(llm: Any, rpc: str, asked: Any) -> Any:
+    """Return the completion of a call, unary or streamed."""
+    if rpc == "Generate":
+        return await llm.Generate(asked)
+    return [event async for event in llm.StreamGenerate(asked)][-1].completion
+
+
+class Gate:
+    """A step that ends when the test says so."""
+
+    def __init__(self, text: str = "ok") -> None:
+        self._open = asyncio.Event()
+        self._text = text
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def __call__(self) -> str:
+        await self._open.wait()
+        return self._text
+
+
+@asynccontextmanager
+async def served(backend: ScriptedBackend, **settings: Any) -> AsyncIterator[Any]:
+    backend.config = ServiceConfig(listen="127.0.0.1:0", **settings)
+    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
+        yield llm
+
+
+@BOTH
+async def test_a_repeated_request_gets_the_reply_of_the_first(rpc: str) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue("e4", "d4")
+        first = await call(llm, rpc, request(request_id="r-1"))
+        # Hints do not count.
+        hints = request(request_id="r-1", session="other", labels={"try": "2"})
+        for other in ("Generate", "StreamGenerate"):
+            again = await call(llm, other, hints)
+            assert (again.text, again.replayed, again.usage) == ("e4", True, first.usage)
+            assert again.request_id == "r-1"
+    assert not first.replayed
+    assert len(backend.history) == 1
+
+
+@BOTH
+async def test_a_request_without_an_id_is_a_new_one(rpc: str) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue("e4", "d4")
+        assert [(await call(llm, rpc, request())).text for _ in range(2)] == ["e4", "d4"]
+
+
+@BOTH
+async def test_another_request_with_the_same_id_is_refused(rpc: str) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        await llm.Generate(request(request_id="r-1"))
+        error = await failure(getattr(llm, rpc)(request(prompt="other", request_id="r-1")))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    violation: Any = details(error)["BadRequest"]
+    assert violation.field_violations[0].field == "request_id"
+    assert len(backend.history) == 1
+
+
+@BOTH
+async def test_a_caller_joins_the_call_that_runs(rpc: str) -> None:
+    gate = Gate("e4")
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(gate)
+        asked = request(request_id="r-1")
+        calls = [asyncio.create_task(call(llm, rpc, asked)) for _ in range(3)]
+        await eventually(lambda: backend.running)
+        # The other request is refused while the first one runs.
+        other = await failure(llm.Generate(request(prompt="other", request_id="r-1")))
+        gate.open()
+        replies = await asyncio.gather(*calls)
+    assert reason(other) == "REQUEST_ID_REUSED"
+    assert [reply.text for reply in replies] == ["e4"] * 3
+    assert sorted(reply.replayed for reply in replies) == [False, True, True]
+    assert len(backend.history) == 1
+
+
+@BOTH
+async def test_a_call_ends_when_its_last_caller_leaves(rpc: str) -> None:
+    gate = Gate("e4")
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(gate, "d4")
+        asked = request(request_id="r-1")
+        first, second = (asyncio.create_task(call(llm, rpc, asked)) for _ in range(2))
+        await eventually(lambda: backend.running)
+        first.cancel()
+        await asyncio.wait((first,))
+        assert backend.running == 1
+        second.cancel()
+        await eventually(lambda: backend.ended == ["CancelledError"])
+        # Nothing was kept: it is called anew.
+        assert (await call(llm, rpc, asked)).text == "d4"
+
+
+async def test_a_cancelled_unary_call_to_a_provider_runs_to_its_end() -> None:
+    """It is billed anyway, and its reply is kept. A stream is cancelled."""
+    gate = Gate("e4")
+    backend = ScriptedBackend()
+    backend.forwards_calls = True  # type: ignore[misc]
+    async with served(backend) as llm:
+        backend.enqueue(gate, hang)
+        task = asyncio.create_task(llm.Generate(request(request_id="r-1")).code())
+        running = llm.Generate(request(request_id="r-1"))
+        await eventually(lambda: backend.running)
+        running.cancel()
+        task.cancel()
+        gate.open()
+        await eventually(lambda: backend.ended == ["done"])
+        again = await llm.Generate(request(request_id="r-1"))
+        assert (again.text, again.replayed) == ("e4", True)
+        stream = llm.StreamGenerate(request(request_id="r-2"))
+        await eventually(lambda: backend.running)
+        stream.cancel()
+        await eventually(lambda: backend.ended == ["done", "CancelledError"])
+        # Without an id nobody could ask for the reply.
+        backend.enqueue(hang)
+        plain = llm.Generate(request())
+        await eventually(lambda: backend.running)
+        plain.cancel()
+        await eventually(lambda: backend.ended == ["done", *["CancelledError"] * 2])
+
+
+@BOTH
+async def test_failures_are_not_kept(rpc: str) -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(RateLimited("slow down"), "e4")
+        asked = request(request_id="r-1")
+        assert reason(await failure(getattr(llm, rpc)(asked))) == "RATE_LIMITED"
+        reply = await call(llm, rpc, asked)
+    assert (reply.text, reply.replayed) == ("e4", False)
+
+
+async def test_a_replayed_stream_has_every_part() -> None:
+    whole = Completion(
+        Message("assistant", (Text("I move"), ToolCall("c1", "move", "{}"))),
+        FinishReason.TOOL_CALLS,
+        USAGE,
+    )
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(whole)
+        first = await llm.Generate(request(request_id="r-1"))
+        events = [event async for event in llm.StreamGenerate(request(request_id="r-1"))]
+    assert [event.WhichOneof("event") for event in events] == [
+        *("start", "delta", "delta", "completion"),
+    ]
+    assert [event.sequence for event in events] == [0, 1, 2, 3]
+    assert events[0].start.replayed
+    assert events[1].delta.text == "I move"
+    assert events[2].delta.tool_call.id == "c1"
+    assert events[-1].completion.message == first.message
+
+
+async def test_the_window_can_be_turned_off_and_is_shown() -> None:
+    for seconds, texts in ((0, ["e4", "d4"]), (60, ["e4", "e4"])):
+        backend = ScriptedBackend()
+        backend.enqueue("e4", "d4")
+        async with served(backend, request_id_seconds=seconds) as llm:
+            asked = request(request_id="r-1")
+            assert [(await llm.Generate(asked)).text for _ in range(2)] == texts
+            info = await llm.GetServiceInfo(servicer.service_info_pb2.GetServiceInfoRequest())
+            assert info.limits.request_id_seconds == seconds
+
+
+def reply(size: int) -> Any:
+    async def run() -> servicer.reply_pb2.GenerateResponse:
+        return servicer.reply_pb2.GenerateResponse(id="x" * size)
+
+    return run()
+
+
+async def test_kept_replies_are_bounded_in_bytes() -> None:
+    calls = SharedCalls(60, 1_000)
+    for name in ("a", "b", "c"):
+        await calls.start(name, b"digest", reply(400)).join()
+    assert [calls.find(name, b"digest") is not None for name in "abc"] == [False, True, True]
+    await calls.start("large", b"digest", reply(5_000)).join()
+    assert calls.find("large", b"digest") is None
+
+
+async def test_kept_replies_end_with_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("services.common.shared_calls.time.monotonic", lambda: now)
+    calls = SharedCalls(60, 1_000)
+    await calls.start("a", b"digest", reply(1)).join()
+    now = 159.0
+    assert calls.find("a", b"digest") is not None
+    now = 161.0
+    assert calls.find("a", b"other digest") is None
+
+
+def test_the_digest_has_everything_but_hints() -> None:
+    def talk(**more: Any) -> Any:
+        part = content_pb2.Part(text="hi")
+        if more.pop("cached", False):
+            part.cache.ttl_seconds = 5
+        message = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[part])
+        conversation = content_pb2.Conversation(messages=[message])
+        return generate_pb2.GenerateRequest(model="hf_x", conversation=conversation, **more)
+
+    same = {
+        digest_request(asked)
+        for asked in (
+            talk(),
+            talk(cached=True),
+            talk(session="s", request_id="r", labels={"a": "b"}),
+        )
+    }
+    assert len(same) == 1
+    for other in (talk(provider_options_json="{}"), talk(config={"seed": 0}), talk(config={})):
+        assert digest_request(other) not in same
+
+
+async def test_a_silent_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servicer, "PROGRESS_SECONDS", 0.02)
+    gate = Gate()
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(gate)
+        events = aiter(llm.StreamGenerate(request()))
+        kinds = [(await anext(events)).WhichOneof("event") for _ in range(4)]
+        assert kinds == ["start", "progress", "progress", "progress"]
+        gate.open()
+        rest = [event async for event in events]
+    assert [event.WhichOneof("event") for event in rest if not event.HasField("progress")] == [
+        *("delta", "completion"),
+    ]
+
+
+async def test_a_sign_of_life_says_what_the_stream_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servicer, "PROGRESS_SECONDS", 0.02)
+    gates = [Gate() for _ in range(3)]
+
+    class Slow(ScriptedBackend):
+        forwards_calls = True
+
+        async def stream_response(self, request: Any) -> Any:
+            await gates[0]()
+            yield Progress(ProgressState.QUEUED, queue_position=2)
+            await gates[1]()
+            yield Delta("ok")
+            await gates[2]()
+            yield completion("ok")
+
+    seen: list[Any] = []
+    async with serving(LlmServicer(Slow())) as server, stub(server.address) as llm:
+        async for event in llm.StreamGenerate(request()):
+            if not event.HasField("progress"):
+                continue
+            progress = (event.progress.state, event.progress.queue_position)
+            if progress not in seen:
+                seen.append(progress)
+                # The backend's own sign comes once; it is repeated during silence.
+                gates[len(seen) - 1].open()
+    assert seen == [
+        (generate_pb2.PROGRESS_STATE_WAITING, 0),
+        (generate_pb2.PROGRESS_STATE_QUEUED, 2),
+        (generate_pb2.PROGRESS_STATE_GENERATING, 0),
+    ]
+
+
+async def test_a_stream_that_shares_a_call_gives_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servicer, "PROGRESS_SECONDS", 0.02)
+    gate = Gate()
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        backend.enqueue(gate)
+        first = asyncio.create_task(call(llm, "Generate", request(request_id="r-1")))
+        await eventually(lambda: backend.running)
+        events = aiter(llm.StreamGenerate(request(request_id="r-1")))
+        kinds = [(await anext(events)).WhichOneof("event") for _ in range(3)]
+        assert kinds == ["start", "progress", "progress"]
+        gate.open()
+        last = [event async for event in events][-1]
+        assert (last.completion.text, (await first).text) == ("ok", "ok")
+
+
+async def test_a_slow_reader_slows_the_backend() -> None:
+    """What the backend makes and nobody reads must not fill the memory."""
+    made = 0
+
+    class Fast(ScriptedBackend):
+        async def stream_response(self, request: Any) -> Any:
+            nonlocal made
+            for made in range(1_000):  # noqa: B007 - it counts
+                yield Delta("x" * 100_000)
+
+    async with serving(LlmServicer(Fast())) as server, stub(server.address) as llm:
+        events = llm.StreamGenerate(request())
+        await anext(aiter(events))
+        before = -1
+        while made != before:  # until it stops
+            before = made
+            await asyncio.sleep(0.1)
+        assert made < 200
+        events.cancel()
