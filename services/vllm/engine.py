@@ -172,7 +172,6 @@ class VllmEngine:
                 prompt,
                 arrived,
                 parser,
-                () if request.sampling.stop_token_ids else params.stop_token_ids,
                 self.reader,
                 self._started.vocabulary,
             )

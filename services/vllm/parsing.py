@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,11 +40,7 @@ class VllmReplyParser:
         if message is None:
             return [], True
         calls = [
-            Delta(
-                tool_call=ToolCallDelta(
-                    call.id or "", call.function.name or "", call.function.arguments or ""
-                )
-            )
+            Delta(tool_call=_read_piece(call))
             for call in message.tool_calls or ()
             if call.function is not None
         ]
@@ -52,6 +49,13 @@ class VllmReplyParser:
         if message.reasoning and not self._hides:
             deltas.insert(0, Delta(reasoning=message.reasoning))
         return [*deltas, *calls], not message.content and not calls
+
+
+def _read_piece(call: Any) -> ToolCallDelta:
+    """A piece of a tool call. The first one has the name, and an id even if the parser has none."""
+    name = call.function.name or ""
+    id = call.id or (f"call_{secrets.token_hex(8)}" if name else "")
+    return ToolCallDelta(id, name, call.function.arguments or "")
 
 
 class VllmReplyParsers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ _BYTES = LLTokenizer("byte")
 class VllmCompletionBuilder:
     """Builds one request's completion from vLLM's outputs.
 
-    last_tokens: tokens that may end the text and belong to it. prompt: the prompt's tokens.
+    prompt: the prompt's tokens. vocabulary: None if the bytes of the tokens are not known.
     tokens: those generated so far.
     """
 
@@ -54,7 +54,6 @@ class VllmCompletionBuilder:
         prompt: list[int],
         arrived: float,
         parser: VllmReplyParser | None,
-        last_tokens: Collection[int],
         reader: PromptReader,
         vocabulary: Vocabulary | None,
     ) -> None:
@@ -63,7 +62,6 @@ class VllmCompletionBuilder:
         self._prompt = prompt
         self._arrived = arrived
         self._parser = parser
-        self._last_tokens = frozenset(last_tokens)  # a copy: vLLM adds end tokens to its list
         self._vocabulary = vocabulary
         self._message = MessageBuilder()
         self.tokens: list[int] = []
