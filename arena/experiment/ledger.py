@@ -9,10 +9,17 @@ from typing import Any, Protocol
 from arena.agents.calls import Ask, ModelCall, ModelReply
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.recording import Recorder, RecordingError, describe_call, show_difference
-from arena.results.rows import CallKey, EpisodeRow, MoveRow, make_request_id, request_to_json
-from arena.results.spending import Spent, usage_of_failure, usage_of_reply
+from arena.results.rows import (
+    CallKey,
+    EpisodeRow,
+    FailedCallRow,
+    MoveRow,
+    make_request_id,
+    request_to_json,
+)
+from arena.results.spending import Spent, usage_of_reply
 from arena.results.store import Store
-from arena_llm import ArenaError
+from arena_llm import ArenaError, Usage
 
 #: Answers a call: the models (model_calls.py) or a recording of them (recording.py). The text is
 #: the request_id to send.
@@ -94,8 +101,13 @@ class Ledger:
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
         """End a failed call, count what it cost, and add it to the recording."""
         self._pending.end(key)
-        if error.report is not None and (usage := usage_of_failure(error.report.usage)) != Spent():
-            self._spent = self._store.add_spending(usage)
+        usage = error.report.usage if error.report else Usage()
+        took = (usage.prompt_tokens, usage.completion_tokens, usage.cost_picousd)
+        if any(took):
+            reason = f"{error.code} {error.reason}".strip()
+            self._spent = self._store.put_failed_call(
+                FailedCallRow(key.episode, key.ply, key.seat, key.attempt, 0, reason, *took)
+            )
         if self._recorder is not None:
             self._recorder.error(key, self.run_id, request, error)
 

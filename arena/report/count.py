@@ -16,7 +16,7 @@ from arena.report.load import Results
 from arena.report.origins import Origins
 from arena.report.ratings import Rating, compare_players, rate
 from arena.report.replay import VerifiedReplay, verify
-from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
+from arena.results.rows import PLAYED, EpisodeRow, FailedCallRow, ModelRow, MoveRow
 from arena_llm.types import FinishReason
 
 #: A stored call error starts with its code and reason: "CODE REASON message".
@@ -164,6 +164,8 @@ class AnswerStats:
         self.statuses[move.status] += 1
         if move.policy:
             self.policies[move.policy] += 1
+        if not move.model:
+            return  # what a failed call took is in the table failed_calls
         if move.latency_ms is not None:
             self.latencies.append(move.latency_ms)
         self.prompt_tokens += move.prompt_tokens or 0
@@ -172,8 +174,6 @@ class AnswerStats:
         self.cost_picousd += move.cost_picousd or 0
         self.retried += (move.attempts or 0) > 1
         self.failed_attempts_picousd += move.failed_attempts_picousd or 0
-        if not move.model:
-            return
         self.calls += 1
         self.reasoned += move.reasoning_tokens is not None
         self.uncounted += move.prompt_tokens is None or move.completion_tokens is None
@@ -181,6 +181,12 @@ class AnswerStats:
         self.replayed += bool(move.replayed)
         if move.finish_reason not in (None, FinishReason.STOP):
             self.ends[move.finish_reason] += 1
+
+    def add_failed(self, call: FailedCallRow) -> None:
+        """Count what a failed call took. It is not an answer."""
+        self.prompt_tokens += call.prompt_tokens or 0
+        self.completion_tokens += call.completion_tokens or 0
+        self.cost_picousd += call.cost_picousd or 0
 
     def __iadd__(self, other: AnswerStats) -> AnswerStats:
         for name in self.__slots__:
@@ -313,6 +319,10 @@ def summarise(results: Results) -> Summary:
             key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
             failure = failures.setdefault(key, FailureGroup(*key, reason))
             failure.episodes.append(episode.episode)
+    for episode, call in results.failed_calls():
+        agent = episode.agents[call.seat]
+        summary.answers[agent, episode.game].add_failed(call)
+        summary.answer_totals[agent].add_failed(call)
     summary.failures = sorted(failures.values(), key=lambda failure: -len(failure.episodes))
     summary.ratings = rate(results.episodes)
     if len(summary.games) > 1:

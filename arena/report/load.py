@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from arena.results.database import ResultsError, connect, raise_results_errors
-from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
+from arena.results.rows import PLAYED, EpisodeRow, FailedCallRow, ModelRow, MoveRow
 
 COLUMNS = tuple(field.name for field in fields(MoveRow))
 #: Columns that may be long, and that the tables do not need.
@@ -82,6 +82,15 @@ class Results:
                     raise UnreadableRow(f"a move of {name!r}: {move.agent!r} does not play there")
             yield episode, listed
         yield from ((episode, []) for episode in episodes.values())
+
+    def failed_calls(self) -> Iterator[tuple[EpisodeRow, FailedCallRow]]:
+        """Yield the calls that failed although they took something, of the stored episodes."""
+        episodes = {episode.episode: episode for episode in self.episodes}
+        for row in self._connection.execute("SELECT * FROM failed_calls"):
+            call = FailedCallRow(**dict(row))
+            episode = episodes.get(call.episode)
+            if episode is not None and 0 <= call.seat < len(episode.agents):
+                yield episode, call
 
     def moves(self, episode: str) -> list[MoveRow]:
         """Return the moves of one episode in the order of play, with all columns."""

@@ -111,6 +111,7 @@ def _open(
             raise ResultsError(f"{path}: {problem}")
         if not write and _read_version(connection) == OLD_VERSION:
             make_view(connection, [name for name, _ in list_columns("moves")])
+            connection.execute(creating_statement("failed_calls", "TEMP TABLE"))
     except BaseException:
         connection.close()
         raise

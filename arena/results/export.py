@@ -68,7 +68,7 @@ def export(results: Path, folder: Path, kind: Format) -> list[Path]:
 
 
 def _tables() -> Iterator[_Table]:
-    for name in ("experiments", "models", "episodes", "moves"):
+    for name in ("experiments", "models", "episodes", "moves", "failed_calls"):
         yield _Table(name, f"SELECT * FROM {name}", list_columns(name))  # noqa: S608 - our own names
     yield _Table("seats", _SEATS, _SEATS_COLUMNS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -33,7 +33,9 @@ SCHEMAS: Mapping[int, str] = {
     OLD_VERSION: f"{OLD_SCHEMA}; {OLD_METER}",
 }
 
-TABLES = ("experiments", "models", "episodes", "moves", "calls")
+#: The tables of all versions, and those that older files lack.
+OLD_TABLES = ("experiments", "models", "episodes", "moves", "calls")
+TABLES = (*OLD_TABLES, "failed_calls")
 
 #: Files that SQLite opens beside a database.
 _BESIDE = ("-journal", "-wal", "-shm")
@@ -77,7 +79,7 @@ def check_schema(connection: sqlite3.Connection, version: int = VERSION) -> str:
                 f"another program has changed its {entry.type} {name!r}: the definition differs "
                 "from the arena's"
             )
-    if missing := [table for table in TABLES if table not in entries]:
+    if missing := [table for table in _list_tables(version) if table not in entries]:
         return f"has no table {missing[0]!r}"
     return ""
 
@@ -91,7 +93,12 @@ def check_content(connection: sqlite3.Connection, version: int = VERSION) -> str
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if answer != "ok":
         return f"is damaged: {' '.join(answer.removeprefix('*** in database main ***').split())}"
-    return next(filter(None, map(partial(_check_values, connection, version), TABLES)), "")
+    checks = map(partial(_check_values, connection, version), _list_tables(version))
+    return next(filter(None, checks), "")
+
+
+def _list_tables(version: int) -> Sequence[str]:
+    return TABLES if version == VERSION else OLD_TABLES
 
 
 def list_columns(table: str) -> list[tuple[str, str]]:
@@ -100,13 +107,13 @@ def list_columns(table: str) -> list[tuple[str, str]]:
         return [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
-def creating_statement(table: str) -> str:
-    """Return the statement that creates a table."""
+def creating_statement(table: str, kind: str = "TABLE") -> str:
+    """Return the statement that creates a table. kind: TABLE or TEMP TABLE."""
     with closing(_make_expected(VERSION)) as connection:
         (sql,) = connection.execute(
             "SELECT sql FROM sqlite_master WHERE name = ?", (table,)
         ).fetchone()
-    return str(sql)
+    return str(sql).replace("TABLE", kind, 1)
 
 
 def _check_values(connection: sqlite3.Connection, version: int, table: str) -> str:

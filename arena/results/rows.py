@@ -108,6 +108,21 @@ class CallKey:
     attempt: int
 
 
+@dataclass(frozen=True, slots=True)
+class FailedCallRow:
+    """A row of the table failed_calls. number: set by the store."""
+
+    episode: str
+    ply: int
+    seat: int
+    attempt: int
+    number: int
+    reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_picousd: int | None
+
+
 def make_request_id(run_id: str, key: CallKey, request: str) -> str:
     """Return the id of a call's requests: the same in every try and every run over one file.
 

@@ -77,3 +77,16 @@ CREATE TABLE IF NOT EXISTS calls (            -- the journal: replies of episode
     reply   TEXT NOT NULL,      -- JSON of ModelReply
     PRIMARY KEY (episode, ply, seat, attempt)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS failed_calls (     -- calls that failed although they took something; other runs may repeat them
+    episode           TEXT NOT NULL,
+    ply               INTEGER NOT NULL,
+    seat              INTEGER NOT NULL,
+    attempt           INTEGER NOT NULL,
+    number            INTEGER NOT NULL,  -- counts from 0: the same call can fail several times
+    reason            TEXT NOT NULL,     -- code and reason of the error
+    prompt_tokens     INTEGER,
+    completion_tokens INTEGER,
+    cost_picousd      INTEGER,
+    PRIMARY KEY (episode, ply, seat, attempt, number)
+) WITHOUT ROWID;

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from arena.agents.calls import ModelReply
-from arena.results.rows import reply_from_json
-from arena_llm.types import Usage
+from arena.results.rows import FailedCallRow, reply_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +43,33 @@ METER = (
     "uncounted INTEGER NOT NULL, unpriced INTEGER NOT NULL)"
 )
 
-#: The usage of rows of moves, as columns of Spent. A failed call has no model.
+#: The usage of replies, as columns of Spent.
 _SUMS = """
     ifnull(sum(ifnull(prompt_tokens, 0) + ifnull(completion_tokens, 0)), 0),
     ifnull(sum(cost_picousd), 0),
-    count(model) - count(iif(model IS NULL, NULL, prompt_tokens + completion_tokens)),
-    count(model) - count(iif(model IS NULL, NULL, cost_picousd))
+    count(*) - count(prompt_tokens + completion_tokens),
+    count(*) - count(cost_picousd)
 """
 
-#: The replies of episodes that have not failed (the journal has the replies of failed ones), and
-#: all calls that failed and were paid for.
+#: Of episodes that have not failed: the journal has the replies of failed ones.
 _ENDED = f"""
-SELECT {_SUMS} FROM moves WHERE status = 'error' OR model IS NOT NULL
+SELECT {_SUMS} FROM moves WHERE model IS NOT NULL
     AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
 """  # noqa: S608 - our own names
+
+#: Of calls without a reply; what they do not report does not count as unknown.
+_FAILED = """
+SELECT ifnull(sum(ifnull(prompt_tokens, 0) + ifnull(completion_tokens, 0)), 0),
+    ifnull(sum(cost_picousd), 0) FROM failed_calls
+"""
 
 #: By the participant's model, because the model that answered may have another name.
 _BY_MODEL = f"""
 SELECT name, count(*), {_SUMS} FROM (
-    SELECT models.model AS name, moves.model, prompt_tokens, completion_tokens, cost_picousd
+    SELECT models.model AS name, prompt_tokens, completion_tokens, cost_picousd
         FROM moves JOIN models USING (agent) WHERE moves.model IS NOT NULL
     UNION ALL
-    SELECT request ->> 'model', reply ->> 'model', reply ->> 'prompt_tokens',
+    SELECT request ->> 'model', reply ->> 'prompt_tokens',
         reply ->> 'completion_tokens', reply ->> 'cost_picousd' FROM calls
 ) GROUP BY name
 """  # noqa: S608 - our own names
@@ -76,6 +80,7 @@ def create_meter(connection: sqlite3.Connection) -> None:
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
         return
     spent = Spent(*connection.execute(_ENDED).fetchone())
+    spent += Spent(*connection.execute(_FAILED).fetchone())
     for (text,) in connection.execute("SELECT reply FROM calls"):
         spent += usage_of_reply(reply_from_json(text))
     connection.execute(METER)
@@ -113,8 +118,6 @@ def usage_of_reply(reply: ModelReply) -> Spent:
     )
 
 
-def usage_of_failure(usage: Usage) -> Spent:
-    """Return what a failed call cost, as far as its error reports it."""
-    return Spent(
-        (usage.prompt_tokens or 0) + (usage.completion_tokens or 0), usage.cost_picousd or 0
-    )
+def usage_of_failure(row: FailedCallRow) -> Spent:
+    """Return what a failed call cost, as far as its error reported it."""
+    return Spent((row.prompt_tokens or 0) + (row.completion_tokens or 0), row.cost_picousd or 0)

@@ -9,7 +9,7 @@ import secrets
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from arena.results.rows import (
     CallKey,
     EpisodeRow,
     ExperimentRow,
+    FailedCallRow,
     ModelRow,
     MoveRow,
     reply_from_json,
@@ -41,6 +42,7 @@ from arena.results.spending import (
     create_meter,
     read_by_model,
     read_meter,
+    usage_of_failure,
     usage_of_reply,
 )
 
@@ -173,10 +175,15 @@ class Store:
                 _, reply = stored
         return reply, spent
 
-    def add_spending(self, usage: Spent) -> Spent:
-        """Count the usage of a call without a reply. Returns what all processes have spent."""
+    def put_failed_call(self, row: FailedCallRow) -> Spent:
+        """Store what a call without a reply took. Returns what all processes have spent."""
         with raise_results_errors(self.path), transaction(self._connection):
-            return add_to_meter(self._connection, usage)
+            (number,) = self._connection.execute(
+                f"SELECT count(*) FROM failed_calls WHERE {_KEY}",  # noqa: S608 - our own names
+                (row.episode, row.ply, row.seat, row.attempt),
+            ).fetchone()
+            self._connection.execute(_INSERT_FAILED_CALL, _values(replace(row, number=number)))
+            return add_to_meter(self._connection, usage_of_failure(row))
 
     def spent(self) -> Spent:
         """Return what all processes have spent so far."""
@@ -259,7 +266,7 @@ def _find_run_id(connection: sqlite3.Connection, run_id: str) -> str:
     return run_id
 
 
-def _make_insert(table: str, row: type[EpisodeRow | MoveRow]) -> str:
+def _make_insert(table: str, row: type[EpisodeRow | MoveRow | FailedCallRow]) -> str:
     names = [field.name for field in fields(row)]
     places = ", ".join("?" * len(names))
     return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our own names
@@ -267,9 +274,10 @@ def _make_insert(table: str, row: type[EpisodeRow | MoveRow]) -> str:
 
 _INSERT_EPISODE = _make_insert("episodes", EpisodeRow)
 _INSERT_MOVE = _make_insert("moves", MoveRow)
+_INSERT_FAILED_CALL = _make_insert("failed_calls", FailedCallRow)
 
 
-def _values(row: EpisodeRow | MoveRow) -> list[Any]:
+def _values(row: EpisodeRow | MoveRow | FailedCallRow) -> list[Any]:
     """Return a row's columns; tuples become JSON lists."""
     return [
         json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value

@@ -15,7 +15,8 @@ import pytest
 
 from arena.report.count import Share, Summary, WinDrawLoss, find_outcome, summarise
 from arena.report.load import open_results
-from arena.results.rows import EpisodeRow, MoveRow
+from arena.results.rows import EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
+from arena.results.store import Store
 from tests.support.random_play import GAMES, Played, asked, play, write
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -256,6 +257,22 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
     assert stats.prompt_tokens == (calls - 1) * 10
     assert (stats.ends, stats.replayed) == ({"refusal": 1}, calls)
     assert stats.percentile(50) == 50 + 50 * calls  # the middle of 100, 200, ...
+
+
+def test_what_failed_calls_took_is_part_of_the_cost(tmp_path: Path) -> None:
+    game = play("tic_tac_toe", ("random", "hf_one"), 0, lambda row: [asked(row, cost_picousd=100)])
+    path = write(tmp_path / "r.db", [game])
+    row = game.row
+    with Store(path, ExperimentRow("test", "{}", "0" * 64), []) as store:
+        for episode, seat in ((row.episode, 1), (row.episode, 7), ("unknown", 1)):
+            store.put_failed_call(FailedCallRow(episode, 1, seat, 0, 0, "INTERNAL", 3, None, 5))
+    before, after = (
+        summarise_file(file).answers["hf_one", "tic_tac_toe"]
+        for file in (write(tmp_path / "other.db", [game]), path)
+    )
+    assert after.calls == before.calls
+    assert after.cost_picousd == before.cost_picousd + 5
+    assert after.prompt_tokens == before.prompt_tokens + 3
 
 
 def test_who_answered_is_counted_for_each_player(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def results(tmp_path: Path) -> Path:
 def test_csv(results: Path, tmp_path: Path) -> None:
     files = export(results, tmp_path / "new" / "csv", "csv")
     assert [file.name for file in files] == [
-        "experiments.csv", "models.csv", "episodes.csv", "moves.csv", "seats.csv",
+        "experiments.csv", "models.csv", "episodes.csv", "moves.csv", "failed_calls.csv",
+        "seats.csv",
     ]  # fmt: skip
     tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in files}
     assert tables["experiments"] == [{"name": "one", "config": '{"a":1}', "fingerprint": "f1"}]

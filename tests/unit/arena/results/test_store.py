@@ -9,13 +9,21 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from arena.agents.calls import ModelReply
 from arena.results.database import ResultsError, connect
-from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
+from arena.results.rows import (
+    CallKey,
+    EpisodeRow,
+    ExperimentRow,
+    FailedCallRow,
+    ModelRow,
+    MoveRow,
+)
 from arena.results.spending import Spent
 from arena.results.store import Store, check_results
 from arena_llm.types import ServedBy
@@ -112,15 +120,16 @@ def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path
 
 
 def test_what_failed_calls_took_is_counted(path: Path) -> None:
+    """Also after their episode was played again."""
+    paid = FailedCallRow(*astuple(KEY), 0, "UNAVAILABLE INTERRUPTED", 7, None, 5)
     with Store(path, EXPERIMENT, MODELS) as store:
         store.put_call(KEY, "{}", REPLY)
-        assert store.add_spending(Spent(7, 5)) == Spent(19, COST + 5)
-        paid = {"prompt_tokens": 7, "cost_picousd": 5}
-        error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down", **paid)
-        failed = EpisodeRow(KEY.episode, "nim", 0, ("hf_a", "dice"), 1, "failed", 1, "down")
-        store.put_episode(failed, [MOVE, error])
+        assert store.put_failed_call(paid) == Spent(19, COST + 5)
+        assert store.put_failed_call(paid) == Spent(26, COST + 10)
+        store.put_episode(ROW, [MOVE])
     with Store(path, EXPERIMENT, MODELS) as store:
-        assert store.spent() == Spent(19, COST + 5)
+        assert store.spent() == Spent(26, COST + 10)
+    assert rows(path, "SELECT number, cost_picousd FROM failed_calls") == [(0, 5), (1, 5)]
 
 
 def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
@@ -140,7 +149,7 @@ def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
     assert rows(path, "PRAGMA journal_mode") == [("delete",)]
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
     assert {name for (name,) in rows(path, "SELECT name FROM sqlite_master")} == {
-        "experiments", "models", "episodes", "moves", "calls",
+        "experiments", "models", "episodes", "moves", "calls", "failed_calls",
     }  # fmt: skip
 
 

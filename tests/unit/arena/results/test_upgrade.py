@@ -79,7 +79,7 @@ async def test_a_run_continues_it(path: Path, experiment: Experiment) -> None:
         assert connection.execute(query).fetchall() == [("finished", 4)]
         assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        assert tables == (5,)
+        assert tables == (6,)
 
 
 def test_another_experiment_does_not_change_it(path: Path, experiment: Experiment) -> None:
