@@ -22,7 +22,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from arena_llm.connection import Options, accept_ping_options, message_options
+from arena_llm.connection import Options, accept_ping_options, message_options, ping_options
 from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,
@@ -42,6 +42,11 @@ C = TypeVar("C", bound=ServiceConfig)
 
 #: Seconds that running calls have to finish after SIGTERM.
 GRACE = 30.0
+#: Seconds after which a caller is asked to connect again.
+CONNECTION_SECONDS = 300
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def server_options() -> Options:
@@ -49,6 +54,10 @@ def server_options() -> Options:
     return (
         *message_options(),
         *accept_ping_options(),
+        # Ping the callers too, so that the calls of a vanished one end within 30 seconds.
+        *ping_options(),
+        # A channel to a host's name then finds its new addresses. Running calls go on.
+        ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000),
         ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
     )
 
@@ -132,11 +141,22 @@ def _freeze_gc() -> None:
 
 
 async def serve(service: Service, listen: str) -> int:
-    """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1)."""
+    """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1).
+
+    A second signal ends the process at once, without waiting for the running calls.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopping.set)
+
+    def stop_once() -> None:
+        stopping.set()
+        for signum in _SIGNALS:
+            # Not a handler of the event loop, which may be busy.
+            loop.remove_signal_handler(signum)
+            signal.signal(signum, lambda number, _: os._exit(128 + number))
+
+    for signum in _SIGNALS:
+        loop.add_signal_handler(signum, stop_once)
     server = Server(service, listen)
     life = asyncio.create_task(_start_and_watch(server))
     stop = asyncio.create_task(stopping.wait())

@@ -62,7 +62,7 @@ def message_options() -> Options:
 
 
 def ping_options() -> Options:
-    """Return the options that make a channel ping its server while a call runs."""
+    """Return the options that make a channel or a server ping the other end while a call runs."""
     return (
         ("grpc.keepalive_time_ms", PING_MS),
         # With grpc.keepalive_timeout_ms instead, a hanging server was noticed after 70 s.

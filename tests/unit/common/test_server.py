@@ -14,6 +14,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from router.config import Route, RouterConfig
+from router.servicer import Router
 from services.common.config import ConfigError
 from services.common.server import Server, serve
 from services.common.servicer import LlmServicer
@@ -21,7 +23,7 @@ from tests.support.ports import free_ports
 from tests.support.processes import listens, run_to_end, scripted_process
 from tests.support.scripted import ScriptedBackend, scripted
 from tests.support.waiting import eventually
-from tests.support.wire import request, stub, until_running
+from tests.support.wire import failure, request, stub, until_running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -151,6 +153,29 @@ async def test_after_a_signal_running_calls_finish_and_the_process_exits_with_0(
             assert [(await call).text for call in calls] == ["hf"] * 5
         assert await asyncio.to_thread(service.process.wait, 30) == 0
         assert "Traceback" not in service.log()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_the_process_at_once(second: signal.Signals) -> None:
+    (port,) = free_ports(1)
+    with scripted_process(f"127.0.0.1:{port}", "hf") as service:
+        async with stub(service.address) as llm:
+            call = asyncio.ensure_future(failure(llm.Generate(request(prompt="hang"))))
+            await until_running(service.address, 1)
+            service.signal(signal.SIGINT)
+            await eventually(lambda: not listens(service.address))
+            service.signal(second)
+            status = await asyncio.to_thread(service.process.wait, 20)
+            assert status == 128 + second
+            assert (await call).code().name in ("UNAVAILABLE", "CANCELLED")
+
+
+async def test_a_stop_before_the_start_is_harmless() -> None:
+    router = Router(RouterConfig(listen="127.0.0.1:0", routes={"hf_": Route(targets=["h:1"])}))
+    for service in (LlmServicer(ScriptedBackend()), router):
+        await service.aclose()
+        await Server(service, "127.0.0.1:0").stop()
 
 
 @pytest.mark.parametrize(
