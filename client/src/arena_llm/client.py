@@ -8,12 +8,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, Self, TypeVar, Unpack
 
+from arena_llm._arguments import Messages, Prompt
 from arena_llm._fork import grpc
 from arena_llm._request import (
     Call,
-    Messages,
     Outcome,
-    Prompt,
     build_availability_call,
     build_count_call,
     build_generate_call,
