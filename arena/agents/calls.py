@@ -40,8 +40,8 @@ class ModelReply:
     choices. model: the model that answered. latency_ms: measured by the client, including waiting
     and retries. refusal: the words with which the model refused.
 
-    cost_picousd: in 10^-12 US dollars, all attempts together; 0 for a replayed reply, which is
-    that of an earlier call with the same request_id. cost_basis: billed, price_list or free.
+    cost_picousd: in 10^-12 US dollars, all attempts together. replayed: it is the reply to an
+    earlier call with the same request_id, and is paid once. cost_basis: billed, price_list or free.
     attempts: the requests to a hosted model's provider. failed_attempts_picousd: the cost of
     those that failed, which is part of cost_picousd. enforcement: how the choices were enforced.
     tokens: the tokens of the reply as JSON (see tokens.py).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -127,7 +126,6 @@ def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float
         logprobs = tuple(score.logprob for score in result)
         return ModelReply("", logprobs=logprobs, **describe_usage(result.usage), **common)
     tokens = result.completion_tokens if call.store_tokens else None
-    usage = replace(result.usage, cost_picousd=0) if result.replayed else result.usage
     return ModelReply(
         text=result.text,
         reasoning=result.reasoning,
@@ -136,6 +134,6 @@ def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float
         replayed=result.replayed,
         enforcement=name_of(result.enforcement),
         tokens=tokens_to_json(tokens) if tokens else "",
-        **describe_usage(usage, result.attempts),
+        **describe_usage(result.usage, result.attempts),
         **common,
     )

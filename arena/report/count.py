@@ -135,7 +135,7 @@ class AnswerStats:
     was done about illegal answers. ends: why replies ended, other than by themselves.
     cost_picousd: in 10^-12 US dollars. uncounted, unpriced: calls with unknown tokens, and with
     unknown cost. reasoned: calls whose reasoning tokens are known. replayed: calls whose reply
-    was that of an earlier call, and cost nothing. retried: calls with several requests to the
+    was that of an earlier call. retried: calls with several requests to the
     provider; failed_attempts_picousd: what those of them cost that failed.
     """
 

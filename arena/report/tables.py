@@ -114,7 +114,7 @@ def _notes(summary: Summary) -> Iterator[str]:
     if total.replayed:
         yield (
             f"{format_count(total.replayed, 'answer')} came from an earlier call with the same "
-            "request_id, and cost nothing."
+            "request_id, whose reply was lost, and cost nothing more."
         )
     if total.retried:
         cost = format_dollars(total.failed_attempts_picousd)

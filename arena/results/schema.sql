@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS moves (            -- one row for each answer and eac
     attempts          INTEGER,           -- requests to the provider of a hosted model
     failed_attempts_picousd INTEGER,     -- cost of those that failed, part of cost_picousd
     request_id        TEXT,              -- also in the logs of router and services
-    replayed          INTEGER,           -- 1: the reply to an earlier call with this request_id; its cost is 0
+    replayed          INTEGER,           -- 1: the reply to an earlier call with this request_id, which was lost; it is paid once
     enforcement       TEXT,              -- how the choices were enforced: decoding, provider or prompt
     provider          TEXT,              -- who answered, behind a gateway, and how
     region            TEXT,

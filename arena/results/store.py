@@ -170,8 +170,11 @@ class Store:
                 "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (key.episode, key.ply, key.seat, key.attempt, request, reply_to_json(reply)),
             )
-            spent = add_to_meter(self._connection, usage_of_reply(reply))
-            if not added.rowcount and (stored := self.call(key)):
+            again = not added.rowcount
+            # A replayed reply has the usage of the call that was paid for. That counts once.
+            usage = Spent() if again and reply.replayed else usage_of_reply(reply)
+            spent = add_to_meter(self._connection, usage)
+            if again and (stored := self.call(key)):
                 _, reply = stored
         return reply, spent
 

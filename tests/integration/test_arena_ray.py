@@ -60,10 +60,11 @@ def ended(path: Path) -> int:
 
 
 def rows(path: Path, table: str) -> list[tuple[object, ...]]:
-    """A table's rows without what differs between two runs: the latencies and request_ids."""
+    """A table's rows without what differs between two runs."""
     with closing(sqlite3.connect(path)) as connection:
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        columns = ", ".join(name for name in names if name not in ("latency_ms", "request_id"))
+        differs = ("latency_ms", "request_id", "replayed")
+        columns = ", ".join(name for name in names if name not in differs)
         return connection.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608 - names of our own
 
 

@@ -63,8 +63,6 @@ ATTEMPTS = (
 class Backend(ScriptedBackend):
     """Its completions have every field that a completion can have."""
 
-    replayed = False
-
     async def score(self, request: ScoringRequest) -> Scoring:
         await super().score(request)
         texts = [continuation.text or "" for continuation in request.continuations]
@@ -82,7 +80,6 @@ class Backend(ScriptedBackend):
             completion_tokens=TOKENS,
             attempts=ATTEMPTS,
             enforcement=Enforcement.PROVIDER,
-            replayed=self.replayed,
         )
 
 
@@ -121,11 +118,13 @@ async def test_the_tokens_are_kept_on_request() -> None:
     assert tokens_from_json(reply.tokens) == TOKENS
 
 
-async def test_a_replayed_completion_costs_nothing() -> None:
+async def test_the_same_call_again_gets_the_same_reply() -> None:
+    """As after a kill: it is paid once, and the reply says what was paid."""
     async with models() as (backend, ask):
-        backend.replayed = True
-        reply = await ask(KEY, CALL, ID)
-    assert (reply.replayed, reply.cost_picousd, reply.prompt_tokens) == (True, 0, 10)
+        first, again = await ask(KEY, CALL, ID), await ask(KEY, CALL, ID)
+        assert len(backend.history) == 1
+    assert again == replace(first, replayed=True, latency_ms=again.latency_ms)
+    assert again.cost_picousd == USAGE.cost_picousd
 
 
 async def test_a_refusal_is_a_reply() -> None:
@@ -155,8 +154,9 @@ async def test_every_option_is_sent() -> None:
 
 async def test_each_episode_is_a_session() -> None:
     async with models() as (backend, ask):
-        for key in (KEY, replace(KEY, ply=4, seat=0), replace(KEY, episode="é" * 300)):
-            await ask(key, CALL, ID)
+        keys = (KEY, replace(KEY, ply=4, seat=0), replace(KEY, episode="é" * 300))
+        for number, key in enumerate(keys):
+            await ask(key, CALL, f"id-{number}")
     first, second, other = [request.session for request in backend.history]
     assert first == second != other
     assert all(one.isascii() and len(one) <= 64 for one in (first, other))

@@ -87,6 +87,8 @@ def test_the_first_reply_of_a_call_is_kept(store: Store) -> None:
     # The second reply was paid for, too.
     assert store.put_call(KEY, "{}", late) == (REPLY, Spent(13, COST, 1, 1))
     assert store.call(KEY) == ("{}", REPLY)
+    # Not so a reply that was replayed.
+    assert store.put_call(KEY, "{}", REPLY) == (REPLY, Spent(13, COST, 1, 1))
 
 
 def test_an_ended_episode_takes_its_calls_out_of_the_journal(store: Store, path: Path) -> None:
