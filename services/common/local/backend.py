@@ -17,6 +17,8 @@ from arena_llm.types import (
     GenerationRequest,
     Model,
     ModelState,
+    Progress,
+    ProgressState,
     Scoring,
     ScoringRequest,
     TokenCount,
@@ -82,8 +84,8 @@ class LocalBackend(BaseLLMBackend[C]):
 
     def stream_response(
         self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Completion, None]:
-        """Yield the text as it grows, then the completion."""
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
+        """Yield the parts as they grow, then the completion. A model's loading is shown first."""
         return self._run(request, stream=True)
 
     async def score(self, request: ScoringRequest) -> Scoring:
@@ -119,7 +121,9 @@ class LocalBackend(BaseLLMBackend[C]):
 
     async def _run(
         self, request: GenerationRequest, *, stream: bool
-    ) -> AsyncGenerator[Delta | Completion, None]:
+    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
+        if stream and (not self._has_pool.is_set() or self._pool.must_load(request.model)):
+            yield Progress(ProgressState.LOADING)
         async with (
             self._engine(request.model) as engine,
             aclosing(engine.run(request, stream=stream)) as events,

@@ -233,6 +233,11 @@ class ModelPool(ABC, Generic[E, R]):
             return slot.running.availability(name)
         return slot.availability(partial(self._describe_first_call, slot.entry, name))
 
+    def must_load(self, name: str) -> bool:
+        """True if a call of this model waits until it is loaded."""
+        slot = self._by_name.get(name)
+        return slot is not None and slot.running is None
+
     def describe(self, model: ModelEntry) -> Model:
         """The model as ListModels shows it. Some facts are known once it is loaded.
 

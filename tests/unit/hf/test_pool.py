@@ -20,6 +20,8 @@ from arena_llm.types import (
     Continuation,
     GenerationRequest,
     ModelState,
+    Progress,
+    ProgressState,
     Regex,
     Sampling,
     ScoringRequest,
@@ -203,6 +205,7 @@ async def test_the_least_recently_used_model_is_dropped(entry: Any) -> None:
 async def test_a_model_in_use_is_not_dropped(entry: Any) -> None:
     async with backend(entry("hf_a"), entry("hf_b"), memory_budget_gb=ONE_MODEL) as running:
         events = running.stream_response(request("hf_a", max_tokens=400))
+        assert await anext(events) == Progress(ProgressState.LOADING)
         first = await anext(events)
         with pytest.raises(Overloaded, match="no memory for hf_b") as caught:
             await ask(running, "hf_b")
@@ -383,6 +386,17 @@ async def test_a_stream_is_the_completion_in_pieces(entry: Any) -> None:
     assert last.text == whole.text == "".join(delta.text for delta in deltas)
     assert len(deltas) > 1
     assert last.timings.total_seconds >= last.timings.first_token_seconds > 0
+
+
+async def test_a_stream_shows_that_its_model_is_being_loaded(entry: Any) -> None:
+    async with backend(entry("hf_a")) as running:
+        for first in (Progress(ProgressState.LOADING), None):
+            events = [event async for event in running.stream_response(request("hf_a"))]
+            shown = [event for event in events if isinstance(event, Progress)]
+            assert shown == ([first] if first else [])
+            assert not first or events[0] == first
+        with pytest.raises(ModelNotFound):
+            await anext(running.stream_response(request("hf_b")))
 
 
 async def test_a_cancelled_call_frees_its_place(entry: Any) -> None:
