@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
@@ -19,10 +20,12 @@ from router.replicas import describe
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
-from services.common.handlers import Context, check_client, parse
+from services.common.handlers import SMALL, Context, check_client, parse, scan
 from services.common.pages import make_page
 from services.common.servicer import LIMITS, make_service_info
 from services.common.validation import check_known
+
+M = TypeVar("M", bound=Message)
 
 
 class Router:
@@ -54,17 +57,17 @@ class Router:
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
-            request = parse(generate_pb2.GenerateRequest, data)
+            request = await _read_envelope(generate_pb2.GenerateRequest, data)
             return await self._forward_unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record:
-            request = parse(score_pb2.ScoreRequest, data)
+            request = await _read_envelope(score_pb2.ScoreRequest, data)
             return await self._forward_unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
-            request = parse(generate_pb2.GenerateRequest, data)
+            request = await _read_envelope(generate_pb2.GenerateRequest, data)
             backend, call = self._start("StreamGenerate", request, data, context, record)
             async with (
                 ForwardedCall(call, backend, context, record) as forwarded,
@@ -75,7 +78,7 @@ class Router:
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record:
-            request = parse(score_pb2.CountTokensRequest, data)
+            request = await _read_envelope(score_pb2.CountTokensRequest, data)
             return await self._forward_unary("CountTokens", request, data, context, record)
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
@@ -225,6 +228,24 @@ class ForwardedCall:
 
 def _received(context: Context) -> Metadata:
     return tuple(context.invocation_metadata() or ())
+
+
+#: What the router reads of a request; it forwards the rest unread.
+_ENVELOPE = ("model", "session", "request_id", "labels")
+
+
+async def _read_envelope(message_type: type[M], data: bytes) -> M:
+    """Return the fields of a request that the router needs."""
+    if len(data) <= SMALL:
+        return parse(message_type, data)
+    return await asyncio.to_thread(_pick_envelope, message_type, data)
+
+
+def _pick_envelope(message_type: type[M], data: bytes) -> M:
+    fields = message_type.DESCRIPTOR.fields_by_name
+    numbers = {fields[name].number for name in _ENVELOPE if name in fields}
+    envelope = scan(message_type.DESCRIPTOR, data, deep=False).pick(data, numbers)
+    return parse(message_type, envelope)
 
 
 def _count_hops(context: Context) -> Metadata:

@@ -7,8 +7,9 @@ deserializer would answer INTERNAL.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -25,8 +26,9 @@ SERVICE = llm_service_pb2.DESCRIPTOR.services_by_name["LlmService"]
 #: The metadata with the revision of the caller's contract.
 CONTRACT_HEADER = "arena-contract"
 
-#: Smaller messages, in bytes, are not counted: parsing one takes at most 10 ms.
-_SMALL = 256 * 1024
+#: Smaller messages, in bytes, are not counted: parsing one takes at most 5 ms. Larger ones are
+#: parsed and checked in another thread.
+SMALL = 64 * 1024
 #: The largest number of fields of a request, including those of its parts. A conversation of
 #: 4096 messages has 12288.
 MAX_FIELDS = 32_768
@@ -84,7 +86,13 @@ def check_client(context: Context) -> None:
 
 def parse(message_type: type[M], data: bytes) -> M:
     """Parse a message. Raises InvalidRequest for bytes that do not parse, or too many fields."""
-    check_field_count(message_type.DESCRIPTOR, data)
+    if len(data) > SMALL:
+        scan(message_type.DESCRIPTOR, data)
+    return parse_scanned(message_type, data)
+
+
+def parse_scanned(message_type: type[M], data: bytes) -> M:
+    """Parse a message whose fields have been counted, or that is small."""
     try:
         return message_type.FromString(data)
     except DecodeError as error:
@@ -94,32 +102,56 @@ def parse(message_type: type[M], data: bytes) -> M:
         ) from error
 
 
-def check_field_count(descriptor: Any, data: bytes) -> None:
-    """Raise InvalidRequest if a message of that type has too many fields.
+@dataclass
+class Scan:
+    """What a message holds, read from its bytes.
+
+    top: number, begin and end of each field that is not inside another. unknown: path and number
+    of the first field that the contract lacks; empty if there is none.
+    """
+
+    top: list[tuple[int, int, int]]
+    unknown: str = ""
+
+    def pick(self, data: bytes, numbers: Container[int]) -> bytes:
+        """Return the bytes of the fields with these numbers."""
+        return b"".join(data[begin:end] for number, begin, end in self.top if number in numbers)
+
+
+def scan(descriptor: Any, data: bytes, *, deep: bool = True) -> Scan:
+    """Count the fields of a message of that type before protobuf makes objects of them.
 
     A message of 13 MB can hold a million labels. Parsing it takes half a second, and all other
-    calls wait for it. So the fields are counted in the bytes, before protobuf makes objects of
-    them. Bytes that are not such a message pass, because the parser refuses them.
+    calls wait for it. Raises InvalidRequest if there are too many. Bytes that are not such a
+    message pass, because the parser refuses them.
+
+    deep: also the fields inside others. Without it, those are neither counted nor parsed.
     """
-    if len(data) > _SMALL:
-        with suppress(IndexError):  # the message ends in the middle of a number
-            _count(descriptor, data)
+    found = Scan([])
+    with suppress(IndexError):  # the message ends in the middle of a number
+        _scan(descriptor, data, found, deep)
+    return found
 
 
-def _count(descriptor: Any, data: bytes) -> None:
+def _scan(descriptor: Any, data: bytes, found: Scan, deep: bool) -> None:
     position = count = 0
     top = ""
-    # End and type of each message that contains the position; innermost last.
-    open_messages = [(len(data), descriptor)]
+    # End, type and path of each message that contains the position; innermost last.
+    open_messages = [(len(data), descriptor, "")]
     while open_messages:
-        end, kind = open_messages[-1]
+        end, kind, path = open_messages[-1]
         if position >= end:
             open_messages.pop()
             continue
+        begin = position
         tag, position = _varint(data, position)
-        field = kind.fields_by_number.get(tag >> 3)
-        if len(open_messages) == 1:
+        number = tag >> 3
+        field = kind.fields_by_number.get(number)
+        at_top = len(open_messages) == 1
+        if at_top:
             top = field.name if field else ""
+        if field is None and not found.unknown:
+            found.unknown = f"{path}{number}"
         count += 1
         if count > MAX_FIELDS:
             raise InvalidRequest(
@@ -127,6 +159,7 @@ def _count(descriptor: Any, data: bytes) -> None:
                 "fields, including those of its parts",
                 field=top,
             )
+        close = 0
         match tag & 7:
             case 0:
                 _, position = _varint(data, position)
@@ -134,15 +167,18 @@ def _count(descriptor: Any, data: bytes) -> None:
                 position += 8
             case 2:
                 size, position = _varint(data, position)
-                if field and field.message_type:
-                    open_messages.append((position + size, field.message_type))
+                close = position + size
+                if deep and field and field.message_type:
+                    open_messages.append((close, field.message_type, f"{path}{field.name}."))
                 else:
-                    position += size
+                    position = close
             case 5:
                 position += 4
             case 6 | 7:
                 return  # not a wire type
             # 3 and 4 begin and end a group; its fields are counted like all others.
+        if at_top:
+            found.top.append((number, begin, close or position))
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

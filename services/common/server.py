@@ -196,6 +196,8 @@ def _use_batch_scheduling() -> None:
 
 def run(service: Service, listen: str) -> None:
     """Serve on uvloop, then exit with the status of `serve`."""
+    # A thread that checks a large request gives way to the event loop after a millisecond.
+    sys.setswitchinterval(0.001)
     if service.forwards_calls:
         _use_batch_scheduling()
     try:

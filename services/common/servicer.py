@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message as ProtoMessage
 
 from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.types import (
@@ -51,7 +54,15 @@ from services.common.call import CallRecord, CallScope
 from services.common.content import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_MESSAGES
 from services.common.errors import BackendError, ContractError, ModelNotFound
 from services.common.fields import Refusals
-from services.common.handlers import Context, check_client, parse
+from services.common.handlers import (
+    SMALL,
+    Context,
+    Scan,
+    check_client,
+    parse,
+    parse_scanned,
+    scan,
+)
 from services.common.pages import make_page
 from services.common.reply import (
     PartNumbering,
@@ -61,7 +72,14 @@ from services.common.reply import (
     check_scoring,
     check_type,
 )
-from services.common.shared_calls import Event, Feed, SharedCall, SharedCalls, digest_request
+from services.common.shared_calls import (
+    Event,
+    Feed,
+    SharedCall,
+    SharedCalls,
+    digest_fields,
+    digest_request,
+)
 from services.common.validation import (
     MAX_NAME,
     check_count_tokens,
@@ -69,6 +87,7 @@ from services.common.validation import (
     check_known,
     check_model,
     check_score,
+    refuse_unknown,
 )
 from services.common.version import MINIMUM_CLIENT_REVISION, SOFTWARE_VERSION
 
@@ -111,7 +130,7 @@ class LlmServicer:
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
-            request, digest = self._read_request(data, context, record)
+            request, digest = await self._read_request(data, context, record)
             call = self._find_call(request, digest, record)
             if call is not None:
                 return _mark_replayed(await call.join()).SerializeToString()
@@ -133,7 +152,7 @@ class LlmServicer:
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
-            request, digest = self._read_request(data, context, record)
+            request, digest = await self._read_request(data, context, record)
             sequence = 0
             async with aclosing(self._stream(request, digest, record)) as events:
                 async for event in events:
@@ -227,15 +246,8 @@ class LlmServicer:
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record:
-            proto = parse(score_pb2.ScoreRequest, data)
-            proto.request_id = proto.request_id or _make_id()
-            record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
             check_client(context)
-            check_score(proto)
-            self._check_prefix(proto.model)
-            self._refusals.check_score()
-            self._refusals.check_input(proto)
-            request = from_message(proto, ScoringRequest)
+            request = await _apply(self._check_score, data, record)
             scoring = check_type(await self._backend.score(request), Scoring, "score")
             scoring = check_scoring(scoring, request)
             message = build_message(scoring, score_pb2.ScoreResponse)
@@ -245,14 +257,8 @@ class LlmServicer:
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record:
-            proto = parse(score_pb2.CountTokensRequest, data)
-            record.add_request(proto.model, "", {})
             check_client(context)
-            check_count_tokens(proto)
-            self._check_prefix(proto.model)
-            self._refusals.check_count_tokens()
-            self._refusals.check_input(proto)
-            request = from_message(proto, CountRequest)
+            request = await _apply(self._check_count, data, record)
             count = check_type(
                 await self._backend.count_tokens(request), TokenCount, "count_tokens"
             )
@@ -312,22 +318,49 @@ class LlmServicer:
     def _supported_fields(self) -> tuple[str, ...]:
         return tuple(sorted(self._refusals.honoured))
 
-    def _read_request(
+    async def _read_request(
         self, data: bytes, context: Context, record: CallRecord
     ) -> tuple[GenerationRequest, bytes]:
         """Return the request, and its digest if its caller gave it an id."""
-        proto = parse(generate_pb2.GenerateRequest, data)
+        check_client(context)
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
+        return await _apply(self._check_request, data, record, deadline)
+
+    def _check_request(
+        self, data: bytes, record: CallRecord, deadline: float | None
+    ) -> tuple[GenerationRequest, bytes]:
+        """Check a request, and convert it."""
+        proto, found = _parse(generate_pb2.GenerateRequest, data)
         is_shared = bool(proto.request_id) and self._limits.request_id_seconds > 0
         proto.request_id = proto.request_id or _make_id()
         record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
-        check_client(context)
-        check_generate(proto)
+        check_generate(proto, known=found is not None)
         self._check_prefix(proto.model)
         self._refusals.check_generate(proto)
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
         request = from_message(proto, GenerationRequest, deadline=deadline)
-        return request, digest_request(proto) if is_shared else b""
+        if not is_shared:
+            return request, b""
+        return request, digest_fields(data, found) if found else digest_request(proto)
+
+    def _check_score(self, data: bytes, record: CallRecord) -> ScoringRequest:
+        proto, found = _parse(score_pb2.ScoreRequest, data)
+        proto.request_id = proto.request_id or _make_id()
+        record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
+        check_score(proto, known=found is not None)
+        self._check_prefix(proto.model)
+        self._refusals.check_score()
+        self._refusals.check_input(proto)
+        return from_message(proto, ScoringRequest)
+
+    def _check_count(self, data: bytes, record: CallRecord) -> CountRequest:
+        proto, found = _parse(score_pb2.CountTokensRequest, data)
+        record.add_request(proto.model, "", {})
+        check_count_tokens(proto, known=found is not None)
+        self._check_prefix(proto.model)
+        self._refusals.check_count_tokens()
+        self._refusals.check_input(proto)
+        return from_message(proto, CountRequest)
 
     def _check_prefix(self, model: str) -> None:
         if not model.startswith(self._prefix):
@@ -385,6 +418,28 @@ class LlmServicer:
 
     def _served_by(self, model: str) -> ServedBy:
         return ServedBy(self.name, model, service_version=SOFTWARE_VERSION)
+
+
+T = TypeVar("T")
+M = TypeVar("M", bound=ProtoMessage)
+
+
+async def _apply(check: Callable[..., T], data: bytes, *arguments: Any) -> T:
+    """Check the bytes of a request; a large one in another thread, so that other calls run."""
+    if len(data) <= SMALL:
+        return check(data, *arguments)
+    return await asyncio.to_thread(check, data, *arguments)
+
+
+def _parse(message_type: type[M], data: bytes) -> tuple[M, Scan | None]:
+    """Parse a request. A large one is scanned first: it then has no unknown fields."""
+    found = None
+    if len(data) > SMALL:
+        found = scan(message_type.DESCRIPTOR, data)
+    message = parse_scanned(message_type, data)
+    if found and found.unknown:
+        refuse_unknown(found.unknown)
+    return message, found
 
 
 def make_service_info(service: str, limits: Limits, backends: Iterable[BackendInfo]) -> ServiceInfo:

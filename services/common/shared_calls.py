@@ -15,6 +15,7 @@ from typing import Any
 
 from arena_llm.v1 import generate_pb2, reply_pb2
 from services.common.errors import RequestIdReused
+from services.common.handlers import Scan
 
 Reply = reply_pb2.GenerateResponse
 Event = generate_pb2.StreamGenerateResponse
@@ -37,6 +38,25 @@ def digest_request(request: generate_pb2.GenerateRequest) -> bytes:
     for tool in request.tools:
         tool.ClearField("cache")
     return blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
+
+
+def digest_fields(data: bytes, found: Scan) -> bytes:
+    """Return the same for a large request, from its bytes: protobuf would copy it.
+
+    Hints inside its parts count here, too.
+    """
+    digest = blake2b(digest_size=16)
+    for number, begin, end in found.top:
+        if number not in _HINTS:
+            digest.update(memoryview(data)[begin:end])
+    return digest.digest()
+
+
+#: The numbers of session, request_id and labels.
+_HINTS = frozenset(
+    generate_pb2.GenerateRequest.DESCRIPTOR.fields_by_name[name].number
+    for name in ("session", "request_id", "labels")
+)
 
 
 class SharedCall:
