@@ -99,11 +99,11 @@ def test_the_facts_about_a_model(model: Models, name: str) -> None:
     loaded = model(name)
     assert (loaded.reader.context_length, loaded.eos, loaded.tokens) == (512, {1}, 400)
     assert loaded.reader.encoder_decoder == (name == "t5")
-    assert not loaded.reader.chat
+    assert not loaded.reader.features.chat
     assert loaded.size > 100_000
 
 
 def test_a_chat_template_of_the_entry_makes_a_chat_model(folder: Path, tmp_path: Path) -> None:
     template = tmp_path / "chat.jinja"
     template.write_text("{{ messages[0].content }}")
-    assert load_tiny(folder, chat_template=template).reader.chat
+    assert load_tiny(folder, chat_template=template).reader.features.chat
