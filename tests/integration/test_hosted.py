@@ -22,8 +22,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from arena_llm import ArenaError, AsyncClient, Client, Message
 from arena_llm.types import Tool, ToolResult
 from services.common.server import GRACE
+from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process
-from tests.support.system import free_ports
 from tests.support.upstreams import anthropic, gemini, openai, openrouter
 from tests.support.upstreams.openrouter import listing
 from tests.support.upstreams.server import Fault, Reply, UpstreamServer
@@ -221,19 +221,35 @@ async def test_availability_has_credits_and_prices(fleet: Fleet) -> None:
     assert answer.model.price is not None
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
-async def test_a_cancelled_call_ends_the_providers_request(
-    fleet: Fleet, provider: str, streamed: bool
-) -> None:
+async def test_a_cancelled_stream_ends_the_providers_request(fleet: Fleet, provider: str) -> None:
     upstream = fleet.upstreams[provider]
     upstream.default = Reply("ab", hold=asyncio.Event())
     begun = asyncio.Event()
     async with AsyncClient(fleet.address) as llm:
-        task = asyncio.create_task(call(llm, PROVIDERS[provider].model, streamed, begun))
-        await eventually(begun.is_set if streamed else lambda: upstream.running)
+        task = asyncio.create_task(call(llm, PROVIDERS[provider].model, True, begun))
+        await eventually(begun.is_set)
         task.cancel()
         await asyncio.wait([task])
         await eventually(upstream.history[0].dropped.is_set)
+
+
+async def test_a_cancelled_call_is_finished_and_not_bought_again(
+    fleet: Fleet, provider: str
+) -> None:
+    """It is billed anyway. The same request_id gets its reply."""
+    upstream, model = fleet.upstreams[provider], PROVIDERS[provider].model
+    gate = asyncio.Event()
+    upstream.default = Reply("ab", hold=gate)
+    options = {"request_id": f"cancelled-{provider}"}
+    async with AsyncClient(fleet.address) as llm:
+        task = asyncio.create_task(llm.generate(model, PROMPT, **options))  # type: ignore[arg-type]
+        await eventually(lambda: upstream.running)
+        task.cancel()
+        await asyncio.wait([task])
+        gate.set()
+        reply = await llm.generate(model, PROMPT, **options)  # type: ignore[arg-type]
+    assert reply.text == "ab"
+    assert len(upstream.history) == 1
 
 
 @pytest.mark.parametrize(("name", "calls"), [("openrouter", 500), ("openai", 200)])

@@ -134,6 +134,8 @@ def make_start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatc
     ) -> AsyncIterator[AsyncClient]:
         monkeypatch.setenv(provider.variable, key)
         quick = {"backoff_seconds": 0.001, "max_backoff_seconds": 0.002}
+        # A cancelled call would run to its end for the sake of its request_id.
+        quick["request_id_seconds"] = 0
         backend: BaseLLMBackend[Any] = provider.configure(
             url or upstream.url, entry or {}, {"listen": "127.0.0.1:0", **quick, **settings}
         )

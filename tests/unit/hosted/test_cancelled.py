@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -15,13 +15,6 @@ from tests.support.upstreams.cases import MOMENTS
 from tests.support.upstreams.server import Fault, Reply
 from tests.support.waiting import eventually
 from tests.unit.hosted.conftest import Provider, Start, call, fail
-
-
-@pytest.fixture
-async def llm(start: Start) -> AsyncIterator[AsyncClient]:
-    """A client of a service that keeps no replies: otherwise a unary call runs to its end."""
-    async with start(request_id_seconds=0) as client:
-        yield client
 
 
 async def cancel(
