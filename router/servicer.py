@@ -18,11 +18,12 @@ from router.backend import Backend
 from router.config import RouterConfig
 from router.replicas import describe
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
+from services.common.admission import admit_calls
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
 from services.common.handlers import SMALL, Context, check_client, parse, scan
 from services.common.pages import make_page
-from services.common.servicer import LIMITS, make_service_info
+from services.common.servicer import make_limits, make_service_info
 from services.common.validation import check_known
 
 M = TypeVar("M", bound=Message)
@@ -36,6 +37,7 @@ class Router:
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
+        self._admit = admit_calls(config)
         self._backends: dict[str, Backend] = {}
 
     async def start(self) -> None:
@@ -56,17 +58,17 @@ class Router:
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Generate", context) as record:
+        async with CallScope("Generate", context) as record, self._admit(data):
             request = await _read_envelope(generate_pb2.GenerateRequest, data)
             return await self._forward_unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Score", context) as record:
+        async with CallScope("Score", context) as record, self._admit(data):
             request = await _read_envelope(score_pb2.ScoreRequest, data)
             return await self._forward_unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        async with CallScope("StreamGenerate", context) as record:
+        async with CallScope("StreamGenerate", context) as record, self._admit(data):
             request = await _read_envelope(generate_pb2.GenerateRequest, data)
             backend, call = self._start("StreamGenerate", request, data, context, record)
             async with (
@@ -77,7 +79,7 @@ class Router:
                     yield message
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("CountTokens", context) as record:
+        async with CallScope("CountTokens", context) as record, self._admit(data):
             request = await _read_envelope(score_pb2.CountTokensRequest, data)
             return await self._forward_unary("CountTokens", request, data, context, record)
 
@@ -108,7 +110,7 @@ class Router:
             backends = await asyncio.gather(
                 *(describe(backend, seconds, hops) for backend in self._backends.values())
             )
-            answer = make_service_info(self.name, LIMITS, backends)
+            answer = make_service_info(self.name, make_limits(self._config), backends)
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _forward_unary(

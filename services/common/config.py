@@ -80,12 +80,15 @@ class ServiceConfig(StrictModel):
 
     request_id_seconds: how long the reply to a request_id is kept after its call has ended, so
     that the same request does not pay twice; 0 turns this off. request_id_bytes: of all kept
-    replies together.
+    replies together. max_calls_in_flight, max_bytes_in_flight: of all calls and their requests; 0
+    means no limit.
     """
 
     listen: Address
     request_id_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     request_id_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    max_calls_in_flight: Annotated[int, Field(ge=0)] = 4096
+    max_bytes_in_flight: Annotated[int, Field(ge=0)] = 512 * 2**20
     _path: Path = PrivateAttr(default=Path())
 
     @property

@@ -49,8 +49,10 @@ from arena_llm.v1 import (
     service_info_pb2,
 )
 from arena_llm.wire import from_message, to_message
+from services.common.admission import admit_calls
 from services.common.backend import BaseLLMBackend, split_message
 from services.common.call import CallRecord, CallScope
+from services.common.config import ServiceConfig
 from services.common.content import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_MESSAGES
 from services.common.errors import BackendError, ContractError, ModelNotFound
 from services.common.fields import Refusals
@@ -106,7 +108,8 @@ class LlmServicer:
         self._refusals = Refusals(backend)
         config = backend.config
         self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
-        self._limits = replace(LIMITS, request_id_seconds=math.ceil(config.request_id_seconds))
+        self._admit = admit_calls(config)
+        self._limits = make_limits(config)
         self._first_state = (
             generate_pb2.PROGRESS_STATE_WAITING
             if backend.forwards_calls
@@ -129,7 +132,7 @@ class LlmServicer:
         await self._backend.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Generate", context) as record:
+        async with CallScope("Generate", context) as record, self._admit(data):
             request, digest = await self._read_request(data, context, record)
             call = self._find_call(request, digest, record)
             if call is not None:
@@ -151,7 +154,7 @@ class LlmServicer:
         return self._build_reply(request, completion, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        async with CallScope("StreamGenerate", context) as record:
+        async with CallScope("StreamGenerate", context) as record, self._admit(data):
             request, digest = await self._read_request(data, context, record)
             sequence = 0
             async with aclosing(self._stream(request, digest, record)) as events:
@@ -245,7 +248,7 @@ class LlmServicer:
         )
 
     async def Score(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Score", context) as record:
+        async with CallScope("Score", context) as record, self._admit(data):
             check_client(context)
             request = await _apply(self._check_score, data, record)
             scoring = check_type(await self._backend.score(request), Scoring, "score")
@@ -256,7 +259,7 @@ class LlmServicer:
             return message.SerializeToString()
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("CountTokens", context) as record:
+        async with CallScope("CountTokens", context) as record, self._admit(data):
             check_client(context)
             request = await _apply(self._check_count, data, record)
             count = check_type(
@@ -461,9 +464,14 @@ def _make_id() -> str:
     return secrets.token_hex(16)
 
 
-LIMITS = Limits(
-    max_message_bytes=MAX_MESSAGE_BYTES,
-    max_messages=MAX_MESSAGES,
-    max_images=MAX_IMAGES,
-    max_image_bytes=MAX_IMAGE_BYTES,
-)
+def make_limits(config: ServiceConfig) -> Limits:
+    """Return the limits in force with a configuration."""
+    return Limits(
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_bytes_in_flight=config.max_bytes_in_flight,
+        max_calls_in_flight=config.max_calls_in_flight,
+        max_messages=MAX_MESSAGES,
+        max_images=MAX_IMAGES,
+        max_image_bytes=MAX_IMAGE_BYTES,
+        request_id_seconds=math.ceil(config.request_id_seconds),
+    )
