@@ -143,7 +143,7 @@ def _freeze_gc() -> None:
 async def serve(service: Service, listen: str) -> int:
     """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1).
 
-    A second signal ends the process at once, without waiting for the running calls.
+    A second signal ends the process immediately, without waiting for the running calls.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

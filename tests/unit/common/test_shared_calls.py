@@ -126,7 +126,7 @@ async def test_a_call_ends_when_its_last_caller_leaves(rpc: str) -> None:
         assert backend.running == 1
         second.cancel()
         await eventually(lambda: backend.ended == ["CancelledError"])
-        # Nothing was kept: it is called anew.
+        # Nothing was kept: it is called again.
         assert (await call(llm, rpc, asked)).text == "d4"
 
 
