@@ -134,20 +134,17 @@ def test_sigterm_during_50_calls_fails_none_of_them(system: System, llm: Client)
         for _ in range(BATCH):
             stream = others.enter_context(closing(llm.stream(MODEL, "Your move?", **ENDLESS)))
             assert next(stream)
-        calls = pool.submit(
-            llm.generate_many,
-            MODEL,
-            [f"Say {n}." for n in range(50)],
-            concurrency=50,
-            regex="[78]{900}",
-            max_tokens=3,
+        prompts = [f"Say {n}." for n in range(50)]
+        outcomes = llm.generate_many(
+            MODEL, prompts, concurrency=50, regex="[78]{900}", max_tokens=3
         )
+        calls = pool.submit(dict, outcomes)
         wait_until(lambda: load(llm).waiting == 50)
         os.kill(stopped, signal.SIGTERM)
         wait_until(lambda: not listens(system.hf_target))
         others.close()
         replies = calls.result(120)
-    assert [type(reply) for reply in replies] == [Completion] * 50
+    assert [type(reply) for reply in replies.values()] == [Completion] * 50
     assert {
         reply.usage.completion_tokens for reply in replies if isinstance(reply, Completion)
     } == {3}

@@ -126,7 +126,7 @@ CALLS: dict[str, Callable[[Client, str, Any], object]] = {
     "stream": lambda llm, model, options: list(llm.stream(model, **options, max_tokens=2)),
     "choices": lambda llm, model, options: llm.generate(model, **options, choices=["a", "b"]),
     "logprobs": lambda llm, model, options: llm.generate(
-        model, **options, max_tokens=2, logprobs=2
+        model, **options, max_tokens=2, top_logprobs=2
     ),
     "score": lambda llm, model, options: llm.score(
         model, options.get("prompt"), ["a"], messages=options.get("messages")
@@ -171,7 +171,6 @@ def test_a_template_that_always_fails_makes_the_model_misconfigured(
         ("hf_picky", SYSTEM, "no system role"),
         ("hf_second", TALK, "UndefinedError"),
         ("hf_surrogate", TALK, "UnicodeEncodeError"),
-        ("hf_base", TALK, "base model"),
     ],
 )
 def test_a_conversation_that_the_template_refuses_is_an_invalid_request(
@@ -186,6 +185,14 @@ def test_a_conversation_that_the_template_refuses_is_an_invalid_request(
 
 
 @pytest.mark.parametrize("call", CALLS)
+def test_a_base_model_has_no_conversations(llm: Client, call: str) -> None:
+    error = refused(call, llm, "hf_base", {"messages": TALK})
+    assert (error.code, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED")
+    assert error.field == "conversation"
+    assert "base model" in str(error)
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_missing_weights_make_the_model_misconfigured(llm: Client, call: str) -> None:
     error = refused(call, llm, "hf_gone", {"prompt": "a"})
     assert (error.code, error.reason) == MISCONFIGURED
@@ -195,10 +202,10 @@ def test_missing_weights_make_the_model_misconfigured(llm: Client, call: str) ->
 @pytest.mark.parametrize("model", ["hf_own", "hf_exits"])
 def test_an_input_that_fails_a_pass_does_not_fail_the_others(llm: Client, model: str) -> None:
     prompts = [f"a{BAD}" if number % 4 == 3 else f"a{number}" for number in range(16)]
-    replies = llm.generate_many(model, prompts, choices=["7 8 9", "8 9 7"])
-    for prompt, reply in zip(prompts, replies, strict=True):
-        assert isinstance(reply, Completion) == (BAD not in prompt)
-    reasons = {reply.reason for reply in replies if isinstance(reply, ArenaError)}
+    replies = dict(llm.generate_many(model, prompts, choices=["7 8 9", "8 9 7"]))
+    for index, prompt in enumerate(prompts):
+        assert isinstance(replies[index], Completion) == (BAD not in prompt)
+    reasons = {reply.reason for reply in replies.values() if isinstance(reply, ArenaError)}
     assert reasons == {"UPSTREAM_UNAVAILABLE"}
     assert llm.is_available(model).state == ModelState.READY
 
