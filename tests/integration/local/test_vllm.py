@@ -79,8 +79,13 @@ def test_an_adapter_is_a_separate_model(llm: Client) -> None:
 
 def test_a_forced_call(llm: Client) -> None:
     """The engine's decoding forces it, so that even a random model calls a tool."""
-    schema = '{"type": "object", "properties": {"x": {"enum": [1, 2]}}, "required": ["x"]}'
-    tools = [Tool("look", "Looks.", schema), Tool("wait")]
+    # Without free text, in which the model may write the letter after which it computes NaN.
+    schema = {
+        "properties": {"x": {"enum": [1, 2]}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
+    tools = [Tool("look", "", json.dumps({"type": "object", **schema})), Tool("wait")]
     options: dict[str, Any] = {
         "tools": tools,
         "tool_choice": ToolChoice(ToolMode.REQUIRED, ("look",)),
