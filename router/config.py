@@ -39,13 +39,14 @@ class Route(StrictModel):
 
     targets: host:port of each replica: several IP addresses, or one host's name. If a name
     has several addresses, each is a replica.
-    policy: how a replica is chosen: round_robin takes each in turn; session sends all calls
-    of a session to the same replica while that is up.
+    policy: how a replica is chosen: session sends all calls of a session, and all calls with the
+    same request_id, to the same replica while that is up; round_robin takes each in turn, so that
+    another replica may answer a repeated request.
     start: the command that starts the backend; errors show it while the backend is down.
     """
 
     targets: Annotated[list[Address], Field(min_length=1), AfterValidator(_check_targets)]
-    policy: Literal["round_robin", "session"] = "round_robin"
+    policy: Literal["round_robin", "session"] = "session"
     start: str = ""
 
 

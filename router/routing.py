@@ -12,7 +12,7 @@ from services.common.validation import MAX_NAME, check_model_is_set
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-#: The session, percent-encoded; the ring hash chooses a replica by this header.
+#: The session, else the request_id, percent-encoded; the ring hash chooses a replica by it.
 SESSION_HEADER = "arena-session"
 #: The number of routers that a call has passed.
 HOPS_HEADER = "arena-hops"
