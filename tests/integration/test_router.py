@@ -188,7 +188,7 @@ async def test_a_stopped_backend_is_named_and_delays_no_other(pair: Fleet) -> No
         vllm.signal(signal.SIGSTOP)
         listed = await llm.ListModels(models_pb2.ListModelsRequest(), timeout=60)
         assert [m.name for m in listed.models] == ["hf_model"]
-        assert [(u.backend, u.address) for u in listed.unreachable] == [("vllm", vllm.address)]
+        assert [(u.backend, u.addresses) for u in listed.unreachable] == [("vllm", (vllm.address,))]
         answer = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="vllm_x"), timeout=60)
         assert (answer.available, answer.reason) == (False, "BACKEND_DOWN")
         vllm.signal(signal.SIGCONT)
