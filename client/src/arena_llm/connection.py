@@ -26,8 +26,9 @@ DEFAULT_TIMEOUT = 600.0
 Options = tuple[tuple[str, int], ...]
 
 #: The largest message in bytes, sent or received. grpc's default of 4 MiB is too small for
-#: long prompts. Without a bound one message could fill the memory.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+#: long prompts and images. Without a bound one message could fill the memory, and copying a larger
+#: one delays all other calls of a process.
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 #: A caller pings its server after PING_MS without data, and closes the connection when no
 #: answer comes within PING_TIMEOUT_MS: it notices a hanging server within 30 seconds. A server
