@@ -15,6 +15,7 @@ import pytest
 
 from arena_llm import AsyncClient, Client, connection
 from arena_llm.v1 import models_pb2
+from arena_llm.v1.error_pb2 import ERROR_REASON_BACKEND_DOWN
 from tests.support import quick_pings
 from tests.support.processes import (
     ServiceProcess,
@@ -188,9 +189,9 @@ async def test_a_stopped_backend_is_named_and_delays_no_other(pair: Fleet) -> No
         vllm.signal(signal.SIGSTOP)
         listed = await llm.ListModels(models_pb2.ListModelsRequest(), timeout=60)
         assert [m.name for m in listed.models] == ["hf_model"]
-        assert [(u.backend, u.addresses) for u in listed.unreachable] == [("vllm", (vllm.address,))]
+        assert [(u.backend, *u.addresses) for u in listed.unreachable] == [("vllm", vllm.address)]
         answer = await llm.IsAvailable(models_pb2.IsAvailableRequest(model="vllm_x"), timeout=60)
-        assert (answer.available, answer.reason) == (False, "BACKEND_DOWN")
+        assert (answer.available, answer.reason) == (False, ERROR_REASON_BACKEND_DOWN)
         vllm.signal(signal.SIGCONT)
         assert await until_answers(llm, "vllm_x") == "vllm"
 

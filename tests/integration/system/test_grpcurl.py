@@ -67,7 +67,7 @@ def test_generate(system: System, grpcurl: str, target: str) -> None:
     reply = generate(
         system, grpcurl, target, prompt="Your move?", constraint={"choices": {"values": ["4"]}}
     )
-    served_by = reply["servedBy"]
+    served_by = reply["served_by"]
     assert (reply["text"], served_by["model"], served_by["backend"]) == ("4", MODEL, "hf")
 
 
