@@ -11,18 +11,18 @@ import yaml
 
 from arena_llm import Client
 from tests.integration.local.test_contract import (  # noqa: F401 - tests, for this device
-    test_200_cancelled_calls_leave_nothing,
-    test_a_closed_stream_and_an_expired_deadline_free_the_engine,
     test_a_move,
     test_a_score_is_the_log_probability_of_the_text,
     test_a_stream_has_the_text_of_the_completion,
     test_an_unusual_choice_is_returned_unchanged,
+    test_cancelled_calls_and_closed_streams_free_the_engine,
     test_every_honoured_parameter_reaches_the_engine,
+    test_expired_deadlines_free_the_engine,
 )
 from tests.integration.system.test_hf import MODEL
 from tests.support.local_models import LocalService, hf_models, make_tiny
+from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess
-from tests.support.system import free_ports
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_sigterm_during_50_calls_fails_none_of_them(system: System, llm: Client)
         replies = calls.result(120)
     assert [type(reply) for reply in replies.values()] == [Completion] * 50
     assert {
-        reply.usage.completion_tokens for reply in replies if isinstance(reply, Completion)
+        reply.usage.completion_tokens for reply in replies.values() if isinstance(reply, Completion)
     } == {3}
     wait_until(lambda: serves(llm))
     assert system.pid("hf") != stopped

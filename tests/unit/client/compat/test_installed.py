@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,19 @@ assert backends.__file__ == {backends!r}, backends.__file__
 """
 
 
-def run(program: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str, *folders: Path, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a program that finds the packages in these folders, and this distribution."""
     path = os.pathsep.join(map(str, (*folders, SOURCE, ROOT / "client/src")))
-    return run_with(program, {"PYTHONPATH": path})
+    return run_with(program, {"PYTHONPATH": path}, options)
 
 
-def run_with(program: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_with(
+    program: str, environ: dict[str, str], options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *options, "-c", program],
         env=os.environ | environ,
         capture_output=True,
         text=True,
@@ -81,6 +86,9 @@ def test_python_knows_the_names_when_it_starts() -> None:
 
 
 def test_the_start_of_python_stays_fast() -> None:
-    done = run("import sys; before = set(sys.modules); import arena_llm_compat\n"
-               "print(*sorted(set(sys.modules) - before))")  # fmt: skip
-    assert done.stdout == "arena_llm_compat\n"
+    look = (
+        "import os, sys; before = set(sys.modules); import arena_llm_compat\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = run(look, options=["-S"])  # without the .pth file, which imports it before
+    assert done.stdout == "__future__ arena_llm_compat\n"
