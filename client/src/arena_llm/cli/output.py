@@ -144,7 +144,7 @@ def as_plain(value: Any) -> Any:
         case bytes():
             return base64.b64encode(value).decode()
         case Decimal():
-            return f"{value:f}"
+            return f"{value.normalize():f}"
         case datetime():
             return value.isoformat()
         case Mapping():
