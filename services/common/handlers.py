@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from arena_llm.v1 import llm_service_pb2
 from services.common.errors import ClientTooOld, InvalidRequest
-from services.common.version import MINIMUM_CLIENT_REVISION
+from services.common.service_info import MINIMUM_CLIENT_REVISION
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

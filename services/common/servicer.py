@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +13,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from arena_llm.connection import MAX_MESSAGE_BYTES
 from arena_llm.types import (
     Availability,
     BackendInfo,
@@ -25,7 +23,6 @@ from arena_llm.types import (
     FinishReason,
     FreePrice,
     GenerationRequest,
-    Limits,
     Message,
     Model,
     ModelList,
@@ -36,7 +33,6 @@ from arena_llm.types import (
     Scoring,
     ScoringRequest,
     ServedBy,
-    ServiceInfo,
     StreamStart,
     TokenCount,
 )
@@ -52,8 +48,6 @@ from arena_llm.wire import from_message, to_message
 from services.common.admission import admit_calls
 from services.common.backend import BaseLLMBackend, split_message
 from services.common.call import CallRecord, CallScope
-from services.common.config import ServiceConfig
-from services.common.content import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_MESSAGES
 from services.common.errors import BackendError, ContractError, ModelNotFound
 from services.common.fields import Refusals
 from services.common.handlers import (
@@ -74,6 +68,7 @@ from services.common.reply import (
     check_scoring,
     check_type,
 )
+from services.common.service_info import SOFTWARE_VERSION, make_limits, make_service_info
 from services.common.shared_calls import (
     Event,
     Feed,
@@ -91,7 +86,6 @@ from services.common.validation import (
     check_score,
     refuse_unknown,
 )
-from services.common.version import MINIMUM_CLIENT_REVISION, SOFTWARE_VERSION
 
 #: Seconds of silence after which a stream sends a sign of life.
 PROGRESS_SECONDS = 15.0
@@ -445,13 +439,6 @@ def _parse(message_type: type[M], data: bytes) -> tuple[M, Scan | None]:
     return message, found
 
 
-def make_service_info(service: str, limits: Limits, backends: Iterable[BackendInfo]) -> ServiceInfo:
-    """Return what this process says about itself and about these backends."""
-    return ServiceInfo(
-        service, SOFTWARE_VERSION, REVISION, MINIMUM_CLIENT_REVISION, limits, tuple(backends)
-    )
-
-
 def _mark_replayed(reply: reply_pb2.GenerateResponse) -> reply_pb2.GenerateResponse:
     """Return a copy of an earlier reply that says so."""
     copy = reply_pb2.GenerateResponse()
@@ -462,16 +449,3 @@ def _mark_replayed(reply: reply_pb2.GenerateResponse) -> reply_pb2.GenerateRespo
 
 def _make_id() -> str:
     return secrets.token_hex(16)
-
-
-def make_limits(config: ServiceConfig) -> Limits:
-    """Return the limits in force with a configuration."""
-    return Limits(
-        max_message_bytes=MAX_MESSAGE_BYTES,
-        max_bytes_in_flight=config.max_bytes_in_flight,
-        max_calls_in_flight=config.max_calls_in_flight,
-        max_messages=MAX_MESSAGES,
-        max_images=MAX_IMAGES,
-        max_image_bytes=MAX_IMAGE_BYTES,
-        request_id_seconds=math.ceil(config.request_id_seconds),
-    )
