@@ -126,6 +126,8 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
         assert listens_beyond_loopback(driver.pid) == []
         children = processes(driver.pid)
         connected_workers(driver.pid, player.address)[0].kill()
+        # A call that ends before the service sees that its caller left would have a stored reply.
+        await eventually(lambda: player.cancelled() > 0)
         player.release()
         out, err = driver.communicate()
     assert driver.returncode == 0, err

@@ -61,11 +61,18 @@ class PlayingBackend(ScriptedBackend):
             if request.model.startswith(("hf_down", "hf_nokey")):
                 raise UpstreamUnavailable("the provider is down")
             if request.model.startswith("hf_held"):
-                while self._hold.exists():  # noqa: ASYNC110 - another process removes it
-                    await asyncio.sleep(0.05)
+                await self._wait_for_release()
             usage = Usage(10, 2, cost_picousd=to_picousd("0.01"), cost_basis=CostBasis.BILLED)
             move = Message("assistant", _move(request, number))
             return Completion(move, FinishReason.STOP, usage)
+
+    async def _wait_for_release(self) -> None:
+        try:
+            while self._hold.exists():  # noqa: ASYNC110 - another process removes it
+                await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            print("cancelled", file=self._calls, flush=True)
+            raise
 
     async def is_model_available(self, model: str) -> Availability:
         if model.startswith("hf_nokey"):
@@ -106,7 +113,14 @@ class Player(ServiceProcess):
 
     def asked(self) -> Counter[str]:
         """The number of times that each call came; a key is the model and a hash of the call."""
-        return Counter((self._folder / "calls").read_text().splitlines())
+        return Counter(line for line in self._lines() if line != "cancelled")
+
+    def cancelled(self) -> int:
+        """The number of calls of held models that ended because their caller left."""
+        return self._lines().count("cancelled")
+
+    def _lines(self) -> list[str]:
+        return (self._folder / "calls").read_text().splitlines()
 
 
 if __name__ == "__main__":
