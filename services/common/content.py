@@ -15,6 +15,7 @@ from arena_llm.v1.content_pb2 import (
 from services.common.errors import UnknownField, make_field_error
 
 MAX_MESSAGES = 4096
+#: Parts of one message. A reply may have more.
 MAX_PARTS = 256
 #: Parts of all messages together.
 MAX_ALL_PARTS = 8192
@@ -75,12 +76,15 @@ def _check_role(role: int, index: int) -> None:
 
 def _check_last(conversation: content_pb2.Conversation) -> None:
     last = conversation.messages[-1]
-    if (last.role == ROLE_ASSISTANT) == conversation.continue_last_message:
-        return
     if conversation.continue_last_message:
-        raise make_field_error(
-            "conversation.continue_last_message", "needs a last message of the assistant"
-        )
+        if last.role != ROLE_ASSISTANT or not last.parts:
+            raise make_field_error(
+                "conversation.continue_last_message",
+                "needs a last message of the assistant that is not empty",
+            )
+        return
+    if last.role != ROLE_ASSISTANT:
+        return
     raise make_field_error(
         f"{_FIELD}[{len(conversation.messages) - 1}]",
         "is the assistant's, so there is nothing to answer: end with another message, or set "
@@ -92,6 +96,8 @@ def _check_parts(message: content_pb2.Message, index: int, calls: set[str]) -> i
     """Check the parts of a message; return the number of its images.
 
     calls: the ids of the tool calls before it, to which its own are added.
+
+    The message of any reply passes: it may be empty, and its length is up to the model.
     """
     parts = message.parts
     # The usual case: one text.
@@ -99,9 +105,10 @@ def _check_parts(message: content_pb2.Message, index: int, calls: set[str]) -> i
         _check_state(parts[0], f"{_FIELD}[{index}].parts[0]")
         return 0
     field = f"{_FIELD}[{index}].parts"
-    if not parts:
+    is_reply = message.role == ROLE_ASSISTANT
+    if not parts and not is_reply:
         raise make_field_error(field, "must hold at least one part")
-    if len(parts) > MAX_PARTS:
+    if len(parts) > MAX_PARTS and not is_reply:
         raise make_field_error(field, f"must hold at most {MAX_PARTS} parts, not {len(parts)}")
     images = 0
     for number, part in enumerate(parts):
@@ -169,8 +176,8 @@ def _check_tool_call(call: content_pb2.ToolCall, place: str, calls: set[str]) ->
     _check_id(call.id, f"{place}.id")
     if call.id in calls:
         raise make_field_error(f"{place}.id", "is the id of an earlier tool call, too")
-    if not call.name or len(call.name) > MAX_ID:
-        raise make_field_error(f"{place}.name", f"must be 1 to {MAX_ID} characters long")
+    if not call.name:
+        raise make_field_error(f"{place}.name", "must not be empty")
     calls.add(call.id)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from arena_llm.types import GenerationRequest, Image, Message, Reasoning, ReasoningForm
+from arena_llm.types import GenerationRequest, Image, Message, Reasoning, ReasoningForm, Text
 from services.common.errors import Unsupported, repair_text
 from services.common.hosted.messages import MessageWriter
 from services.common.hosted.parts import CallPiece
@@ -50,6 +50,12 @@ class LiteLlmWriter(MessageWriter):
             raise Unsupported(
                 f"{self._model.full_name} takes a system message only at the beginning",
                 field=place,
+            )
+        blank = all(isinstance(part, Text) and not part.text.strip() for part in message.parts)
+        if blank and self._model.is_claude and message.role in ("system", "user"):
+            # litellm would write words of its own in its place.
+            raise Unsupported(
+                f"{self._model.full_name} takes no message of white space alone", field=place
             )
 
     def check_image(self, image: Image, place: str) -> None:

@@ -7,6 +7,8 @@ providers need: how reasoning and opaque states are sent back, and what they can
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,10 @@ from services.common.hosted.state import read_state
 
 #: The most cache hints that are sent. Anthropic answers 400 to more; the last ones cover the rest.
 _MAX_HINTS = 4
+
+#: Providers refuse a called name that no tool may have. A model may have invented it.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_NAME = 64
 
 #: Seconds of Anthropic's shorter cache. A longer wish gets its other one, of one hour.
 _SHORT_CACHE = 300
@@ -66,11 +72,19 @@ class MessageWriter:
                 case "tool":
                     written.extend(self._write_results(message, place))
                 case "assistant":
-                    written.append(self._write_assistant(message, place))
+                    reply = self._write_assistant(message, place)
+                    # Providers refuse a blank reply, or litellm writes words into it.
+                    if reply["content"] or "tool_calls" in reply:
+                        written.append(reply)
                 case _:
                     content = self._write_content(message.parts, f"{place}.parts")
                     written.append({"role": message.role, "content": content})
         if isinstance(self._input, Conversation) and self._input.continue_last_message:
+            if not written or written[-1]["role"] != "assistant":
+                raise Unsupported(
+                    "the last message has no text that could be continued",
+                    field="conversation.continue_last_message",
+                )
             self.continue_last(written[-1])
         return written
 
@@ -146,7 +160,12 @@ class MessageWriter:
 
     def _write_assistant(self, message: Message, place: str) -> dict[str, Any]:
         parts = message.parts
-        if len(parts) == 1 and isinstance(part := parts[0], Text) and part.state is None:
+        if (
+            len(parts) == 1
+            and isinstance(part := parts[0], Text)
+            and part.state is None
+            and not part.text.isspace()
+        ):
             return {"role": "assistant", "content": part.text}  # the usual case
         texts: list[str] = []
         calls: list[dict[str, Any]] = []
@@ -164,11 +183,10 @@ class MessageWriter:
                     _merge(written, self.write_reasoning(part, state, field))
                 case ToolCall():
                     calls.append(self._write_call(part, state, field))
-        written["content"] = "".join(texts) or None
+        text = "".join(texts)
+        written["content"] = text if text.strip() else None
         if calls:
             written["tool_calls"] = calls
-        elif not texts:
-            written["content"] = ""
         return written
 
     def _write_call(self, call: ToolCall, state: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -177,8 +195,10 @@ class MessageWriter:
         return {
             "id": self._provider_ids.get(call.id, call.id),
             "type": "function",
-            # Providers refuse an empty text: it is not JSON.
-            "function": {"name": call.name, "arguments": call.arguments or "{}"},
+            "function": {
+                "name": _NOT_IN_NAMES.sub("_", call.name)[:_MAX_NAME],
+                "arguments": _write_arguments(call.arguments),
+            },
             **self.write_call_state(state, place),
         }
 
@@ -198,6 +218,25 @@ class MessageWriter:
             own = self._provider_ids.get(part.call_id, part.call_id)
             written.append({"role": "tool", "tool_call_id": own, "content": content})
         return written
+
+
+def _write_arguments(text: str) -> str:
+    """The arguments of a call as JSON text of an object.
+
+    A model may have written something else, or max_tokens may have cut it. Providers refuse that,
+    so it is wrapped, under the name that Anthropic proposes:
+    https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming
+    """
+    try:
+        if not text or isinstance(json.loads(text, parse_constant=_refuse_constant), dict):
+            return text or "{}"
+    except (ValueError, RecursionError):
+        pass
+    return json.dumps({"INVALID_JSON": text})
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def _write_image(image: Image) -> dict[str, str]:

@@ -24,7 +24,7 @@ _PARTS = "conversation.messages.parts"
 _CHAT_FIELDS = frozenset(
     (
         *("conversation", "conversation.continue_last_message", "template_arguments_json"),
-        *(f"{_PARTS}.text", f"{_PARTS}.cache", f"{_PARTS}.reasoning"),
+        *(f"{_PARTS}.{kind}" for kind in ("text", "cache", "reasoning", "refusal")),
     )
 )
 #: Fields of a model that calls tools.
@@ -62,7 +62,6 @@ REFUSED_LOCALLY: Mapping[str, str] = {
     TOOL_NAMES: "send only the tools that may be called",
     "tool_choice.allow_parallel": "leave it out, and run only the first call",
     f"{_PARTS}.state": "leave it out: only providers make it",
-    f"{_PARTS}.refusal": "send it as a text",
     f"{_PARTS}.image": "the models here read text only: describe the image",
 }
 

@@ -123,7 +123,8 @@ class ChatTemplate:
                     if isinstance(part, ToolResult):
                         yield _describe_result(part, names.get(part.call_id, ""))
                 continue
-            described: dict[str, Any] = {"role": message.role, "content": message.text}
+            content = message.text + message.refusal
+            described: dict[str, Any] = {"role": message.role, "content": content}
             if reasoning := message.reasoning:
                 described["reasoning_content"] = reasoning
             if calls := message.tool_calls:

@@ -30,6 +30,8 @@ from services.common.content import (
     check_conversation,
 )
 from services.common.errors import InvalidRequest, UnknownField
+from services.common.reply import check_completion
+from tests.support.replies import list_completions
 
 PNG = Image(b"\x89PNG", "image/png")
 CALL = ToolCall("c1", "move", "{}")
@@ -67,6 +69,8 @@ ACCEPTED = [
     talk(user(Text("?")), assistant(CALL), tool(ToolResult("c1", is_error=True))),
     talk(user(Text("?")), assistant(Reasoning(state=ProviderState(b"s", "o"))), user(Text("!"))),
     talk(user(Text("?")), assistant(Refusal("no")), user(Text("please"))),
+    talk(user(Text("?")), assistant(), user(Text("well?"))),
+    talk(assistant(*[Text("a")] * (MAX_PARTS + 1)), user(Text("stop"))),
     talk(user(Text("?")), assistant(Text("1. e4")), continue_last_message=True),
     talk(*[user(Text("hi"))] * 4096),
     talk(user(*[PNG] * MAX_IMAGES)),
@@ -114,6 +118,8 @@ REFUSED: list[tuple[str, content_pb2.Conversation]] = [
      talk(user(Text("a"), Text("b", state=ProviderState(b"x" * (MAX_STATE_BYTES + 1)))))),
     (f"{M}[1]", talk(user(Text("?")), assistant(Text("done")))),
     ("conversation.continue_last_message", talk(user(Text("?")), continue_last_message=True)),
+    ("conversation.continue_last_message",
+     talk(user(Text("?")), assistant(), continue_last_message=True)),
 ]  # fmt: skip
 
 
@@ -130,6 +136,15 @@ def test_refused(field: str, conversation: content_pb2.Conversation) -> None:
         check_conversation(conversation)
     assert caught.value.field == field
     assert field in caught.value.message
+
+
+def test_the_message_of_every_reply_can_be_appended() -> None:
+    """What the servicer sends as a reply, it accepts in the next request."""
+    for reply in list_completions(400):
+        message = check_completion(reply, GenerationRequest("hf_x", "?")).message
+        calls = (ToolResult(call.id, "done") for call in message.tool_calls)
+        results = [tool(*parts)] if (parts := tuple(calls)) else []
+        check_conversation(talk(user(Text("?")), message, *results, user(Text("go on"))))
 
 
 def test_a_message_without_a_role_and_a_part_without_content() -> None:
