@@ -93,7 +93,7 @@ class Router:
         async with CallScope("ListModels", context):
             request = parse(models_pb2.ListModelsRequest, data)
             check_client(context)
-            check_known(request)
+            check_known(request, data)
             seconds, hops = self._bound(context), _count_hops(context)
             backends = self._backends.values()
             answers = await fanout.list_models(backends, request.name_prefix, seconds, hops)
@@ -105,7 +105,7 @@ class Router:
 
     async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
         async with CallScope("GetServiceInfo", context):
-            check_known(parse(service_info_pb2.GetServiceInfoRequest, data))
+            check_known(parse(service_info_pb2.GetServiceInfoRequest, data), data)
             seconds, hops = self._bound(context), _count_hops(context)
             backends = await asyncio.gather(
                 *(describe(backend, seconds, hops) for backend in self._backends.values())

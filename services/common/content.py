@@ -102,7 +102,8 @@ def _check_parts(message: content_pb2.Message, index: int, calls: set[str]) -> i
     parts = message.parts
     # The usual case: one text.
     if len(parts) == 1 and parts[0].text and message.role != ROLE_TOOL:
-        _check_state(parts[0], f"{_FIELD}[{index}].parts[0]")
+        if parts[0].HasField("state"):
+            _check_state(parts[0], f"{_FIELD}[{index}].parts[0]")
         return 0
     field = f"{_FIELD}[{index}].parts"
     is_reply = message.role == ROLE_ASSISTANT

@@ -55,14 +55,6 @@ def _list_paths() -> Iterator[str]:
 PATHS = frozenset(_list_paths()) - (frozenset(_GROUPS) - {"tools", "conversation"})
 
 
-#: The numbers of the fields that every backend honours.
-_PLAIN = frozenset(
-    field.number
-    for field in generate_pb2.GenerateRequest.DESCRIPTOR.fields
-    if field.name in ALWAYS_HONOURED - {"conversation"}
-)
-
-
 class Refusals:
     """Refuses every field that a backend does not honour."""
 
@@ -71,20 +63,41 @@ class Refusals:
             raise TypeError(f"{type(backend).__name__}.fields: {min(unknown)} is not a field")
         self._backend = backend
         self.honoured = ALWAYS_HONOURED | backend.fields
+        #: Fields that need no closer look, and the honoured fields of the single groups.
+        self._whole = self.honoured - {"conversation", "tools"}
+        self._inner = {
+            name: frozenset(
+                path.removeprefix(f"{name}.")
+                for path in self.honoured
+                if path.startswith(f"{name}.")
+            )
+            for name in _GROUPS
+            if name not in ("conversation", "tools")
+        }
 
-    def check_generate(self, request: generate_pb2.GenerateRequest) -> None:
-        """Raise Unsupported for the first field that the backend does not honour."""
-        if all(field.number in _PLAIN for field, _ in request.ListFields()):
-            return  # the usual case of a prompt without settings
-        for path, field in _list_set_fields(request):
-            if path not in self.honoured:
-                raise self._refusal(path, field)
+    def check_request(
+        self,
+        request: generate_pb2.GenerateRequest
+        | score_pb2.ScoreRequest
+        | score_pb2.CountTokensRequest,
+    ) -> None:
+        """Raise Unsupported for the first field that the backend does not honour.
 
-    def check_input(self, request: score_pb2.ScoreRequest | score_pb2.CountTokensRequest) -> None:
-        """The same for the fields that this request has in common with a GenerateRequest."""
+        Fields that a GenerateRequest does not have are not looked at.
+        """
+        if all(self._is_honoured(field.name, value) for field, value in request.ListFields()):
+            return  # the usual case, without the path of each field
         for path, field in _list_set_fields(request):
             if path in PATHS and path not in self.honoured:
                 raise self._refusal(path, field)
+
+    def _is_honoured(self, name: str, value: Any) -> bool:
+        """Whether a field is certainly honoured."""
+        if name in self._whole:
+            return True
+        if (inner := self._inner.get(name)) is not None:
+            return all(field.name in inner for field, _ in value.ListFields())
+        return name == "conversation" and _is_plain(value)
 
     def check_score(self) -> None:
         """Raise Unsupported if the backend cannot score continuations."""
@@ -106,6 +119,15 @@ class Refusals:
         return Unsupported(
             f"{self._backend.name} models do not honour {path}: {advice}", field=field
         )
+
+
+def _is_plain(conversation: content_pb2.Conversation) -> bool:
+    """Whether a conversation has nothing but texts."""
+    return not conversation.continue_last_message and all(
+        [field.name for field, _ in part.ListFields()] == ["text"]
+        for message in conversation.messages
+        for part in message.parts
+    )
 
 
 def _list_set_fields(request: Any) -> Iterator[tuple[str, str]]:

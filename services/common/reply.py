@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -22,25 +23,28 @@ from arena_llm.types import (
     CallReport,
     Choices,
     Completion,
-    Delta,
     FinishReason,
     GenerationRequest,
     Image,
     JsonSchema,
     Message,
     Model,
-    Part,
-    Reasoning,
     Refusal,
     Scoring,
     ScoringRequest,
+    ServedBy,
     Text,
     ToolCall,
     ToolResult,
     Usage,
 )
+from arena_llm.v1 import reply_pb2
 from arena_llm.wire import FieldError, to_message
+from services.common.backend import BaseLLMBackend
+from services.common.call import CallRecord
 from services.common.errors import ContractError, InvalidRequest, repair_text
+from services.common.service_info import SOFTWARE_VERSION
+from services.common.validation import MAX_NAME
 
 log = structlog.get_logger()
 
@@ -82,9 +86,9 @@ def check_completion(completion: Completion, request: GenerationRequest) -> Comp
     _check_parts(message)
     _check_constraint(completion, request)
     usage = repair_usage(completion.usage)
-    if request.returns == DEFAULT_RETURNS and (
+    if (
         completion.completion_tokens is not None or completion.prompt_tokens is not None
-    ):
+    ) and request.returns == DEFAULT_RETURNS:
         completion = replace(completion, completion_tokens=None, prompt_tokens=None)
     # Usually there is nothing to change, and a copy takes 10 us.
     return completion if usage is completion.usage else replace(completion, usage=usage)
@@ -164,67 +168,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-#: The kinds of parts that are texts, in the order in which a delta with several is sent.
-_TEXTS: Mapping[str, Callable[[str], Part]] = {
-    "reasoning": Reasoning,
-    "text": Text,
-    "refusal": Refusal,
-}
-
-
-class PartNumbering:
-    """Numbers the parts of a stream's deltas, and compares them with the completion."""
-
-    def __init__(self) -> None:
-        self._kind = ""
-        self._parts: list[tuple[str, list[str]]] = []
-
-    def number(self, delta: Delta) -> Iterator[Delta]:
-        """Yield the delta's pieces, one kind each, with the index of their part."""
-        for kind in _TEXTS:
-            if text := getattr(delta, kind):
-                text = repair_text(text)
-                piece: dict[str, Any] = {kind: text}
-                yield Delta(part=self._add(kind, text), tokens=delta.tokens, **piece)
-        if (call := delta.tool_call) is not None:
-            if call.id:
-                self._kind = ""  # each id begins a part
-            part = self._add("tool_call", repair_text(call.arguments))
-            yield Delta(tool_call=call, part=part, tokens=delta.tokens)
-
-    def _add(self, kind: str, text: str) -> int:
-        if kind != self._kind:
-            self._kind = kind
-            self._parts.append((kind, []))
-        self._parts[-1][1].append(text)
-        return len(self._parts) - 1
-
-    def check(self, completion: Completion) -> None:
-        """Raise ContractError if the deltas do not add up to the completion's parts."""
-        streamed = [(kind, "".join(texts)) for kind, texts in self._parts]
-        whole = [
-            (kind, repair_text(text))
-            for part in completion.message.parts
-            for kind, text in _describe(part)
-        ]
-        if streamed != whole:
-            raise ContractError("the deltas do not add up to the parts of the completion's message")
-
-    def message(self) -> Message:
-        """Return what has arrived so far, without tool calls, which may be incomplete."""
-        parts = (_TEXTS[kind]("".join(texts)) for kind, texts in self._parts if kind in _TEXTS)
-        return Message("assistant", tuple(parts))
-
-
-def _describe(part: Part) -> Iterator[tuple[str, str]]:
-    """Yield kind and text of a part, unless it has no text that is streamed."""
-    match part:
-        case ToolCall():
-            yield part.kind, part.arguments
-        case Text(text) | Reasoning(text) | Refusal(text) if text:
-            yield part.kind, text
-
-
 def check_scoring(scoring: Scoring, request: ScoringRequest) -> Scoring:
     """Return scores that can be sent. Raises ContractError if they do not fit the request."""
     if len(scoring.scores) != len(request.continuations):
@@ -257,3 +200,63 @@ def repair_usage(usage: Usage) -> Usage:
     log.warning("a backend's usage is impossible", fields=", ".join(odd))
     unknown: dict[str, Any] = dict.fromkeys(odd)
     return replace(usage, **unknown)
+
+
+class ReplyBuilder:
+    """Completes the replies of one backend: who answered, cost, times, and the id."""
+
+    def __init__(self, backend: BaseLLMBackend[Any]) -> None:
+        self._name = backend.name
+        self._prefix = f"{backend.name}_"
+        #: True if the models run on this machine, so that they cost nothing.
+        self.is_free = not backend.forwards_calls
+
+    def build(
+        self,
+        request: GenerationRequest,
+        completion: Completion,
+        record: CallRecord,
+        first: float | None = None,
+    ) -> bytes:
+        """Check the completion, add what the backend did not set, and serialize it.
+
+        first: when the first part of the completion arrived, by time.perf_counter(); None for one
+        that came whole.
+        """
+        completion = check_completion(completion, request)
+        if completion.served_by.model and not completion.served_by.model.startswith(self._prefix):
+            raise ContractError(f"the completion's model does not start with {self._prefix!r}")
+        if completion.id:
+            record.add(id=completion.id[:MAX_NAME])
+        record.add_result(completion.usage, self.is_free)
+        message = build_message(completion, reply_pb2.GenerateResponse)
+        self.complete(message, request, record, first)
+        return message.SerializeToString()
+
+    def complete(
+        self,
+        message: Any,
+        request: GenerationRequest | ScoringRequest,
+        record: CallRecord,
+        first: float | None = None,
+    ) -> None:
+        """Add to a reply what the backend did not set. first: as in `build`."""
+        message.request_id = request.request_id
+        served_by, usage, timings = message.served_by, message.usage, message.timings
+        served_by.backend = self._name
+        served_by.service_version = SOFTWARE_VERSION
+        if not served_by.model:
+            served_by.model = request.model
+        if self.is_free and not usage.HasField("cost_picousd"):
+            usage.cost_picousd = 0
+            usage.cost_basis = reply_pb2.COST_BASIS_FREE
+        if not timings.HasField("total_seconds"):
+            timings.queue_seconds = 0.0
+            if first is not None:
+                timings.first_token_seconds = first - record.started
+            timings.total_seconds = time.perf_counter() - record.started
+        record.add_timings(timings)
+
+    def served_by(self, model: str) -> ServedBy:
+        """Return what is known about who answers before there is an answer."""
+        return ServedBy(self._name, model, service_version=SOFTWARE_VERSION)

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from arena_llm.v1 import generate_pb2, reply_pb2
 from services.common.errors import RequestIdReused
 from services.common.handlers import Scan
 
-Reply = reply_pb2.GenerateResponse
-Event = generate_pb2.StreamGenerateResponse
-
-#: Events of a stream that wait for a slow reader. Then the backend waits.
-_MAX_WAITING = 16
+#: Bytes that a kept reply takes beside the reply itself: its key, its digest, its place.
+_OVERHEAD = 320
+#: What marks a serialized reply as replayed when it is appended to it: of two values of a field,
+#: the last one counts.
+_REPLAYED = reply_pb2.GenerateResponse(replayed=True).SerializeToString()
 
 
 def digest_request(request: generate_pb2.GenerateRequest) -> bytes:
@@ -60,28 +60,36 @@ _HINTS = frozenset(
 
 
 class SharedCall:
-    """A call, and the callers that wait for its reply.
+    """A running call, and the callers that wait for its reply: the bytes of a GenerateResponse.
 
     runs_to_its_end: it also runs without callers, because its provider bills it anyway.
     """
 
-    def __init__(self, digest: bytes, run: Coroutine[Any, Any, Reply], runs_to_its_end: bool):
+    __slots__ = ("_callers", "_runs_to_its_end", "_waiters", "abandoned", "digest", "task")
+
+    def __init__(self, digest: bytes, runs_to_its_end: bool):
         self.digest = digest
-        self.ended = 0.0  # by time.monotonic()
-        self.size = 0  # bytes of the reply
         self._runs_to_its_end = runs_to_its_end
         self._callers = 0
+        self._waiters: list[asyncio.Future[bytes]] = []
         #: It was cancelled, because its last caller left.
         self.abandoned = False
-        self.task = asyncio.ensure_future(run)
+        self.task: asyncio.Task[bytes]
 
-    async def join(self) -> Reply:
+    async def join(self) -> bytes:
         """Return the reply. The last caller that leaves before it cancels the call."""
-        self._callers += 1
+        # Not asyncio.shield, which takes one more turn of the event loop.
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self.enter()
         try:
-            return await asyncio.shield(self.task)
+            return await waiter
         finally:
             self.leave()
+
+    def enter(self) -> None:
+        """Add a caller. `join` does; the reader of a stream waits for the task itself."""
+        self._callers += 1
 
     def leave(self) -> None:
         """End the part of one caller."""
@@ -90,9 +98,28 @@ class SharedCall:
             self.abandoned = True
             self.task.cancel()
 
-    def enter(self) -> None:
-        """Add a caller that does not wait in `join`, such as the reader of a stream."""
-        self._callers += 1
+    def answer(self, reply: bytes) -> None:
+        """Give the reply to all who wait for it."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(reply)
+
+    def fail(self, error: BaseException) -> None:
+        """Give the failure to all who wait for a reply."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+
+class _Kept(NamedTuple):
+    """A reply. Bytes, because the garbage collector need not look at them.
+
+    ended: when its call ended, by time.monotonic().
+    """
+
+    digest: bytes
+    reply: bytes
+    ended: float
 
 
 class SharedCalls:
@@ -106,40 +133,44 @@ class SharedCalls:
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._calls: dict[str, SharedCall] = {}
-        self._kept: dict[str, SharedCall] = {}  # the oldest first
+        self._kept: dict[str, _Kept] = {}  # the oldest first
         self._bytes = 0
-        self._tasks: set[asyncio.Task[Reply]] = set()
+        self._tasks: set[asyncio.Task[bytes]] = set()
 
-    def find(self, request_id: str, digest: bytes) -> SharedCall | None:
-        """Return the call with this id, if it runs or its reply is kept.
+    def find(self, request_id: str, digest: bytes) -> SharedCall | bytes | None:
+        """Return the running call with this id, or the kept reply, marked as replayed.
 
         Raises RequestIdReused if its request is another one.
         """
         self._drop_old()
-        call = self._calls.get(request_id) or self._kept.get(request_id)
-        if call is None or call.abandoned:
+        call = self._calls.get(request_id)
+        if call is not None and call.abandoned:
+            call = None
+        found = call or self._kept.get(request_id)
+        if found is None:
             return None
-        if call.digest != digest:
+        if found.digest != digest:
             raise RequestIdReused(
                 "another request has this request_id: give each request its own id",
                 field="request_id",
             )
-        return call
+        return mark_replayed(found.reply) if isinstance(found, _Kept) else found
 
     def start(
         self,
         request_id: str,
         digest: bytes,
-        run: Coroutine[Any, Any, Reply],
+        run: Coroutine[Any, Any, bytes],
         *,
         runs_to_its_end: bool = False,
     ) -> SharedCall:
-        """Start a call. An empty digest means that it is not shared."""
-        call = SharedCall(digest, run, runs_to_its_end and bool(digest))
-        self._tasks.add(call.task)
+        """Start a call, which returns its reply. An empty digest means that it is not shared."""
+        call = SharedCall(digest, runs_to_its_end and bool(digest))
         if digest:
             self._calls[request_id] = call
-        call.task.add_done_callback(lambda task: self._end(request_id, call))
+        call.task = asyncio.get_running_loop().create_task(self._run(request_id, call, run))
+        self._tasks.add(call.task)
+        call.task.add_done_callback(lambda task: self._end(request_id, call, run))
         return call
 
     async def aclose(self) -> None:
@@ -149,80 +180,48 @@ class SharedCalls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _end(self, request_id: str, call: SharedCall) -> None:
+    async def _run(
+        self, request_id: str, call: SharedCall, run: Coroutine[Any, Any, bytes]
+    ) -> bytes:
+        """Await the reply, keep it, and give it to all callers."""
+        try:
+            reply = await run
+        except BaseException as error:
+            self._forget(request_id, call)
+            call.fail(error)
+            raise
+        self._forget(request_id, call)
+        if call.digest:
+            self._kept[request_id] = _Kept(call.digest, reply, time.monotonic())
+            self._bytes += len(reply) + _OVERHEAD
+            self._drop_old()
+        call.answer(reply)
+        return reply
+
+    def _end(self, request_id: str, call: SharedCall, run: Coroutine[Any, Any, bytes]) -> None:
         self._tasks.discard(call.task)
+        if not call.task.cancelled():
+            call.task.exception()  # asked for, because a failure may have no caller any more
+            return
+        # It may have been cancelled before `_run` began.
+        run.close()
+        self._forget(request_id, call)
+        call.fail(asyncio.CancelledError())
+
+    def _forget(self, request_id: str, call: SharedCall) -> None:
         if self._calls.get(request_id) is call:
             del self._calls[request_id]
-        # Asking for the exception of a failure that nobody waits for keeps the event loop quiet.
-        if call.task.cancelled() or call.task.exception() is not None or not call.digest:
-            return
-        call.ended = time.monotonic()
-        call.size = call.task.result().ByteSize()
-        self._kept[request_id] = call
-        self._bytes += call.size
-        self._drop_old()
 
     def _drop_old(self) -> None:
         oldest = time.monotonic() - self._seconds
         while self._kept:
-            request_id, call = next(iter(self._kept.items()))
-            if call.ended >= oldest and self._bytes <= self._max_bytes:
+            request_id, kept = next(iter(self._kept.items()))
+            if kept.ended >= oldest and self._bytes <= self._max_bytes:
                 return
             del self._kept[request_id]
-            self._bytes -= call.size
+            self._bytes -= len(kept.reply) + _OVERHEAD
 
 
-class Feed:
-    """The events of a running stream, from its task to its reader.
-
-    progress: what the stream waits for, for a sign of life.
-    """
-
-    def __init__(self, progress: generate_pb2.Progress) -> None:
-        self.progress = progress
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_WAITING)
-        self._open = True
-        self._last = 0.0
-
-    async def put(self, event: Event) -> None:
-        """Add an event. Waits while the reader is behind; does nothing after it has left."""
-        if not self._open:
-            return
-        if self._queue.full():
-            await self._queue.put(event)
-        else:
-            self._queue.put_nowait(event)  # the usual case, without another coroutine
-
-    async def read(self, task: asyncio.Task[Any], seconds: float) -> AsyncGenerator[Event, None]:
-        """Yield the events until the task ends, and a sign of life after `seconds` of silence."""
-        loop = asyncio.get_running_loop()
-        self._last = loop.time()
-        timer: asyncio.TimerHandle | None = None
-
-        def beat() -> None:
-            nonlocal timer
-            silent = loop.time() - self._last
-            if silent >= seconds and self._queue.empty():
-                self._queue.put_nowait(None)
-                silent = 0.0
-            timer = loop.call_later(max(0.001, seconds - silent), beat)
-
-        def wake(_: object) -> None:
-            if self._queue.empty():
-                self._queue.put_nowait(None)
-
-        task.add_done_callback(wake)
-        timer = loop.call_later(seconds, beat)
-        try:
-            while not (task.done() and self._queue.empty()):
-                event = await self._queue.get()
-                self._last = loop.time()
-                if event is not None:
-                    yield event
-                elif not task.done():
-                    yield Event(progress=self.progress)
-        finally:
-            timer.cancel()
-            self._open = False
-            while not self._queue.empty():  # the task must not wait for this reader
-                self._queue.get_nowait()
+def mark_replayed(reply: bytes) -> bytes:
+    """Return a serialized reply that says that it is replayed."""
+    return reply + _REPLAYED

@@ -20,8 +20,8 @@ from arena_llm.types import (
     Text,
     ToolCall,
 )
-from arena_llm.v1 import content_pb2, generate_pb2
-from services.common import servicer
+from arena_llm.v1 import content_pb2, generate_pb2, reply_pb2, service_info_pb2
+from services.common import streaming
 from services.common.config import ServiceConfig
 from services.common.errors import RateLimited
 from services.common.servicer import LlmServicer
@@ -195,19 +195,31 @@ async def test_the_window_can_be_turned_off_and_is_shown() -> None:
         async with served(backend, request_id_seconds=seconds) as llm:
             asked = request(request_id="r-1")
             assert [(await llm.Generate(asked)).text for _ in range(2)] == texts
-            info = await llm.GetServiceInfo(servicer.service_info_pb2.GetServiceInfoRequest())
+            info = await llm.GetServiceInfo(service_info_pb2.GetServiceInfoRequest())
             assert info.limits.request_id_seconds == seconds
 
 
 def reply(size: int) -> Any:
-    async def run() -> servicer.reply_pb2.GenerateResponse:
-        return servicer.reply_pb2.GenerateResponse(id="x" * size)
+    async def run() -> bytes:
+        return reply_pb2.GenerateResponse(id="x" * size).SerializeToString()
 
     return run()
 
 
-async def test_kept_replies_are_bounded_in_bytes() -> None:
+async def test_a_call_that_ends_before_it_began_leaves_nothing_behind() -> None:
     calls = SharedCalls(60, 1_000)
+    call = calls.start("a", b"digest", reply(1))
+    call.enter()
+    call.leave()
+    with pytest.raises(asyncio.CancelledError):
+        await call.join()
+    assert calls.find("a", b"digest") is None
+    await calls.start("a", b"digest", reply(1)).join()
+    assert calls.find("a", b"digest") is not None
+
+
+async def test_kept_replies_are_bounded_in_bytes() -> None:
+    calls = SharedCalls(60, 2_000)
     for name in ("a", "b", "c"):
         await calls.start(name, b"digest", reply(400)).join()
     assert [calls.find(name, b"digest") is not None for name in "abc"] == [False, True, True]
@@ -249,7 +261,7 @@ def test_the_digest_has_everything_but_hints() -> None:
 
 
 async def test_a_silent_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servicer, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(streaming, "PROGRESS_SECONDS", 0.02)
     gate = Gate()
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(gate)
@@ -266,7 +278,7 @@ async def test_a_silent_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPat
 async def test_a_sign_of_life_says_what_the_stream_waits_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servicer, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(streaming, "PROGRESS_SECONDS", 0.02)
     gates = [Gate() for _ in range(3)]
 
     class Slow(ScriptedBackend):
@@ -300,7 +312,7 @@ async def test_a_sign_of_life_says_what_the_stream_waits_for(
 async def test_a_stream_that_shares_a_call_gives_signs_of_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servicer, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(streaming, "PROGRESS_SECONDS", 0.02)
     gate = Gate()
     async with scripted() as (backend, server), stub(server.address) as llm:
         backend.enqueue(gate)

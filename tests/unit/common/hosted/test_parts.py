@@ -12,7 +12,7 @@ import pytest
 from arena_llm.types import Completion, Delta, FinishReason, Message, Part, Text, ToolCall
 from services.common.errors import UnreadableAnswer
 from services.common.hosted.parts import CallPiece, PartsBuilder
-from services.common.reply import PartNumbering
+from services.common.streaming import PartNumbering
 
 Call = tuple[str, str, str]  # id, name, arguments
 
