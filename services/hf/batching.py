@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import torch
+import numpy as np
 
-from services.hf.forward import Forward, Prefilled
-from services.hf.prefix import PrefixCache
+from services.hf.forward import Floats, Forward, Prefilled, Prefixes
 from services.hf.sampling import sample
 from services.hf.sequence import Sequence
 
 #: Padding that a pass may have, as a share of its tokens.
 _MAX_PADDING = 0.25
-#: Tokens that a prompt must share with another one of this pass to wait for the pass's end.
-_WORTH_WAITING = 16
 
 #: A request and its prompt, which the model has read.
 ReadPrompt = tuple[Sequence, Prefilled]
@@ -23,27 +20,30 @@ ReadPrompt = tuple[Sequence, Prefilled]
 
 def select_prefill_batch(
     waiting: Iterable[Sequence],
-    prefixes: PrefixCache | None,
+    prefixes: Prefixes | None,
     max_tokens: int,
     has_room: Callable[[list[Sequence], Sequence], bool],
+    *,
+    padded: bool = True,
 ) -> list[Sequence]:
-    """The first waiting request, and others whose uncached prompts are about as long.
+    """The first waiting request, and others that are read with it.
 
     A prompt that shares a longer prefix with a prompt of the batch than with the prefix cache
-    waits: after this pass it will find that prefix in the cache.
+    waits: after this pass it will find that prefix in the cache. padded: all prompts of a pass
+    take as many tokens as the longest, so only those of about the same length go together.
     """
     batch: list[Sequence] = []
     tokens = longest = 0
     for sequence in waiting:
-        if not has_room(batch, sequence):
+        if tokens >= max_tokens or not has_room(batch, sequence):
             break
-        cached = 0 if prefixes is None else len(prefixes.match(sequence.unread[:-1]))
+        cached = 0 if prefixes is None else prefixes.count(sequence.unread[:-1])
         rest = len(sequence.unread) - cached
-        area = max(longest, rest) * (len(batch) + 1)
+        area = max(longest, rest) * (len(batch) + 1) if padded else tokens + rest
         if batch and (area > max_tokens or area > (tokens + rest) / (1 - _MAX_PADDING)):
             continue
-        if prefixes is not None and rest > _WORTH_WAITING:
-            beginning = sequence.unread[: cached + _WORTH_WAITING]
+        if prefixes is not None and rest > prefixes.unit:
+            beginning = sequence.unread[: cached + prefixes.unit]
             if any(other.unread[: len(beginning)] == beginning for other in batch):
                 continue
         batch.append(sequence)
@@ -69,9 +69,15 @@ class Rows:
         return len(self.sequences)
 
     def take_first_tokens(self, prompts: list[ReadPrompt]) -> list[ReadPrompt]:
-        """Sample a token after each of these prompts. Returns those that continue."""
-        logits = torch.stack([prefilled.logits for _, prefilled in prompts])
+        """Sample a token after each of these prompts. Returns those that continue.
+
+        The others are released.
+        """
+        logits = np.stack([prefilled.logits for _, prefilled in prompts])
         continuing = self._sample(logits, [sequence for sequence, _ in prompts])
+        for sequence, prefilled in prompts:
+            if sequence not in continuing:
+                prefilled.release()
         return [pair for pair in prompts if pair[0] in continuing]
 
     def join(self, prompts: list[ReadPrompt]) -> None:
@@ -81,9 +87,13 @@ class Rows:
 
     def step(self) -> None:
         """Take one decoding step of every row."""
-        # All rows read equally many tokens. A row that has more unread ones gets no new token yet.
-        count = min(len(sequence.unread) for sequence in self.sequences)
-        logits = self._batch.step([sequence.read(count) for sequence in self.sequences])
+        unread = [len(sequence.unread) for sequence in self.sequences]
+        if not self._batch.ragged:
+            # A row that has more unread tokens than another one gets no new token yet.
+            unread = [min(unread)] * len(unread)
+        logits = self._batch.step(
+            [sequence.read(count) for sequence, count in zip(self.sequences, unread, strict=True)]
+        )
         ready = [row for row, sequence in enumerate(self.sequences) if not sequence.unread]
         continuing = self._sample(logits[ready], [self.sequences[row] for row in ready])
         self._drop([row for row in ready if self.sequences[row] not in continuing])
@@ -94,6 +104,7 @@ class Rows:
 
     def replace_batch(self) -> None:
         """Free the memory of a batch that has failed. Its requests then have to end."""
+        self._batch.close()
         self._batch = self._forward.new_batch()
 
     def advance(self, sequence: Sequence, take: Callable[[], bool]) -> bool:
@@ -110,7 +121,7 @@ class Rows:
         finally:
             self.generated += sequence.generated - before
 
-    def _sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> set[Sequence]:
+    def _sample(self, logits: Floats, sequences: list[Sequence]) -> set[Sequence]:
         """Sample one token for each request. Returns the requests that continue."""
         drawn = sample(logits, [sequence.sampler for sequence in sequences], self._model)
         return {

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import cast
 
-import torch
-
 from arena_llm.types import EngineLoad
 from services.common.errors import (
     BackendError,
@@ -27,7 +25,7 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.local.checks import check_sums
-from services.hf.batching import Rows, select_prefill_batch
+from services.hf.batching import ReadPrompt, Rows, select_prefill_batch
 from services.hf.errors import diagnose, log_failure, make_dead_error
 from services.hf.forward import Forward, Scored, Work
 from services.hf.sequence import ScoringJob, Sequence
@@ -116,7 +114,7 @@ class HfEngine:
 
     def _run(self) -> None:
         try:
-            with torch.inference_mode():
+            with self._forward.thread_context():
                 self._take_turns()
         except BaseException as error:  # even a library's panic, so that no caller waits forever
             self._die(make_dead_error(self._name, error))
@@ -185,6 +183,8 @@ class HfEngine:
             self._end_work()
 
     def _end_work(self) -> None:
+        if self._work is not None:
+            self._work.close()  # it frees what it has read
         self._work = None
         self._work_items.clear()
 
@@ -209,19 +209,22 @@ class HfEngine:
         batch = select_prefill_batch(
             cast("Iterable[Sequence]", candidates),
             self._forward.prefixes,
-            self._limits.prefill_tokens,
+            self._forward.pass_tokens(self._limits.prefill_tokens),
             self._has_room,
+            padded=not self._forward.mixes,
         )
-        self._waiting = deque(item for item in self._waiting if item not in batch)
+        chosen = {*batch}
+        self._waiting = deque(item for item in self._waiting if item not in chosen)
         return batch
 
     def _has_room(self, batch: list[Sequence], head: Sequence) -> bool:
         rows = [*self._rows.sequences, *batch, head]
         if len(rows) > self._limits.max_batch:
             return False
-        # Every row takes as many columns as the widest. A single row always has room.
-        cells = len(rows) * max(sequence.width for sequence in rows)
-        return len(rows) == 1 or cells <= self._limits.max_cache_tokens
+        if len(rows) == 1:  # a single row always has room
+            return True
+        widths = [sequence.width for sequence in rows]
+        return self._forward.has_room(widths, self._limits.max_cache_tokens)
 
     def _prefill(self, batch: list[Sequence]) -> Work:
         try:
@@ -237,11 +240,12 @@ class HfEngine:
             return
         for sequence in batch:
             sequence.read(len(sequence.unread))
-        pairs = [
-            (sequence, prefilled)
-            for sequence, prefilled in zip(batch, prefilled_prompts, strict=True)
-            if not sequence.cancelled
-        ]
+        pairs: list[ReadPrompt] = []
+        for sequence, prefilled in zip(batch, prefilled_prompts, strict=True):
+            if sequence.cancelled:
+                prefilled.release()
+            else:
+                pairs.append((sequence, prefilled))
         if not pairs:
             return
         for sequence, prefilled in pairs:

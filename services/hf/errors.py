@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import gc
 import traceback
-from copy import copy
 
 import structlog
 import torch
@@ -22,26 +21,28 @@ from services.hf.forward import Forward, finite_rows
 log = structlog.get_logger()
 
 
-@torch.inference_mode()
 def try_out(forward: Forward, prompt: list[int]) -> None:
     """Read a prompt and take one step, without the prefix cache.
 
     Raises what a pass raises, and FloatingPointError if the logits are not finite.
     """
-    uncached = copy(forward)
-    uncached.prefixes = None
-    work = uncached.prefill([prompt])
-    while True:
+    uncached = forward.uncached()
+    with uncached.thread_context():
+        work = uncached.prefill([prompt])
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                [prefilled] = stop.value
+                break
+        batch = uncached.new_batch()
+        batch.join([prefilled])
         try:
-            next(work)
-        except StopIteration as stop:
-            [prefilled] = stop.value
-            break
-    batch = uncached.new_batch()
-    batch.join([prefilled])
-    for logits in (prefilled.logits, batch.step([[prompt[-1]]])):
-        if not all(finite_rows(logits.reshape(1, -1))):
-            raise FloatingPointError("it computes NaN or infinity")
+            for logits in (prefilled.logits, batch.step([[prompt[-1]]])):
+                if not all(finite_rows(logits.reshape(1, -1))):
+                    raise FloatingPointError("it computes NaN or infinity")
+        finally:
+            batch.close()
 
 
 def diagnose(name: str, forward: Forward, test_prompt: list[int], error: Exception) -> BackendError:

@@ -1,50 +1,41 @@
-"""Forward passes of decoder-only models: prefill, one step of a batch, scoring.
+"""What the engine needs of a model: prefill, one step of a batch, scoring. Imports no torch.
 
-Long work is a generator that yields after each pass, so that the engine can decode a step or
-cancel the work in between.
+There are three forward passes: forward_causal.py and forward_seq2seq.py over transformers, and
+openvino/forward.py. Long work is a generator that yields after each pass, so that the engine can
+decode a step or cancel the work in between. Logits are numpy arrays of float32.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-from transformers import Cache
-from transformers.cache_utils import DynamicLayer
+import numpy as np
+import numpy.typing as npt
 
-from services.common.local.containment import contained
 from services.common.local.trace import ScoredText, ScoredToken
-from services.hf.cache import WindowCache
-from services.hf.prefix import PrefixCache
+
+Floats = npt.NDArray[np.float32]
 
 #: Yields after each pass and returns the result.
 Work = Generator[None, None, Any]
 
-#: How much longer than step_tokens a pass may be, if that saves another pass.
-_STRETCH = 1.25
-#: Bounds the rows that score continuations together: their copies of the prompt take at most
-#: this many columns for each token of a pass.
-_SHARED_COLUMNS = 64
 
+class Prefilled(Protocol):
+    """A prompt that the model has read. It ends with `Batch.join` or `release`."""
 
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """A prompt that the model has read: row `row` of a cache, and the logits after it.
+    @property
+    def logits(self) -> Floats:
+        """The logits after the prompt: [tokens]."""
 
-    length: the row's columns in the cache. logits: [tokens]. cached: tokens that came from
-    the prefix cache. encoded: the cache of the cross-attention, for encoder-decoder models.
-    """
+    @property
+    def cached(self) -> int:
+        """How many of the prompt's tokens came from the prefix cache."""
 
-    cache: Cache
-    row: int
-    length: int
-    logits: torch.Tensor
-    cached: int = 0
-    encoded: Cache | None = None
+    def release(self) -> None:
+        """Free the memory of a prompt that joins no batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +51,27 @@ class Scored:
     cached: int = 0
 
 
-class Batch(Protocol):
-    """Rows that take each decoding step together."""
+class Prefixes(Protocol):
+    """The beginnings of recent prompts, which are not computed again.
 
-    def join(self, rows: Sequence[Prefilled]) -> None:
+    unit: a prefix is found if it is at least this many tokens longer than a known one.
+    """
+
+    unit: int
+
+    def count(self, tokens: Sequence[int]) -> int:
+        """How many of the first tokens are cached."""
+
+
+class Batch(Protocol):
+    """Rows that take each decoding step together.
+
+    ragged: rows may read different numbers of tokens in one step.
+    """
+
+    ragged: bool
+
+    def join(self, rows: Sequence[Any]) -> None:
         """Append rows that one `prefill` has read."""
 
     def leave(self, row: int, *, wipe: bool = False) -> None:
@@ -72,14 +80,40 @@ class Batch(Protocol):
         wipe: zero its keys and values, which may contain NaN, before another row reuses them.
         """
 
-    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read each row's next tokens, equally many per row. Returns logits [rows, tokens]."""
+    def step(self, tokens: Sequence[Sequence[int]]) -> Floats:
+        """Read each row's next tokens. Returns the logits [rows, tokens] after the last ones.
+
+        They are valid until the next pass, and the caller may change them.
+        """
+
+    def close(self) -> None:
+        """Free the memory of all rows. The batch cannot be used any more."""
 
 
 class Forward(Protocol):
-    """A model as the engine uses it. prefixes: None if prompts cannot share their prefixes."""
+    """A model as the engine uses it.
 
-    prefixes: PrefixCache | None
+    prefixes: None if prompts cannot share their prefixes. mixes: a step also reads waiting
+    prompts, so that reading and decoding do not delay each other.
+    """
+
+    @property
+    def prefixes(self) -> Prefixes | None: ...
+
+    @property
+    def mixes(self) -> bool: ...
+
+    def pass_tokens(self, limit: int) -> int:
+        """How many tokens of prompts to read together next, at most `limit`."""
+
+    def thread_context(self) -> AbstractContextManager[Any]:
+        """What the thread that uses the model has to enter first."""
+
+    def uncached(self) -> Forward:
+        """The same model without its prefix cache."""
+
+    def has_room(self, widths: Sequence[int], limit: int) -> bool:
+        """True if rows that grow to these widths fit into a cache of `limit` tokens."""
 
     def new_batch(self) -> Batch: ...
 
@@ -100,256 +134,53 @@ class Forward(Protocol):
         """
 
 
-def supported_arguments(model: Any, **arguments: Any) -> dict[str, Any]:
-    """The arguments that this architecture's `forward` takes."""
-    supported = inspect.signature(model.forward).parameters
-    return {name: value for name, value in arguments.items() if name in supported}
-
-
-def usable_tokens(model: Any) -> int:
-    """How many token ids a model can both write and read. Its logits are cut to these."""
-    layers = model.get_input_embeddings(), model.get_output_embeddings()
-    return min(int(layer.weight.shape[0]) for layer in layers)
-
-
-def finite_rows(logits: torch.Tensor) -> list[bool]:
+def finite_rows(logits: Floats) -> list[bool]:
     """For each row of [rows, tokens], whether its logits can be sampled from.
 
     A row's maximum is not finite if the row has NaN or +inf, or only -inf. A model may exclude
-    some tokens with -inf. This takes a third of the time of `argmax`.
+    some tokens with -inf.
     """
-    finite: list[bool] = logits.amax(dim=-1).isfinite().tolist()
+    finite: list[bool] = np.isfinite(logits.max(axis=-1)).tolist()
     return finite
 
 
-class CausalForward:
-    """Decoder-only models.
-
-    step_tokens: prompt tokens of one pass, padding included. prefix_bytes: size of the prefix
-    cache; 0: no cache.
-    """
-
-    def __init__(self, model: Any, step_tokens: int, prefix_bytes: int = 0) -> None:
-        self.model = model
-        self.device: torch.device = model.device
-        self.prefixes = PrefixCache(prefix_bytes) if prefix_bytes else None
-        self._step_tokens = step_tokens
-        self._tokens = usable_tokens(model)
-        self._last_only = supported_arguments(model, logits_to_keep=1)
-        self._takes_positions = bool(supported_arguments(model, position_ids=None))
-
-    def positions(self, positions: torch.Tensor) -> dict[str, Any]:
-        """position_ids, if the architecture takes them. Others derive them from the mask."""
-        return {"position_ids": positions} if self._takes_positions else {}
-
-    def new_batch(self) -> Batch:
-        return CausalBatch(self)
-
-    def read(self, cache: WindowCache, tokens: torch.Tensor) -> torch.Tensor:
-        """Read [rows, n] tokens. Returns the logits [rows, tokens] after the last ones."""
-        return self._pass(cache, tokens, **self._last_only)[:, -1]
-
-    def _pass(self, cache: WindowCache, tokens: torch.Tensor, **arguments: object) -> torch.Tensor:
-        """Read [rows, n] tokens. Returns the logits [rows, places, tokens]."""
-        count = tokens.shape[1]
-        cache.reserve(count)
-        begins = torch.tensor(cache.window.lengths, device=self.device)[:, None]
-        positions = begins + torch.arange(count, device=self.device)
-        output = contained(
-            self.model,
-            input_ids=tokens,
-            attention_mask=cache.mask(self.device, extra=count),
-            past_key_values=cache,
-            use_cache=True,
-            **self.positions(positions.clamp(min=0)),
-            **arguments,
-        )
-        cache.advance(count)
-        logits: torch.Tensor = output.logits[..., : self._tokens]
-        return logits
-
-    def prefill(self, prompts: Sequence[list[int]]) -> Work:
-        cached = [self._find_cached(prompt) for prompt in prompts]
-        lengths = [len(prompt) for prompt in prompts]
-        fresh = max(length - len(places) for length, places in zip(lengths, cached, strict=True))
-        # All rows read equally many tokens, so that they end at the same column. A row with
-        # more cached tokens reads some of them again, which costs the same as padding.
-        kept = [
-            places[: max(0, length - fresh)] for length, places in zip(lengths, cached, strict=True)
-        ]
-        cache = WindowCache()
-        cache.begin([length - fresh for length in lengths], max(lengths))
-        if self.prefixes is not None and any(kept):
-            cache.fill(self.prefixes.read(kept))
-        padded = [[0] * (fresh - len(prompt)) + prompt[-fresh:] for prompt in prompts]
-        tokens = torch.tensor(padded, device=self.device)
-        # Equal pieces, because a short last piece would cost almost as much as a full one.
-        pieces = math.ceil(tokens.numel() / (self._step_tokens * _STRETCH))
-        chunk = math.ceil(fresh / pieces)
-        for begin in range(0, fresh, chunk):
-            if begin:
-                yield
-            logits = self.read(cache, tokens[:, begin : begin + chunk])
-        cache.expose()
-        if self.prefixes is not None:
-            for row, finite in enumerate(finite_rows(logits)):
-                if finite:
-                    self.prefixes.store(prompts[row], cache, row)
-        return [
-            Prefilled(cache, row, len(prompt), logits[row], len(kept[row]))
-            for row, prompt in enumerate(prompts)
-        ]
-
-    def _find_cached(self, prompt: list[int]) -> list[int]:
-        """The places of a prompt's cached prefix.
-
-        The last token is always read, because the logits after it are not cached.
-        """
-        return [] if self.prefixes is None else self.prefixes.match(prompt[:-1])
-
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
-        scored_prompt: list[ScoredToken] = []
-        if with_prompt:
-            prefilled, scored_prompt = yield from self._score_prompt(prompt, top)
-        else:
-            [prefilled] = yield from self.prefill([prompt])
-        first = prefilled.logits[None]
-        scores = [score_text(first, tokens[:1], top) for tokens in continuations]
-        longer = [index for index, tokens in enumerate(continuations) if len(tokens) > 1]
-        max_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(prompt))
-        for group in _split(longer, continuations, self._step_tokens, max_rows):
-            yield
-            width = max(len(continuations[index]) for index in group) - 1
-            inputs = [_pad(continuations[index][:-1], width) for index in group]
-            output = contained(
-                self.model,
-                input_ids=torch.tensor(inputs, device=self.device),
-                past_key_values=_share_row(prefilled.cache, len(group)),
-                use_cache=True,
-                **self.positions(
-                    torch.arange(len(prompt), len(prompt) + width, device=self.device).expand(
-                        len(group), -1
-                    )
-                ),
-            )
-            logits = output.logits[..., : self._tokens]
-            for row, index in enumerate(group):
-                rest = score_text(logits[row], continuations[index][1:], top)
-                scores[index] = ScoredText(
-                    [*scores[index].tokens, *rest.tokens],
-                    scores[index].is_greedy and rest.is_greedy,
-                )
-        return Scored(scores, scored_prompt, prefilled.cached)
-
-    def _score_prompt(self, prompt: list[int], top: int) -> Work:
-        """Read a prompt without the prefix cache, which has no logits.
-
-        Returns its Prefilled and the ScoredTokens after the first.
-        """
-        cache = WindowCache()
-        cache.begin([0], len(prompt))
-        scored: list[ScoredToken] = []
-        for begin in range(0, len(prompt), self._step_tokens):
-            if begin:
-                yield
-            tokens = prompt[begin : begin + self._step_tokens]
-            logits = self._pass(cache, torch.tensor([tokens], device=self.device))[0]
-            following = prompt[begin + 1 : begin + len(tokens) + 1]
-            scored += score_text(logits, following, top).tokens
-        cache.expose()
-        return Prefilled(cache, 0, len(prompt), logits[-1]), scored
+def log_softmax(logits: Floats) -> Floats:
+    """The log-probabilities [..., tokens]; NaN where a place has NaN or +inf."""
+    with np.errstate(invalid="ignore"):
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+    total = np.exp(shifted).sum(axis=-1, keepdims=True, dtype=np.float64)
+    logprobs: Floats = (shifted - np.log(total)).astype(np.float32)
+    return logprobs
 
 
-class CausalBatch:
-    """A running batch of a decoder-only model."""
-
-    def __init__(self, forward: CausalForward) -> None:
-        self._forward = forward
-        self._cache = WindowCache()
-
-    def join(self, rows: Sequence[Prefilled]) -> None:
-        source: Any = rows[0].cache
-        if not self._cache.window.lengths and len(rows) == len(source.window.lengths):
-            self._cache = source  # the batch is empty: use the prompts' cache without copying
-            return
-        self._cache.make_room([prefilled.length for prefilled in rows])
-        for prefilled in rows:
-            self._cache.insert(prefilled.cache, prefilled.row, prefilled.length)
-
-    def leave(self, row: int, *, wipe: bool = False) -> None:
-        self._cache.remove(row, wipe=wipe)
-
-    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        return self._forward.read(self._cache, torch.tensor(tokens, device=self._forward.device))
+def likeliest(logprobs: Floats, count: int) -> list[tuple[int, float]]:
+    """The `count` likeliest tokens of [tokens] with their values; of equal ones, the first."""
+    count = min(count, len(logprobs))
+    tokens = np.argpartition(-logprobs, count - 1)[:count] if count < len(logprobs) else None
+    chosen = np.arange(len(logprobs)) if tokens is None else np.sort(tokens)
+    chosen = chosen[np.argsort(-logprobs[chosen], kind="stable")]
+    return [(int(token), float(logprobs[token])) for token in chosen]
 
 
-def score_text(logits: torch.Tensor, tokens: list[int], top: int = 0) -> ScoredText:
+def score_text(logits: Floats, tokens: Sequence[int], top: int = 0) -> ScoredText:
     """The scores of tokens[i] at logits[i]. logits: [places, tokens].
 
     A log-probability is NaN if its place has NaN or +inf among its logits, and -inf if the model
     excludes the token.
     """
-    logprobs = torch.log_softmax(logits[: len(tokens)].float(), dim=-1)
-    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device).view(-1, 1))[:, 0]
-    is_greedy = bool((chosen >= logprobs.amax(dim=-1)).all())
-    if not top:
-        return ScoredText([*map(ScoredToken, chosen.tolist())], is_greedy)
-    likeliest = logprobs.topk(min(top, logprobs.shape[-1]))
-    pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-    alternatives = (tuple(zip(ids, values, strict=True)) for ids, values in pairs)
-    return ScoredText([*map(ScoredToken, chosen.tolist(), alternatives)], is_greedy)
+    scored: list[ScoredToken] = []
+    is_greedy = True
+    # Place by place, because the float64 of all places of a long prompt would be large.
+    for place, token in zip(logits, tokens, strict=False):
+        logprobs = log_softmax(place)
+        chosen = float(logprobs[token])
+        is_greedy = is_greedy and chosen >= float(logprobs.max())
+        scored.append(ScoredToken(chosen, tuple(likeliest(logprobs, top)) if top else ()))
+    return ScoredText(scored, is_greedy)
 
 
-def _pad(tokens: list[int], width: int) -> list[int]:
-    """Pad on the right, where padding does not change the results of the tokens before it."""
-    return tokens + [0] * (width - len(tokens))
-
-
-def _split(
-    indices: list[int], continuations: Sequence[list[int]], max_tokens: int, max_rows: int
-) -> Iterator[list[int]]:
-    """Split into groups of at most `max_rows` rows and `max_tokens` tokens, padding included."""
-    group: list[int] = []
-    width = 0
-    for index in indices:
-        wider = max(width, len(continuations[index]))
-        full = len(group) == max_rows or wider * (len(group) + 1) > max_tokens
-        if group and full:
-            yield group
-            group, wider = [], len(continuations[index])
-        group.append(index)
-        width = wider
-    if group:
-        yield group
-
-
-class _SharedLayer(DynamicLayer):
-    """One row's keys and values, shared by `rows` rows. The tokens that they read are not stored.
-
-    So only one layer at a time has a copy of the prompt for each row.
-    """
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._shared = keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
-        self.keys, self.values = self._shared
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = self._shared
-        return torch.cat((keys, key_states), -2), torch.cat((values, value_states), -2)
-
-
-def _share_row(cache: Cache, rows: int) -> Cache:
-    """A cache in which `rows` rows share the only row of `cache`."""
-    layers: Any = cache.layers  # full attention, as prefilled
-    return Cache(layers=[_SharedLayer(layer.keys, layer.values, rows) for layer in layers])
+def join_texts(texts: Iterable[ScoredText]) -> ScoredText:
+    """The scores of a text that was scored in pieces."""
+    pieces = list(texts)
+    tokens = [token for piece in pieces for token in piece.tokens]
+    return ScoredText(tokens, all(piece.is_greedy for piece in pieces))

@@ -6,6 +6,7 @@ The decoder's cache and the encoded prompt are two windows over the same rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from services.common.local.containment import contained
 from services.hf.cache import WindowCache, left_padded_mask
-from services.hf.forward import Batch, Prefilled, Scored, Work, score_text, usable_tokens
-from services.hf.prefix import PrefixCache
+from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
+from services.hf.forward_causal import PrefilledRow, to_numpy, usable_tokens, window_has_room
 
 
 class Seq2SeqForward:
@@ -25,7 +26,8 @@ class Seq2SeqForward:
     reused by another prompt: there is no prefix cache.
     """
 
-    prefixes: PrefixCache | None = None
+    prefixes = None
+    mixes = False
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -33,24 +35,36 @@ class Seq2SeqForward:
         self.start: int = model.config.decoder_start_token_id
         self.tokens = usable_tokens(model)
 
+    def pass_tokens(self, limit: int) -> int:
+        return limit
+
+    def thread_context(self) -> AbstractContextManager[Any]:
+        return torch.inference_mode()
+
+    def uncached(self) -> Forward:
+        return self
+
+    def has_room(self, widths: Sequence[int], limit: int) -> bool:
+        return window_has_room(widths, limit)
+
     def new_batch(self) -> Batch:
         return Seq2SeqBatch(self)
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         # One by one: an encoder has no cache with which to read a prompt in pieces, and every
         # row's encoding is exact without padding.
-        done: list[Prefilled] = []
+        done: list[PrefilledRow] = []
         for prompt in prompts:
             if done:
                 yield
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(self._encode(prompt), [[self.start]], cache)
             done.append(
-                Prefilled(
+                PrefilledRow(
                     cache.self_attention_cache,
                     0,
                     1,
-                    output.logits[0, -1, : self.tokens],
+                    to_numpy(output.logits[0, -1, : self.tokens]),
                     encoded=cache.cross_attention_cache,
                 )
             )
@@ -71,7 +85,7 @@ class Seq2SeqForward:
             # All passes share the encoded prompt; the decoder reads one continuation per pass.
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
-            scores.append(score_text(output.logits[0, :, : self.tokens], tokens, top))
+            scores.append(score_text(to_numpy(output.logits[0, :, : self.tokens]), tokens, top))
         return Scored(scores, [])
 
     def _encode(self, prompt: list[int]) -> Any:
@@ -91,12 +105,14 @@ class Seq2SeqForward:
 class Seq2SeqBatch:
     """A running batch of an encoder-decoder model."""
 
+    ragged = False
+
     def __init__(self, forward: Seq2SeqForward) -> None:
         self._forward = forward
         self._decoded = WindowCache()
         self._encoded = WindowCache()
 
-    def join(self, rows: Sequence[Prefilled]) -> None:
+    def join(self, rows: Sequence[PrefilledRow]) -> None:
         encoded: list[Any] = [prefilled.encoded for prefilled in rows]
         widths = [cache.layers[0].keys.shape[2] for cache in encoded]
         self._decoded.make_room([prefilled.length for prefilled in rows])
@@ -109,7 +125,7 @@ class Seq2SeqBatch:
         self._decoded.remove(row, wipe=wipe)
         self._encoded.remove(row, wipe=wipe)
 
-    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    def step(self, tokens: Sequence[Sequence[int]]) -> Floats:
         forward, device = self._forward, self._forward.device
         count = len(tokens[0])
         self._decoded.reserve(count)
@@ -131,5 +147,7 @@ class Seq2SeqBatch:
             use_cache=True,
         )
         self._decoded.advance(count)
-        logits: torch.Tensor = output.logits[:, -1, : forward.tokens]
-        return logits
+        return to_numpy(output.logits[:, -1, : forward.tokens])
+
+    def close(self) -> None:
+        self._decoded, self._encoded = WindowCache(), WindowCache()

@@ -10,7 +10,7 @@ from typing import Any
 import llguidance
 import llguidance.numpy
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from arena_llm.types import AnyJsonObject, Choices, Constraint, Grammar, JsonSchema, Regex
 from services.common.local.grammars import (
@@ -156,12 +156,13 @@ class Matcher:
         self._bits = llguidance.numpy.allocate_token_bitmask(1, tokens)
         self._tokens = tokens
 
-    def allowed(self) -> torch.Tensor:
+    def allowed(self) -> npt.NDArray[np.bool_]:
         """A mask [tokens] of bool: True for tokens that may come next."""
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         self._check()
         flags = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
-        return torch.from_numpy(flags[: self._tokens].view(np.bool_))
+        mask: npt.NDArray[np.bool_] = flags[: self._tokens].view(np.bool_)
+        return mask
 
     def forced(self) -> list[int]:
         """The tokens that must come next, split as the tokenizer does; often empty."""

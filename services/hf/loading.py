@@ -22,7 +22,8 @@ from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
 from services.hf.config import HfModel
 from services.hf.errors import try_out
-from services.hf.forward import CausalForward, Forward, usable_tokens
+from services.hf.forward import Forward
+from services.hf.forward_causal import CausalForward, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.grammar import GrammarCompiler
 

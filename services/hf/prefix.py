@@ -30,6 +30,9 @@ class PrefixCache:
     one engine owns it.
     """
 
+    #: Storing and reading fewer tokens costs more than it saves.
+    unit = 16
+
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         #: (place of the token before, token) -> place; the least recently used first.
@@ -47,6 +50,10 @@ class PrefixCache:
     def allocated_bytes(self) -> int:
         """Bytes of allocated memory."""
         return sum(part.nbytes for layer in self._pool for part in layer)
+
+    def count(self, tokens: Sequence[int]) -> int:
+        """How many of the first tokens are cached."""
+        return len(self.match(tokens))
 
     def match(self, tokens: Sequence[int]) -> list[int]:
         """The places of the longest cached prefix."""

@@ -13,14 +13,15 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from arena_llm.types import DEFAULT_RETURNS, LogprobKind, ReturnOptions, Sampling
 from services.common.errors import InvalidRequest
 from services.common.local.checks import make_not_finite_error
 from services.common.local.sampling import sampling_settings
 from services.common.local.trace import ScoredToken
-from services.hf.forward import finite_rows
+from services.hf.forward import Floats, finite_rows, likeliest, log_softmax
 from services.hf.grammar import Matcher
 
 #: Temperatures below this take the likeliest token.
@@ -28,6 +29,8 @@ _GREEDY_BELOW = 1e-5
 #: Tokens among which a nucleus (top_p) is searched first: it is rarely larger, and a full sort
 #: is slow.
 _NUCLEUS_PROBE = 512
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,43 +119,29 @@ class TokenSampler:
         """The token that the constraint forces to come next, if any."""
         return self._forced[0] if self._forced else None
 
-    def adjust(self, logits: torch.Tensor) -> None:
+    def adjust(self, logits: Floats) -> None:
         """Apply bias, penalties, min_tokens and the constraint to one row, in place."""
         if self._bias:
-            logits[_index(self._bias, logits)] += _values(self._bias.values(), logits)
+            logits[list(self._bias)] += np.array(list(self._bias.values()), logits.dtype)
         if self._seen:
-            seen = _index(self._seen, logits)
+            seen = list(self._seen)
             old = logits[seen]
-            logits[seen] = old.where(old <= 0, old / self._repetition).where(
-                old > 0, old * self._repetition
-            )
+            logits[seen] = np.where(old > 0, old / self._repetition, old * self._repetition)
         if self._counts:
-            counts = _values(self._counts.values(), logits)
-            logits[_index(self._counts, logits)] -= self._presence + self._frequency * counts
+            counts = np.array(list(self._counts.values()), logits.dtype)
+            logits[list(self._counts)] -= self._presence + self._frequency * counts
         if self._taken < self._min_tokens and self._ends:
-            logits[_index(self._ends, logits)] = -math.inf
+            logits[self._ends] = -math.inf
         if self.matcher is not None:
-            allowed = self.matcher.allowed().to(logits.device)
-            logits.masked_fill_(~allowed, float("-inf"))
+            logits[~self.matcher.allowed()] = -math.inf
 
 
-def _index(tokens: Collection[int], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(list(tokens), device=like.device)
-
-
-def _values(values: Collection[float], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(list(values), device=like.device, dtype=like.dtype)
-
-
-def sample(
-    logits: torch.Tensor, samplers: list[TokenSampler], model: str
-) -> list[Sampled | Exception]:
+def sample(logits: Floats, samplers: list[TokenSampler], model: str) -> list[Sampled | Exception]:
     """Draw one token for each row of `logits` [rows, tokens], which are overwritten.
 
     A row gets an error if its logits are not finite, every allowed token has the probability 0,
     or its sampler fails. The other rows are not affected.
     """
-    logits = logits.float()
     failed: dict[int, Exception] = {
         row: make_not_finite_error(model)
         for row, finite in enumerate(finite_rows(logits))
@@ -160,7 +149,7 @@ def sample(
     }
     #: The log-probabilities to return.
     logprobs = {
-        row: torch.log_softmax(logits[row], dim=-1)
+        row: log_softmax(logits[row])
         for row, sampler in enumerate(samplers)
         if sampler.wants_logprobs and sampler.kind is LogprobKind.RAW
     }
@@ -172,14 +161,13 @@ def sample(
                 sampler.adjust(logits[row])
         except Exception as error:
             failed[row] = error
-    likeliest = logits.max(dim=-1)
-    tokens: list[int] = likeliest.indices.tolist()
-    possible: list[bool] = likeliest.values.isfinite().tolist()
+    tokens: list[int] = logits.argmax(axis=-1).tolist()
+    possible = finite_rows(logits)
     for row, sampler in enumerate(samplers):
         if row in failed:
             continue
         try:
-            probabilities: torch.Tensor | None = None  # one token has all
+            probabilities: Doubles | None = None  # one token has all
             if sampler.next_forced is not None:
                 tokens[row] = sampler.next_forced
                 possible[row] = row not in logprobs or bool(logprobs[row][tokens[row]] > -math.inf)
@@ -206,59 +194,59 @@ def _excluded(model: str, sampler: TokenSampler) -> InvalidRequest:
     )
 
 
-def _distribution(logits: torch.Tensor, sampler: TokenSampler) -> torch.Tensor:
+def _distribution(logits: Floats, sampler: TokenSampler) -> Doubles:
     """The weights [tokens] from which the token is drawn; their sum may be below 1."""
-    scaled = (logits - logits.max()) / sampler.temperature
-    probabilities = torch.softmax(scaled.double(), dim=-1)
+    scaled = (logits - logits.max()).astype(np.float64) / sampler.temperature
+    probabilities: Doubles = np.exp(scaled)
+    probabilities /= probabilities.sum()
     if sampler.min_p > 0:
-        least = probabilities.max() * sampler.min_p
-        probabilities = probabilities.where(probabilities >= least, 0.0)
+        probabilities[probabilities < probabilities.max() * sampler.min_p] = 0.0
     if 0 < sampler.top_k < len(probabilities):
-        least = probabilities.topk(sampler.top_k).values[-1]
-        probabilities = probabilities.where(probabilities >= least, 0.0)
+        least = np.partition(probabilities, -sampler.top_k)[-sampler.top_k]
+        probabilities[probabilities < least] = 0.0
     if sampler.top_p < 1:
-        least = _nucleus_edge(probabilities, sampler.top_p)
-        probabilities = probabilities.where(probabilities >= least, 0.0)
+        probabilities[probabilities < _nucleus_edge(probabilities, sampler.top_p)] = 0.0
     return probabilities
 
 
-def _draw(probabilities: torch.Tensor, sampler: TokenSampler) -> int:
-    cumulative = probabilities.cumsum(dim=-1)
+def _draw(probabilities: Doubles, sampler: TokenSampler) -> int:
+    cumulative = probabilities.cumsum()
     place = sampler.uniform() * float(cumulative[-1])
-    drawn = int(torch.searchsorted(cumulative, place, right=True))
+    drawn = int(np.searchsorted(cumulative, place, side="right"))
     # Rounding may put the place at the very end: then take the last possible token.
     if drawn >= len(probabilities):
-        drawn = int(probabilities.nonzero()[-1])
+        drawn = int(probabilities.nonzero()[0][-1])
     return drawn
 
 
-def _nucleus_edge(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+def _nucleus_edge(probabilities: Doubles, top_p: float) -> float:
     """The least probability in the smallest set of tokens whose sum is at least `top_p`."""
     target = top_p * float(probabilities.sum())
-    for count in (_NUCLEUS_PROBE, len(probabilities)):
-        ordered = probabilities.topk(min(count, len(probabilities))).values
-        cumulative = ordered.cumsum(dim=-1)
+    size = len(probabilities)
+    for count in (min(_NUCLEUS_PROBE, size), size):
+        ordered = np.sort(np.partition(probabilities, size - count)[size - count :])[::-1]
+        cumulative = ordered.cumsum()
         if float(cumulative[-1]) >= target:
             break
     place = int((cumulative < target).sum())
-    return ordered[min(place, len(ordered) - 1)]
+    return float(ordered[min(place, len(ordered) - 1)])
 
 
-def _sampled_logprobs(
-    probabilities: torch.Tensor | None, token: int, logits: torch.Tensor
-) -> torch.Tensor:
+def _sampled_logprobs(probabilities: Doubles | None, token: int, logits: Floats) -> Floats:
     """The log-probabilities of the distribution from which the token was drawn.
 
     probabilities: None if the token was the only possible one.
     """
     if probabilities is None:
-        certain = torch.full_like(logits, -math.inf)
+        certain = np.full_like(logits, -math.inf)
         certain[token] = 0.0
         return certain
-    return (probabilities / probabilities.sum()).log()
+    with np.errstate(divide="ignore"):  # the logarithm of an excluded token is -inf
+        logprobs: Floats = np.log(probabilities / probabilities.sum()).astype(np.float32)
+    return logprobs
 
 
-def _with_logprobs(token: int, logprobs: torch.Tensor | None, sampler: TokenSampler) -> Sampled:
+def _with_logprobs(token: int, logprobs: Floats | None, sampler: TokenSampler) -> Sampled:
     if logprobs is None:
         return Sampled(token)
     return Sampled(
@@ -266,13 +254,8 @@ def _with_logprobs(token: int, logprobs: torch.Tensor | None, sampler: TokenSamp
     )
 
 
-def score_token(
-    token: int, logprobs: torch.Tensor, top: int, others: Sequence[int] = ()
-) -> ScoredToken:
+def score_token(token: int, logprobs: Floats, top: int, others: Sequence[int] = ()) -> ScoredToken:
     """A token with the likeliest alternatives at its position, then the `others`."""
-    pairs: list[tuple[int, float]] = []
-    if top:
-        likeliest = logprobs.topk(min(top, len(logprobs)))
-        pairs += zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+    pairs = likeliest(logprobs, top) if top else []
     pairs += ((other, float(logprobs[other])) for other in others)
     return ScoredToken(float(logprobs[token]), tuple(pairs))

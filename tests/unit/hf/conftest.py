@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.hf.forward import CausalForward
+from services.hf.forward_causal import CausalForward
 from services.hf.loading import LoadedModel
 from tests.support.tiny_models import make_checkpoint
 from tests.unit.hf.engine_driver import Stepped, load_tiny

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from arena_llm.types import (
 )
 from services.hf.config import HfModel
 from services.hf.engine import EngineLimits, HfEngine
-from services.hf.forward import Batch, Forward, Scored, Work
+from services.hf.forward import Batch, Floats, Forward, Scored, Work
 from services.hf.loading import LoadedModel, load
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import ScoringJob
@@ -93,7 +94,7 @@ class DrivenRequest:
         return self._events.empty()
 
 
-class Stepped(Forward):
+class Stepped:
     """A real model that makes its passes only when a test allows them.
 
     `let(n)` allows n more passes (decoding steps or pieces of a prompt) and waits until they
@@ -106,6 +107,9 @@ class Stepped(Forward):
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self.prefixes = forward.prefixes
+        self.mixes = forward.mixes
+        self.pass_tokens, self.has_room = forward.pass_tokens, forward.has_room
+        self.thread_context = forward.thread_context
         self._allowed = threading.Semaphore(0)
         self._done = threading.Semaphore(0)
         self._standing = threading.Event()
@@ -147,6 +151,11 @@ class Stepped(Forward):
     def passed(self) -> None:
         self._done.release()
 
+    def uncached(self) -> Forward:
+        uncached = copy(self)
+        uncached._forward = self._forward.uncached()
+        return uncached
+
     def new_batch(self) -> Batch:
         return SteppedBatch(self, self._forward.new_batch())
 
@@ -180,12 +189,13 @@ class Stepped(Forward):
             yield
 
 
-class SteppedBatch(Batch):
+class SteppedBatch:
     def __init__(self, stepped: Stepped, batch: Batch) -> None:
         self._stepped, self._batch = stepped, batch
-        self.join, self.leave = batch.join, batch.leave
+        self.ragged = batch.ragged
+        self.join, self.leave, self.close = batch.join, batch.leave, batch.close
 
-    def step(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    def step(self, tokens: Sequence[Sequence[int]]) -> Floats:
         self._stepped.wait("step")
         logits = self._batch.step(tokens)
         self._stepped.passed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arena_llm.types import Choices, FinishReason, Regex, ReturnOptions
-from services.hf.forward import CausalForward
+from services.hf.forward_causal import CausalForward
 from services.hf.loading import LoadedModel
 from tests.unit.hf.engine_driver import (
     DrivenRequest,

@@ -8,8 +8,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
-import torch
 
 from arena_llm.types import Choices, Completion, Constraint, Regex, ReturnOptions, Sampling
 from services.common.errors import InvalidRequest, ModelMisconfigured
@@ -114,8 +115,8 @@ class OnlyToken1:
     def forced(self) -> list[int]:
         return []
 
-    def allowed(self) -> torch.Tensor:
-        return torch.tensor([False, True, False])
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        return np.array([False, True, False])
 
 
 def drawn(
@@ -123,7 +124,7 @@ def drawn(
 ) -> Sampled | Exception:
     returns = ReturnOptions(top_logprobs=top)
     sampler = TokenSampler(Sampling(**sampling), matcher, returns)
-    [result] = sample(torch.tensor([logits]), [sampler], "hf_tiny")
+    [result] = sample(np.array([logits], np.float32), [sampler], "hf_tiny")
     return result
 
 

@@ -30,7 +30,7 @@ def written(loaded: LoadedModel, constraint: Constraint, seed: int = 0, most: in
     draw = random.Random(seed)  # noqa: S311
     matcher, stream = loaded.grammars.compile(constraint), TextStream()
     for _ in range(most):
-        token = draw.choice(matcher.allowed().nonzero().flatten().tolist())
+        token = draw.choice(matcher.allowed().nonzero()[0].tolist())
         matcher.consume(token)
         if token in loaded.eos:
             break

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from services.hf.forward import CausalForward
+from services.hf.forward_causal import CausalForward
 from services.hf.loading import LoadedModel
 from services.hf.prefix import PrefixCache
 from tests.support.tiny_models import ARCHITECTURES

@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from arena_llm.types import DEFAULT_RETURNS, LogprobKind, ReturnOptions, Sampling
+from services.hf.forward import Floats, log_softmax
 from services.hf.sampling import Sampled, TokenSampler, sample
 
-LOGITS = torch.tensor([1.0, 3.0, 2.0, 0.0, -1.0])
+LOGITS = np.array([1.0, 3.0, 2.0, 0.0, -1.0], np.float32)
 DRAWS = 4000
 INF = math.inf
 
 
-def draw(samplers: list[TokenSampler], logits: torch.Tensor = LOGITS) -> list[Sampled]:
-    drawn = sample(logits.repeat(len(samplers), 1), samplers, "hf_tiny")
+def draw(samplers: list[TokenSampler], logits: Floats = LOGITS) -> list[Sampled]:
+    drawn = sample(np.tile(logits, (len(samplers), 1)), samplers, "hf_tiny")
     return [token for token in drawn if isinstance(token, Sampled)]
 
 
@@ -35,9 +36,9 @@ def frequencies(**sampling: Any) -> dict[int, float]:
     return {t: count / DRAWS for t, count in Counter(token.token for token in drawn).items()}
 
 
-def softmax(logits: torch.Tensor, *kept: int) -> dict[int, float]:
+def softmax(logits: Floats, *kept: int) -> dict[int, float]:
     kept = kept or tuple(range(len(logits)))
-    weights = {token: float(logits[token].exp()) for token in kept}
+    weights = {token: math.exp(logits[token]) for token in kept}
     return {token: weight / sum(weights.values()) for token, weight in weights.items()}
 
 
@@ -71,7 +72,10 @@ def softmax(logits: torch.Tensor, *kept: int) -> dict[int, float]:
         ({"min_p": 0.1}, softmax(LOGITS, 0, 1, 2)),
         ({"min_p": 0.3, "temperature": 2.0}, softmax(LOGITS / 2, 0, 1, 2)),
         ({"min_p": 0.0}, softmax(LOGITS)),
-        ({"logit_bias": {0: 3.0, 1: -2.0}}, softmax(torch.tensor([4.0, 1.0, 2.0, 0.0, -1.0]))),
+        (
+            {"logit_bias": {0: 3.0, 1: -2.0}},
+            softmax(np.array([4.0, 1.0, 2.0, 0.0, -1.0], np.float32)),
+        ),
         ({"logit_bias": {4: 100.0}}, {4: 1.0}),
     ],
     ids=str,
@@ -87,7 +91,7 @@ def test_distribution(sampling: dict[str, Any], expected: dict[int, float]) -> N
 
 def test_a_nucleus_larger_than_the_first_search_is_complete() -> None:
     """top_p keeps all of 1,000 equally likely tokens, and each can be drawn."""
-    drawn = draw([sampler(seed=s, top_p=0.99) for s in range(500)], torch.zeros(1000))
+    drawn = draw([sampler(seed=s, top_p=0.99) for s in range(500)], np.zeros(1000, np.float32))
     assert len({token.token for token in drawn}) > 350
     assert max(token.token for token in drawn) > 900
 
@@ -112,7 +116,7 @@ def test_penalties(sampling: dict[str, Any], taken: list[int], adjusted: list[fl
     penalized = sampler(**sampling)
     for token in taken:
         penalized.record_token(token)
-    logits = LOGITS.clone()
+    logits = LOGITS.copy()
     penalized.adjust(logits)
     assert logits.tolist() == adjusted
 
@@ -121,7 +125,7 @@ def test_repetition_penalty_counts_the_prompt_but_the_others_do_not() -> None:
     settings: dict[str, Any] = {"repetition_penalty": 2.0, "presence_penalty": 1.0}
     penalized = sampler(prompt=(2, 2), **settings)
     penalized.record_token(1)
-    logits = LOGITS.clone()
+    logits = LOGITS.copy()
     penalized.adjust(logits)
     assert logits.tolist() == [1.0, 0.5, 1.0, 0.0, -1.0]
 
@@ -132,7 +136,10 @@ def test_repetition_penalty_counts_the_prompt_but_the_others_do_not() -> None:
         ({}, softmax(LOGITS)),
         ({"temperature": 2.0}, softmax(LOGITS / 2)),
         ({"top_k": 2}, softmax(LOGITS, 1, 2)),
-        ({"min_p": 0.3, "logit_bias": {0: 1.5}}, softmax(LOGITS + torch.eye(5)[0] * 1.5, 0, 1, 2)),
+        (
+            {"min_p": 0.3, "logit_bias": {0: 1.5}},
+            softmax(np.add(LOGITS, [1.5, 0, 0, 0, 0]), 0, 1, 2),
+        ),
         ({"temperature": 0.0}, {1: 1.0}),
     ],
     ids=str,
@@ -154,14 +161,14 @@ def test_the_requested_tokens_follow_the_likeliest_ones() -> None:
     [drawn] = draw([sampler(returns, temperature=0.0)])
     assert drawn.scored is not None
     assert [token for token, _ in drawn.scored.top] == [1, 2, 4, 1]
-    raw = LOGITS.log_softmax(-1).tolist()
+    raw = log_softmax(LOGITS).tolist()
     assert [logprob for _, logprob in drawn.scored.top] == pytest.approx(
         [raw[i] for i in (1, 2, 4, 1)]
     )
 
 
 def test_logprobs_are_taken_before_temperature_and_penalties() -> None:
-    logprobs_before = LOGITS.log_softmax(-1)
+    logprobs_before = log_softmax(LOGITS)
     penalized = sampler(ReturnOptions(top_logprobs=2), temperature=0.0, presence_penalty=2)
     penalized.record_token(1)
     penalized.record_token(1)
