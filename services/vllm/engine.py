@@ -159,7 +159,7 @@ class VllmEngine:
         adapter = self._find_adapter(request.model)
         arrived = time.perf_counter()
         with self._admit():
-            prompt, params, parser = await self._in_thread(
+            prepared = await self._in_thread(
                 prepare_generation,
                 self._started,
                 request,
@@ -167,13 +167,9 @@ class VllmEngine:
                 stream=stream,
             )
             field = constraint_field(request.constraint)
+            prompt, params = prepared.prompt, prepared.params
             builder = VllmCompletionBuilder(
-                request,
-                prompt,
-                arrived,
-                parser,
-                self.reader,
-                self._started.vocabulary,
+                request, prepared, arrived, self.reader, self._started.vocabulary
             )
             async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
                 async for output in outputs:
@@ -181,9 +177,14 @@ class VllmEngine:
                     for delta in deltas if stream else ():
                         yield delta
                     last = output
+                    if builder.stopped:
+                        break  # the engine aborts the request
             if wants_logprobs(request.returns) and not returns_logprobs(params):
-                logprobs = await self._replay_logprobs(prompt, builder.tokens, request, adapter)
-                builder.add_logprobs(builder.tokens, logprobs)
+                places = range(builder.reasoning_tokens, len(builder.tokens))
+                logprobs = await self._replay_logprobs(
+                    prompt, builder.tokens, places, request, adapter
+                )
+                builder.add_logprobs(builder.tokens[places.start :], logprobs)
             yield replace(builder.finish(last), served_by=self._name_model(request.model))
 
     async def score(self, request: ScoringRequest) -> Scoring:
@@ -254,9 +255,14 @@ class VllmEngine:
         return adapter
 
     async def _replay_logprobs(
-        self, prompt: list[int], tokens: list[int], request: GenerationRequest, adapter: Adapter
+        self,
+        prompt: list[int],
+        tokens: list[int],
+        places: range,
+        request: GenerationRequest,
+        adapter: Adapter,
     ) -> list[Mapping[int, Any]]:
-        """The tokens' log-probabilities, for a request in which vLLM cannot return them.
+        """The log-probabilities of the tokens at these places, which vLLM could not return.
 
         Each takes an extra step, which reads the prefix cache.
         """
@@ -270,7 +276,7 @@ class VllmEngine:
                 entries |= output.outputs[0].logprobs[0]
             return entries
 
-        calls = [partial(compute, place) for place in range(len(tokens))]
+        calls = [partial(compute, place) for place in places]
         return await run_bounded(calls, self._started.max_running)
 
     async def _step(self, ids: list[int], params: Any, adapter: Adapter, field: str) -> Any:

@@ -17,38 +17,52 @@ from services.vllm.config import VllmModel
 class VllmReplyParser:
     """Separates one completion's reasoning, text and tool calls, with vLLM's parser.
 
-    hides: leave the reasoning out. reasoned: True once there was some.
+    prompt: the prompt's tokens, which may begin or end the reasoning. hides: leave the reasoning
+    out. in_reasoning: False once the answer may have begun; the engine enforces a constraint from
+    there on.
     """
 
-    def __init__(self, parser: Any, request: Any, *, hides: bool) -> None:
-        self.reasoned = False
+    def __init__(self, parser: Any, request: Any, prompt: list[int], *, hides: bool) -> None:
         self._parser = parser
         self._request = request
+        self._prompt = prompt
         self._hides = hides
+        self._reasoner = parser.reasoning_parser
+        self._tokens: list[int] = []
+        self.in_reasoning: bool = self._reasoner is not None and not parser.is_reasoning_end(prompt)
         self.skip_special_tokens: bool = request.skip_special_tokens
 
-    def split(self, output: Any) -> tuple[list[Delta], bool]:
-        """What a RequestOutput adds, one kind each, and whether all of it is reasoning."""
-        new = output.outputs[0]
+    def push(self, tokens: Sequence[int], text: str, *, final: bool) -> list[Delta]:
+        """What tokens with this text add, one kind each. final: they are the last ones."""
+        self._tokens.extend(tokens)
         message = self._parser.parse_delta(
-            delta_text=new.text,
-            delta_token_ids=list(new.token_ids),
+            delta_text=text,
+            delta_token_ids=list(tokens),
             request=self._request,
-            prompt_token_ids=output.prompt_token_ids,
-            finished=output.finished,
+            prompt_token_ids=self._prompt,
+            finished=final,
         )
-        if message is None:
-            return [], True
-        calls = [
-            Delta(tool_call=_read_piece(call))
-            for call in message.tool_calls or ()
-            if call.function is not None
-        ]
-        self.reasoned = self.reasoned or bool(message.reasoning)
-        deltas = [Delta(text=message.content)] if message.content else []
-        if message.reasoning and not self._hides:
-            deltas.insert(0, Delta(reasoning=message.reasoning))
-        return [*deltas, *calls], not message.content and not calls
+        deltas: list[Delta] = []
+        if message is not None:
+            if message.reasoning and not self._hides:
+                deltas.append(Delta(reasoning=message.reasoning))
+            if message.content:
+                deltas.append(Delta(text=message.content))
+            deltas += (
+                Delta(tool_call=_read_piece(call))
+                for call in message.tool_calls or ()
+                if call.function is not None
+            )
+        if self.in_reasoning:
+            answers = any(delta.reasoning is None for delta in deltas)
+            self.in_reasoning = not answers and not self._has_ended(tokens)
+        return deltas
+
+    def _has_ended(self, tokens: Sequence[int]) -> bool:
+        """True if the last tokens end the reasoning."""
+        if self._reasoner.engine_based_streaming:
+            return bool(self._reasoner.has_engine_confirmed_reasoning_end())
+        return bool(self._reasoner.is_reasoning_end_streaming(self._tokens, tokens))
 
 
 def _read_piece(call: Any) -> ToolCallDelta:
@@ -107,14 +121,17 @@ class VllmReplyParsers:
         made = parser(self._tokenizer, request.tools) if tools else parser(self._tokenizer)
         return made, made.adjust_request(request)
 
-    def make(self, request: GenerationRequest) -> VllmReplyParser | None:
-        """A parser for one request; None if its reply can have only text."""
+    def make(self, request: GenerationRequest, prompt: list[int]) -> VllmReplyParser | None:
+        """A parser for one request; None if its reply can have only text.
+
+        prompt: the prompt's tokens.
+        """
         tools = request.tools if calls_tools(request) else ()
         parser = self._tools if tools else self._reasoning
         if parser is None:
             return None
         adjusted = self._adjust(parser, tools, forced=forces_tools(request))
-        return VllmReplyParser(*adjusted, hides=hides_reasoning(request))
+        return VllmReplyParser(*adjusted, prompt, hides=hides_reasoning(request))
 
     @staticmethod
     def make_schema(request: GenerationRequest) -> str | None:

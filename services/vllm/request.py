@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -17,19 +18,47 @@ from arena_llm.types import (
     LogprobKind,
     Regex,
     ReturnOptions,
+    StopMatch,
 )
 from services.common.errors import Unsupported
 from services.common.local.features import forces_tools
 from services.common.local.grammars import ANY_OBJECT, check_schema_cost, read_grammar
-from services.common.local.request import PromptReader
 from services.common.local.sampling import sampling_settings
+from services.common.local.vocabulary import Vocabulary
 from services.vllm.parsing import VllmReplyParser
 from services.vllm.start import StartedEngine
+from services.vllm.text import AnswerEnd
 
 #: vLLM refuses a higher temperature.
 _MAX_TEMPERATURE = 2.0
 #: Most choices that are compared with each other, which takes 0.3 ms.
 _MAX_COMPARED = 64
+
+
+@dataclass(frozen=True)
+class PreparedGeneration:
+    """A request as the engine takes it.
+
+    prompt: its tokens. params: vLLM's SamplingParams. parser: of the reply; None if it can have
+    only text. choice_ends: tokens that end the completion and are a choice. stop, stop_tokens: what
+    ends the answer, but not the reasoning; the engine does not know them. min_tokens: as in the
+    request.
+    """
+
+    prompt: list[int]
+    params: Any
+    parser: VllmReplyParser | None
+    choice_ends: frozenset[int]
+    stop: tuple[str, ...]
+    stop_tokens: tuple[int, ...]
+    min_tokens: int
+
+    def make_end(self, vocabulary: Vocabulary | None) -> AnswerEnd:
+        """What ends the answer before the model does."""
+        special = {} if vocabulary is None else vocabulary.find_special(self.stop)
+        tokens = {token: StopMatch(token_id=token) for token in self.stop_tokens}
+        tokens |= {token: StopMatch(text=text) for token, text in special.items()}
+        return AnswerEnd(self.stop, tokens, self.min_tokens)
 
 
 def prepare_generation(
@@ -38,8 +67,8 @@ def prepare_generation(
     default_max_tokens: int,
     *,
     stream: bool,
-) -> tuple[list[int], Any, VllmReplyParser | None]:
-    """The prompt's tokens, the request's SamplingParams, and the parser of its reply.
+) -> PreparedGeneration:
+    """The request's prompt, SamplingParams and parser.
 
     Raises InvalidRequest, ContextTooLong and Unsupported; nothing is ever truncated.
     """
@@ -54,11 +83,17 @@ def prepare_generation(
     prompt, settings["max_tokens"] = reader.read_generation(
         request, default_max_tokens, reasons=started.parsers.reasons
     )
-    settings["stop"] = list(settings["stop"])
-    settings["stop_token_ids"] = list(settings["stop_token_ids"])
+    stop, stop_tokens = settings.pop("stop"), settings["stop_token_ids"]
+    settings["stop_token_ids"] = [] if started.parsers.reasons else [*stop_tokens]
     settings["logit_bias"] = dict(settings["logit_bias"]) or None
+    choice_ends: list[int] = []
     if constraint is not None:
         settings["structured_outputs"] = _structured_outputs(constraint)
+        if isinstance(constraint, Choices) and settings["max_tokens"] > 1:
+            choice_ends = _find_choice_ends(started, constraint.values)
+        # Otherwise a token of the text that is among the end tokens would cut it.
+        settings["ignore_eos"] = True
+        settings["stop_token_ids"] = [*started.end_tokens, *choice_ends]
     elif (calls := started.parsers.make_schema(request)) is not None:
         check_schema_cost(calls, "tools")
         settings["structured_outputs"] = StructuredOutputsParams(json=calls)
@@ -66,35 +101,38 @@ def prepare_generation(
     if _can_return_logprobs(started, request):
         settings["logprobs"] = None if returns.logprob_token_ids else returns.top_logprobs
         settings["logprob_token_ids"] = list(returns.logprob_token_ids) or None
-    if (
-        isinstance(constraint, Choices)
-        and not started.parsers.reasons
-        and settings["max_tokens"] > 1
-    ):
-        settings["stop_token_ids"] = _find_ending_tokens(reader, constraint.values)
-        settings["include_stop_str_in_output"] = bool(settings["stop_token_ids"])
-    parser = started.parsers.make(request)
+    parser = started.parsers.make(request, prompt)
     if parser is not None:
         settings["skip_special_tokens"] = parser.skip_special_tokens
-    # The parser needs to see the text grow.
-    in_pieces = stream or parser is not None
+    settings["detokenize"] = started.vocabulary is None
+    settings["include_stop_str_in_output"] = bool(choice_ends)
+    # Parsers and stop strings need to see the text grow.
+    in_pieces = stream or parser is not None or bool(stop or stop_tokens)
     output_kind = RequestOutputKind.DELTA if in_pieces else RequestOutputKind.FINAL_ONLY
-    # skip_clone: no other request uses this object.
-    params = SamplingParams(**settings, output_kind=output_kind, skip_clone=True)
-    return prompt, params, parser
+    return PreparedGeneration(
+        prompt,
+        # skip_clone: no other request uses this object.
+        SamplingParams(**settings, output_kind=output_kind, skip_clone=True),
+        parser,
+        frozenset(choice_ends),
+        stop,
+        stop_tokens if started.parsers.reasons else (),
+        settings["min_tokens"],
+    )
 
 
-def _find_ending_tokens(reader: PromptReader, choices: tuple[str, ...]) -> list[int]:
+def _find_choice_ends(started: StartedEngine, choices: tuple[str, ...]) -> list[int]:
     """Tokens that are a whole choice, and after which no other choice continues.
 
-    They end the text without another step of the engine for the end token.
+    They end the text without another step of the engine for the end token. Not for a model that
+    may write such a token in its reasoning.
     """
-    if len(choices) > _MAX_COMPARED:
+    if started.parsers.reasons or len(choices) > _MAX_COMPARED:
         return []
     # A token that begins another choice would cut that choice.
     if any(choice in other[:-1] for choice in choices for other in choices):
         return []
-    encoded = map(reader.encode_choice, choices)
+    encoded = map(started.reader.encode_choice, choices)
     return [tokens[0] for tokens in encoded if len(tokens) == 1]
 
 

@@ -38,7 +38,8 @@ class StartedEngine:
 
     vocabulary: None for a tokenizer whose tokens have no known bytes. logprob_kind: which
     log-probabilities it returns; None for logits. served_by: what replies say about it.
-    test_prompt: tokens of a short input. max_running: most requests in its batch.
+    test_prompt: tokens of a short input. end_tokens: special tokens that end a completion; an end
+    token that is text is not among them. max_running: most requests in its batch.
     """
 
     llm: Any
@@ -47,6 +48,7 @@ class StartedEngine:
     logprob_kind: LogprobKind | None
     served_by: ServedBy
     test_prompt: list[int]
+    end_tokens: tuple[int, ...]
     parsers: VllmReplyParsers
     stats: EngineStats
     registry: CollectorRegistry
@@ -106,10 +108,12 @@ def _describe(
         limits_reasoning=bool(reasoning and reasoning.enabled),
         efforts=entry.reasoning_efforts,
     )
+    vocabulary = _read_vocabulary(tokenizer)
     return StartedEngine(
         llm=llm,
         reader=reader,
-        vocabulary=_read_vocabulary(tokenizer),
+        vocabulary=vocabulary,
+        end_tokens=_find_end_tokens(llm, vocabulary),
         logprob_kind=_LOGPROB_KINDS.get(llm.model_config.logprobs_mode),
         served_by=ServedBy(
             model=entry.name,
@@ -130,3 +134,13 @@ def _read_vocabulary(tokenizer: Any) -> Vocabulary | None:
         return Vocabulary(tokenizer)
     except ValueError:
         return None
+
+
+def _find_end_tokens(llm: Any, vocabulary: Vocabulary | None) -> tuple[int, ...]:
+    listed = llm.input_processor.generation_config_fields.get("eos_token_id")
+    tokens = {*(listed if isinstance(listed, list) else [listed]), llm.renderer.get_eos_token_id()}
+    return tuple(
+        token
+        for token in sorted(tokens - {None})
+        if vocabulary is None or not vocabulary.token_bytes(token)
+    )

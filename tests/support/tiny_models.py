@@ -85,14 +85,14 @@ def make_checkpoint(folder: Path, architecture: str, *, chat: bool = False, **ch
     config = AutoConfig.for_model(architecture, **{**ARCHITECTURES[architecture], **changes})
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     auto.from_config(config).eval().save_pretrained(folder)  # type: ignore[no-untyped-call]
-    tokenizer = _unigram() if architecture == "t5" else _byte_level()
-    if chat:
-        tokenizer.chat_template = CHATML
+    t5 = architecture == "t5"
+    tokenizer = _unigram(chat=chat) if t5 else make_byte_level_tokenizer(chat=chat)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def _byte_level() -> PreTrainedTokenizerFast:
+def make_byte_level_tokenizer(*, chat: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer as GPT-2's, of 310 tokens. chat: with a template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -103,10 +103,10 @@ def _byte_level() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_TEXT, trainer)
-    return _fast(tokenizer, eos="<|im_end|>")
+    return _fast(tokenizer, chat, eos="<|im_end|>")
 
 
-def _unigram() -> PreTrainedTokenizerFast:
+def _unigram(*, chat: bool) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -116,9 +116,12 @@ def _unigram() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(_TEXT, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in specials])
-    return _fast(tokenizer, eos="</s>", pad="<pad>", unk="<unk>")
+    return _fast(tokenizer, chat, eos="</s>", pad="<pad>", unk="<unk>")
 
 
-def _fast(tokenizer: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
+def _fast(tokenizer: Tokenizer, chat: bool, **special: str) -> PreTrainedTokenizerFast:
     named = {f"{role}_token": token for role, token in special.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+    if chat:
+        fast.chat_template = CHATML
+    return fast

@@ -110,8 +110,9 @@ class PromptReader:
         tools = request.tools if calls_tools(request) else ()
         prompt = self.read(request.input, arguments, tools)
         sampling, constraint = request.sampling, request.constraint
-        if isinstance(constraint, Choices) and not reasons:
+        if isinstance(constraint, Choices):
             self.check_choices(constraint, sampling.stop, sampling.max_tokens)
+        if isinstance(constraint, Choices) and not reasons:
             # A text has at most as many tokens as bytes, and a choice always ends by itself.
             max_tokens = max(len(value.encode()) for value in constraint.values)
             cause = "constraint.choices"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
@@ -55,6 +56,13 @@ class Vocabulary:
     def token_bytes(self, token: int) -> bytes:
         """The token's bytes; empty for special tokens and for padding of the output layer."""
         return self.bytes[token] if token < len(self.bytes) else b""
+
+    def find_special(self, texts: Iterable[str]) -> dict[int, str]:
+        """The special tokens that are one of these texts, with it."""
+        wanted = {text.encode(): text for text in texts}
+        return {
+            token: wanted[written] for token, written in self._special.items() if written in wanted
+        }
 
     def written_bytes(self, token: int) -> bytes:
         """The token's bytes, also of a special token."""
