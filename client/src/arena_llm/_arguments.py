@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 from arena_llm.suggestions import did_you_mean
 from arena_llm.types import (
+    DEFAULT_REASONING,
+    DEFAULT_RETURNS,
+    DEFAULT_SAMPLING,
     PARAMETERS,
     AnyJsonObject,
     Choices,
@@ -70,10 +73,11 @@ def build_request(
     **parameters: Any,
 ) -> GenerationRequest:
     groups = _group_parameters(parameters)
+    # The mapper skips a default without looking into it.
     return GenerationRequest(
         model=model,
         input=build_input(prompt, messages),
-        sampling=Sampling(**groups["config"]),
+        sampling=Sampling(**groups["config"]) if groups["config"] else DEFAULT_SAMPLING,
         constraint=_build_constraint(
             choices=choices,
             json_schema=json_schema,
@@ -81,10 +85,12 @@ def build_request(
             grammar=grammar,
             json_object=json_object or None,
         ),
-        reasoning=ReasoningOptions(**groups["reasoning"]),
+        reasoning=ReasoningOptions(**groups["reasoning"])
+        if groups["reasoning"]
+        else DEFAULT_REASONING,
         tools=check_list("tools", tools or ()),
         tool_choice=tool_choice,
-        returns=ReturnOptions(**groups["returns"]),
+        returns=ReturnOptions(**groups["returns"]) if groups["returns"] else DEFAULT_RETURNS,
         routing=routing,
         session=session or "",
         request_id=request_id or make_request_id(),

@@ -101,7 +101,9 @@ from arena_llm._reply import (
 
 __all__ = [
     "CONSTRAINTS",
+    "DEFAULT_REASONING",
     "DEFAULT_RETURNS",
+    "DEFAULT_SAMPLING",
     "PARAMETERS",
     "PARAMETERS_BY_PATH",
     "AnyJsonObject",
