@@ -23,7 +23,9 @@ class HfModel(ModelEntry):
     of the model's tool calls: hermes (<tool_call>{"name": ..., "arguments": ...}</tool_call>) or
     llama3_json (the reply is the call); default: it calls none. reasoning_parser: think, for a
     model that reasons between <think> and </think>. reasoning_efforts: level -> the arguments of
-    the chat template that set it, such as {none: {enable_thinking: false}}.
+    the chat template that set it, such as {none: {enable_thinking: false}}. allow_special_tokens:
+    the name of a special token in a text of a message takes effect, such as <|im_end|>; by
+    default it is read as text.
     """
 
     repo: str | None = None
@@ -36,6 +38,7 @@ class HfModel(ModelEntry):
     chat_template: Path | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    allow_special_tokens: bool = False
     tool_parser: Literal["hermes", "llama3_json"] | None = None
     reasoning_parser: Literal["think"] | None = None
     reasoning_efforts: dict[ReasoningEffort, dict[str, Any]] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from services.common.local.checks import (
 from services.common.local.containment import contained
 from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
+from services.common.local.writing import CompletionEncoder
 from services.hf.config import HfModel
 from services.hf.errors import try_out
 from services.hf.forward import Forward
@@ -126,7 +127,10 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         reasons=entry.reasoning_parser is not None,
         parses_tools=entry.tool_parser is not None,
         efforts=entry.reasoning_efforts,
+        vocabulary=vocabulary,
+        allow_special_tokens=entry.allow_special_tokens,
     )
+    writing = CompletionEncoder(tokenizer, reader.encoder, vocabulary, spaced=vocabulary.spaced)
     test_prompt = reader.make_test_prompt()
     forward: Forward
     if encoder_decoder:
@@ -146,7 +150,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         tokenizer=tokenizer,
         reader=reader,
         vocabulary=vocabulary,
-        grammars=GrammarCompiler(tokenizer, vocabulary, tuple(sorted(eos)), tokens),
+        grammars=GrammarCompiler(writing, vocabulary, tuple(sorted(eos)), tokens),
         forward=forward,
         eos=eos,
         tokens=tokens,

@@ -23,7 +23,10 @@ def prepare_generation(
     constraint, sampling = request.constraint, request.sampling
     matcher = None if constraint is None else model.grammars.compile(constraint)
     stop_ids = frozenset(sampling.stop_token_ids)
-    eos = frozenset() if sampling.ignore_eos else model.eos
+    # An end token with a text of its own would cut a text that has it.
+    eos = model.eos if matcher is None else model.grammars.ends
+    if sampling.ignore_eos:
+        eos = frozenset()
     return Sequence(
         served_by=model.served_by,
         prompt=prompt,
@@ -31,7 +34,12 @@ def prepare_generation(
         eos=eos,
         vocabulary=model.vocabulary,
         sampler=TokenSampler(sampling, matcher, request.returns, prompt, eos | stop_ids),
-        text=TextStream(sampling.stop, strip_space=model.vocabulary.spaced and matcher is None),
+        text=TextStream(
+            sampling.stop,
+            strip_space=model.vocabulary.spaced,
+            strip_end=model.vocabulary.trails,
+            specials=model.vocabulary.specials,
+        ),
         sink=sink,
         stop_ids=stop_ids,
         min_tokens=sampling.min_tokens or 0,

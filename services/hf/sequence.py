@@ -122,12 +122,17 @@ class Sequence:
         self._first = self._first or time.perf_counter()
         if sampled.scored is not None:
             self._scored.append(sampled.scored)
-        if token in self.stop_ids:
-            return self._finish(FinishReason.STOP, self.text.finish(), StopMatch(token_id=token))
-        if token in self.eos:
-            return self._finish(FinishReason.STOP, self.text.finish())
         may_stop = self.generated >= self.min_tokens
-        new = self.text.push(self.vocabulary.token_bytes(token), may_stop=may_stop)
+        special = self.vocabulary.special_bytes(token)
+        shown = self.text.push_special(special.decode(), may_stop=may_stop) if special else ""
+        if self.text.stop is not None:
+            return self._finish(FinishReason.STOP, shown)
+        if token in self.stop_ids:
+            match = StopMatch(token_id=token)
+            return self._finish(FinishReason.STOP, shown + self.text.finish(), match)
+        if token in self.eos:
+            return self._finish(FinishReason.STOP, shown + self.text.finish())
+        new = shown + self.text.push(self.vocabulary.token_bytes(token), may_stop=may_stop)
         matcher = self.sampler.matcher
         if self.text.stop is not None:
             return self._finish(FinishReason.STOP, new)

@@ -30,9 +30,13 @@ from services.common.errors import (
     ModelMisconfigured,
     Unsupported,
 )
+from services.common.local.encoding import ControlTokenError, PromptEncoder
 from services.common.local.features import Efforts, Features, calls_tools
+from services.common.local.grammars import make_unusable_error
 from services.common.local.sampling import check_sampling
 from services.common.local.template import ChatTemplate
+from services.common.local.vocabulary import Vocabulary
+from services.common.local.writing import CompletionEncoder, UnwritableError
 
 #: Conversations to test a chat model with. It must be able to read one of them: some templates
 #: need a system message, others refuse it.
@@ -42,6 +46,9 @@ _TEST_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
 )
 #: Tokens of a test prompt that is made of the model's vocabulary.
 _TEST_TOKENS = 8
+
+#: The bytes of a text that is always tokenized, which takes about 0.1 s.
+_ALWAYS_TOKENIZED = 1 << 18
 
 _NO_ARGUMENTS: Mapping[str, Any] = {}
 
@@ -54,7 +61,9 @@ class PromptReader:
     the model can read. scored: how many of these it can also write; default: all. reasons,
     parses_tools: its entry names a parser of its reasoning, of its tool calls. forces_tools,
     limits_reasoning: its engine can force a call, end the reasoning. efforts: its levels of
-    reasoning.
+    reasoning. vocabulary: the bytes of its tokens; None if they are not known. spaced: whether the
+    engine leaves the first space of a completion out of its text; default: as the tokenizer's
+    decoder. allow_special_tokens: the names of control tokens take effect in texts of messages.
     """
 
     def __init__(
@@ -72,6 +81,9 @@ class PromptReader:
         forces_tools: bool = False,
         limits_reasoning: bool = False,
         efforts: Efforts | None = None,
+        vocabulary: Vocabulary | None = None,
+        spaced: bool | None = None,
+        allow_special_tokens: bool = False,
     ) -> None:
         self.name = name
         self.context_length = context_length
@@ -83,6 +95,15 @@ class PromptReader:
         if chat_template is not None or tokenizer.chat_template:
             self.template = ChatTemplate(name, tokenizer, chat_template, reasons=reasons)
         template = self.template
+        self.encoder = PromptEncoder(tokenizer, "" if template is None else template.text)
+        self._protect = None if allow_special_tokens else self.encoder.protect
+        self._writing: CompletionEncoder | None = None
+        #: Spaces that a completion is written with and that are not part of its text.
+        self._spaces = 0
+        if vocabulary is not None:
+            spaced = vocabulary.spaced if spaced is None else spaced
+            self._writing = CompletionEncoder(tokenizer, self.encoder, vocabulary, spaced=spaced)
+            self._spaces = spaced + vocabulary.trails
         self.features = Features(
             chat=template is not None,
             tools=parses_tools and template is not None and template.reads_tools,
@@ -95,7 +116,7 @@ class PromptReader:
         # character that may itself take two.
         self._longest = max(len(token.encode()) for token in tokenizer.get_vocab())
         # Cached, because games offer the same few actions again and again.
-        self.encode_choice = lru_cache(8192)(self.encode)
+        self._encode_completion = lru_cache(8192)(self._encode_completion_uncached)
 
     def read_generation(
         self, request: GenerationRequest, default_max_tokens: int, *, reasons: bool = False
@@ -114,7 +135,7 @@ class PromptReader:
             self.check_choices(constraint, sampling.stop, sampling.max_tokens)
         if isinstance(constraint, Choices) and not reasons:
             # A text has at most as many tokens as bytes, and a choice always ends by itself.
-            max_tokens = max(len(value.encode()) for value in constraint.values)
+            max_tokens = max(len(value.encode()) for value in constraint.values) + self._spaces
             cause = "constraint.choices"
         else:
             room = self.context_length - (0 if self.encoder_decoder else len(prompt))
@@ -180,9 +201,10 @@ class PromptReader:
             return self._check_tokens([*continuation.token_ids], self._scored, field)
         text = continuation.text or ""
         if joined is None:
-            return self._check_tokens(self.encode_choice(text), self._scored, field)
-        self._check_length(request_input, joined + text)
-        tokens = self._encode_rendered(request_input, joined + text)[prompt:]
+            return self._check_tokens(self.encode_choice(text, field), self._scored, field)
+        whole = joined + (text if self._protect is None else self._protect(text))
+        self._check_length(request_input, whole)
+        tokens = self._encode_rendered(request_input, whole)[prompt:]
         if not tokens:
             raise InvalidRequest(
                 f"{field} adds no token to those of the prompt, because its first characters merge "
@@ -247,10 +269,23 @@ class PromptReader:
         self._check_length(request_input, text)
         return self._check_tokens(self._encode_rendered(request_input, text), self._embedded, field)
 
-    def encode(self, text: str) -> list[int]:
-        """A text's tokens, without those that begin or end a prompt."""
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
-        return tokens
+    def encode_choice(self, text: str, field: str = "constraint.choices") -> list[int]:
+        """The tokens with which a completion that is this text is written.
+
+        Raises InvalidRequest with `field` if the vocabulary cannot write it.
+        """
+        tokens = self._encode_completion(text)
+        if tokens is None:
+            raise make_unusable_error(field, f"the vocabulary of {self.name} cannot write {text!r}")
+        return [*tokens]
+
+    def _encode_completion_uncached(self, text: str) -> list[int] | None:
+        if self._writing is None:
+            return self.encoder.encode(text, add_special_tokens=False)
+        try:
+            return self._writing.encode(text)
+        except UnwritableError:
+            return None
 
     def check_room(self, request_input: Input, prompt: int, completion: int, cause: str) -> None:
         """Raise ContextTooLong if these numbers of tokens do not fit into the context.
@@ -286,7 +321,7 @@ class PromptReader:
     def _render(
         self, request_input: Input, arguments: Mapping[str, Any], tools: Sequence[Tool]
     ) -> str:
-        """The text that the model reads."""
+        """The text that the model reads; control tokens in texts of messages are marked."""
         field = _field(request_input)
         if isinstance(request_input, RawPrompt):
             self._check_template_use(arguments, tools, field)
@@ -308,7 +343,7 @@ class PromptReader:
                 "describe them in a message",
                 field="tools",
             )
-        return self.template.render(request_input, field, arguments, tools)
+        return self.template.render(request_input, field, arguments, tools, self._protect)
 
     def _check_template_use(
         self, arguments: Mapping[str, Any], tools: Sequence[Tool], field: str
@@ -329,14 +364,25 @@ class PromptReader:
             special = request_input.add_special_tokens
         elif self.template is not None:
             special = False  # the template writes them
-        options = {} if special is None else {"add_special_tokens": special}
-        tokens: list[int] = self._tokenizer(text, **options).input_ids
-        return tokens
+        try:
+            return self.encoder.encode(text, add_special_tokens=special)
+        except ControlTokenError as error:
+            field = _field(request_input)
+            raise InvalidRequest(
+                f"{field} has the name of a special token, and the tokenizer of {self.name} cannot "
+                "read it as text: remove it, or set allow_special_tokens in the model's entry",
+                field=field,
+            ) from error
 
     def _check_length(self, request_input: Input, text: str) -> None:
-        """Refuse a text that cannot fit, without tokenizing megabytes of it."""
-        least = len(text.encode()) // self._longest
-        if least > self.context_length:
+        """Refuse a text that cannot fit, without tokenizing megabytes of it.
+
+        Shorter texts are tokenized, because a tokenizer may write much white space, or many
+        unknown characters, as one token.
+        """
+        size = len(text.encode())
+        least = size // self._longest
+        if size > _ALWAYS_TOKENIZED and least > self.context_length:
             raise ContextTooLong(
                 f"the prompt has at least {least} tokens, over the {self.context_length} of "
                 f"{self.name}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError
@@ -33,6 +34,10 @@ _RESULT_NAMES = frozenset({"tool", "tool_calls", "tool_response", "tool_call_id"
 _ARGUMENTS = "template_arguments_json"
 
 
+#: Marks the control tokens in a text. Takes `reply=True` for a text of the model's own.
+Protect = Callable[..., str]
+
+
 class ChatTemplate:
     """A model's chat template, which can fail in any way.
 
@@ -48,8 +53,10 @@ class ChatTemplate:
         self._source = source
         text = getattr(tokenizer, "chat_template", None) if source is None else source
         texts = text.values() if isinstance(text, dict) else (text,)
+        #: The source; of a template with several names, all of them.
+        self.text = "\n".join(map(str, texts))
         #: Every word of the template, among them the names that it reads.
-        self._words = frozenset(word for text in texts for word in re.findall(r"\w+", str(text)))
+        self._words = frozenset(re.findall(r"\w+", self.text))
         self._reads_reasoning = reasons or bool(self._words & _REASONING_NAMES)
 
     @property
@@ -63,9 +70,11 @@ class ChatTemplate:
         field: str,
         arguments: Mapping[str, Any] | None = None,
         tools: Sequence[Tool] = (),
+        protect: Protect | None = None,
     ) -> str:
         """The conversation as the model's text, never empty.
 
+        protect: changes each text of the messages and tools before the template reads it.
         Raises InvalidRequest with `field` if the template refuses the conversation, fails on
         it, takes too long or renders nothing. Its cause is the template's own error. Raises
         Unsupported for what the template does not read.
@@ -73,13 +82,17 @@ class ChatTemplate:
         arguments = arguments or {}
         self._check_arguments(arguments)
         messages = [*self._describe(conversation.messages)]
+        described = [*map(describe_tool, tools)]
+        if protect is not None:
+            messages = [_protect(message, protect) for message in messages]
+            described = [_protect(tool, protect) for tool in described]
         name = f"the chat template of {self._model}"
         continues = conversation.continue_last_message
         try:
             with time_limit(_RENDER_SECONDS):
                 text = self._tokenizer.apply_chat_template(
                     messages,
-                    tools=[*map(describe_tool, tools)] or None,
+                    tools=described or None,
                     chat_template=self._source,
                     add_generation_prompt=not continues,
                     continue_final_message=continues,
@@ -154,6 +167,17 @@ class ChatTemplate:
                     "message: leave it out, or send it as a text",
                     field=f"{place}[{number}].{part.kind}",
                 )
+
+
+def _protect(value: Any, protect: Protect) -> Any:
+    """A message or a tool as templates read it, with `protect` applied to its texts."""
+    if isinstance(value, dict):
+        if value.get("role") == "assistant":
+            protect = partial(protect, reply=True)
+        return {protect(name): _protect(item, protect) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_protect(item, protect) for item in value]
+    return protect(value) if isinstance(value, str) else value
 
 
 def describe_tool(tool: Tool) -> dict[str, Any]:

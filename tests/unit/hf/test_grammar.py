@@ -28,7 +28,8 @@ BYTE_LEVEL, UNIGRAM = "llama", "t5"
 def written(loaded: LoadedModel, constraint: Constraint, seed: int = 0, most: int = 2000) -> str:
     """A text of randomly drawn allowed tokens."""
     draw = random.Random(seed)  # noqa: S311
-    matcher, stream = loaded.grammars.compile(constraint), TextStream()
+    matcher = loaded.grammars.compile(constraint)
+    stream = TextStream(strip_space=loaded.vocabulary.spaced)
     for _ in range(most):
         token = draw.choice(matcher.allowed().nonzero()[0].tolist())
         matcher.consume(token)

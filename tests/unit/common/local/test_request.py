@@ -189,7 +189,7 @@ BROKEN = {
     "{{ '' }}": "renders nothing",
     "": "renders nothing",
     "<|im_start|>": "no embedding",
-    "x" * 40_000: "at least",
+    "x" * 400_000: "at least",
 }
 
 
