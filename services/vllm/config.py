@@ -43,7 +43,8 @@ class VllmModel(ModelEntry):
     reasoning_parser: vLLM's name of the parser that separates reasoning from the answer.
     tool_parser: vLLM's name of the parser of the tool calls; default: the model calls none.
     reasoning_efforts: level -> the arguments of the chat template that set it, such as
-    {none: {enable_thinking: false}}.
+    {none: {enable_thinking: false}}. allow_special_tokens: the name of a special token in a text of
+    a message takes effect, such as <|im_end|>; by default it is read as text.
     """
 
     model_path: Path
@@ -57,6 +58,7 @@ class VllmModel(ModelEntry):
     tool_parser: str | None = None
     reasoning_efforts: dict[ReasoningEffort, dict[str, Any]] = Field(default_factory=dict)
     trust_remote_code: bool = False
+    allow_special_tokens: bool = False
 
     @field_validator("engine_args")
     @classmethod

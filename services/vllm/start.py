@@ -94,6 +94,7 @@ def _describe(
 ) -> StartedEngine:
     tokenizer = llm.get_tokenizer()
     template = entry.chat_template
+    vocabulary = _read_vocabulary(tokenizer)
     parsers = VllmReplyParsers(entry, tokenizer)
     reasoning = llm.vllm_config.reasoning_config
     reader = PromptReader(
@@ -107,6 +108,9 @@ def _describe(
         forces_tools=parsers.forces_tools,
         limits_reasoning=bool(reasoning and reasoning.enabled),
         efforts=entry.reasoning_efforts,
+        vocabulary=vocabulary,
+        spaced=False,  # vLLM writes a completion as it continues the prompt
+        allow_special_tokens=entry.allow_special_tokens,
     )
     vocabulary = _read_vocabulary(tokenizer)
     return StartedEngine(
