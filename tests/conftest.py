@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from tests.support.system import System
 
 # Make idle OpenMP threads sleep: spinning threads slow down other models on the same cores.
 # Set before torch is imported, here and in the processes that tests start.
@@ -21,6 +26,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Unit tests of which most import litellm.
 HOSTED = PurePosixPath("tests/unit/hosted")
+
+#: Conformance tests of the vllm service, which use the engine of the tests in LOCAL.
+VLLM_CONFORMANCE = re.compile(r"^tests/conformance/.*\[vllm[\]-]")
+LOCAL = PurePosixPath("tests/integration/local")
 
 #: Memory for one worker and the engines that its tests start.
 WORKER_BYTES = 5 * 2**30
@@ -47,6 +56,8 @@ class FileScheduling(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if VLLM_CONFORMANCE.match(nodeid):
+            return str(LOCAL)
         path = _test_file(nodeid)
         if HOSTED in path.parents:
             alone = path.parent.name == "openrouter" or re.search(r"[\[-]openrouter[\]-]", nodeid)
@@ -65,6 +76,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _rank(item: pytest.Item) -> int:
     """Folders with a shared server, other integration tests, large unit tests, then the rest."""
+    if VLLM_CONFORMANCE.match(item.nodeid):
+        return 0
     if not item.get_closest_marker("integration"):
         return 2 if HOSTED in _test_file(item.nodeid).parents else 3
     return 0 if item.path.parent.parent.name == "integration" else 1
+
+
+@pytest.fixture(scope="session")
+def local_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system with hf and vllm, for the tests in LOCAL and the conformance tests of vllm."""
+    from tests.support.local_system import start_local_system  # imports torch
+
+    system = start_local_system(tmp_path_factory.mktemp("local"), tmp_path_factory.mktemp("t"))
+    yield system
+    system.close()

@@ -25,11 +25,11 @@ def _list_refused(model: ProviderModel) -> Iterator[str]:
             yield parameter.path
     takes = model.parameters.__contains__
     if not takes("tools"):
-        yield from ("tools", "tools.strict")
+        yield from ("tools", "tools.strict", "tool_choice.names")
     if not model.is_strict:
         yield "tools.strict"
     if not takes("tool_choice"):
-        yield from ("tool_choice.mode", "tool_choice.names")
+        yield "tool_choice.mode"
     if not takes("parallel_tool_calls") or model.is_gemini:
         yield "tool_choice.allow_parallel"
     if not list_efforts(model):

@@ -6,6 +6,7 @@ https://docs.litellm.ai/docs/completion/input
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from arena_llm.types import GenerationRequest
@@ -18,7 +19,12 @@ from services.common.hosted.request import (
     list_set_parameters,
     request_field,
 )
-from services.common.hosted.tools import ADVICE, TOOL_FIELDS, build_tools
+from services.common.hosted.tools import (
+    ADVICE,
+    TOOL_FIELDS,
+    build_tools,
+    refuse_strict_tools,
+)
 from services.litellm.config import PREFIX, allowed_options, is_reserved
 from services.litellm.parts import LiteLlmWriter
 from services.litellm.reasoning import build_reasoning
@@ -52,7 +58,27 @@ def build_arguments(
         arguments["response_format"] = response_format
     for name in request.provider_options:
         _check_option(name, model, internal, arguments)
-    return {**model.entry.parameters, **arguments, **request.provider_options}
+    hints = _build_hints(request, model)
+    return {**hints, **model.entry.parameters, **arguments, **request.provider_options}
+
+
+#: Providers that take OpenAI's prompt_cache_key. Others refuse a field that they do not know,
+#: although litellm lists it for them.
+_KEYED_CACHES = ("openai", "azure")
+_MAX_CACHE_KEY = 64
+
+
+def _build_hints(request: GenerationRequest, model: ProviderModel) -> dict[str, Any]:
+    """The arguments that the session becomes: its calls find the same cache.
+
+    https://platform.openai.com/docs/guides/prompt-caching
+    """
+    session = request.session
+    if not session or model.provider not in _KEYED_CACHES:
+        return {}
+    if len(session) > _MAX_CACHE_KEY:
+        session = blake2b(session.encode(), digest_size=16).hexdigest()
+    return {"prompt_cache_key": session}
 
 
 def _build_tools(request: GenerationRequest, model: ProviderModel) -> dict[str, Any]:
@@ -67,12 +93,8 @@ def _build_tools(request: GenerationRequest, model: ProviderModel) -> dict[str, 
             f"{model.full_name} cannot be limited to one call of a tool: leave it out",
             field="tool_choice.allow_parallel",
         )
-    for index, tool in enumerate(request.tools):
-        if tool.strict and not model.is_strict:
-            raise Unsupported(
-                f"{model.full_name} cannot promise arguments that fit the schema",
-                field=f"tools[{index}].strict",
-            )
+    if not model.is_strict:
+        refuse_strict_tools(request)
     return tools
 
 

@@ -22,7 +22,7 @@ from arena_llm.types import (
 from services.common.fields import ALWAYS_HONOURED
 from services.common.hosted.request import CHAT_PARAMETERS, HONOURED
 from services.common.hosted.values import count, label, picousd
-from services.openrouter.config import OpenRouterModel
+from services.openrouter.config import OpenRouterModel, remove_prefix
 from services.openrouter.errors import unreadable
 from services.openrouter.upstream import Cached, OpenRouterUpstream
 
@@ -64,6 +64,14 @@ class ListedModel:
     def takes_schema(self) -> bool:
         """Whether it takes a JSON schema. True if the server does not say."""
         return self.parameters is None or "structured_outputs" in self.parameters
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether it can be made to write arguments of tools that fit their schema.
+
+        True if the server does not say. It takes what constrains JSON.
+        """
+        return self.takes_schema
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -182,20 +190,31 @@ _UNITS = {
 _PLAIN = ("prompt", "completion")
 
 
-def list_fields(model: ListedModel) -> tuple[str, ...]:
-    """The paths of all fields that the model honours; empty if the server does not say."""
+#: Beginnings of the names of models that continue a last message of the assistant.
+CONTINUES = ("anthropic/",)
+
+
+def list_fields(name: str, model: ListedModel) -> tuple[str, ...]:
+    """The paths of all fields that the model honours; empty if the server does not say.
+
+    name: OpenRouter's own name of the model.
+    """
     if model.parameters is None:
         return ()
     takes = model.parameters.__contains__
     refused = {p.path for p in CHAT_PARAMETERS.values() if not any(map(takes, p.names))}
     if not takes("tools"):
-        refused |= {"tools", "tools.strict"}
+        refused |= {"tools", "tools.strict", "tool_choice.names"}
+    if not model.is_strict:
+        refused.add("tools.strict")
     if not takes("tool_choice"):
-        refused |= {"tool_choice.mode", "tool_choice.names"}
+        refused.add("tool_choice.mode")
     if not takes("parallel_tool_calls"):
         refused.add("tool_choice.allow_parallel")
     if not takes("reasoning"):
         refused |= {"reasoning.effort", "reasoning.budget_tokens"}
+    if not name.startswith(CONTINUES):
+        refused.add("conversation.continue_last_message")
     if not model.sees:
         image = "conversation.messages.parts.image"
         refused |= {f"{image}.data", f"{image}.url", f"{image}.detail"}
@@ -216,7 +235,7 @@ def describe(entry: OpenRouterModel, model: ListedModel | None) -> Model:
         context_length=model.context_length,
         input_modalities=tuple(m for m in Modality if m in (model.modalities or ())),
         capabilities=model.capabilities,
-        supported_fields=list_fields(model),
+        supported_fields=list_fields(remove_prefix(entry.name), model),
         reasoning_efforts=model.efforts,
         price=model.price,
     )

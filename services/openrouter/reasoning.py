@@ -20,7 +20,7 @@ from arena_llm.types import (
 from services.common.errors import Unsupported
 from services.common.hosted.messages import MessageWriter
 from services.common.hosted.state import make_mismatch, pick_list
-from services.openrouter.catalogue import ListedModel
+from services.openrouter.catalogue import CONTINUES, ListedModel
 from services.openrouter.config import Dialect, remove_prefix
 
 _DETAILS = "reasoning_details"
@@ -34,9 +34,6 @@ _NOT_RAW = ("openai/o", "openai/gpt-5", "google/", "anthropic/")
 _USUAL = (ReasoningEffort.LOW, ReasoningEffort.MEDIUM, ReasoningEffort.HIGH)
 #: Beginnings of the names of models that have only these levels. OpenRouter rounds others to them.
 _USUAL_ONLY = ("openai/o1", "openai/o3", "openai/o4", "openai/gpt-oss")
-
-#: Beginnings of the names of models that continue a last message of the assistant.
-_CONTINUES = ("anthropic/",)
 
 #: OpenRouter's names of providers whose slug differs from the name in lower case.
 _SLUGS = {"google": "google-vertex"}
@@ -167,7 +164,7 @@ class OpenRouterWriter(MessageWriter):
             raise Unsupported(f"{self._model} takes no images", field=place)
 
     def continue_last(self, message: dict[str, Any]) -> None:
-        if not self._dialect.takes_routing or not self._model.startswith(_CONTINUES):
+        if not self._dialect.takes_routing or not self._model.startswith(CONTINUES):
             super().continue_last(message)
 
     def _check_provider(self, part: Reasoning, place: str) -> None:

@@ -18,7 +18,12 @@ from services.common.hosted.request import (
     ResponseFormat,
     list_set_parameters,
 )
-from services.common.hosted.tools import ADVICE, TOOL_FIELDS, build_tools
+from services.common.hosted.tools import (
+    ADVICE,
+    TOOL_FIELDS,
+    build_tools,
+    refuse_strict_tools,
+)
 from services.openrouter.catalogue import ListedModel
 from services.openrouter.config import PREFIX, Dialect, remove_prefix
 from services.openrouter.reasoning import build_reasoning, write_messages
@@ -74,6 +79,8 @@ def build_body(
     if response_format is not None:
         body["response_format"] = response_format
     body |= build_tools(request)
+    if details is not None and not details.is_strict:
+        refuse_strict_tools(request)
     body |= (reasoning := build_reasoning(request, dialect, details))
     options = dict(request.provider_options) if request.provider_options_json else {}
     for name in options:
@@ -122,7 +129,7 @@ def _build_routing(routing: ProviderRouting | None) -> dict[str, Any]:
 
 def needs_details(request: GenerationRequest) -> bool:
     """Whether the catalogue may know that the model lacks what the request asks for."""
-    if request.reasoning.effort is not None:
+    if request.reasoning.effort is not None or any(tool.strict for tool in request.tools):
         return True
     if isinstance(request.input, str):
         return False

@@ -2,36 +2,36 @@
 
     pytest tests/conformance --backend package.module:Class [--config FILE ...] [--model NAME]
 
-Without --backend, the sample backend, the hf service, and the openrouter service in front of a fake
-provider are tested.
+Without --backend, the suite tests the example parrot, the hf service, the openrouter and litellm
+services in front of fake providers, and the vllm service with its engine.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
 
-from arena_llm import AsyncClient
-from arena_llm.types import Completion, Delta, GenerationRequest, Progress
-from router.config import Route, RouterConfig
-from router.servicer import Router
 from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
-from services.common.server import Server, Service
-from services.common.servicer import LlmServicer
+from tests.conformance.targets import (
+    Target,
+    join_vllm,
+    serve,
+    serve_hf,
+    serve_hosted,
+    serve_parrot,
+)
 
-SAMPLE = "examples.parrot:ParrotBackend"
-SAMPLE_CONFIG = Path(__file__).parents[2] / "examples/parrot.yaml"
-HF = "services.hf.backend:HfBackend"
-OPENROUTER = "services.openrouter.backend:OpenRouterBackend"
+#: The targets without --backend. Those of HOSTED are fake providers.
+HOSTED = ("openrouter", "openai", "anthropic", "gemini")
+NAMES = ("parrot", "hf", *HOSTED, "vllm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,74 +74,39 @@ def load_backend(path: str) -> type[BaseLLMBackend[Any]]:
     return backend
 
 
-@dataclass
-class Target:
-    """A backend that is being served, a client of it, and the model to call.
+class Case(NamedTuple):
+    """A target: the name of a built-in one, or MODULE:CLASS of another with its configuration."""
 
-    address: of the service, or of the router before it. patience: seconds that a cancelled call
-    may take to leave the backend. prepare: sets the text that a fake provider answers; None
-    without one.
-    running: calls that are inside the backend now. entered: all calls so far.
-    """
+    name: str
+    file: Path | None
+    routed: bool
 
-    backend: BaseLLMBackend[Any]
-    llm: AsyncClient
-    address: str
-    model: str
-    patience: float
-    prepare: Callable[[str], None] | None = None
-    running: int = 0
-    entered: int = 0
-
-    def track(self) -> None:
-        """Count the calls that are inside the backend from now on."""
-        generate, stream = self.backend.generate_response, self.backend.stream_response
-
-        async def generate_response(request: GenerationRequest) -> Completion:
-            with self._inside():
-                return await generate(request)
-
-        async def stream_response(
-            request: GenerationRequest,
-        ) -> AsyncGenerator[Delta | Progress | Completion, None]:
-            with self._inside():
-                async with aclosing(stream(request)) as events:
-                    async for event in events:
-                        yield event
-
-        self.backend.generate_response = generate_response  # type: ignore[method-assign]
-        self.backend.stream_response = stream_response  # type: ignore[method-assign]
-
-    @contextmanager
-    def _inside(self) -> Iterator[None]:
-        self.entered += 1
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
+    @property
+    def id(self) -> str:
+        words = [self.name.rpartition(":")[2]]
+        words += [self.file.stem] if self.file else []
+        return "-".join((*words, "routed") if self.routed else words)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" not in metafunc.fixturenames:
         return
     option = metafunc.config.getoption
-    chosen = option("--backend", default=None)
-    backends: list[tuple[str, Path | None]] = [
-        (SAMPLE, SAMPLE_CONFIG),
-        (HF, None),
-        (OPENROUTER, None),
-    ]
-    if chosen:
-        backends = [(chosen, file) for file in option("--config", default=None) or [None]]
-    cases = [(path, file, routed) for path, file in backends for routed in (False, True)]
-    metafunc.parametrize("target", cases, ids=map(_name, cases), indirect=True, scope="module")
+    names: list[tuple[str, Path | None]] = [(name, None) for name in NAMES]
+    if chosen := option("--backend", default=None):
+        names = [(chosen, file) for file in option("--config", default=None) or [None]]
+    cases = [Case(*name, routed) for name in names for routed in (False, True)]
+    parameters = [pytest.param(case, id=case.id, marks=_mark(case)) for case in cases]
+    metafunc.parametrize("target", parameters, indirect=True, scope="module")
 
 
-def _name(case: tuple[str, Path | None, bool]) -> str:
-    path, file, routed = case
-    backend = path.rpartition(":")[2]
-    return f"{backend}{f'-{file.stem}' if file else ''}{'-routed' if routed else ''}"
+def _mark(case: Case) -> list[pytest.MarkDecorator]:
+    if case.name in HOSTED:
+        from tests.support.providers import LITELLM_WARNINGS
+
+        return [pytest.mark.filterwarnings(warning) for warning in LITELLM_WARNINGS]
+    # The first test starts an engine.
+    return [pytest.mark.integration, pytest.mark.timeout(600)] if case.name == "vllm" else []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -149,89 +114,27 @@ async def target(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Target, None]:
     """The backend with one of its configurations, ready to be called."""
-    path, file, routed = request.param
-    backend_type = load_backend(path)
-    async with AsyncExitStack() as stack:
-        prepare: Callable[[str], None] | None = None
-        if file is None and path == HF:
-            file = write_hf_config(tmp_path_factory.mktemp("hf"))
-        if file is None and path == OPENROUTER:
-            settings, prepare = await start_provider(stack)
-        else:
-            settings = {"listen": "127.0.0.1:0"}
-        config = (
-            backend_type.config_type.model_validate(settings)
-            if file is None
-            else load_config(file, backend_type.config_type)
-        )
-        target = await stack.enter_async_context(
-            serve(backend_type(config), request.config, routed)
-        )
-        target.prepare = prepare
+    async with _open(request.param, request, tmp_path_factory) as target:
         yield target
 
 
-@asynccontextmanager
-async def serve(
-    backend: BaseLLMBackend[Any], options: pytest.Config, routed: bool
-) -> AsyncGenerator[Target, None]:
-    """Serve a backend on a free port. Without --model, its first listed model is called.
-
-    routed: calls go through a router.
-    """
-    async with AsyncExitStack() as stack:
-        address = await start_server(stack, LlmServicer(backend))
-        if routed:
-            routes = {f"{backend.name}_": Route(targets=[address])}
-            config = RouterConfig(listen="127.0.0.1:0", routes=routes, ask_timeout_seconds=20)
-            address = await start_server(stack, Router(config))
-        llm = await stack.enter_async_context(AsyncClient(address, timeout=120))
-        model = options.getoption("--model", None) or (await llm.list_models())[0].name
-        target = Target(backend, llm, address, model, options.getoption("--patience", 20.0))
-        target.track()
-        yield target
-
-
-async def start_server(stack: AsyncExitStack, service: Service) -> str:
-    """Start a server that stops with the stack; return its address."""
-    server = Server(service, "127.0.0.1:0")
-    await server.start()
-    stack.push_async_callback(server.stop, grace=0)
-    return server.address
-
-
-async def start_provider(
-    stack: AsyncExitStack,
-) -> tuple[dict[str, Any], Callable[[str], None]]:
-    """Start a fake provider; return settings of the service, and a function that sets the text
-    of its answers."""
-    from tests.support.upstreams.openrouter import KEY, OpenRouterUpstream
-    from tests.support.upstreams.server import Reply
-
-    upstream = await stack.enter_async_context(OpenRouterUpstream())
-    patch = stack.enter_context(pytest.MonkeyPatch.context())
-    patch.setenv("OPENROUTER_API_KEY", KEY)
-
-    def prepare(text: str) -> None:
-        upstream.default = Reply(text)
-
-    settings = {
-        "listen": "127.0.0.1:0",
-        "base_url": upstream.url,
-        "models": [{"name": "openrouter_a/plain"}],
-        "allow_unlisted": False,
-    }
-    return settings, prepare
-
-
-def write_hf_config(folder: Path) -> Path:
-    """Write the configuration of an hf service with one small random model."""
-    from tests.support.tiny_models import make_checkpoint
-
-    make_checkpoint(folder / "tiny", "llama", chat=True)
-    config = folder / "hf_models.yaml"
-    config.write_text(
-        "listen: 127.0.0.1:0\ndevice: cpu\nmodels:\n"
-        f"  - {{name: hf_tiny, model_path: '{folder / 'tiny'}', preload: true}}\n"
+def _open(
+    case: Case, request: pytest.FixtureRequest, folders: pytest.TempPathFactory
+) -> AbstractAsyncContextManager[Target]:
+    match case.name:
+        case "parrot":
+            return serve_parrot(case.routed)
+        case "hf":
+            return serve_hf(case.routed, folders.mktemp("hf"))
+        case "vllm":
+            return join_vllm(case.routed, request.getfixturevalue("local_system"))
+        case name if name in HOSTED:
+            return serve_hosted(name, case.routed)
+    backend = load_backend(case.name)
+    config = (
+        backend.config_type.model_validate({"listen": "127.0.0.1:0"})
+        if case.file is None
+        else load_config(case.file, backend.config_type)
     )
-    return config
+    option = request.config.getoption
+    return serve(backend(config), case.routed, option("--model") or "", option("--patience"))

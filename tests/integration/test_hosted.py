@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from arena_llm.types import Tool, ToolResult
 from services.common.server import GRACE
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process
-from tests.support.upstreams import anthropic, gemini, openai, openrouter
+from tests.support.providers import PROVIDERS as FAKES
 from tests.support.upstreams.openrouter import listing
 from tests.support.upstreams.server import Fault, Reply, UpstreamServer
 from tests.support.waiting import eventually
@@ -34,47 +34,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PROMPT = "the secret prompt"
 
 
-@dataclass(frozen=True)
-class Provider:
-    """A fake provider. model: one of the shipped configuration. address: the variable with its
-    URL. key: its API key."""
-
-    upstream: type[UpstreamServer]
-    model: str
-    address: str
-    variable: str
-    key: str
-
-
+#: The models are those of the shipped configurations.
 PROVIDERS = {
-    "openrouter": Provider(
-        openrouter.OpenRouterUpstream,
-        "openrouter_openai/gpt-4o-mini",
-        "OPENROUTER_BASE_URL",
-        "OPENROUTER_API_KEY",
-        openrouter.KEY,
-    ),
-    "openai": Provider(
-        openai.OpenAIUpstream,
-        "litellm_openai/gpt-4o-mini",
-        "OPENAI_API_BASE",
-        "OPENAI_API_KEY",
-        openai.KEY,
-    ),
-    "anthropic": Provider(
-        anthropic.AnthropicUpstream,
-        "litellm_anthropic/claude-sonnet-4-5",
-        "ANTHROPIC_API_BASE",
-        "ANTHROPIC_API_KEY",
-        anthropic.KEY,
-    ),
-    "gemini": Provider(
-        gemini.GeminiUpstream,
-        "litellm_gemini/gemini-2.5-flash",
-        "GEMINI_API_BASE",
-        "GEMINI_API_KEY",
-        gemini.KEY,
-    ),
+    **FAKES,
+    "openrouter": replace(FAKES["openrouter"], model="openrouter_openai/gpt-4o-mini"),
 }
 
 

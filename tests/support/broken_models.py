@@ -23,6 +23,11 @@ def spoil_token(folder: Path, word: str, value: float = torch.nan) -> Path:
     return _change(folder, _EMBEDDINGS, _token(folder, word), value)
 
 
+def silence_token(folder: Path, word: str) -> Path:
+    """Make a model write a token hardly ever: its logit is always 0, and others are far higher."""
+    return _change(folder, "lm_head.weight", _token(folder, word), 0.0)
+
+
 def _change(folder: Path, name: str, where: int | slice, value: float) -> Path:
     tensors = load_file(folder / _WEIGHTS)
     tensors[name][where] = value

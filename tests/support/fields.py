@@ -103,7 +103,7 @@ EXAMPLES: Mapping[str, FieldExample] = {
     "config.top_k": _config("top_k", 3),
     "config.max_tokens": _config("max_tokens", 3),
     "config.seed": _config("seed", 7),
-    "config.stop": _config("stop", ["a", "e", "i", "o", "u", " "]),
+    "config.stop": _config("stop", ["a", "e", "o", " "]),
     "config.presence_penalty": _config("presence_penalty", 0.5),
     "config.frequency_penalty": _config("frequency_penalty", 0.5),
     "config.min_p": _config("min_p", 0.1),
@@ -138,7 +138,11 @@ EXAMPLES: Mapping[str, FieldExample] = {
         {"tools": [_TOOL], "tool_choice": {"mode": content_pb2.TOOL_MODE_NONE}}, needs=("tools",)
     ),
     "tool_choice.names": FieldExample(
-        {"tools": [_TOOL], "tool_choice": {"names": ["move"]}}, needs=("tools",)
+        {
+            "tools": [_TOOL],
+            "tool_choice": {"mode": content_pb2.TOOL_MODE_REQUIRED, "names": ["move"]},
+        },
+        needs=("tools", "tool_choice.mode"),
     ),
     "tool_choice.allow_parallel": FieldExample(
         {"tools": [_TOOL], "tool_choice": {"allow_parallel": False}}, needs=("tools",)
@@ -156,7 +160,7 @@ EXAMPLES: Mapping[str, FieldExample] = {
     "raw.add_special_tokens": FieldExample(
         {"raw": {"text": PROMPT, "add_special_tokens": False}}, needs=("raw.text",)
     ),
-    "template_arguments_json": FieldExample({"template_arguments_json": '{"a_b": true}'}),
+    "template_arguments_json": FieldExample({"template_arguments_json": '{"brief": true}'}),
     "provider_options_json": FieldExample({"provider_options_json": '{"user": "a"}'}),
     "conversation.continue_last_message": FieldExample(
         {

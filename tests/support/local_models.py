@@ -19,7 +19,7 @@ from arena_llm.types import EngineLoad
 from deploy.environment import vllm_problem
 from deploy.services import ROOT, VLLM
 from services.common.local.checks import embedded_folder
-from tests.support.broken_models import spoil_token
+from tests.support.broken_models import silence_token, spoil_token
 from tests.support.system import System
 from tests.support.tiny_models import CHATML, make_checkpoint
 
@@ -33,12 +33,17 @@ BREAK = "BREAK"
 #: The tiny model computes NaN after it has read this letter.
 BAD = "Z"
 
+#: A conversation with calls of tools.
+_TURNS = CHATML.replace(
+    "message['content'] + ",
+    "message['content'] + (message.tool_calls | tojson if message.tool_calls else '') + ",
+)
 #: Refuses system messages and renders nothing for an assistant message alone.
 TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     f"{{% if '{BREAK}' in messages[-1]['content'] %}}{FAR}{{% endif %}}"
     "{% if tools %}{{ tools | tojson }}{% endif %}{% if brief %}{{ 'Be brief.' }}{% endif %}"
-    "{% if messages[0].role == 'user' %}" + CHATML + "{% endif %}"
+    "{% if messages[0].role == 'user' %}" + _TURNS + "{% endif %}"
 )
 
 #: What the tiny model's entry says about tools and reasoning.
@@ -98,14 +103,14 @@ def require_vllm() -> None:
 def make_tiny(folder: Path, *, thinks: bool = False) -> Path:
     """A random chat model that computes NaN after the letter BAD, and has no embedding of FAR.
 
-    It may write BAD itself: tests of random texts fix the seed. thinks: a model that may write
-    the tokens <think> and </think>, as reasoning models do, and never computes NaN.
+    thinks: a model that may write the tokens <think> and </think>, as reasoning models do, and
+    never computes NaN.
     """
     words = ["<think>", "</think>"] if thinks else []
     size = {**SIZE, "vocab_size": SIZE["vocab_size"] + len(words)}
     make_checkpoint(folder, "llama", chat=True, **size)
     if not thinks:
-        spoil_token(folder, BAD)
+        silence_token(spoil_token(folder, BAD), BAD)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([*words, FAR])
     tokenizer.save_pretrained(folder)

@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from arena_llm.types import GenerationRequest, Tool, ToolChoice, ToolMode
@@ -21,20 +22,20 @@ _NO_ARGUMENTS = {"type": "object", "properties": {}}
 
 
 def build_tools(request: GenerationRequest) -> dict[str, Any]:
-    """The body fields of the request's tools and of its choice among them.
-
-    Raises Unsupported for a choice among several tools by name.
-    """
+    """The body fields of the request's tools and of its choice among them."""
     if not request.tools:
         return {}
-    fields: dict[str, Any] = {"tools": [_write_tool(tool) for tool in request.tools]}
-    choice = request.tool_choice
-    if choice is None:
-        return fields
-    if choice.names:
-        fields["tool_choice"] = _write_names(choice)
-    elif choice.mode is not None:
-        fields["tool_choice"] = str(choice.mode)
+    choice = request.tool_choice or ToolChoice()
+    mode: Any = choice.mode and str(choice.mode)
+    tools: Sequence[Tool] = request.tools
+    if choice.names and choice.mode is ToolMode.REQUIRED and len(choice.names) == 1:
+        mode = {"type": "function", "function": {"name": choice.names[0]}}
+    elif choice.names and choice.mode is not ToolMode.NONE:
+        # Few providers have a field for it. What a model does not see it cannot call.
+        tools = [tool for tool in tools if tool.name in choice.names]
+    fields: dict[str, Any] = {"tools": [_write_tool(tool) for tool in tools]}
+    if mode is not None:
+        fields["tool_choice"] = mode
     if choice.allow_parallel is not None:
         fields["parallel_tool_calls"] = choice.allow_parallel
     return fields
@@ -51,13 +52,12 @@ def _write_tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _write_names(choice: ToolChoice) -> Any:
-    if choice.mode is ToolMode.NONE:
-        return "none"
-    if len(choice.names) > 1 or choice.mode is not ToolMode.REQUIRED:
-        raise Unsupported(
-            "the model's provider can only be made to call one tool by its name (mode REQUIRED): "
-            "leave tool_choice.names out, or send only those tools",
-            field="tool_choice.names",
-        )
-    return {"type": "function", "function": {"name": choice.names[0]}}
+def refuse_strict_tools(request: GenerationRequest) -> None:
+    """Raise Unsupported if a tool is strict, for a model that cannot promise it."""
+    for index, tool in enumerate(request.tools):
+        if tool.strict:
+            raise Unsupported(
+                f"{request.model} cannot promise arguments that fit the schema: leave strict out, "
+                "and check the arguments",
+                field=f"tools[{index}].strict",
+            )

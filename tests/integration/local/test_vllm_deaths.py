@@ -25,8 +25,8 @@ from arena_llm.errors import UnavailableError
 from arena_llm.types import Capability, Completion, FinishReason
 from deploy.probe import health
 from deploy.services import VLLM
-from tests.integration.local.conftest import HANG_SECONDS
 from tests.support.local_models import LocalService, make_tiny
+from tests.support.local_system import HANG_SECONDS
 from tests.support.system import System
 from tests.support.waiting import eventually, wait_until
 

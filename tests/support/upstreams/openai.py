@@ -21,6 +21,12 @@ USAGE = {
 }
 
 
+#: An answer with log-probabilities.
+_TOP = [{"token": "ok", "logprob": -0.1}, {"token": "no", "logprob": -2.5}]
+_TOKEN = {"token": "ok", "logprob": -0.1, "bytes": None, "top_logprobs": _TOP}
+LOGPROBS = Reply(fields={"choice": {"logprobs": {"content": [_TOKEN], "refusal": None}}})
+
+
 class OpenAIUpstream(UpstreamServer):
     """POST /v1/chat/completions, with `reasoning_content` as DeepSeek and vLLM send it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from services.common.hosted.request import CHAT_PARAMETERS
 from tests.support.upstreams.openai import finish, format_extras, stream_extras
 from tests.support.upstreams.server import Call, Fault, Reply, UpstreamServer
 
@@ -42,6 +43,13 @@ def listing(slug: str, *more: str, **fields: Any) -> dict[str, Any]:
         "supported_parameters": [*PARAMETERS, *more],
         **fields,
     }
+
+
+def list_everything(slug: str) -> dict[str, Any]:
+    """An entry of /models for a model that takes everything."""
+    names = [name for parameter in CHAT_PARAMETERS.values() for name in parameter.names]
+    more = ("tools", "tool_choice", "parallel_tool_calls", "reasoning", "structured_outputs")
+    return listing(slug, *names, *more, architecture={"input_modalities": ["text", "image"]})
 
 
 class OpenRouterUpstream(UpstreamServer):

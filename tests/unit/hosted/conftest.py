@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,78 +16,13 @@ import pytest
 from arena_llm import ArenaError, AsyncClient
 from services.common.backend import BaseLLMBackend
 from services.common.servicer import LlmServicer
-from services.litellm.backend import LiteLlmBackend
-from services.litellm.config import LiteLlmConfig
-from services.litellm.setup import NEVER_AWAITED
-from services.openrouter.backend import OpenRouterBackend
-from services.openrouter.config import OpenRouterConfig
+from tests.support.providers import LITELLM_WARNINGS, PROVIDERS, Provider
 from tests.support.scripted import serving
-from tests.support.upstreams import anthropic, gemini, openai, openrouter
-from tests.support.upstreams.server import UpstreamServer
 
 #: Starts a service. See `make_start` below.
 Start = Callable[..., AbstractAsyncContextManager[AsyncClient]]
 
 
-@dataclass(frozen=True)
-class Provider:
-    """A fake provider, and the service in front of it.
-
-    upstream: the fake. model: a full name. variable, key: the API key that the fake accepts.
-    answer_id: the id in its answers.
-    """
-
-    service: str
-    upstream: type[UpstreamServer]
-    model: str
-    variable: str
-    key: str
-    answer_id: str
-
-    def configure(self, url: str, entry: dict[str, Any], settings: dict[str, Any]) -> Any:
-        """Make the backend. entry: more keys of the model's entry. settings: of the file."""
-        models: list[Any] = [{"name": self.model, **entry}]
-        settings = {"models": models, **settings}
-        if self.service == "openrouter":
-            return OpenRouterBackend(OpenRouterConfig.model_validate({"base_url": url, **settings}))
-        models[0].setdefault("api_base", url)
-        return LiteLlmBackend(LiteLlmConfig.model_validate(settings))
-
-
-PROVIDERS = {
-    "openrouter": Provider(
-        "openrouter",
-        openrouter.OpenRouterUpstream,
-        "openrouter_a/plain",
-        "OPENROUTER_API_KEY",
-        openrouter.KEY,
-        "gen-1",
-    ),
-    "openai": Provider(
-        "litellm",
-        openai.OpenAIUpstream,
-        "litellm_openai/gpt-4o-mini",
-        "OPENAI_API_KEY",
-        openai.KEY,
-        "chatcmpl-1",
-    ),
-    "anthropic": Provider(
-        "litellm",
-        anthropic.AnthropicUpstream,
-        "litellm_anthropic/claude-sonnet-4-5",
-        "ANTHROPIC_API_KEY",
-        anthropic.KEY,
-        "msg_1",
-    ),
-    "gemini": Provider(
-        "litellm",
-        gemini.GeminiUpstream,
-        "litellm_gemini/gemini-2.5-flash",
-        "GEMINI_API_KEY",
-        gemini.KEY,
-        "gemini-1",
-    ),
-}
 OPENAI = PROVIDERS["openai"]
 
 STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
@@ -136,7 +70,7 @@ def make_start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatc
         quick = {"backoff_seconds": 0.001, "max_backoff_seconds": 0.002}
         # A cancelled call would run to its end for the sake of its request_id.
         quick["request_id_seconds"] = 0
-        backend: BaseLLMBackend[Any] = provider.configure(
+        backend: BaseLLMBackend[Any] = provider.make_backend(
             url or upstream.url, entry or {}, {"listen": "127.0.0.1:0", **quick, **settings}
         )
         async with (
@@ -174,17 +108,8 @@ async def fail(llm: AsyncClient, streamed: bool, model: str, **options: Any) -> 
     return caught.value
 
 
-#: Warnings that litellm causes in this process: pydantic's, of its types and how it reads them,
-#: and Python's, of calls that were cancelled while they began.
-_LITELLM_WARNINGS = (
-    f"ignore:{NEVER_AWAITED}:RuntimeWarning",
-    "ignore:Item '.*' on TypedDict class '.*:UserWarning",
-    "ignore:Accessing the 'model_.*fields' attribute on the instance:DeprecationWarning",
-)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(os.path.dirname(__file__)):
-            for warning in _LITELLM_WARNINGS:
+            for warning in LITELLM_WARNINGS:
                 item.add_marker(pytest.mark.filterwarnings(warning))

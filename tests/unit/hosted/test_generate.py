@@ -12,6 +12,7 @@ import pytest
 from arena_llm import ArenaError, AsyncClient, Message
 from arena_llm.types import PARAMETERS, Parameter, to_picousd
 from services.common.hosted.request import CHAT_PARAMETERS
+from tests.support.upstreams.openai import LOGPROBS
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Reply
 from tests.support.waiting import eventually
@@ -35,10 +36,6 @@ COSTS = {
     "litellm_anthropic/claude-sonnet-4-5": 8 * 3e-6 + 4 * 0.3e-6 + 5 * 15e-6,
     "litellm_gemini/gemini-2.5-flash": 8 * 0.3e-6 + 4 * 0.03e-6 + 5 * 2.5e-6,
 }
-
-_TOP = [{"token": "ok", "logprob": -0.1}, {"token": "no", "logprob": -2.5}]
-_TOKEN = {"token": "ok", "logprob": -0.1, "bytes": None, "top_logprobs": _TOP}
-LOGPROBS = Reply(fields={"choice": {"logprobs": {"content": [_TOKEN], "refusal": None}}})
 
 
 @STREAMED

@@ -19,6 +19,7 @@ from arena_llm.types import (
     ToolMode,
     ToolResult,
 )
+from tests.support.upstreams.openrouter import listing
 from tests.support.upstreams.server import Reply
 from tests.unit.hosted.conftest import (
     LITELLM,
@@ -170,14 +171,38 @@ async def test_parallel_calls(
         assert body["parallel_tool_calls"] is parallel
 
 
-async def test_several_names_are_refused_where_they_would_be_ignored(
+@pytest.mark.parametrize("mode", [None, ToolMode.AUTO, ToolMode.REQUIRED])
+async def test_only_the_named_tools_are_shown(
+    llm: AsyncClient, upstream: Any, provider: Provider, mode: ToolMode | None
+) -> None:
+    """What a model does not see it cannot call. Few providers have a field for it."""
+    choice = ToolChoice(mode, ("move", "pass"))
+    await ask(llm, False, provider.model, tools=[MOVE, Tool("resign"), PASS], tool_choice=choice)
+    sent = json.dumps(upstream.history[0].body)
+    assert "resign" not in sent
+    assert sent.index('"move"') < sent.index('"pass"')
+
+
+async def test_a_name_does_not_make_a_model_call(
     llm: AsyncClient, upstream: Any, provider: Provider
 ) -> None:
-    choice = ToolChoice(ToolMode.REQUIRED, ("move", "pass"))
-    options = {"messages": [ASK], "tools": [MOVE, PASS, Tool("resign")], "tool_choice": choice}
-    error = await fail_messages(llm, provider.model, **options)
-    assert (error.reason, error.field) == ("UNSUPPORTED", "tool_choice.names")
+    await ask(llm, False, provider.model, tool_choice=ToolChoice(names=("move",)))
+    body = upstream.history[0].body
+    assert "Do nothing." not in json.dumps(body)
+    assert not {"tool_choice", "toolConfig"} & body.keys()
+
+
+@pytest.mark.parametrize("provider", ["openrouter"], indirect=True)
+async def test_strict_tools_need_a_model_with_structured_output(
+    llm: AsyncClient, upstream: Any
+) -> None:
+    upstream.models.append(listing("a/strict", "tools", "structured_outputs"))
+    options = {"messages": [ASK], "tools": [PASS, Tool("move", strict=True)]}
+    error = await fail_messages(llm, "openrouter_a/plain", **options)
+    assert (error.reason, error.field) == ("UNSUPPORTED", "tools[1].strict")
     assert not upstream.history
+    await llm.generate("openrouter_a/strict", **options)  # type: ignore[arg-type]
+    assert [t["function"].get("strict") for t in upstream.history[0].body["tools"]] == [None, True]
 
 
 @pytest.mark.parametrize("name", ["tools", "tool_choice", "parallel_tool_calls", "functions"])

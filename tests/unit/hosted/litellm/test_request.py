@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -186,7 +187,24 @@ async def test_the_whole_body(start: Start, upstream: Any) -> None:
         "stop": ["\n"],
         "service_tier": "flex",
         "something_new": {"deep": 1},
+        "prompt_cache_key": "game-1",
     }
+
+
+@pytest.mark.parametrize(
+    ("session", "options", "sent"),
+    [
+        ("", {}, None),
+        ("game-1", {"prompt_cache_key": "mine"}, "mine"),
+        ("x" * 64, {}, "x" * 64),
+        ("x" * 65, {}, blake2b(b"x" * 65, digest_size=16).hexdigest()),
+    ],
+)
+async def test_a_session_finds_the_same_cache(
+    llm: AsyncClient, upstream: Any, session: str, options: dict[str, Any], sent: str | None
+) -> None:
+    await llm.generate(MODEL, "hi", session=session, provider_options=options)
+    assert upstream.history[0].body.get("prompt_cache_key") == sent
 
 
 async def test_a_cost_without_a_price_is_unknown(start: Start, upstream: Any) -> None:
