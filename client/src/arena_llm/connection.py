@@ -89,6 +89,8 @@ def accept_ping_options() -> Options:
 def reconnect_options(timeout_ms: int) -> Options:
     """Return the options that make a channel find a restarted server within a second.
 
+    Also at another address of its host's name: a lost connection makes grpc look the name up.
+
     timeout_ms: the time to connect in milliseconds, after which the attempt has failed.
     """
     return (
@@ -97,6 +99,8 @@ def reconnect_options(timeout_ms: int) -> Options:
         ("grpc.max_reconnect_backoff_ms", 1000),
         # In spite of its name this is the timeout of connecting.
         ("grpc.min_reconnect_backoff_ms", timeout_ms),
+        # grpc would look a name up every 30 seconds at most.
+        ("grpc.dns_min_time_between_resolutions_ms", 1000),
     )
 
 
