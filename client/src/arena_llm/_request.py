@@ -9,7 +9,6 @@ from operator import index
 from typing import Any, Generic, NamedTuple, SupportsIndex, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm._arguments import (
     Messages,
@@ -231,16 +230,6 @@ def build_info_call() -> Call[ServiceInfo]:
     """Build a GetServiceInfo call."""
     message = service_info_pb2.GetServiceInfoRequest()
     return Call("GetServiceInfo", message, partial(from_message, kind=ServiceInfo))
-
-
-def build_health_call() -> Call[str]:
-    """Build a Check call of grpc.health.v1 (see _transport); it returns the status's name."""
-    names = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
-
-    def convert(reply: Int32Value) -> str:
-        return names.get(reply.value, str(reply.value))
-
-    return Call("Health", StringValue(), convert)
 
 
 def _read_completion(reply: reply_pb2.GenerateResponse) -> Completion:

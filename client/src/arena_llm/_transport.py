@@ -9,10 +9,9 @@ from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakSet
-
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from arena_llm._fork import aio, check_fork, forked, grpc, leave_to_parent
 from arena_llm._request import Call
@@ -69,14 +68,27 @@ class _Stub(LlmServiceStub):
 
     def __init__(self, channel: Any) -> None:
         super().__init__(channel)  # type: ignore[no-untyped-call]  # generated code
-        # HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1}
-        # have the wire format of these wrappers. They save the client a dependency
-        # (github.com/grpc/grpc/blob/master/doc/health-checking.md).
-        self.Health = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=StringValue.SerializeToString,
-            response_deserializer=Int32Value.FromString,
-        )
+        self._channel = channel
+
+    @cached_property
+    def Health(self) -> Any:
+        """The method Check of grpc.health.v1. Few clients need its module, so it comes late."""
+        from grpc_health.v1.health_pb2_grpc import HealthStub
+
+        return HealthStub(self._channel).Check
+
+
+def build_health_call() -> Call[str]:
+    """Build a health check; it returns the status's name."""
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+    names = HealthCheckResponse.ServingStatus.DESCRIPTOR.values_by_number
+
+    def convert(reply: Any) -> str:
+        status: int = reply.status
+        return names[status].name if status in names else str(status)
+
+    return Call("Health", HealthCheckRequest(), convert)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from arena_llm._request import (
     build_count_call,
     build_generate_call,
     build_generate_calls,
-    build_health_call,
     build_info_call,
     build_models_call,
     build_score_call,
@@ -25,7 +24,7 @@ from arena_llm._request import (
     join_pages,
 )
 from arena_llm._stream import BaseStream, StreamEvent
-from arena_llm._transport import BaseClient, PendingCall, SyncLink
+from arena_llm._transport import BaseClient, PendingCall, SyncLink, build_health_call
 from arena_llm.errors import ArenaError
 from arena_llm.types import (
     Availability,
