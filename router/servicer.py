@@ -24,7 +24,7 @@ from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix,
 from services.common.handlers import SMALL, Context, check_client, parse, scan
 from services.common.pages import make_page
 from services.common.service_info import make_limits, make_service_info
-from services.common.validation import check_known
+from services.common.unknown import check_known
 
 M = TypeVar("M", bound=Message)
 

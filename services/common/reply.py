@@ -260,3 +260,13 @@ class ReplyBuilder:
     def served_by(self, model: str) -> ServedBy:
         """Return what is known about who answers before there is an answer."""
         return ServedBy(self._name, model, service_version=SOFTWARE_VERSION)
+
+
+#: What marks a serialized reply as replayed when it is appended to it: of two values of a field,
+#: the last one counts.
+_REPLAYED = reply_pb2.GenerateResponse(replayed=True).SerializeToString()
+
+
+def mark_replayed(reply: bytes) -> bytes:
+    """Return a serialized GenerateResponse that says that it is replayed."""
+    return reply + _REPLAYED

@@ -17,18 +17,13 @@ from services.common.call import CallRecord
 from services.common.errors import ModelNotFound
 from services.common.fields import Refusals
 from services.common.handlers import SMALL, Scan, parse_scanned, scan
-from services.common.shared_calls import digest_fields, digest_request
-from services.common.validation import (
-    MAX_NAME,
-    check_count_tokens,
-    check_generate,
-    check_known,
-    check_score,
-    refuse_unknown,
-)
+from services.common.shared_calls import Request, digest_fields, digest_request
+from services.common.unknown import check_known, refuse_unknown
+from services.common.validation import MAX_NAME, check_count_tokens, check_generate, check_score
 
 T = TypeVar("T")
 M = TypeVar("M", bound=ProtoMessage)
+R = TypeVar("R", generate_pb2.GenerateRequest, score_pb2.ScoreRequest)
 
 
 class RequestReader:
@@ -51,7 +46,8 @@ class RequestReader:
         """
         return await _apply(self._read_generate, data, record, deadline)
 
-    async def read_score(self, data: bytes, record: CallRecord) -> ScoringRequest:
+    async def read_score(self, data: bytes, record: CallRecord) -> tuple[ScoringRequest, bytes]:
+        """Return the request, and its digest, which is empty if it cannot be shared."""
         return await _apply(self._read_score, data, record)
 
     async def read_count(self, data: bytes, record: CallRecord) -> CountRequest:
@@ -69,30 +65,37 @@ class RequestReader:
     def _read_generate(
         self, data: bytes, record: CallRecord, deadline: float | None
     ) -> tuple[GenerationRequest, bytes]:
-        proto, found = _parse(generate_pb2.GenerateRequest, data)
-        has_id = bool(proto.request_id)
-        if not has_id:
-            proto.request_id = _make_id()
-        record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
-        _check_known(proto, data, found)
+        proto, has_id, found = self._begin(generate_pb2.GenerateRequest, data, record)
         check_generate(proto)
         self.check_prefix(proto.model)
         self.refusals.check_request(proto)
         request = from_message(proto, GenerationRequest, deadline=deadline)
-        if not (has_id and self._shares):
-            return request, b""
-        return request, digest_fields(data, found) if found else digest_request(proto)
+        return request, self._digest(proto, data, found) if has_id else b""
 
-    def _read_score(self, data: bytes, record: CallRecord) -> ScoringRequest:
-        proto, found = _parse(score_pb2.ScoreRequest, data)
-        proto.request_id = proto.request_id or _make_id()
-        record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
-        _check_known(proto, data, found)
+    def _read_score(self, data: bytes, record: CallRecord) -> tuple[ScoringRequest, bytes]:
+        proto, has_id, found = self._begin(score_pb2.ScoreRequest, data, record)
         check_score(proto)
         self.check_prefix(proto.model)
         self.refusals.check_score()
         self.refusals.check_request(proto)
-        return from_message(proto, ScoringRequest)
+        request = from_message(proto, ScoringRequest)
+        return request, self._digest(proto, data, found) if has_id else b""
+
+    def _begin(
+        self, message_type: type[R], data: bytes, record: CallRecord
+    ) -> tuple[R, bool, Scan | None]:
+        """Return the parsed request, whether its caller gave it an id, and its scan."""
+        proto, found = _parse(message_type, data)
+        if not (has_id := bool(proto.request_id)):
+            proto.request_id = secrets.token_hex(16)
+        record.add_request(proto.model, proto.session, proto.labels, proto.request_id)
+        _check_known(proto, data, found)
+        return proto, has_id, found
+
+    def _digest(self, proto: Request, data: bytes, found: Scan | None) -> bytes:
+        if not self._shares:
+            return b""
+        return digest_fields(proto, data, found) if found else digest_request(proto)
 
     def _read_count(self, data: bytes, record: CallRecord) -> CountRequest:
         proto, found = _parse(score_pb2.CountTokensRequest, data)
@@ -125,7 +128,3 @@ def _check_known(proto: ProtoMessage, data: bytes, found: Scan | None) -> None:
     elif found.unknown:
         path, _, number = found.unknown.rpartition(".")
         refuse_unknown(f"{path}." if path else "", int(number))
-
-
-def _make_id() -> str:
-    return secrets.token_hex(16)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from arena_llm.types import (
@@ -21,6 +21,7 @@ from arena_llm.types import (
     ReplicaInfo,
     ReplicaState,
     Scoring,
+    ScoringRequest,
     TokenCount,
 )
 from arena_llm.v1 import REVISION, models_pb2, score_pb2, service_info_pb2
@@ -37,12 +38,14 @@ from services.common.reply import (
     check_models,
     check_scoring,
     check_type,
+    mark_replayed,
 )
 from services.common.requests import RequestReader
 from services.common.service_info import SOFTWARE_VERSION, make_limits, make_service_info
-from services.common.shared_calls import SharedCalls, mark_replayed
+from services.common.shared_calls import SharedCalls
 from services.common.streaming import Streams
-from services.common.validation import check_known, check_model
+from services.common.unknown import check_known
+from services.common.validation import check_model
 
 
 class LlmServicer:
@@ -76,25 +79,35 @@ class LlmServicer:
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record, self._admit(data):
             request, digest = await self._read_request(data, context, record)
-            if not digest:
-                return await self._run(request, record)
-            found = self._calls.find(request.request_id, digest)
-            if found is None:
-                call = self._calls.start(
-                    request.request_id,
-                    digest,
-                    self._run(request, record),
-                    runs_to_its_end=self.forwards_calls,
-                )
-                return await call.join()
-            record.add(replayed=True)
-            return found if isinstance(found, bytes) else mark_replayed(await found.join())
+            run = partial(self._generate, request, record)
+            reply, is_replayed = await self._share(request.request_id, digest, run, record)
+            return mark_replayed(reply) if is_replayed else reply
 
-    async def _run(self, request: GenerationRequest, record: CallRecord) -> bytes:
+    async def _generate(self, request: GenerationRequest, record: CallRecord) -> bytes:
         completion = check_type(
             await self._backend.generate_response(request), Completion, "generate_response"
         )
         return self._replies.build(request, completion, record)
+
+    async def _share(
+        self,
+        request_id: str,
+        digest: bytes,
+        run: Callable[[], Coroutine[Any, Any, bytes]],
+        record: CallRecord,
+    ) -> tuple[bytes, bool]:
+        """Return the reply of `run`, or of an earlier call with this id, and which of the two.
+
+        digest: empty if the call is not shared.
+        """
+        if not digest:
+            return await run(), False
+        found = self._calls.find(request_id, digest)
+        if found is None:
+            call = self._calls.start(request_id, digest, run(), runs_to_its_end=self.forwards_calls)
+            return await call.join(), False
+        record.add(replayed=True)
+        return found if isinstance(found, bytes) else await found.join(), True
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record, self._admit(data):
@@ -118,13 +131,17 @@ class LlmServicer:
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record, self._admit(data):
             check_client(context)
-            request = await self._requests.read_score(data, record)
-            scoring = check_type(await self._backend.score(request), Scoring, "score")
-            scoring = check_scoring(scoring, request)
-            message = build_message(scoring, score_pb2.ScoreResponse)
-            self._replies.complete(message, request, record)
-            record.add_result(scoring.usage, self._replies.is_free)
-            return message.SerializeToString()
+            request, digest = await self._requests.read_score(data, record)
+            run = partial(self._score, request, record)
+            return (await self._share(request.request_id, digest, run, record))[0]
+
+    async def _score(self, request: ScoringRequest, record: CallRecord) -> bytes:
+        scoring = check_type(await self._backend.score(request), Scoring, "score")
+        scoring = check_scoring(scoring, request)
+        message = build_message(scoring, score_pb2.ScoreResponse)
+        self._replies.complete(message, request, record)
+        record.add_result(scoring.usage, self._replies.is_free)
+        return message.SerializeToString()
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record, self._admit(data):

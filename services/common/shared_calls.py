@@ -13,54 +13,59 @@ from collections.abc import Coroutine
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from arena_llm.v1 import generate_pb2, reply_pb2
+from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import RequestIdReused
 from services.common.handlers import Scan
 
 #: Bytes that a kept reply takes beside the reply itself: its key, its digest, its place.
 _OVERHEAD = 320
-#: What marks a serialized reply as replayed when it is appended to it: of two values of a field,
-#: the last one counts.
-_REPLAYED = reply_pb2.GenerateResponse(replayed=True).SerializeToString()
+#: The requests whose calls can be shared.
+Request = generate_pb2.GenerateRequest | score_pb2.ScoreRequest
 
 
-def digest_request(request: generate_pb2.GenerateRequest) -> bytes:
+def digest_request(request: Request) -> bytes:
     """Return what two requests have in common if all but their hints is the same.
 
     Clears the hints of the request.
     """
-    for name in ("request_id", "session", "labels"):
+    for name in _HINTS:
         request.ClearField(name)
     if request.HasField("conversation"):
         for message in request.conversation.messages:
             for part in message.parts:
                 part.ClearField("cache")
-    for tool in request.tools:
-        tool.ClearField("cache")
-    return blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
+    if isinstance(request, generate_pb2.GenerateRequest):
+        for tool in request.tools:
+            tool.ClearField("cache")
+    digest = _begin_digest(request)
+    digest.update(request.SerializeToString(deterministic=True))
+    return digest.digest()
 
 
-def digest_fields(data: bytes, found: Scan) -> bytes:
+def digest_fields(request: Request, data: bytes, found: Scan) -> bytes:
     """Return the same for a large request, from its bytes: protobuf would copy it.
 
     Hints inside its parts count here, too.
     """
-    digest = blake2b(digest_size=16)
+    digest = _begin_digest(request)
+    numbers = {request.DESCRIPTOR.fields_by_name[name].number for name in _HINTS}
     for number, begin, end in found.top:
-        if number not in _HINTS:
+        if number not in numbers:
             digest.update(memoryview(data)[begin:end])
     return digest.digest()
 
 
-#: The numbers of session, request_id and labels.
-_HINTS = frozenset(
-    generate_pb2.GenerateRequest.DESCRIPTOR.fields_by_name[name].number
-    for name in ("session", "request_id", "labels")
-)
+def _begin_digest(request: Request) -> blake2b:
+    """Begin with the kind of the request: an id stands for one request of any kind."""
+    return blake2b(request.DESCRIPTOR.name.encode(), digest_size=16)
+
+
+#: Fields that do not change the reply.
+_HINTS = ("session", "request_id", "labels")
 
 
 class SharedCall:
-    """A running call, and the callers that wait for its reply: the bytes of a GenerateResponse.
+    """A running call, and the callers that wait for its reply: the bytes of a message.
 
     runs_to_its_end: it also runs without callers, because its provider bills it anyway.
     """
@@ -138,7 +143,7 @@ class SharedCalls:
         self._tasks: set[asyncio.Task[bytes]] = set()
 
     def find(self, request_id: str, digest: bytes) -> SharedCall | bytes | None:
-        """Return the running call with this id, or the kept reply, marked as replayed.
+        """Return the running call with this id, or the kept reply.
 
         Raises RequestIdReused if its request is another one.
         """
@@ -154,7 +159,7 @@ class SharedCalls:
                 "another request has this request_id: give each request its own id",
                 field="request_id",
             )
-        return mark_replayed(found.reply) if isinstance(found, _Kept) else found
+        return found.reply if isinstance(found, _Kept) else found
 
     def start(
         self,
@@ -220,8 +225,3 @@ class SharedCalls:
                 return
             del self._kept[request_id]
             self._bytes -= len(kept.reply) + _OVERHEAD
-
-
-def mark_replayed(reply: bytes) -> bytes:
-    """Return a serialized reply that says that it is replayed."""
-    return reply + _REPLAYED

@@ -28,8 +28,8 @@ from arena_llm.wire import from_message, to_message
 from services.common.backend import BaseLLMBackend, split_message
 from services.common.call import CallRecord
 from services.common.errors import BackendError, ContractError, repair_text
-from services.common.reply import ReplyBuilder, build_message, check_type
-from services.common.shared_calls import SharedCalls, mark_replayed
+from services.common.reply import ReplyBuilder, build_message, check_type, mark_replayed
+from services.common.shared_calls import SharedCalls
 
 #: Seconds of silence after which a stream sends a sign of life.
 PROGRESS_SECONDS = 15.0
@@ -67,7 +67,7 @@ class Streams:
         first = Event(start=to_message(start, generate_pb2.StreamStart))
         if isinstance(found, bytes):
             yield first
-            for event in _replay(found):
+            for event in _replay(mark_replayed(found)):
                 yield event
             return
         feed = Feed(generate_pb2.Progress(state=self._first_state))

@@ -288,7 +288,7 @@ def _single(hint: Any, field: FieldDescriptor) -> Codec:
         return Codec(
             wire,
             lambda message, value: items.put(getattr(message, wire), value),
-            lambda value: tuple(getattr(value, only.name)),
+            lambda value: _read_values(getattr(value, only.name)),
             (),
         )
     if field.message_type is not None:
@@ -369,7 +369,24 @@ def _repeated(hint: Any, field: FieldDescriptor) -> Codec:
         if values:
             getattr(message, wire).extend(check_texts(values) if hint is str else values)
 
-    return Codec(wire, put, tuple, ())
+    return Codec(wire, put, _read_values, ())
+
+
+#: Values that are read together: other threads wait while a function of C runs.
+_PIECE = 16_384
+
+
+def _read_values(values: Any) -> tuple[Any, ...]:
+    """Return the values of a repeated field of numbers, texts or bytes.
+
+    Slices, because iteration takes ten times as long.
+    """
+    if len(values) <= _PIECE:
+        return tuple(values[:])
+    found: list[Any] = []
+    for start in range(0, len(values), _PIECE):
+        found += values[start : start + _PIECE]
+    return tuple(found)
 
 
 def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> Codec:

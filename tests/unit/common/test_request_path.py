@@ -48,6 +48,13 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
     "a million unknown fields": lambda: ask(prompt="x") + b"\xa2\x38\x00" * 1_000_000,
     "a prompt of 8 MB": lambda: ask(prompt="x" * 8_000_000),
     "a prompt of 8 MB with an id": lambda: ask(prompt="x" * 8_000_000, request_id="r-1"),
+    "a million raw token ids": lambda: ask(raw={"token_ids": {"ids": range(1_000_000)}}),
+    "an image of 8 MB": lambda: ask(
+        conversation=talk(
+            text("?"),
+            content_pb2.Part(image={"data": b"\x89" * 2**23, "media_type": "image/png"}),
+        )
+    ),
     "deep JSON": lambda: ask(
         prompt="x", provider_options_json='{"a":' * 10_000 + "1" + "}" * 10_000
     ),

@@ -28,7 +28,7 @@ from services.common.servicer import LlmServicer
 from services.common.shared_calls import SharedCalls, digest_request
 from tests.support.scripted import USAGE, ScriptedBackend, completion, hang, scripted, serving
 from tests.support.waiting import eventually
-from tests.support.wire import details, failure, reason, request, stub
+from tests.support.wire import details, failure, reason, request, score_request, stub
 
 BOTH = pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
 
@@ -128,6 +128,16 @@ async def test_a_call_ends_when_its_last_caller_leaves(rpc: str) -> None:
         await eventually(lambda: backend.ended == ["CancelledError"])
         # Nothing was kept: it is called again.
         assert (await call(llm, rpc, asked)).text == "d4"
+
+
+async def test_scores_are_shared_too() -> None:
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        first, second = [await llm.Score(score_request(request_id="r-1")) for _ in range(2)]
+        assert first == second
+        assert len(backend.history) == 1
+        # An id stands for one request of any kind.
+        error = await failure(llm.Generate(request(request_id="r-1")))
+        assert reason(error) == "REQUEST_ID_REUSED"
 
 
 async def test_a_cancelled_unary_call_to_a_provider_runs_to_its_end() -> None:

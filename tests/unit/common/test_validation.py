@@ -20,6 +20,7 @@ from arena_llm.v1 import (
     service_info_pb2,
 )
 from services.common.errors import BackendError, InvalidRequest, UnknownField
+from services.common.unknown import check_known
 from services.common.validation import (
     MAX_CHOICES,
     MAX_JSON_DEPTH,
@@ -28,7 +29,6 @@ from services.common.validation import (
     _check_count,
     check_count_tokens,
     check_generate,
-    check_known,
     check_score,
 )
 from tests.support.scripted import scripted
