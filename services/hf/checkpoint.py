@@ -16,10 +16,10 @@ from huggingface_hub.errors import (
 from services.common.errors import ModelMisconfigured, ModelNotFound, UpstreamUnavailable
 from services.common.local.checks import check_model_folder
 from services.hf.config import HfModel
+from services.hf.weights import PICKLED, SAFE, find_weights
 
 _SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
-_WEIGHTS = ["*.safetensors"]
-_PICKLES = ["*.bin"]
+_CODE = ["*.py"]
 
 
 def locate(entry: HfModel) -> Path:
@@ -37,17 +37,26 @@ def locate(entry: HfModel) -> Path:
 def is_downloaded(entry: HfModel) -> bool:
     """True if the files of a hub model are on this machine. Does not use the network."""
     try:
-        snapshot_download(entry.hub_repo, revision=entry.revision, local_files_only=True)
+        folder = _fetch(entry, _settings(entry), local_files_only=True)
     except (LocalEntryNotFoundError, ValueError):
         return False
-    return True
+    files = find_weights(folder, allow_pickle=entry.allow_pickle)
+    return bool(files) and all((folder / name).exists() for name in files)
+
+
+def _settings(entry: HfModel) -> list[str]:
+    return _SETTINGS + (_CODE if entry.trust_remote_code else [])
 
 
 def _download(entry: HfModel) -> Path:
     repo = entry.hub_repo
-    patterns = _SETTINGS + _WEIGHTS + (_PICKLES if entry.allow_pickle else [])
     try:
-        folder = snapshot_download(repo, revision=entry.revision, allow_patterns=patterns)
+        folder = _fetch(entry, _settings(entry))
+        # Its index says which files have the weights. A repository may have them more than once.
+        files = find_weights(folder, allow_pickle=entry.allow_pickle)
+        _fetch(entry, files or [SAFE[0]])
+        if not files and entry.allow_pickle and not (folder / SAFE[0]).exists():
+            _fetch(entry, [PICKLED[0]])
     except GatedRepoError as error:
         raise ModelMisconfigured(
             f"{entry.name}: {repo} is gated on the model hub: accept its terms there and set "
@@ -63,10 +72,21 @@ def _download(entry: HfModel) -> Path:
             f"({type(error).__name__}): connect this machine to the hub, or set model_path to the "
             "model's folder"
         ) from error
+    return folder
+
+
+def _fetch(entry: HfModel, patterns: list[str], *, local_files_only: bool = False) -> Path:
+    """Download the files of these names from the hub. Returns the folder of the snapshot."""
+    folder = snapshot_download(
+        entry.hub_repo,
+        revision=entry.revision,
+        allow_patterns=patterns,
+        local_files_only=local_files_only,
+    )
     return Path(folder)
 
 
 def weight_bytes(folder: Path) -> int:
     """The size of the weight files, without reading them."""
-    files = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
-    return sum(file.stat().st_size for file in files)
+    files = (folder / name for name in find_weights(folder, allow_pickle=True))
+    return sum(file.stat().st_size for file in files if file.exists())

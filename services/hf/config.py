@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from arena_llm.types import ReasoningEffort
 from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
 
 PREFIX = "hf_"
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    return pattern
+
+
+#: A regular expression, as text.
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
 
 
 class HfModel(ModelEntry):
@@ -25,7 +45,9 @@ class HfModel(ModelEntry):
     model that reasons between <think> and </think>. reasoning_efforts: level -> the arguments of
     the chat template that set it, such as {none: {enable_thinking: false}}. allow_special_tokens:
     the name of a special token in a text of a message takes effect, such as <|im_end|>; by
-    default it is read as text.
+    default it is read as text. ignore_weights: patterns (whole names) of weights that the model of
+    config.json does not use, such as those of an image encoder; others that it does not use are
+    an error.
     """
 
     repo: str | None = None
@@ -39,6 +61,7 @@ class HfModel(ModelEntry):
     allow_pickle: bool = False
     trust_remote_code: bool = False
     allow_special_tokens: bool = False
+    ignore_weights: list[Pattern] = Field(default_factory=list)
     tool_parser: Literal["hermes", "llama3_json"] | None = None
     reasoning_parser: Literal["think"] | None = None
     reasoning_efforts: dict[ReasoningEffort, dict[str, Any]] = Field(default_factory=dict)

@@ -22,14 +22,13 @@ from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
 from services.common.local.writing import CompletionEncoder
 from services.hf.config import HfModel
+from services.hf.context import read_context_length
 from services.hf.errors import try_out
 from services.hf.forward import Forward
 from services.hf.forward_causal import CausalForward, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.grammar import GrammarCompiler
-
-#: Names that architectures give to their context length in config.json.
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+from services.hf.weights import check_fit, check_weights
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,6 @@ class LoadedModel:
     size: int
 
 
-def read_context_length(entry: HfModel, config: Any) -> int | None:
-    """The model's context length in tokens, or the entry's if that is smaller."""
-    text_config = config.get_text_config(decoder=True)
-    configured = [getattr(text_config, key, None) for key in _CONTEXT_KEYS]
-    lengths = (
-        length
-        for length in (*configured, entry.context_length)
-        if isinstance(length, int) and length > 0
-    )
-    return min(lengths, default=None)
-
-
 def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
     """Load one model; takes seconds to minutes.
 
@@ -87,6 +74,7 @@ def load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -
 
 
 def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) -> LoadedModel:
+    check_weights(entry, folder)
     trust = {"trust_remote_code": entry.trust_remote_code}
     config = AutoConfig.from_pretrained(folder, **trust)
     tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
@@ -94,7 +82,6 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     if entry.chat_template is not None:
         template = entry.chat_template.read_text(encoding="utf-8")
     vocabulary = Vocabulary(tokenizer)
-    _check_weights(entry, folder)
     encoder_decoder = bool(config.is_encoder_decoder)
     auto: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
     model, report = auto.from_pretrained(
@@ -103,10 +90,10 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         use_safetensors=None if entry.allow_pickle else True,
         local_files_only=True,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # _check_complete refuses them, with their names
+        ignore_mismatched_sizes=True,  # check_fit refuses them, with their names
         **trust,
     )
-    _check_complete(entry, folder, report)
+    check_fit(entry, folder, report)
     model = model.to(device).eval()
     eos = _end_tokens(model, tokenizer)
     length = read_context_length(entry, config)
@@ -163,28 +150,6 @@ def _dtype(entry: HfModel, device: torch.device) -> Any:
     if entry.dtype != "auto":
         return getattr(torch, entry.dtype)
     return torch.float32 if device.type == "cpu" else "auto"
-
-
-def _check_weights(entry: HfModel, folder: Path) -> None:
-    if not entry.allow_pickle and not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin"))
-        raise ModelMisconfigured(
-            f"{entry.name}: {folder} has only pickled weights, which can contain code: set "
-            "allow_pickle: true in the model's entry if you trust their origin"
-            if pickled
-            else f"{entry.name}: {folder} has no weights (*.safetensors)"
-        )
-
-
-def _check_complete(entry: HfModel, folder: Path, report: dict[str, Any]) -> None:
-    """Refuse weights that do not fill the model: the rest would be random numbers."""
-    missing = sorted(report.get("missing_keys") or ())
-    mismatched = sorted(str(key) for key in report.get("mismatched_keys") or ())
-    if missing or mismatched:
-        names = ", ".join([*missing, *mismatched][:3])
-        raise ModelMisconfigured(
-            f"{entry.name}: the weights in {folder} do not fit its config.json: {names}"
-        )
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

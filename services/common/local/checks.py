@@ -22,7 +22,9 @@ def check_model_folder(name: str, folder: Path) -> None:
     if (folder / "config.json").is_file():
         return
     fix = "correct its model_path"
-    if folder.absolute() == embedded_folder().absolute():
+    if (folder / "adapter_config.json").is_file():
+        fix = "it is an adapter, which has to be merged into its base model"
+    elif folder.absolute() == embedded_folder().absolute():
         fix = "run `make up`, which prepares the embedded model"
     raise ModelMisconfigured(
         f"{name}: model_path {folder.absolute()} is not a model folder, because it has no "

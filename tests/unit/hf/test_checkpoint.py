@@ -105,7 +105,8 @@ def test_a_downloaded_model_needs_no_hub(tmp_path: Path) -> None:
     repo = tmp_path / "hub/models--owner--model"
     snapshot = repo / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}")
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_text("{}")
     (repo / "refs").mkdir()
     (repo / "refs/main").write_text("a" * 40)
     with refusing() as (address,):
