@@ -25,9 +25,9 @@ from services.hf.config import HfModel
 from services.hf.context import read_context_length
 from services.hf.errors import try_out
 from services.hf.forward import Forward
-from services.hf.forward_causal import CausalForward, usable_tokens
-from services.hf.forward_seq2seq import Seq2SeqForward
+from services.hf.forward_causal import usable_tokens
 from services.hf.grammar import GrammarCompiler
+from services.hf.selftest import make_forward
 from services.hf.weights import check_fit, check_weights
 
 
@@ -119,11 +119,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
     )
     writing = CompletionEncoder(tokenizer, reader.encoder, vocabulary, spaced=vocabulary.spaced)
     test_prompt = reader.make_test_prompt()
-    forward: Forward
-    if encoder_decoder:
-        forward = Seq2SeqForward(model)
-    else:
-        forward = CausalForward(model, step_tokens, int(entry.prefix_cache_gb * 1e9))
+    forward = make_forward(entry, model, step_tokens)
     try_out(forward, test_prompt)
     return LoadedModel(
         name=entry.name,

@@ -88,6 +88,12 @@ class DrivenRequest:
         assert text == event.text
         return event
 
+    def completion_tail(self) -> Completion:
+        """The completion, of whose deltas the first may have been read."""
+        while isinstance(event := self.next(), Delta):
+            pass
+        return event
+
     @property
     def silent(self) -> bool:
         """True if no event waits to be read."""

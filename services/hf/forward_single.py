@@ -1,0 +1,172 @@
+"""Forward passes of one row at a time, with the cache that the architecture itself makes.
+
+For models whose rows cannot share a pass: hybrid and state-space models keep a state in place of
+keys, and others place the tokens of a padded row wrongly. transformers' `generate` prepares the
+inputs of each pass with the same two methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from services.common.local.containment import contained
+from services.common.local.trace import ScoredText, ScoredToken
+from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
+from services.hf.forward_causal import supported_arguments, to_numpy, usable_tokens
+
+
+@dataclass(eq=False, slots=True)
+class SingleRow:
+    """A text that the model has read. logits: those after it, [tokens].
+
+    tokens: [1, tokens read]; of an encoder-decoder model, those of the decoder. state: the
+    arguments of its next pass, among them the cache.
+    """
+
+    tokens: torch.Tensor
+    state: dict[str, Any]
+    logits: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    cached: int = 0
+
+    def release(self) -> None:
+        """Free the cache."""
+        self.state = {}
+
+
+class SingleForward:
+    """Any model that `generate` can run, one row at a time."""
+
+    prefixes = None
+    mixes = False
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        self._seq2seq = bool(model.config.is_encoder_decoder)
+        self._tokens = usable_tokens(model)
+        self._start: int = getattr(model.config, "decoder_start_token_id", None) or 0
+
+    def pass_tokens(self, limit: int) -> int:
+        return limit
+
+    def thread_context(self) -> AbstractContextManager[Any]:
+        return torch.inference_mode()
+
+    def uncached(self) -> Forward:
+        return self
+
+    def has_room(self, widths: Sequence[int], limit: int) -> bool:
+        return sum(widths) <= limit
+
+    def new_batch(self) -> Batch:
+        return SingleBatch(self)
+
+    def prefill(self, prompts: Sequence[list[int]]) -> Work:
+        rows: list[SingleRow] = []
+        for prompt in prompts:
+            if rows:
+                yield
+            tokens = torch.tensor([prompt], device=self.device)
+            state: dict[str, Any] = {"attention_mask": torch.ones_like(tokens), "use_cache": True}
+            if self._seq2seq:
+                state["encoder_outputs"] = self._encode(prompt)
+                tokens = torch.tensor([[self._start]], device=self.device)
+            else:
+                places = torch.arange(len(prompt), device=self.device)[None]
+                state |= supported_arguments(self.model, position_ids=places)
+            row = SingleRow(tokens, state)
+            self.read(row, first=True)
+            rows.append(row)
+        return rows
+
+    def extend(self, row: SingleRow, token: int) -> None:
+        """Read the next token of a row."""
+        row.tokens = torch.cat((row.tokens, row.tokens.new_tensor([[token]])), dim=1)
+        self.read(row)
+
+    def read(self, row: SingleRow, *, first: bool = False) -> None:
+        """Read the tokens of a row that the model has not read: all or the last."""
+        count = {} if first else {"next_sequence_length": 1}
+        inputs = self.model.prepare_inputs_for_generation(
+            row.tokens, is_first_iteration=first, **count, **row.state
+        )
+        output = contained(self.model, **inputs, return_dict=True)
+        row.state = self.model._update_model_kwargs_for_generation(
+            output, row.state, is_encoder_decoder=self._seq2seq
+        )
+        row.logits = to_numpy(output.logits[0, -1, : self._tokens])
+
+    def score(
+        self,
+        prompt: list[int],
+        continuations: Sequence[list[int]],
+        top: int = 0,
+        *,
+        with_prompt: bool = False,
+    ) -> Work:
+        scores: list[ScoredText] = []
+        scored_prompt: list[ScoredToken] = []
+        encoded = self._encode(prompt) if self._seq2seq else None
+        if with_prompt:
+            logits = self._read_whole(prompt, len(prompt))
+            scored_prompt = [*score_text(logits, prompt[1:], top).tokens]
+        for tokens in continuations:
+            yield
+            if encoded is None:
+                logits = self._read_whole([*prompt, *tokens[:-1]], len(tokens))
+            else:
+                logits = self._decode_whole(encoded, [self._start, *tokens[:-1]])
+            scores.append(score_text(logits, tokens, top))
+        return Scored(scores, scored_prompt)
+
+    def _read_whole(self, tokens: list[int], places: int) -> Floats:
+        """Read a text in one pass without a cache. Returns the last logits [places, tokens]."""
+        keep = supported_arguments(self.model, logits_to_keep=places)
+        ids = torch.tensor([tokens], device=self.device)
+        output = contained(self.model, input_ids=ids, use_cache=False, return_dict=True, **keep)
+        return to_numpy(output.logits[0, -places:, : self._tokens])
+
+    def _decode_whole(self, encoded: Any, tokens: list[int]) -> Floats:
+        ids = torch.tensor([tokens], device=self.device)
+        output = contained(
+            self.model, encoder_outputs=encoded, decoder_input_ids=ids, use_cache=False
+        )
+        return to_numpy(output.logits[0, :, : self._tokens])
+
+    def _encode(self, prompt: list[int]) -> Any:
+        tokens = torch.tensor([prompt], device=self.device)
+        mask = torch.ones_like(tokens)
+        return contained(self.model.get_encoder(), input_ids=tokens, attention_mask=mask)
+
+
+class SingleBatch:
+    """Rows that take a step one after the other."""
+
+    ragged = True
+
+    def __init__(self, forward: SingleForward) -> None:
+        self._forward = forward
+        self._rows: list[SingleRow] = []
+
+    def join(self, rows: Sequence[SingleRow]) -> None:
+        self._rows.extend(rows)
+
+    def leave(self, row: int, *, wipe: bool = False) -> None:
+        last = self._rows.pop()
+        if row < len(self._rows):
+            self._rows[row] = last
+
+    def step(self, tokens: Sequence[Sequence[int]]) -> Floats:
+        for row, following in zip(self._rows, tokens, strict=True):
+            for token in following:  # the states of some models advance by one token
+                self._forward.extend(row, token)
+        return np.stack([row.logits for row in self._rows])
+
+    def close(self) -> None:
+        self._rows.clear()
