@@ -69,6 +69,9 @@ def engine_args(entry: VllmModel) -> Any:
 
     defaults: dict[str, Any] = {
         "enable_prefix_caching": True,
+        # The service sends the same pixels several times, such as for a score. The cache expects
+        # that its two halves see each of them once.
+        "mm_processor_cache_gb": 0,
         # The hf service uses the same library, so both accept the same schemas. JSON is written
         # on one line, because a small model may otherwise never finish it.
         "structured_outputs_config": StructuredOutputsConfig(

@@ -12,6 +12,8 @@ from services.common.config import ConfigError, ModelEntry
 from services.common.local.backend import LocalBackend
 from services.common.local.features import (
     BUDGET,
+    IMAGE,
+    IMAGE_DATA,
     LOCAL_FIELDS,
     REFUSED_LOCALLY,
     TOOL_NAMES,
@@ -24,15 +26,20 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+#: What some models of this service honour beside what every local one may.
+_MORE = frozenset((TOOL_NAMES, BUDGET, IMAGE_DATA))
+
 
 class VllmBackend(LocalBackend[VllmConfig]):
     """Models on vLLM. Each has its own engine."""
 
     name = "vllm"
     config_type = VllmConfig
-    fields = LOCAL_FIELDS | {TOOL_NAMES, BUDGET}
+    fields = LOCAL_FIELDS | _MORE
     refused: ClassVar[Mapping[str, str]] = {
-        path: advice for path, advice in REFUSED_LOCALLY.items() if path not in (TOOL_NAMES, BUDGET)
+        **{path: advice for path, advice in REFUSED_LOCALLY.items() if path not in _MORE},
+        f"{IMAGE}.url": "send the bytes of the file as data: the service fetches nothing",
+        f"{IMAGE}.detail": "leave it out: the model's own processor sets the resolution",
     }
     #: Hub, threads, devices, and the engine's own switches.
     environment = (

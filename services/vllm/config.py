@@ -23,6 +23,12 @@ _SET_BY_ENTRY = {
     "trust_remote_code": "trust_remote_code",
 }
 
+#: Engine argument -> why it cannot be set.
+_REFUSED = {
+    "disable_log_stats": "load, metrics and the detection of hangs need the engine's reports",
+    "mm_processor_cache_gb": "the service sends the pixels of an image more than once",
+}
+
 
 class LoraAdapter(ModelEntry):
     """A LoRA adapter, which is a separate model on its base's engine.
@@ -63,11 +69,9 @@ class VllmModel(ModelEntry):
     @field_validator("engine_args")
     @classmethod
     def _not_set_twice(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        if arguments.get("disable_log_stats"):
-            raise ValueError(
-                "'disable_log_stats' cannot be set: load, metrics and the detection of hangs need "
-                "the engine's reports"
-            )
+        for name, why in _REFUSED.items():
+            if arguments.get(name):
+                raise ValueError(f"{name!r} cannot be set: {why}")
         for name in arguments:
             if key := _SET_BY_ENTRY.get(name):
                 raise ValueError(f"{name!r} is set by the entry's own key {key!r}")

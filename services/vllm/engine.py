@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from vllm.exceptions import VLLMClientError
-from vllm.inputs.engine import tokens_input
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -31,6 +30,7 @@ from arena_llm.types import (
     ScoringRequest,
     ServedBy,
     TokenCount,
+    Usage,
 )
 from services.common.errors import BackendError, InvalidRequest, Overloaded, UpstreamUnavailable
 from services.common.local.checks import check_sums, make_not_finite_error
@@ -41,6 +41,7 @@ from services.common.local.request import PromptReader
 from services.common.local.trace import ScoredToken, make_count, make_scoring
 from services.vllm.config import VllmConfig
 from services.vllm.gate import GroupGate
+from services.vllm.images import ImagePrompt, make_input
 from services.vllm.processes import Watchdog
 from services.vllm.request import (
     make_replay_params,
@@ -140,7 +141,9 @@ class VllmEngine:
         Raises ModelMisconfigured if the model computes NaN.
         """
         params = SamplingParams(max_tokens=1, logprobs=1)
-        async for _ in self._outputs(self._started.test_prompt, params, adapter, "model"):
+        async for _ in self._outputs(
+            make_input(self._started.test_prompt), params, adapter, "model"
+        ):
             pass
 
     async def add_adapter(self, adapter: Adapter) -> None:
@@ -171,7 +174,8 @@ class VllmEngine:
             builder = VllmCompletionBuilder(
                 request, prepared, arrived, self.reader, self._started.vocabulary
             )
-            async with aclosing(self._outputs(prompt, params, adapter, field)) as outputs:
+            inputs = make_input(prompt)
+            async with aclosing(self._outputs(inputs, params, adapter, field)) as outputs:
                 async for output in outputs:
                     deltas = builder.append(output)
                     for delta in deltas if stream else ():
@@ -185,7 +189,12 @@ class VllmEngine:
                     prompt, builder.tokens, places, request, adapter
                 )
                 builder.add_logprobs(builder.tokens[places.start :], logprobs)
-            yield replace(builder.finish(last), served_by=self._name_model(request.model))
+            completion = builder.finish(last)
+            yield replace(
+                completion,
+                usage=_count_images(completion.usage, prompt),
+                served_by=self._name_model(request.model),
+            )
 
     async def score(self, request: ScoringRequest) -> Scoring:
         """The log-probability of each continuation."""
@@ -197,28 +206,29 @@ class VllmEngine:
 
             async def ask(path: Sequence[int], tokens: list[int]) -> ScoredPlace:
                 nonlocal cached
-                ids = [*prompt, *path]
-                output = await self._step(ids, make_scoring_params(tokens), adapter, "input")
+                inputs = make_input(prompt, path)
+                output = await self._step(inputs, make_scoring_params(tokens), adapter, "input")
                 if not path:
                     cached = output.num_cached_tokens or 0
                 entries = output.outputs[0].logprobs[0]
                 logprobs = {token: entries[token].logprob for token in tokens}
                 # The step is greedy, so the likeliest token is among the entries.
                 best = max(entry.logprob for entry in entries.values())
-                return ScoredPlace(logprobs, best, await look(ids))
+                return ScoredPlace(logprobs, best, await look(inputs))
 
-            async def look(ids: list[int]) -> tuple[tuple[int, float], ...]:
+            async def look(inputs: Any) -> tuple[tuple[int, float], ...]:
                 if not top:
                     return ()
-                output = await self._step(ids, make_top_params(top), adapter, "top_logprobs")
+                output = await self._step(inputs, make_top_params(top), adapter, "top_logprobs")
                 new = output.outputs[0]
                 return score_token(new.token_ids[0], new.logprobs[0], top).top
 
             async def ask_prompt(place: int) -> ScoredToken:
-                ids, token = prompt[:place], prompt[place]
+                inputs, token = make_input(prompt[:place]), prompt[place]
                 params = make_scoring_params([token])
-                output = await self._step(ids, params, adapter, "prompt_logprobs")
-                return ScoredToken(output.outputs[0].logprobs[0][token].logprob, await look(ids))
+                output = await self._step(inputs, params, adapter, "prompt_logprobs")
+                logprob = output.outputs[0].logprobs[0][token].logprob
+                return ScoredToken(logprob, await look(inputs))
 
             most = self._started.max_running
             scored = await score_continuations(continuations, ask, most)
@@ -237,7 +247,11 @@ class VllmEngine:
             scored_prompt,
             cached or 0,
         )
-        return replace(scoring, served_by=self._name_model(request.model))
+        return replace(
+            scoring,
+            usage=_count_images(scoring.usage, prompt),
+            served_by=self._name_model(request.model),
+        )
 
     async def count_tokens(self, request: CountRequest) -> TokenCount:
         """The number of the input's tokens."""
@@ -269,35 +283,36 @@ class VllmEngine:
         returns = request.returns
 
         async def compute(place: int) -> Mapping[int, Any]:
-            ids, token = [*prompt, *tokens[:place]], tokens[place]
+            inputs, token = make_input(prompt, tokens[:place]), tokens[place]
             entries: dict[int, Any] = {}
             for params in make_replay_params(token, returns):
-                output = await self._step(ids, params, adapter, "returns")
+                output = await self._step(inputs, params, adapter, "returns")
                 entries |= output.outputs[0].logprobs[0]
             return entries
 
         calls = [partial(compute, place) for place in places]
         return await run_bounded(calls, self._started.max_running)
 
-    async def _step(self, ids: list[int], params: Any, adapter: Adapter, field: str) -> Any:
+    async def _step(self, inputs: Any, params: Any, adapter: Adapter, field: str) -> Any:
         """The RequestOutput of one step."""
-        async with aclosing(self._outputs(ids, params, adapter, field)) as outputs:
+        async with aclosing(self._outputs(inputs, params, adapter, field)) as outputs:
             async for output in outputs:
                 last = output
         return last
 
     async def _outputs(
-        self, prompt: list[int], params: Any, adapter: Adapter, field: str
+        self, inputs: Any, params: Any, adapter: Adapter, field: str
     ) -> AsyncGenerator[Any, None]:
         """vLLM's RequestOutputs. Closing the generator early aborts the request in the engine.
 
+        inputs: of make_input.
         Raises InvalidRequest with `field` for a request that vLLM refuses, UpstreamUnavailable
         if the engine has failed, ModelMisconfigured if the model computes NaN.
         """
         if self._hangs:
             raise self._unavailable()
         request_id = f"vllm-{secrets.token_hex(8)}"
-        outputs = self._llm.generate(tokens_input(prompt), params, request_id, lora_request=adapter)
+        outputs = self._llm.generate(inputs, params, request_id, lora_request=adapter)
         group = self._mixed_up and name_group(params)
         try:
             async with self._gate.enter(group or ""), aclosing(outputs):
@@ -338,6 +353,13 @@ class VllmEngine:
     async def _in_thread(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(contained, call, *args, **kwargs))
+
+
+def _count_images(usage: Usage, prompt: list[int]) -> Usage:
+    """The usage with the number of tokens that are images, if the prompt has some."""
+    if not isinstance(prompt, ImagePrompt):
+        return usage
+    return replace(usage, image_tokens=prompt.image_tokens)
 
 
 def _has_nan(output: Any) -> bool:

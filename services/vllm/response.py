@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ if TYPE_CHECKING:  # it imports vLLM
 
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _BYTES = LLTokenizer("byte")
+#: vLLM takes the likeliest token at a lower temperature.
+_GREEDY_BELOW = 1e-5
 
 
 class VllmCompletionBuilder:
@@ -152,8 +155,19 @@ class VllmCompletionBuilder:
     def add_logprobs(self, tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]]) -> None:
         """Add vLLM's log-probabilities of the next tokens of the answer."""
         returns = self._request.returns
+        certain = (
+            returns.logprob_kind is LogprobKind.SAMPLED
+            and self._request.sampling.temperature is not None
+            and self._request.sampling.temperature < _GREEDY_BELOW
+        )
         self._scored.extend(
-            score_token(token, entries, returns.top_logprobs or 0, returns.logprob_token_ids)
+            score_token(
+                token,
+                entries,
+                returns.top_logprobs or 0,
+                returns.logprob_token_ids,
+                certain=certain,
+            )
             for token, entries in zip(tokens, logprobs, strict=True)
         )
 
@@ -299,15 +313,20 @@ def _accepts(grammar: str, text: str) -> bool:
 
 
 def score_token(
-    token: int, entries: Mapping[int, Any], top: int, others: Sequence[int] = ()
+    token: int,
+    entries: Mapping[int, Any],
+    top: int,
+    others: Sequence[int] = (),
+    *,
+    certain: bool = False,
 ) -> ScoredToken:
     """A token with the likeliest alternatives at its position, then the `others`.
 
-    entries: vLLM's log-probabilities at the position.
+    entries: vLLM's log-probabilities at the position. certain: the distribution has only this
+    token, which vLLM does not show for greedy sampling.
     """
-    pairs: list[tuple[int, float]] = []
-    if top:
-        ranked = sorted(entries.items(), key=lambda entry: -entry[1].logprob)
-        pairs += ((id, entry.logprob) for id, entry in ranked[:top])
-    pairs += ((id, entries[id].logprob) for id in others)
-    return ScoredToken(entries[token].logprob, tuple(pairs))
+    logprobs = {id: entry.logprob for id, entry in entries.items()}
+    ranked = sorted(logprobs, key=lambda id: -logprobs[id])[:top]
+    if certain:
+        logprobs = {id: 0.0 if id == token else -math.inf for id in logprobs}
+    return ScoredToken(logprobs[token], tuple((id, logprobs[id]) for id in (*ranked, *others)))

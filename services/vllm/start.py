@@ -9,19 +9,22 @@ from typing import Any
 
 import vllm
 from prometheus_client import CollectorRegistry
+from vllm.model_executor.model_loader import get_model_cls
 from vllm.platforms import current_platform
+from vllm.renderers.hf import resolve_chat_template, resolve_chat_template_content_format
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from arena_llm.types import LogprobKind, ServedBy
 from services.common.errors import BackendError
 from services.common.local.checks import describe_precision, read_revision
 from services.common.local.containment import contained
-from services.common.local.request import PromptReader
+from services.common.local.images import ImageStyle
 from services.common.local.vocabulary import Vocabulary
 from services.vllm.arguments import engine_args
 from services.vllm.child import FAILURE
 from services.vllm.config import VllmModel
 from services.vllm.errors import check_device, check_files, explain_start_failure
+from services.vllm.images import VllmPromptReader
 from services.vllm.metrics import EngineStats, stat_loggers
 from services.vllm.parsing import VllmReplyParsers
 
@@ -43,7 +46,7 @@ class StartedEngine:
     """
 
     llm: Any
-    reader: PromptReader
+    reader: VllmPromptReader
     vocabulary: Vocabulary | None
     logprob_kind: LogprobKind | None
     served_by: ServedBy
@@ -93,14 +96,15 @@ def _describe(
     entry: VllmModel, llm: Any, stats: EngineStats, registry: CollectorRegistry
 ) -> StartedEngine:
     tokenizer = llm.get_tokenizer()
-    template = entry.chat_template
+    template = _read_template(entry, llm, tokenizer)
     vocabulary = _read_vocabulary(tokenizer)
     parsers = VllmReplyParsers(entry, tokenizer)
     reasoning = llm.vllm_config.reasoning_config
-    reader = PromptReader(
+    reader = VllmPromptReader(
+        llm.renderer,
         entry.name,
         tokenizer,
-        None if template is None else template.read_text(encoding="utf-8"),
+        template,
         llm.model_config.max_model_len,
         llm.model_config.get_vocab_size(),
         reasons=entry.reasoning_parser is not None,
@@ -111,8 +115,8 @@ def _describe(
         vocabulary=vocabulary,
         spaced=False,  # vLLM writes a completion as it continues the prompt
         allow_special_tokens=entry.allow_special_tokens,
+        images=_find_image_style(llm, tokenizer, template),
     )
-    vocabulary = _read_vocabulary(tokenizer)
     return StartedEngine(
         llm=llm,
         reader=reader,
@@ -130,6 +134,34 @@ def _describe(
         stats=stats,
         registry=registry,
         max_running=llm.vllm_config.scheduler_config.max_num_seqs,
+    )
+
+
+def _read_template(entry: VllmModel, llm: Any, tokenizer: Any) -> str | None:
+    """The source of the chat template, if it is not the tokenizer's own."""
+    if entry.chat_template is not None:
+        return entry.chat_template.read_text(encoding="utf-8")
+    if tokenizer.chat_template or not llm.model_config.is_multimodal_model:
+        return None
+    # Older models with images have it in a file of their processor.
+    source: str | None = resolve_chat_template(tokenizer, None, None, model_config=llm.model_config)
+    return source
+
+
+def _find_image_style(llm: Any, tokenizer: Any, template: str | None) -> ImageStyle | None:
+    """How the model's template shows images; None for a model that reads none."""
+    config = llm.model_config
+    if not config.is_multimodal_model:
+        return None
+    if not llm.renderer.get_mm_processor().info.allowed_mm_limits.get("image"):
+        return None
+    form = resolve_chat_template_content_format(
+        template, None, "auto", tokenizer, model_config=config
+    )
+    model = get_model_cls(config)
+    return ImageStyle(
+        lambda number: model.get_placeholder_str("image", number) or "",
+        reads_parts=form == "openai",
     )
 
 

@@ -33,6 +33,9 @@ _TOOL_FIELDS = frozenset(
 )
 #: A field of a model that can be forced to call a tool, and one whose reasoning can be limited.
 TOOL_NAMES, BUDGET = "tool_choice.names", "reasoning.budget_tokens"
+#: Images, and a field of a model that reads them.
+IMAGE = f"{_PARTS}.image"
+IMAGE_DATA = f"{IMAGE}.data"
 _EFFORT, _VISIBILITY = "reasoning.effort", "reasoning.visibility"
 
 #: Every field that some model on this machine honours.
@@ -62,7 +65,7 @@ REFUSED_LOCALLY: Mapping[str, str] = {
     TOOL_NAMES: "send only the tools that may be called",
     "tool_choice.allow_parallel": "leave it out, and run only the first call",
     f"{_PARTS}.state": "leave it out: only providers make it",
-    f"{_PARTS}.image": "the models here read text only: describe the image",
+    IMAGE: "the models here read text only: describe the image",
 }
 
 #: What every local engine can do with every model, so that players can switch engines.
@@ -89,7 +92,7 @@ class Features:
     chat: a chat template. tools: its entry names the format of tool calls, and its template shows
     tools. forces_tools: its engine can force a call. reasoning: its entry names a parser of its
     reasoning. limits_reasoning: its engine can end the reasoning. efforts: the levels of reasoning
-    that its entry describes.
+    that its entry describes. images: it reads images.
     """
 
     chat: bool = False
@@ -98,6 +101,7 @@ class Features:
     reasoning: bool = False
     limits_reasoning: bool = False
     efforts: Efforts = field(default_factory=dict)
+    images: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -111,6 +115,7 @@ class Features:
         more = frozenset().union(
             (TOOL_NAMES,) if self.tools and self.forces_tools else (),
             (BUDGET,) if self.limits_reasoning else (),
+            (IMAGE_DATA,) if self.images else (),
         )
         return tuple(sorted((ALWAYS_HONOURED | LOCAL_FIELDS | more) - missing))
 
@@ -122,6 +127,7 @@ class Features:
             *_CAPABILITIES,
             *((Capability.REASONING,) if self.reasoning else ()),
             *((Capability.TOOLS,) if self.tools else ()),
+            *((Capability.IMAGES,) if self.images else ()),
         )
 
     def check(self, model: str, request: GenerationRequest) -> None:

@@ -250,7 +250,7 @@ class ModelPool(ABC, Generic[E, R]):
             model.name,
             description=model.description,
             context_length=self._configured_context_length(entry),
-            input_modalities=(Modality.TEXT,),
+            input_modalities=(Modality.TEXT, Modality.IMAGE)[: 1 + features.images],
             capabilities=features.capabilities,
             reasoning_efforts=tuple(features.efforts),
             defaults=describe_defaults(self._default_max_tokens),

@@ -33,6 +33,7 @@ from services.common.errors import (
 from services.common.local.encoding import ControlTokenError, PromptEncoder
 from services.common.local.features import Efforts, Features, calls_tools
 from services.common.local.grammars import make_unusable_error
+from services.common.local.images import ImageStyle
 from services.common.local.sampling import check_sampling
 from services.common.local.template import ChatTemplate
 from services.common.local.vocabulary import Vocabulary
@@ -63,7 +64,8 @@ class PromptReader:
     limits_reasoning: its engine can force a call, end the reasoning. efforts: its levels of
     reasoning. vocabulary: the bytes of its tokens; None if they are not known. spaced: whether the
     engine leaves the first space of a completion out of its text; default: as the tokenizer's
-    decoder. allow_special_tokens: the names of control tokens take effect in texts of messages.
+    decoder. allow_special_tokens: the names of control tokens take effect in texts of messages. images: how its
+    template shows images; None if it reads none.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class PromptReader:
         vocabulary: Vocabulary | None = None,
         spaced: bool | None = None,
         allow_special_tokens: bool = False,
+        images: ImageStyle | None = None,
     ) -> None:
         self.name = name
         self.context_length = context_length
@@ -93,7 +96,9 @@ class PromptReader:
         self._scored = embedded if scored is None else scored
         self.template: ChatTemplate | None = None
         if chat_template is not None or tokenizer.chat_template:
-            self.template = ChatTemplate(name, tokenizer, chat_template, reasons=reasons)
+            self.template = ChatTemplate(
+                name, tokenizer, chat_template, reasons=reasons, images=images
+            )
         template = self.template
         self.encoder = PromptEncoder(tokenizer, "" if template is None else template.text)
         self._protect = None if allow_special_tokens else self.encoder.protect
@@ -111,6 +116,7 @@ class PromptReader:
             reasoning=reasons,
             limits_reasoning=limits_reasoning,
             efforts=efforts or {},
+            images=images is not None and template is not None,
         )
         # At least the bytes of the longest token: byte-level vocabularies write a byte as a
         # character that may itself take two.

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from jinja2 import TemplateError
@@ -13,6 +14,7 @@ from jinja2 import TemplateError
 from arena_llm.types import Conversation, Message, Tool, ToolResult
 from services.common.errors import InvalidRequest, Unsupported
 from services.common.local.containment import time_limit
+from services.common.local.images import ImageStyle, check_images
 
 #: Time limit for rendering a chat template, in seconds. A long conversation takes milliseconds.
 _RENDER_SECONDS = 5.0
@@ -42,13 +44,21 @@ class ChatTemplate:
     """A model's chat template, which can fail in any way.
 
     source: replaces the tokenizer's own template. reasons: the model writes reasoning, so its
-    template decides what it reads of the reasoning in earlier messages.
+    template decides what it reads of the reasoning in earlier messages. images: how it shows
+    images; None if the model reads none.
     """
 
     def __init__(
-        self, model: str, tokenizer: Any, source: str | None = None, *, reasons: bool = False
+        self,
+        model: str,
+        tokenizer: Any,
+        source: str | None = None,
+        *,
+        reasons: bool = False,
+        images: ImageStyle | None = None,
     ) -> None:
         self._model = model
+        self._images = images
         self._tokenizer = tokenizer
         self._source = source
         text = getattr(tokenizer, "chat_template", None) if source is None else source
@@ -100,6 +110,7 @@ class ChatTemplate:
                     **arguments,
                 )
                 if isinstance(text, str):
+                    text = text if self._images is None else self._images.insert(text)
                     text.encode()  # fails on half a surrogate pair
         except Exception as error:  # a template can raise any
             verb = "refuses" if type(error) is TemplateError else "fails on"
@@ -129,6 +140,7 @@ class ChatTemplate:
     def _describe(self, messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
         """Yield the messages as templates read them."""
         names: dict[str, str] = {}
+        numbers = count(1)
         for index, message in enumerate(messages):
             self._check_parts(message, f"conversation.messages[{index}].parts")
             if message.role == "tool":
@@ -136,7 +148,9 @@ class ChatTemplate:
                     if isinstance(part, ToolResult):
                         yield _describe_result(part, names.get(part.call_id, ""))
                 continue
-            content = message.text + message.refusal
+            content: Any = message.text + message.refusal
+            if self._images is not None:
+                content = self._images.describe(message, numbers)
             described: dict[str, Any] = {"role": message.role, "content": content}
             if reasoning := message.reasoning:
                 described["reasoning_content"] = reasoning
@@ -154,6 +168,7 @@ class ChatTemplate:
 
     def _check_parts(self, message: Message, place: str) -> None:
         """Refuse the parts that the template would leave out of the text."""
+        check_images(self._model, self._images, message, place)
         for number, part in enumerate(message.parts):
             read = {
                 "reasoning": self._reads_reasoning,

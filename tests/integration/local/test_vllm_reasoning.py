@@ -1,71 +1,32 @@
-"""Models of several kinds on vLLM's real engine, in a service of their own.
-
-Their tokens are known, so that the tests can say what a reply must be.
-"""
+"""A reasoning model on vLLM's real engine. Its reply is known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from arena_llm import Client
 from arena_llm.errors import ArenaError
 from arena_llm.types import Completion, FinishReason, RawPrompt, StopMatch
-from deploy.services import VLLM
-from tests.support.chain_models import ABANDON, ANSWER, HALT, REASONING, make_thinker
-from tests.support.local_models import require_vllm
-from tests.support.ports import free_ports
-from tests.support.processes import ServiceProcess
+from tests.integration.local.conftest import THINKER
+from tests.support.chain_models import ABANDON, ANSWER, HALT, REASONING
 
-THINKER = "vllm_thinker"
 PROMPT = "Your move?"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    require_vllm()
-    folder = tmp_path_factory.mktemp("models")
-    [port] = free_ports(1)
-    address = f"127.0.0.1:{port}"
-    small = {"kv_cache_memory_bytes": 1 << 28, "max_num_seqs": 16}
-    models = [
-        {
-            "name": THINKER,
-            "model_path": str(make_thinker(folder / "thinker")),
-            "reasoning_parser": "deepseek_r1",
-            "engine_args": small,
-        },
-    ]
-    config = folder / "vllm_models.yaml"
-    config.write_text(yaml.safe_dump({"listen": address, "models": models}))
-    arguments = ("-m", "services.vllm", "--config", str(config))
-    python = Path(VLLM.python)
-    with ServiceProcess(address, *arguments, python=python, patience=300) as process:
-        yield process
-
-
-@pytest.fixture
-def llm(service: ServiceProcess) -> Iterator[Client]:
-    with Client(service.address) as client:
-        yield client
-
-
-def ask(llm: Client, **options: Any) -> Completion:
+def ask(known_llm: Client, **options: Any) -> Completion:
     """The thinker's reply, unary and as a stream, which must agree."""
-    whole = llm.generate(THINKER, PROMPT, temperature=0, **options)
-    stream = llm.stream(THINKER, PROMPT, temperature=0, **options)
+    whole = known_llm.generate(THINKER, PROMPT, temperature=0, **options)
+    stream = known_llm.stream(THINKER, PROMPT, temperature=0, **options)
     assert "".join(stream) == stream.completion.text == whole.text
     assert stream.completion.message == whole.message
     assert stream.completion.stop_match == whole.stop_match
     return whole
 
 
-def test_reasoning_and_answer(llm: Client) -> None:
-    reply = ask(llm)
+def test_reasoning_and_answer(known_llm: Client) -> None:
+    reply = ask(known_llm)
     assert (reply.reasoning, reply.text) == (REASONING, ANSWER)
     # The tokens <think> and </think> count, the end token and HALT do not.
     assert (reply.usage.reasoning_tokens, reply.usage.completion_tokens) == (5, 11)
@@ -87,39 +48,41 @@ def test_reasoning_and_answer(llm: Client) -> None:
         ("<|im_end|>", ANSWER),
     ],
 )
-def test_a_stop_string_ends_the_answer_not_the_reasoning(llm: Client, stop: str, text: str) -> None:
-    reply = ask(llm, stop=[stop, "other"])
+def test_a_stop_string_ends_the_answer_not_the_reasoning(
+    known_llm: Client, stop: str, text: str
+) -> None:
+    reply = ask(known_llm, stop=[stop, "other"])
     assert (reply.reasoning, reply.text) == (REASONING, text)
     ended = text != ANSWER or stop == "<|im_end|>"
     assert reply.stop_match == (StopMatch(text=stop) if ended else None)
     assert reply.finish_reason is FinishReason.STOP
 
 
-def test_a_stop_token_ends_the_answer_not_the_reasoning(llm: Client) -> None:
-    ids = llm.generate(THINKER, PROMPT, temperature=0, token_ids=True).completion_tokens
+def test_a_stop_token_ends_the_answer_not_the_reasoning(known_llm: Client) -> None:
+    ids = known_llm.generate(THINKER, PROMPT, temperature=0, token_ids=True).completion_tokens
     assert ids is not None
     w, z = ids.ids[1], ids.ids[6]
-    reply = ask(llm, stop_token_ids=[w, z])
+    reply = ask(known_llm, stop_token_ids=[w, z])
     assert (reply.reasoning, reply.text) == (REASONING, "x")
     assert reply.stop_match == StopMatch(token_id=z)
 
 
 @pytest.mark.parametrize("stop", [(), ("never",), ("k",)])
-def test_stop_strings_do_not_fail_choices(llm: Client, stop: tuple[str, ...]) -> None:
-    reply = ask(llm, choices=["xz", "other"], stop=stop)
+def test_stop_strings_do_not_fail_choices(known_llm: Client, stop: tuple[str, ...]) -> None:
+    reply = ask(known_llm, choices=["xz", "other"], stop=stop)
     assert (reply.reasoning, reply.text) == (REASONING, "xz")
 
 
-def test_a_stop_string_that_would_cut_a_choice_is_refused(llm: Client) -> None:
+def test_a_stop_string_that_would_cut_a_choice_is_refused(known_llm: Client) -> None:
     with pytest.raises(ArenaError, match="would cut the choice") as caught:
-        llm.generate(THINKER, PROMPT, choices=["xz"], stop=["z"])
+        known_llm.generate(THINKER, PROMPT, choices=["xz"], stop=["z"])
     assert caught.value.field == "config.stop"
 
 
 @pytest.mark.parametrize("options", [{}, {"choices": ["xz", "other"]}], ids=["free", "choices"])
-def test_log_probabilities_cover_the_answer(llm: Client, options: dict[str, Any]) -> None:
-    before = generated(llm)
-    reply = llm.generate(THINKER, PROMPT, temperature=0, top_logprobs=2, **options)
+def test_log_probabilities_cover_the_answer(known_llm: Client, options: dict[str, Any]) -> None:
+    before = generated(known_llm)
+    reply = known_llm.generate(THINKER, PROMPT, temperature=0, top_logprobs=2, **options)
     trace = reply.completion_tokens
     assert trace is not None
     assert trace.unscored == reply.usage.reasoning_tokens == 5
@@ -129,12 +92,12 @@ def test_log_probabilities_cover_the_answer(llm: Client, options: dict[str, Any]
     assert trace.logprobs[:2] == pytest.approx((0, 0), abs=1e-3)
     # Under a constraint each of them takes a step more, but not those of the reasoning.
     extra = len(trace.logprobs) if options else 0
-    assert generated(llm) - before == len(trace) + extra
+    assert generated(known_llm) - before == len(trace) + extra
 
 
-def generated(llm: Client) -> int:
+def generated(known_llm: Client) -> int:
     """All tokens that the thinker's engine has generated."""
-    load = llm.is_available(THINKER).load
+    load = known_llm.is_available(THINKER).load
     assert load is not None
     return load.generated_tokens
 
@@ -148,21 +111,21 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("field", CONSTRAINTS)
-def test_a_reply_that_is_all_reasoning_says_so(llm: Client, field: str) -> None:
+def test_a_reply_that_is_all_reasoning_says_so(known_llm: Client, field: str) -> None:
     """The constraint is not to blame."""
     with pytest.raises(ArenaError, match="ended the reasoning after 3 tokens") as caught:
-        llm.generate(THINKER, PROMPT, max_tokens=3, **CONSTRAINTS[field])
+        known_llm.generate(THINKER, PROMPT, max_tokens=3, **CONSTRAINTS[field])
     assert (caught.value.reason, caught.value.field) == ("INVALID_REQUEST", "config.max_tokens")
     with pytest.raises(ArenaError, match="ended inside its reasoning") as caught:
-        llm.generate(THINKER, RawPrompt(text=ABANDON), **CONSTRAINTS[field])
+        known_llm.generate(THINKER, RawPrompt(text=ABANDON), **CONSTRAINTS[field])
     assert (caught.value.reason, caught.value.field) == ("CONSTRAINT_NOT_MET", field)
     assert caught.value.report is not None
     assert caught.value.report.usage.completion_tokens == 2
 
 
-def test_a_budget_ends_the_reasoning(llm: Client) -> None:
-    reply = ask(llm, reasoning_budget_tokens=1)
+def test_a_budget_ends_the_reasoning(known_llm: Client) -> None:
+    reply = ask(known_llm, reasoning_budget_tokens=1)
     assert (reply.reasoning, reply.text) == (REASONING[0], ANSWER)
-    reply = ask(llm, reasoning_budget_tokens=1, choices=["xz", "other"])
+    reply = ask(known_llm, reasoning_budget_tokens=1, choices=["xz", "other"])
     assert (reply.reasoning, reply.text) == (REASONING[0], "xz")
-    assert ask(llm, reasoning_budget_tokens=100).reasoning == REASONING
+    assert ask(known_llm, reasoning_budget_tokens=100).reasoning == REASONING
