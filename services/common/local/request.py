@@ -64,8 +64,8 @@ class PromptReader:
     limits_reasoning: its engine can force a call, end the reasoning. efforts: its levels of
     reasoning. vocabulary: the bytes of its tokens; None if they are not known. spaced: whether the
     engine leaves the first space of a completion out of its text; default: as the tokenizer's
-    decoder. allow_special_tokens: the names of control tokens take effect in texts of messages. images: how its
-    template shows images; None if it reads none.
+    decoder. allow_special_tokens: the names of control tokens take effect in texts of messages.
+    images: how its template shows images; None if it reads none.
     """
 
     def __init__(

@@ -42,10 +42,12 @@ def test_sampled_log_probabilities_are_those_of_the_distribution(known_llm: Clie
 
 
 def test_sampled_log_probabilities_under_a_constraint(known_llm: Client) -> None:
-    reply = known_llm.generate(VIEWER, PROMPT, regex="[ab]", top_logprobs=2, **SAMPLED)
+    reply = known_llm.generate(VIEWER, PROMPT, regex="[ab]", top_logprobs=6, **SAMPLED)
     assert reply.completion_tokens is not None
-    first = next(iter(reply.completion_tokens))
-    assert sum(math.exp(other.logprob or 0) for other in first.top) == pytest.approx(1, abs=1e-3)
+    logprobs = reply.completion_tokens.top_logprobs
+    assert sum(map(math.exp, logprobs)) == pytest.approx(1, abs=1e-3)
+    # Each letter is a token and a byte; no other token is possible.
+    assert logprobs[4:] == (-math.inf, -math.inf)
 
 
 def test_the_kind_that_the_engine_is_not_set_to_is_refused(known_llm: Client) -> None:
