@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
 
-from arena_llm.types import BackendInfo, Credits, ReplicaInfo, ReplicaState, ServiceInfo
+from arena_llm.types import BackendInfo, Limits, ReplicaInfo, ReplicaState, ServiceInfo
 from arena_llm.v1 import service_info_pb2
 from arena_llm.wire import from_message
 from router.backend import Backend
@@ -26,9 +27,24 @@ async def describe(backend: Backend, seconds: float, metadata: Metadata) -> Back
     answers = await asyncio.gather(
         *(_ask(backend, address, seconds, metadata) for address in addresses)
     )
-    credit = next((found for _, found in answers if found is not None), None)
     replicas = tuple(replica for replica, _ in answers)
-    return BackendInfo(backend.name, (backend.prefix,), replicas, credit)
+    told = [own for _, own in answers if own is not None]
+    credits = next((own.credits for own in told if own.credits is not None), None)
+    limits = min(
+        (own.limits for own in told if own.limits is not None),
+        key=lambda found: found.request_id_seconds,
+        default=None,
+    )
+    return BackendInfo(backend.name, (backend.prefix,), replicas, credits, limits)
+
+
+def shorten_window(limits: Limits, backends: Iterable[BackendInfo]) -> Limits:
+    """Return the router's limits with the shortest time of its backends for a request_id.
+
+    The router itself remembers none.
+    """
+    times = [found.limits.request_id_seconds for found in backends if found.limits is not None]
+    return replace(limits, request_id_seconds=min(times, default=0))
 
 
 async def _resolve(targets: Sequence[str]) -> Sequence[str]:
@@ -51,8 +67,8 @@ async def _resolve(targets: Sequence[str]) -> Sequence[str]:
 
 async def _ask(
     backend: Backend, address: str, seconds: float, metadata: Metadata
-) -> tuple[ReplicaInfo, Credits | None]:
-    """Return a replica, and the credits of the backend if the replica names them."""
+) -> tuple[ReplicaInfo, BackendInfo | None]:
+    """Return a replica, and what it says about its backend if it answers."""
     call = backend.replica(address)(_REQUEST, timeout=seconds, metadata=metadata)
     try:
         answer = service_info_pb2.GetServiceInfoResponse.FromString(await call)
@@ -65,11 +81,12 @@ async def _ask(
     return _read(address, from_message(answer, ServiceInfo))
 
 
-def _read(address: str, info: ServiceInfo) -> tuple[ReplicaInfo, Credits | None]:
+def _read(address: str, info: ServiceInfo) -> tuple[ReplicaInfo, BackendInfo]:
     """Read what a replica says about itself. A router behind this one has several backends."""
-    own: Any = info.backends[0] if len(info.backends) == 1 else BackendInfo("")
+    own = info.backends[0] if len(info.backends) == 1 else BackendInfo("")
     first = own.replicas[0] if len(own.replicas) == 1 else ReplicaInfo("", ReplicaState.SERVING)
     replica = ReplicaInfo(
         address, first.state, first.detail, info.software_version, info.contract_revision
     )
-    return replica, own.credits
+    # A backend of the first revision has limits for the service alone.
+    return replica, replace(own, limits=own.limits or info.limits)

@@ -16,7 +16,7 @@ from arena_llm.wire import to_message
 from router import fanout
 from router.backend import Backend
 from router.config import RouterConfig
-from router.replicas import describe
+from router.replicas import describe, shorten_window
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.admission import admit_calls
 from services.common.call import CallRecord, CallScope
@@ -110,7 +110,8 @@ class Router:
             backends = await asyncio.gather(
                 *(describe(backend, seconds, hops) for backend in self._backends.values())
             )
-            answer = make_service_info(self.name, make_limits(self._config), backends)
+            limits = shorten_window(make_limits(self._config), backends)
+            answer = make_service_info(self.name, limits, backends)
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 
     async def _forward_unary(

@@ -45,7 +45,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from arena_llm.errors import DETAILS_TRAILER
 from arena_llm.types import CallReport, ServedBy
-from arena_llm.v1 import call_report_pb2
+from arena_llm.v1 import REVISION, call_report_pb2
 from arena_llm.wire import to_message
 
 ERROR_DOMAIN = "arena_llm"
@@ -124,6 +124,14 @@ class ContextTooLong(BackendError):
 
 class Unsupported(BackendError):
     code, reason = grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED"
+
+
+#: Ends the message of a request that another revision of the contract has probably shaped.
+OTHER_REVISION = (
+    f"its caller may be older or newer than this service, which implements revision {REVISION} of "
+    "the contract. Use the same version of Arena LLM at both ends, or make the caller's stubs from "
+    "its proto/ again"
+)
 
 
 class UnknownField(BackendError):

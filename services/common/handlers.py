@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from arena_llm.v1 import llm_service_pb2
-from services.common.errors import ClientTooOld, InvalidRequest
+from services.common.errors import OTHER_REVISION, ClientTooOld, InvalidRequest
 from services.common.service_info import MINIMUM_CLIENT_REVISION
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -79,7 +79,7 @@ def check_client(context: Context) -> None:
         if int(value) < (minimum := MINIMUM_CLIENT_REVISION):
             raise ClientTooOld(
                 f"the client implements revision {value} of the contract, and this service needs "
-                f"{minimum} or more: update arena-llm",
+                f"{minimum} or more: install the version of arena-llm that the service has",
                 metadata={"client_revision": value, "minimum_client_revision": str(minimum)},
             )
 
@@ -98,7 +98,7 @@ def parse_scanned(message_type: type[M], data: bytes) -> M:
     except DecodeError as error:
         raise InvalidRequest(
             f"the bytes do not parse as {message_type.DESCRIPTOR.full_name}, "
-            "or are nested too deeply"
+            f"or are nested too deeply: {OTHER_REVISION}"
         ) from error
 
 

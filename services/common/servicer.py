@@ -175,7 +175,8 @@ class LlmServicer:
         async with CallScope("GetServiceInfo", context):
             check_known(parse(service_info_pb2.GetServiceInfoRequest, data), data)
             replica = ReplicaInfo("", ReplicaState.SERVING, "", SOFTWARE_VERSION, REVISION)
-            backend = BackendInfo(self.name, (self._requests.prefix,), (replica,))
+            limits = self._limits
+            backend = BackendInfo(self.name, (self._requests.prefix,), (replica,), limits=limits)
             answer = make_service_info(self.name, self._limits, [backend])
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from arena_llm.v1 import REVISION
-from services.common.errors import UnknownField
+from services.common.errors import OTHER_REVISION, UnknownField
 
 
 def check_known(request: ProtoMessage, data: bytes) -> None:
@@ -31,8 +31,7 @@ def refuse_unknown(path: str, *numbers: int) -> None:
     """Raise UnknownField for the unknown fields of the message at a path, which ends with "."."""
     text = ", ".join(map(str, numbers))
     raise UnknownField(
-        f"this service does not know the field {path}{text}: it implements revision {REVISION} of "
-        "the contract. Update it, or leave the field out",
+        f"this service does not know the field {path}{text}: {OTHER_REVISION}",
         field=path.removesuffix("."),
         metadata={"field_numbers": text, "contract_revision": str(REVISION)},
     )
@@ -56,8 +55,7 @@ def _list_unknown_fields(message: Any, path: str) -> Iterator[tuple[str, list[in
 def make_unknown_value(path: str, value: int) -> UnknownField:
     """Return the error for a value of an enum that has no name."""
     return UnknownField(
-        f"this service does not know the value {value} of {path}: it implements revision "
-        f"{REVISION} of the contract",
+        f"this service does not know the value {value} of {path}: {OTHER_REVISION}",
         field=path,
         metadata={"field_numbers": str(value), "contract_revision": str(REVISION)},
     )

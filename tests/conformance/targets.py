@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -72,10 +73,13 @@ class Target:
 
 
 async def list_fields(llm: AsyncClient, model: str) -> frozenset[str]:
-    """The fields that a model lists."""
-    found = (await llm.is_available(model)).model
-    assert found is not None
-    return frozenset(found.supported_fields)
+    """The fields that a model lists, once it is available: on a busy machine that takes time."""
+    async with asyncio.timeout(120):
+        while True:
+            answer = await llm.is_available(model)
+            if answer.available and answer.model is not None:
+                return frozenset(answer.model.supported_fields)
+            await asyncio.sleep(0.1)
 
 
 # --- a backend in this process ------------------------------------------------------------

@@ -166,6 +166,8 @@ async def test_the_revision(target: Target) -> None:
     (backend,) = (item for item in info.backends if item.backend == target.backend.name)
     assert backend.prefixes == (target.prefix,)
     assert [replica.contract_revision for replica in backend.replicas] == [REVISION]
+    assert backend.limits is not None
+    assert backend.limits.max_message_bytes > 0
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

@@ -241,17 +241,24 @@ class ReplicaInfo:
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """A backend, its prefixes and its processes. credits: of its key, where it has them."""
+    """A backend, its prefixes and its processes.
+
+    credits: of its key, where it has them. limits: those in force there; None if it did not answer.
+    """
 
     backend: str
     prefixes: tuple[str, ...] = ()
     replicas: tuple[ReplicaInfo, ...] = ()
     credits: Credits | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceInfo:
-    """What a service is. backends: from the router, all; from a backend, itself."""
+    """What a service is. backends: from the router, all; from a backend, itself.
+
+    limits: from the router, its own, and as request_id_seconds the shortest time of its backends.
+    """
 
     service: str
     software_version: str = ""

@@ -26,9 +26,11 @@ from arena_llm.connection import (
 from arena_llm.errors import (
     CallCancelledError,
     FailedPreconditionError,
+    InternalError,
     InvalidArgumentError,
     error_from_status,
     never_connected,
+    unreadable_reply,
 )
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
@@ -277,6 +279,10 @@ class PendingCall(Generic[T]):
         raise error_from_status(
             error, target=self._link.target, model=self.call.model, timeout=self._timeout
         ) from None
+
+    def unreadable_reply(self) -> InternalError:
+        """Return the error of a reply that does not parse. grpc.aio has none: it returns None."""
+        return unreadable_reply(self._link.target, self.call.model)
 
     def closed_error(self) -> CallCancelledError:
         """Return the error of a call whose client was closed during it."""

@@ -232,6 +232,8 @@ class AsyncClient(BaseClient):
             except _FAILURES as error:
                 pause = pending.pause_after(error)
             else:
+                if reply is None:
+                    raise pending.unreadable_reply()
                 return call.convert(reply)
             await asyncio.sleep(pause)
 
@@ -274,6 +276,9 @@ class AsyncStream(BaseStream, AsyncIterator[str]):
             else:
                 if message is aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
                     self._finish()
+                elif message is None:
+                    self._cancel()
+                    raise self._pending.unreadable_reply()
                 elif (event := self._take(message)) is not None:
                     return event
         return None

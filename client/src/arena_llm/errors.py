@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from arena_llm.types import CallReport, Completion
-from arena_llm.v1 import call_report_pb2
+from arena_llm.v1 import REVISION, call_report_pb2
 from arena_llm.wire import from_message
 
 #: The trailer that holds a google.rpc.Status (AIP-193).
@@ -275,5 +275,21 @@ def _explain_local(code: str, message: str, target: str, timeout: float) -> tupl
         case "DEADLINE_EXCEEDED":
             return "DEADLINE_EXCEEDED", f"no reply from {target} within {timeout:g} s"
         case "UNIMPLEMENTED":
-            return "", f"{target} does not know this method: is it Arena LLM? ({message})"
+            problem = f"{target} does not know this method: is it Arena LLM, of the same version?"
+            return "", f"{problem} ({message})"
+        case "INTERNAL" if "deserializing response" in message:
+            return "", _explain_unreadable(target)
     return "", message
+
+
+def unreadable_reply(target: str, model: str) -> InternalError:
+    """Return the error of a reply that does not parse."""
+    return InternalError(_explain_unreadable(target), model=model)
+
+
+def _explain_unreadable(target: str) -> str:
+    return (
+        f"the reply of {target} cannot be read: it may be older or newer than this client, which "
+        f"implements revision {REVISION} of the contract; use the same version of Arena LLM at "
+        "both ends"
+    )

@@ -12,10 +12,12 @@ from arena_llm.types import Availability, Model, ModelState, ReplicaState, Servi
 from arena_llm.v1 import REVISION, error_pb2, models_pb2, service_info_pb2
 from arena_llm.wire import from_message
 from router.config import Route
+from services.common.config import ServiceConfig
 from services.common.errors import Overloaded
 from services.common.pages import LARGEST_PAGE
+from services.common.servicer import LlmServicer
 from tests.support.ports import refusing
-from tests.support.scripted import hang, scripted
+from tests.support.scripted import ScriptedBackend, hang, scripted, serving
 from tests.support.waiting import eventually
 from tests.support.wire import details, failure, reason
 
@@ -180,6 +182,25 @@ async def test_service_info_has_each_replica(routed: Any, nobody: str) -> None:
     assert f"127.0.0.1:{named.port}" in [
         replica.address for replica in vllm.replicas if replica.state is ReplicaState.SERVING
     ]
+
+
+async def test_service_info_has_the_limits_of_each_backend(routed: Any, nobody: str) -> None:
+    """The router itself remembers no request_id: it reports the shortest time of its backends."""
+    backends = [ScriptedBackend(name) for name in ("hf", "vllm")]
+    for backend, seconds in zip(backends, (40, 7.5), strict=True):
+        backend.config = ServiceConfig(listen="127.0.0.1:0", request_id_seconds=seconds)
+    hf, vllm = map(LlmServicer, backends)
+    async with (
+        serving(hf) as one,
+        serving(vllm) as two,
+        routed(hf_=[one.address], vllm_=[two.address], litellm_=[nobody]) as llm,
+    ):
+        info = from_message(
+            await llm.GetServiceInfo(service_info_pb2.GetServiceInfoRequest()), ServiceInfo
+        )
+    times = [backend.limits and backend.limits.request_id_seconds for backend in info.backends]
+    assert times == [40, 8, None]
+    assert info.limits.request_id_seconds == 8
 
 
 async def test_service_info_of_a_backend_without_that_method(routed: Any) -> None:

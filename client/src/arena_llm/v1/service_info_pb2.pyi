@@ -58,16 +58,18 @@ class Limits(_message.Message):
     def __init__(self, max_message_bytes: _Optional[int] = ..., max_bytes_in_flight: _Optional[int] = ..., max_calls_in_flight: _Optional[int] = ..., max_messages: _Optional[int] = ..., max_images: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., request_id_seconds: _Optional[int] = ...) -> None: ...
 
 class BackendInfo(_message.Message):
-    __slots__ = ("backend", "prefixes", "replicas", "credits")
+    __slots__ = ("backend", "prefixes", "replicas", "credits", "limits")
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     PREFIXES_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     backend: str
     prefixes: _containers.RepeatedScalarFieldContainer[str]
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
     credits: _models_pb2.Credits
-    def __init__(self, backend: _Optional[str] = ..., prefixes: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., credits: _Optional[_Union[_models_pb2.Credits, _Mapping]] = ...) -> None: ...
+    limits: Limits
+    def __init__(self, backend: _Optional[str] = ..., prefixes: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., credits: _Optional[_Union[_models_pb2.Credits, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class ReplicaInfo(_message.Message):
     __slots__ = ("address", "state", "detail", "software_version", "contract_revision")
