@@ -6,6 +6,8 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
@@ -21,6 +23,11 @@ ANY_OBJECT = '{"type": "object"}'
 #: Marks a grammar as Lark, for libraries that otherwise guess its syntax.
 _LARK_MARK = "%llguidance {}\n"
 _MULTIPLE = re.compile(r'"multipleOf"\s*:\s*(\d+)')
+_JSON_IN_LARK = re.compile(r"%json\s*")
+#: The engine reads numbers as float64, which has every integer up to this one.
+_MAX_EXACT = 2**53
+#: Members of a schema with numbers that a reply is compared with.
+_VALUES = frozenset(("const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"))
 
 
 def constraint_field(constraint: Constraint | None) -> str:
@@ -34,24 +41,52 @@ def make_unusable_error(field: str, why: str) -> InvalidRequest:
 
 
 def check_schema_cost(schema: str, field: str = "constraint.json_schema") -> None:
-    """Raise InvalidRequest for a JSON schema that is not JSON or blocks the service for seconds.
+    """Raise InvalidRequest for a JSON schema that the engine would not honour.
 
-    field: the request field that has it.
+    It is not JSON, blocks the service for seconds, or has integers that would be rounded. field:
+    the request field that has it.
     """
     multiples: list[int] = []
 
-    def collect(pairs: list[tuple[str, object]]) -> None:
+    def check(pairs: list[tuple[str, object]]) -> dict[str, object]:
         multiples.extend(
             value for name, value in pairs if name == "multipleOf" and isinstance(value, int)
         )
+        return _check_members(field, pairs)
 
     try:
-        json.loads(schema, object_pairs_hook=collect)
+        json.loads(schema, object_pairs_hook=check)
     except RecursionError:
         pass  # the engine refuses it
     except ValueError as error:
         raise InvalidRequest(f"{field} is not JSON: {error}", field=field) from error
     _check_multiples(multiples, field)
+
+
+def _check_members(field: str, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of a schema. Raises InvalidRequest for integers that would be rounded."""
+    for name, value in pairs:
+        if name in _VALUES:
+            _check_exact(value, field)
+    return dict(pairs)
+
+
+def _check_exact(value: object, field: str) -> None:
+    match value:
+        case bool():
+            return
+        case int() if abs(value) > _MAX_EXACT:
+            raise InvalidRequest(
+                f"{field} has the integer {str(value)[:40]}, which would be rounded: numbers are "
+                "exact up to 2^53; use a string, or constraint.regex",
+                field=field,
+            )
+        case dict():
+            for member in value.values():
+                _check_exact(member, field)
+        case list():
+            for item in value:
+                _check_exact(item, field)
 
 
 def read_grammar(grammar: Grammar) -> str:
@@ -65,6 +100,10 @@ def read_grammar(grammar: Grammar) -> str:
             raise make_unusable_error(field, str(error)) from error
     # Lark may have JSON schemas inside.
     _check_multiples(map(int, _MULTIPLE.findall(text)), field)
+    decoder = json.JSONDecoder(object_pairs_hook=partial(_check_members, field))
+    for match in _JSON_IN_LARK.finditer(text):
+        with suppress(json.JSONDecodeError, RecursionError):  # the engine refuses it
+            decoder.raw_decode(text, match.end())
     return text if "%llguidance" in text else _LARK_MARK + text
 
 

@@ -120,6 +120,14 @@ def test_json_schema(model: Models, schema: dict) -> None:
         assert accepts(schema, json.loads(text)), text
 
 
+@pytest.mark.parametrize("number", [2**53, -(2**53), 0, True])
+def test_exact_numbers_are_written_exactly(model: Models, number: int) -> None:
+    schema = {"type": "object", "properties": {"const": {"const": number}}, "required": ["const"],
+              "additionalProperties": False, "default": 2**60}  # fmt: skip
+    text = written(model(BYTE_LEVEL), JsonSchema(json.dumps(schema)))
+    assert json.loads(text) == {"const": number}
+
+
 @pytest.mark.parametrize("name", [BYTE_LEVEL, UNIGRAM])
 @pytest.mark.parametrize(
     "pattern", ["[0-8]", "[a-c]{2,4}", "^(yes|no)$", "a*", "(?i)no", "0?[1-3]"]
@@ -174,6 +182,14 @@ def test_grammar(model: Models, grammar: Grammar) -> None:
         (
             JsonSchema('{"items": {"type": "integer", "multipleOf": 9973}, "multipleOf": 9967}'),
             "constraint.json_schema",
+        ),
+        # It would be rounded.
+        (JsonSchema('{"const": 9007199254740993}'), "constraint.json_schema"),
+        (JsonSchema('{"enum": ["a", {"b": [-9007199254740993]}]}'), "constraint.json_schema"),
+        (JsonSchema('{"items": {"maximum": 18446744073709551616}}'), "constraint.json_schema"),
+        (
+            Grammar(GrammarSyntax.LARK, 'start: "a" %json {"const": 9007199254740993}'),
+            "constraint.grammar",
         ),
         (JsonSchema('{"not": {}}'), "constraint.json_schema"),
         (JsonSchema('{"$ref": "http://127.0.0.1:1/x"}'), "constraint.json_schema"),
