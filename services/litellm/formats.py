@@ -14,6 +14,7 @@ from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import (
     ProviderChoice,
     ProviderMessage,
+    find_stop,
     parse_answer,
     parse_message,
     plain_text,
@@ -57,6 +58,7 @@ def _clean_choice(raw: RawAnswer, choice: ProviderChoice, streamed: bool) -> dic
         "finish_reason": raw.keep_finish(choice.finish),
         "logprobs": None if choice.logprobs is None else format_rows(choice.logprobs),
     }
+    raw.stop = find_stop(choice) or raw.stop
     message = choice.message or ProviderMessage()
     raw.keep_extras(message)
     if choice.message is None and not streamed:
@@ -91,6 +93,7 @@ def clean_anthropic(value: dict[str, Any], raw: RawAnswer) -> dict[str, Any]:
             clean["usage"] = raw.clean_usage(value.get("usage"))
             delta = _as_object(value.get("delta"))
             clean["delta"] = {**delta, "stop_reason": raw.keep_finish(delta.get("stop_reason"))}
+            raw.stop = delta.get("stop_sequence") or raw.stop
         case "content_block_stop" | "message_stop":
             pass
         case _:
@@ -103,6 +106,7 @@ def _clean_anthropic_message(raw: RawAnswer, message: dict[str, Any]) -> dict[st
     blocks = content if isinstance(content, list) else [content] if content else []
     raw.answered = True
     raw.id = raw.id or label(message.get("id"))
+    raw.stop = message.get("stop_sequence") or raw.stop
     return {
         **message,
         "type": "message",

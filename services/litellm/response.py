@@ -78,9 +78,11 @@ class LiteLlmBuilder(CompletionBuilder):
         served_by = ServedBy(
             model=_full_name(self._model, model),
             provider=model.provider,
+            region=self._answer.region,
             system_fingerprint=self._answer.fingerprint,
         )
         self.native_finish = self._answer.finish_word
+        self.add_stop(self._answer.stop)
         usage, thoughts = _read_usage(self._usage, model, self._answer), self._thoughts
         reasoning_state = thoughts.reasoning_state(model, self.reasoned)
         text_state = thoughts.text_state(self._signatures)

@@ -65,7 +65,8 @@ class RawAnswer:
 
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a
     completion. id: the provider's, because litellm replaces it. fingerprint: of its system.
-    extras: what a completion has no part for. finish_word: the provider's finish reason.
+    extras: what a completion has no part for. finish_word: the provider's finish reason. stop: the
+    stop string that ended the answer, of any type. region: where it was made, from a header.
     candidate: the index of the Gemini candidate that is read; None before the first.
     """
 
@@ -84,6 +85,8 @@ class RawAnswer:
         self.extras = Extras()
         self._refusal = ""
         self.finish_word = ""
+        self.stop: Any = None
+        self.region = ""
         self.candidate: int | None = None
         self.chunks = ChunkReader()
         self._anthropic = False

@@ -45,6 +45,11 @@ _NO_RETRY = {"x-should-retry": "false"}
 _BROKEN = {"error": {"message": "the connection broke off"}}
 
 
+#: The headers in which Azure and Groq name the region of an answer. OpenRouter can name one, too,
+#: but that of its own server.
+_REGIONS = ("x-ms-region", "x-groq-region")
+
+
 class Exchange:
     """The HTTP requests of one call to litellm, from `begin` to `aclose`.
 
@@ -242,6 +247,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         answer.status = response.status_code
         answer.retry_after = response.headers.get("Retry-After")
         answer.reported = None
+        answer.region = next((response.headers[n] for n in _REGIONS if n in response.headers), "")
         if response.is_success:
             streamed = asks_for_stream(request)
             response.stream = RewrittenBody(response.stream, answer, streamed, response.headers)

@@ -7,7 +7,7 @@ from typing import Any
 from arena_llm.types import Completion, Delta, ServedBy
 from services.common.errors import UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder, Expectation
-from services.common.hosted.response import ProviderAnswer, parse_usage
+from services.common.hosted.response import ProviderAnswer, find_stop, parse_usage
 from services.openrouter.config import PREFIX, remove_prefix
 from services.openrouter.reasoning import DetailsReader, make_origin
 
@@ -35,7 +35,9 @@ class OpenRouterBuilder(CompletionBuilder):
         self._usage = chunk.usage or self._usage
         if (choice := chunk.choice) is None:
             return
-        self.finish_word = choice.finish or self.finish_word
+        if choice.finish:
+            self.finish_word = choice.finish
+            self.add_stop(find_stop(choice))
         self.native_finish = choice.native_finish or self.native_finish
         self.add_rows(choice.logprobs)
         if (message := choice.message) is None:

@@ -16,6 +16,7 @@ from arena_llm.types import (
     ReasoningForm,
     ReasoningVisibility,
     ServedBy,
+    StopMatch,
     ToolCall,
     Usage,
 )
@@ -67,13 +68,13 @@ def parse_finish_reason(word: str) -> FinishReason:
 class Expectation:
     """What the request says about its answer.
 
-    model: the full name that it asks for. stops: it has stop strings. logprobs: it asks for
+    model: the full name that it asks for. stops: its stop strings. logprobs: it asks for
     log-probabilities. hides_reasoning: the text of reasoning is not returned. call_ids: of the
     tool calls in its conversation.
     """
 
     model: str
-    stops: bool = False
+    stops: Collection[str] = ()
     logprobs: bool = False
     hides_reasoning: bool = False
     call_ids: Collection[str] = ()
@@ -87,7 +88,7 @@ class Expectation:
             call_ids = frozenset(part.id for part in parts if isinstance(part, ToolCall))
         return cls(
             request.model,
-            bool(request.sampling.stop),
+            request.sampling.stop,
             logprobs,
             request.reasoning.visibility is ReasoningVisibility.HIDDEN,
             call_ids,
@@ -115,7 +116,7 @@ class CompletionBuilder(ABC):
 
     id: the provider's. provider: its name, "" until it is known. finish_word: its finish reason, ""
     until it arrives; native_finish: that of the provider behind a gateway. reasoned: the answer has
-    reasoning, which may be hidden.
+    reasoning, which may be hidden. stop_match: what stopped it, if the provider says so.
     """
 
     def __init__(self, expected: Expectation) -> None:
@@ -128,6 +129,7 @@ class CompletionBuilder(ABC):
         self.message = PartsBuilder(expected.call_ids)
         self._rows: list[TokenRow] = []
         self.reasoned = False
+        self.stop_match: StopMatch | None = None
 
     @abstractmethod
     def feed(self, chunk: Any) -> list[Delta]:
@@ -146,6 +148,11 @@ class CompletionBuilder(ABC):
         self.reasoned = self.reasoned or bool(text)
         if not self.expected.hides_reasoning:
             self.message.add_text("reasoning", text)
+
+    def add_stop(self, value: Any) -> None:
+        """Keep the stop string that ended the answer. Providers also report other values."""
+        if isinstance(value, str) and value in self.expected.stops:
+            self.stop_match = StopMatch(value)
 
     def add_rows(self, rows: Iterable[TokenRow] | None) -> None:
         """Add the log-probabilities of a chunk."""
@@ -169,6 +176,7 @@ class CompletionBuilder(ABC):
             finish_reason=self._finish_reason(),
             usage=usage,
             served_by=served_by,
+            stop_match=self.stop_match,
             native_finish_reason=self.native_finish or self.finish_word,
             id=self.id,
             completion_tokens=make_trace(self._rows),

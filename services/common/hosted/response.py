@@ -137,6 +137,11 @@ class ChunkReader:
         return answer
 
 
+def find_stop(choice: ProviderChoice) -> Any:
+    """Find the stop string that ended a choice; vLLM and SGLang report it, as different fields."""
+    return choice.source.get("stop_reason") or choice.source.get("matched_stop")
+
+
 def _find_choice(choices: Any, index: int | None) -> dict[str, Any] | None:
     if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):
         only: dict[str, Any] = choices[0]

@@ -38,6 +38,7 @@ class Reply:
     calls: Sequence[tuple[str, str, str]] = ()
     signature: str = "signed"
     fields: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0  # seconds before the first byte
     hold: asyncio.Event | None = None  # the answer, or the end of the stream, waits for it
     held: int | None = None  # pieces of a stream before the wait; None: all but the last
@@ -191,8 +192,8 @@ class UpstreamServer(ABC):
             if step.hold is not None:
                 call.holding.set()
                 await step.hold.wait()
-            return web.json_response(self.answer(call, step))
-        response = await self._begin_stream(request)
+            return web.json_response(self.answer(call, step), headers=step.headers)
+        response = await self._begin_stream(request, step.headers)
         pieces = self.events(call, step)
         if not step.mark:
             pieces.pop()
@@ -254,8 +255,11 @@ class UpstreamServer(ABC):
             await response.write(self.error_event(fault))
         return response
 
-    async def _begin_stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    async def _begin_stream(
+        self, request: web.Request, headers: dict[str, str] | None = None
+    ) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream", **(headers or {})}
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         return response
 

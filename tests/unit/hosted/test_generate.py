@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
-from arena_llm.types import PARAMETERS, Parameter, to_picousd
+from arena_llm.types import PARAMETERS, Parameter, StopMatch, to_picousd
 from services.common.hosted.request import CHAT_PARAMETERS
 from tests.support.upstreams.openai import LOGPROBS
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Reply
 from tests.support.waiting import eventually
 from tests.unit.hosted.conftest import (
+    LITELLM,
     OPENAI_FORMAT,
     PROVIDERS,
     STREAMED,
@@ -189,6 +190,39 @@ async def test_finish_reasons(
     upstream.default = Reply("x", fields={"choice": {"finish_reason": word}})
     assert (await llm.generate(provider.model, "hi")).finish_reason == expected
     assert (await read_stream(llm.stream(provider.model, "hi")))[1].finish_reason == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "fields"),
+    [
+        ("openrouter", {"choice": {"stop_reason": "END"}}),
+        ("openrouter", {"choice": {"matched_stop": "END"}}),
+        ("openai", {"choice": {"stop_reason": "END"}}),
+        ("openai", {"choice": {"matched_stop": "END"}}),
+        ("anthropic", {"stop_reason": "stop_sequence", "stop_sequence": "END"}),
+    ],
+    indirect=["provider"],
+)
+async def test_the_string_that_stopped_a_completion(
+    llm: AsyncClient, upstream: Any, provider: Provider, fields: dict[str, Any]
+) -> None:
+    """vLLM, SGLang and Anthropic say so. They may also report a token, or a string of their own."""
+    upstream.default = Reply("ok", fields=fields)
+    for stop, expected in ((["x", "END"], StopMatch("END")), (["x"], None)):
+        whole = await llm.generate(provider.model, "hi", stop=stop)
+        _, streamed = await read_stream(llm.stream(provider.model, "hi", stop=stop))
+        assert whole.stop_match == streamed.stop_match == expected
+
+
+@LITELLM
+@pytest.mark.parametrize("name", ["x-ms-region", "X-Groq-Region"])
+async def test_the_region_that_answered(
+    llm: AsyncClient, upstream: Any, provider: Provider, name: str
+) -> None:
+    upstream.default = Reply("ok", headers={name: "Sweden Central"})
+    whole = await llm.generate(provider.model, "hi")
+    _, streamed = await read_stream(llm.stream(provider.model, "hi"))
+    assert whole.served_by.region == streamed.served_by.region == "Sweden Central"
 
 
 @OPENAI_FORMAT
