@@ -28,10 +28,10 @@ async def describe(backend: Backend, seconds: float, metadata: Metadata) -> Back
         *(_ask(backend, address, seconds, metadata) for address in addresses)
     )
     replicas = tuple(replica for replica, _ in answers)
-    told = [own for _, own in answers if own is not None]
-    credits = next((own.credits for own in told if own.credits is not None), None)
+    answered = [own for _, own in answers if own is not None]
+    credits = next((own.credits for own in answered if own.credits is not None), None)
     limits = min(
-        (own.limits for own in told if own.limits is not None),
+        (own.limits for own in answered if own.limits is not None),
         key=lambda found: found.request_id_seconds,
         default=None,
     )

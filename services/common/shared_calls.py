@@ -206,7 +206,7 @@ class SharedCalls:
     def _end(self, request_id: str, call: SharedCall, run: Coroutine[Any, Any, bytes]) -> None:
         self._tasks.discard(call.task)
         if not call.task.cancelled():
-            call.task.exception()  # asked for, because a failure may have no caller any more
+            call.task.exception()  # read, because a failure may have no caller any more
             return
         # It may have been cancelled before `_run` began.
         run.close()

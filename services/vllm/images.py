@@ -23,7 +23,7 @@ from services.common.errors import InvalidRequest, Unsupported, make_field_error
 from services.common.local.images import list_images
 from services.common.local.request import PromptReader
 
-#: Most pixels of all images of a request. They take 3 bytes each, whatever the files take.
+#: Most pixels of all images of a request. They take 3 bytes each, in files of any size.
 _MAX_PIXELS = 100_000_000
 
 
