@@ -40,3 +40,9 @@ async def reaching(arrived: Callable[[], object], attempt: Callable[[float], Awa
         if arrived():
             return result
         seconds *= 2
+
+
+async def settle() -> None:
+    """Let all tasks run until they wait."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -25,7 +25,7 @@ from services.common.hosted.constraints import generate_constrained
 from services.common.hosted.errors import is_transient
 from services.common.hosted.keys import Redactor
 from services.common.hosted.report import succeeded
-from services.common.hosted.request import HONOURED, ResponseFormat
+from services.common.hosted.request import HONOURED, ResponseFormat, estimate_tokens
 from services.common.hosted.retry import Outcome, Retrier
 
 C = TypeVar("C", bound=HostedConfig[Any])
@@ -77,6 +77,8 @@ class HostedBackend(BaseLLMBackend[C]):
     async def start(self) -> None:
         """Make the limits and queues. No request is sent to the provider."""
         self._retrier = Retrier(self.config)
+        entries = (self.config, *self.config.models)
+        self._counts_tokens = any(entry.tpm is not None for entry in entries)
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Return a whole completion."""
@@ -102,7 +104,10 @@ class HostedBackend(BaseLLMBackend[C]):
             call = await self._build_call(request, None)
             try:
                 async with self._retrier.open(
-                    request.model, request.deadline, lambda: _open_stream(call)
+                    request.model,
+                    request.deadline,
+                    lambda: _open_stream(call),
+                    self._estimate_tokens(request),
                 ) as outcome:
                     first = time.perf_counter() - arrived
                     event, events = outcome.value
@@ -110,6 +115,7 @@ class HostedBackend(BaseLLMBackend[C]):
                         while isinstance(event, Delta):
                             yield event
                             event = await _continue(events)
+                        outcome.tokens = _count_tokens(event)
                         completion = _add_measurements(event, outcome, arrived, first)
                         yield self._hide_keys_in(completion)
             except ModelNotFound as error:
@@ -168,10 +174,27 @@ class HostedBackend(BaseLLMBackend[C]):
         arrived = time.perf_counter()
         call = await self._build_call(request, response_format)
         try:
-            outcome = await self._retrier.call(request.model, request.deadline, call.complete)
+            outcome = await self._retrier.call(
+                request.model,
+                request.deadline,
+                call.complete,
+                self._estimate_tokens(request),
+                _count_tokens,
+            )
         except ModelNotFound as error:
             raise await _explain(call, error) from error.__cause__
         return _add_measurements(outcome.value, outcome, arrived)
+
+    def _estimate_tokens(self, request: GenerationRequest) -> int:
+        return estimate_tokens(request) if self._counts_tokens else 0
+
+
+def _count_tokens(completion: Completion) -> int | None:
+    """Return the tokens that count for a provider's limits, if they are known."""
+    usage = completion.usage
+    if usage.prompt_tokens is None or usage.completion_tokens is None:
+        return None
+    return usage.prompt_tokens + usage.completion_tokens
 
 
 async def _explain(call: ProviderCall, error: ModelNotFound) -> BackendError:

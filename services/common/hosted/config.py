@@ -37,11 +37,15 @@ class HostedModel(ModelEntry):
     timeout_seconds: for one attempt; None: the service's value.
     structured_output: whether the model takes a JSON schema; None: the provider's catalogue
     decides.
+    rpm, tpm: calls and tokens per minute that are never exceeded; None: the limits are learned
+    from what the provider refuses.
     """
 
     max_concurrency: PositiveInt | None = None
     timeout_seconds: PositiveFloat | None = None
     structured_output: bool | None = None
+    rpm: PositiveFloat | None = None
+    tpm: PositiveFloat | None = None
 
 
 M = TypeVar("M", bound=HostedModel)
@@ -53,12 +57,14 @@ class HostedConfig(ServiceConfig, Generic[M]):
     max_concurrency: concurrent provider calls of all models together.
     max_queue: calls that may wait for a place, per model and for the service. Further calls
     are answered OVERLOADED.
+    rpm, tpm: calls and tokens per minute of all models together, which are never exceeded.
     timeout_seconds: for one attempt.
-    max_attempts: attempts of one call, including the first.
+    max_attempts: attempts of one call, including the first. An attempt that the provider's limits
+    refuse (HTTP 429) does not count.
     backoff_seconds, max_backoff_seconds: the pause before the first retry is random, up to
     backoff_seconds. This bound doubles with each retry, up to max_backoff_seconds.
-    max_retry_after_seconds: a call is not retried if its provider requests a longer pause. Later
-    calls may try the model again after this time.
+    max_retry_after_seconds: how long calls wait while the provider refuses all of them. Then they
+    are answered RATE_LIMITED, until one gets through. No pause before a retry is longer.
     max_answer_bytes: limit for a whole answer, and for one event of a stream.
     max_stream_bytes: limit for all events of a stream. A call with a longer answer fails.
     allow_unlisted: whether requests may name models that are not listed.
@@ -68,11 +74,13 @@ class HostedConfig(ServiceConfig, Generic[M]):
 
     max_concurrency: PositiveInt = 512
     max_queue: Annotated[int, Field(ge=0)] = 1024
+    rpm: PositiveFloat | None = None
+    tpm: PositiveFloat | None = None
     timeout_seconds: PositiveFloat = 600
     max_attempts: PositiveInt = 5
     backoff_seconds: PositiveFloat = 0.5
     max_backoff_seconds: PositiveFloat = 16
-    max_retry_after_seconds: PositiveFloat = 60
+    max_retry_after_seconds: PositiveFloat = 120
     max_answer_bytes: PositiveInt = 16 * 1024 * 1024
     max_stream_bytes: PositiveInt = 64 * 1024 * 1024
     allow_unlisted: bool = True

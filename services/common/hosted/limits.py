@@ -1,7 +1,8 @@
-"""Limits on concurrent provider calls: per model and for the whole service.
+"""Decides when a call may be sent to a provider: configured bounds, learned limits, fair order.
 
-Retrier enters CallLimits before each attempt and reports how the attempt ended when it leaves
-its Place. All decisions about when a call may be sent belong in this file.
+Retrier enters CallLimits before each attempt, and leaves its Place with the way the attempt ended.
+A model has a queue of its own, because providers limit each model by itself. Waiting calls hold
+no place of the service, so that a model that waits does not delay others.
 """
 
 from __future__ import annotations
@@ -9,148 +10,298 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
-from services.common.errors import Overloaded, RateLimited
+import structlog
+
+from services.common.errors import BackendError, Overloaded, RateLimited
 from services.common.hosted.config import HostedConfig
+from services.common.hosted.line import Line, Waiter
+from services.common.hosted.pace import Pacer, Sent
 
-#: Model names come from callers, so this many gates are kept before idle ones are dropped.
-_MAX_GATES = 4096
+log = structlog.get_logger()
 
-
-class Gate:
-    """A FIFO semaphore with a bounded queue.
-
-    asyncio.Semaphore is FIFO and handles cancelled waiters, but its queue has no bound.
-    """
-
-    def __init__(self, name: str, places: int, max_queue: int) -> None:
-        self._name = name
-        self._places = asyncio.Semaphore(places)
-        self._max_queue = max_queue
-        self.waiting = 0
-        self.running = 0
-
-    async def enter(self, again: bool) -> None:
-        """Wait for a place. Raises Overloaded if the queue is full.
-
-        again: a retry of an admitted call, which joins even a full queue.
-        """
-        if self._places.locked():
-            if self.waiting >= self._max_queue and not again:
-                raise Overloaded(
-                    f"{self._name}: {self.running} calls run and {self.waiting} wait",
-                    retry_after=1.0,
-                )
-            self.waiting += 1
-            try:
-                await self._places.acquire()
-            finally:
-                self.waiting -= 1
-        else:
-            await self._places.acquire()
-        self.running += 1
-
-    def leave(self) -> None:
-        """Release the place."""
-        self.running -= 1
-        self._places.release()
+#: Model names come from callers, so this many queues are kept before idle ones are dropped.
+_MAX_QUEUES = 4096
+#: Seconds. Calls that wait longer than this all the time show how fast a queue moves.
+_BUSY = 60.0
+#: The share of the estimated wait that must fit into a call's deadline.
+_HOPE = 0.67
+#: Seconds. A longer pause is written to the log.
+_LONG_PAUSE = 5.0
 
 
-class ModelGate(Gate):
-    """A model's gate, which closes for a while when the provider answers 429.
+class Budget:
+    """A configured rate, which is never exceeded: calls or tokens per minute."""
 
-    It opens after `max_retry_after_seconds` at the latest, even if the provider's Retry-After
-    is longer: the next call then shows whether the provider answers again. Without a
-    Retry-After, the pause doubles with each 429 in a row.
-    """
+    def __init__(self, per_minute: float | None) -> None:
+        self._seconds = 60 / per_minute if per_minute else 0.0  # of one call or token
+        self.next = -math.inf  # when something may be spent
 
-    def __init__(self, config: HostedConfig[Any], model: str) -> None:
-        entry = config.find_entry(model)
-        places = (entry and entry.max_concurrency) or config.max_concurrency
-        super().__init__(model, places, config.max_queue)
-        self._config = config
-        self._opens = -math.inf  # on time.monotonic's clock
-        self._refuses = False  # the provider requested a longer pause, so calls do not wait
-        self._pause = config.backoff_seconds
-
-    async def wait_open(self, deadline: float | None) -> None:
-        """Wait until the gate opens. Raises RateLimited if that is past the deadline."""
-        while (remaining := self._opens - time.monotonic()) > 0:
-            if self._refuses or (deadline is not None and self._opens >= deadline):
-                raise RateLimited(
-                    f"{self._name}: its provider has requested a pause", retry_after=remaining
-                )
-            await asyncio.sleep(remaining)
-
-    def close(self, retry_after: float | None) -> None:
-        """Admit no call for this many seconds, at most `max_retry_after_seconds`."""
-        if retry_after is None:
-            retry_after = self._pause
-            self._pause = min(2 * self._pause, self._config.max_backoff_seconds)
-        longest = self._config.max_retry_after_seconds
-        opens = time.monotonic() + min(retry_after, longest)
-        if opens >= self._opens:
-            self._opens = opens
-            self._refuses = retry_after > longest
-
-    def reset_pause(self) -> None:
-        """Start with the shortest pause again, because the provider has answered."""
-        self._pause = self._config.backoff_seconds
+    def spend(self, amount: float, now: float) -> None:
+        """Spend so much. A negative amount gives back what was too much."""
+        if self._seconds:
+            start = max(self.next, now) if amount > 0 else self.next
+            self.next = start + amount * self._seconds
 
 
 class Place:
-    """One call's place at both gates. Leave it exactly once."""
+    """One call that may be sent. Leave it exactly once."""
 
-    __slots__ = ("_model", "_service")
+    __slots__ = ("_queue", "_sent", "_tokens")
 
-    def __init__(self, model: ModelGate, service: Gate) -> None:
+    def __init__(self, queue: ModelQueue, sent: Sent, tokens: int) -> None:
+        self._queue = queue
+        self._sent = sent
+        self._tokens = tokens
+
+    def leave(self, error: BaseException | None = None, tokens: int | None = None) -> None:
+        """Say how the attempt ended. tokens: what it used; None if that is not known."""
+        self._queue.leave(self._sent, error, 0 if tokens is None else tokens - self._tokens)
+
+
+class ModelQueue:
+    """The calls to one model: those that wait, and the pacer that says when to send the next."""
+
+    def __init__(self, limits: CallLimits, model: str, config: HostedConfig[Any]) -> None:
+        entry = config.find_entry(model)
+        places = (entry and entry.max_concurrency) or config.max_concurrency
+        rpm = entry and entry.rpm
+        now = limits.clock()
+        self._limits = limits
         self._model = model
-        self._service = service
+        self._pacer = Pacer(now, places, rpm / 60 if rpm else math.inf)
+        self._tokens = Budget(entry and entry.tpm)
+        self._max_queue = config.max_queue
+        self._longest = config.max_retry_after_seconds
+        self._line: Line[Place] = Line()
+        self.waiting = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._answer_seconds = 0.0  # of a usual call
+        self._busy_since = math.inf
+        self._sent_while_busy = 0
+        self._told: float | None = None  # the beginning of the pause that the log has
+        self._words = ""  # of the last refusal
+        self._hint = -math.inf  # until when it asks to wait
 
-    def leave(self, error: BaseException | None = None) -> None:
-        """Release the place. error: how the call ended; a RateLimited closes the model's gate."""
-        self._service.leave()
-        if error is None:
-            self._model.reset_pause()
-        elif isinstance(error, RateLimited):
-            self._model.close(error.retry_after)
-        self._model.leave()
+    @property
+    def is_idle(self) -> bool:
+        return not self.waiting and not self._pacer.in_flight
+
+    async def enter(self, deadline: float | None, again: bool, tokens: int, tenant: str) -> Place:
+        """Wait for the turn of a call. Arguments and errors as in `CallLimits.enter`."""
+        now = self._limits.clock()
+        if not self.waiting and not self._limits.is_full and self._due(now) <= now:
+            return self._send(tokens, now)
+        self._check(deadline, again, now)
+        waiter: Waiter[Place] = Waiter(tokens)
+        if again:
+            self._line.add_again(waiter)
+        else:
+            self._line.add(waiter, tenant)
+        if not self.waiting:
+            self._busy_since, self._sent_while_busy = now, 0
+        self.waiting += 1
+        if deadline is not None:
+            remaining = deadline - now - self._answer_seconds
+            waiter.timer = asyncio.get_running_loop().call_later(
+                max(remaining, 0.0), self._expire, waiter
+            )
+        self.pump()
+        try:
+            return await waiter.future
+        except asyncio.CancelledError as error:
+            if waiter.future.done() and not waiter.future.cancelled():
+                waiter.future.result().leave(error)  # its turn came in the same moment
+            raise
+        finally:
+            if waiter.timer is not None:
+                waiter.timer.cancel()
+            if not waiter.future.done() or waiter.future.cancelled():
+                self.waiting -= 1
+                self.pump()
+
+    def leave(self, sent: Sent, error: BaseException | None, more_tokens: int) -> None:
+        """A call ended. more_tokens: that it used beyond the estimate."""
+        now = self._limits.clock()
+        if isinstance(error, RateLimited):
+            self._words = error.message
+            self._hint = now + min(error.retry_after or 0.0, self._longest)
+            self._pacer.refuse(sent, now, error.retry_after)
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self._pacer.drop(sent, now)
+        else:
+            self._pacer.answer(sent, now, waiting=self.waiting > 0)
+            if error is None:
+                self._answer_seconds += 0.1 * (now - sent.at - self._answer_seconds)
+        for budget in (self._tokens, self._limits.tokens):
+            budget.spend(more_tokens, now)
+        self._limits.leave()
+        self.pump()
+
+    def pump(self) -> None:
+        """Send the calls whose turn it is, and come again when the next one is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while (waiter := self._line.first()) is not None:
+            now = self._limits.clock()
+            self._tell(now)
+            if (refusal := self._refusal(now)) is not None:
+                self._end(waiter, refusal)
+                continue
+            if self._limits.is_full:
+                self._limits.wait(self)
+                return
+            if (due := self._due(now)) > now:
+                if not math.isinf(due):
+                    loop = asyncio.get_running_loop()
+                    self._timer = loop.call_later(due - now, self.pump)
+                return
+            self._line.pop()
+            self.waiting -= 1
+            self._sent_while_busy += 1
+            waiter.future.set_result(self._send(waiter.tokens, now))
+
+    def _due(self, now: float) -> float:
+        """When the next call may be sent; infinity: not before another one ends."""
+        limits = self._limits
+        return max(
+            self._pacer.next_send(now), self._tokens.next, limits.tokens.next, limits.calls.next
+        )
+
+    def _send(self, tokens: int, now: float) -> Place:
+        for budget in (self._tokens, self._limits.tokens):
+            budget.spend(tokens, now)
+        self._limits.enter_place(now)
+        return Place(self, self._pacer.send(now), tokens)
+
+    def _check(self, deadline: float | None, again: bool, now: float) -> None:
+        """Raise the error of a call that need not wait."""
+        if (refusal := self._refusal(now)) is not None:
+            raise refusal
+        if self.waiting >= self._max_queue and not again:
+            raise Overloaded(
+                f"{self._model}: {self._pacer.in_flight} calls run and {self.waiting} wait",
+                retry_after=1.0,
+            )
+        busy = now - self._busy_since
+        if deadline is None or busy < _BUSY or not self._sent_while_busy:
+            return
+        wait = _HOPE * (self.waiting + 1) * busy / self._sent_while_busy
+        if now + wait > deadline:
+            raise RateLimited(
+                f"{self._model}: {self.waiting} calls wait for its limits, longer than this call's "
+                "deadline allows",
+                retry_after=wait,
+            )
+        if busy > 2 * _BUSY:  # forget how fast it was long ago
+            self._busy_since, self._sent_while_busy = now - _BUSY, self._sent_while_busy // 2
+
+    def _refusal(self, now: float) -> RateLimited | None:
+        """The error of all calls, if the provider has refused everything for too long.
+
+        A call that comes when a probe is due has no error, because it is the probe.
+        """
+        pause = self._pacer.pause
+        if pause is None or now - pause.since <= self._longest:
+            return None
+        if pause.probe is None and pause.due <= now:
+            return None
+        return RateLimited(
+            f"{self._words} (all calls to {self._model} are refused)",
+            retry_after=max(self._hint - now, 1.0 if pause.probe else pause.due - now),
+        )
+
+    def _expire(self, waiter: Waiter[Place]) -> None:
+        """End the wait of a call whose deadline is near."""
+        problem = f"{self._model}: no turn before the call's deadline, {self.waiting} calls wait"
+        error: BackendError = Overloaded(problem, retry_after=1.0)
+        if not math.isinf(self._pacer.rate):
+            wait = max(self._hint - self._limits.clock(), 1.0)
+            error = RateLimited(f"{problem} for its provider's limits", retry_after=wait)
+        self._end(waiter, error)
+        self.pump()
+
+    def _end(self, waiter: Waiter[Place], error: BackendError) -> None:
+        if not waiter.future.done():
+            self.waiting -= 1
+            waiter.future.set_exception(error)
+
+    def _tell(self, now: float) -> None:
+        """Write a long pause to the log, once."""
+        pause = self._pacer.pause
+        if pause is not None and now - pause.since > _LONG_PAUSE and self._told != pause.since:
+            self._told = pause.since
+            log.warning("a provider refuses all calls", model=self._model, waiting=self.waiting)
 
 
 class CallLimits:
-    """The gates of a service. All its methods must run on one event loop."""
+    """The queues of a service. All its methods must run on one event loop.
 
-    def __init__(self, config: HostedConfig[Any]) -> None:
+    clock: seconds; deadlines are on the same clock.
+    """
+
+    def __init__(
+        self, config: HostedConfig[Any], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
         self._config = config
-        self._service = Gate("this service", config.max_concurrency, config.max_queue)
-        self._models: dict[str, ModelGate] = {}
+        self._places = config.max_concurrency
+        #: Calls and tokens of the key.
+        self.calls = Budget(config.rpm)
+        self.tokens = Budget(config.tpm)
+        self._queues: dict[str, ModelQueue] = {}
+        self._blocked: dict[ModelQueue, None] = {}  # queues that wait for a place, in turn
 
     async def enter(
-        self, model: str, deadline: float | None = None, *, again: bool = False
+        self,
+        model: str,
+        deadline: float | None = None,
+        *,
+        again: bool = False,
+        tokens: int = 0,
+        tenant: str = "",
     ) -> Place:
-        """Wait for a place for one call, first at the model's gate, then at the service's.
+        """Wait until one call may be sent.
 
-        A call that waits for a closed model holds no place of the service, so other models
-        are not delayed.
+        deadline: on the clock. again: a retry of an admitted call, which joins even a full queue
+        and comes first. tokens: an estimate of what it will use. tenant: who calls; tenants take
+        turns.
 
-        deadline: on time.monotonic's clock. again: a retry of an admitted call.
-        Raises Overloaded if a queue is full, and RateLimited if the model's gate stays closed
-        past the deadline.
+        Raises Overloaded if the queue is full, and RateLimited if the provider's limits leave no
+        place before the deadline.
         """
-        gate = self._gate(model)
-        await gate.enter(again)
-        try:
-            await gate.wait_open(deadline)
-            await self._service.enter(again)
-        except BaseException:
-            gate.leave()
-            raise
-        return Place(gate, self._service)
+        return await self._queue(model).enter(deadline, again, tokens, tenant)
 
-    def _gate(self, model: str) -> ModelGate:
-        if (gate := self._models.get(model)) is None:
-            if len(self._models) >= _MAX_GATES:
-                self._models = {n: g for n, g in self._models.items() if g.waiting or g.running}
-            gate = self._models[model] = ModelGate(self._config, model)
-        return gate
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls are in flight as the service may have."""
+        return self._places <= 0
+
+    def enter_place(self, now: float) -> None:
+        """Take one of the service's places."""
+        self._places -= 1
+        self.calls.spend(1, now)
+
+    def wait(self, queue: ModelQueue) -> None:
+        """Let a queue continue when a place is free."""
+        self._blocked[queue] = None
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._places += 1
+        for _ in range(len(self._blocked)):
+            if self.is_full:
+                return
+            queue = next(iter(self._blocked))
+            del self._blocked[queue]
+            queue.pump()
+
+    def _queue(self, model: str) -> ModelQueue:
+        if (queue := self._queues.get(model)) is None:
+            if len(self._queues) >= _MAX_QUEUES:
+                self._queues = {n: q for n, q in self._queues.items() if not q.is_idle}
+            queue = self._queues[model] = ModelQueue(self, model, self._config)
+        return queue

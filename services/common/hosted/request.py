@@ -156,6 +156,16 @@ def as_conversation(prompt: Input) -> tuple[Message, ...]:
             raise AssertionError("the servicer refuses it")
 
 
+#: Characters of a usual token, and tokens of a usual completion.
+_TOKEN, _COMPLETION = 4, 500
+
+
+def estimate_tokens(request: GenerationRequest) -> int:
+    """Return about how many tokens a call will use, for limits of tokens per minute."""
+    length = sum(len(message.text) for message in as_conversation(request.input))
+    return length // _TOKEN + (request.sampling.max_tokens or _COMPLETION)
+
+
 async def build_apart(request: GenerationRequest, build: Callable[[], T]) -> T:
     """Return `build()`, which writes the request in the provider's format.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from arena_llm.types import Attempt
-from services.common.errors import BackendError
+from services.common.errors import BackendError, RateLimited
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.errors import is_transient
 from services.common.hosted.limits import CallLimits, Place
@@ -19,30 +19,36 @@ from services.common.hosted.report import add_attempts, failed
 
 T = TypeVar("T")
 
+#: Attempts of one call that are remembered.
+_MOST_FAILURES = 100
 #: The backoff stops doubling after this many attempts; it is far over its maximum by then.
 _MAX_DOUBLINGS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome(Generic[T]):
     """A successful call.
 
     value: what the last attempt returned. failures: the attempts before it. begun: when the last
     one began, on time.perf_counter's clock. queue_seconds: time spent waiting for places, over all
-    attempts.
+    attempts. tokens: that the call used; None if that is not known.
     """
 
     value: T
     failures: tuple[Attempt, ...]
     begun: float
     queue_seconds: float
+    tokens: int | None = None
 
 
 class Retrier:
     """Runs attempts within the limits of the service, and retries transient failures.
 
-    The pause before a retry is the provider's Retry-After. Without one it is random between 0
-    and a bound that doubles with each attempt ("full jitter":
+    A call that the provider's limits refuse (HTTP 429) goes back to the front of its queue, which
+    decides when it is sent again. That is no failure: it uses up no attempt.
+
+    The pause before any other retry is the provider's Retry-After. Without one it is random
+    between 0 and a bound that doubles with each attempt ("full jitter":
     https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
 
     There is no retry if the pause would pass the caller's deadline or `max_retry_after_seconds`.
@@ -54,27 +60,39 @@ class Retrier:
         self._limits = CallLimits(config)
 
     async def call(
-        self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
+        self,
+        model: str,
+        deadline: float | None,
+        attempt: Callable[[], Awaitable[T]],
+        tokens: int = 0,
+        count: Callable[[T], int | None] = lambda _: None,
     ) -> Outcome[T]:
         """Await `attempt()` until it succeeds. Each attempt waits for its own place.
 
-        deadline: on time.monotonic's clock; None: no deadline.
-        Raises the error of the last attempt, and Overloaded if the queue is full.
+        deadline: on time.monotonic's clock; None: no deadline. tokens: an estimate of what an
+        attempt uses. count: returns what it has used.
+        Raises the error of the last attempt, and the errors of CallLimits.enter.
         """
-        outcome, place = await self._run(model, deadline, attempt)
-        place.leave()
+        outcome, place = await self._run(model, deadline, attempt, tokens)
+        place.leave(tokens=count(outcome.value))
         return outcome
 
     @asynccontextmanager
     async def open(
-        self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
+        self,
+        model: str,
+        deadline: float | None,
+        attempt: Callable[[], Awaitable[T]],
+        tokens: int = 0,
     ) -> AsyncIterator[Outcome[T]]:
-        """Like `call`, but hold the place until the block ends. For streams.
+        """Like `call`, but hold the place until the block ends, which sets outcome.tokens.
+
+        For streams.
 
         `attempt()` must wait for the first event of the stream, because nothing is retried
         once the block has begun.
         """
-        outcome, place = await self._run(model, deadline, attempt)
+        outcome, place = await self._run(model, deadline, attempt, tokens)
         try:
             yield outcome
         except BaseException as error:
@@ -83,43 +101,50 @@ class Retrier:
                 last = failed(error, time.perf_counter() - outcome.begun)
                 add_attempts(error, (*outcome.failures, last))
             raise
-        place.leave()
+        place.leave(tokens=outcome.tokens)
 
     async def _run(
-        self, model: str, deadline: float | None, attempt: Callable[[], Awaitable[T]]
+        self,
+        model: str,
+        deadline: float | None,
+        attempt: Callable[[], Awaitable[T]],
+        tokens: int,
     ) -> tuple[Outcome[T], Place]:
         """Return the outcome of the first success, and its place, which the caller must leave."""
-        tries = 0  # a try that gets no place is not an attempt
+        tries = 0  # attempts that the provider's limits did not refuse
         failures: tuple[Attempt, ...] = ()
         queue_seconds = 0.0
         while True:
-            tries += 1
             arrived = time.perf_counter()
+            failures = failures[-_MOST_FAILURES:]
             try:
-                place = await self._limits.enter(model, deadline, again=bool(failures))
+                place = await self._limits.enter(
+                    model, deadline, again=bool(failures), tokens=tokens
+                )
             except BackendError as error:
+                add_attempts(error, failures)
+                raise
+            begun = time.perf_counter()
+            queue_seconds += begun - arrived
+            try:
+                value = await attempt()
+            except RateLimited as error:
+                place.leave(error)
+                failures = (*failures, failed(error, time.perf_counter() - begun))
+            except BackendError as error:
+                place.leave(error)
+                tries += 1
+                failures = (*failures, failed(error, time.perf_counter() - begun))
                 pause = self._find_pause(error, tries, deadline)
                 if pause is None:
                     add_attempts(error, failures)
                     raise
+                await asyncio.sleep(pause)
+            except BaseException as error:
+                place.leave(error)
+                raise
             else:
-                begun = time.perf_counter()
-                queue_seconds += begun - arrived
-                try:
-                    value = await attempt()
-                except BackendError as error:
-                    place.leave(error)
-                    failures += (failed(error, time.perf_counter() - begun),)
-                    pause = self._find_pause(error, tries, deadline)
-                    if pause is None:
-                        add_attempts(error, failures)
-                        raise
-                except BaseException as error:
-                    place.leave(error)
-                    raise
-                else:
-                    return Outcome(value, failures, begun, queue_seconds), place
-            await asyncio.sleep(pause)
+                return Outcome(value, failures, begun, queue_seconds), place
 
     def _find_pause(self, error: BackendError, tries: int, deadline: float | None) -> float | None:
         """Seconds to wait before the next try; None if there must be none.

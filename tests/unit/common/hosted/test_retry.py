@@ -1,4 +1,4 @@
-"""Retries and limits. Attempts are scripted and no test measures time."""
+"""Retries. Attempts are scripted and no test measures time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pytest
 from services.common import errors
 from services.common.errors import BackendError
 from services.common.hosted.config import HostedConfig, HostedModel
-from services.common.hosted.limits import CallLimits
 from services.common.hosted.retry import Outcome, Retrier
-from tests.support.waiting import eventually
+from tests.support.waiting import settle
 
 
 class Config(HostedConfig[HostedModel]):
@@ -63,7 +62,7 @@ async def run(
 STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
 
 TRANSIENT = [
-    errors.RateLimited("x"),
+    errors.RateLimited("x", retry_after=0.0),
     errors.UpstreamUnavailable("x"),
     errors.CreditsHeld("x", retry_after=0.001),
 ]
@@ -109,11 +108,18 @@ async def test_the_last_error_is_raised_with_a_pause_for_the_caller() -> None:
 async def test_a_pause_that_is_too_long_is_not_begun(
     remaining: float | None, retry_after: float
 ) -> None:
-    attempt = Script(errors.RateLimited("x", retry_after=retry_after))
+    attempt = Script(errors.UpstreamUnavailable("x", retry_after=retry_after))
     deadline = None if remaining is None else time.monotonic() + remaining
-    with pytest.raises(errors.RateLimited) as caught:
-        await run(Retrier(config()), attempt, deadline=deadline)
+    with pytest.raises(errors.UpstreamUnavailable) as caught:
+        await run(Retrier(config(max_retry_after_seconds=60)), attempt, deadline=deadline)
     assert (caught.value.retry_after, attempt.calls) == (retry_after, 1)
+
+
+async def test_refusals_of_the_limits_use_up_no_attempt() -> None:
+    refusal = errors.RateLimited("x", retry_after=0.0)
+    attempt = Script(*[refusal] * 5, errors.UpstreamUnavailable("x"), *[refusal] * 5, "ok")
+    outcome = await run(Retrier(config(max_attempts=2)), attempt)
+    assert (outcome.value, len(outcome.failures), attempt.calls) == ("ok", 11, 12)
 
 
 async def test_the_pause_is_random_below_a_bound_that_doubles(
@@ -163,145 +169,6 @@ async def test_an_error_inside_the_block_is_not_retried_and_frees_the_place() ->
         await fail_late()
     assert count_attempts(caught.value) == 1
     assert (await retrier.call("h_b", None, Script("ok"))).value == "ok"
-
-
-# --- limits ----------------------------------------------------------------------------
-
-
-class Crowd:
-    """Callers that hold a place until they are released."""
-
-    def __init__(self, limits: CallLimits) -> None:
-        self._limits = limits
-        self.inside: list[str] = []
-        self.release: dict[str, asyncio.Event] = {}
-
-    def enter(self, name: str, model: str, again: bool = False) -> asyncio.Task[None]:
-        self.release[name] = asyncio.Event()
-
-        async def stay() -> None:
-            place = await self._limits.enter(model, again=again)
-            self.inside.append(name)
-            await self.release[name].wait()
-            place.leave()
-
-        return asyncio.create_task(stay())
-
-    def release_all(self) -> None:
-        for event in self.release.values():
-            event.set()
-
-
-async def settle() -> None:
-    """Let all tasks run until they wait."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-async def test_places_are_given_in_order_per_model_and_for_the_service() -> None:
-    crowd = Crowd(CallLimits(config({"name": "h_a", "max_concurrency": 1}, max_concurrency=2)))
-    tasks = [
-        crowd.enter(name, model)
-        for name, model in [("a1", "h_a"), ("a2", "h_a"), ("b1", "h_b"), ("b2", "h_b")]
-    ]
-    await settle()
-    assert crowd.inside == ["a1", "b1"]
-    crowd.release["b1"].set()
-    await settle()
-    assert crowd.inside == ["a1", "b1", "b2"], "a2 waits for its model only, so b2 passes it"
-    crowd.release["a1"].set()
-    await settle()
-    assert crowd.inside[-1] == "a2"
-    crowd.release_all()
-    await asyncio.gather(*tasks)
-
-
-async def test_a_cancelled_waiter_lets_the_next_one_in() -> None:
-    crowd = Crowd(CallLimits(config(max_concurrency=1)))
-    first, second, third = (crowd.enter(name, "h_a") for name in "123")
-    await settle()
-    second.cancel()
-    crowd.release["1"].set()
-    await eventually(lambda: crowd.inside == ["1", "3"])
-    crowd.release["3"].set()
-    await asyncio.gather(first, third)
-    assert second.cancelled()
-
-
-async def test_a_full_queue_refuses_new_calls_but_not_retries() -> None:
-    limits = CallLimits(config(max_concurrency=1, max_queue=1))
-    crowd = Crowd(limits)
-    tasks = [crowd.enter(name, "h_a") for name in "12"]
-    await settle()
-    with pytest.raises(errors.Overloaded) as caught:
-        await limits.enter("h_a")
-    assert caught.value.retry_after is not None
-    tasks.append(crowd.enter("3", "h_a", again=True))
-    await settle()
-    crowd.release_all()
-    await asyncio.gather(*tasks)
-    assert crowd.inside == ["1", "2", "3"]
-
-
-async def rate_limit(limits: CallLimits, model: str, retry_after: float | None) -> None:
-    """Make a call that the provider answers with 429."""
-    place = await limits.enter(model)
-    place.leave(errors.RateLimited("x", retry_after=retry_after))
-
-
-@pytest.mark.parametrize(
-    ("retry_after", "remaining"),
-    [(30.0, 20.0), (1000.0, None)],
-    ids=["deadline", "longest pause"],
-)
-async def test_a_paused_model_refuses_calls_that_cannot_wait(
-    retry_after: float, remaining: float | None
-) -> None:
-    limits = CallLimits(config())
-    await rate_limit(limits, "h_a", retry_after)
-    with pytest.raises(errors.RateLimited) as caught:
-        await limits.enter("h_a", remaining and time.monotonic() + remaining)
-    assert 0 < (caught.value.retry_after or 0) <= retry_after
-    (await limits.enter("h_b")).leave()
-
-
-async def test_a_call_that_waits_for_a_paused_model_holds_no_place_of_the_service() -> None:
-    limits = CallLimits(config(max_concurrency=1))
-    await rate_limit(limits, "h_a", 30)
-    crowd = Crowd(limits)
-    waiting = crowd.enter("a", "h_a")
-    await settle()
-    (await limits.enter("h_b")).leave()
-    assert not crowd.inside
-    waiting.cancel()
-    await asyncio.wait([waiting])
-
-
-async def test_a_call_that_can_wait_is_admitted_after_the_rest() -> None:
-    limits = CallLimits(config())
-    await rate_limit(limits, "h_a", 0.01)
-    opens = time.monotonic() + 0.009
-    (await limits.enter("h_a")).leave()
-    assert time.monotonic() >= opens
-
-
-async def test_a_model_rests_no_longer_than_the_bound() -> None:
-    limits = CallLimits(config(max_retry_after_seconds=0.05))
-    await rate_limit(limits, "h_a", 86400)
-    with pytest.raises(errors.RateLimited) as caught:
-        await limits.enter("h_a")
-    assert 0 < (caught.value.retry_after or 0) <= 0.05
-
-    async def try_again() -> bool:
-        try:
-            (await limits.enter("h_a")).leave()
-        except errors.RateLimited as error:
-            await asyncio.sleep(error.retry_after or 0)
-            return False
-        return True
-
-    while not await try_again():
-        pass
 
 
 # --- configuration ---------------------------------------------------------------------
