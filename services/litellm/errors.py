@@ -27,9 +27,9 @@ from services.common.hosted.errors import (
     Failure,
     convert_failure,
     make_error,
-    parse_retry_after,
 )
 from services.common.hosted.keys import Redactor
+from services.common.hosted.waits import read_wait
 
 if TYPE_CHECKING:
     from services.litellm.rewriting import RawAnswer
@@ -107,7 +107,7 @@ def convert_exception(
     return make_error(
         status,
         redact(f"{provider}: {hide_paths(_extract_message(str(error)))}"),
-        retry_after=parse_retry_after(headers.get("retry-after")),
+        retry_after=read_wait(headers),
         error_type=_find_type(error),
         types=TYPES,
         metadata={"upstream_status": str(sent_status)} if sent_status else {},

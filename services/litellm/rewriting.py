@@ -59,7 +59,8 @@ _TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "")
 class RawAnswer:
     """What a provider has sent, before litellm reads it.
 
-    status: the HTTP status, 0 before the answer has arrived. retry_after: the header. reported:
+    status: the HTTP status, 0 before the answer has arrived. retry_after: the seconds that it asks
+    for. reported:
     the error that came with an error status. failure: why the answer cannot be used, which takes
     precedence over what litellm says. broken: the connection failed.
 
@@ -74,7 +75,7 @@ class RawAnswer:
         self._provider = provider
         self._redact = redact
         self.status = 0
-        self.retry_after: str | None = None
+        self.retry_after: float | None = None
         self.reported: Failure | None = None
         self.failure: BackendError | None = None
         self.broken = False

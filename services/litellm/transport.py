@@ -32,6 +32,7 @@ from services.common.errors import (
 from services.common.hosted.errors import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
 from services.common.hosted.request import OPTIONS
+from services.common.hosted.waits import read_wait
 from services.litellm.rewriting import RawAnswer, RewrittenBody, asks_for_stream
 
 #: The server that litellm calls if it knows no address, and the providers that really use it.
@@ -245,7 +246,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         if (answer := exchange.answer) is None:
             return response
         answer.status = response.status_code
-        answer.retry_after = response.headers.get("Retry-After")
+        answer.retry_after = read_wait(response.headers)
         answer.reported = None
         answer.region = next((response.headers[n] for n in _REGIONS if n in response.headers), "")
         if response.is_success:

@@ -16,9 +16,9 @@ ERROR_TYPES: Mapping[str, type[BackendError]] = {
 
 
 def to_error(
-    failure: Failure, status: int, redact: Redactor, retry_after: str | None = None
+    failure: Failure, status: int, redact: Redactor, retry_after: float | None = None
 ) -> BackendError:
-    """Make the error for a reported failure. retry_after: the value of the header."""
+    """Make the error for a reported failure. retry_after: the seconds that the headers ask for."""
     return convert_failure(
         failure, status, "openrouter", redact, retry_after=retry_after, types=ERROR_TYPES
     )

@@ -33,6 +33,7 @@ from services.common.hosted.http import (
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
 from services.common.hosted.values import is_complete_json, load_json, load_values
+from services.common.hosted.waits import read_wait
 from services.openrouter.config import DIALECTS, OpenRouterConfig
 from services.openrouter.errors import to_error, unreadable
 
@@ -153,8 +154,8 @@ class OpenRouterUpstream:
                     failure = read_error_body(
                         await _read_beginning(response), response.status, response.reason or ""
                     )
-                    retry_after = response.headers.get("Retry-After")
-                    raise to_error(failure, response.status, self._redact, retry_after)
+                    wait = read_wait(response.headers)
+                    raise to_error(failure, response.status, self._redact, wait)
                 yield response
         except TimeoutError as error:
             raise UpstreamUnavailable(

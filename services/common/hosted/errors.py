@@ -8,12 +8,9 @@ https://docs.anthropic.com/en/api/errors, https://ai.google.dev/gemini-api/docs/
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.common.errors import (
@@ -32,6 +29,7 @@ from services.common.errors import (
 from services.common.hosted.keys import Redactor
 from services.common.hosted.response import ProviderAnswer
 from services.common.hosted.values import label, load_json, number
+from services.common.hosted.waits import find_wait
 
 #: By HTTP status. All others, such as 5xx and redirects, are UpstreamUnavailable.
 _BY_STATUS: dict[int, type[BackendError]] = {
@@ -77,9 +75,6 @@ _NAMED_STATUSES = {
 #: Errors that a retry may fix, except UnreadableAnswer.
 TRANSIENT = (RateLimited, UpstreamUnavailable, CreditsHeld)
 
-#: Seconds. A longer wait must be a provider's mistake, such as a wrong clock or unit.
-_LONGEST_WAIT = 86400.0
-
 _MAX_DEPTH = 4
 
 
@@ -93,13 +88,14 @@ class Failure:
     """An error as a provider reports it.
 
     status: the HTTP status that the report names; None if it names none.
-    kinds: stable error names, the most specific first.
+    kinds: stable error names, the most specific first. wait: the seconds that it asks for.
     """
 
     message: str = ""
     status: int | None = None
     kinds: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    wait: float | None = None
 
 
 # --- reading ---------------------------------------------------------------------------
@@ -137,10 +133,11 @@ def read_error_body(body: bytes, status: int, reason: str) -> Failure:
 
     A body that is not JSON, such as an HTML page, is reported as its status only.
     """
-    failure = None
+    failure, value = None, None
     with suppress(ValueError):
-        failure = read_failure(load_json(body))
-    return failure or Failure(f"HTTP {status} {reason}".strip())
+        failure = read_failure(value := load_json(body))
+    failure = failure or Failure(f"HTTP {status} {reason}".strip())
+    return replace(failure, wait=find_wait(value))
 
 
 def find_failure(answer: ProviderAnswer) -> Failure | None:
@@ -181,25 +178,6 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)[:2000]
 
 
-def parse_retry_after(value: str | None) -> float | None:
-    """Parse a Retry-After header, a number or a date (RFC 9110, 10.2.3), into 0 to 86400 seconds.
-
-    None if there is no header or it cannot be parsed: the service's own backoff then applies.
-    """
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-            when = when.replace(tzinfo=when.tzinfo or UTC)
-            seconds = (when - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None  # the parser raises any of these for a malformed date
-    return min(max(0.0, seconds), _LONGEST_WAIT) if math.isfinite(seconds) else None
-
-
 # --- making errors ---------------------------------------------------------------------
 
 
@@ -232,12 +210,12 @@ def convert_failure(
     provider: str,
     redact: Redactor,
     *,
-    retry_after: str | None = None,
+    retry_after: float | None = None,
     types: Mapping[str, type[BackendError]] = OPENAI_CODES,
 ) -> BackendError:
     """Make the error for a failure. A status in the failure takes precedence over the HTTP status.
 
-    provider: its name, for the message. retry_after: the value of the header.
+    provider: its name, for the message. retry_after: the seconds that the headers ask for.
     """
     named = next((_NAMED_STATUSES[k] for k in failure.kinds if k in _NAMED_STATUSES), 502)
     status = failure.status or (status if status >= 300 else named)
@@ -254,7 +232,7 @@ def convert_failure(
     return make_error(
         status,
         redact(f"{provider}: {message}"),
-        retry_after=parse_retry_after(retry_after),
+        retry_after=failure.wait if retry_after is None else retry_after,
         error_type=next((kind for kind in failure.kinds if kind in types), ""),
         types=types,
         metadata=details,

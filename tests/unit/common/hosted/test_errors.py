@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-
 import pytest
 
 from services.common import errors
-from services.common.hosted.errors import is_transient, make_error, parse_retry_after
+from services.common.hosted.errors import is_transient, make_error
 from services.common.hosted.keys import MAX_LENGTH, Redactor
 
 TABLE = [
@@ -44,39 +41,6 @@ def test_a_402_with_retry_after_is_transient() -> None:
 
 def test_a_final_error_has_no_retry_after() -> None:
     assert make_error(400, "message", retry_after=3).retry_after is None
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("7", 7),
-        ("0.25", 0.25),
-        ("-3", 0),
-        ("nan", None),
-        ("inf", None),
-        ("soon", None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
-        ("Thu, 31 Dec 2099 23:59:59 GMT", 86400),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", 86400),
-        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
-        ("Thu, 99 Foo 2099 99:99:99 GMT", None),
-        ("1e20", 86400),
-        ("1" * 30, 86400),
-        ("1" * 5000, None),
-        ("-inf", None),
-        ("7, 9", None),
-    ],
-)
-def test_retry_after(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value) == seconds
-
-
-def test_retry_after_as_a_date() -> None:
-    seconds = parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60)))
-    assert seconds is not None
-    assert 50 < seconds <= 60
 
 
 @pytest.mark.parametrize("seconds", [1e20, 1e300, 4e9])
