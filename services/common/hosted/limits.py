@@ -28,6 +28,8 @@ _MAX_QUEUES = 4096
 _BUSY = 60.0
 #: The share of the estimated wait that must fit into a call's deadline.
 _HOPE = 0.67
+#: The share of the time to its deadline, at most a second, by which a call stops waiting early.
+_MARGIN = 0.1
 #: Seconds. A longer pause is written to the log.
 _LONG_PAUSE = 5.0
 
@@ -104,9 +106,11 @@ class ModelQueue:
             self._busy_since, self._sent_while_busy = now, 0
         self.waiting += 1
         if deadline is not None:
-            remaining = deadline - now - self._answer_seconds
+            remaining = deadline - now
+            # In time for an answer, or at least for the error to reach the caller.
+            early = max(self._answer_seconds, min(_MARGIN * remaining, 1.0))
             waiter.timer = asyncio.get_running_loop().call_later(
-                max(remaining, 0.0), self._expire, waiter
+                max(remaining - early, 0.0), self._expire, waiter
             )
         self.pump()
         try:
