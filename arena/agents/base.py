@@ -60,6 +60,8 @@ class Answer:
 class PlayerLeft(Exception):
     """A human player has left: no more turns can be answered in this run."""
 
+    remedy = "the same command continues"
+
 
 class Agent(ABC):
     """A player. One object plays one seat of one episode.

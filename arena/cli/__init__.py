@@ -17,7 +17,7 @@ from arena.experiment.recording import RecordingError
 from arena.results.database import ResultsError
 from arena.runners.ray import RayError
 from arena_llm import ArenaError
-from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, parse_arguments
+from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, HintingParser, parse_arguments
 
 #: The commands and their help. A module is imported if its command is used: the report's
 #: libraries take a second to load.
@@ -71,7 +71,7 @@ def _make_parsers(
     argv: Sequence[str],
 ) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of the whole command line, and the parser of each command."""
-    parser = argparse.ArgumentParser(
+    parser = HintingParser(
         prog="arena",
         description="Let language models play games, and report the results.",
         epilog="Exit codes: 0 success; 1 failed episodes, models that cannot run, a spent "
@@ -79,7 +79,7 @@ def _make_parsers(
         "file.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    subparsers = {}
+    subparsers: dict[str, argparse.ArgumentParser] = {}
     for name, text in COMMANDS.items():
         subparsers[name] = command = commands.add_parser(name, help=text, description=text)
         if name in argv:

@@ -121,7 +121,7 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
         ", ".join([*([illegal] if tally.answers else []), *spending]),
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
         *(["the same command plays the failed episodes again"] if tally.failures else []),
-        *([f"stopped: {tally.stopped}; the same command continues"] if tally.stopped else []),
+        *([f"stopped: {tally.stopped}; {tally.remedy}"] if tally.stopped else []),
         f"results: {experiment.results} (arena report {experiment.results})",
     ]
     for line in lines:

@@ -17,6 +17,8 @@ NEAR = 0.8
 class BudgetSpent(Exception):
     """The experiment's budget is used up. Everything played so far is saved."""
 
+    remedy = "with a higher limit the same command continues"
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

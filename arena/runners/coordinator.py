@@ -47,7 +47,7 @@ class RunProgress:
     tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
     models are expected to make in this run, and moves made. failures: reasons of this run's
     failed episodes. lost: workers that died and were replaced. stopped: why no more episodes
-    are started; "" while the run continues.
+    are started; "" while the run continues. remedy: how to play the rest.
     """
 
     total: int
@@ -63,6 +63,7 @@ class RunProgress:
     failures: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     stopped: str = ""
+    remedy: str = ""
 
 
 class FairQueue:
@@ -204,9 +205,9 @@ class Coordinator:
         progress.answers += len(answers)
         progress.illegal += len(answers) - answers.count("ok")
 
-    async def stop(self, episode: str, reason: str) -> None:
+    async def stop(self, episode: str, reason: str, remedy: str) -> None:
         """Start no more episodes, because of the reason that ended this one."""
-        self._progress.stopped = reason
+        self._progress.stopped, self._progress.remedy = reason, remedy
         await self._drop(episode)
 
     async def progress(self) -> RunProgress:

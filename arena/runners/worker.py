@@ -49,7 +49,7 @@ async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0)
                 seats = seat_players(spec, job.experiment.participants)
                 row, moves = await play_episode(spec, load(spec.game), seats, ask_for)
             except (BudgetSpent, PlayerLeft) as error:
-                await coordinator.stop(spec.episode, str(error))
+                await coordinator.stop(spec.episode, str(error), error.remedy)
             else:
                 await coordinator.finish(row, moves)
 

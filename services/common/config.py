@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from arena_llm.connection import split_host_port
 from arena_llm.suggestions import did_you_mean
 from arena_llm.terminal import one_line
 from arena_llm.yaml_file import YamlError, read_mapping
@@ -34,33 +34,15 @@ def config_path(filename: str) -> Path:
     return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
 
 
-# A host's name or an IPv4 address, or an IPv6 address in brackets; no scheme, no path.
-_ADDRESS = re.compile(
-    r"(?:(?P<name>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
-    r":(?P<port>[0-9]{1,5})"
-)
-
-
 def _check_address(value: str) -> str:
-    match = _ADDRESS.fullmatch(value)
-    if match is None or int(match["port"]) > 65535 or not _is_host(match["name"], match["ipv6"]):
-        raise ValueError(
-            f"{value!r} is not host:port, such as 127.0.0.1:50051: a name or an IP address "
-            "(IPv6 in brackets) without a scheme or a path, and a port from 0 to 65535"
-        )
-    return value
-
-
-def _is_host(name: str | None, ipv6: str | None) -> bool:
-    """Whether a host is valid: a name that looks like an IP address must be one."""
     try:
-        if ipv6:
-            ipaddress.IPv6Address(ipv6)
-        elif name and name.rstrip(".").rpartition(".")[2].isdigit():
-            ipaddress.IPv4Address(name)
-    except ValueError:
-        return False
-    return True
+        split_host_port(value, lowest_port=0)
+    except ValueError as error:
+        raise ValueError(
+            f"{value!r} {error}: write host:port, such as 127.0.0.1:50051, with a name or an IP "
+            "address (IPv6 in brackets) and a port from 0 to 65535"
+        ) from None
+    return value
 
 
 #: "host:port"; port 0 lets the system choose one.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from arena_llm.connection import DEFAULT_PORT, DEFAULT_TIMEOUT, PORT_VARIABLE, TARGET_VARIABLE
 from arena_llm.suggestions import did_you_mean
@@ -18,22 +20,56 @@ INTERRUPTED = 130  # 128 + SIGINT, as in shells
 PRICE_HEADER = "USD PER MILLION TOKENS"
 
 
+class HintingParser(argparse.ArgumentParser):
+    """A parser whose errors name what a misspelled command or value may stand for."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the usage and the message."""
+        if wrong := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message += did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), most=1)
+        super().error(message)
+
+
 def parse_arguments(
     parser: argparse.ArgumentParser,
     commands: Mapping[str, argparse.ArgumentParser],
     argv: Sequence[str] | None,
 ) -> argparse.Namespace:
-    """Parse the arguments. An unknown one is refused with the usage of its command.
+    """Parse the arguments. An unknown option is refused with the usage of its command.
 
     commands: the parser of each command, which is in `command` of the result.
     """
-    args, unknown = parser.parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    _check_options(words, parser, commands)
+    args, unknown = parser.parse_known_args(words)
     if unknown:
-        command = commands[args.command]
-        options = re.findall(r"--[\w-]+", command.format_usage())
-        hint = did_you_mean(unknown[0].partition("=")[0], options, most=1)
-        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        commands[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     return args
+
+
+def _check_options(
+    words: Sequence[str],
+    parser: argparse.ArgumentParser,
+    commands: Mapping[str, argparse.ArgumentParser],
+) -> None:
+    """Refuse an unknown option before argparse finds that a required one is missing."""
+    command = next((commands[word] for word in words if word in commands), None)
+    if command is None and words and not words[0].startswith("-"):
+        return  # argparse names the wrong command
+    known = _list_options(parser) | (_list_options(command) if command else set())
+    for word in words[: words.index("--") if "--" in words else None]:
+        name = word.partition("=")[0]
+        # argparse accepts the beginning of a name.
+        if not name.startswith("--") or any(option.startswith(name) for option in known):
+            continue
+        names = known.union(*map(_list_options, commands.values()))
+        where = "" if command else "; options of a command come after it"
+        hint = did_you_mean(name, sorted(names), most=1) or where
+        (command or parser).error(f"unrecognized arguments: {word}{hint}")
+
+
+def _list_options(parser: argparse.ArgumentParser) -> set[str]:
+    return {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
 
 
 def add_target(parser: argparse.ArgumentParser, default: str | None = None) -> None:

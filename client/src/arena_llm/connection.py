@@ -174,7 +174,7 @@ def parse_hosts(target: str) -> list[tuple[str, int]]:
             return []
         case "ipv4" | "ipv6" as kind if colon:
             family = socket.AF_INET if kind == "ipv4" else socket.AF_INET6
-            pairs = [_split_host_port(text) for text in unquote(_strip_authority(rest)).split(",")]
+            pairs = [split_host_port(text) for text in unquote(_strip_authority(rest)).split(",")]
             for host, _ in pairs:
                 if _parse_address(host, family) is None:
                     raise ValueError(f"has {host!r}, which is not an {kind} address")
@@ -182,10 +182,10 @@ def parse_hosts(target: str) -> list[tuple[str, int]]:
         case "dns" if colon:
             # In dns://SERVER/HOST:PORT, SERVER is the name server that resolves the host.
             rest = re.sub("^//[^/]+/", "", rest)
-            return [_split_host_port(unquote(_strip_authority(rest)).removeprefix("/"))]
+            return [split_host_port(unquote(_strip_authority(rest)).removeprefix("/"))]
     if "://" in target:
         raise ValueError(f"begins with {_PASSWORD.sub('', scheme)}://, which gRPC does not use")
-    return [_split_host_port(target)]
+    return [split_host_port(target)]
 
 
 def _check_text(target: object) -> None:
@@ -213,14 +213,19 @@ def _check_path(path: str) -> None:
         raise ValueError(f"has a path of {size} bytes; a socket's path has at most {_MAX_PATH}")
 
 
-def _split_host_port(text: str) -> tuple[str, int]:
+def split_host_port(text: str, lowest_port: int = 1) -> tuple[str, int]:
+    """Return host and port of HOST:PORT; an IPv6 address keeps its brackets.
+
+    Raises ValueError for any other text, with what is wrong with it.
+    """
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
         raise ValueError("has no port")
     if not host:
         raise ValueError("has no host")
-    if not re.fullmatch("[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65535:
-        raise ValueError(f"has the port {port!r}, which is not between 1 and 65535")
+    is_number = re.fullmatch("[0-9]{1,5}", port, re.ASCII)
+    if not is_number or not lowest_port <= int(port) <= 65535 or port != str(int(port)):
+        raise ValueError(f"has the port {port!r}, which is not between {lowest_port} and 65535")
     if ":" in host and not host.startswith("["):
         raise ValueError("has an IPv6 address without brackets, or more than one port")
     if not _is_host(host):

@@ -58,10 +58,10 @@ def test_models(run, script: Script) -> None:
     code, out, err = run("models")
     assert code == 0
     assert out.splitlines() == [
-        "MODEL                 BACKEND     CONTEXT  CAN        USD PER MILLION TOKENS",
-        "hf_a                  hf          2048     chat seed  unknown",
-        "openrouter_long/name  openrouter  -        -          0.15 in, 0.6 out",
-        "openrouter_free       openrouter  -        -          0",
+        "MODEL                 CONTEXT  USD PER MILLION TOKENS  CAN",
+        "hf_a                  2048     unknown                 chat seed",
+        "openrouter_long/name  -        0.15 in, 0.6 out        -",
+        "openrouter_free       -        0                       -",
     ]
     assert err == "arena-llm: vllm (127.0.0.1:9) not listed: start vllm\n"
     code, out, err = run("models", "--json")
@@ -70,6 +70,24 @@ def test_models(run, script: Script) -> None:
     assert document["models"][0]["capabilities"] == ["chat", "seed"]
     assert document["unreachable"][0]["backend"] == "vllm"
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_models_fit_into_a_terminal(
+    run, script: Script, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of a model is long: all its words come, in lines that the terminal does not break."""
+    reply = models("hf_a", "openrouter_meta-llama/llama-3.1-8b-instruct")
+    reply.models[0].capabilities.extend(value for value in models_pb2.Capability.values() if value)
+    script.enqueue(reply, reply)
+    _, piped, _ = run("models")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, shown, _ = run("models")
+    assert shown.split() == piped.split()
+    assert len(piped.splitlines()) == 3
+    longest = max(map(len, shown.splitlines()))
+    assert longest <= max(columns, 77)  # a name, its context and its price need so much
 
 
 def test_check(run, script: Script) -> None:
@@ -314,5 +332,5 @@ def test_an_unknown_option_is_refused_with_a_similar_one(
         main(["generate", "hf_a", "Your move?", "--temprature", "1"])
     assert caught.value.code == 2
     shown = capsys.readouterr().err
-    assert "--temprature 1; did you mean --temperature?" in shown
+    assert "--temprature; did you mean --temperature?" in shown
     assert "usage: arena-llm generate" in shown, "the usage that lists the options"

@@ -14,6 +14,7 @@ from arena_llm.command_line import (
     FAILED,
     INTERRUPTED,
     USAGE,
+    HintingParser,
     add_target,
     add_timeout,
     parse_arguments,
@@ -60,7 +61,7 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of the whole command line, and the parser of each command."""
-    parser = argparse.ArgumentParser(
+    parser = HintingParser(
         prog="arena-llm",
         description="List, check and call the language models of Arena LLM.",
         epilog="Exit codes: 0 success, 1 failure, 2 wrong usage. Before an expensive experiment, "
@@ -69,7 +70,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     parser.add_argument("--version", action="version", version=version("arena-llm"))
     _add_globals(parser, target=None, timeout=DEFAULT_TIMEOUT, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    subparsers = {}
+    subparsers: dict[str, argparse.ArgumentParser] = {}
     for name, command in COMMANDS.items():
         subparsers[name] = subparser = commands.add_parser(
             name, help=command.help, description=command.help

@@ -51,14 +51,13 @@ def list_models(client: Client, args: argparse.Namespace, output: Output) -> int
     rows = [
         (
             model.name,
-            model.backend,
             str(model.context_length or "-"),
-            " ".join(model.capabilities) or "-",
             format_price(model.price),
+            " ".join(model.capabilities) or "-",
         )
         for model in models
     ]
-    output.table(("MODEL", "BACKEND", "CONTEXT", "CAN", PRICE_HEADER), rows)
+    output.table(("MODEL", "CONTEXT", PRICE_HEADER, "CAN"), rows)
     for backend in models.unreachable:
         output.warn(
             f"{backend.backend} ({', '.join(backend.addresses)}) not listed: {backend.detail}"

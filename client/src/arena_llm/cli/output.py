@@ -10,8 +10,10 @@ import base64
 import dataclasses
 import json
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TextIO
@@ -76,16 +78,23 @@ class Output:
         self.text(_one_line(text))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print rows in columns, each cell on one line."""
+        """Print rows in columns, each cell on one line.
+
+        On a terminal that is too narrow, the last cell of a row continues on further lines.
+        """
         stream = _stdout()
         cells = [
             header,
             *([escape_on_terminal(stream, _one_line(cell)) for cell in row] for row in rows),
         ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        room = None
+        if stream.isatty():
+            columns = shutil.get_terminal_size().columns
+            room = columns - sum(widths[:-1]) - 2 * len(widths[:-1])
         for row in cells:
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self._write(line.rstrip() + "\n")
+            for line in _lay_out(row, widths, room):
+                self._write(line.rstrip() + "\n")
 
     def warn(self, line: str) -> None:
         """Print a line to stderr. With --json, print nothing: the document contains the fact."""
@@ -181,6 +190,28 @@ def format_price(price: Price | None) -> str:
 def _per_million(picousd: int) -> str:
     """Return US dollars for a million units that cost this many 10^-12 US dollars each."""
     return f"{Decimal(picousd).scaleb(-6):,.6f}".rstrip("0").removesuffix(".")
+
+
+#: Characters of a last column that is so narrow that it moves below its row, and its indent there.
+_NARROW, _INDENT = 24, 4
+
+
+def _lay_out(row: Sequence[str], widths: Sequence[int], room: int | None) -> Iterator[str]:
+    """Yield the lines of a row. room: characters for the last cell; None: any number."""
+    *others, last = row
+    line = "".join(f"{cell.ljust(width)}  " for cell, width in zip(others, widths, strict=False))
+    if room is None or len(last) <= room:
+        yield line + last
+        return
+    indent = len(line)
+    if room < _NARROW:
+        yield line
+        line, indent = " " * _INDENT, _INDENT
+        room = max(_NARROW, room + sum(widths[:-1]) + 2 * len(others) - _INDENT)
+    # A long word, such as a URL or a path, stays whole.
+    first, *rest = textwrap.wrap(last, room, break_long_words=False, break_on_hyphens=False)
+    yield line + first
+    yield from (" " * indent + text for text in rest)
 
 
 def _one_line(text: str) -> str:

@@ -205,7 +205,11 @@ def test_wrong_usage(arena, tmp_path: Path) -> None:
         ("run", "--config", "ray.yaml"): "ray.yaml: ray.address: ",
         ("validate", "--config", "ray.yaml"): "ray.yaml: ray.address: ",
         ("export", "x", "--format", "xml"): "invalid choice: 'xml'",
-        ("run", "--config", "x", "--runer", "ray"): "--runer ray; did you mean --runner?",
+        ("run", "--config", "x", "--runer", "ray"): "--runer; did you mean --runner?",
+        ("run", "--confg", "x"): "--confg; did you mean --config?",
+        ("run", "--config", "x", "--runner", "rya"): "did you mean ray?",
+        ("--confg", "x"): "options of a command come after it",
+        ("rnu", "--config", "x"): "did you mean run?",
     }.items():
         done = arena(*arguments)
         assert (done.code, done.out) == (2, "")

@@ -212,6 +212,7 @@ def test_budget(run) -> None:
     assert "the budget is spent: $0.2000 of max_cost_usd 0.2: no further calls are made" in done.err
     assert "not played" in done.out.splitlines()[0]
     assert "$0.20" in done.out.splitlines()[1]
+    assert "0.2; with a higher limit the same command continues" in done.out
     assert run(EXPERIMENT + "max_cost_usd: 2").code == 0
 
 
