@@ -8,7 +8,10 @@ from typing import Any
 from services.hf.config import HfModel
 
 #: Names that architectures give to their context length in config.json.
-_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_KEYS = (
+    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
+    *("max_encoder_position_embeddings", "max_decoder_position_embeddings", "context_length"),
+)
 
 #: Rotary embeddings that change for all tokens once a text is longer than the original length. A
 #: key then depends on tokens after it: a cached key, or one of a shorter text in the same pass,

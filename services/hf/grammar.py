@@ -83,8 +83,8 @@ class _Wrapped:
 class GrammarCompiler:
     """Turns constraints into matchers for one tokenizer.
 
-    tokens: the size of the model's output layer. ends: the end tokens of a constrained text. An
-    end token with a text of its own is none of them, because the text may need it.
+    tokens: the size of the model's output layer. ends: the end tokens of a constrained text. One
+    that is an ordinary token is left out, because the text may need it.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class GrammarCompiler:
         eos: tuple[int, ...],
         tokens: int,
     ) -> None:
-        ends = [end for end in eos if end < tokens and not vocabulary.token_bytes(end)]
+        named = vocabulary.added_ids.union(vocabulary.special_ids)
+        ends = [end for end in eos if end < tokens and end in named]
         self.ends = frozenset(ends or eos[:1])
         wrapped = _Wrapped(encoder, vocabulary, sorted(self.ends), tokens)
         wrapper = llguidance.TokenizerWrapper(wrapped)

@@ -37,6 +37,14 @@ class ReplyParser:
     ) -> None:
         self._tools = tools
         self._hides = hides
+        #: The marks that it looks for. A tokenizer may have them as special tokens.
+        self.tags = frozenset(
+            tag.encode()
+            for tag in (
+                *((_THINK, _END_THINK) if reasons else ()),
+                *((_CALL, _END_CALL) if tools == "hermes" else ()),
+            )
+        )
         self._state = "text"
         if reasons:
             self._state = "reasoning" if prompt.rstrip().endswith(_THINK) else "begin"

@@ -132,7 +132,11 @@ class Sequence:
             return self._finish(FinishReason.STOP, shown + self.text.finish(), match)
         if token in self.eos:
             return self._finish(FinishReason.STOP, shown + self.text.finish())
-        new = shown + self.text.push(self.vocabulary.token_bytes(token), may_stop=may_stop)
+        written = self.vocabulary.token_bytes(token)
+        if self.parser is not None and special in self.parser.tags:
+            written = special
+        single = token in self.vocabulary.byte_ids
+        new = shown + self.text.push(written, single=single, may_stop=may_stop)
         matcher = self.sampler.matcher
         if self.text.stop is not None:
             return self._finish(FinishReason.STOP, new)

@@ -34,6 +34,8 @@ class TextStream:
             self._mark(stop): stop for stop in stops
         }
         self._stops = StopStrings(tuple(self._originals))
+        #: Single bytes of byte fallback, of which only all together are characters.
+        self._run = b""
         self._strip_space = strip_space
         self._strip_end = strip_end
         #: The space at the end of the text, if the decoder may drop it.
@@ -51,23 +53,42 @@ class TextStream:
         """The released text."""
         return "".join(self._released)
 
-    def push(self, token: bytes, *, may_stop: bool = True) -> str:
+    def push(self, token: bytes, *, single: bool = False, may_stop: bool = True) -> str:
         """Add one token's bytes. Returns the text that can be released now.
 
-        may_stop: False ignores a stop string that ends with this token.
+        single: the token is one byte of byte fallback. may_stop: False ignores a stop string that
+        ends with this token.
         """
-        new = self._strip(self._decoder.decode(token))
+        if single:
+            self._run += token
+            return ""
+        new = self._strip(self._end_run() + self._decoder.decode(token))
         return self._release(self._stops.push(new, may_stop=may_stop))
 
     def push_special(self, token: str, *, may_stop: bool = True) -> str:
         """Add a special token, which is not part of the text but may end it."""
         mark = self._marks.get(token, "")
-        return self._release(self._stops.push(mark, may_stop=may_stop)) if mark else ""
+        if not mark:
+            return ""
+        new = self._strip(self._end_run()) + mark
+        return self._release(self._stops.push(new, may_stop=may_stop))
 
     def finish(self) -> str:
         """Release the text that was held back; an incomplete character becomes U+FFFD."""
-        last = self._stops.finish(self._strip(self._decoder.decode(b"", final=True)))
+        end = self._end_run() + self._decoder.decode(b"", final=True)
+        last = self._stops.finish(self._strip(end))
         return self._release(last, final=self.stop is None)
+
+    def _end_run(self) -> str:
+        """The text of the single bytes until now.
+
+        As the decoder of byte fallback writes it: if they are no characters, each is a U+FFFD.
+        """
+        run, self._run = self._run, b""
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(run)
 
     def _strip(self, new: str) -> str:
         if self._strip_space and new:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-#: An added token that a chat template uses like markup, such as <start_of_turn> or [INST].
+#: An added token that looks like markup, such as <start_of_turn> or [INST].
 _TAG = re.compile(r"[<\[]\S*[>\]]")
 
 
@@ -23,19 +23,20 @@ class PromptEncoder:
     """Encodes prompts with one tokenizer.
 
     A control token is a special token of the tokenizer, or an added token that the chat template
-    uses like markup. In a text of a message, such as an opponent's words, it must not take
+    writes around messages. In a text of a message, such as an opponent's words, it must not take
     effect: `protect` marks it, and `encode` reads it as the characters that it consists of.
 
-    template: the source of the chat template.
+    markup: what the chat template writes around messages.
     """
 
-    def __init__(self, tokenizer: Any, template: str = "") -> None:
+    def __init__(self, tokenizer: Any, markup: str = "") -> None:
         self._tokenizer = tokenizer
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
-        tags = {t.content for t in added if _TAG.fullmatch(t.content) and t.content in template}
+        tags = {t.content for t in added if _TAG.fullmatch(t.content) and t.content in markup}
         # A single character, such as a "!" for padding, is text in any prompt.
         self._controls = sorted(name for name in special | tags if len(name) > 1)
+        self._number = {name: number for number, name in enumerate(self._controls)}
         self._special = _any_of(special.intersection(self._controls))
         self._control = _any_of(self._controls)
         # Unknown to callers, so that no text can contain a mark.
@@ -47,7 +48,7 @@ class PromptEncoder:
         reply: the text is the model's own, in which the template may look for its markup.
         """
         pattern = self._special if reply else self._control
-        return pattern.sub(lambda match: f"{self._mark}t{self._controls.index(match[0])}t", text)
+        return pattern.sub(lambda match: f"{self._mark}t{self._number[match[0]]}t", text)
 
     def restore(self, text: str) -> str:
         """The text without marks."""
@@ -101,7 +102,7 @@ class PromptEncoder:
         return any(_without_prefix(part) != part for part in described)
 
     def _rename(self, control: str) -> str:
-        return f"{self._mark}c{self._controls.index(control)}c"
+        return f"{self._mark}c{self._number[control]}c"
 
     def _describe_renamed(self) -> dict[str, Any]:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -123,9 +124,25 @@ class PromptEncoder:
 
 
 def _any_of(texts: Collection[str]) -> re.Pattern[str]:
-    """Matches the longest of these texts; nothing if there are none."""
-    longest_first = sorted(filter(None, texts), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+    """Matches the longest of these texts; nothing if there are none.
+
+    As a tree of their characters: a tokenizer may have thousands of special tokens, and a list of
+    alternatives would be tried one by one.
+    """
+    tree: dict[str, Any] = {}
+    for text in filter(None, texts):
+        node = tree
+        for char in text:
+            node = node.setdefault(char, {})
+        node[""] = {}
+
+    def render(node: dict[str, Any]) -> str:
+        branches = [re.escape(char) + render(after) for char, after in node.items() if char]
+        if not branches:
+            return ""
+        return f"(?:{'|'.join(branches)}){'?' if '' in node else ''}"
+
+    return re.compile(render(tree) or "(?!)")
 
 
 def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:

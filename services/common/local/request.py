@@ -100,7 +100,9 @@ class PromptReader:
                 name, tokenizer, chat_template, reasons=reasons, images=images
             )
         template = self.template
-        self.encoder = PromptEncoder(tokenizer, "" if template is None else template.text)
+        self.encoder = PromptEncoder(
+            tokenizer, "" if template is None else template.sample_markup()
+        )
         self._protect = None if allow_special_tokens else self.encoder.protect
         self._writing: CompletionEncoder | None = None
         #: Spaces that a completion is written with and that are not part of its text.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -36,6 +37,11 @@ _RESULT_NAMES = frozenset({"tool", "tool_calls", "tool_response", "tool_call_id"
 _ARGUMENTS = "template_arguments_json"
 
 
+#: Templates write the markup of each role; some refuse a role.
+_SAMPLES: tuple[tuple[Message, ...], ...] = (
+    (Message("user", "Hello"), Message("assistant", "Hello"), Message("user", "Hello")),
+    (Message("system", "Hello"), Message("user", "Hello")),
+)
 #: Marks the control tokens in a text. Takes `reply=True` for a text of the model's own.
 Protect = Callable[..., str]
 
@@ -63,16 +69,25 @@ class ChatTemplate:
         self._source = source
         text = getattr(tokenizer, "chat_template", None) if source is None else source
         texts = text.values() if isinstance(text, dict) else (text,)
-        #: The source; of a template with several names, all of them.
-        self.text = "\n".join(map(str, texts))
         #: Every word of the template, among them the names that it reads.
-        self._words = frozenset(re.findall(r"\w+", self.text))
+        self._words = frozenset(word for text in texts for word in re.findall(r"\w+", str(text)))
         self._reads_reasoning = reasons or bool(self._words & _REASONING_NAMES)
 
     @property
     def reads_tools(self) -> bool:
         """True if the template shows tools to the model."""
         return "tools" in self._words
+
+    def sample_markup(self) -> str:
+        """What the template writes around the messages of short conversations.
+
+        Empty if it can render none of them.
+        """
+        rendered = []
+        for messages in _SAMPLES:
+            with suppress(InvalidRequest, Unsupported):
+                rendered.append(self.render(Conversation(messages), "conversation"))
+        return "\n".join(rendered)
 
     def render(
         self,

@@ -45,16 +45,22 @@ class Vocabulary:
         special.update(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         self.bytes = [b""] * (max(vocabulary.values()) + 1)
+        bytewise: list[int] = []
         self._special: dict[int, bytes] = {}
         for token, index in vocabulary.items():
             if index in special:
                 self._special[index] = token.encode()
             elif "ByteFallback" in kinds and (byte := _BYTE_TOKEN.match(token)):
                 self.bytes[index] = bytes([int(byte[1], 16)])
+                bytewise.append(index)
             else:
                 self.bytes[index] = write(token)
         self.spaced = "ByteLevel" not in kinds and self._drops_first_space(decode, vocabulary)
         self.special_ids = sorted(special)
+        #: Tokens that are no part of the tokenizer's model; a text can be written without them.
+        self.added_ids = frozenset(tokenizer.added_tokens_decoder)
+        #: Tokens that are a single byte of a character (byte fallback).
+        self.byte_ids = frozenset(bytewise)
         #: The special tokens' names.
         self.specials = [name.decode() for name in self._special.values()]
         self.longest = max(map(len, self.bytes))

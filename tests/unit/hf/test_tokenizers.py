@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from arena_llm.types import (
     Choices,
@@ -167,3 +168,58 @@ def test_an_end_token_that_is_text_ends_a_free_text(tmp_path: Any) -> None:
     config.save_pretrained(folder)
     reply = complete(load_tiny(folder), logit_bias={seven: 100.0}, temperature=0.0)
     assert (reply.text, reply.finish_reason) == ("", FinishReason.STOP)
+
+
+def test_an_added_token_ends_a_choice_that_begins_another(tmp_path: Any) -> None:
+    """Some tokenizers do not mark the token that ends a turn as special."""
+    folder = make_model(tmp_path, "byte level")
+    loaded = load_tiny(folder)
+    loaded.tokenizer.add_tokens([AddedToken("<turn>", special=False)])
+    loaded.tokenizer.save_pretrained(folder)
+    turn = loaded.tokenizer.convert_tokens_to_ids("<turn>")
+    config = loaded.forward.model.generation_config  # type: ignore[attr-defined]
+    config.eos_token_id = [turn]
+    config.save_pretrained(folder)
+    reply = complete(load_tiny(folder), Choices(("7", "77")), logit_bias={turn: 100.0})
+    assert reply.text == "7"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\xe6\x97\xa5", "日"),
+        (b"a\xe6\x97\xa5b", "a日b"),
+        # One wrong byte makes all bytes beside it wrong.
+        (b"a\xe6\x97\xa5\xff", "\ufffd" * 5),
+        (b"\xe6\x97", "\ufffd" * 2),
+    ],
+)
+@pytest.mark.parametrize("after", ["", "left"])
+def test_the_bytes_of_byte_fallback(
+    of_kind: Callable[[str], LoadedModel], data: bytes, text: str, after: str
+) -> None:
+    loaded = of_kind("sentencepiece")
+    known = loaded.tokenizer.get_vocab()
+    tokens = [known[f"<0x{byte:02X}>"] for byte in data]
+    tokens += loaded.tokenizer(after, add_special_tokens=False).input_ids
+    events: list[Any] = []
+    sequence = prepare_generation(loaded, request("left"), 99, events.append)
+    for token in [*tokens, *loaded.eos]:
+        sequence.accept(Sampled(token))
+    assert events[-1].text == text + after == loaded.tokenizer.decode(tokens)
+    assert "".join(delta.text for delta in events[:-1]) == text + after
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_the_tags_of_reasoning_may_be_special_tokens(tmp_path: Any, special: bool) -> None:
+    folder = make_model(tmp_path, "byte level")
+    loaded = load_tiny(folder)
+    tags = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+    loaded.tokenizer.add_tokens([AddedToken(tag, special=special) for tag in tags])
+    loaded.tokenizer.save_pretrained(folder)
+    thinking = load_tiny(folder, reasoning_parser="think")
+    events: list[Any] = []
+    sequence = prepare_generation(thinking, request("left"), 99, events.append)
+    for token in thinking.tokenizer("<think>7</think>8<|im_end|>").input_ids:
+        sequence.accept(Sampled(token))
+    assert (events[-1].reasoning, events[-1].text) == ("7", "8")

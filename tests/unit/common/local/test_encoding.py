@@ -19,6 +19,7 @@ from arena_llm.types import (
     ToolResult,
 )
 from services.common.errors import InvalidRequest
+from services.common.local.encoding import PromptEncoder
 from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
 from tests.support.tiny_models import CHATML
@@ -98,16 +99,18 @@ def test_a_tag_of_the_template_need_not_be_a_special_token() -> None:
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in tags])
     turn, think, other, moves = tokenizer.convert_tokens_to_ids(tags)
     template = (
-        "{% for m in messages %}<turn>{{ m.content.split('<think>')[-1] }}{% endfor %}{# moves #}"
+        "{% for m in messages %}<turn>{% if m.role == 'assistant' %}"
+        "{{ m.content.split('<think>')[-1] }}{% else %}{{ m.content }} moves{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<think>{% endif %}"
     )
     safe = reader(template=template, tokenizer=tokenizer)
-    tokens = safe.read("a<turn>b<other>c moves")
-    assert (tokens.count(turn), tokens.count(other), tokens.count(moves)) == (1, 1, 1)
+    tokens = safe.read("a<turn>b<other>c<think>d moves")
+    assert [tokens.count(token) for token in (turn, other, think, moves)] == [1, 1, 1, 2]
     # A template looks for the markup of the model's own replies.
     talk = Conversation((Message("user", "<think>7"), Message("assistant", "0<think>8")))
     tokens = safe.read(talk)
-    assert tokens.count(think) == 0
-    assert "0" not in tokenizer.decode(tokens).replace("<think>", "")
+    assert tokens.count(think) == 1
+    assert "0" not in tokenizer.decode(tokens)
 
 
 def test_a_raw_prompt_is_read_as_it_is_written() -> None:
@@ -154,3 +157,16 @@ def test_much_white_space_is_counted_after_it_was_tokenized() -> None:
     tokenizer = make_tokenizer("wordpiece")
     base = PromptReader("hf_tiny", tokenizer, None, 512, 1000)
     assert len(base.read(f"left{' ' * 20_000}corner")) == 2
+
+
+@pytest.mark.timeout(20)
+def test_thousands_of_special_tokens_are_found_quickly() -> None:
+    tokenizer = make_tokenizer("byte level")
+    names = [f"<|reserved_{number}|>" for number in range(2000)]
+    tokenizer.add_tokens([AddedToken(name, special=True) for name in names])
+    encoder = PromptEncoder(tokenizer)
+    text = "<|reserved_ a <| < |" * 100_000
+    assert encoder.protect(text) == text
+    marked = encoder.protect("<|reserved_1|><|reserved_19|>")
+    assert "reserved" not in marked
+    assert encoder.restore(marked) == "<|reserved_1|><|reserved_19|>"
