@@ -93,7 +93,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, step_tokens: int) 
         ignore_mismatched_sizes=True,  # check_fit refuses them, with their names
         **trust,
     )
-    check_fit(entry, folder, report)
+    check_fit(entry, folder, model, report)
     model = model.to(device).eval()
     eos = _end_tokens(model, tokenizer)
     length = read_context_length(entry, config)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from services.common.errors import ModelMisconfigured
 from services.hf.config import HfModel
@@ -65,12 +67,12 @@ def check_weights(entry: HfModel, folder: Path) -> None:
         raise fail(f"lacks weight files that its index lists: {_list(absent)}")
 
 
-def check_fit(entry: HfModel, folder: Path, report: dict[str, Any]) -> None:
+def check_fit(entry: HfModel, folder: Path, model: Any, report: dict[str, Any]) -> None:
     """Raise ModelMisconfigured unless the weights fill the model and the model uses all of them.
 
     report: transformers' loading info. Weights that are missing would be random numbers. Weights
     that are left over mean another model: further layers, or scales without which the others are
-    wrong.
+    wrong. Integers are the numbers of a quantization that config.json does not describe.
     """
     missing = _names(report, "missing_keys", "mismatched_keys")
     if missing:
@@ -90,6 +92,24 @@ def check_fit(entry: HfModel, folder: Path, report: dict[str, Any]) -> None:
             "that belongs to them (a quantized model's has its quantization_config), or name them "
             "in the entry's ignore_weights if the model works without them"
         )
+
+    if getattr(model, "hf_quantizer", None) is None:
+        floating = {name for name, part in model.named_parameters() if part.is_floating_point()}
+        if integers := sorted(floating.intersection(_find_integers(entry, folder))):
+            raise ModelMisconfigured(
+                f"{entry.name}: the weights in {folder} are integers, so they are quantized, but "
+                f"its config.json has no quantization_config of a known kind: {_list(integers)}"
+            )
+
+
+def _find_integers(entry: HfModel, folder: Path) -> Iterator[str]:
+    """The names of weights that are stored as integers."""
+    for file in find_weights(folder, allow_pickle=entry.allow_pickle):
+        if file.endswith(".safetensors"):
+            with safe_open(folder / file, "numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                    if tensors.get_slice(name).get_dtype()[0] in "IU":
+                        yield name
 
 
 def _names(report: dict[str, Any], *keys: str) -> list[str]:

@@ -71,6 +71,20 @@ def lose_a_part(folder: Path) -> None:
     (folder / find_weights(folder, allow_pickle=False)[-1]).unlink()
 
 
+def integers(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name] = (tensors[name] * 100).to(torch.int8)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def unknown_quantization(folder: Path) -> None:
+    integers(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "own"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "scales": (
         add("model.layers.0.mlp.up_proj.weight_scale_inv"),
@@ -81,6 +95,8 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "an adapter beside a model": (adapter, "is an adapter.*merge it"),
     "an adapter alone": (only_adapter, "is an adapter.*merge it"),
     "weights of another library": (only_consolidated, "has no weights: neither model.safetensors"),
+    "integers": (integers, r"are integers.*quantization_config.*up_proj"),
+    "an unknown quantization": (unknown_quantization, r"are integers.*up_proj"),
     "a part of the weights": (lose_a_part, r"lacks weight files .* model-0000\d"),
 }
 
