@@ -31,6 +31,9 @@ _JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]{0,2}"}
 
 _UNWRITABLE = "this model's vocabulary cannot write the required text"
 
+#: The bytes that a text can have.
+_UTF8_BYTES = [byte for byte in range(0xF5) if byte not in (0xC0, 0xC1)]
+
 #: Most allowed tokens that are tried out, which takes about 10 us each.
 _MAX_LOOKAHEAD = 64
 
@@ -63,7 +66,7 @@ class _Wrapped:
         for end in (end for end in ends if end < size):
             self.tokens[end] = b"\xff<%d>" % end
         known = set(self.tokens)
-        missing = [byte for byte in range(256) if bytes([byte]) not in known]
+        missing = [byte for byte in _UTF8_BYTES if bytes([byte]) not in known]
         self._missing = {byte: size + place for place, byte in enumerate(missing)}
         self.tokens += [bytes([byte]) for byte in missing]
 

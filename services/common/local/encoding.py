@@ -39,7 +39,7 @@ class PromptEncoder:
         self._number = {name: number for number, name in enumerate(self._controls)}
         self._special = _any_of(special.intersection(self._controls))
         self._control = _any_of(self._controls)
-        # Unknown to callers, so that no text can contain a mark.
+        # No text of a caller can contain a mark: it is unknown, and `protect` removes it.
         self._mark = f"arena{secrets.token_hex(8)}"
 
     def protect(self, text: str, *, reply: bool = False) -> str:
@@ -47,6 +47,7 @@ class PromptEncoder:
 
         reply: the text is the model's own, in which the template may look for its markup.
         """
+        text = text.replace(self._mark, "\ufffd")
         pattern = self._special if reply else self._control
         return pattern.sub(lambda match: f"{self._mark}t{self._number[match[0]]}t", text)
 

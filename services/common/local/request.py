@@ -103,7 +103,7 @@ class PromptReader:
         self.encoder = PromptEncoder(
             tokenizer, "" if template is None else template.sample_markup()
         )
-        self._protect = None if allow_special_tokens else self.encoder.protect
+        self._protecting = None if allow_special_tokens else self.encoder
         self._writing: CompletionEncoder | None = None
         #: Spaces that a completion is written with and that are not part of its text.
         self._spaces = 0
@@ -210,7 +210,7 @@ class PromptReader:
         text = continuation.text or ""
         if joined is None:
             return self._check_tokens(self.encode_choice(text, field), self._scored, field)
-        whole = joined + (text if self._protect is None else self._protect(text))
+        whole = joined + (text if self._protecting is None else self._protecting.protect(text))
         self._check_length(request_input, whole)
         tokens = self._encode_rendered(request_input, whole)[prompt:]
         if not tokens:
@@ -351,7 +351,7 @@ class PromptReader:
                 "describe them in a message",
                 field="tools",
             )
-        return self.template.render(request_input, field, arguments, tools, self._protect)
+        return self.template.render(request_input, field, arguments, tools, self._protecting)
 
     def _check_template_use(
         self, arguments: Mapping[str, Any], tools: Sequence[Tool], field: str
@@ -388,7 +388,7 @@ class PromptReader:
         Shorter texts are tokenized, because a tokenizer may write much white space, or many
         unknown characters, as one token.
         """
-        size = len(text.encode())
+        size = len(self.encoder.restore(text).encode())
         least = size // self._longest
         if size > _ALWAYS_TOKENIZED and least > self.context_length:
             raise ContextTooLong(

@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from arena_llm.types import Conversation, Message, Tool, ToolResult
 from services.common.errors import InvalidRequest, Unsupported
 from services.common.local.containment import time_limit
+from services.common.local.encoding import PromptEncoder
 from services.common.local.images import ImageStyle, check_images
 
 #: Time limit for rendering a chat template, in seconds. A long conversation takes milliseconds.
@@ -95,11 +96,11 @@ class ChatTemplate:
         field: str,
         arguments: Mapping[str, Any] | None = None,
         tools: Sequence[Tool] = (),
-        protect: Protect | None = None,
+        encoder: PromptEncoder | None = None,
     ) -> str:
         """The conversation as the model's text, never empty.
 
-        protect: changes each text of the messages and tools before the template reads it.
+        encoder: marks control tokens in the texts of messages and tools; None: they take effect.
         Raises InvalidRequest with `field` if the template refuses the conversation, fails on
         it, takes too long or renders nothing. Its cause is the template's own error. Raises
         Unsupported for what the template does not read.
@@ -108,9 +109,9 @@ class ChatTemplate:
         self._check_arguments(arguments)
         messages = [*self._describe(conversation.messages)]
         described = [*map(describe_tool, tools)]
-        if protect is not None:
-            messages = [_protect(message, protect) for message in messages]
-            described = [_protect(tool, protect) for tool in described]
+        if encoder is not None:
+            messages = [_protect(message, encoder.protect) for message in messages]
+            described = [_protect(tool, encoder.protect) for tool in described]
         name = f"the chat template of {self._model}"
         continues = conversation.continue_last_message
         try:
@@ -129,9 +130,9 @@ class ChatTemplate:
                     text.encode()  # fails on half a surrogate pair
         except Exception as error:  # a template can raise any
             verb = "refuses" if type(error) is TemplateError else "fails on"
-            raise InvalidRequest(
-                f"{name} {verb} this conversation: {_describe_error(error)}", field=field
-            ) from error
+            restore = str if encoder is None else encoder.restore
+            why = _describe_error(error, restore)
+            raise InvalidRequest(f"{name} {verb} this conversation: {why}", field=field) from error
         if not isinstance(text, str):
             raise InvalidRequest(f"{name} renders {type(text).__name__}, not text", field=field)
         if not text:
@@ -206,8 +207,20 @@ def _protect(value: Any, protect: Protect) -> Any:
             protect = partial(protect, reply=True)
         return {protect(name): _protect(item, protect) for name, item in value.items()}
     if isinstance(value, list):
-        return [_protect(item, protect) for item in value]
+        return [_protect(item, protect) for item in _merge_texts(value)]
     return protect(value) if isinstance(value, str) else value
+
+
+def _merge_texts(items: list[Any]) -> list[Any]:
+    """The parts of a message with adjacent texts as one: together they may name a control token."""
+    merged: list[Any] = []
+    for item in items:
+        match [*merged, item]:
+            case [*_, {"type": "text", "text": str(begin)}, {"type": "text", "text": str(end)}]:
+                merged[-1] = {"type": "text", "text": begin + end}
+            case _:
+                merged.append(item)
+    return merged
 
 
 def describe_tool(tool: Tool) -> dict[str, Any]:
@@ -231,7 +244,7 @@ def _read(arguments: str) -> Any:
     return value if isinstance(value, dict) else arguments
 
 
-def _describe_error(error: Exception) -> str:
+def _describe_error(error: Exception, restore: Callable[[str], str]) -> str:
     """A template's error as text. Errors of other types show only their type, because their
     message may repeat the prompt."""
     kind = type(error).__name__
@@ -239,6 +252,6 @@ def _describe_error(error: Exception) -> str:
         return f"it takes longer than {_RENDER_SECONDS:g} s"
     if not isinstance(error, TemplateError):
         return kind
-    text = " ".join(str(error).split())[:_MESSAGE_LENGTH]
+    text = " ".join(restore(str(error)).split())[:_MESSAGE_LENGTH]
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if type(error) is TemplateError else f"{kind}: {text}"
