@@ -27,7 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 #: Unit tests of which most import litellm.
 HOSTED = PurePosixPath("tests/unit/hosted")
 
-#: Conformance tests of the vllm service, which use the engine of the tests in LOCAL.
+#: Conformance tests of the litellm service, and of the vllm service: these use the engine of the
+#: tests in LOCAL.
+LITELLM_CONFORMANCE = re.compile(r"^tests/conformance/.*\[(openai|anthropic|gemini)[\]-]")
 VLLM_CONFORMANCE = re.compile(r"^tests/conformance/.*\[vllm[\]-]")
 LOCAL = PurePosixPath("tests/integration/local")
 
@@ -58,6 +60,8 @@ class FileScheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if VLLM_CONFORMANCE.match(nodeid):
             return str(LOCAL)
+        if LITELLM_CONFORMANCE.match(nodeid):
+            return f"{HOSTED}/litellm"
         path = _test_file(nodeid)
         if HOSTED in path.parents:
             alone = path.parent.name == "openrouter" or re.search(r"[\[-]openrouter[\]-]", nodeid)

@@ -62,19 +62,18 @@ def build_arguments(
     return {**hints, **model.entry.parameters, **arguments, **request.provider_options}
 
 
-#: Providers that take OpenAI's prompt_cache_key. Others refuse a field that they do not know,
-#: although litellm lists it for them.
-_KEYED_CACHES = ("openai", "azure")
+#: Characters of OpenAI's prompt_cache_key.
 _MAX_CACHE_KEY = 64
 
 
 def _build_hints(request: GenerationRequest, model: ProviderModel) -> dict[str, Any]:
     """The arguments that the session becomes: its calls find the same cache.
 
-    https://platform.openai.com/docs/guides/prompt-caching
+    Only OpenAI's own models get it (https://platform.openai.com/docs/guides/prompt-caching). Other
+    servers may refuse a field that they do not know, although litellm lists it for them.
     """
     session = request.session
-    if not session or model.provider not in _KEYED_CACHES:
+    if not session or model.provider != "openai" or not model.row:
         return {}
     if len(session) > _MAX_CACHE_KEY:
         session = blake2b(session.encode(), digest_size=16).hexdigest()

@@ -482,12 +482,6 @@ def test_bad_input_is_refused_with_its_field(
     check_refused(llm, method, arguments, code_and_reason, field)
 
 
-def test_an_unlisted_model_is_refused(service: LocalService, llm: Client) -> None:
-    check_refused(
-        llm, "generate", {"model": f"{service.name}_x", "prompt": "a"}, NOT_FOUND, "model"
-    )
-
-
 @pytest.mark.parametrize(
     ("prompt", "continuations", "field"),
     [

@@ -266,12 +266,6 @@ async def test_no_more_calls_run_than_the_entry_allows(
     assert upstream.most_running == 2
 
 
-async def test_scoring_is_refused(llm: AsyncClient, provider: Provider) -> None:
-    with pytest.raises(ArenaError) as caught:
-        await llm.score(provider.model, "hi", ["a"])
-    assert caught.value.reason == "UNSUPPORTED"
-
-
 @STREAMED
 async def test_an_unlisted_model_can_be_refused(
     start: Start, upstream: Any, provider: Provider, streamed: bool

@@ -20,7 +20,9 @@ from arena_llm.types import (
     Input,
     Message,
     RawPrompt,
+    Refusal,
     ScoringRequest,
+    Text,
 )
 from services.common.errors import (
     BackendError,
@@ -31,6 +33,7 @@ from services.common.errors import (
 )
 from services.common.local.request import PromptReader
 from services.common.local.template import ChatTemplate
+from tests.support.replies import list_messages
 from tests.support.tiny_models import CHATML, make_checkpoint
 
 CONTEXT = 512
@@ -53,6 +56,17 @@ def test_a_chat_model_sees_its_template(tokenizer: Any) -> None:
 
     assert shown("0 or 8?") == "<|im_start|>user\n0 or 8?<|im_end|>\n<|im_start|>assistant\n"
     assert shown(TALK).startswith("<|im_start|>system\nPlay.<|im_end|>\n<|im_start|>user\n0 or 8?")
+
+
+def test_the_words_of_every_reply_can_be_read(tokenizer: Any) -> None:
+    """Also those of a refusal, and an empty reply, which is an empty turn."""
+    prompts = PromptReader("hf_tiny", tokenizer, CHATML, 100_000, 400)
+    ask = Message("user", "0 or 8?")
+    for message in list_messages(60):
+        words = Message("assistant", [p for p in message.parts if isinstance(p, Text | Refusal)])
+        text = tokenizer.decode(prompts.read(Conversation((ask, words, ask))))
+        said = message.text + message.refusal
+        assert f"<|im_start|>assistant\n{said}<|im_end|>\n<|im_start|>user" in text
 
 
 def test_a_base_model_sees_the_text_itself(tokenizer: Any) -> None:

@@ -207,6 +207,14 @@ async def test_a_session_finds_the_same_cache(
     assert upstream.history[0].body.get("prompt_cache_key") == sent
 
 
+async def test_another_server_gets_no_cache_key(start: Start, upstream: Any) -> None:
+    """It might refuse the field, and a hint must not make a call fail."""
+    model = "litellm_openai/no-such-model"
+    async with start({"name": model}) as llm:
+        await llm.generate(model, "hi", session="game-1")
+    assert "prompt_cache_key" not in upstream.history[0].body
+
+
 async def test_a_cost_without_a_price_is_unknown(start: Start, upstream: Any) -> None:
     model = "litellm_openai/no-such-model"
     async with start({"name": model}) as llm:
