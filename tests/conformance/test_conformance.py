@@ -138,7 +138,9 @@ async def test_a_field_is_honoured_or_refused_by_name(
     assert not listed or path in NEED_STATE, f"the model lists {path}"
     violation: Any = details(answer)["BadRequest"]
     field = violation.field_violations[0].field
-    assert field in {name_field(path), *map(name_field, EXAMPLES[path].needs)}
+    # A model that takes no images names the image, not its bytes.
+    names = [name_field(path), *map(name_field, EXAMPLES[path].needs)]
+    assert any(name == field or name.startswith(f"{field}.") for name in names), field
 
 
 async def generate(target: Target, streamed: bool, **options: Any) -> Completion:

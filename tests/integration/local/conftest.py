@@ -28,6 +28,12 @@ def system(local_system: System) -> Iterator[System]:
     local_system.down()
 
 
+@pytest.fixture(scope="package")
+def folder(system: System) -> Path:
+    """The folder of the system's files."""
+    return system.run_dir.parent
+
+
 @pytest.fixture(params=["hf", "vllm"])
 def service(request: pytest.FixtureRequest, system: System) -> LocalService:
     """Each service that runs models on this machine."""
