@@ -30,7 +30,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ERROR = '{"error":{"code":CODE,"message":"planted"}}'
 
 
-def _http(status: int, body: str, headers: str = "") -> bytes:
+def http_answer(status: int, body: str, headers: str = "") -> bytes:
     return (_HEAD.format(status, len(body), headers) + body).encode()
 
 
@@ -71,7 +71,7 @@ class Provider(asyncio.Protocol):
                 return
             body, self._received = self._received[head_end + 4 : end], self._received[end:]
             if head.startswith(b"get "):
-                self._transport.write(_http(200, _MODELS if b"/models" in head else _KEY))
+                self._transport.write(http_answer(200, _MODELS if b"/models" in head else _KEY))
             elif self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._answer, body)
             else:
@@ -81,18 +81,18 @@ class Provider(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if random.random() >= self._faults:  # noqa: S311 - no secret
-            self._transport.write(_http(200, _ANSWER.replace("TEXT", _text(body))))
+            self._transport.write(http_answer(200, _ANSWER.replace("TEXT", _text(body))))
             return
         match random.randrange(4):  # noqa: S311 - no secret
             case 0:
                 error = _ERROR.replace("CODE", "429")
-                self._transport.write(_http(429, error, "Retry-After: 0\r\n"))
+                self._transport.write(http_answer(429, error, "Retry-After: 0\r\n"))
             case 1:
-                self._transport.write(_http(500, _ERROR.replace("CODE", "500")))
+                self._transport.write(http_answer(500, _ERROR.replace("CODE", "500")))
             case 2:
                 self._transport.abort()
             case 3:
-                self._transport.write(_http(200, _ANSWER[:100]))
+                self._transport.write(http_answer(200, _ANSWER[:100]))
 
 
 async def serve(address: str, delay: float, faults: float) -> None:

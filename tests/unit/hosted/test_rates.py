@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.limiters import FixedWindow, InFlight, Limiter, TokenBucket
+from bench.limiters import FixedWindow, InFlight, Limiter, TokenBucket
 from tests.support.upstreams.server import Call, Fault, Reply, Step
 from tests.unit.hosted.conftest import Provider, Start, call
 

@@ -9,15 +9,9 @@ from typing import Any
 
 import pytest
 
+from bench.limiters import FixedWindow, InFlight, Limiter, SlidingWindow, TokenBucket
 from services.common.hosted.pace import Pacer, Sent
-from tests.support.limiters import (
-    FixedWindow,
-    InFlight,
-    Limiter,
-    Simulation,
-    SlidingWindow,
-    TokenBucket,
-)
+from tests.support.limiters import Simulation
 
 SECONDS = 120
 
