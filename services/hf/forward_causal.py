@@ -75,7 +75,7 @@ def supported_arguments(model: Any, **arguments: Any) -> dict[str, Any]:
 def usable_tokens(model: Any) -> int:
     """How many token ids a model can both write and read. Its logits are cut to these."""
     layers = model.get_input_embeddings(), model.get_output_embeddings()
-    return min(int(layer.weight.shape[0]) for layer in layers)
+    return min(int(layer.weight.shape[0]) for layer in layers if layer is not None)
 
 
 class CausalForward:

@@ -19,6 +19,16 @@ from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
 from services.hf.forward_causal import PrefilledRow, to_numpy, usable_tokens, window_has_room
 
 
+def find_start(model: Any) -> int:
+    """The token with which the decoder begins, as transformers' `generate` finds it."""
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for config in (model.generation_config, model.config):
+            token = getattr(config, name, None)
+            if isinstance(token, int):
+                return token
+    raise ValueError("it has no token with which its decoder begins: set decoder_start_token_id")
+
+
 class Seq2SeqForward:
     """Encoder-decoder models with relative positions (T5 and its relatives).
 
@@ -32,7 +42,7 @@ class Seq2SeqForward:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.device: torch.device = model.device
-        self.start: int = model.config.decoder_start_token_id
+        self.start = find_start(model)
         self.tokens = usable_tokens(model)
 
     def pass_tokens(self, limit: int) -> int:

@@ -19,6 +19,7 @@ from services.common.local.containment import contained
 from services.common.local.trace import ScoredText, ScoredToken
 from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
 from services.hf.forward_causal import supported_arguments, to_numpy, usable_tokens
+from services.hf.forward_seq2seq import find_start
 
 
 @dataclass(eq=False, slots=True)
@@ -50,7 +51,7 @@ class SingleForward:
         self.device: torch.device = model.device
         self._seq2seq = bool(model.config.is_encoder_decoder)
         self._tokens = usable_tokens(model)
-        self._start: int = getattr(model.config, "decoder_start_token_id", None) or 0
+        self._start = find_start(model) if self._seq2seq else 0
 
     def pass_tokens(self, limit: int) -> int:
         return limit
