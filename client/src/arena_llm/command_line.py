@@ -59,8 +59,8 @@ def _check_options(
     known = _list_options(parser) | (_list_options(command) if command else set())
     for word in words[: words.index("--") if "--" in words else None]:
         name = word.partition("=")[0]
-        # argparse accepts the beginning of a name.
-        if not name.startswith("--") or any(option.startswith(name) for option in known):
+        # argparse accepts the beginning of a name, and takes words with a blank as a value.
+        if not name.startswith("--") or " " in name or any(o.startswith(name) for o in known):
             continue
         names = known.union(*map(_list_options, commands.values()))
         where = "" if command else "; options of a command come after it"

@@ -22,6 +22,7 @@ from tests.unit.client.scripted import (
     models,
     scores,
     text_event,
+    text_reply,
 )
 
 NOT_FOUND = Fail(grpc.StatusCode.NOT_FOUND, "no such\nmodel", "MODEL_NOT_FOUND")
@@ -323,6 +324,11 @@ def test_a_wrong_timeout(text: str, capsys: pytest.CaptureFixture[str]) -> None:
         main(["models", "--timeout", text])
     assert caught.value.code == 2
     assert f"--timeout: must be a number over 0, not '{text}'" in capsys.readouterr().err
+
+
+def test_a_prompt_may_begin_like_an_option(run, script: Script) -> None:
+    script.enqueue(text_reply("ok"))
+    assert run("generate", "hf_a", "--what is your move?")[:2] == (0, "ok\n")
 
 
 def test_an_unknown_option_is_refused_with_a_similar_one(
