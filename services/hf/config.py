@@ -36,24 +36,28 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 class HfModel(ModelEntry):
     """One model: from the hub (`repo`, default: the name without its prefix) or a folder.
 
-    dtype: "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's type on a
-    GPU. allow_pickle: accept pickled weights, which can contain code. prefix_cache_gb: memory
-    (10^9 bytes) for keys and values of recent prompts, which later prompts with the same
-    beginning reuse; 0 switches it off; only decoder-only models have one. tool_parser: the format
-    of the model's tool calls: hermes (<tool_call>{"name": ..., "arguments": ...}</tool_call>) or
-    llama3_json (the reply is the call); default: it calls none. reasoning_parser: think, for a
-    model that reasons between <think> and </think>. reasoning_efforts: level -> the arguments of
-    the chat template that set it, such as {none: {enable_thinking: false}}. allow_special_tokens:
-    the name of a special token in a text of a message takes effect, such as <|im_end|>; by
-    default it is read as text. ignore_weights: patterns (whole names) of weights that the model of
-    config.json does not use, such as those of an image encoder; others that it does not use are
-    an error.
+    engine: auto is openvino on a CPU for every model whose export equals transformers, else
+    transformers. precision, of openvino: exact is the arithmetic of float32; fast is bfloat16 with
+    a cache of 8 bits. dtype: "auto" is float32 on a CPU, where it is the fastest, and the
+    checkpoint's type on a GPU. allow_pickle: accept pickled weights, which can contain code.
+    prefix_cache_gb: memory (10^9 bytes) for keys and values of recent prompts, which later prompts
+    with the same beginning reuse; 0 switches it off; only decoder-only models have one.
+    tool_parser: the format of the model's tool calls: hermes
+    (<tool_call>{"name": ..., "arguments": ...}</tool_call>) or llama3_json (the reply is the
+    call); default: it calls none. reasoning_parser: think, for a model that reasons between
+    <think> and </think>. reasoning_efforts: level -> the arguments of the chat template that set
+    it, such as {none: {enable_thinking: false}}. allow_special_tokens: the name of a special token
+    in a text of a message takes effect, such as <|im_end|>; by default it is read as text.
+    ignore_weights: patterns (whole names) of weights that the model of config.json does not use,
+    such as those of an image encoder; others that it does not use are an error.
     """
 
     repo: str | None = None
     revision: str | None = None
     model_path: Path | None = None
     preload: bool = False
+    engine: Literal["auto", "openvino", "transformers"] = "auto"
+    precision: Literal["exact", "fast"] = "exact"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     context_length: PositiveInt | None = None
     prefix_cache_gb: NonNegativeFloat = 0.5

@@ -288,7 +288,9 @@ class HfEngine:
             self._rows.step()
 
     def _more_are_joining(self) -> bool:
-        """True if more requests are about to join than run now."""
+        """True if more requests are about to join than run now, and a step would delay them."""
+        if self._forward.mixes:
+            return False
         with self._changed:
             if len(self._waiting) <= len(self._rows):
                 return False

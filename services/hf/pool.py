@@ -37,6 +37,7 @@ from services.hf.engine import EngineLimits, HfEngine
 from services.hf.errors import is_device_lost, release_memory
 from services.hf.forward import Scored
 from services.hf.loading import LoadedModel, load
+from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
 
 log = structlog.get_logger()
@@ -65,7 +66,8 @@ class RunningModel:
 
     def availability(self, model: str) -> Availability:
         """Ready, with the engine's load."""
-        return Availability(True, ModelState.READY, "loaded", load=self.engine.load())
+        detail = "; ".join(filter(None, ("loaded", self.model.note)))
+        return Availability(True, ModelState.READY, detail, load=self.engine.load())
 
     async def run(
         self, request: GenerationRequest, *, stream: bool
@@ -167,9 +169,9 @@ class HfPool(ModelPool[HfModel, RunningModel]):
         async with self._load_lock:
             folder = await asyncio.to_thread(locate, slot.entry)
             await self._make_room(slot, weight_bytes(folder))
-            model = await asyncio.to_thread(
-                load, slot.entry, folder, self._device, self._config.prefill_tokens
-            )
+            config = self._config
+            limits = LoadLimits(config.prefill_tokens, config.max_cache_tokens, config.threads)
+            model = await asyncio.to_thread(load, slot.entry, folder, self._device, limits)
             # The files' size was an estimate: in float32 the weights may take twice as much.
             await self._make_room(slot, model.size)
             return self._start_engine(slot, model)

@@ -52,15 +52,16 @@ PARSERS = {"tool_parser": "hermes", "reasoning_efforts": {"low": {"brief": True}
 
 @dataclass(frozen=True)
 class LocalService:
-    """hf or vllm in a running system."""
+    """hf or vllm in a running system. engine: of hf's tiny model, if it is not OpenVINO."""
 
     name: str
     system: System
+    engine: str = ""
 
     @property
     def tiny(self) -> str:
         """The name of the tiny model."""
-        return f"{self.name}_tiny"
+        return "-".join(filter(None, (f"{self.name}_tiny", self.engine)))
 
     @property
     def address(self) -> str:
@@ -118,14 +119,22 @@ def make_tiny(folder: Path, *, thinks: bool = False) -> Path:
 
 
 def hf_models(folder: Path, tiny: Path) -> list[dict[str, Any]]:
-    """The hf service's entries: the embedded model, which `make up` asks, and the tiny one."""
+    """The hf service's entries: the embedded model, which `make up` asks, and the tiny one.
+
+    hf_tiny runs on OpenVINO, hf_tiny-transformers on transformers.
+    """
     embedded = {
         "name": "hf_smollm2-135m-instruct",
         "model_path": str(ROOT / embedded_folder()),
         "preload": True,
     }
-    entry = {"name": "hf_tiny", "model_path": str(tiny), "preload": True, **PARSERS}
-    return [embedded, {**entry, "chat_template": _template(folder)}]
+    entry = {"model_path": str(tiny), "preload": True, **PARSERS}
+    entry["chat_template"] = _template(folder)
+    return [
+        embedded,
+        {"name": "hf_tiny", "engine": "openvino", **entry},
+        {"name": "hf_tiny-transformers", "engine": "transformers", **entry},
+    ]
 
 
 #: A model of the vllm service that cannot run -> the reason. Calls and IsAvailable report it.

@@ -12,9 +12,14 @@ from services.common.errors import ModelMisconfigured
 EMBEDDED_NAME = "smollm2-135m-instruct"
 
 
+def cache_folder() -> Path:
+    """The folder of what can be made again: $ARENA_CACHE_DIR, default ./.cache"""
+    return Path(os.environ.get("ARENA_CACHE_DIR") or ".cache")
+
+
 def embedded_folder() -> Path:
-    """The folder of the embedded model: $ARENA_CACHE_DIR/models/..., default ./.cache/models/..."""
-    return Path(os.environ.get("ARENA_CACHE_DIR") or ".cache") / "models" / EMBEDDED_NAME
+    """The folder of the embedded model: models/... in the cache."""
+    return cache_folder() / "models" / EMBEDDED_NAME
 
 
 def check_model_folder(name: str, folder: Path) -> None:

@@ -34,10 +34,11 @@ def folder(system: System) -> Path:
     return system.run_dir.parent
 
 
-@pytest.fixture(params=["hf", "vllm"])
+@pytest.fixture(params=["hf", "hf-transformers", "vllm"])
 def service(request: pytest.FixtureRequest, system: System) -> LocalService:
-    """Each service that runs models on this machine."""
-    return LocalService(request.param, system)
+    """Each engine that runs models on this machine. hf without a name is OpenVINO."""
+    name, _, engine = request.param.partition("-")
+    return LocalService(name, system, engine)
 
 
 @pytest.fixture

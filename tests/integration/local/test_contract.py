@@ -174,7 +174,8 @@ def test_a_move(service: LocalService, llm: Client) -> None:
     assert (reply.model, reply.backend) == (service.tiny, service.name)
     assert reply.finish_reason == FinishReason.STOP
     assert reply.enforcement is Enforcement.DECODING
-    assert reply.served_by.engine.startswith("vllm " if service.name == "vllm" else "transformers ")
+    engine = service.engine or {"hf": "openvino", "vllm": "vllm"}[service.name]
+    assert reply.served_by.engine.startswith(f"{engine} ")
     assert (reply.served_by.precision, reply.usage.cost_picousd) == ("fp32", 0)
     assert reply.usage.prompt_tokens is not None
     assert reply.usage.prompt_tokens > 20

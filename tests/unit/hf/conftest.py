@@ -15,7 +15,17 @@ from tests.unit.hf.engine_driver import Stepped, load_tiny
 
 #: Takes the name of an architecture, followed by "-chat" for a model with a chat template.
 Checkpoints = Callable[[str], Path]
-Models = Callable[[str], LoadedModel]
+#: Takes this name, and the engine: transformers, which is the default, or openvino.
+Models = Callable[..., LoadedModel]
+
+ENGINES = ("transformers", "openvino")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of `loaded` runs on both engines, unless it needs the passes of transformers."""
+    if "engine_name" in metafunc.fixturenames:
+        both = "stepped" not in metafunc.fixturenames
+        metafunc.parametrize("engine_name", ENGINES if both else ENGINES[:1])
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +44,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 @pytest.fixture(scope="session")
 def model(checkpoint: Checkpoints) -> Models:
     """A tiny model, loaded."""
-    return cache(lambda name: load_tiny(checkpoint(name)))
+    return cache(lambda name, engine="transformers": load_tiny(checkpoint(name), engine=engine))
 
 
 @pytest.fixture
-def loaded(model: Models) -> LoadedModel:
-    return model("llama")
+def loaded(model: Models, engine_name: str) -> LoadedModel:
+    return model("llama", engine_name)
 
 
 @pytest.fixture

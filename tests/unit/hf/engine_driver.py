@@ -29,6 +29,7 @@ from services.hf.config import HfModel
 from services.hf.engine import EngineLimits, HfEngine
 from services.hf.forward import Batch, Floats, Forward, Scored, Work
 from services.hf.loading import LoadedModel, load
+from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import ScoringJob
 
@@ -38,8 +39,12 @@ PATIENCE = 30.0
 
 def load_tiny(folder: Path, *, step_tokens: int = 32, **entry: Any) -> LoadedModel:
     # A small prefix cache, so that it is sometimes full.
-    described = HfModel(name=NAME, model_path=folder, **{"prefix_cache_gb": 0.0005, **entry})
-    return load(described, folder, torch.device("cpu"), step_tokens)
+    described = HfModel(
+        name=NAME,
+        model_path=folder,
+        **{"prefix_cache_gb": 0.0005, "engine": "transformers", **entry},
+    )
+    return load(described, folder, torch.device("cpu"), LoadLimits(step_tokens))
 
 
 def request(

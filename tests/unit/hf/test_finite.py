@@ -19,6 +19,7 @@ from services.hf.loading import LoadedModel
 from services.hf.sampling import Sampled, TokenSampler, sample
 from tests.support.broken_models import spoil_token, spoil_weights
 from tests.support.tiny_models import make_checkpoint
+from tests.unit.hf.conftest import ENGINES
 from tests.unit.hf.engine_driver import DrivenRequest, DrivenScoring, engine, load_tiny, request
 
 NAN, INF = math.nan, math.inf
@@ -28,12 +29,14 @@ SPOILED = "Z"
 MakeSpoiled = Callable[[float], LoadedModel]
 
 
-@pytest.fixture(scope="module")
-def spoiled(tmp_path_factory: pytest.TempPathFactory) -> MakeSpoiled:
+@pytest.fixture(scope="module", params=ENGINES)
+def spoiled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> MakeSpoiled:
     @cache
     def make(value: float) -> LoadedModel:
         folder = make_checkpoint(tmp_path_factory.mktemp("model"), "llama")
-        return load_tiny(spoil_token(folder, SPOILED, value))
+        return load_tiny(spoil_token(folder, SPOILED, value), engine=request.param)
 
     return make
 

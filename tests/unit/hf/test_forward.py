@@ -18,9 +18,29 @@ PROMPTS = [torch.randint(5, 80, (n,), generator=_random).tolist() for n in (5, 4
 CONTINUATIONS = [[7, 8, 9], [10], [11, 12], [9, 9, 9, 9, 9], *([i, i + 1] for i in range(20, 60))]
 
 
-@pytest.fixture(params=ARCHITECTURES)
-def loaded(request: pytest.FixtureRequest, model: Models) -> LoadedModel:
-    return model(request.param)
+#: Full attention, a sliding window, and learned positions.
+EXPORTED = ("llama", "mistral", "gpt2")
+
+
+@pytest.fixture(
+    params=[(name, "transformers") for name in ARCHITECTURES]
+    + [(name, "openvino") for name in EXPORTED],
+    ids="-".join,
+)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An architecture, and the engine that runs it."""
+    pair: tuple[str, str] = request.param
+    return pair
+
+
+@pytest.fixture
+def plain_model(model: Models, case: tuple[str, str]) -> LoadedModel:
+    return model(case[0])
+
+
+@pytest.fixture
+def loaded(model: Models, case: tuple[str, str]) -> LoadedModel:
+    return model(*case)
 
 
 def alone(loaded: LoadedModel, prompt: list[int]) -> list[int]:
@@ -71,7 +91,9 @@ class GreedyBatch:
 
 
 @torch.inference_mode()
-def test_rows_that_join_and_leave_do_not_change_each_other(loaded: LoadedModel) -> None:
+def test_rows_that_join_and_leave_do_not_change_each_other(
+    loaded: LoadedModel, plain_model: LoadedModel
+) -> None:
     batch = GreedyBatch(loaded.forward)
     batch.join(0, 1)
     batch.steps(3)
@@ -81,17 +103,19 @@ def test_rows_that_join_and_leave_do_not_change_each_other(loaded: LoadedModel) 
     batch.join(3, 4, 5)
     while batch.rows:
         batch.steps(1)
-    expected = {number: alone(loaded, prompt) for number, prompt in enumerate(PROMPTS)}
+    expected = {number: alone(plain_model, prompt) for number, prompt in enumerate(PROMPTS)}
     expected[0] = expected[0][:9]  # left early
     assert batch.tokens == expected
 
 
 @torch.inference_mode()
-def test_scores_are_the_log_probabilities_of_one_plain_pass(loaded: LoadedModel) -> None:
+def test_scores_are_the_log_probabilities_of_one_plain_pass(
+    loaded: LoadedModel, plain_model: LoadedModel
+) -> None:
     prompt = PROMPTS[1]
     scored = finished(loaded.forward.score(prompt, CONTINUATIONS))
     sums = [text.logprob for text in scored.continuations]
-    assert sums == pytest.approx([plain(loaded, prompt, c) for c in CONTINUATIONS], abs=1e-3)
+    assert sums == pytest.approx([plain(plain_model, prompt, c) for c in CONTINUATIONS], abs=1e-3)
 
 
 def plain(loaded: LoadedModel, prompt: list[int], continuation: list[int]) -> float:

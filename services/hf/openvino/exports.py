@@ -1,0 +1,130 @@
+"""The exports of this machine: one for each checkpoint and version, made when it is needed."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from services.common.local.checks import cache_folder
+
+#: What decides how a checkpoint is exported, beside the libraries.
+_SOURCES = ("export.py", "operator.py", "verify.py")
+
+_FACTS = "facts.json"
+_LARGE = 64_000_000
+#: Files beside weights and code. A tokenizer changes no export.
+_SETTINGS = ("config.json", "generation_config.json", "model.safetensors.index.json")
+
+
+class ExportRefused(Exception):
+    """The model cannot run on OpenVINO. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A verified export.
+
+    file: the model. embedded: how many token ids it can read. tokens: how many it can read and
+    write. end_tokens: those of the generation config. size: bytes of the weights. half: they are
+    stored in 16 bits. difference: the largest one of a log-probability to transformers.
+    """
+
+    file: Path
+    embedded: int
+    tokens: int
+    end_tokens: tuple[int, ...]
+    size: int
+    half: bool
+    difference: float
+
+
+def make_export(
+    checkpoint: Path,
+    *,
+    half: bool,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
+) -> Export:
+    """The export of a checkpoint, made if it is missing, which takes seconds to minutes.
+
+    half: with weights of 16 bits; else only if that does not change them. The others are those of
+    HfModel. Processes may call it at the same time. Raises ExportRefused, and OSError if the cache
+    cannot be written.
+    """
+    options = ["--half"] if half else []
+    options += ["--trust-remote-code"] if trust_remote_code else []
+    options += ["--allow-pickle"] if allow_pickle else []
+    options += [f"--ignore-weights={pattern}" for pattern in ignore_weights]
+    parent = cache_folder() / "openvino"
+    parent.mkdir(parents=True, exist_ok=True)
+    name = _key(checkpoint, options)
+    folder = parent / name
+    with open(parent / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / _FACTS).exists():
+            with tempfile.TemporaryDirectory(dir=parent) as scratch:
+                target = Path(scratch) / "export"
+                target.mkdir()
+                facts = _run(checkpoint, target, options)
+                if "refused" in facts:  # remembered, so that no later start tries again
+                    for file in target.iterdir():
+                        file.unlink()
+                (target / _FACTS).write_text(json.dumps(facts))
+                shutil.rmtree(folder, ignore_errors=True)
+                target.rename(folder)
+    facts = json.loads((folder / _FACTS).read_text())
+    if "refused" in facts:
+        raise ExportRefused(facts["refused"])
+    return Export(folder / "model.xml", **{**facts, "end_tokens": tuple(facts["end_tokens"])})
+
+
+def _run(checkpoint: Path, target: Path, options: list[str]) -> dict[str, Any]:
+    """Export in a process of its own, whose memory is then free again."""
+    command = [sys.executable, "-m", "services.hf.openvino.export"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(  # noqa: S603 - our own module
+        [*command, str(checkpoint.absolute()), str(target), *options],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2][:300]
+        raise ExportRefused(f"its export ended with code {done.returncode}: {last}")
+    facts: dict[str, Any] = json.loads(done.stdout.rpartition("\n")[2])
+    return facts
+
+
+def _key(checkpoint: Path, options: list[str]) -> str:
+    """What decides an export: versions, and the checkpoint's files.
+
+    Large files count by size and time, because reading them takes longer than loading the export.
+    """
+    facts: list[Any] = [options, version("openvino"), version("transformers")]
+    facts += [_hash(Path(__file__).with_name(name)) for name in _SOURCES]
+    for file in sorted(checkpoint.iterdir()):
+        if file.name not in _SETTINGS and file.suffix not in (".py", ".safetensors", ".bin"):
+            continue
+        status = file.stat()
+        if status.st_size > _LARGE:
+            facts.append([file.name, status.st_size, status.st_mtime_ns])
+        else:
+            facts.append([file.name, _hash(file)])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
