@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -219,6 +220,8 @@ def split_host_port(text: str, lowest_port: int = 1) -> tuple[str, int]:
     Raises ValueError for any other text, with what is wrong with it.
     """
     host, colon, port = text.rpartition(":")
+    if "//" in text:
+        raise ValueError("is a URL")
     if not colon or port.endswith("]"):
         raise ValueError("has no port")
     if not host:
@@ -249,6 +252,10 @@ def _parse_address(
 
     Returns None for a host's name.
     """
+    with suppress(ValueError):  # the usual spellings
+        address = ipaddress.ip_address(host.strip("[]"))
+        versions = {socket.AF_INET: 4, socket.AF_INET6: 6}
+        return address if versions.get(family, address.version) == address.version else None
     try:
         infos = socket.getaddrinfo(
             host.strip("[]"), None, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST

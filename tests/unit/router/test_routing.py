@@ -148,7 +148,7 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, routes: str, said: 
 
 @pytest.mark.parametrize("target", ["http://localhost:50051", "localhost", "localhost:99999"])
 def test_the_error_about_a_target_shows_the_right_form(tmp_path: Path, target: str) -> None:
-    with pytest.raises(ConfigError, match=r"hf_\.targets\[0\].*is not host:port, such as 127"):
+    with pytest.raises(ConfigError, match=r"hf_\.targets\[0\].*write host:port, such as 127"):
         load(tmp_path, f"  hf_: {{targets: ['{target}']}}\n")
 
 
