@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from arena_llm.types import Completion, CostBasis, Delta, FinishReason, ServedBy, Usage
-from services.common.errors import UpstreamUnavailable
-from services.common.hosted.completion import CompletionBuilder, Expectation, parse_finish_reason
+from services.common.hosted.completion import (
+    CompletionBuilder,
+    Expectation,
+    no_choice,
+    parse_finish_reason,
+)
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import plain_text
 from services.common.hosted.tokens import TokenRow, parse_logprobs
@@ -105,10 +109,11 @@ def parse_completion(
 ) -> Completion:
     """Turn a whole ModelResponse into a completion.
 
-    Raises UpstreamUnavailable if the response has no choice.
+    Raises the error of `no_choice`.
     """
     if not response.choices:
-        raise UpstreamUnavailable(f"{model.provider} answered without any choice")
+        usage = getattr(response, "usage", None)
+        raise no_choice(model.provider, count(getattr(usage, "completion_tokens", None)))
     builder = LiteLlmBuilder(model, answer, expected)
     builder.feed(response)
     builder.flush()

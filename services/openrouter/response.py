@@ -6,7 +6,7 @@ from typing import Any
 
 from arena_llm.types import Completion, Delta, ServedBy
 from services.common.errors import UnreadableAnswer, UpstreamUnavailable
-from services.common.hosted.completion import CompletionBuilder, Expectation
+from services.common.hosted.completion import CompletionBuilder, Expectation, no_choice
 from services.common.hosted.response import ProviderAnswer, find_stop, parse_usage
 from services.openrouter.config import PREFIX, remove_prefix
 from services.openrouter.reasoning import DetailsReader, make_origin
@@ -74,11 +74,10 @@ class OpenRouterBuilder(CompletionBuilder):
 def parse_completion(answer: ProviderAnswer, expected: Expectation) -> Completion:
     """Turn a whole answer that holds no error into a completion.
 
-    Raises UpstreamUnavailable if the answer has no choice, UnreadableAnswer if the choice has no
-    message.
+    Raises the error of `no_choice`, and UnreadableAnswer if the choice has no message.
     """
     if answer.choice is None:
-        raise UpstreamUnavailable("openrouter answered without any choice")
+        raise no_choice("openrouter", parse_usage(answer.usage).completion_tokens)
     if answer.choice.message is None:
         raise UnreadableAnswer("openrouter answered with a choice that has no message")
     builder = OpenRouterBuilder(expected)

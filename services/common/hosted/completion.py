@@ -20,7 +20,12 @@ from arena_llm.types import (
     ToolCall,
     Usage,
 )
-from services.common.errors import BackendError, UnreadableAnswer, Unsupported
+from services.common.errors import (
+    BackendError,
+    UnreadableAnswer,
+    Unsupported,
+    UpstreamUnavailable,
+)
 from services.common.hosted.parts import PartsBuilder
 from services.common.hosted.report import make_report
 from services.common.hosted.response import ProviderMessage
@@ -62,6 +67,17 @@ _NO_ROOM = (
 def parse_finish_reason(word: str) -> FinishReason:
     """Return the FinishReason for a provider's word."""
     return _FINISH_REASONS.get(word.lower(), FinishReason.UNKNOWN)
+
+
+def no_choice(provider: str, completion_tokens: int | None) -> BackendError:
+    """The error for an answer without a choice.
+
+    It is requested again only if no token was generated: all others have been paid for.
+    """
+    problem = f"{provider} answered without any choice"
+    if completion_tokens:
+        return UnreadableAnswer(f"{problem}, but reports {completion_tokens} completion tokens")
+    return UpstreamUnavailable(problem)
 
 
 @dataclass(frozen=True, slots=True)
