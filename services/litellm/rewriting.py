@@ -17,7 +17,7 @@ import httpx
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import Extras
 from services.common.hosted.errors import Failure, convert_failure, read_failure
-from services.common.hosted.http import BOM, holds_events, is_json
+from services.common.hosted.events import BOM, EventDecoder, begins_event, holds_events, is_json
 from services.common.hosted.keys import Redactor
 from services.common.hosted.response import ChunkReader, ProviderMessage
 from services.common.hosted.values import (
@@ -210,7 +210,7 @@ class RewrittenBody(httpx.AsyncByteStream):
     """The body of a successful response, rewritten for litellm.
 
     answer: keeps what the body holds, and why it cannot be used.
-    streamed: whether the request is for a stream.
+    streamed: whether the request is for a stream. limit: bytes of one event.
     """
 
     def __init__(
@@ -219,11 +219,12 @@ class RewrittenBody(httpx.AsyncByteStream):
         answer: RawAnswer,
         streamed: bool,
         headers: httpx.Headers,
+        limit: int,
     ) -> None:
         self._stream = stream
         self._answer = answer
         self._streamed = streamed
-        self._line: list[bytes] = []  # pieces of an unfinished line
+        self._limit = limit
         self._kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -249,24 +250,20 @@ class RewrittenBody(httpx.AsyncByteStream):
             for piece in self._rewrite_whole(body):
                 yield piece
             return
-        for piece in self._rewrite_lines(begun):
-            yield piece
+        if not begins_event(begun):
+            yield begun
+            async for chunk in chunks:
+                yield chunk
+            return
+        decoder = EventDecoder(self._limit)
+        for data in decoder.feed(begun):
+            yield self._rewrite_event(data)
         async for chunk in chunks:
-            for piece in self._rewrite_lines(chunk):
-                yield piece
-        last = b"".join(self._line)
-        if is_complete_json(last.removeprefix(b"data:")):  # otherwise the stream broke off
-            yield self._rewrite_line(last)
-        yield b"\n\n"  # some streams lack their last line breaks
-
-    def _rewrite_lines(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the lines that a chunk completes."""
-        self._line.append(chunk)
-        if b"\n" in chunk:
-            *lines, rest = b"".join(self._line).split(b"\n")
-            self._line = [rest]
-            for line in lines:
-                yield self._rewrite_line(line) + b"\n"
+            for data in decoder.feed(chunk):
+                yield self._rewrite_event(data)
+        for data in decoder.end():
+            if not data.startswith(b"{") or is_complete_json(data):  # otherwise it broke off
+                yield self._rewrite_event(data)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -300,21 +297,18 @@ class RewrittenBody(httpx.AsyncByteStream):
                 yield b"data: " + json.dumps(event).encode() + b"\n\n"
             yield b"data: [DONE]\n\n"
 
-    def _rewrite_line(self, line: bytes) -> bytes:
-        """Rewrite a line of an event stream. litellm reads only the lines with data."""
-        if not line.startswith(b"data:"):
-            return line
-        data = line[5:].strip()
+    def _rewrite_event(self, data: bytes) -> bytes:
+        """Rewrite an event of a stream. litellm reads its data only, in this framing only."""
         try:
             value = load_json(data)
         except ValueError:
             if data.startswith(b"{"):
                 raise UnreadableAnswer("the provider sent an event that is not JSON") from None
-            return line  # the end mark
+            return b"data: " + data + b"\n\n"  # the end mark
         events = self._answer.rewrite(value, True)
         if events is None:
-            return line
-        return b"\n\n".join(b"data: " + json.dumps(event).encode() for event in events)
+            return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
+        return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
 
 
 def asks_for_stream(request: httpx.Request) -> bool:

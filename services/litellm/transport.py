@@ -251,7 +251,9 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         answer.region = next((response.headers[n] for n in _REGIONS if n in response.headers), "")
         if response.is_success:
             streamed = asks_for_stream(request)
-            response.stream = RewrittenBody(response.stream, answer, streamed, response.headers)
+            response.stream = RewrittenBody(
+                response.stream, answer, streamed, response.headers, exchange.max_answer
+            )
         else:
             data = b"" if compressed else await _read_all(response.stream)
             answer.reported = read_error_body(data, answer.status, response.reason_phrase)

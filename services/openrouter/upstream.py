@@ -21,15 +21,8 @@ from yarl import URL
 
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.errors import find_failure, read_error_body
-from services.common.hosted.http import (
-    MAX_ERROR_BYTES,
-    EventDecoder,
-    check_size,
-    holds_events,
-    is_json,
-    is_loopback,
-    make_http_session,
-)
+from services.common.hosted.events import EventDecoder, holds_events, is_json
+from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback, make_http_session
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
 from services.common.hosted.values import is_complete_json, load_json, load_values

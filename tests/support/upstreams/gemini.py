@@ -86,7 +86,7 @@ class GeminiUpstream(UpstreamServer):
         return _event(self.error(fault))
 
     def empty(self, call: Call) -> dict[str, Any]:
-        return {"candidates": [], "usageMetadata": USAGE, "modelVersion": _model(call)}
+        return {"candidates": [], "modelVersion": _model(call)}
 
     def _chunk(
         self, call: Call, parts: list[dict[str, Any]], finish: str = "", **fields: Any

@@ -92,7 +92,7 @@ class OpenAIUpstream(UpstreamServer):
         return _event(self.error(fault))
 
     def empty(self, call: Call) -> dict[str, Any]:
-        return {**self._head(call, "chat.completion"), "choices": [], "usage": USAGE}
+        return {**self._head(call, "chat.completion"), "choices": []}
 
     def _head(self, call: Call, kind: str) -> dict[str, Any]:
         return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": call.body["model"]}

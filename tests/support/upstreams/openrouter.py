@@ -157,7 +157,7 @@ class OpenRouterUpstream(UpstreamServer):
         return _event({"id": "gen-1", "choices": [choice], **self.error(fault)})
 
     def empty(self, call: Call) -> dict[str, Any]:
-        return {**self._head(call), "choices": [], "usage": USAGE}
+        return {**self._head(call), "choices": []}
 
     def _head(self, call: Call) -> dict[str, Any]:
         return {"id": "gen-1", "provider": "One", "model": call.body["model"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import UpstreamUnavailable
-from services.common.hosted.http import EventDecoder, holds_events, is_json
+from services.common.hosted.events import EventDecoder, holds_events, is_json
 
 CASES = [
     (b"data: a\n\n", [b"a"]),
