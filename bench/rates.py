@@ -1,6 +1,6 @@
 """The openrouter service against providers that limit calls: `python -m bench.rates`.
 
-A thousand callers ask again as soon as they are answered. Time runs ten times as fast as with a
+A thousand callers each ask again after each answer. Time runs ten times as fast as with a
 provider that grants 50 calls a second: it grants 500, its windows last 0.1 and 1 s, an answer takes
 0.1 s (median), and a call has 12 s. To reach: no call fails, 90 % of what is granted is used, and
 at most 1.2 requests are sent for each answer.

@@ -39,7 +39,7 @@ class Result:
 
 
 class Simulation:
-    """Callers that ask again as soon as they are answered, each with a deadline.
+    """Callers that each ask again after each answer, with a deadline.
 
     seconds: how long it runs. hint: of the provider, from the right one. workers: processes that
     share the provider's limit. way_back: seconds that a refusal takes.

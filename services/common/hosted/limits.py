@@ -34,7 +34,7 @@ _MARGIN = 0.1
 _LONG_PAUSE = 5.0
 
 
-class Budget:
+class Allowance:
     """A configured rate, which is never exceeded: calls or tokens per minute."""
 
     def __init__(self, per_minute: float | None) -> None:
@@ -74,7 +74,7 @@ class ModelQueue:
         self._limits = limits
         self._model = model
         self._pacer = Pacer(now, places, rpm / 60 if rpm else math.inf)
-        self._tokens = Budget(entry and entry.tpm)
+        self._tokens = Allowance(entry and entry.tpm)
         self._max_queue = config.max_queue
         self._longest = config.max_retry_after_seconds
         self._line: Line[Place] = Line()
@@ -139,8 +139,8 @@ class ModelQueue:
             self._pacer.answer(sent, now, waiting=self.waiting > 0)
             if error is None:
                 self._answer_seconds += 0.1 * (now - sent.at - self._answer_seconds)
-        for budget in (self._tokens, self._limits.tokens):
-            budget.spend(more_tokens, now)
+        for allowance in (self._tokens, self._limits.tokens):
+            allowance.spend(more_tokens, now)
         self._limits.leave()
         self.pump()
 
@@ -176,8 +176,8 @@ class ModelQueue:
         )
 
     def _send(self, tokens: int, now: float) -> Place:
-        for budget in (self._tokens, self._limits.tokens):
-            budget.spend(tokens, now)
+        for allowance in (self._tokens, self._limits.tokens):
+            allowance.spend(tokens, now)
         self._limits.enter_place(now)
         return Place(self, self._pacer.send(now), tokens)
 
@@ -254,8 +254,8 @@ class CallLimits:
         self._config = config
         self._places = config.max_concurrency
         #: Calls and tokens of the key.
-        self.calls = Budget(config.rpm)
-        self.tokens = Budget(config.tpm)
+        self.calls = Allowance(config.rpm)
+        self.tokens = Allowance(config.tpm)
         self._queues: dict[str, ModelQueue] = {}
         self._blocked: dict[ModelQueue, None] = {}  # queues that wait for a place, in turn
 

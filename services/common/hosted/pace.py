@@ -35,7 +35,7 @@ _FIRST_INTERVAL, _MIN_INTERVAL, _MAX_INTERVAL = 0.05, 0.01, 60.0
 _SOFT_GRANTS, _SOFT_SECONDS, _SOFT_CUT = 15, 0.2, 0.97
 #: A pause longer than this, in seconds, was the rest of a window.
 _WINDOW = 2.0
-#: Calls that may be sent late are sent at once, up to this many seconds of them.
+#: Calls that are late are sent together, up to this many seconds of them.
 _CATCH_UP = 0.02
 #: Seconds without a call, or without a refusal, after which everything is forgotten.
 _FORGET = 600.0

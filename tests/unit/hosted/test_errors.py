@@ -139,7 +139,7 @@ async def test_a_429_is_no_failure(
 async def test_a_model_that_refuses_everything(
     start: Start, upstream: Any, provider: Provider, streamed: bool, name: str
 ) -> None:
-    """Calls wait for it no longer than is configured, then get the provider's words at once."""
+    """Calls wait for it no longer than is configured, then get the provider's words immediately."""
     upstream.default, _ = ROWS[name]
     async with start(max_retry_after_seconds=0.02) as llm:
         error = await fail(llm, streamed, provider.model)

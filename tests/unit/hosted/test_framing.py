@@ -23,7 +23,7 @@ def replace(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 
 
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
-    "as it is": lambda body: body,
+    "unchanged": lambda body: body,
     "CRLF": replace(b"\n", b"\r\n"),
     "CR": replace(b"\n", b"\r"),
     "a byte order mark": lambda body: b"\xef\xbb\xbf" + body,
@@ -50,7 +50,7 @@ async def test_no_text_is_lost(start: Start, upstream: Any, provider: Provider, 
         await call(llm, True, provider.model)
         events = upstream.events(upstream.history[0], Reply(TEXT, pieces=list(TEXT)))
         body = FRAMINGS[name](b"".join(events))
-        for kind in TYPES if name in ("as it is", "CRLF") else TYPES[:1]:
+        for kind in TYPES if name in ("unchanged", "CRLF") else TYPES[:1]:
             upstream.default = Fault(body=body, content_type=kind)
             assert await call(llm, True, provider.model) == TEXT, kind
 

@@ -83,7 +83,7 @@ def test_a_provider_without_a_limit_costs_nothing() -> None:
 
 
 def refused_burst(pacer: Pacer, count: int) -> None:
-    """Send a burst that is refused all at once, after 20 ms."""
+    """Send a burst of which each call is refused after 20 ms."""
     for sent in [pacer.send(0.0) for _ in range(count)]:
         pacer.refuse(sent, 0.02)
 
@@ -188,7 +188,7 @@ def test_counts_are_right_after_any_order_of_events() -> None:
             assert pacer.in_flight == len(running) <= 8
         for sent in running:
             pacer.answer(sent, now, waiting=False)
-        # Whatever happened, a call can be sent again.
+        # A call can always be sent again.
         later = pacer.next_send(now)
         assert not math.isinf(later)
         assert pacer.next_send(later) <= later
