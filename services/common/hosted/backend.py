@@ -9,6 +9,8 @@ from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+import structlog
+
 from arena_llm.types import (
     Attempt,
     Completion,
@@ -18,7 +20,14 @@ from arena_llm.types import (
     Timings,
 )
 from services.common.backend import BaseLLMBackend
-from services.common.errors import BackendError, Interrupted, ModelNotFound, UpstreamUnavailable
+from services.common.errors import (
+    BackendError,
+    Interrupted,
+    InvalidRequest,
+    ModelNotFound,
+    Unsupported,
+    UpstreamUnavailable,
+)
 from services.common.hosted.completion import CompletionBuilder
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.constraints import generate_constrained
@@ -28,7 +37,12 @@ from services.common.hosted.report import succeeded
 from services.common.hosted.request import HONOURED, ResponseFormat, estimate_tokens
 from services.common.hosted.retry import Outcome, Retrier
 
+log = structlog.get_logger()
+
 C = TypeVar("C", bound=HostedConfig[Any])
+
+#: Models that are remembered because they refused a JSON schema.
+_MAX_REMEMBERED = 4096
 
 _Event = Delta | Completion
 
@@ -79,13 +93,13 @@ class HostedBackend(BaseLLMBackend[C]):
         self._retrier = Retrier(self.config)
         entries = (self.config, *self.config.models)
         self._counts_tokens = any(entry.tpm is not None for entry in entries)
+        #: Models that refused a JSON schema although a table says that they take it.
+        self._without_schema: set[str] = set()
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Return a whole completion."""
         with self._reporting(request):
-            structured = request.constraint is not None and await self._takes_schema(request.model)
-            completion = await generate_constrained(request, self._generate, structured)
-            return self._hide_keys_in(completion)
+            return self._hide_keys_in(await self._generate_constrained(request))
 
     async def stream_response(
         self, request: GenerationRequest
@@ -120,6 +134,31 @@ class HostedBackend(BaseLLMBackend[C]):
                         yield self._hide_keys_in(completion)
             except ModelNotFound as error:
                 raise await _explain(call, error) from error.__cause__
+
+    async def _generate_constrained(self, request: GenerationRequest) -> Completion:
+        """Return a completion. A model that refuses a JSON schema gets its constraint in words."""
+        model = request.model
+        structured = (
+            request.constraint is not None
+            and model not in self._without_schema
+            and await self._takes_schema(model)
+        )
+        try:
+            return await generate_constrained(request, self._generate, structured)
+        except (InvalidRequest, Unsupported) as error:
+            attempts = error.report.attempts if error.report else ()
+            answered = any(attempt.http_status == 200 for attempt in attempts)
+            if not structured or answered or "upstream_status" not in error.metadata:
+                raise  # the provider did not refuse the schema
+            refusal = error
+        try:
+            completion = await generate_constrained(request, self._generate, False)
+        except (InvalidRequest, Unsupported):
+            raise refusal from None  # it was not the schema
+        if len(self._without_schema) < _MAX_REMEMBERED:
+            self._without_schema.add(model)
+        log.warning("a model refuses JSON schemas: set structured_output: false", model=model)
+        return replace(completion, attempts=attempts + completion.attempts)
 
     @contextmanager
     def _reporting(self, request: GenerationRequest) -> Iterator[None]:

@@ -10,7 +10,7 @@ import pytest
 from arena_llm import ArenaError, AsyncClient
 from arena_llm.types import Tool, to_picousd
 from tests.support.upstreams.openrouter import COST
-from tests.support.upstreams.server import Fault, Reply
+from tests.support.upstreams.server import Fault, Reply, Step
 from tests.unit.hosted.conftest import OPENAI_FORMAT, Provider, Start, fail, read_stream
 
 MOVE = {"type": "object", "properties": {"move": {"type": "integer"}}, "required": ["move"]}
@@ -219,3 +219,35 @@ async def test_constraints_that_are_refused(
     with pytest.raises(ArenaError) as caught:
         await llm.generate(provider.model, "Your move?", **constraint)
     assert (caught.value.reason, caught.value.field) == (reason, field)
+
+
+def refuse_schemas(received: Any) -> Step:
+    """A provider whose model takes no JSON schema although a table says so."""
+    return Fault(400) if "response_format" in received.body else Reply("b2")
+
+
+@OPENAI_FORMAT
+async def test_the_provider_is_believed_over_the_tables(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = refuse_schemas
+    async with start({"structured_output": True}) as llm:
+        first, second = [
+            await llm.generate(provider.model, "Your move?", choices=["a1", "b2"]) for _ in "12"
+        ]
+    assert (first.text, first.enforcement) == ("b2", "prompt")
+    assert [attempt.http_status for attempt in first.attempts] == [400, 200]
+    assert [attempt.http_status for attempt in second.attempts] == [200], "it is remembered"
+
+
+@OPENAI_FORMAT
+async def test_a_bad_request_is_not_blamed_on_the_schema(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = Fault(400, "temperature is too high")
+    async with start({"structured_output": True}) as llm:
+        for _ in "12":
+            upstream.history.clear()
+            error = await fail(llm, False, provider.model, choices=["a1", "b2"])
+            assert (error.reason, len(upstream.history)) == ("INVALID_REQUEST", 2)
+            assert "temperature is too high" in error.message
