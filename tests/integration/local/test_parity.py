@@ -73,10 +73,10 @@ class BareModel:
 
 
 @pytest.fixture
-def bare(tiny: Path) -> Iterator[BareModel]:
+def bare(folder: Path) -> Iterator[BareModel]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads would wait for each other beside busy engines
-    yield BareModel(tiny)
+    yield BareModel(folder / "tiny")
     torch.set_num_threads(threads)
 
 
