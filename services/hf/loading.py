@@ -26,6 +26,7 @@ from services.hf.context import read_context_length
 from services.hf.errors import try_out
 from services.hf.forward import Forward
 from services.hf.forward_causal import usable_tokens
+from services.hf.forward_single import SingleForward
 from services.hf.grammar import GrammarCompiler
 from services.hf.openvino.loading import LoadLimits, ModelCore, load_core
 from services.hf.selftest import make_forward
@@ -162,8 +163,11 @@ def _load_transformers(
     model = model.to(device).eval()
     configured = model.generation_config.eos_token_id if model.generation_config else None
     listed = configured if isinstance(configured, list) else [configured]
+    forward = make_forward(entry, model, limits.step_tokens)
+    if isinstance(forward, SingleForward):
+        note = "; ".join(filter(None, (note, "runs one row at a time")))
     return ModelCore(
-        forward=make_forward(entry, model, limits.step_tokens),
+        forward=forward,
         embedded=int(model.get_input_embeddings().weight.shape[0]),
         tokens=usable_tokens(model),
         ends=tuple(token for token in listed if token is not None),

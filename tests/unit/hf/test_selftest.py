@@ -219,3 +219,5 @@ def test_a_batch_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_the_kinds_of_forward_passes(model: Callable[[str], LoadedModel]) -> None:
     assert not isinstance(model("bart").forward, Seq2SeqForward)
     assert model("bart").forward.prefixes is None
+    assert "runs one row at a time" in model("bart").note
+    assert "one row" not in model("qwen3").note
