@@ -167,7 +167,10 @@ class ChoicesRule:
 
 
 class SchemaRule:
-    """The reply must be JSON that a schema (draft 2020-12) accepts."""
+    """The reply must be JSON that a schema (draft 2020-12) accepts.
+
+    Providers take only schemas of an object. Any other is requested as the field `value` of one.
+    """
 
     field = FIELD
     always_instructs = False
@@ -180,13 +183,21 @@ class SchemaRule:
         )
         self.stricter_instruction = f"That is not JSON that the schema accepts. {self.instruction}"
         value = self._schema.value
+        self._is_wrapped = not _is_object(value)
+        sent = wrap_schema(value) if self._is_wrapped else value
         self.response_format = _build_response_format(
-            constraint.name or "reply", value, strict=_is_strict(value)
+            constraint.name or "reply", sent, strict=_is_strict(sent)
         )
 
     def accept(self, text: str) -> str | None:
         """The JSON text; None if it is not valid."""
         text = _strip_fence(text)
+        if (
+            self._is_wrapped
+            and (inner := _unwrap(text)) is not None
+            and self._schema.accepts(inner)
+        ):
+            return inner
         return text if self._schema.accepts(text) else None
 
 
@@ -240,6 +251,56 @@ def _build_response_format(name: str, schema: Any, strict: bool) -> ResponseForm
         "type": "json_schema",
         "json_schema": {"name": name, "strict": strict, "schema": schema},
     }
+
+
+def _is_object(schema: Any) -> bool:
+    """Whether a schema is certainly one of objects."""
+    if not isinstance(schema, dict):
+        return False
+    return schema.get("type") == "object" or ("type" not in schema and "properties" in schema)
+
+
+def wrap_schema(schema: Any) -> dict[str, Any]:
+    """Return the schema of an object whose only field `value` has this schema.
+
+    Definitions move to the outer schema, and references to other places follow the move.
+    """
+    inner = dict(schema) if isinstance(schema, dict) else schema
+    outer: dict[str, Any] = {"type": "object"}
+    if isinstance(inner, dict):
+        for name in ("$schema", *_DEFINITIONS):
+            if name in inner:
+                outer[name] = _move_references(inner.pop(name))
+    outer["properties"] = {"value": _move_references(inner)}
+    return {**outer, "required": ["value"], "additionalProperties": False}
+
+
+_DEFINITIONS = ("$defs", "definitions")
+
+
+def _move_references(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_move_references(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {}
+    for name, value in schema.items():
+        stays = not isinstance(value, str) or value.split("/")[1:2] in ([n] for n in _DEFINITIONS)
+        if name == "$ref" and not stays and (value == "#" or value.startswith("#/")):
+            value = f"#/properties/value{value[1:]}"
+        moved[name] = _move_references(value)
+    return moved
+
+
+def _unwrap(text: str) -> str | None:
+    """Return the JSON of the field `value`; None if the text is no object with it alone."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.keys() != {"value"}:
+        return None
+    return json.dumps(value["value"], ensure_ascii=False)
 
 
 def _is_strict(schema: Any) -> bool:

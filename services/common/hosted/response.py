@@ -312,9 +312,7 @@ def parse_usage(value: Any) -> Usage:
         return Usage()
     unreadable: list[str] = []
     prompt, completion = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
-    cost = None
-    if (amount := value.get("cost")) is not None and (cost := picousd(amount)) is None:
-        unreadable.append("cost")
+    cost = _find_cost(value, unreadable)
     usage = Usage(
         prompt_tokens=_count(value, "prompt_tokens", unreadable),
         completion_tokens=_count(value, "completion_tokens", unreadable),
@@ -328,6 +326,22 @@ def parse_usage(value: Any) -> Usage:
     if unreadable:
         log.warning("a provider's usage cannot be read", fields=", ".join(unreadable))
     return usage
+
+
+def _find_cost(value: Mapping[str, Any], unreadable: list[str]) -> int | None:
+    """The cost in 10^-12 US dollars; None if it is not told or cannot be read.
+
+    With the caller's own key at the provider, OpenRouter's cost is its fee alone, and what the
+    provider takes comes beside it: https://openrouter.ai/docs/use-cases/usage-accounting
+    """
+    amounts = {"cost": value.get("cost")}
+    details = value.get("cost_details")
+    if value.get("is_byok", True) is not False and isinstance(details, dict):
+        amounts["upstream_inference_cost"] = details.get("upstream_inference_cost")
+    costs = {name: picousd(amount) for name, amount in amounts.items() if amount is not None}
+    unreadable += (name for name, cost in costs.items() if cost is None)
+    known = [cost for cost in costs.values() if cost is not None]
+    return sum(known) if known and len(known) == len(costs) else None
 
 
 def _count(values: Any, name: str, unreadable: list[str]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
 from arena_llm import ArenaError, AsyncClient
@@ -251,3 +252,45 @@ async def test_a_bad_request_is_not_blamed_on_the_schema(
             error = await fail(llm, False, provider.model, choices=["a1", "b2"])
             assert (error.reason, len(upstream.history)) == ("INVALID_REQUEST", 2)
             assert "temperature is too high" in error.message
+
+
+TREE = {
+    "type": "array",
+    "items": {"anyOf": [{"$ref": "#/$defs/leaf"}, {"$ref": "#"}]},
+    "$defs": {"leaf": {"type": "integer"}},
+}
+
+
+@OPENAI_FORMAT
+@pytest.mark.parametrize("schema", [TREE, {"type": "integer"}, {"enum": [[4], 4]}, True])
+async def test_a_schema_that_is_not_of_an_object_is_wrapped(
+    start: Start, upstream: Any, provider: Provider, schema: Any
+) -> None:
+    value = [4] if schema == TREE else 4
+    text = json.dumps(value)
+    wrapped = json.dumps({"value": value})
+    async with start({"structured_output": True}) as llm:
+        for reply in (wrapped, text):
+            upstream.default = Reply(reply)
+            completion = await llm.generate(
+                provider.model, "Your move?", json_schema=json.dumps(schema)
+            )
+            assert completion.text == text
+    sent = upstream.history[0].body["response_format"]["json_schema"]["schema"]
+    assert sent["type"] == "object"
+    check = jsonschema.Draft202012Validator(sent)
+    assert check.is_valid({"value": value})
+    assert check.is_valid({"value": "four"}) is (schema is True)
+    assert check.is_valid({"value": [4, [4, []]]}) is (schema in (TREE, True))
+
+
+@OPENAI_FORMAT
+async def test_a_schema_of_an_object_is_sent_unchanged(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    upstream.default = Reply('{"value": {"value": 4}}')
+    schema = {"properties": {"value": {"type": "object"}}}
+    async with start({"structured_output": True}) as llm:
+        completion = await llm.generate(provider.model, "Your move?", json_schema=schema)
+    assert completion.text == '{"value": {"value": 4}}'
+    assert upstream.history[0].body["response_format"]["json_schema"]["schema"] == schema

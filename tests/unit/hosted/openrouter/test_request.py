@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -155,6 +156,29 @@ async def test_costs(llm: AsyncClient, upstream: OpenRouterUpstream, streamed: b
         reply = await ask(llm, MODEL, streamed)
         expected = None if dollars is None else Decimal(dollars)
         assert (reply.text, reply.usage.cost_usd) == ("ok", expected), name
+
+
+BYOK = {"cost_details": {"upstream_inference_cost": 0.19}}
+#: Usage, and the cost: with the caller's own key at the provider, fee and provider together.
+COSTS_BESIDE: dict[str, tuple[dict[str, Any], str | None]] = {
+    "own key": ({"cost": 0.0095, "is_byok": True, **BYOK}, "0.1995"),
+    "an older answer": ({"cost": 0.0095, **BYOK}, "0.1995"),
+    "no fee": ({"is_byok": True, **BYOK}, "0.19"),
+    "OpenRouter's key": ({"cost": 0.2, "is_byok": False, **BYOK}, "0.2"),
+    "nothing beside": ({"cost": 0.2, "cost_details": {"upstream_inference_cost": None}}, "0.2"),
+    "unreadable": ({"cost": 0.2, "cost_details": {"upstream_inference_cost": "much"}}, None),
+    "no details": ({"cost": 0.2, "cost_details": [1]}, "0.2"),
+}
+
+
+@pytest.mark.parametrize("name", COSTS_BESIDE)
+async def test_what_the_provider_takes_beside_the_fee(
+    llm: AsyncClient, upstream: OpenRouterUpstream, name: str
+) -> None:
+    usage, dollars = COSTS_BESIDE[name]
+    upstream.default = Odd("ok", top={"usage": usage}).fault(False)
+    reply = await llm.generate(MODEL, "hi")
+    assert reply.usage.cost_usd == (None if dollars is None else Decimal(dollars))
 
 
 async def test_routing(llm: AsyncClient, upstream: OpenRouterUpstream) -> None:
