@@ -25,6 +25,7 @@ def never(*arguments: Any) -> dict[str, Any]:
 
 def test_an_export_is_made_once(checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_export(checkpoint("llama"), half=False)
+    assert first.difference is not None
     assert first.difference < TOLERANCE
     assert (first.tokens, first.embedded, first.end_tokens, first.half) == (400, 400, (1,), False)
     monkeypatch.setattr(exports, "_run", never)
