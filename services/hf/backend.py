@@ -1,4 +1,4 @@
-"""The hf backend, over transformers. `start` imports torch; importing this file does not."""
+"""The hf backend. `start` imports torch; importing this file does not."""
 
 from __future__ import annotations
 
