@@ -17,6 +17,7 @@ from services.common.local.features import (
     LOCAL_FIELDS,
     REFUSED_LOCALLY,
     TOOL_NAMES,
+    TOOL_STRICT,
 )
 from services.vllm.config import VllmConfig
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 #: What some models of this service honour beside what every local one may.
-_MORE = frozenset((TOOL_NAMES, BUDGET, IMAGE_DATA))
+_MORE = frozenset((TOOL_NAMES, TOOL_STRICT, BUDGET, IMAGE_DATA))
 
 
 class VllmBackend(LocalBackend[VllmConfig]):

@@ -7,10 +7,20 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.parser.parser_manager import ParserManager
+from vllm.tool_parsers.structural_tag_registry import (
+    SUPPORTED_STRUCTURAL_TAG_MODELS,
+    get_model_structural_tag,
+)
+from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
+from vllm.tool_parsers.utils import get_json_schema_from_tools
+
 from arena_llm.types import Delta, GenerationRequest, Tool, ToolCallDelta
 from services.common.errors import ModelMisconfigured
 from services.common.local.features import calls_tools, forces_tools, hides_reasoning
 from services.common.local.template import describe_tool
+from services.vllm.calls import write_calls_grammar
 from services.vllm.config import VllmModel
 
 
@@ -88,11 +98,11 @@ class VllmReplyParsers:
         self.forces_tools = self._tools is not None and bool(
             self._adjust(self._tools, ())[0].tool_parser.supports_required_and_named
         )
+        #: True if the engine can make the calls fit their schemas that the model decides to write.
+        self.constrains_tools = self._make_grammar((Tool("name"),)) is not None
 
     def _find(self, entry: VllmModel, tokenizer: Any, *, tools: bool) -> Any:
         """vLLM's class of the parser; None for a model without one."""
-        from vllm.parser.parser_manager import ParserManager
-
         try:
             parser = ParserManager.get_parser(
                 tool_parser_name=entry.tool_parser if tools else None,
@@ -113,8 +123,6 @@ class VllmReplyParsers:
         self, parser: Any, tools: Sequence[Tool], *, forced: bool = False
     ) -> tuple[Any, Any]:
         """A parser, and the OpenAI request whose flags it reads. Its messages are not used."""
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-
         described = [describe_tool(tool) for tool in tools] or None
         choice = ("required" if forced else "auto") if tools else None
         request = ChatCompletionRequest(messages=[], tools=described, tool_choice=choice)
@@ -133,16 +141,70 @@ class VllmReplyParsers:
         adjusted = self._adjust(parser, tools, forced=forces_tools(request))
         return VllmReplyParser(*adjusted, prompt, hides=hides_reasoning(request))
 
-    @staticmethod
-    def make_schema(request: GenerationRequest) -> str | None:
-        """The JSON schema of the calls that the request forces; None if it forces none."""
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.tool_parsers.utils import get_json_schema_from_tools
+    def make_structure(self, request: GenerationRequest) -> dict[str, str] | None:
+        """What the calls of the reply must fit, as an argument of StructuredOutputsParams.
 
-        if not forces_tools(request):
+        None if nothing is required of them.
+        """
+        if not calls_tools(request):
             return None
         names = request.tool_choice.names if request.tool_choice else ()
         allowed = [tool for tool in request.tools if not names or tool.name in names]
-        described = [describe_tool(tool) for tool in allowed]
-        tools = ChatCompletionRequest(messages=[], tools=described).tools
-        return json.dumps(get_json_schema_from_tools("required", tools))
+        if forces_tools(request):
+            return {"json": make_calls_schema(allowed)}
+        if names or any(tool.strict for tool in request.tools):
+            return {"grammar": self._make_grammar(allowed) or ""}
+        return None
+
+    def _make_grammar(self, tools: Sequence[Tool]) -> str | None:
+        """A Lark grammar of any text, in which a call that begins must fit.
+
+        None if vLLM does not know the form of the calls, or it is more than JSON between two
+        texts. vLLM's own translation into Lark lets any JSON pass.
+        """
+        model = None if self._tools is None else self._tools.tool_parser_cls.structural_tag_model
+        if model not in SUPPORTED_STRUCTURAL_TAG_MODELS:
+            return None
+        tag = get_model_structural_tag(
+            model=model,
+            tools=_read_tools(tools),
+            tool_choice="auto",
+            reasoning=False,
+            strict_level=ToolStrictLevel.FUNCTION,  # also the names of tools that are not strict
+        )
+        form = None if tag is None else tag.format
+        if form is None or form.type != "triggered_tags":
+            return None
+        calls = []
+        for part in form.tags:
+            content, trigger = part.content, _find_trigger(part.begin, form.triggers)
+            if content.type != "json_schema" or content.style != "json" or trigger is None:
+                return None
+            if not isinstance(part.end, str):
+                return None
+            # True is the schema of a tool that is not strict: an object of any form.
+            schema = content.json_schema
+            schema = schema if isinstance(schema, dict) else {"type": "object"}
+            calls.append((trigger, part.begin.removeprefix(trigger), schema, part.end))
+        return write_calls_grammar(calls, self._tokenizer.get_added_vocab())
+
+
+def _find_trigger(begin: Any, triggers: Sequence[Any]) -> str | None:
+    """The text after which a call must begin so."""
+    if not isinstance(begin, str):
+        return None
+    return next((t for t in triggers if isinstance(t, str) and begin.startswith(t)), None)
+
+
+def make_calls_schema(tools: Sequence[Tool]) -> str:
+    """The JSON schema of a list of calls of these tools, at least one."""
+    schema = get_json_schema_from_tools("required", _read_tools(tools))
+    return json.dumps(schema)
+
+
+def _read_tools(tools: Sequence[Tool]) -> Any:
+    """The tools in vLLM's types, with `strict`, which templates do not get."""
+    described = [describe_tool(tool) for tool in tools]
+    for tool, own in zip(tools, described, strict=True):
+        own["function"]["strict"] = tool.strict
+    return ChatCompletionRequest(messages=[], tools=described).tools

@@ -21,7 +21,6 @@ from arena_llm.types import (
     StopMatch,
 )
 from services.common.errors import Unsupported
-from services.common.local.features import forces_tools
 from services.common.local.grammars import ANY_OBJECT, check_schema_cost, read_grammar
 from services.common.local.sampling import sampling_settings
 from services.common.local.vocabulary import Vocabulary
@@ -94,9 +93,10 @@ def prepare_generation(
         # Otherwise a token of the text that is among the end tokens would cut it.
         settings["ignore_eos"] = True
         settings["stop_token_ids"] = [*started.end_tokens, *choice_ends]
-    elif (calls := started.parsers.make_schema(request)) is not None:
-        check_schema_cost(calls, "tools")
-        settings["structured_outputs"] = StructuredOutputsParams(json=calls)
+    elif (calls := started.parsers.make_structure(request)) is not None:
+        for tool in request.tools:
+            check_schema_cost(tool.parameters_json_schema or "{}", "tools")
+        settings["structured_outputs"] = StructuredOutputsParams(**calls)
     settings["thinking_token_budget"] = request.reasoning.budget_tokens
     if _can_return_logprobs(started, request):
         settings["logprobs"] = None if returns.logprob_token_ids else returns.top_logprobs
@@ -215,8 +215,10 @@ def _can_return_logprobs(started: StartedEngine, request: GenerationRequest) -> 
     ones. VllmEngine asks for the others step by step.
     """
     returns = request.returns
-    constrained = request.constraint is not None or forces_tools(request)
-    if constrained and started.logprob_kind is LogprobKind.RAW:
+    calls = started.parsers.make_structure(request)
+    if (
+        request.constraint is not None or calls is not None
+    ) and started.logprob_kind is LogprobKind.RAW:
         return False
     return not (returns.top_logprobs and returns.logprob_token_ids)
 

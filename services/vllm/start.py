@@ -110,6 +110,7 @@ def _describe(
         reasons=entry.reasoning_parser is not None,
         parses_tools=entry.tool_parser is not None,
         forces_tools=parsers.forces_tools,
+        constrains_tools=parsers.constrains_tools,
         limits_reasoning=bool(reasoning and reasoning.enabled),
         efforts=entry.reasoning_efforts,
         vocabulary=vocabulary,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.support.tiny_models import make_byte_level_tokenizer
+from tests.support.tiny_models import CHATML, make_byte_level_tokenizer
 
 #: Numbers of an embedding: each token of the vocabulary has one of its own.
 _WIDTH = 384
@@ -79,6 +79,10 @@ def make_chain_model(folder: Path, tokenizer: Any, table: Table, **settings: Any
 REASONING, ANSWER, HALT = "wqk", "xzjv", "<|halt|>"
 #: As a raw prompt, it makes the thinker end inside its reasoning.
 ABANDON = "A"
+#: As the begin of a reply, it makes the thinker begin a call.
+CALL = "<think></think>T"
+#: A letter that is among the thinker's end tokens.
+END_LETTER = "J"
 
 
 def make_thinker(folder: Path) -> Path:
@@ -87,7 +91,8 @@ def make_thinker(folder: Path) -> Path:
     It writes <think>, REASONING, </think>, and ANSWER with HALT before its last letter.
     """
     tokenizer = make_byte_level_tokenizer(chat=True)
-    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = f"{{% if tools %}}{{{{ tools | tojson }}}}{{% endif %}}{CHATML}"
+    tokenizer.add_tokens(["<think>", "</think>", "<tool_call>", "</tool_call>"])
     tokenizer.add_tokens([HALT], special_tokens=True)
 
     def encode(text: str) -> list[int]:
@@ -95,5 +100,11 @@ def make_thinker(folder: Path) -> Path:
         return ids
 
     reply = f"\n<think>{REASONING}</think>{ANSWER[:-1]}{HALT}{ANSWER[-1]}<|im_end|>"
-    table = make_table(encode(reply), encode(f"{ABANDON}B<|im_end|>"))
-    return make_chain_model(folder, tokenizer, table, bos_token_id=0, eos_token_id=1)
+    table = make_table(
+        encode(reply),
+        encode(f"{ABANDON}B<|im_end|>"),
+        encode(f"{CALL[-1]}<tool_call>"),
+        encode("</tool_call><|im_end|>"),
+    )
+    ends = [*encode("<|im_end|>"), *encode(END_LETTER)]
+    return make_chain_model(folder, tokenizer, table, bos_token_id=0, eos_token_id=ends)

@@ -33,6 +33,8 @@ _TOOL_FIELDS = frozenset(
 )
 #: A field of a model that can be forced to call a tool, and one whose reasoning can be limited.
 TOOL_NAMES, BUDGET = "tool_choice.names", "reasoning.budget_tokens"
+#: A field of a model whose calls can be forced to fit their schemas.
+TOOL_STRICT = "tools.strict"
 #: Images, and a field of a model that reads them.
 IMAGE = f"{_PARTS}.image"
 IMAGE_DATA = f"{IMAGE}.data"
@@ -61,7 +63,7 @@ REFUSED_LOCALLY: Mapping[str, str] = {
     "provider_options_json": "leave it out: the model runs here, without a provider",
     "routing": "leave it out: the model runs here, without a provider",
     BUDGET: "use reasoning.effort, or config.max_tokens",
-    "tools.strict": "leave it out, and check the arguments",
+    TOOL_STRICT: "leave it out, and check the arguments",
     TOOL_NAMES: "send only the tools that may be called",
     "tool_choice.allow_parallel": "leave it out, and run only the first call",
     f"{_PARTS}.state": "leave it out: only providers make it",
@@ -102,6 +104,7 @@ class Features:
     limits_reasoning: bool = False
     efforts: Efforts = field(default_factory=dict)
     images: bool = False
+    constrains_tools: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -113,7 +116,9 @@ class Features:
             () if self.efforts else (_EFFORT,),
         )
         more = frozenset().union(
-            (TOOL_NAMES,) if self.tools and self.forces_tools else (),
+            (TOOL_NAMES, TOOL_STRICT)
+            if self.tools and (self.forces_tools or self.constrains_tools)
+            else (),
             (BUDGET,) if self.limits_reasoning else (),
             (IMAGE_DATA,) if self.images else (),
         )
@@ -170,17 +175,31 @@ class Features:
                 "message",
                 field="tool_choice.mode",
             )
-        if choice.names and choice.mode is not ToolMode.REQUIRED:
-            raise Unsupported(
-                f"{TOOL_NAMES} needs the mode REQUIRED: {REFUSED_LOCALLY[TOOL_NAMES]}",
-                field=TOOL_NAMES,
-            )
+        if choice.mode is not ToolMode.REQUIRED and not self.constrains_tools:
+            self._check_unforced(request, choice)
         if request.constraint is not None:
             raise InvalidRequest(
                 "tools cannot be used with a constraint, which leaves no room for a call: leave "
                 "one of them out",
                 field="tools",
             )
+
+    @staticmethod
+    def _check_unforced(request: GenerationRequest, choice: ToolChoice) -> None:
+        """Raise Unsupported for what the calls of such a model cannot be made to obey."""
+        if choice.names:
+            raise Unsupported(
+                f"{TOOL_NAMES} needs the mode REQUIRED for this model: "
+                f"{REFUSED_LOCALLY[TOOL_NAMES]}",
+                field=TOOL_NAMES,
+            )
+        for index, tool in enumerate(request.tools):
+            if tool.strict:
+                raise Unsupported(
+                    f"{TOOL_STRICT} needs the mode REQUIRED for this model: "
+                    f"{REFUSED_LOCALLY[TOOL_STRICT]}",
+                    field=f"tools[{index}].strict",
+                )
 
     def template_arguments(self, request: GenerationRequest) -> dict[str, Any]:
         """The arguments of the chat template: the request's, or those of its reasoning effort."""

@@ -61,7 +61,8 @@ class PromptReader:
     completion together; for an encoder-decoder model, of each. embedded: how many token ids
     the model can read. scored: how many of these it can also write; default: all. reasons,
     parses_tools: its entry names a parser of its reasoning, of its tool calls. forces_tools,
-    limits_reasoning: its engine can force a call, end the reasoning. efforts: its levels of
+    constrains_tools, limits_reasoning: its engine can force a call, make calls fit their schemas,
+    end the reasoning. efforts: its levels of
     reasoning. vocabulary: the bytes of its tokens; None if they are not known. spaced: whether the
     engine leaves the first space of a completion out of its text; default: as the tokenizer's
     decoder. allow_special_tokens: the names of control tokens take effect in texts of messages.
@@ -81,6 +82,7 @@ class PromptReader:
         reasons: bool = False,
         parses_tools: bool = False,
         forces_tools: bool = False,
+        constrains_tools: bool = False,
         limits_reasoning: bool = False,
         efforts: Efforts | None = None,
         vocabulary: Vocabulary | None = None,
@@ -115,6 +117,7 @@ class PromptReader:
             chat=template is not None,
             tools=parses_tools and template is not None and template.reads_tools,
             forces_tools=forces_tools,
+            constrains_tools=constrains_tools,
             reasoning=reasons,
             limits_reasoning=limits_reasoning,
             efforts=efforts or {},

@@ -61,6 +61,7 @@ def models_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
             "name": THINKER,
             "model_path": str(make_thinker(folder / "thinker")),
             "reasoning_parser": "deepseek_r1",
+            "tool_parser": "hermes",
             "engine_args": small,
         },
         {

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from arena_llm import Client
 from arena_llm.errors import ArenaError
-from arena_llm.types import Completion, FinishReason, RawPrompt, StopMatch
+from arena_llm.types import (
+    Completion,
+    Conversation,
+    FinishReason,
+    Message,
+    RawPrompt,
+    StopMatch,
+    Tool,
+    ToolChoice,
+    ToolMode,
+)
 from tests.integration.local.conftest import THINKER
-from tests.support.chain_models import ABANDON, ANSWER, HALT, REASONING
+from tests.support.chain_models import ABANDON, ANSWER, CALL, END_LETTER, HALT, REASONING
 
 PROMPT = "Your move?"
 
@@ -129,3 +140,64 @@ def test_a_budget_ends_the_reasoning(known_llm: Client) -> None:
     reply = ask(known_llm, reasoning_budget_tokens=1, choices=["xz", "other"])
     assert (reply.reasoning, reply.text) == (REASONING[0], "xz")
     assert ask(known_llm, reasoning_budget_tokens=100).reasoning == REASONING
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"choices": [END_LETTER * 2, f"{END_LETTER}!"]},
+        {"choices": [END_LETTER * 3]},
+        {"regex": f"{END_LETTER}{{3}}k"},
+    ],
+    ids=str,
+)
+def test_an_end_token_that_is_text_does_not_cut_a_constrained_text(
+    known_llm: Client, options: dict[str, Any]
+) -> None:
+    reply = ask(known_llm, **options)
+    assert reply.text in options.get("choices", [f"{END_LETTER * 3}k"])
+
+
+def test_the_default_of_max_tokens_leaves_room_for_the_answer(known_llm: Client) -> None:
+    [model] = [model for model in known_llm.list_models() if model.name == THINKER]
+    assert model.defaults is not None
+    assert model.defaults.max_tokens == 32_768
+    prompt = RawPrompt(text="C" * 100)
+    reply = known_llm.generate(THINKER, prompt, ignore_eos=True, logit_bias={88: 100.0})
+    assert reply.finish_reason is FinishReason.CONTEXT
+    assert reply.usage.completion_tokens == 412
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"x": {"enum": [1, 2]}},
+    "required": ["x"],
+    "additionalProperties": False,
+}
+LOOK, STRICT = (Tool("look", "", json.dumps(SCHEMA), strict=strict) for strict in (False, True))
+#: A conversation that the thinker continues with a call.
+CALLING = Conversation(
+    (Message("user", PROMPT), Message("assistant", CALL)), continue_last_message=True
+)
+
+
+def call(llm: Client, *tools: Tool, **options: Any) -> Completion:
+    """The thinker's reply to CALLING. It writes what it may, not what fits."""
+    return llm.generate(
+        THINKER, messages=CALLING, tools=tools, temperature=0, max_tokens=60, **options
+    )
+
+
+def test_a_strict_tool_gets_arguments_that_fit(known_llm: Client) -> None:
+    assert not call(known_llm, LOOK).tool_calls
+    reply = call(known_llm, STRICT)
+    assert [(one.name, json.loads(one.arguments)) for one in reply.tool_calls] == [
+        ("look", {"x": 1})
+    ]
+    assert reply.finish_reason is FinishReason.TOOL_CALLS
+
+
+def test_only_the_named_tools_are_called(known_llm: Client) -> None:
+    named = ToolChoice(ToolMode.AUTO, ("wait",))
+    reply = call(known_llm, STRICT, Tool("wait", "", "", strict=True), tool_choice=named)
+    assert {one.name for one in reply.tool_calls} == {"wait"}
