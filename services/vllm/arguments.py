@@ -13,13 +13,16 @@ from services.vllm.child import PARENT
 from services.vllm.config import VllmConfig, VllmModel
 
 #: Defaults for an engine on a CPU: no compilation, which takes minutes; the fastest type; blocks
-#: that short prompts fill (a prefix is cached in whole blocks, of 128 tokens by default); and a
-#: bounded cache, which would otherwise take almost all memory.
-_ON_CPU = {
+#: that short prompts fill (a prefix is cached in whole blocks, of 128 tokens by default); a
+#: bounded cache, which would otherwise take almost all memory; and a long prompt in short pieces,
+#: because every other call waits for the step that reads one.
+_ON_CPU: dict[str, Any] = {
     "enforce_eager": True,
     "dtype": "float32",
     "block_size": 32,
     "kv_cache_memory_bytes": 1 << 30,
+    "max_num_seqs": 128,
+    "max_num_batched_tokens": 256,
 }
 
 _ENVIRONMENT = {
@@ -82,6 +85,11 @@ def engine_args(entry: VllmModel) -> Any:
         defaults |= _ON_CPU
         if os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             del defaults["kv_cache_memory_bytes"]
+        if entry.engine_args.get("enable_chunked_prefill") is False:
+            del defaults["max_num_batched_tokens"]  # a prompt must then fit into one step
+        elif (rows := entry.engine_args.get("max_num_seqs")) is not None:
+            # vLLM wants a token for each row.
+            defaults["max_num_batched_tokens"] = max(_ON_CPU["max_num_batched_tokens"], rows)
     if entry.lora:
         defaults |= {"max_loras": len(entry.lora), "max_lora_rank": _lora_rank(entry)}
     return AsyncEngineArgs(
@@ -99,7 +107,7 @@ def engine_args(entry: VllmModel) -> Any:
 
 
 def _lora_rank(entry: VllmModel) -> int:
-    """The smallest rank that vLLM supports and that fits every adapter.
+    """The smallest rank that vLLM supports and that fits every adapter, with all of its modules.
 
     An adapter whose file cannot be read does not count: loading it reports the error.
     """
@@ -109,8 +117,9 @@ def _lora_rank(entry: VllmModel) -> int:
     ranks = [1]
     for adapter in entry.lora:
         try:
-            rank = json.loads((adapter.path / "adapter_config.json").read_text())["r"]
-        except (OSError, ValueError, KeyError, TypeError):
+            settings = json.loads((adapter.path / "adapter_config.json").read_text())
+            found = [settings["r"], *(settings.get("rank_pattern") or {}).values()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        ranks.append(rank if isinstance(rank, int) else 1)
+        ranks += (rank for rank in found if isinstance(rank, int))
     return min((rank for rank in supported if rank >= max(ranks)), default=max(supported))

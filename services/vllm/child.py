@@ -11,11 +11,14 @@ import ctypes
 import logging
 import os
 import signal
+from multiprocessing import shared_memory
 from typing import TextIO
 
-#: Variables: the pid of the service, and, while an engine starts, the file for its error.
+#: Variables: the pid of the service, and, while an engine starts, the file for its error, and how
+#: the names of its shared memory begin.
 PARENT = "ARENA_VLLM_PARENT"
 FAILURE = "ARENA_VLLM_FAILURE"
+SHARED = "ARENA_VLLM_SHARED"
 
 # prctl(2), <sys/prctl.h>
 _PR_SET_PDEATHSIG = 1
@@ -32,6 +35,9 @@ def adopt() -> None:
         # If the service is killed, the kernel kills its engines, which frees their memory.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _zero_cache_blocks()
+    if SHARED in os.environ:
+        # The service removes the memory of an engine that died while it started.
+        shared_memory._SHM_NAME_PREFIX = "/" + os.environ[SHARED]  # type: ignore[attr-defined]
     # Its log contains texts of grammars and replies.
     logging.getLogger("vllm.v1.structured_output.backend_guidance").disabled = True
     if os.environ[PARENT] != str(os.getpid()) and FAILURE in os.environ:

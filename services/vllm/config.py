@@ -23,6 +23,9 @@ _SET_BY_ENTRY = {
     "trust_remote_code": "trust_remote_code",
 }
 
+#: Tokens for reasoning and answer together, as the makers of reasoning models recommend.
+_REASONING_TOKENS = 32_768
+
 #: Engine argument -> why it cannot be set.
 _REFUSED = {
     "disable_log_stats": "load, metrics and the detection of hangs need the engine's reports",
@@ -49,8 +52,10 @@ class VllmModel(ModelEntry):
     reasoning_parser: vLLM's name of the parser that separates reasoning from the answer.
     tool_parser: vLLM's name of the parser of the tool calls; default: the model calls none.
     reasoning_efforts: level -> the arguments of the chat template that set it, such as
-    {none: {enable_thinking: false}}. allow_special_tokens: the name of a special token in a text of
-    a message takes effect, such as <|im_end|>; by default it is read as text.
+    {none: {enable_thinking: false}}. default_max_tokens: for requests that set no max_tokens;
+    default: the service's, or 32,768 for a model with a reasoning_parser, whose answer comes last.
+    allow_special_tokens: the name of a special token in a text of a message takes effect, such as
+    <|im_end|>; by default it is read as text.
     """
 
     model_path: Path
@@ -64,6 +69,7 @@ class VllmModel(ModelEntry):
     tool_parser: str | None = None
     reasoning_efforts: dict[ReasoningEffort, dict[str, Any]] = Field(default_factory=dict)
     trust_remote_code: bool = False
+    default_max_tokens: PositiveInt | None = None
     allow_special_tokens: bool = False
 
     @field_validator("engine_args")
@@ -83,8 +89,9 @@ class VllmConfig(ServiceConfig):
 
     metrics: address for Prometheus; default: no metrics. max_waiting: calls per engine that
     wait for a place in its batch; one more gets OVERLOADED. default_max_tokens: for requests
-    that set no max_tokens. hang_seconds: an engine that has requests and makes no step for this
-    long counts as dead; the default is the time that vLLM gives its workers for a step
+    that set no max_tokens, if the model's entry has none. A completion that does not set it is
+    never longer than the context. hang_seconds: an engine that has requests and makes no step for
+    this long counts as dead; the default is the time that vLLM gives its workers for a step
     (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS).
     """
 
@@ -98,6 +105,12 @@ class VllmConfig(ServiceConfig):
     def _names(self) -> VllmConfig:
         check_names(self.entries, PREFIX)
         return self
+
+    def max_tokens(self, entry: VllmModel) -> int:
+        """The max_tokens of a request to this model that sets none."""
+        if entry.default_max_tokens is not None:
+            return entry.default_max_tokens
+        return self.default_max_tokens if entry.reasoning_parser is None else _REASONING_TOKENS
 
     @property
     def entries(self) -> list[ModelEntry]:

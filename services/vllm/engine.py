@@ -39,7 +39,7 @@ from services.common.local.grammars import constraint_field
 from services.common.local.pool import misconfigured
 from services.common.local.request import PromptReader
 from services.common.local.trace import ScoredToken, make_count, make_scoring
-from services.vllm.config import VllmConfig
+from services.vllm.config import VllmConfig, VllmModel
 from services.vllm.gate import GroupGate
 from services.vllm.images import ImagePrompt, make_input
 from services.vllm.processes import Watchdog
@@ -72,13 +72,18 @@ class VllmEngine:
     """
 
     def __init__(
-        self, started: StartedEngine, thread: ThreadPoolExecutor, config: VllmConfig
+        self,
+        started: StartedEngine,
+        thread: ThreadPoolExecutor,
+        config: VllmConfig,
+        entry: VllmModel,
     ) -> None:
         self._started = started
         self.adapters: dict[str, Adapter] = {}
         self._llm = started.llm
         self._thread = thread
         self._config = config
+        self._default_max_tokens = config.max_tokens(entry)
         self._calls = 0
         self._hangs = False
         self._gate = GroupGate()
@@ -104,14 +109,25 @@ class VllmEngine:
 
     async def failed(self) -> None:
         """Wait until the core ends or hangs, then fail the running calls."""
-        watchdog = Watchdog(self._config.hang_seconds, _CHECK_INTERVAL)
+        watchdogs: dict[int, Watchdog] = {}
         while not self.failure:
             await asyncio.sleep(_CHECK_INTERVAL)  # vLLM has no event for it
-            unfinished = self._llm.get_num_unfinished_requests()
-            self._hangs = watchdog.hangs(unfinished, self._started.stats.steps)
+            for rank, unfinished in enumerate(self._count_unfinished()):
+                if rank not in watchdogs:
+                    watchdogs[rank] = Watchdog(self._config.hang_seconds, _CHECK_INTERVAL)
+                steps = self._started.stats.ranks[rank].steps
+                self._hangs = self._hangs or watchdogs[rank].hangs(unfinished, steps)
         # vLLM does this too if the core has died, but only after its clean-up, which can take
         # seconds.
         self._llm.output_processor.propagate_error(EngineDeadError())
+
+    def _count_unfinished(self) -> list[int]:
+        """The unfinished requests of each rank."""
+        client = self._llm.engine_core
+        in_flight = getattr(client, "engine_inflight", None)  # only with several ranks
+        if in_flight is None:
+            return [self._llm.get_num_unfinished_requests()]
+        return [in_flight[engine] for engine in client.core_engines]
 
     def availability(self, model: str) -> Availability:
         """The state of the base or of an adapter, with the engine's load."""
@@ -166,10 +182,12 @@ class VllmEngine:
                 prepare_generation,
                 self._started,
                 request,
-                self._config.default_max_tokens,
+                self._default_max_tokens,
                 stream=stream,
             )
             field = constraint_field(request.constraint)
+            if request.constraint is None and prepared.params.structured_outputs is not None:
+                field = "tools"
             prompt, params = prepared.prompt, prepared.params
             builder = VllmCompletionBuilder(
                 request, prepared, arrived, self.reader, self._started.vocabulary

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,17 +22,39 @@ from services.common.config import ConfigError
 _WINDOW = 10
 
 
+@dataclass
+class RankStats:
+    """What one rank of an engine has reported. All but data-parallel engines have one rank."""
+
+    steps: int = 0
+    running: int = 0
+    waiting: int = 0
+    cache_usage: float = 0.0
+
+
 class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
     """What an engine reports at each of its steps."""
 
     def __init__(self) -> None:
-        self.steps = 0
-        self.running = 0
-        self.waiting = 0
-        self.cache_usage = 0.0
+        self.ranks: defaultdict[int, RankStats] = defaultdict(RankStats)
         self.generated = 0
         # (second, tokens generated before it), for each second with new tokens.
         self._history: deque[tuple[int, int]] = deque()
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        return sum(rank.running for rank in self.ranks.values())
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return sum(rank.waiting for rank in self.ranks.values())
+
+    @property
+    def cache_usage(self) -> float:
+        """The share of the KV cache in use, of the fullest rank."""
+        return max((rank.cache_usage for rank in self.ranks.values()), default=0.0)
 
     def record(
         self,
@@ -40,13 +63,14 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
-        self.steps += 1
+        rank = self.ranks[engine_idx]
+        rank.steps += 1
         if scheduler_stats is not None:
-            self.running = scheduler_stats.num_running_reqs
-            self.waiting = (
+            rank.running = scheduler_stats.num_running_reqs
+            rank.waiting = (
                 scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
             )
-            self.cache_usage = scheduler_stats.kv_cache_usage
+            rank.cache_usage = scheduler_stats.kv_cache_usage
         if iteration_stats is not None:
             now = int(time.monotonic())
             if not self._history or self._history[-1][0] != now:

@@ -15,6 +15,7 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from services.common.errors import BackendError, ModelMisconfigured
 from services.common.local.features import Features
 from services.common.local.pool import ModelPool, ModelSlot, name_file
+from services.vllm.child import SHARED
 from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
 from services.vllm.engine import Adapter, VllmEngine
 from services.vllm.errors import (
@@ -25,7 +26,12 @@ from services.vllm.errors import (
     make_misfit_error,
 )
 from services.vllm.metrics import Metrics
-from services.vllm.processes import ScratchFolder, kill_starting_engines
+from services.vllm.processes import (
+    ScratchFolder,
+    kill_starting_engines,
+    remove_folder,
+    remove_memory,
+)
 from services.vllm.start import start_engine
 
 log = structlog.get_logger()
@@ -46,8 +52,6 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
         self._start_lock = asyncio.Lock()
         self._watches: list[asyncio.Task[None]] = []
         self._scratch = ScratchFolder()
-        # vLLM's sockets outlive their processes. By default they are in the temporary folder.
-        os.environ["VLLM_RPC_BASE_PATH"] = str(self._scratch.path)
 
     async def aclose(self) -> None:
         """Stop every engine."""
@@ -67,6 +71,9 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
         reasons = entry.reasoning_parser is not None
         return Features(reasoning=reasons, efforts=entry.reasoning_efforts)
 
+    def _max_tokens(self, entry: VllmModel) -> int:
+        return self._config.max_tokens(entry)
+
     def _describe_first_call(self, entry: VllmModel, name: str) -> str:
         check_files(entry)
         for adapter in entry.lora:
@@ -77,17 +84,25 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
     async def _load(self, slot: EngineSlot) -> VllmEngine:
         entry = slot.entry
         thread = ThreadPoolExecutor(1, f"engine {entry.name}")
-        root_cause = self._scratch.path / entry.name.replace("/", "-")
+        folder = self._scratch.make_folder()
+        root_cause = folder / "error"
         root_cause.write_bytes(b"")
         try:
             async with self._start_lock:
+                # vLLM's sockets outlive their processes. By default they are in the temporary
+                # folder.
+                os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+                os.environ[SHARED] = folder.name
                 loop = asyncio.get_running_loop()
                 started = await loop.run_in_executor(thread, start_engine, entry, root_cause)
-            engine = VllmEngine(started, thread, self._config)
+            engine = VllmEngine(started, thread, self._config, entry)
             failed = asyncio.create_task(engine.failed())
             await self._prepare(entry, engine, failed, root_cause)
         except BackendError:
             thread.shutdown(wait=False)
+            # A model may fail to start again and again.
+            remove_folder(folder)
+            remove_memory(folder.name)
             raise
         self._metrics.add(entry.name, started.registry, started.stats)
         self._watches.append(asyncio.create_task(self._watch(entry.name, engine, failed)))

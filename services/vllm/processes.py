@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 
@@ -32,14 +33,30 @@ class ScratchFolder:
                 self._lock = lock
                 return
 
+    def make_folder(self) -> Path:
+        """A new folder in it, for the files of one start of an engine."""
+        return Path(tempfile.mkdtemp(dir=self.path, prefix=""))
+
     def close(self) -> None:
         """Remove the folder and everything in it."""
         _remove(self.path, self._lock)
 
 
-def _remove(folder: Path, lock: int) -> None:
-    # An engine that is being killed may still write there. The next start removes such files.
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of an engine, which may still write there while it is being killed."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_memory(prefix: str) -> None:
+    """Remove the shared memory whose names begin with `prefix`, of an engine that has ended."""
+    for path in Path("/dev/shm").glob(f"{prefix}*"):  # noqa: S108 - where Linux shows it
+        path.unlink(missing_ok=True)
+        # Otherwise the tracker, which all processes of the service share, misses it at the end.
+        resource_tracker.unregister(f"/{path.name}", "shared_memory")
+
+
+def _remove(folder: Path, lock: int) -> None:
+    remove_folder(folder)
     os.close(lock)
 
 

@@ -253,7 +253,7 @@ class ModelPool(ABC, Generic[E, R]):
             input_modalities=(Modality.TEXT, Modality.IMAGE)[: 1 + features.images],
             capabilities=features.capabilities,
             reasoning_efforts=tuple(features.efforts),
-            defaults=describe_defaults(self._default_max_tokens),
+            defaults=describe_defaults(self._max_tokens(entry)),
         )
         if running is None:
             return described
@@ -288,6 +288,10 @@ class ModelPool(ABC, Generic[E, R]):
     def _model_names(self, entry: E) -> Sequence[str]:
         """The names of the models that the entry's engine serves."""
         return [entry.name]
+
+    def _max_tokens(self, entry: E) -> int:
+        """The max_tokens of a request that sets none."""
+        return self._default_max_tokens
 
     def _configured_context_length(self, entry: E) -> int | None:
         """The context length that the entry sets, if any."""

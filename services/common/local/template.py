@@ -10,10 +10,10 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from arena_llm.types import Conversation, Message, Tool, ToolResult
-from services.common.errors import InvalidRequest, Unsupported
+from services.common.errors import InvalidRequest, ModelMisconfigured, Unsupported
 from services.common.local.containment import time_limit
 from services.common.local.encoding import PromptEncoder
 from services.common.local.images import ImageStyle, check_images
@@ -128,6 +128,10 @@ class ChatTemplate:
                 if isinstance(text, str):
                     text = text if self._images is None else self._images.insert(text)
                     text.encode()  # fails on half a surrogate pair
+        except TemplateSyntaxError as error:
+            raise ModelMisconfigured(
+                f"{name} cannot be compiled: {_describe_error(error)}: correct it"
+            ) from error
         except Exception as error:  # a template can raise any
             verb = "refuses" if type(error) is TemplateError else "fails on"
             restore = str if encoder is None else encoder.restore
