@@ -23,6 +23,7 @@ _ON_CPU: dict[str, Any] = {
     "kv_cache_memory_bytes": 1 << 30,
     "max_num_seqs": 128,
     "max_num_batched_tokens": 256,
+    "worker_cls": "services.vllm.cpu_worker.SeededCpuWorker",
 }
 
 _ENVIRONMENT = {

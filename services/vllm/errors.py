@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import safe_open
@@ -138,22 +138,60 @@ def _mismatches(adapter: Path, base: Path) -> Iterator[str]:
         return
     for name, shape in _tensor_shapes(adapter).items():
         module, _, side = name.removeprefix(_LORA_PREFIX).rpartition(".lora_")
-        expected = weights.get(f"{module}.weight")
         if side not in ("A.weight", "B.weight") or len(shape) != 2:
             continue
-        if expected is None:
+        size = _find_size(weights, module)
+        if size is None:
             yield f"the base has no {module}"
-        elif side == "A.weight" and shape[1] != expected[1]:
-            yield f"{module} has {expected[1]} inputs, the adapter {shape[1]}"
-        elif side == "B.weight" and shape[0] != expected[0]:
-            yield f"{module} has {expected[0]} outputs, the adapter {shape[0]}"
+            continue
+        kind, expected, found = (
+            ("inputs", size[0], shape[1]) if side == "A.weight" else ("outputs", size[1], shape[0])
+        )
+        if expected not in (None, found):
+            yield f"{module} has {expected} {kind}, the adapter {found}"
+
+
+def _find_size(
+    weights: Mapping[str, list[int]], module: str
+) -> tuple[int | None, int | None] | None:
+    """The inputs and outputs of a module of the base; None if the base does not have it.
+
+    A number is None if a quantized checkpoint does not tell it. The names are those of AWQ, GPTQ,
+    compressed-tensors and bitsandbytes.
+    """
+    tensors = {
+        name: weights.get(f"{module}.{name}", [])
+        for name in ("weight", "weight_shape", "weight_packed", "qweight", "qzeros")
+    }
+    if whole := tensors["weight_shape"]:
+        return whole[1], whole[0]
+    if packed := tensors["weight_packed"]:
+        return None, packed[0]
+    scales = weights.get(f"{module}.scales", [])
+    if (packed := tensors["qweight"]) and scales and (zeros := tensors["qzeros"]):
+        outputs = scales[-1]
+        # GPTQ packs the inputs, AWQ the outputs.
+        factor = outputs / zeros[-1] if packed[1] == outputs else 1
+        return round(packed[0] * factor), outputs
+    weight = tensors["weight"]
+    if len(weight) == 2 and f"{module}.weight.absmax" not in weights:
+        return weight[1], weight[0]
+    known = any(name.startswith(f"{module}.") for name in weights)
+    return (None, None) if known else None
 
 
 def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
-    """The shape of each tensor in a folder's safetensors, without reading the tensors."""
+    """The shape of each tensor in a folder's safetensors, without reading the tensors.
+
+    A tensor `weight_shape` of compressed-tensors is itself a shape.
+    """
     shapes: dict[str, list[int]] = {}
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="numpy") as file:
             names: list[str] = file.keys()
-            shapes |= {name: file.get_slice(name).get_shape() for name in names}
+            for name in names:
+                shape: list[int] = file.get_slice(name).get_shape()
+                if name.endswith(".weight_shape"):
+                    shape = file.get_tensor(name).tolist()
+                shapes[name] = shape
     return shapes

@@ -203,6 +203,7 @@ def _adapters(folder: Path) -> dict[str, Path]:
         "empty": make_lora(folder / "empty"),
         "absent": folder / "absent",
         "nan": make_lora(folder / "nan"),
+        "ranks": make_lora(folder / "ranks", ranks=(4, 16)),
     }
     (adapters["empty"] / "adapter_model.safetensors").unlink()
     weights = adapters["nan"] / "adapter_model.safetensors"
@@ -210,16 +211,37 @@ def _adapters(folder: Path) -> dict[str, Path]:
     return adapters
 
 
-def make_lora(folder: Path, *, hidden_size: int = SIZE["hidden_size"], rank: int = 4) -> Path:
-    """A random LoRA adapter of the attention's output, in PEFT's format."""
+def make_lora(
+    folder: Path, *, hidden_size: int = SIZE["hidden_size"], ranks: tuple[int, int] = (4, 4)
+) -> Path:
+    """A random LoRA adapter of the attention's output, in PEFT's format. ranks: of each layer."""
     torch.manual_seed(1)
     folder.mkdir(parents=True)
-    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 64, "target_modules": ["o_proj"]}
+    settings = {
+        "peft_type": "LORA",
+        "r": ranks[0],
+        "lora_alpha": 64,
+        "target_modules": ["o_proj"],
+        "rank_pattern": {"layers.1.self_attn.o_proj": ranks[1]} if ranks[1] != ranks[0] else {},
+    }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     name = "base_model.model.model.layers.{}.self_attn.o_proj.lora_{}.weight"
     tensors = {}
-    for layer in range(2):
+    for layer, rank in enumerate(ranks):
         tensors[name.format(layer, "A")] = torch.randn(rank, hidden_size)
         tensors[name.format(layer, "B")] = torch.randn(hidden_size, rank)
     save_file(tensors, folder / "adapter_model.safetensors")
     return folder
+
+
+def merge_lora(model: Any, adapter: Path) -> None:
+    """Add an adapter of make_lora to the weights of a model of transformers."""
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    for layer, block in enumerate(model.model.layers):
+        a, b = (
+            tensors[f"base_model.model.model.layers.{layer}.self_attn.o_proj.lora_{side}.weight"]
+            for side in "AB"
+        )
+        with torch.no_grad():
+            block.self_attn.o_proj.weight += b @ a * (settings["lora_alpha"] / len(a))

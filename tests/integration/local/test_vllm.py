@@ -12,13 +12,16 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
 
 from arena_llm import Client
 from arena_llm.errors import ArenaError
-from arena_llm.types import FinishReason, ModelState, Tool, ToolChoice, ToolMode
+from arena_llm.types import FinishReason, ModelState, RawPrompt, Tool, ToolChoice, ToolMode
 from deploy.probe import health
 from deploy.services import VLLM
-from tests.support.local_models import UNUSABLE, LocalService
+from tests.support.local_models import UNUSABLE, LocalService, merge_lora
 from tests.support.system import System
 
 TINY = "vllm_tiny"
@@ -75,6 +78,21 @@ def test_an_adapter_is_a_separate_model(llm: Client) -> None:
     assert llm.generate(TINY, PROMPT, **options).text == base.text
     scores = [llm.score(name, PROMPT, ["4"])[0].logprob for name in (TINY, f"{TINY}-black")]
     assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+
+
+def test_an_adapter_with_a_rank_for_each_module(system: System, llm: Client) -> None:
+    """Its scores are those of the model with the adapter in its weights."""
+    models = yaml.safe_load((Path(system.env["ARENA_CONFIG_DIR"]) / VLLM.config).read_text())
+    [tiny] = [model for model in models["models"] if model["name"] == TINY]
+    [path] = [lora["path"] for lora in tiny["lora"] if lora["name"] == f"{TINY}-ranks"]
+    merged = AutoModelForCausalLM.from_pretrained(tiny["model_path"], dtype=torch.float32)
+    merge_lora(merged, Path(path))
+    ids = (20, 21, 22, 40, 41)
+    with torch.inference_mode():
+        logprobs = merged(torch.tensor([ids])).logits[0].log_softmax(-1)
+    expected = [float(logprobs[place, token]) for place, token in enumerate(ids[1:])]
+    [score] = llm.score(f"{TINY}-ranks", RawPrompt(token_ids=ids[:1]), [ids[1:]])
+    assert score.tokens.logprobs == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_forced_call(llm: Client) -> None:

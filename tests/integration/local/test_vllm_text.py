@@ -90,3 +90,14 @@ def test_a_choice_of_any_bytes(known_llm: Client, choice: str) -> None:
     assert known_llm.generate(VIEWER, PROMPT, choices=[choice, f"{choice}!"]).text in (
         choice, f"{choice}!",
     )  # fmt: skip
+
+
+def test_a_seeded_request_with_a_prompt_of_several_pieces(known_llm: Client) -> None:
+    """Read in two pieces, then from the cache: the random numbers are the same."""
+    prompt = RawPrompt(token_ids=(1, *[FIRST_BYTE + 0x41, FIRST_BYTE + 0x42] * 200))
+    first, cached = (
+        known_llm.generate(VIEWER, prompt, seed=5, temperature=2.0, max_tokens=16, token_ids=True)
+        for _ in range(2)
+    )
+    assert (cached.usage.cached_tokens or 0) > 256 > (first.usage.cached_tokens or 0)
+    assert first.completion_tokens == cached.completion_tokens

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from services.common.errors import ModelMisconfigured
 from services.vllm.config import LoraAdapter, VllmModel
-from services.vllm.errors import check_adapter_folder, check_files, explain_start_failure
+from services.vllm.errors import (
+    check_adapter_folder,
+    check_adapter_shapes,
+    check_files,
+    explain_start_failure,
+)
 
 
 def entry(folder: Path, **more: Path) -> VllmModel:
@@ -129,3 +136,86 @@ def test_the_noise_of_pydantic_errors_is_left_out(tmp_path: Path) -> None:
         Config(dtype=7)
     message = explained(tmp_path, all_of_it.value)
     assert message.endswith("Value error, too odd")
+
+
+#: The module of the adapter in these tests, with 64 inputs and 32 outputs.
+MODULE = "model.layers.0.self_attn.o_proj"
+
+#: How a checkpoint stores its weights -> the tensors of the module.
+STORED = {
+    "plain": {"weight": np.zeros((32, 64), np.float16)},
+    "fp8": {"weight": np.zeros((32, 64), np.uint8), "weight_scale": np.zeros(1, np.float32)},
+    "awq": {
+        "qweight": np.zeros((64, 4), np.int32),
+        "qzeros": np.zeros((2, 4), np.int32),
+        "scales": np.zeros((2, 32), np.float16),
+    },
+    "gptq": {
+        "qweight": np.zeros((8, 32), np.int32),
+        "qzeros": np.zeros((2, 4), np.int32),
+        "scales": np.zeros((2, 32), np.float16),
+    },
+    "gptq with 3 bits": {
+        "qweight": np.zeros((6, 32), np.int32),
+        "qzeros": np.zeros((2, 3), np.int32),
+        "scales": np.zeros((2, 32), np.float16),
+    },
+    "compressed-tensors": {
+        "weight_packed": np.zeros((32, 8), np.int32),
+        "weight_shape": np.array([32, 64]),
+    },
+}
+
+
+def write_base(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
+    folder.mkdir()
+    named = {f"{MODULE}.{name}": tensor for name, tensor in tensors.items()}
+    save_file(named, folder / "model.safetensors")
+    return folder
+
+
+def write_adapter(folder: Path, inputs: int = 64, outputs: int = 32) -> LoraAdapter:
+    folder.mkdir(exist_ok=True)
+    matrices = {"A": np.zeros((4, inputs), np.float32), "B": np.zeros((outputs, 4), np.float32)}
+    save_file(
+        {f"base_model.model.{MODULE}.lora_{side}.weight": m for side, m in matrices.items()},
+        folder / "adapter_model.safetensors",
+    )
+    return LoraAdapter(name="vllm_b", path=folder)
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_an_adapter_fits_a_base_however_its_weights_are_stored(tmp_path: Path, stored: str) -> None:
+    base = write_base(tmp_path / "base", STORED[stored])
+    check_adapter_shapes(write_adapter(tmp_path / "lora"), base)
+    with pytest.raises(ModelMisconfigured, match="64 inputs, the adapter 48"):
+        check_adapter_shapes(write_adapter(tmp_path / "lora", inputs=48), base)
+    with pytest.raises(ModelMisconfigured, match="32 outputs, the adapter 16"):
+        check_adapter_shapes(write_adapter(tmp_path / "lora", outputs=16), base)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {
+            "weight": np.zeros((1024, 1), np.uint8),
+            "weight.absmax": np.zeros(8, np.uint8),
+            "weight.quant_map": np.zeros(16, np.float32),
+        },
+        {"weight_of_a_later_method": np.zeros(8, np.uint8)},
+    ],
+    ids=["bitsandbytes", "unknown"],
+)
+def test_a_size_that_the_base_does_not_tell_is_not_checked(
+    tmp_path: Path, tensors: dict[str, np.ndarray]
+) -> None:
+    base = write_base(tmp_path / "base", tensors)
+    check_adapter_shapes(write_adapter(tmp_path / "lora", inputs=48), base)
+
+
+def test_an_adapter_of_a_module_that_the_base_lacks(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file({"model.norm.weight": np.zeros(64, np.float32)}, base / "model.safetensors")
+    with pytest.raises(ModelMisconfigured, match=f"the base has no {MODULE}"):
+        check_adapter_shapes(write_adapter(tmp_path / "lora"), base)
