@@ -130,7 +130,7 @@ class ChatTemplate:
                     text.encode()  # fails on half a surrogate pair
         except TemplateSyntaxError as error:
             raise ModelMisconfigured(
-                f"{name} cannot be compiled: {_describe_error(error)}: correct it"
+                f"{name} cannot be compiled: {_describe_error(error, str)}: correct it"
             ) from error
         except Exception as error:  # a template can raise any
             verb = "refuses" if type(error) is TemplateError else "fails on"

@@ -138,6 +138,15 @@ def test_an_unusable_model_says_why_and_the_others_serve(llm: Client, model: str
     assert llm.generate(TINY, PROMPT, choices=["4"]).text == "4"
 
 
+def test_failed_starts_leave_no_files(system: System, llm: Client) -> None:
+    """The models above have failed to start; one engine runs."""
+    with pytest.raises(ArenaError):
+        llm.generate("vllm_memory", PROMPT)
+    [running] = Path(system.env["TMPDIR"]).glob("arena-vllm-*/*")
+    memory = {path.name for path in Path("/dev/shm").iterdir()}  # noqa: S108
+    assert any(name.startswith(running.name) for name in memory)
+
+
 def test_many_scores_read_their_prompt_from_the_cache(service: LocalService, llm: Client) -> None:
     """Also continuations that begin alike. The prompt is computed once."""
     names = [f"vllm:prefix_cache_{what}_total" for what in ("queries", "hits")]
