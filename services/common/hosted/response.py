@@ -329,7 +329,7 @@ def parse_usage(value: Any) -> Usage:
 
 
 def _find_cost(value: Mapping[str, Any], unreadable: list[str]) -> int | None:
-    """The cost in 10^-12 US dollars; None if it is not told or cannot be read.
+    """The cost in 10^-12 US dollars; None if it is not reported or cannot be read.
 
     With the caller's own key at the provider, OpenRouter's cost is its fee alone, and what the
     provider takes comes beside it: https://openrouter.ai/docs/use-cases/usage-accounting
