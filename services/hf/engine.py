@@ -72,6 +72,8 @@ class HfEngine:
         self._work: Work | None = None
         self._work_items: list[Item] = []
         self._rows = Rows(name, forward)
+        #: How many rows the last step had.
+        self._stepped_rows = 0
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
 
@@ -284,12 +286,16 @@ class HfEngine:
 
     def _step(self) -> None:
         self._rows.drop_cancelled()
+        self._stepped_rows = min(self._stepped_rows, len(self._rows))
         if self._rows and not self._more_are_joining():
+            self._stepped_rows = len(self._rows)
             self._rows.step()
 
     def _more_are_joining(self) -> bool:
         """True if more requests are about to join than run now, and a step would delay them."""
-        if self._forward.mixes:
+        # Without a new row since the last step, the waiting requests may be of a kind that never
+        # joins, such as choices of one token, and running ones would wait forever.
+        if self._forward.mixes or len(self._rows) <= self._stepped_rows:
             return False
         with self._changed:
             if len(self._waiting) <= len(self._rows):

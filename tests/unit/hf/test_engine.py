@@ -43,6 +43,17 @@ def test_a_burst_is_read_before_it_is_decoded(loaded: LoadedModel, stepped: Step
         assert stepped.passes == [*["prefill"] * 4, "step", "prefill", "step"]
 
 
+def test_requests_that_never_join_do_not_stop_a_running_one(
+    loaded: LoadedModel, stepped: Stepped
+) -> None:
+    with engine(stepped, prefill_tokens=1) as running:  # one prompt per pass
+        DrivenRequest(loaded, running, LONG)
+        stepped.let(3)
+        _choices = [DrivenRequest(loaded, running, request("7", max_tokens=1)) for _ in range(8)]
+        stepped.let(8)
+        assert stepped.passes[3:].count("step") >= 4
+
+
 def test_a_waiting_request_does_not_stop_running_ones(
     loaded: LoadedModel, stepped: Stepped
 ) -> None:
