@@ -27,7 +27,7 @@ class TextStream:
         specials: Iterable[str] = (),
     ) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        stopping = [token for token in specials if any(token in stop for stop in stops)]
+        stopping = [t for t in specials if any(t in stop for stop in stops)] if stops else []
         self._marks = {token: chr(_FIRST_MARK + index) for index, token in enumerate(stopping)}
         # A model may also write the name of a special token character by character.
         self._originals = {stop: stop for stop in stops} | {

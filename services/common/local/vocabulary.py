@@ -34,11 +34,12 @@ class Vocabulary:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ValueError("the model has no fast tokenizer (tokenizer.json)")
-        described = json.loads(backend.to_str()).get("decoder")
-        kinds = {*_kinds(described)}
+        decoder = backend.decoder
+        # Not of the whole tokenizer, whose description has megabytes.
+        kinds = set() if decoder is None else {*_kinds(json.loads(decoder.__getstate__()))}
         if "CTC" in kinds:
             raise ValueError("its tokenizer's decoder (CTC) is made for speech, not for text")
-        decode = _join if backend.decoder is None else backend.decoder.decode
+        decode = _join if decoder is None else decoder.decode
         self.trails = "BPEDecoder" in kinds
         write = _byte_level() if "ByteLevel" in kinds else _writer(decode, self.trails)
         special = set(tokenizer.all_special_ids)
@@ -99,12 +100,11 @@ class Vocabulary:
         return written.removesuffix(b" ") if self.trails else written
 
 
-def _kinds(decoder: dict[str, Any] | None) -> Iterator[str]:
+def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
     """The types of a decoder and of those that it consists of."""
-    if decoder is not None:
-        yield decoder["type"]
-        for part in decoder.get("decoders", ()):
-            yield from _kinds(part)
+    yield decoder["type"]
+    for part in decoder.get("decoders", ()):
+        yield from _kinds(part)
 
 
 def _byte_level() -> Callable[[str], bytes]:
