@@ -108,8 +108,12 @@ def _continue(model: Any, prompt: list[int]) -> _Reference:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=_NEW,
             min_new_tokens=_NEW,
+            # What its generation config may set differently.
             do_sample=False,
             num_beams=1,
+            num_return_sequences=1,
+            use_cache=True,
+            disable_compile=True,
             eos_token_id=None,
             pad_token_id=0,
             return_dict_in_generate=True,

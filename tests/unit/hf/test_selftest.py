@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -214,6 +215,23 @@ def test_a_batch_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(CausalForward, "positions", lambda self, positions: {})
     loaded = load_tiny(make(tmp_path, "qwen3"))
     assert isinstance(loaded.forward, SingleForward)
+
+
+def test_a_generation_config_with_other_defaults(tmp_path: Path) -> None:
+    folder = make(tmp_path, "qwen3")
+    settings = {
+        "num_beams": 4,
+        "num_return_sequences": 3,
+        "do_sample": True,
+        "temperature": 0.5,
+        "use_cache": False,
+        "repetition_penalty": 1.5,
+        "forced_bos_token_id": 7,
+        "max_length": 3,
+        "eos_token_id": 1,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    assert isinstance(load_tiny(folder).forward, CausalForward)
 
 
 def test_the_kinds_of_forward_passes(model: Callable[[str], LoadedModel]) -> None:
