@@ -7,7 +7,8 @@ from typing import Any
 from arena_llm.types import Completion, Delta, ServedBy
 from services.common.errors import UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder, Expectation, no_choice
-from services.common.hosted.response import ProviderAnswer, find_stop, parse_usage
+from services.common.hosted.response import ProviderAnswer, find_stop
+from services.common.hosted.usage import parse_usage
 from services.openrouter.config import PREFIX, remove_prefix
 from services.openrouter.reasoning import DetailsReader, make_origin
 

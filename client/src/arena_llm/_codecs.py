@@ -1,9 +1,12 @@
-"""How single fields of messages are written and read: texts, enums, maps and times."""
+"""How single fields of messages are written and read, by the annotation in the dataclass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC
+from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
+from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -21,6 +24,10 @@ class FieldError(ValueError):
         """Return the same error with the path of the enclosing field in front."""
         dot = "." if outer and self.field and not self.field.startswith("[") else ""
         return FieldError(f"{outer}{dot}{self.field}", self.problem)
+
+
+#: Returns a function that makes the plan of a dataclass and a message type at its first call.
+PlanLater = Callable[[Any, Any], Callable[[], Any]]
 
 
 class Codec(NamedTuple):
@@ -155,3 +162,132 @@ def to_field_error(error: Exception) -> FieldError:
     if isinstance(error, UnicodeEncodeError):
         return FieldError("", f"must not hold a lone surrogate: character {error.start} is one")
     return FieldError("", str(error))
+
+
+def without_none(hint: Any) -> Any:
+    """Return the hint without None."""
+    rest = tuple(arg for arg in get_args(hint) if arg is not NoneType)
+    return reduce(or_, rest)
+
+
+def make_codec(hint: Any, field: FieldDescriptor, plan: PlanLater) -> Codec:
+    """Return the codec of a field, by the annotation in the dataclass."""
+    if NoneType in get_args(hint):
+        if datetime in get_args(hint):
+            return timestamp_codec(field)
+        return make_optional(make_single(without_none(hint), field, plan), field)
+    if get_origin(hint) is tuple:
+        return _repeated(get_args(hint)[0], field, plan)
+    if get_origin(hint) is Mapping:
+        return map_codec(field, get_args(hint)[0])
+    return make_single(hint, field, plan)
+
+
+def make_single(hint: Any, field: FieldDescriptor, plan: PlanLater) -> Codec:
+    """Return the codec of a field that is neither optional nor repeated."""
+    wire = field.name
+    if field.message_type is not None and get_origin(hint) is tuple:
+        (only,) = field.message_type.fields
+        items = _repeated(get_args(hint)[0], only, plan)
+        return Codec(
+            wire,
+            lambda message, value: items.put(getattr(message, wire), value),
+            lambda value: _read_values(getattr(value, only.name)),
+            (),
+        )
+    if field.message_type is not None:
+        record = plan(hint, field.message_type)
+        return Codec(
+            wire,
+            lambda message, value: record().fill(getattr(message, wire), value),
+            lambda value: record().read(value),
+        )
+    if field.enum_type is not None:
+        to_number, from_number = (
+            enum_name_converters(field.enum_type)
+            if hint is str
+            else enum_converters(hint, field.enum_type)
+        )
+        return Codec(
+            wire,
+            lambda message, value: setattr(message, wire, to_number(value)),
+            from_number,
+            from_number(0),
+        )
+    put = put_text(wire) if hint is str else lambda message, value: setattr(message, wire, value)
+    return Codec(wire, put, None, field.default_value)
+
+
+def make_optional(codec: Codec, field: FieldDescriptor) -> Codec:
+    """Return the codec of a field that may be None: then it is not set.
+
+    An enum may have no presence. Its number 0 then means None.
+    """
+    wire, is_message = field.name, field.message_type is not None
+    oneof = field.containing_oneof
+    shared_with = oneof.name if oneof is not None and len(oneof.fields) > 1 else ""
+
+    def put(message: Any, value: Any) -> None:
+        if value is None:
+            return
+        if shared_with and (other := message.WhichOneof(shared_with)):
+            raise FieldError("", f"and {other} exclude each other: give one")
+        if is_message:
+            getattr(message, wire).SetInParent()
+        codec.put(message, value)
+
+    return Codec(codec.path, put, codec.read, None)
+
+
+def _repeated(hint: Any, field: FieldDescriptor, plan: PlanLater) -> Codec:
+    wire = field.name
+    if field.message_type is not None:
+        record = plan(hint, field.message_type)
+
+        def put_messages(message: Any, values: Any) -> None:
+            fill, items = record().fill, getattr(message, wire)
+            for index, value in enumerate(values):
+                try:
+                    fill(items.add(), value)
+                except FieldError as error:
+                    raise error.inside(f"[{index}]") from None
+
+        def read_messages(items: Any) -> Any:
+            # A member of a newer contract is read as None and left out.
+            return tuple([item for item in map(record().read, items) if item is not None])
+
+        return Codec(wire, put_messages, read_messages, ())
+    if field.enum_type is not None:
+        to_number, from_number = enum_converters(hint, field.enum_type)
+        # Values of a newer contract have no name here and are left out.
+        return Codec(
+            wire,
+            lambda message, values: getattr(message, wire).extend(map(to_number, values)),
+            lambda numbers: tuple(
+                value for number in numbers if (value := from_number(number)) is not None
+            ),
+            (),
+        )
+
+    def put(message: Any, values: Any) -> None:
+        if values:
+            getattr(message, wire).extend(check_texts(values) if hint is str else values)
+
+    return Codec(wire, put, _read_values, ())
+
+
+#: Values that are read together: other threads wait while a function of C runs.
+_PIECE = 16_384
+
+
+def _read_values(values: Any) -> tuple[Any, ...]:
+    """Return the values of a repeated field of numbers, texts or bytes.
+
+    Slices, because iteration takes ten times as long.
+    """
+    if len(values) <= _PIECE:
+        return tuple(values[:])
+    found: list[Any] = []
+    for start in range(0, len(values), _PIECE):
+        found += values[start : start + _PIECE]
+    return tuple(found)

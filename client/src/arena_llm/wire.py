@@ -27,10 +27,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from functools import cache, reduce
-from operator import attrgetter, or_
-from types import NoneType, UnionType
+from functools import cache
+from operator import attrgetter
+from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
@@ -41,13 +40,12 @@ from arena_llm._codecs import (
     WRONG_VALUE,
     Codec,
     FieldError,
-    check_texts,
-    enum_converters,
-    enum_name_converters,
-    map_codec,
+    make_codec,
+    make_optional,
+    make_single,
     put_text,
-    timestamp_codec,
     to_field_error,
+    without_none,
 )
 from arena_llm.types import (
     Completion,
@@ -190,7 +188,9 @@ class _OneOf:
         self._shared = {
             field.number: (
                 field.name,
-                _optional(_single(_required(hints[field.name]), field), field),
+                make_optional(
+                    make_single(without_none(hints[field.name]), field, _plan_later), field
+                ),
             )
             for field in shared
         }
@@ -263,130 +263,7 @@ def _list_codecs(
     wire_field = descriptor.fields_by_name.get(wire)
     if wire_field is None:
         raise TypeError(f"{descriptor.full_name} has no field {wire!r} for {kind.__name__}")
-    yield _codec(hint, wire_field), wire_field.number
-
-
-def _codec(hint: Any, field: FieldDescriptor) -> Codec:
-    """Return the codec of a field, by the annotation in the dataclass."""
-    if NoneType in get_args(hint):
-        if datetime in get_args(hint):
-            return timestamp_codec(field)
-        return _optional(_single(_required(hint), field), field)
-    if get_origin(hint) is tuple:
-        return _repeated(get_args(hint)[0], field)
-    if get_origin(hint) is Mapping:
-        return map_codec(field, get_args(hint)[0])
-    return _single(hint, field)
-
-
-def _single(hint: Any, field: FieldDescriptor) -> Codec:
-    """Return the codec of a field that is neither optional nor repeated."""
-    wire = field.name
-    if field.message_type is not None and get_origin(hint) is tuple:
-        (only,) = field.message_type.fields
-        items = _repeated(get_args(hint)[0], only)
-        return Codec(
-            wire,
-            lambda message, value: items.put(getattr(message, wire), value),
-            lambda value: _read_values(getattr(value, only.name)),
-            (),
-        )
-    if field.message_type is not None:
-        plan = _plan_later(hint, field.message_type)
-        return Codec(
-            wire,
-            lambda message, value: plan().fill(getattr(message, wire), value),
-            lambda value: plan().read(value),
-        )
-    if field.enum_type is not None:
-        to_number, from_number = (
-            enum_name_converters(field.enum_type)
-            if hint is str
-            else enum_converters(hint, field.enum_type)
-        )
-        return Codec(
-            wire,
-            lambda message, value: setattr(message, wire, to_number(value)),
-            from_number,
-            from_number(0),
-        )
-    put = put_text(wire) if hint is str else lambda message, value: setattr(message, wire, value)
-    return Codec(wire, put, None, field.default_value)
-
-
-def _optional(codec: Codec, field: FieldDescriptor) -> Codec:
-    """Return the codec of a field that may be None: then it is not set.
-
-    An enum may have no presence. Its number 0 then means None.
-    """
-    wire, is_message = field.name, field.message_type is not None
-    oneof = field.containing_oneof
-    shared_with = oneof.name if oneof is not None and len(oneof.fields) > 1 else ""
-
-    def put(message: Any, value: Any) -> None:
-        if value is None:
-            return
-        if shared_with and (other := message.WhichOneof(shared_with)):
-            raise FieldError("", f"and {other} exclude each other: give one")
-        if is_message:
-            getattr(message, wire).SetInParent()
-        codec.put(message, value)
-
-    return Codec(codec.path, put, codec.read, None)
-
-
-def _repeated(hint: Any, field: FieldDescriptor) -> Codec:
-    wire = field.name
-    if field.message_type is not None:
-        plan = _plan_later(hint, field.message_type)
-
-        def put_messages(message: Any, values: Any) -> None:
-            fill, items = plan().fill, getattr(message, wire)
-            for index, value in enumerate(values):
-                try:
-                    fill(items.add(), value)
-                except FieldError as error:
-                    raise error.inside(f"[{index}]") from None
-
-        def read_messages(items: Any) -> Any:
-            # A member of a newer contract is read as None and left out.
-            return tuple([item for item in map(plan().read, items) if item is not None])
-
-        return Codec(wire, put_messages, read_messages, ())
-    if field.enum_type is not None:
-        to_number, from_number = enum_converters(hint, field.enum_type)
-        # Values of a newer contract have no name here and are left out.
-        return Codec(
-            wire,
-            lambda message, values: getattr(message, wire).extend(map(to_number, values)),
-            lambda numbers: tuple(
-                value for number in numbers if (value := from_number(number)) is not None
-            ),
-            (),
-        )
-
-    def put(message: Any, values: Any) -> None:
-        if values:
-            getattr(message, wire).extend(check_texts(values) if hint is str else values)
-
-    return Codec(wire, put, _read_values, ())
-
-
-#: Values that are read together: other threads wait while a function of C runs.
-_PIECE = 16_384
-
-
-def _read_values(values: Any) -> tuple[Any, ...]:
-    """Return the values of a repeated field of numbers, texts or bytes.
-
-    Slices, because iteration takes ten times as long.
-    """
-    if len(values) <= _PIECE:
-        return tuple(values[:])
-    found: list[Any] = []
-    for start in range(0, len(values), _PIECE):
-        found += values[start : start + _PIECE]
-    return tuple(found)
+    yield make_codec(hint, wire_field, _plan_later), wire_field.number
 
 
 def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> Codec:
@@ -414,7 +291,7 @@ def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> C
         codec = Codec(wire, put_message, lambda value: plan().read(value))
     else:
         (only,) = fields
-        scalar = _single(get_type_hints(kind)[only.name], field)
+        scalar = make_single(get_type_hints(kind)[only.name], field, _plan_later)
         codec = Codec(
             scalar.path, lambda message, value: scalar.put(message, getattr(value, only.name)), kind
         )
@@ -437,7 +314,10 @@ def _list_input_codecs(descriptor: Descriptor) -> Iterator[tuple[Codec, int]]:
     They write alike: by the type of the value.
     """
     fields = {kind: descriptor.fields_by_name[name] for kind, name in _INPUTS.items()}
-    codecs = {kind: _optional(_single(kind, field), field) for kind, field in fields.items()}
+    codecs = {
+        kind: make_optional(make_single(kind, field, _plan_later), field)
+        for kind, field in fields.items()
+    }
 
     def put(message: Any, value: Any) -> None:
         if (codec := codecs.get(type(value))) is None:
@@ -449,12 +329,6 @@ def _list_input_codecs(descriptor: Descriptor) -> Iterator[tuple[Codec, int]]:
 
     for kind, field in fields.items():
         yield Codec("", put, codecs[kind].read), field.number
-
-
-def _required(hint: Any) -> Any:
-    """Return the hint without None."""
-    rest = tuple(arg for arg in get_args(hint) if arg is not NoneType)
-    return reduce(or_, rest)
 
 
 def _is_union(hint: Any) -> bool:

@@ -9,19 +9,15 @@ because the text would be incomplete without it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import structlog
-
-from arena_llm.types import CostBasis, Usage
 from services.common.errors import UnreadableAnswer, repair_text
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.tokens import TokenRow, parse_logprobs
-from services.common.hosted.values import count, label, picousd
-
-log = structlog.get_logger()
+from services.common.hosted.usage import find_usage
+from services.common.hosted.values import count, label
 
 _TEXT = ("", "text", "output_text", "text_delta", "input_text", "message")
 _REASONING = ("thinking", "reasoning", "redacted_thinking", "summary_text")
@@ -105,7 +101,7 @@ def parse_answer(value: Any, index: int | None = None) -> ProviderAnswer:
         provider=_word(value.get("provider")),
         fingerprint=_word(value.get("system_fingerprint")),
         choice=None if choice is None else _parse_choice(choice),
-        usage=_find_usage(value),
+        usage=find_usage(value),
         error=value.get("error"),
     )
 
@@ -292,62 +288,3 @@ def _word(value: Any) -> str:
 def _kind(value: Any) -> str:
     kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text"}
     return kinds.get(type(value), "a list" if isinstance(value, list) else "an object")
-
-
-# --- usage ---------------------------------------------------------------------------
-
-
-def _find_usage(value: Mapping[str, Any]) -> Any:
-    if (usage := value.get("usage")) is None and isinstance(value.get("x_groq"), dict):
-        usage = value["x_groq"].get("usage")  # Groq's streams
-    return usage
-
-
-def parse_usage(value: Any) -> Usage:
-    """Parse tokens and cost. What cannot be read is unknown, and the log names it."""
-    if value is None:
-        return Usage()
-    if not isinstance(value, dict):
-        log.warning("a provider's usage cannot be read", fields="usage")
-        return Usage()
-    unreadable: list[str] = []
-    prompt, completion = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
-    cost = _find_cost(value, unreadable)
-    usage = Usage(
-        prompt_tokens=_count(value, "prompt_tokens", unreadable),
-        completion_tokens=_count(value, "completion_tokens", unreadable),
-        reasoning_tokens=_count(completion, "reasoning_tokens", unreadable),
-        cached_tokens=_count(prompt, "cached_tokens", unreadable),
-        cache_write_tokens=_count(prompt, "cache_write_tokens", unreadable),
-        image_tokens=_count(prompt, "image_tokens", unreadable),
-        cost_picousd=cost,
-        cost_basis=None if cost is None else CostBasis.BILLED,
-    )
-    if unreadable:
-        log.warning("a provider's usage cannot be read", fields=", ".join(unreadable))
-    return usage
-
-
-def _find_cost(value: Mapping[str, Any], unreadable: list[str]) -> int | None:
-    """The cost in 10^-12 US dollars; None if it is not reported or cannot be read.
-
-    With the caller's own key at the provider, OpenRouter's cost is its fee alone, and what the
-    provider takes comes beside it: https://openrouter.ai/docs/use-cases/usage-accounting
-    """
-    amounts = {"cost": value.get("cost")}
-    details = value.get("cost_details")
-    if value.get("is_byok", True) is not False and isinstance(details, dict):
-        amounts["upstream_inference_cost"] = details.get("upstream_inference_cost")
-    costs = {name: picousd(amount) for name, amount in amounts.items() if amount is not None}
-    unreadable += (name for name, cost in costs.items() if cost is None)
-    known = [cost for cost in costs.values() if cost is not None]
-    return sum(known) if known and len(known) == len(costs) else None
-
-
-def _count(values: Any, name: str, unreadable: list[str]) -> int | None:
-    value = values.get(name) if isinstance(values, dict) else None
-    if value is None:
-        return None
-    if (tokens := count(value)) is None:
-        unreadable.append(name)
-    return tokens
