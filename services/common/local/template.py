@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateError, TemplateRuntimeError, TemplateSyntaxError
 
 from arena_llm.types import Conversation, Message, Tool, ToolResult
 from services.common.errors import InvalidRequest, ModelMisconfigured, Unsupported
@@ -128,11 +128,12 @@ class ChatTemplate:
                 if isinstance(text, str):
                     text = text if self._images is None else self._images.insert(text)
                     text.encode()  # fails on half a surrogate pair
-        except TemplateSyntaxError as error:
-            raise ModelMisconfigured(
-                f"{name} cannot be compiled: {_describe_error(error, str)}: correct it"
-            ) from error
         except Exception as error:  # a template can raise any
+            # Whatever the conversation. A filter in an unused branch is missed when it is used.
+            if isinstance(error, TemplateSyntaxError) or type(error) is TemplateRuntimeError:
+                raise ModelMisconfigured(
+                    f"{name} cannot be compiled: {_describe_error(error, str)}: correct it"
+                ) from error
             verb = "refuses" if type(error) is TemplateError else "fails on"
             restore = str if encoder is None else encoder.restore
             why = _describe_error(error, restore)

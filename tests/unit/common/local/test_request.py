@@ -23,6 +23,7 @@ from arena_llm.types import (
     Refusal,
     ScoringRequest,
     Text,
+    Tool,
 )
 from services.common.errors import (
     BackendError,
@@ -191,11 +192,9 @@ def test_a_template_may_require_a_system_message(tokenizer: Any) -> None:
 
 #: Templates that fail on every conversation -> the error.
 BROKEN = {
-    "{% if %}": "TemplateSyntaxError: Expected an expression",
     "{{ nothing.here }}": "UndefinedError: 'nothing' is undefined",
     "{{ 1 + messages[0].content }}": r"TypeError: unsupported operand type",
     "{{ {}['x'].y }}": "UndefinedError",
-    "{{ messages[0].content | no_filter }}": "No filter named 'no_filter'",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "RecursionError",
     "{{ ''.__class__.__mro__ }}": "SecurityError",
     "{{ range(10 ** 9) }}": "OverflowError",
@@ -214,6 +213,24 @@ def test_a_template_that_fails_on_every_conversation(tokenizer: Any, template: s
         reader(tokenizer, template, vocabulary).make_test_prompt()
     assert caught.value.message.startswith("hf_tiny cannot read a test conversation")
     assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% if %}", "Expected an expression"),
+        ("{{ messages[0].content | no_filter }}", "No filter named 'no_filter'"),
+        ("{% if tools %}{{ tools | no_filter }}{% endif %}{{ messages[0].content }}", "no_filter"),
+    ],
+)
+def test_a_template_that_cannot_be_compiled_is_not_the_callers_fault(
+    tokenizer: Any, template: str, why: str
+) -> None:
+    """Also if only a part of it is wrong, which the test conversation does not use."""
+    tools = [Tool("look")] if "tools" in template else []
+    with pytest.raises(ModelMisconfigured, match=why) as caught:
+        reader(tokenizer, template).read("a", tools=tools)
+    assert caught.value.message.startswith("the chat template of hf_tiny cannot be compiled")
 
 
 SECRET_TALK = Conversation((Message("system", "SECRET-1"), Message("user", "SECRET-2")))
