@@ -92,11 +92,15 @@ class PagedForward:
 
     def _open(self, prompt: list[int]) -> PagedRow:
         """A row for a prompt, with the blocks of its cached prefix."""
-        shared: list[int] = []
-        if self.prefixes is not None:
-            # At least two tokens are read: see _piece.
-            shared = self.prefixes.match(prompt, max(0, (len(prompt) - 2) // BLOCK))
-        return PagedRow(self._pool, prompt, shared)
+        if self.prefixes is None:
+            return PagedRow(self._pool, prompt)
+        most = max(0, len(prompt) - 2)  # at least two tokens are read: see _piece
+        shared = self.prefixes.match(prompt, most // BLOCK)
+        row = PagedRow(self._pool, prompt, shared)
+        tail, known = self.prefixes.match_tail(prompt, shared, most)
+        if known:
+            row.begin_block(self.model, tail, known)
+        return row
 
     def _keep(self, row: PagedRow, logits: Floats) -> None:
         """Let later prompts share the blocks of a row that was read without fault."""

@@ -44,6 +44,18 @@ class PagedRow:
         row.tokens += tokens
         return row
 
+    def begin_block(self, model: CompiledModel, source: int, known: int) -> None:
+        """Copy the first `known` tokens of the next block from another row's block."""
+        self._pool.share([source])  # so that the new block is not the source
+        try:
+            self.blocks += self._pool.take(1)
+        except MemoryError:
+            return  # the tokens are read instead
+        finally:
+            self._pool.release([source])
+        model.copy_block(source, self.blocks[-1])
+        self.known += known
+
     def chunk(self, count: int, wanted: int) -> Chunk:
         """The next `count` unread tokens. Raises MemoryError."""
         until = self.known + count
@@ -52,6 +64,8 @@ class PagedRow:
 
     def release(self, model: CompiledModel | None = None) -> None:
         """Free the row. model: zero its own blocks, because they may contain NaN."""
+        if model is not None:
+            self._pool.kept.forget_tails(self.blocks)
         freed = self._pool.release(self.blocks)
         self.blocks = []
         if model is not None:

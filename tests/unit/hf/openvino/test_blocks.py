@@ -45,7 +45,56 @@ def test_there_are_no_more_blocks_than_there_are(pool: BlockPool) -> None:
         pool.take(1)
 
 
-def test_only_full_blocks_before_the_last_token_are_found(pool: BlockPool) -> None:
+def test_the_beginning_of_a_block_is_found(pool: BlockPool) -> None:
+    first = [*text(1), 2, 3, 4]
+    blocks = pool.take(2)
+    pool.kept.store(first, blocks)
+    assert pool.kept.match_tail([*text(1), 2, 3, 9, 9], blocks[:1], 99) == (blocks[1], 2)
+    assert pool.kept.match_tail([*text(1), 2, 3, 4], blocks[:1], BLOCK + 1) == (blocks[1], 1)
+    assert pool.kept.count([*text(1), 2, 3, 4]) == BLOCK + 2
+    # The same row continues, then another row ends after the same block.
+    pool.kept.store([*first, 5, 6], blocks)
+    assert pool.kept.count([*first, 5, 6, 7]) == BLOCK + 5
+    other = [blocks[0], *pool.take(1)]
+    pool.share(other[:1])
+    pool.kept.store([*text(1), 8], other)
+    assert pool.kept.count([*first, 5, 6, 7]) == BLOCK
+    assert pool.kept.count([*text(1), 8, 9]) == BLOCK + 1
+    pool.release(blocks)
+    pool.release(other)
+    assert pool.available == 8
+
+
+def test_a_tail_that_becomes_full_is_an_ordinary_block(pool: BlockPool) -> None:
+    blocks = pool.take(2)
+    pool.kept.store([*text(1), 2], blocks)
+    pool.kept.store(text(1, 2), blocks)
+    assert pool.kept.match(text(1, 2), 2) == blocks
+    pool.release(blocks)
+    assert pool.available == 8
+    assert pool.take(8)
+
+
+def test_the_tail_of_a_failed_row_is_forgotten(pool: BlockPool) -> None:
+    row = PagedRow(pool, [*text(1), 2, 3])
+    row.chunk(BLOCK + 2, 1)
+    pool.kept.store(row.tokens, row.blocks)
+    pool.kept.forget_tails(row.blocks)
+    row.release()
+    assert pool.kept.count([*text(1), 2, 3, 4]) == BLOCK
+    assert pool.available == 8
+
+
+def test_a_tail_is_dropped_before_the_blocks_before_it(pool: BlockPool) -> None:
+    blocks = pool.take(3)
+    pool.kept.store([*text(1, 2), 3], blocks)
+    pool.release(blocks)
+    pool.take(6)
+    assert pool.kept.count([*text(1, 2), 3, 4]) == 2 * BLOCK
+    assert pool.available == 2
+
+
+def test_only_blocks_before_the_last_token_are_found(pool: BlockPool) -> None:
     keep(pool, text(1, 2))
     assert pool.kept.count(text(1, 2, 3)) == 2 * BLOCK
     assert pool.kept.count([*text(1, 2), 5]) == 2 * BLOCK

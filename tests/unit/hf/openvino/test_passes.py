@@ -12,7 +12,6 @@ from services.hf.forward import Floats
 from services.hf.loading import LoadedModel
 from services.hf.openvino.compiled import Chunk
 from services.hf.openvino.forward import PagedForward
-from services.hf.openvino.operator import BLOCK
 from tests.unit.hf.conftest import Models
 from tests.unit.hf.engine_driver import (
     LONG,
@@ -144,5 +143,15 @@ def test_the_next_turn_finds_the_whole_turn_before_it(
         turn = (*prompt, *first.sequence.tokens)
         second = request(RawPrompt(token_ids=(*turn, 9, 9, 9)), max_tokens=1)
         usage = DrivenRequest(loaded, running, second).completion().usage
-    # The last token was drawn, but not read.
-    assert usage.cached_tokens == (len(turn) - 1) // BLOCK * BLOCK == 64
+    assert usage.cached_tokens == len(turn) - 1, "the last token was drawn, but not read"
+
+
+def test_a_repeated_prompt_is_known_but_for_two_tokens(
+    loaded: LoadedModel, watched: Watched
+) -> None:
+    prompt = request(RawPrompt(token_ids=tuple(range(5, 85))), Regex("[89]{90}"), max_tokens=9)
+    with engine(watched.forward) as running:
+        first = DrivenRequest(loaded, running, prompt)
+        texts = [DrivenRequest(loaded, running, prompt).completion() for _ in range(3)]
+        first.completion()
+    assert [text.usage.cached_tokens for text in texts] == [78] * 3
