@@ -14,17 +14,21 @@ from services.vllm.config import VllmConfig, VllmModel
 
 #: Defaults for an engine on a CPU: no compilation, which takes minutes; the fastest type; blocks
 #: that short prompts fill (a prefix is cached in whole blocks, of 128 tokens by default); a
-#: bounded cache, which would otherwise take almost all memory; and a long prompt in short pieces,
-#: because every other call waits for the step that reads one.
+#: bounded cache, which would otherwise take almost all memory; and long prompts in pieces that
+#: leave room in a step: a move beside a prompt of 5,900 tokens waits 1.4 s instead of 13 s.
 _ON_CPU: dict[str, Any] = {
     "enforce_eager": True,
     "dtype": "float32",
     "block_size": 32,
     "kv_cache_memory_bytes": 1 << 30,
     "max_num_seqs": 128,
-    "max_num_batched_tokens": 256,
+    "max_num_batched_tokens": 512,
+    "long_prefill_token_threshold": 256,
     "worker_cls": "services.vllm.cpu_worker.SeededCpuWorker",
 }
+
+#: The context of a model that does not tell it: vLLM then takes more.
+_SHORT_CONTEXT = 2048
 
 _ENVIRONMENT = {
     # No hub and no usage statistics: a model's files must be on this machine.
@@ -87,10 +91,14 @@ def engine_args(entry: VllmModel) -> Any:
         if os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             del defaults["kv_cache_memory_bytes"]
         if entry.engine_args.get("enable_chunked_prefill") is False:
-            del defaults["max_num_batched_tokens"]  # a prompt must then fit into one step
-        elif (rows := entry.engine_args.get("max_num_seqs")) is not None:
-            # vLLM wants a token for each row.
-            defaults["max_num_batched_tokens"] = max(_ON_CPU["max_num_batched_tokens"], rows)
+            # A prompt must then fit into one step.
+            del defaults["max_num_batched_tokens"], defaults["long_prefill_token_threshold"]
+        else:
+            # vLLM wants a token for each row, and no piece that is longer than the context.
+            rows = entry.engine_args.get("max_num_seqs", 0)
+            piece, context = defaults["long_prefill_token_threshold"], find_context_length(entry)
+            defaults["max_num_batched_tokens"] = max(defaults["max_num_batched_tokens"], rows)
+            defaults["long_prefill_token_threshold"] = min(piece, context)
     if entry.lora:
         defaults |= {"max_loras": len(entry.lora), "max_lora_rank": _lora_rank(entry)}
     return AsyncEngineArgs(
@@ -105,6 +113,21 @@ def engine_args(entry: VllmModel) -> Any:
             "trust_remote_code": entry.trust_remote_code,
         }
     )
+
+
+def find_context_length(entry: VllmModel) -> int:
+    """At most the context length of the engine, as far as it can be told before its start."""
+    try:
+        config = json.loads((entry.model_path / "config.json").read_text())
+        names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+        found = [
+            part[name] for part in (config, config.get("text_config") or {}) for name in names
+            if name in part
+        ]  # fmt: skip
+    except (OSError, ValueError, AttributeError, TypeError):
+        found = []  # the start reports the file
+    lengths = [entry.engine_args.get("max_model_len"), *found]
+    return min((n for n in lengths if isinstance(n, int) and n > 0), default=_SHORT_CONTEXT)
 
 
 def _lora_rank(entry: VllmModel) -> int:
