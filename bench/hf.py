@@ -213,7 +213,8 @@ def _mixed(target: str, model: str) -> dict[str, float]:
     step = statistics.median(_gaps([at for at in many if at < 0]) or [SECONDS])
     gaps = _gaps([at for at in many if at >= 0]) or [SECONDS]
     return {
-        "stream_kept": (len(beside) / len(alone)) if alone else 0.0,
+        # Tokens/s: the choices may take longer than the stream had alone.
+        "stream_kept": len(beside) / beside[-1] / (len(alone) / -alone[0]) if beside else 0.0,
         "choices_per_second": choices,
         "gap_p99_over_step": harness.percentile(gaps, 0.99) / step,
     }
