@@ -129,7 +129,7 @@ class ChatTemplate:
                     text = text if self._images is None else self._images.insert(text)
                     text.encode()  # fails on half a surrogate pair
         except Exception as error:  # a template can raise any
-            # Whatever the conversation. A filter in an unused branch is missed when it is used.
+            # For every conversation. A missing filter in an unused branch fails when it is used.
             if isinstance(error, TemplateSyntaxError) or type(error) is TemplateRuntimeError:
                 raise ModelMisconfigured(
                     f"{name} cannot be compiled: {_describe_error(error, str)}: correct it"
