@@ -116,7 +116,7 @@ def engine_args(entry: VllmModel) -> Any:
 
 
 def find_context_length(entry: VllmModel) -> int:
-    """At most the context length of the engine, as far as it is known before its start."""
+    """At most the context length of the engine, if it is known before its start."""
     try:
         config = json.loads((entry.model_path / "config.json").read_text())
         names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
