@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,7 +85,7 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
     async def _load(self, slot: EngineSlot) -> VllmEngine:
         entry = slot.entry
         thread = ThreadPoolExecutor(1, f"engine {entry.name}")
-        folder = self._scratch.make_folder()
+        folder, shared = self._scratch.make_folder(), secrets.token_hex(4)
         root_cause = folder / "error"
         root_cause.write_bytes(b"")
         try:
@@ -92,7 +93,7 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
                 # vLLM's sockets outlive their processes. By default they are in the temporary
                 # folder.
                 os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
-                os.environ[SHARED] = folder.name
+                os.environ[SHARED] = shared
                 loop = asyncio.get_running_loop()
                 started = await loop.run_in_executor(thread, start_engine, entry, root_cause)
             engine = VllmEngine(started, thread, self._config, entry)
@@ -102,7 +103,7 @@ class VllmPool(ModelPool[VllmModel, VllmEngine]):
             thread.shutdown(wait=False)
             # A model may fail to start again and again.
             remove_folder(folder)
-            remove_memory(folder.name)
+            remove_memory(shared)
             raise
         self._metrics.add(entry.name, started.registry, started.stats)
         self._watches.append(asyncio.create_task(self._watch(entry.name, engine, failed)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -31,11 +32,17 @@ class ScratchFolder:
             # Another process may have taken it for an orphan before it was locked.
             if lock is not None and self.path.exists():
                 self._lock = lock
+                self._folders = itertools.count(1)
                 return
 
     def make_folder(self) -> Path:
-        """A new folder in it, for the files of one start of an engine."""
-        return Path(tempfile.mkdtemp(dir=self.path, prefix=""))
+        """A new folder in it, for the files of one start of an engine.
+
+        Its name is short, because the path of a socket has at most 107 bytes.
+        """
+        folder = self.path / str(next(self._folders))
+        folder.mkdir()
+        return folder
 
     def close(self) -> None:
         """Remove the folder and everything in it."""

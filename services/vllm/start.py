@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import vllm
+import zmq
 from prometheus_client import CollectorRegistry
 from vllm.model_executor.model_loader import get_model_cls
 from vllm.platforms import current_platform
@@ -68,6 +70,7 @@ def start_engine(entry: VllmModel, root_cause: Path) -> StartedEngine:
     """
     check_files(entry)
     check_device(entry)
+    others = _list_sockets()
     stats, registry = EngineStats(), CollectorRegistry()
     os.environ[FAILURE] = str(root_cause)
     try:
@@ -79,6 +82,7 @@ def start_engine(entry: VllmModel, root_cause: Path) -> StartedEngine:
         loggers = stat_loggers(registry, stats)
         llm = contained(AsyncLLM.from_engine_args, arguments, stat_loggers=loggers)
     except Exception as error:  # any error of the library; no caller's input is involved
+        _close_sockets(others)
         raise explain_start_failure(entry, "does not start", error, root_cause) from error
     finally:
         del os.environ[FAILURE]
@@ -90,6 +94,21 @@ def start_engine(entry: VllmModel, root_cause: Path) -> StartedEngine:
     except Exception as error:  # such as a template that is not text
         llm.shutdown()
         raise explain_start_failure(entry, "cannot read prompts", error, root_cause) from error
+
+
+def _list_sockets() -> list[zmq.Socket]:
+    return [item for item in gc.get_objects() if issubclass(type(item), zmq.Socket)]
+
+
+def _close_sockets(others: list[zmq.Socket]) -> None:
+    """Close the sockets that a failed start has left open.
+
+    The garbage collector would end their context some time later, in any thread, and that waits
+    for ever for an open socket: the service would hang.
+    """
+    for socket in _list_sockets():
+        if not any(socket is other for other in others):
+            socket.close(linger=0)
 
 
 def _describe(

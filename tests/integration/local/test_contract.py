@@ -558,8 +558,7 @@ async def test_cancelled_calls_and_closed_streams_free_the_engine(
             streams = [client.stream(*call, **ENDLESS) for call in asked]
             calls = [asyncio.ensure_future(stream.__anext__()) for stream in streams]
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            for stream in streams:
-                await stream.aclose()
+            await asyncio.gather(*(stream.aclose() for stream in streams))
         else:
             calls = [asyncio.ensure_future(client.generate(*call, **ENDLESS)) for call in asked]
             await eventually(lambda: service.load(llm).running > 0)
