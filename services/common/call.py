@@ -11,7 +11,6 @@ from itertools import islice
 from types import TracebackType
 
 import grpc
-import structlog
 
 from arena_llm.types import Usage
 from arena_llm.v1 import reply_pb2
@@ -23,9 +22,8 @@ from services.common.errors import (
     cut_message,
 )
 from services.common.handlers import Context
+from services.common.log import log
 from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME, MAX_SESSION
-
-log = structlog.get_logger()
 
 _NOT_IN_KEYS = str.maketrans(dict.fromkeys(' ="', "_"))
 
@@ -85,8 +83,9 @@ class CallRecord:
     def write(self) -> None:
         """Write the line: a warning if the call failed."""
         elapsed = round(time.perf_counter() - self.started, 4)
-        write = log.info if self.status in ("OK", "CANCELLED") else log.warning
-        write("call", rpc=self.rpc, status=self.status, **self._fields, total_s=elapsed)
+        level = "info" if self.status in ("OK", "CANCELLED") else "warning"
+        fields = {"rpc": self.rpc, "status": self.status, **self._fields, "total_s": elapsed}
+        log.emit(level, "call", fields)
 
 
 class CallScope:

@@ -15,7 +15,6 @@ from dataclasses import fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-import structlog
 from google.protobuf.message import Message as ProtoMessage
 
 from arena_llm.types import (
@@ -43,10 +42,9 @@ from arena_llm.wire import FieldError, to_message
 from services.common.backend import BaseLLMBackend
 from services.common.call import CallRecord
 from services.common.errors import ContractError, InvalidRequest, repair_text
+from services.common.log import log
 from services.common.service_info import SOFTWARE_VERSION
 from services.common.validation import MAX_NAME
-
-log = structlog.get_logger()
 
 #: The numbers of a Usage, with the largest that can be sent.
 _COUNTS = {

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
-import structlog
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -33,10 +32,8 @@ from services.common.config import (
 from services.common.environment import drop_other_keys, load_dotenv
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
-from services.common.log import configure_logging
+from services.common.log import configure_logging, log
 from services.common.servicer import LlmServicer
-
-log = structlog.get_logger()
 
 C = TypeVar("C", bound=ServiceConfig)
 

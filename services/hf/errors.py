@@ -7,7 +7,6 @@ import ctypes
 import gc
 import traceback
 
-import structlog
 import torch
 
 from services.common.errors import (
@@ -16,9 +15,8 @@ from services.common.errors import (
     Overloaded,
     UpstreamUnavailable,
 )
+from services.common.log import log
 from services.hf.forward import Forward, finite_rows
-
-log = structlog.get_logger()
 
 
 def try_out(forward: Forward, prompt: list[int]) -> None:

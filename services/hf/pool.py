@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
 import torch
 
 from arena_llm.types import (
@@ -31,6 +30,7 @@ from services.common.local.features import Features
 from services.common.local.pool import ModelPool, ModelSlot
 from services.common.local.request import PromptReader
 from services.common.local.trace import make_count, make_scoring
+from services.common.log import log
 from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
 from services.hf.engine import EngineLimits, HfEngine
@@ -39,8 +39,6 @@ from services.hf.forward import Scored
 from services.hf.loading import LoadedModel, load
 from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
-
-log = structlog.get_logger()
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import structlog
 import torch
 
 from services.common.errors import ModelMisconfigured
+from services.common.log import log
 from services.hf.config import HfModel
 from services.hf.context import read_context_length
 from services.hf.errors import is_out_of_memory
@@ -22,8 +22,6 @@ from services.hf.forward import Floats, Forward, Prefilled, Work, finite_rows, l
 from services.hf.forward_causal import CausalForward, to_numpy, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.forward_single import SingleForward
-
-log = structlog.get_logger()
 
 #: Lengths of the prompts: rows of one pass are padded, and the longest takes several passes.
 _LENGTHS = (5, 23, 11)

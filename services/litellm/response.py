@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from arena_llm.types import Completion, CostBasis, Delta, FinishReason, ServedBy, Usage
 from services.common.hosted.completion import (
     CompletionBuilder,
@@ -21,6 +19,7 @@ from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import plain_text
 from services.common.hosted.tokens import TokenRow, parse_logprobs
 from services.common.hosted.values import count, label, picousd
+from services.common.log import log
 from services.litellm.config import PREFIX
 from services.litellm.parts import ThoughtReader, find_form, make_origin, read_call
 from services.litellm.rewriting import RawAnswer
@@ -28,7 +27,6 @@ from services.litellm.rewriting import RawAnswer
 if TYPE_CHECKING:
     from services.litellm.catalogue import ProviderModel
 
-log = structlog.get_logger()
 
 #: Finish reasons that litellm turns into "stop" after it has made JSON of a tool call.
 _TOOL_REASONS = ("tool_use", "tool_calls")

@@ -10,7 +10,6 @@ from typing import Any
 
 import litellm
 import openai
-import structlog
 
 from services.common.errors import (
     BackendError,
@@ -23,13 +22,12 @@ from services.common.errors import (
 from services.common.hosted.http import make_http_session
 from services.common.hosted.keys import Redactor
 from services.common.hosted.request import OPTIONS
+from services.common.log import log
 from services.litellm.catalogue import ProviderModel
 from services.litellm.config import LiteLlmConfig
 from services.litellm.errors import convert_exception, convert_reported
 from services.litellm.rewriting import RawAnswer
 from services.litellm.transport import Exchange, Rehearsal, install
-
-log = structlog.get_logger()
 
 #: services.common.hosted.retry is the only layer that retries, and callers run their own tools:
 #: litellm's gateway for tools needs a library that is not installed.

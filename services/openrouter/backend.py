@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from arena_llm.types import Availability, Completion, GenerationRequest, Model
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
 from services.common.hosted.backend import HostedBackend, ProviderCall
@@ -15,6 +13,7 @@ from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
 from services.common.hosted.request import HONOURED, ResponseFormat, build_apart, request_field
 from services.common.hosted.response import ProviderAnswer
+from services.common.log import log
 from services.openrouter.account import Account
 from services.openrouter.catalogue import ROUTING, ListedModel, OpenRouterCatalogue, describe
 from services.openrouter.config import DIALECTS, OpenRouterConfig, remove_prefix
@@ -27,8 +26,6 @@ from services.openrouter.request import (
 )
 from services.openrouter.response import OpenRouterBuilder, parse_completion
 from services.openrouter.upstream import OpenRouterUpstream
-
-log = structlog.get_logger()
 
 #: Seconds that a list of models waits for the catalogue.
 _LIST_WAIT = 1.5

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import structlog
-
 from services.common.config import ConfigError, ModelEntry
 from services.common.local.backend import LocalBackend
 from services.common.local.features import (
@@ -19,13 +17,13 @@ from services.common.local.features import (
     TOOL_NAMES,
     TOOL_STRICT,
 )
+from services.common.log import log
 from services.vllm.config import VllmConfig
 
 if TYPE_CHECKING:
     from services.vllm.metrics import Metrics
     from services.vllm.pool import VllmPool
 
-log = structlog.get_logger()
 
 #: What some models of this service honour beside what every local one may.
 _MORE = frozenset((TOOL_NAMES, TOOL_STRICT, BUDGET, IMAGE_DATA))

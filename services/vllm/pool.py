@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import structlog
 from vllm.lora.request import LoRARequest
 from vllm.utils.gc_utils import freeze_gc_heap
 
 from services.common.errors import BackendError, ModelMisconfigured
 from services.common.local.features import Features
 from services.common.local.pool import ModelPool, ModelSlot, name_file
+from services.common.log import log
 from services.vllm.child import SHARED
 from services.vllm.config import LoraAdapter, VllmConfig, VllmModel
 from services.vllm.engine import Adapter, VllmEngine
@@ -34,8 +34,6 @@ from services.vllm.processes import (
     remove_memory,
 )
 from services.vllm.start import start_engine
-
-log = structlog.get_logger()
 
 EngineSlot = ModelSlot[VllmModel, VllmEngine]
 

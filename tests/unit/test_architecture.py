@@ -30,7 +30,7 @@ BACKENDS = sorted(
     for folder in (ROOT / "services").iterdir()
     if folder.name != "common" and (folder / "__init__.py").exists()
 )
-HEAVY = ("torch", "vllm", "litellm", "transformers", "openai")
+HEAVY = ("torch", "vllm", "litellm", "transformers", "openai", "rich", "pygments")
 
 
 @cache
@@ -77,7 +77,7 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
     assert "arena_llm" in loaded
     assert not set(loaded) & set(HEAVY)
     if module != "router.servicer":
-        assert not set(loaded) & {"services", "router", "pydantic", "yaml", "structlog", "uvloop"}
+        assert not set(loaded) & {"services", "router", "pydantic", "yaml", "uvloop"}
 
 
 def test_the_client_imports_nothing_of_the_services() -> None:

@@ -9,8 +9,6 @@ from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-import structlog
-
 from arena_llm.types import (
     Attempt,
     Completion,
@@ -36,8 +34,7 @@ from services.common.hosted.keys import Redactor
 from services.common.hosted.report import succeeded
 from services.common.hosted.request import HONOURED, ResponseFormat, estimate_tokens
 from services.common.hosted.retry import Outcome, Retrier
-
-log = structlog.get_logger()
+from services.common.log import log
 
 C = TypeVar("C", bound=HostedConfig[Any])
 

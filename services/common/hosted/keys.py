@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
-import structlog
-
 from services.common.environment import matches
 from services.common.errors import ApiKeyMissing, ApiKeyRejected, BackendError
-
-log = structlog.get_logger()
+from services.common.log import log
 
 #: Variables whose values must not appear in any text.
 _SECRET = (

@@ -13,14 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from services.common.errors import BackendError, Overloaded, RateLimited
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.line import Line, Waiter
 from services.common.hosted.pace import Pacer, Sent
-
-log = structlog.get_logger()
+from services.common.log import log
 
 #: Model names come from callers, so this many queues are kept before idle ones are dropped.
 _MAX_QUEUES = 4096

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
 from arena_llm.types import CostBasis, Usage
 from services.common.hosted.values import count, picousd
-
-log = structlog.get_logger()
+from services.common.log import log
 
 
 def find_usage(value: Mapping[str, Any]) -> Any:

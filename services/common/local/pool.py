@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-import structlog
-
 from arena_llm.types import (
     Availability,
     Completion,
@@ -34,8 +32,7 @@ from services.common.errors import BackendError, ModelMisconfigured, ModelNotFou
 from services.common.local.features import Features
 from services.common.local.request import PromptReader
 from services.common.local.sampling import describe_defaults
-
-log = structlog.get_logger()
+from services.common.log import log
 
 
 class LocalEngine(Protocol):

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import structlog
-
 from services.common.errors import ModelMisconfigured
+from services.common.log import log
 from services.hf.config import HfModel
 from services.hf.forward import Forward
-
-log = structlog.get_logger()
 
 #: Types that a float32 export stands for; the others are for GPUs, or for a purpose of their own.
 _TYPES = ("auto", "float32")

@@ -12,10 +12,10 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-import structlog
 
 from arena_llm.types import Delta
 from services.common.errors import Overloaded
+from tests.support.logs import capture_logs
 from tests.support.scripted import completion, hang, scripted
 from tests.support.waiting import eventually, reaching
 from tests.support.wire import details, failure, reason, request, score_request, stub
@@ -25,7 +25,7 @@ PRIVATE = "sk-secret-key and the prompt"
 
 @pytest.fixture
 def log() -> Any:
-    with structlog.testing.capture_logs() as lines:
+    with capture_logs() as lines:
         yield lines
 
 

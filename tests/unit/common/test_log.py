@@ -8,11 +8,9 @@ import sys
 
 _START = """
 import asyncio, os, select, signal, sys
-import structlog
-from services.common.log import configure_logging
+from services.common.log import configure_logging, log
 
 configure_logging()
-log = structlog.get_logger()
 
 async def main():
 """

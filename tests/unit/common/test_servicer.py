@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
-import structlog
 
 from arena_llm import AsyncClient
 from arena_llm.types import (
@@ -55,6 +54,7 @@ from services.common.errors import UpstreamUnavailable
 from services.common.fields import ALWAYS_HONOURED, PATHS, Refusals
 from services.common.servicer import LlmServicer
 from tests.support.fields import EXAMPLES, make_field_request, name_field
+from tests.support.logs import capture_logs
 from tests.support.scripted import USAGE, ScriptedBackend, scripted, serving
 from tests.support.wire import (
     count_request,
@@ -523,7 +523,7 @@ class BrokenBackend(ScriptedBackend):
 
 async def check_broken(rpc: str, asked: Any, backend: BrokenBackend, problem: str) -> None:
     """The caller gets INTERNAL with the problem, and the log has it too."""
-    with structlog.testing.capture_logs() as log:
+    with capture_logs() as log:
         async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
             error = await failure(getattr(llm, rpc)(asked))
     assert (error.code().name, reason(error)) == ("INTERNAL", "INTERNAL")

@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import pytest
-import structlog
 
 from arena_llm.types import Delta
 from arena_llm.v1 import models_pb2
@@ -15,6 +14,7 @@ from router.backend import Backend
 from router.config import Route, RouterConfig
 from router.servicer import Router
 from services.common.errors import RateLimited, UpstreamUnavailable, build_trailers
+from tests.support.logs import capture_logs
 from tests.support.ports import free_ports, refusing
 from tests.support.scripted import hang, scripted, serving
 from tests.support.waiting import eventually, reaching
@@ -368,7 +368,7 @@ async def test_a_status_without_details_that_is_not_about_the_connection(routed:
 
 
 async def test_the_line_of_a_call_has_the_backend_and_not_the_prompt(routed: Any) -> None:
-    with structlog.testing.capture_logs() as log:
+    with capture_logs() as log:
         async with routed(hf_=["127.0.0.1:1"]) as llm:
             await failure(
                 llm.Generate(request(prompt="private", session="s", labels={"player": "x"}))
@@ -389,7 +389,7 @@ async def test_the_line_of_a_call_has_the_backend_and_not_the_prompt(routed: Any
 
 
 async def test_the_line_of_a_call_has_the_reason_of_a_forwarded_error(routed: Any) -> None:
-    with structlog.testing.capture_logs() as log:
+    with capture_logs() as log:
         async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
             backend.enqueue(RateLimited("slow down"))
             await failure(llm.Generate(request()))
