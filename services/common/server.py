@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeVar
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from arena_llm.connection import Options, accept_ping_options, message_options, ping_options
 from services.common.backend import BaseLLMBackend
@@ -33,6 +32,7 @@ from services.common.environment import drop_other_keys, load_dotenv
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
 from services.common.log import configure_logging, log
+from services.common.reflection import Reflection
 from services.common.servicer import LlmServicer
 
 C = TypeVar("C", bound=ServiceConfig)
@@ -84,8 +84,8 @@ class Server:
         self._health = Health()
         self._server.add_generic_rpc_handlers((llm_service_handler(service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        names = (SERVICE.full_name, health.SERVICE_NAME)
+        self._server.add_generic_rpc_handlers((Reflection(names),))
         try:
             self.port = self._server.add_insecure_port(listen)
         except RuntimeError as error:

@@ -30,7 +30,6 @@ from arena_llm.types import (
 from services.common.errors import BackendError, ConstraintNotMet, InvalidRequest
 from services.common.hosted.report import add_earlier, add_usage, make_report
 from services.common.hosted.request import ResponseFormat, append_note, as_conversation
-from services.common.hosted.schema import FIELD, Schema
 
 #: Calls the provider; the second argument is the `response_format`, or None.
 Ask = Callable[[GenerationRequest, ResponseFormat | None], Awaitable[Completion]]
@@ -172,10 +171,13 @@ class SchemaRule:
     Providers take only schemas of an object. Any other is requested as the field `value` of one.
     """
 
-    field = FIELD
+    field = "constraint.json_schema"
     always_instructs = False
 
     def __init__(self, constraint: JsonSchema) -> None:
+        # Imported at the first schema, because the library takes 8 MB.
+        from services.common.hosted.schema import Schema
+
         self._schema = Schema(constraint.schema)
         self.instruction = (
             "Answer with JSON that this JSON schema accepts, and nothing else:\n"
