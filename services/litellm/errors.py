@@ -8,14 +8,12 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.common.errors import (
     ApiKeyRejected,
     BackendError,
     ContextTooLong,
-    InsufficientCredits,
     ModelNotFound,
     RateLimited,
     RefusedByProvider,
@@ -24,12 +22,13 @@ from services.common.errors import (
 )
 from services.common.hosted.errors import (
     OPENAI_CODES,
-    Failure,
     convert_failure,
     make_error,
 )
+from services.common.hosted.failures import Failure
 from services.common.hosted.keys import Redactor
 from services.common.hosted.waits import read_wait
+from services.common.hosted.wording import find_kind
 
 if TYPE_CHECKING:
     from services.litellm.rewriting import RawAnswer
@@ -45,7 +44,6 @@ TYPES: Mapping[str, type[BackendError]] = {
     "LiteLLMUnknownProvider": ModelNotFound,
     "ContextWindowExceededError": ContextTooLong,
     "UnsupportedParamsError": Unsupported,
-    "PaymentRequiredError": InsufficientCredits,
     "RateLimitError": RateLimited,
     "Timeout": UpstreamUnavailable,
     "APIConnectionError": UpstreamUnavailable,
@@ -72,20 +70,19 @@ def convert_reported(
 ) -> BackendError:
     """Make the error for an answer with an error status.
 
-    error: what litellm raised for it. Its class takes precedence if it says more than the
-    status, because litellm recognises some errors by the words of their messages.
+    error: what litellm raised for it. Its class counts if it says more than the status and the
+    provider's names and words do not, because litellm recognises some errors by their messages.
     """
     name = type(error).__name__
-    kinds = failure.kinds
-    if not issubclass(TYPES.get(name, UpstreamUnavailable), UpstreamUnavailable):
-        kinds = (*kinds, name)
+    says_more = not issubclass(TYPES.get(name, UpstreamUnavailable), UpstreamUnavailable)
     return convert_failure(
-        replace(failure, kinds=kinds),
+        failure,
         answer.status,
         provider,
         redact,
         retry_after=answer.retry_after,
         types=TYPES,
+        guess=name if says_more else "",
     )
 
 
@@ -104,21 +101,22 @@ def convert_exception(
     if status == 422 and succeeded:
         status = 502  # litellm's status for a Gemini answer that it cannot read
     headers = getattr(error, "litellm_response_headers", None) or {}
+    message = hide_paths(_extract_message(str(error)))
     return make_error(
         status,
-        redact(f"{provider}: {hide_paths(_extract_message(str(error)))}"),
+        redact(f"{provider}: {message}"),
         retry_after=read_wait(headers),
-        error_type=_find_type(error),
-        types=TYPES,
+        kind=_find_type(error) or find_kind(message, status),
         metadata={"upstream_status": str(sent_status)} if sent_status else {},
     )
 
 
-def _find_type(error: Exception) -> str:
-    """The key in TYPES: the provider's own code if TYPES has it, otherwise the class."""
+def _find_type(error: Exception) -> type[BackendError] | None:
+    """The kind of the provider's own code if TYPES has it, otherwise that of the class."""
     body = getattr(error, "body", None)
     code = body.get("code") if isinstance(body, dict) else None
-    return code if isinstance(code, str) and code in TYPES else type(error).__name__
+    known = isinstance(code, str) and code in TYPES
+    return TYPES.get(str(code) if known else type(error).__name__)
 
 
 def hide_paths(text: str) -> str:

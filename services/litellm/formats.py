@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from services.common.errors import UnreadableAnswer
-from services.common.hosted.errors import find_failure
+from services.common.hosted.failures import find_failure
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import (
     ProviderChoice,

@@ -16,8 +16,10 @@ import httpx
 
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import Extras
-from services.common.hosted.errors import Failure, convert_failure, read_failure
+from services.common.hosted.errors import convert_failure
 from services.common.hosted.events import BOM, EventDecoder, begins_event, holds_events, is_json
+from services.common.hosted.failures import Failure, find_reported, read_failure, read_words
+from services.common.hosted.http import MAX_ERROR_BYTES
 from services.common.hosted.keys import Redactor
 from services.common.hosted.response import ChunkReader, ProviderMessage
 from services.common.hosted.values import (
@@ -53,7 +55,7 @@ _GEMINI = ("candidates", "usageMetadata", "promptFeedback")
 _ASKS_FOR_STREAM = re.compile(rb'"stream"\s*:\s*true')
 
 #: Content types of streams that are rewritten. Others have their own framing.
-_TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "")
+_TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "text/html", "")
 
 
 class RawAnswer:
@@ -67,8 +69,9 @@ class RawAnswer:
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a
     completion. id: the provider's, because litellm replaces it. fingerprint: of its system.
     extras: what a completion has no part for. finish_word: the provider's finish reason. stop: the
-    stop string that ended the answer, of any type. region: where it was made, from a header.
-    candidate: the index of the Gemini candidate that is read; None before the first.
+    stop string that ended the answer, of any type. words: text that is no part of an answer, as a
+    page or an event that is not JSON; it may explain why there is none. region: where it was made,
+    from a header. candidate: the index of the Gemini candidate that is read; None before the first.
     """
 
     def __init__(self, provider: str, redact: Redactor) -> None:
@@ -87,6 +90,7 @@ class RawAnswer:
         self._refusal = ""
         self.finish_word = ""
         self.stop: Any = None
+        self.words = ""
         self.region = ""
         self.candidate: int | None = None
         self.chunks = ChunkReader()
@@ -135,11 +139,8 @@ class RawAnswer:
             raise UpstreamUnavailable(f"{self._provider} sent JSON that is not an answer")
         if not isinstance(value, dict):
             return None
-        for name in ("error", "errors"):
-            if read_failure(value.get(name)) is not None:
-                failure = read_failure(value)
-                assert failure is not None  # noqa: S101 - it has this error
-                raise self.to_error(failure)
+        if (failure := read_failure(find_reported(value))) is not None:
+            raise self.to_error(failure)
         if "choices" in value or label(value.get("object")).startswith("chat.completion"):
             self.has_known_format = True
             return [clean_openai(value, self, streamed)]
@@ -155,11 +156,21 @@ class RawAnswer:
             raise UnreadableAnswer("the provider's stream has an event without a type")
         return None
 
+    def no_answer(self, kind: str) -> BackendError:
+        """The error for a body that holds no answer but words. kind: its Content-Type."""
+        kind = self._redact(kind, 100) or "text"
+        return UpstreamUnavailable(f"{self._provider} sent {kind}, not an answer: {self.words}")
+
     def to_error(self, failure: Failure) -> BackendError:
         """Make the error for a failure that an answer reports with HTTP 200."""
         return convert_failure(
             failure, 200, self._provider, self._redact, retry_after=self.retry_after, types=TYPES
         )
+
+    def keep_words(self, body: bytes) -> str:
+        """Keep the words of something that is no part of an answer, and return them."""
+        self.words = self._redact(read_words(body[:MAX_ERROR_BYTES])) or self.words
+        return self.words
 
     def keep_finish(self, word: Any) -> str | None:
         """Keep the provider's finish reason and return it; None if there is none."""
@@ -251,6 +262,8 @@ class RewrittenBody(httpx.AsyncByteStream):
                 yield piece
             return
         if not begins_event(begun):
+            if self._answer.keep_words(begun) and begun.startswith(b"<"):
+                raise self._answer.no_answer(self._kind)
             yield begun
             async for chunk in chunks:
                 yield chunk
@@ -283,6 +296,8 @@ class RewrittenBody(httpx.AsyncByteStream):
         try:
             values = load_values(body)
         except ValueError:
+            if self._answer.keep_words(body):
+                raise self._answer.no_answer(self._kind) from None
             yield body
             return
         if len(values) > 1 and not self._streamed:
@@ -304,7 +319,11 @@ class RewrittenBody(httpx.AsyncByteStream):
         except ValueError:
             if data.startswith(b"{"):
                 raise UnreadableAnswer("the provider sent an event that is not JSON") from None
-            return b"data: " + data + b"\n\n"  # the end mark
+            if not data.startswith(b"["):  # as the end mark does
+                words = self._answer.keep_words(data)
+                if self._answer.has_known_format:
+                    raise self._answer.to_error(Failure(words)) from None
+            return b"data: " + data + b"\n\n"
         events = self._answer.rewrite(value, True)
         if events is None:
             return b"data: " + data.replace(b"\n", b" ") + b"\n\n"

@@ -29,7 +29,7 @@ from services.common.errors import (
     UnreadableAnswer,
     UpstreamUnavailable,
 )
-from services.common.hosted.errors import read_error_body
+from services.common.hosted.failures import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
 from services.common.hosted.request import OPTIONS
 from services.common.hosted.waits import read_wait

@@ -201,6 +201,8 @@ class LiteLlmUpstream:
             return answer.failure
         if answer is not None and answer.reported is not None:
             return convert_reported(error, answer.reported, answer, provider, self._redact)
+        if answer is not None and answer.words and not answer.answered:
+            return answer.no_answer("text")
         succeeded = answer is not None and answer.succeeded and not answer.broken
         answered = answer is not None and answer.answered
         from_litellm = isinstance(error, openai.OpenAIError)  # the base of its exceptions
@@ -226,7 +228,8 @@ def _check_end(chunks: Any, answer: RawAnswer, provider: str) -> None:
     if not hasattr(chunks, "received_finish_reason"):  # text-completion-openai
         raise Unsupported(f"litellm does not say whether a stream of {provider} is whole")
     if not (chunks.received_finish_reason or chunks.intermittent_finish_reason):
-        raise UpstreamUnavailable(f"{provider}'s stream broke off before its end")
+        words = f": {answer.words}" if answer.words else ""
+        raise UpstreamUnavailable(f"{provider}'s stream broke off before its end{words}")
 
 
 def _name_from_caller(model: ProviderModel) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.common.errors import BackendError, CreditsHeld, UpstreamUnavailable
-from services.common.hosted.errors import OPENAI_CODES, Failure, convert_failure
+from services.common.hosted.errors import OPENAI_CODES, convert_failure
+from services.common.hosted.failures import Failure
 from services.common.hosted.keys import Redactor
 
 #: OpenRouter's stable error names (`metadata.error_type`) that say more than the HTTP status.

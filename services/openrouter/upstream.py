@@ -20,8 +20,8 @@ from pydantic_core import to_json
 from yarl import URL
 
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
-from services.common.hosted.errors import find_failure, read_error_body
 from services.common.hosted.events import EventDecoder, holds_events, is_json
+from services.common.hosted.failures import find_failure, read_error_body, read_words
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback, make_http_session
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
@@ -96,12 +96,13 @@ class OpenRouterUpstream:
                     yield self._checked(_parse(reader.parse, value))
                 return
             decoder = EventDecoder(self._config.max_answer_bytes)
+            begun = piece
             size = events = 0
             while piece:
                 for data in decoder.feed(piece):
                     if data == b"[DONE]":
                         return
-                    yield self._checked(_parse(reader.parse, _parse_event(data)))
+                    yield self._checked(_parse(reader.parse, self._parse_event(data)))
                     events += 1
                 size += len(piece)
                 check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
@@ -113,8 +114,7 @@ class OpenRouterUpstream:
                 yield self._checked(_parse(reader.parse, _parse_json(last)))
                 events += 1
             if not events:
-                kind = self._redact(response.content_type, 100)
-                raise unreadable(f"it is {kind}, and holds no event")
+                raise unreadable(f"{self._describe(response, begun)}, and holds no event")
         # Other servers need not send an end mark: finish_reason shows whether the text is whole.
         if self._dialect.marks_end:
             raise UpstreamUnavailable("openrouter's stream broke off before its end")
@@ -170,8 +170,23 @@ class OpenRouterUpstream:
         if holds_events(body):
             raise UnreadableAnswer("openrouter sent a stream although none was requested")
         if not is_json(body):
-            raise unreadable(f"it is {self._redact(response.content_type, 100)}, not JSON")
+            raise unreadable(f"{self._describe(response, body)}, not JSON")
         return body
+
+    def _describe(self, response: aiohttp.ClientResponse, body: bytes) -> str:
+        """What an answer is that cannot be read, with its words."""
+        words = self._redact(read_words(body[:MAX_ERROR_BYTES]))
+        kind = self._redact(response.content_type, 100)
+        return f"it is {kind} ({words})" if words else f"it is {kind}"
+
+    def _parse_event(self, data: bytes) -> Any:
+        try:
+            return load_json(data)
+        except ValueError as error:
+            if data.startswith(b"{"):  # part of a completion, which has been paid for
+                raise UnreadableAnswer("openrouter sent an event that is not JSON") from error
+            words = self._redact(read_words(data))
+            raise unreadable(f"an event is not JSON but {words or 'binary'}") from error
 
     def _build_headers(self) -> Mapping[str, str] | None:
         if self._url.user is not None:  # aiohttp sends user and password, and refuses a key then
@@ -206,15 +221,6 @@ def _parse_json(data: bytes) -> Any:
     try:
         return load_json(data)
     except ValueError as error:
-        raise unreadable(str(error)[:100]) from error
-
-
-def _parse_event(data: bytes) -> Any:
-    try:
-        return load_json(data)
-    except ValueError as error:
-        if data.startswith(b"{"):  # part of a completion, which has been paid for
-            raise UnreadableAnswer("openrouter sent an event that is not JSON") from error
         raise unreadable(str(error)[:100]) from error
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.common.errors import UnreadableAnswer, repair_text
+from services.common.hosted.failures import find_reported
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.tokens import TokenRow, parse_logprobs
 from services.common.hosted.usage import find_usage
@@ -72,7 +73,7 @@ class ProviderAnswer:
     """A whole answer or a chunk.
 
     provider: the provider behind a gateway. fingerprint: of its system. usage: not parsed yet;
-    None if it has none.
+    None if it has none. error: what reports an error, not parsed yet; None if nothing does.
     """
 
     id: str
@@ -94,7 +95,13 @@ def parse_answer(value: Any, index: int | None = None) -> ProviderAnswer:
         (value,) = value
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
-    choice = _find_choice(value.get("choices"), index)
+    error = find_reported(value)
+    try:
+        choice = _find_choice(value.get("choices"), index)
+    except UnreadableAnswer:
+        if error is None:
+            raise
+        choice = None
     return ProviderAnswer(
         id=label(value.get("id")),
         model=label(value.get("model")),
@@ -102,7 +109,7 @@ def parse_answer(value: Any, index: int | None = None) -> ProviderAnswer:
         fingerprint=_word(value.get("system_fingerprint")),
         choice=None if choice is None else _parse_choice(choice),
         usage=find_usage(value),
-        error=value.get("error"),
+        error=error,
     )
 
 

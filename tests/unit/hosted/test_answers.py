@@ -119,8 +119,44 @@ async def test_an_error_has_the_same_message_in_every_shape(
                 await ask(llm, provider.model, streamed)
             error = caught.value
             assert (error.code, error.reason) == INSUFFICIENT, name
-            assert error.message.removesuffix(" Payment Required").endswith(f": {message}"), name
+            assert f": {message}" in error.message, (name, error.message)
+            assert len(error.message) < 520
             assert error.metadata["upstream_status"] == "402"
+
+
+WORDS = "no such luck"
+#: Errors with HTTP 200: the body, and its Content-Type.
+REPORTED: dict[str, tuple[bytes, str]] = {
+    "an error": (dump({"error": {"message": WORDS}}), frames.JSON),
+    "a text": (dump({"error": WORDS}), frames.JSON),
+    "a list": (dump([{"error": {"code": 500, "message": WORDS}}]), frames.JSON),
+    "errors": (dump({"errors": [{"message": WORDS}], "success": False}), frames.JSON),
+    "a message": (dump({"object": "error", "message": WORDS, "code": 500}), frames.JSON),
+    "a detail": (dump({"detail": WORDS}), frames.JSON),
+    "a state": (dump({"base_resp": {"status_code": 7, "status_msg": WORDS}}), frames.JSON),
+    "beside odd choices": (dump({"error": {"message": WORDS}, "choices": "none"}), frames.JSON),
+    "plain text": (WORDS.encode(), "text/plain"),
+    "a page": (f"<html><body>{WORDS}</body></html>".encode(), "text/html"),
+    "an event": (stream({"error": {"message": WORDS}}), EVENTS),
+    "an event that is the error": (stream({"message": WORDS, "code": 500}), EVENTS),
+    "an event in words": (f"event: error\ndata: {WORDS}\n\n".encode(), EVENTS),
+}
+
+
+@STREAMED
+async def test_the_words_of_an_error_with_http_200_reach_the_caller(
+    start: Start, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    async with start(max_attempts=1) as llm:
+        for name, (body, kind) in REPORTED.items():
+            if kind == EVENTS and not streamed:
+                continue
+            upstream.default = Fault(body=body, content_type=kind)
+            with pytest.raises(ArenaError) as caught:
+                await ask(llm, provider.model, streamed)
+            error = caught.value
+            assert (error.code, error.reason) == UNREADABLE, name
+            assert WORDS in error.message, (name, error.message)
 
 
 @STREAMED

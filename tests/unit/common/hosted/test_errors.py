@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 
 from services.common import errors
-from services.common.hosted.errors import is_transient, make_error
+from services.common.hosted.errors import OPENAI_CODES, is_transient, make_error
 from services.common.hosted.keys import MAX_LENGTH, Redactor
 
 TABLE = [
     (400, "", errors.InvalidRequest),
     (400, "context_length_exceeded", errors.ContextTooLong),
+    (429, "insufficient_quota", errors.InsufficientCredits),
+    (405, "", errors.InvalidRequest),
+    (410, "", errors.ModelNotFound),
+    (431, "", errors.InvalidRequest),
+    (451, "", errors.RefusedByProvider),
     (401, "", errors.ApiKeyRejected),
     (402, "", errors.InsufficientCredits),
     (403, "", errors.RefusedByProvider),
@@ -29,7 +34,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("status", "kind", "expected"), TABLE)
 def test_statuses(status: int, kind: str, expected: type[errors.BackendError]) -> None:
-    error = make_error(status, "message", error_type=kind)
+    error = make_error(status, "message", kind=OPENAI_CODES.get(kind))
     assert type(error) is expected
     assert (error.message, error.retry_after) == ("message", None)
 

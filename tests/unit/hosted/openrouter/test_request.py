@@ -145,7 +145,7 @@ async def test_the_error_says_what_the_models_provider_said(
     upstream.enqueue(Fault(403, message="Provider\nreturned error", error={"metadata": metadata}))
     error = await fail(llm, False, MODEL)
     assert error.metadata["provider"] == "One"
-    assert error.message.startswith('openrouter: Provider returned error: {"detail": "xxx')
+    assert error.message.startswith("openrouter: Provider returned error: xxx")
     assert len(error.message) <= 500
 
 
