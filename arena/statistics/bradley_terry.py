@@ -207,8 +207,7 @@ def _likelihood(games: Floats, points: Floats, log_odds: Floats) -> Floats:
 
 
 def _invert(matrices: Floats) -> Floats:
-    inverse: Floats = np.linalg.inv(matrices)
-    return inverse
+    return np.asarray(np.linalg.inv(matrices), dtype=np.float64)
 
 
 def _solve(matrices: Floats, vectors: Floats) -> Floats:
@@ -218,4 +217,4 @@ def _solve(matrices: Floats, vectors: Floats) -> Floats:
 def _shorten(step: Floats) -> Floats:
     """Limit the largest component of each row's step."""
     longest = np.abs(step).max(axis=-1, keepdims=True, initial=0)
-    return step * np.minimum(1.0, _STEP / np.maximum(longest, 1e-300))
+    return np.asarray(step * np.minimum(1.0, _STEP / np.maximum(longest, 1e-300)))
