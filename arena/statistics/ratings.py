@@ -92,8 +92,8 @@ class Difference:
 class SeatEffect:
     """What a seat is worth, in points, against the last seat of its game.
 
-    known: False if the same players always had it, so that seat and player cannot be told
-    apart; then the ratings contain it.
+    known: False if the same players always had it, so that seat and player cannot be
+    separated; then the ratings contain it.
     """
 
     seat: int

@@ -152,7 +152,7 @@ def test_a_seat_has_its_own_effect_if_both_orders_were_played() -> None:
     games = [(0, 1, 1.0)] * 32 + [(0, 1, 0.0)] * 8 + [(1, 0, 1.0)] * 8 + [(1, 0, 0.0)] * 2
     without, with_seat = (rate(matches(games, seats=seats), 2) for seats in (False, True))
     assert without.strengths[0].low > 1500
-    assert with_seat.strengths[0].rating == pytest.approx(1500, abs=5)
+    assert with_seat.strengths[0].rating == pytest.approx(1500, abs=10)
     (seat,) = with_seat.seats
     assert seat.known
     assert 0 < seat.low < seat.points < seat.high
