@@ -18,6 +18,7 @@ from services.common.local.checks import (
     read_revision,
 )
 from services.common.local.containment import contained
+from services.common.local.probe import make_test_prompt
 from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
 from services.common.local.writing import CompletionEncoder
@@ -116,7 +117,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits
         allow_special_tokens=entry.allow_special_tokens,
     )
     writing = CompletionEncoder(tokenizer, reader.encoder, vocabulary, spaced=vocabulary.spaced)
-    test_prompt = reader.make_test_prompt()
+    test_prompt = make_test_prompt(reader)
     try_out(core.forward, test_prompt)
     return LoadedModel(
         name=entry.name,

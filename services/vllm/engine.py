@@ -6,7 +6,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from copy import copy
@@ -44,17 +44,14 @@ from services.vllm.gate import GroupGate
 from services.vllm.images import ImagePrompt, make_input
 from services.vllm.processes import Watchdog
 from services.vllm.request import (
-    make_replay_params,
-    make_scoring_params,
-    make_top_params,
     name_group,
     prepare_generation,
     returns_logprobs,
     wants_logprobs,
 )
-from services.vllm.response import VllmCompletionBuilder, score_token
-from services.vllm.scoring import ScoredPlace, run_bounded, score_continuations
+from services.vllm.response import VllmCompletionBuilder
 from services.vllm.start import StartedEngine
+from services.vllm.steps import Scorer
 
 T = TypeVar("T")
 
@@ -203,8 +200,8 @@ class VllmEngine:
                         break  # the engine aborts the request
             if wants_logprobs(request.returns) and not returns_logprobs(params):
                 places = range(builder.reasoning_tokens, len(builder.tokens))
-                logprobs = await self._replay_logprobs(
-                    prompt, builder.tokens, places, request, adapter
+                logprobs = await self._make_scorer(adapter).replay(
+                    prompt, builder.tokens, places, request.returns
                 )
                 builder.add_logprobs(builder.tokens[places.start :], logprobs)
             completion = builder.finish(last)
@@ -216,44 +213,14 @@ class VllmEngine:
 
     async def score(self, request: ScoringRequest) -> Scoring:
         """The log-probability of each continuation."""
-        adapter = self._find_adapter(request.model)
-        cached: int | None = None
+        scorer = self._make_scorer(self._find_adapter(request.model))
         top = request.top_logprobs or 0
         with self._admit():
             prompt, continuations = await self._in_thread(self.reader.read_scoring, request)
-
-            async def ask(path: Sequence[int], tokens: list[int]) -> ScoredPlace:
-                nonlocal cached
-                inputs = make_input(prompt, path)
-                output = await self._step(inputs, make_scoring_params(tokens), adapter, "input")
-                if not path:
-                    cached = output.num_cached_tokens or 0
-                entries = output.outputs[0].logprobs[0]
-                logprobs = {token: entries[token].logprob for token in tokens}
-                # The step is greedy, so the likeliest token is among the entries.
-                best = max(entry.logprob for entry in entries.values())
-                return ScoredPlace(logprobs, best, await look(inputs))
-
-            async def look(inputs: Any) -> tuple[tuple[int, float], ...]:
-                if not top:
-                    return ()
-                output = await self._step(inputs, make_top_params(top), adapter, "top_logprobs")
-                new = output.outputs[0]
-                return score_token(new.token_ids[0], new.logprobs[0], top).top
-
-            async def ask_prompt(place: int) -> ScoredToken:
-                inputs, token = make_input(prompt[:place]), prompt[place]
-                params = make_scoring_params([token])
-                output = await self._step(inputs, params, adapter, "prompt_logprobs")
-                logprob = output.outputs[0].logprobs[0][token].logprob
-                return ScoredToken(logprob, await look(inputs))
-
-            most = self._started.max_running
-            scored = await score_continuations(continuations, ask, most)
+            scored, cached = await scorer.score(prompt, continuations, top)
             scored_prompt: list[ScoredToken] = []
             if request.prompt_logprobs:
-                places = range(1, len(prompt))
-                scored_prompt = await run_bounded([partial(ask_prompt, p) for p in places], most)
+                scored_prompt = await scorer.score_prompt(prompt, top)
         check_sums(request.model, [token.logprob for token in scored_prompt])
         check_sums(request.model, [text.logprob for text in scored])
         scoring = make_scoring(
@@ -263,7 +230,7 @@ class VllmEngine:
             continuations,
             scored,
             scored_prompt,
-            cached or 0,
+            cached,
         )
         return replace(
             scoring,
@@ -286,37 +253,16 @@ class VllmEngine:
             raise copy(adapter)
         return adapter
 
-    async def _replay_logprobs(
-        self,
-        prompt: list[int],
-        tokens: list[int],
-        places: range,
-        request: GenerationRequest,
-        adapter: Adapter,
-    ) -> list[Mapping[int, Any]]:
-        """The log-probabilities of the tokens at these places, which vLLM could not return.
+    def _make_scorer(self, adapter: Adapter) -> Scorer:
+        """Computes log-probabilities with the base or an adapter."""
 
-        Each takes an extra step, which reads the prefix cache.
-        """
-        returns = request.returns
+        async def step(inputs: Any, params: Any, field: str) -> Any:
+            async with aclosing(self._outputs(inputs, params, adapter, field)) as outputs:
+                async for output in outputs:
+                    last = output
+            return last
 
-        async def compute(place: int) -> Mapping[int, Any]:
-            inputs, token = make_input(prompt, tokens[:place]), tokens[place]
-            entries: dict[int, Any] = {}
-            for params in make_replay_params(token, returns):
-                output = await self._step(inputs, params, adapter, "returns")
-                entries |= output.outputs[0].logprobs[0]
-            return entries
-
-        calls = [partial(compute, place) for place in places]
-        return await run_bounded(calls, self._started.max_running)
-
-    async def _step(self, inputs: Any, params: Any, adapter: Adapter, field: str) -> Any:
-        """The RequestOutput of one step."""
-        async with aclosing(self._outputs(inputs, params, adapter, field)) as outputs:
-            async for output in outputs:
-                last = output
-        return last
+        return Scorer(step, self._started.max_running)
 
     async def _outputs(
         self, inputs: Any, params: Any, adapter: Adapter, field: str

@@ -1,4 +1,4 @@
-"""Scores from single steps of the engine, which reuse the cached prompt.
+"""Scores of a tree of tokens, each from a single step of the engine.
 
 vLLM can return the log-probabilities of a prompt, but such a request reads no prefix cache,
 needs [prompt tokens, vocabulary] of logits in memory, and on a CPU kills an engine with LoRA

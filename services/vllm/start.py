@@ -21,6 +21,7 @@ from services.common.errors import BackendError
 from services.common.local.checks import describe_precision, read_revision
 from services.common.local.containment import contained
 from services.common.local.images import ImageStyle
+from services.common.local.probe import make_test_prompt
 from services.common.local.vocabulary import Vocabulary
 from services.vllm.arguments import engine_args
 from services.vllm.child import FAILURE
@@ -149,7 +150,7 @@ def _describe(
             model_revision=read_revision(entry.model_path),
             engine=f"vllm {vllm.__version__}",
         ),
-        test_prompt=reader.make_test_prompt(),
+        test_prompt=make_test_prompt(reader),
         parsers=parsers,
         stats=stats,
         registry=registry,

@@ -6,7 +6,7 @@ Nothing is ever truncated: input that does not fit is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,10 +24,8 @@ from arena_llm.types import (
     Tool,
 )
 from services.common.errors import (
-    BackendError,
     ContextTooLong,
     InvalidRequest,
-    ModelMisconfigured,
     Unsupported,
 )
 from services.common.local.encoding import ControlTokenError, PromptEncoder
@@ -38,15 +36,6 @@ from services.common.local.sampling import check_sampling
 from services.common.local.template import ChatTemplate
 from services.common.local.vocabulary import Vocabulary
 from services.common.local.writing import CompletionEncoder, UnwritableError
-
-#: Conversations to test a chat model with. It must be able to read one of them: some templates
-#: need a system message, others refuse it.
-_TEST_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
-    (Message("user", "Hello"),),
-    (Message("system", "Be brief."), Message("user", "Hello")),
-)
-#: Tokens of a test prompt that is made of the model's vocabulary.
-_TEST_TOKENS = 8
 
 #: The bytes of a text that is always tokenized, which takes about 0.1 s.
 _ALWAYS_TOKENIZED = 1 << 18
@@ -93,8 +82,8 @@ class PromptReader:
         self.name = name
         self.context_length = context_length
         self.encoder_decoder = encoder_decoder
-        self._tokenizer = tokenizer
-        self._embedded = embedded
+        self.tokenizer = tokenizer
+        self.embedded = embedded
         self._scored = embedded if scored is None else scored
         self.template: ChatTemplate | None = None
         if chat_template is not None or tokenizer.chat_template:
@@ -228,39 +217,6 @@ class PromptReader:
         """The tokens of an input that is only counted. It may be longer than the context."""
         return self.read(request.input, _parse(request.template_arguments_json), request.tools)
 
-    def make_test_prompt(self) -> list[int]:
-        """The tokens of a short input, to test the model with.
-
-        Raises ModelMisconfigured if the model can read no test input.
-        """
-        errors: list[BackendError] = []
-        for test_input in self._test_inputs():
-            try:
-                tokens = self.read(test_input)
-                self.check_room(test_input, len(tokens), 1, "config.max_tokens")
-                return tokens
-            except BackendError as error:
-                errors.append(error)
-        why, cause = errors[0].message, str(errors[0].__cause__ or "")
-        if cause not in why:  # a caller's error leaves it out, because it may repeat the prompt
-            why += f": {' '.join(cause.split())[:300]}"
-        kind = "prompt" if self.template is None else "conversation"
-        raise ModelMisconfigured(
-            f"{self.name} cannot read a test {kind}: {why}; "
-            "use the chat template and the tokenizer that belong to the model"
-        ) from errors[0]
-
-    def _test_inputs(self) -> Iterator[Input]:
-        if self.template is not None:
-            yield from map(Conversation, _TEST_CONVERSATIONS)
-            return
-        yield "Hello"
-        # The vocabulary may have no letters, only digits or moves.
-        vocabulary = sorted(self._tokenizer.get_vocab().values())
-        added = set(self._tokenizer.get_added_vocab().values())
-        readable = [token for token in vocabulary if token < self._embedded and token not in added]
-        yield self._tokenizer.decode(readable[:_TEST_TOKENS])
-
     def read(
         self,
         request_input: Input,
@@ -275,10 +231,10 @@ class PromptReader:
         field = _field(request_input)
         if isinstance(request_input, RawPrompt) and request_input.token_ids is not None:
             self._check_template_use(arguments, tools, field)
-            return self._check_tokens([*request_input.token_ids], self._embedded, field)
+            return self._check_tokens([*request_input.token_ids], self.embedded, field)
         text = self._render(request_input, arguments, tools)
         self._check_length(request_input, text)
-        return self._check_tokens(self._encode_rendered(request_input, text), self._embedded, field)
+        return self._check_tokens(self._encode_rendered(request_input, text), self.embedded, field)
 
     def encode_choice(self, text: str, field: str = "constraint.choices") -> list[int]:
         """The tokens with which a completion that is this text is written.

@@ -32,6 +32,7 @@ from services.common.errors import (
     ModelMisconfigured,
     Unsupported,
 )
+from services.common.local.probe import make_test_prompt
 from services.common.local.request import PromptReader
 from services.common.local.template import ChatTemplate
 from tests.support.replies import list_messages
@@ -165,29 +166,29 @@ def test_parameters_that_would_cut_a_choice_are_refused(
 
 
 def test_a_test_prompt(tokenizer: Any) -> None:
-    shown = tokenizer.decode(reader(tokenizer).make_test_prompt())
+    shown = tokenizer.decode(make_test_prompt(reader(tokenizer)))
     assert shown == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
-    assert tokenizer.decode(reader(tokenizer, None).make_test_prompt()) == "Hello"
+    assert tokenizer.decode(make_test_prompt(reader(tokenizer, None))) == "Hello"
 
 
 def test_a_test_prompt_uses_the_vocabulary_of_the_model(tokenizer: Any) -> None:
     letters = tokenizer("Hello").input_ids
     few = reader(tokenizer, None, tokens=min(letters))
-    assert tokenizer.decode(few.make_test_prompt()).isprintable()
+    assert tokenizer.decode(make_test_prompt(few)).isprintable()
 
 
 def test_a_tokenizer_that_reads_nothing_is_refused(tokenizer: Any) -> None:
     silent = copy.deepcopy(tokenizer)
     silent.backend_tokenizer.normalizer = normalizers.Replace(Regex("(?m).*"), "")
     with pytest.raises(ModelMisconfigured, match=r"hf_tiny cannot read a test prompt: .* no token"):
-        reader(silent, None).make_test_prompt()
+        make_test_prompt(reader(silent, None))
     with pytest.raises(ModelMisconfigured, match="no embedding"):
-        reader(tokenizer, None, tokens=1).make_test_prompt()
+        make_test_prompt(reader(tokenizer, None, tokens=1))
 
 
 def test_a_template_may_require_a_system_message(tokenizer: Any) -> None:
     picky = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}x"
-    assert tokenizer.decode(reader(tokenizer, picky).make_test_prompt()) == "x"
+    assert tokenizer.decode(make_test_prompt(reader(tokenizer, picky))) == "x"
 
 
 #: Templates that fail on every conversation -> the error.
@@ -210,7 +211,7 @@ BROKEN = {
 def test_a_template_that_fails_on_every_conversation(tokenizer: Any, template: str) -> None:
     vocabulary = tokenizer.get_vocab()["<|im_start|>"]
     with pytest.raises(ModelMisconfigured, match=BROKEN[template]) as caught:
-        reader(tokenizer, template, vocabulary).make_test_prompt()
+        make_test_prompt(reader(tokenizer, template, vocabulary))
     assert caught.value.message.startswith("hf_tiny cannot read a test conversation")
     assert len(caught.value.message) < 1000
 
