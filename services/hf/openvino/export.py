@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM
 from services.common.errors import ModelMisconfigured
 from services.hf.config import HfModel
 from services.hf.forward_causal import usable_tokens
+from services.hf.openvino.compress import compress
 from services.hf.openvino.operator import Attention, mark
 from services.hf.openvino.verify import Refused, verify
 from services.hf.weights import check_fit
@@ -124,11 +125,11 @@ def export(
     parameters = [*model.parameters()]
     fits = all(map(_fits_half, parameters))
     half = half or fits
-    size = sum(parameter.numel() for parameter in parameters) * (2 if half else 4)
     file = target / "model.xml"
     if half:
         _save_rounded(converted, file)
     else:
+        compress(converted)
         ov.save_model(converted, file, compress_to_fp16=False)
     del converted
     difference = verify(flat.restore(), file, tokens, rounded=half and not fits)
@@ -138,7 +139,7 @@ def export(
         "embedded": embedded,
         "tokens": tokens,
         "end_tokens": ends if isinstance(ends, list) else [] if ends is None else [ends],
-        "size": size,
+        "size": file.with_suffix(".bin").stat().st_size,
         "half": half,
         "difference": difference,
     }

@@ -19,7 +19,7 @@ from typing import Any
 from services.common.local.checks import cache_folder, embedded_folder
 
 #: What decides how a checkpoint is exported, beside the libraries.
-_SOURCES = ("export.py", "llama.py", "operator.py", "verify.py")
+_SOURCES = ("compress.py", "export.py", "llama.py", "operator.py", "verify.py")
 
 _FACTS = "facts.json"
 _LARGE = 64_000_000

@@ -17,6 +17,7 @@ import openvino as ov
 from openvino import opset13 as ops
 from safetensors.numpy import load_file
 
+from services.hf.openvino.compress import compress
 from services.hf.openvino.operator import Attention, mark
 
 #: Settings of config.json, and the only value with which this graph is right.
@@ -142,6 +143,7 @@ def main(folder: Path, target: Path) -> None:
     if model is None:
         facts: dict[str, Any] = {"refused": "it is not a plain Llama"}
     else:
+        compress(model)
         ov.save_model(model, target / "model.xml", compress_to_fp16=False)
         ends = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
         vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]

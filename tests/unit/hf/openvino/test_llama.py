@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from services.common.local.checks import embedded_folder
 from services.hf.openvino import exports
+from services.hf.openvino.compress import compress
 from services.hf.openvino.llama import build
 from services.hf.openvino.verify import TOLERANCE, verify
 from tests.support.tiny_models import make_checkpoint
@@ -65,6 +66,7 @@ def test_the_real_embedded_model_equals_transformers(tmp_path: Path) -> None:
     folder = ROOT / embedded_folder()
     model = build(folder)
     assert model is not None
+    assert compress(model) == 211, "all layers and the embeddings"
     ov.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     assert verify(plain, tmp_path / "model.xml", 49152) < TOLERANCE
