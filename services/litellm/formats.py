@@ -64,8 +64,9 @@ def _clean_choice(raw: RawAnswer, choice: ProviderChoice, streamed: bool) -> dic
     if choice.message is None and not streamed:
         raise UnreadableAnswer("the provider answered with a choice that has no message")
     content: dict[str, Any] = {"role": "assistant", "content": message.text}
-    if message.reasoning:
-        content["reasoning_content"] = message.reasoning
+    if message.reasoning or not streamed:
+        # litellm looks for reasoning in the text of a whole answer without this field.
+        content["reasoning_content"] = message.reasoning or None
     if message.calls:
         content["tool_calls"] = [*_format_calls(message.calls, choice.whole)]
     clean["delta" if streamed else "message"] = content

@@ -46,7 +46,7 @@ class LiteLlmBuilder(CompletionBuilder):
         self._answer = answer
         self._model = ""
         self._usage: Any = None
-        self._thoughts = ThoughtReader()
+        self._states = ThoughtReader()
         self._signatures: set[str] = set()
 
     def feed(self, chunk: Any) -> list[Delta]:
@@ -60,10 +60,10 @@ class LiteLlmBuilder(CompletionBuilder):
         message = choice.message if whole else choice.delta
         self.finish_word = label(choice.finish_reason) or self.finish_word
         self.add_rows(_read_logprobs(choice))
-        self._thoughts.add(message)
+        self._states.add(message)
         parts = self.message
         self.add_reasoning(plain_text(getattr(message, "reasoning_content", None)))
-        parts.add_text("text", plain_text(message.content))
+        self.add_content(plain_text(message.content))
         parts.add_text("refusal", self._answer.take_refusal())
         for call in getattr(message, "tool_calls", None) or ():
             piece = read_call(call)
@@ -85,7 +85,7 @@ class LiteLlmBuilder(CompletionBuilder):
         )
         self.native_finish = self._answer.finish_word
         self.add_stop(self._answer.stop)
-        usage, thoughts = _read_usage(self._usage, model, self._answer), self._thoughts
+        usage, thoughts = _read_usage(self._usage, model, self._answer), self._states
         reasoning_state = thoughts.reasoning_state(model, self.reasoned)
         text_state = thoughts.text_state(self._signatures)
         if text_state and not self.message.add_text_state(text_state):

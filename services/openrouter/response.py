@@ -49,7 +49,7 @@ class OpenRouterBuilder(CompletionBuilder):
             self.add_reasoning(message.reasoning)
         if message.details:
             self._details.add(message.details)
-        parts.add_text("text", message.text)
+        self.add_content(message.text)
         if message.refusal:
             parts.add_text("refusal", message.refusal)
         for piece in message.calls:

@@ -29,7 +29,8 @@ from services.common.errors import (
 from services.common.hosted.parts import PartsBuilder
 from services.common.hosted.report import make_report
 from services.common.hosted.response import ProviderMessage
-from services.common.hosted.tokens import TokenRow, make_trace
+from services.common.hosted.thinking import ThoughtSplitter
+from services.common.hosted.tokens import TokenRow, drop_rows, make_trace
 
 #: The providers' finish reasons, in lower case. All others are UNKNOWN.
 _FINISH_REASONS = {
@@ -143,6 +144,7 @@ class CompletionBuilder(ABC):
         self.extras = Extras()
         self.expected = expected
         self.message = PartsBuilder(expected.call_ids)
+        self._thoughts = ThoughtSplitter()
         self._rows: list[TokenRow] = []
         self.reasoned = False
         self.stop_match: StopMatch | None = None
@@ -157,7 +159,18 @@ class CompletionBuilder(ABC):
 
     def flush(self) -> list[Delta]:
         """Return what still waits after the last chunk."""
+        self._add_content(*self._thoughts.flush())
         return self.message.finish()
+
+    def add_content(self, piece: str) -> None:
+        """Add a piece of the content, which may hold reasoning before the text."""
+        if piece:
+            self._add_content(*self._thoughts.feed(piece))
+
+    def _add_content(self, reasoning: str, text: str) -> None:
+        self.add_reasoning(reasoning)
+        self.reasoned = self.reasoned or self._thoughts.found
+        self.message.add_text("text", text)
 
     def add_reasoning(self, text: str) -> None:
         """Add a piece of reasoning, unless the request hides it."""
@@ -195,7 +208,7 @@ class CompletionBuilder(ABC):
             stop_match=self.stop_match,
             native_finish_reason=self.native_finish or self.finish_word,
             id=self.id,
-            completion_tokens=make_trace(self._rows),
+            completion_tokens=make_trace(drop_rows(self._rows, self._thoughts.skipped)),
         )
         completion = _correct_finish(completion)
         if (
@@ -231,7 +244,7 @@ class CompletionBuilder(ABC):
             return None
         if self.extras.media:
             return Unsupported(f"{model} answered with {self.extras.media[0][:100]} and no text")
-        if self.extras.has_text and not message.reasoning:
+        if self.extras.has_text and not (message.reasoning or self._thoughts.found):
             return UnreadableAnswer(
                 f"the answer of {model} has a text in another format than its provider's"
             )

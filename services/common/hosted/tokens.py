@@ -51,6 +51,16 @@ def make_trace(rows: Sequence[TokenRow]) -> TokenTrace | None:
     )
 
 
+def drop_rows(rows: Sequence[TokenRow], size: int) -> Sequence[TokenRow]:
+    """The rows after so many bytes of text."""
+    place = 0
+    for index, row in enumerate(rows):
+        if place >= size:
+            return rows[index:]
+        place += len(row.text)
+    return rows if not size else ()
+
+
 _NOTHING = ((b"", -math.inf),)
 
 

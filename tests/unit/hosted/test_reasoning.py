@@ -331,3 +331,42 @@ async def test_a_signature_of_a_text_goes_back(
     await ask(llm, streamed, provider.model, messages=messages, tools=[])
     (sent,) = upstream.history[1].body["contents"][1]["parts"]
     assert (sent["text"], sent["thoughtSignature"]) == ("ok", "the-signature")
+
+
+THOUGHT = "<think>\nHm. 2 < 3, so\n</think>\n\n"
+
+
+@STREAMED
+async def test_thoughts_in_the_content_are_reasoning(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    for content, reasoning, text in (
+        (f"{THOUGHT}ok", "Hm. 2 < 3, so", "ok"),
+        ("ok, no <think>Hm</think>", "", "ok, no <think>Hm</think>"),
+        ("<thinking>ok</thinking>", "", "<thinking>ok</thinking>"),
+    ):
+        upstream.default = Reply(content)
+        reply = await ask(llm, streamed, provider.model)
+        assert (reply.reasoning, reply.text) == (reasoning, text)
+
+
+async def test_thoughts_before_a_constrained_reply(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    model = provider.model
+    upstream.enqueue(*(Reply(f"{THOUGHT}{text}") for text in ("e4", '{"a": 1}', '{"a": 1}')))
+    reply = await llm.generate(model, "hi", choices=["e4", "d4"])
+    assert (reply.text, reply.reasoning) == ("e4", "Hm. 2 < 3, so")
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    assert (await llm.generate(model, "hi", json_schema=schema)).text == '{"a": 1}'
+    assert (await llm.generate(model, "hi", json_object=True)).text == '{"a": 1}'
+    assert len(upstream.history) == 3, "no second ask"
+
+
+@STREAMED
+async def test_hidden_thoughts_in_the_content(
+    llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
+) -> None:
+    upstream.default = Reply(f"{THOUGHT}ok")
+    reply = await ask(llm, streamed, provider.model, reasoning_visibility="hidden")
+    assert (reply.reasoning, reply.text) == ("", "ok")
