@@ -135,9 +135,9 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         plain = None
         if request.provider_options:
             plain = {**model.entry.parameters, "model": arguments["model"], **destination}
-        seconds = self.config.timeout(request.model)
+        timeouts = self.config.timeouts(request.model)
         arguments |= destination
-        completion = CompletionArguments(model, arguments, plain, seconds)
+        completion = CompletionArguments(model, arguments, plain, timeouts)
         expected = Expectation.of(request, "logprobs" in arguments)
         return LiteLlmCall(self._upstream, completion, expected)
 

@@ -29,6 +29,8 @@ from services.common.errors import (
     UnreadableAnswer,
     UpstreamUnavailable,
 )
+from services.common.hosted.config import Timeouts
+from services.common.hosted.errors import silent
 from services.common.hosted.failures import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
 from services.common.hosted.request import OPTIONS
@@ -60,6 +62,7 @@ class Exchange:
     origins: the servers that the call may use; None: all.
     name: the name of the model if a caller chose it. It may not choose the server.
     answer: keeps the answer as the provider sent it.
+    timeouts: of the attempt; None: those of litellm.
     failure: why the exchange was aborted, which takes precedence over what litellm says.
     sent: whether a request was sent.
     """
@@ -73,8 +76,10 @@ class Exchange:
         origins: frozenset[str] | None = None,
         name: str = "",
         answer: RawAnswer | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self.provider = provider
+        self.timeouts = timeouts
         self.max_answer = max_answer
         self.max_stream = max_stream
         self.failure: BackendError | None = None
@@ -186,7 +191,14 @@ class _Body(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = line = 0
-        async for chunk in self._stream:
+        chunks = aiter(self._stream)
+        while True:
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                break
+            except httpx.ReadTimeout as error:
+                raise _abort_silent(self._exchange) or error from error
             size += len(chunk)
             line = len(chunk) - 1 - chunk.rfind(b"\n") if b"\n" in chunk else line + len(chunk)
             if self._failed:
@@ -216,6 +228,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         exchange = _current.get()
         if exchange is not None and (prepared := exchange.admit(request)) is not None:
             return prepared
+        _set_timeouts(request, exchange)
         # A compressed answer would have to be decompressed to measure it.
         request.headers["Accept-Encoding"] = "identity"
         try:
@@ -223,6 +236,8 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         except httpx.ConnectError as error:
             # litellm would retry after this class of error.
             raise httpx.ReadError(str(error)) from error
+        except httpx.ReadTimeout as error:
+            raise _abort_silent(exchange) or error from error
         if exchange is None:
             return response
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - litellm's own
@@ -265,6 +280,20 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         return proxy
 
 
+def _set_timeouts(request: httpx.Request, exchange: Exchange | None) -> None:
+    """Bound the time to connect, and the time without a byte."""
+    timeout = {**request.extensions.get("timeout", {}), "connect": _connect_seconds}
+    if exchange is not None and exchange.timeouts is not None:
+        timeout["read"] = exchange.timeouts.silence
+    request.extensions["timeout"] = timeout
+
+
+def _abort_silent(exchange: Exchange | None) -> httpx.ReadError | None:
+    if exchange is None or exchange.timeouts is None:
+        return None
+    return exchange.abort(silent(exchange.provider, exchange.timeouts))
+
+
 async def _read_all(stream: httpx.AsyncByteStream) -> bytes:
     """Read the body of an error. If the connection breaks, return what has arrived."""
     pieces = []
@@ -291,6 +320,7 @@ async def _checked_send_async(
     exchange = _current.get()
     if exchange is None:
         return await _send_async(self, request)
+    _set_timeouts(request, exchange)
     return exchange.admit(request) or _check_redirect(await _send_async(self, request), request)
 
 
@@ -303,8 +333,16 @@ def _check_redirect(response: httpx.Response, request: httpx.Request) -> httpx.R
     return response
 
 
-def install(session: aiohttp.ClientSession) -> None:
-    """Make all clients that litellm creates from now on use this session."""
+_connect_seconds: float = 10
+
+
+def install(session: aiohttp.ClientSession, connect_seconds: float) -> None:
+    """Make all clients that litellm creates from now on use this session.
+
+    connect_seconds: to open a connection.
+    """
+    global _connect_seconds
+    _connect_seconds = connect_seconds
 
     def create(
         ssl_verify: bool | None = None, ssl_context: ssl.SSLContext | None = None, **_: object

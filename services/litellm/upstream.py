@@ -19,6 +19,8 @@ from services.common.errors import (
     Unsupported,
     UpstreamUnavailable,
 )
+from services.common.hosted.config import Timeouts
+from services.common.hosted.errors import too_slow
 from services.common.hosted.http import make_http_session
 from services.common.hosted.keys import Redactor
 from services.common.hosted.request import OPTIONS
@@ -45,13 +47,13 @@ class CompletionArguments:
 
     arguments: all except those for retries, time and streaming. plain: only those of the
     configuration, which show where the call goes without the caller's options; None if the caller
-    sets no options. seconds: the timeout.
+    sets no options. timeouts: of one attempt.
     """
 
     model: ProviderModel
     arguments: Mapping[str, Any]
     plain: Mapping[str, Any] | None
-    seconds: float
+    timeouts: Timeouts
 
 
 class LiteLlmUpstream:
@@ -65,7 +67,7 @@ class LiteLlmUpstream:
         self._redact = redact
         self._session = make_http_session()
         self._origins: dict[str, frozenset[str]] = {}  # by the model's full name
-        install(self._session)
+        install(self._session, config.connect_timeout_seconds)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -81,22 +83,22 @@ class LiteLlmUpstream:
 
     async def complete(self, call: CompletionArguments, answer: RawAnswer) -> Any:
         """Request a whole completion. Returns a ModelResponse."""
-        async with self._exchange(call, answer), asyncio.timeout(call.seconds):
+        async with self._exchange(call, answer), asyncio.timeout(call.timeouts.total):
             return await litellm.acompletion(
-                **call.arguments, **_PLAIN, timeout=call.seconds + _SLACK
+                **call.arguments, **_PLAIN, timeout=call.timeouts.total + _SLACK
             )
 
     async def stream(
         self, call: CompletionArguments, answer: RawAnswer
     ) -> AsyncGenerator[Any, None]:
         """Request a stream and yield its chunks. Closing the generator ends the request."""
-        ends = asyncio.get_running_loop().time() + call.seconds
+        ends = asyncio.get_running_loop().time() + call.timeouts.total
         async with self._exchange(call, answer, self._config.max_stream_bytes):
             async with asyncio.timeout_at(ends):
                 chunks = await litellm.acompletion(
                     **call.arguments,
                     **_PLAIN,
-                    timeout=call.seconds + _SLACK,
+                    timeout=call.timeouts.total + _SLACK,
                     stream=True,
                     stream_options={"include_usage": True},
                 )
@@ -123,6 +125,7 @@ class LiteLlmUpstream:
             origins=origins,
             name=_name_from_caller(call.model),
             answer=answer,
+            timeouts=call.timeouts,
         )
         try:
             async with self._mapped(exchange, call):
@@ -150,9 +153,9 @@ class LiteLlmUpstream:
         )
         messages = [{"role": "user", "content": rehearsal.prompt}]
         try:
-            async with self._mapped(rehearsal, call), asyncio.timeout(call.seconds):
+            async with self._mapped(rehearsal, call), asyncio.timeout(call.timeouts.total):
                 await litellm.acompletion(
-                    **call.plain, **_PLAIN, messages=messages, timeout=call.seconds + _SLACK
+                    **call.plain, **_PLAIN, messages=messages, timeout=call.timeouts.total + _SLACK
                 )
         except BackendError:
             if not rehearsal.reached:
@@ -170,10 +173,7 @@ class LiteLlmUpstream:
         try:
             yield
         except TimeoutError as error:
-            raise UpstreamUnavailable(
-                f"{provider} did not answer in time ({call.seconds:g} s for one attempt)",
-                metadata={"provider": provider},
-            ) from error
+            raise too_slow(provider, call.timeouts) from error
         except BackendError as error:
             error = (exchange.answer and exchange.answer.failure) or error
             error.metadata.setdefault("provider", provider)

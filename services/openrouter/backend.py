@@ -10,6 +10,7 @@ from arena_llm.types import Availability, Completion, GenerationRequest, Model
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
+from services.common.hosted.config import Timeouts
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
 from services.common.hosted.request import HONOURED, ResponseFormat, build_apart, request_field
 from services.common.hosted.response import ProviderAnswer
@@ -77,7 +78,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     async def _build_call(
         self, request: GenerationRequest, response_format: ResponseFormat | None
     ) -> OpenRouterCall:
-        seconds = self.config.timeout(request.model)
+        timeouts = self.config.timeouts(request.model)
         if not self.config.allow_unlisted:
             self._check_models(request)
         details = await self.find_model(request.model) if needs_details(request) else None
@@ -85,7 +86,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
             request, lambda: build_body(request, response_format, self._dialect, details)
         )
         expected = Expectation.of(request, "logprobs" in body)
-        return OpenRouterCall(self, expected, body, seconds)
+        return OpenRouterCall(self, expected, body, timeouts)
 
     def _check_models(self, request: GenerationRequest) -> None:
         """Raise InvalidRequest if the options name a model that is not listed."""
@@ -122,20 +123,20 @@ class OpenRouterCall(ProviderCall):
         backend: OpenRouterBackend,
         expected: Expectation,
         body: dict[str, Any],
-        seconds: float,
+        timeouts: Timeouts,
     ) -> None:
         self._backend = backend
         self._expected = expected
         self._model = expected.model
         self._body = body
-        self._seconds = seconds
+        self._timeouts = timeouts
 
     async def complete(self) -> Completion:
-        answer = await self._backend.upstream.complete(self._body, self._seconds)
+        answer = await self._backend.upstream.complete(self._body, self._timeouts)
         return parse_completion(answer, self._expected)
 
     def stream(self) -> tuple[OpenRouterBuilder, AsyncGenerator[ProviderAnswer, None]]:
-        chunks = self._backend.upstream.stream(add_streaming(self._body), self._seconds)
+        chunks = self._backend.upstream.stream(add_streaming(self._body), self._timeouts)
         return OpenRouterBuilder(self._expected), chunks
 
     async def explain(self, error: ModelNotFound) -> BackendError:

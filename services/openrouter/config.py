@@ -70,7 +70,6 @@ class OpenRouterConfig(HostedConfig[OpenRouterModel]):
     dialect: "openai" for another server. It gets no field that only OpenRouter knows, gets no
     requests for credits, and needs no key.
     referer, title: how the application appears in OpenRouter's rankings.
-    connect_timeout_seconds: to open a connection.
     credits_seconds, catalogue_seconds: how long credits and the list of models are cached.
     """
 
@@ -80,7 +79,6 @@ class OpenRouterConfig(HostedConfig[OpenRouterModel]):
     dialect: Literal["openrouter", "openai"] = "openrouter"
     referer: _HeaderText = ""
     title: _HeaderText = "Arena LLM"
-    connect_timeout_seconds: PositiveFloat = 10
     credits_seconds: PositiveFloat = 5
     catalogue_seconds: PositiveFloat = 600
 

@@ -20,6 +20,8 @@ from pydantic_core import to_json
 from yarl import URL
 
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
+from services.common.hosted.config import Timeouts
+from services.common.hosted.errors import silent, too_slow
 from services.common.hosted.events import EventDecoder, holds_events, is_json
 from services.common.hosted.failures import find_failure, read_error_body, read_words
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback, make_http_session
@@ -63,29 +65,29 @@ class OpenRouterUpstream:
     async def get(self, path: str, seconds: float = 30, query: str = "") -> dict[str, Any]:
         """GET a JSON object. path: relative to the base URL."""
         url = (self._url / path).with_query(query)
-        async with self._request("GET", url, seconds) as response:
+        async with self._request("GET", url, Timeouts(seconds, seconds)) as response:
             value = _parse_json(await self._read_json(response))
         if not isinstance(value, dict):
             raise unreadable("it is not an object")
         return value
 
-    async def complete(self, body: Mapping[str, Any], seconds: float) -> ProviderAnswer:
+    async def complete(self, body: Mapping[str, Any], timeouts: Timeouts) -> ProviderAnswer:
         """POST a chat completion. Return the whole answer, which holds no error."""
-        async with self._request("POST", self._chat, seconds, to_json(body)) as response:
+        async with self._request("POST", self._chat, timeouts, to_json(body)) as response:
             values = _parse_values(await self._read_json(response))
         if len(values) > 1:
             raise UnreadableAnswer("openrouter sent several answers in place of one")
         return self._checked(_parse(parse_answer, values[0]))
 
     async def stream(
-        self, body: Mapping[str, Any], seconds: float
+        self, body: Mapping[str, Any], timeouts: Timeouts
     ) -> AsyncGenerator[ProviderAnswer, None]:
         """POST a chat completion. Yield all chunks of the stream, which hold no error.
 
         Closing the generator ends the request and closes its connection.
         """
         reader = ChunkReader()
-        async with self._request("POST", self._chat, seconds, to_json(body)) as response:
+        async with self._request("POST", self._chat, timeouts, to_json(body)) as response:
             pieces = response.content.iter_any()
             piece = b""
             while not piece.strip() and (next_piece := await anext(pieces, b"")):
@@ -127,7 +129,7 @@ class OpenRouterUpstream:
 
     @asynccontextmanager
     async def _request(
-        self, method: str, url: URL, seconds: float, body: bytes | None = None
+        self, method: str, url: URL, timeouts: Timeouts, body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield its successful response. The block's end closes the response."""
         if (problem := self.key_problem()) is not None:
@@ -139,7 +141,9 @@ class OpenRouterUpstream:
                 data=body,
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(
-                    total=seconds, sock_connect=self._config.connect_timeout_seconds
+                    total=timeouts.total,
+                    sock_connect=self._config.connect_timeout_seconds,
+                    sock_read=timeouts.silence,
                 ),
                 allow_redirects=False,  # the key is only for the configured host
             ) as response:
@@ -150,10 +154,10 @@ class OpenRouterUpstream:
                     wait = read_wait(response.headers)
                     raise to_error(failure, response.status, self._redact, wait)
                 yield response
+        except aiohttp.SocketTimeoutError as error:
+            raise silent("openrouter", timeouts) from error
         except TimeoutError as error:
-            raise UpstreamUnavailable(
-                f"openrouter did not answer in time ({seconds:g} s for one attempt)"
-            ) from error
+            raise too_slow("openrouter", timeouts) from error
         except (aiohttp.ClientError, OSError) as error:
             reason = self._redact(f"{type(error).__name__}: {error}", 200)
             raise UpstreamUnavailable(f"the connection to openrouter failed: {reason}") from error

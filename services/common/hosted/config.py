@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,11 +30,18 @@ def _base_url(value: str) -> str:
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
+class Timeouts(NamedTuple):
+    """Seconds of one attempt: all of it, and without a byte from the provider."""
+
+    total: float
+    silence: float
+
+
 class HostedModel(ModelEntry):
     """One model of a provider.
 
     max_concurrency: concurrent calls to this model; None: only the service's limit applies.
-    timeout_seconds: for one attempt; None: the service's value.
+    timeout_seconds, first_byte_seconds: for one attempt; None: the service's value.
     structured_output: whether the model takes a JSON schema; None: the provider's catalogue
     decides.
     rpm, tpm: calls and tokens per minute that are never exceeded; None: the limits are learned
@@ -43,6 +50,7 @@ class HostedModel(ModelEntry):
 
     max_concurrency: PositiveInt | None = None
     timeout_seconds: PositiveFloat | None = None
+    first_byte_seconds: PositiveFloat | None = None
     structured_output: bool | None = None
     rpm: PositiveFloat | None = None
     tpm: PositiveFloat | None = None
@@ -59,6 +67,10 @@ class HostedConfig(ServiceConfig, Generic[M]):
     are answered OVERLOADED.
     rpm, tpm: calls and tokens per minute of all models together, which are never exceeded.
     timeout_seconds: for one attempt.
+    connect_timeout_seconds: to open a connection.
+    first_byte_seconds: until the provider sends the first byte, and between two of a stream. A
+    retry then fits into a caller's deadline, which is 600 seconds by default. An answer that is
+    not streamed begins when the model has ended it, so a model that reasons for longer needs more.
     max_attempts: attempts of one call, including the first. An attempt that the provider's limits
     refuse (HTTP 429) does not count.
     backoff_seconds, max_backoff_seconds: the pause before the first retry is random, up to
@@ -77,6 +89,8 @@ class HostedConfig(ServiceConfig, Generic[M]):
     rpm: PositiveFloat | None = None
     tpm: PositiveFloat | None = None
     timeout_seconds: PositiveFloat = 600
+    connect_timeout_seconds: PositiveFloat = 10
+    first_byte_seconds: PositiveFloat = 240
     max_attempts: PositiveInt = 5
     backoff_seconds: PositiveFloat = 0.5
     max_backoff_seconds: PositiveFloat = 16
@@ -107,7 +121,10 @@ class HostedConfig(ServiceConfig, Generic[M]):
             field="model",
         )
 
-    def timeout(self, model: str) -> float:
-        """Return the seconds that one attempt to call this model may take."""
+    def timeouts(self, model: str) -> Timeouts:
+        """Return the bounds of one attempt to call this model."""
         entry = self.find_entry(model)
-        return (entry and entry.timeout_seconds) or self.timeout_seconds
+        return Timeouts(
+            (entry and entry.timeout_seconds) or self.timeout_seconds,
+            (entry and entry.first_byte_seconds) or self.first_byte_seconds,
+        )

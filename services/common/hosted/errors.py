@@ -17,6 +17,7 @@ from services.common.errors import (
     UnreadableAnswer,
     UpstreamUnavailable,
 )
+from services.common.hosted.config import Timeouts
 from services.common.hosted.failures import Failure
 from services.common.hosted.keys import Redactor
 from services.common.hosted.values import label
@@ -105,6 +106,23 @@ def make_error(
         retry_after = None  # waiting does not help
     field = "model" if kind is ModelNotFound else ""
     return kind(message, field=field, retry_after=retry_after, metadata=metadata)
+
+
+def silent(provider: str, timeouts: Timeouts) -> UpstreamUnavailable:
+    """The error of an attempt in which the provider sent no byte for too long."""
+    return UpstreamUnavailable(
+        f"{provider} did not answer in time: it sent nothing for {timeouts.silence:g} s "
+        "(first_byte_seconds)",
+        metadata={"provider": provider},
+    )
+
+
+def too_slow(provider: str, timeouts: Timeouts) -> UpstreamUnavailable:
+    """The error of an attempt that took too long."""
+    return UpstreamUnavailable(
+        f"{provider} did not answer in time ({timeouts.total:g} s for one attempt)",
+        metadata={"provider": provider},
+    )
 
 
 def convert_failure(

@@ -242,6 +242,38 @@ async def test_a_provider_that_stalls(
     assert "did not answer in time" in error.message
 
 
+@pytest.mark.parametrize("case", STALLS)
+async def test_a_provider_that_falls_silent_is_asked_again(
+    start: Start, upstream: Any, provider: Provider, case: str
+) -> None:
+    """Long before the attempt's own bound, unless a part of the answer has already arrived."""
+    streamed, silent = STALLS[case]
+    late = case == "within a stream"
+
+    async def attempt(seconds: float) -> str | ArenaError:
+        upstream.history.clear()
+        upstream.enqueue(silent)
+        async with start({"first_byte_seconds": seconds}, max_attempts=2) as llm:
+            try:
+                return await call(llm, streamed, provider.model)
+            except ArenaError as error:
+                return error
+
+    answers: list[str | ArenaError] = []
+    await reaching(
+        lambda: (answers[-1] == "ok") != late and len(upstream.history) == (1 if late else 2),
+        lambda seconds: _append(answers, attempt(seconds)),
+    )
+    if late:
+        assert isinstance(answers[-1], ArenaError)
+        assert (answers[-1].code, answers[-1].reason) == BROKEN_OFF
+        assert "first_byte_seconds" in answers[-1].message
+
+
+async def _append(answers: list[Any], answer: Any) -> None:
+    answers.append(await answer)
+
+
 @STREAMED
 async def test_the_callers_deadline_ends_the_providers_request(
     llm: AsyncClient, upstream: Any, provider: Provider, streamed: bool
