@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from arena.report.count import AnswerStats, Share, Summary
-from arena.report.formatting import NONE, format_number, format_share, join_unknown
+from arena.report.answers import AnswerStats, Share
+from arena.report.count import Summary
+from arena.report.formatting import (
+    NONE,
+    format_ends,
+    format_mean,
+    format_number,
+    format_percent,
+    format_rate,
+    join_unknown,
+)
 from arena.report.layout import Cell
+from arena.statistics.intervals import Mean
 
 T = TypeVar("T")
 
@@ -35,12 +46,42 @@ def nonzero_cell(number: int, link: str = "") -> Cell:
     return Cell(f"{number:,}", value=number, link=link) if number else Cell("", value=0)
 
 
-def share_cell(share: Share, link: str = "") -> Cell:
-    """Return a cell with a count, its share and its interval."""
-    if share.value is None or share.interval is None:
+def share_cell(share: Share, mean: Mean | None = None, link: str = "") -> Cell:
+    """Return a cell with a count and its share. mean: of the shares of independent units."""
+    if share.value is None:
         return Cell(NONE)
-    value = {"count": share.count, "share": share.value, "interval": list(share.interval)}
-    return Cell(f"{share.count:,}", format_share(share), value, link if share.count else "")
+    value = {"count": share.count, "share": share.value, **_mean_value(mean)}
+    detail = format_percent(share.value) if mean is None else format_rate(mean)
+    return Cell(f"{share.count:,}", detail, value, link if share.count else "")
+
+
+def rate_cell(mean: Mean | None) -> Cell:
+    """Return a cell with a share and its interval."""
+    text, _, detail = format_rate(mean).partition(" (")
+    return Cell(text, detail and f"({detail}", _mean_value(mean) or None)
+
+
+def mean_cell(mean: Mean | None) -> Cell:
+    """Return a cell with a mean return and its interval."""
+    text, _, detail = format_mean(mean).partition(" (")
+    return Cell(text, detail and f"({detail}", _mean_value(mean) or None)
+
+
+def ends_cell(low: float, high: float, sign: str = "") -> Cell:
+    """Return a cell with the ends of an interval; None in JSON is an open end."""
+    ends = [end if math.isfinite(end) else None for end in (low, high)]
+    return Cell(format_ends(low, high, sign), value=ends)
+
+
+def _mean_value(mean: Mean | None) -> dict[str, object]:
+    if mean is None:
+        return {}
+    return {
+        "mean": mean.value,
+        "interval": [mean.low, mean.high],
+        "units": mean.n,
+        "method": mean.method,
+    }
 
 
 def tokens_cell(stats: AnswerStats, total: int, unknown: int) -> Cell:

@@ -7,219 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from enum import StrEnum
-
-import numpy as np
 
 from arena.games.sandbox import Sandbox
+from arena.games.scale import GameScale, find_scale
+from arena.report.answers import AnswerStats, Share
 from arena.report.load import Results
 from arena.report.origins import Origins
-from arena.report.ratings import Rating, compare_players, rate
+from arena.report.outcomes import ReturnStats, WinDrawLoss
+from arena.report.ratings import Ratings, compare_players, rate_episodes
 from arena.report.replay import VerifiedReplay, verify
-from arena.results.rows import PLAYED, EpisodeRow, FailedCallRow, ModelRow, MoveRow
-from arena_llm.types import FinishReason
+from arena.report.units import Course, Units
+from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 
 #: A stored call error starts with its code and reason: "CODE REASON message".
 _ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
-
-
-class SeatOutcome(StrEnum):
-    """The outcome of an episode for one seat.
-
-    With more than two players, a shared first place is a draw.
-    """
-
-    WIN = "win"
-    DRAW = "draw"
-    LOSS = "loss"
-    FAILED = "failed"
-
-
-def find_outcome(episode: EpisodeRow, seat: int) -> SeatOutcome | None:
-    """Return a seat's outcome, by the returns or by who forfeited; None with only one player.
-
-    If several seats forfeited at the same time (loser is None), all seats lose.
-    """
-    if episode.status == "failed":
-        return SeatOutcome.FAILED
-    if len(episode.agents) == 1:
-        return SeatOutcome.LOSS if episode.status == "forfeited" else None
-    if episode.status == "forfeited":
-        return SeatOutcome.LOSS if episode.loser in (seat, None) else SeatOutcome.WIN
-    returns = episode.returns or ()
-    own, others = returns[seat], returns[:seat] + returns[seat + 1 :]
-    if own > max(others):
-        return SeatOutcome.WIN
-    return SeatOutcome.LOSS if own < max(others) else SeatOutcome.DRAW
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """`count` of `total`, with a 95 % interval.
-
-    The interval is Wilson's score interval (Wilson 1927), which is also right for small
-    numbers and near 0 or 1.
-    """
-
-    count: int
-    total: int
-
-    @property
-    def value(self) -> float | None:
-        """The share; None if the total is 0."""
-        return self.count / self.total if self.total else None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The interval's ends; None if the total is 0."""
-        if not self.total:
-            return None
-        # Imported here because the import takes longer than most commands.
-        from scipy.stats import binomtest
-
-        low, high = binomtest(self.count, self.total).proportion_ci(method="wilson")
-        return float(low), float(high)
-
-
-@dataclass(slots=True)
-class WinDrawLoss:
-    """Counted outcomes.
-
-    losses include forfeits. returns: the returns of the finished and truncated episodes.
-    """
-
-    wins: int = 0
-    draws: int = 0
-    losses: int = 0
-    forfeits: int = 0
-    failed: int = 0
-    returns: list[float] = field(default_factory=list)
-
-    def add(self, episode: EpisodeRow, seat: int) -> None:
-        """Count an episode for one of its seats."""
-        match find_outcome(episode, seat):
-            case SeatOutcome.WIN:
-                self.wins += 1
-            case SeatOutcome.DRAW:
-                self.draws += 1
-            case SeatOutcome.LOSS:
-                self.losses += 1
-            case SeatOutcome.FAILED:
-                self.failed += 1
-        self.forfeits += episode.status == "forfeited" and episode.loser in (seat, None)
-        if episode.status in PLAYED and episode.returns is not None:
-            self.returns.append(episode.returns[seat])
-
-    @property
-    def games(self) -> int:
-        """The episodes with an outcome: failed episodes have none."""
-        return self.wins + self.draws + self.losses
-
-    @property
-    def score(self) -> float | None:
-        """Wins and half the draws, as a share of the games."""
-        return (self.wins + self.draws / 2) / self.games if self.games else None
-
-    @property
-    def mean_return(self) -> float | None:
-        """The mean return of the finished and truncated episodes."""
-        return sum(self.returns) / len(self.returns) if self.returns else None
-
-
-@dataclass(slots=True)
-class AnswerStats:
-    """A player's turns, and the answers of its model.
-
-    turns: a turn may take several answers. calls: answers of models; latencies (ms), tokens
-    and cost belong to them. first_legal: turns whose first answer was legal. policies: what
-    was done about illegal answers. ends: why replies ended, other than by themselves.
-    cost_picousd: in 10^-12 US dollars. uncounted, unpriced: calls with unknown tokens, and with
-    unknown cost. reasoned: calls whose reasoning tokens are known. replayed: calls whose reply
-    was that of an earlier call. retried: calls with several requests to the
-    provider; failed_attempts_picousd: what those of them cost that failed.
-    """
-
-    turns: int = 0
-    first_legal: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    policies: Counter[str] = field(default_factory=Counter)
-    ends: Counter[str] = field(default_factory=Counter)
-    calls: int = 0
-    latencies: list[float] = field(default_factory=list)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    reasoned: int = 0
-    uncounted: int = 0
-    cost_picousd: int = 0
-    unpriced: int = 0
-    replayed: int = 0
-    retried: int = 0
-    failed_attempts_picousd: int = 0
-
-    def add(self, move: MoveRow) -> None:
-        """Count one row of moves."""
-        self.turns += move.attempt == 0
-        self.first_legal += move.attempt == 0 and move.status == "ok"
-        self.statuses[move.status] += 1
-        if move.policy:
-            self.policies[move.policy] += 1
-        if not move.model:
-            return  # what a failed call took is in the table failed_calls
-        if move.latency_ms is not None:
-            self.latencies.append(move.latency_ms)
-        self.prompt_tokens += move.prompt_tokens or 0
-        self.completion_tokens += move.completion_tokens or 0
-        self.reasoning_tokens += move.reasoning_tokens or 0
-        self.cost_picousd += move.cost_picousd or 0
-        self.retried += (move.attempts or 0) > 1
-        self.failed_attempts_picousd += move.failed_attempts_picousd or 0
-        self.calls += 1
-        self.reasoned += move.reasoning_tokens is not None
-        self.uncounted += move.prompt_tokens is None or move.completion_tokens is None
-        self.unpriced += move.cost_picousd is None
-        self.replayed += bool(move.replayed)
-        if move.finish_reason not in (None, FinishReason.STOP):
-            self.ends[move.finish_reason] += 1
-
-    def add_failed(self, call: FailedCallRow) -> None:
-        """Count what a failed call took. It is not an answer."""
-        self.prompt_tokens += call.prompt_tokens or 0
-        self.completion_tokens += call.completion_tokens or 0
-        self.cost_picousd += call.cost_picousd or 0
-
-    def __iadd__(self, other: AnswerStats) -> AnswerStats:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        return self
-
-    @property
-    def errors(self) -> int:
-        """Calls that failed. They are not answers."""
-        return self.statuses["error"]
-
-    @property
-    def unparseable(self) -> int:
-        """Answers in a wrong format."""
-        return self.statuses["unparseable"]
-
-    @property
-    def illegal(self) -> Share:
-        """Models' answers that are illegal actions or in a wrong format."""
-        return Share(self.statuses["illegal"] + self.unparseable, self.calls)
-
-    @property
-    def priced(self) -> int:
-        """Calls with known cost."""
-        return self.calls - self.unpriced
-
-    def percentile(self, percent: float) -> float | None:
-        """Return a percentile of the latencies, in ms."""
-        return float(np.percentile(self.latencies, percent)) if self.latencies else None
-
-    def per_turn(self, total: float) -> float | None:
-        """Return a total divided by the number of turns."""
-        return total / self.turns if self.turns else None
 
 
 @dataclass(slots=True)
@@ -243,9 +44,11 @@ class FailureGroup:
 class Summary:
     """The counts of an experiment. Keys are agents, games, or both.
 
-    seats: by game and seat. pairs: outcomes of the first agent against the second. ratings:
-    over all games; game_ratings: by game, if there are several. replays: of the finished and
-    truncated episodes. origins: who answered for an agent.
+    scales: of the returns of each game. outcomes, totals, seats (by game and seat), pairs (of
+    the first agent against the second): of competitive games only. returns: never added over
+    games. ratings: over all competitive games; game_ratings: by game, if there are several.
+    units: what is independent. replays: of the finished and truncated episodes. origins: who
+    answered for an agent.
     """
 
     name: str
@@ -253,6 +56,7 @@ class Summary:
     participants: Mapping[str, ModelRow]
     unfinished: int
     games: list[str] = field(default_factory=list)
+    scales: dict[str, GameScale] = field(default_factory=dict)
     statuses: Counter[str] = field(default_factory=Counter)
     outcomes: dict[tuple[str, str], WinDrawLoss] = field(
         default_factory=lambda: defaultdict(WinDrawLoss)
@@ -264,14 +68,17 @@ class Summary:
     pairs: dict[tuple[str, str], WinDrawLoss] = field(
         default_factory=lambda: defaultdict(WinDrawLoss)
     )
+    returns: dict[tuple[str, str], ReturnStats] = field(default_factory=dict)
     answers: dict[tuple[str, str], AnswerStats] = field(
         default_factory=lambda: defaultdict(AnswerStats)
     )
     answer_totals: dict[str, AnswerStats] = field(default_factory=lambda: defaultdict(AnswerStats))
     origins: dict[str, Origins] = field(default_factory=lambda: defaultdict(Origins))
     failures: list[FailureGroup] = field(default_factory=list)
-    ratings: list[Rating] = field(default_factory=list)
-    game_ratings: dict[str, list[Rating]] = field(default_factory=dict)
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    units: Units = field(default_factory=lambda: Units([], {}, {}, {}))
+    ratings: Ratings = field(default_factory=Ratings)
+    game_ratings: dict[str, Ratings] = field(default_factory=dict)
     replays: dict[str, VerifiedReplay] = field(default_factory=dict)
 
     @property
@@ -282,9 +89,15 @@ class Summary:
             total += answers
         return total
 
-    def find_outcomes(self, agent: str, game: str) -> WinDrawLoss:
-        """Return an agent's outcomes in a game; in all games if it is empty."""
-        return self.outcomes[agent, game] if game else self.totals[agent]
+    def count_failed(self, agent: str, game: str) -> int:
+        """Return an agent's failed episodes in a game; in all games if it is empty."""
+        return sum(
+            count for key, count in self.failed.items() if key[0] == agent and game in ("", key[1])
+        )
+
+    def is_competitive(self, game: str) -> bool:
+        """Return whether a game has winners and losers."""
+        return self.scales[game].competitive
 
     @property
     def unverified(self) -> dict[str, str]:
@@ -297,52 +110,92 @@ def summarise(results: Results) -> Summary:
     summary = Summary(results.name, results.config, results.participants, results.unfinished)
     summary.games = sorted({episode.game for episode in results.episodes})
     failures: dict[tuple[str, ...], FailureGroup] = {}
+    courses: dict[str, Course] = {}
+    illegal: dict[tuple[str, str], Share] = {}
     with closing(Sandbox()) as sandbox:
+        for game in summary.games:
+            played = (row.returns for row in results.episodes if row.game == game and row.returns)
+            summary.scales[game] = find_scale(game, played, sandbox)
         for episode, moves in results.light_moves():
             summary.statuses[episode.status] += 1
-            _count_outcomes(summary, episode)
-            culprits = set()
-            for move in moves:
-                if move.agent is not None:
-                    summary.answers[move.agent, episode.game].add(move)
-                    summary.answer_totals[move.agent].add(move)
-                    if move.model:
-                        summary.origins[move.agent].add(move)
-                if move.status == "error" or move.policy == "forfeit":
-                    culprits.add(move.agent or "")
+            courses[episode.episode] = Course.of(moves)
+            _count_answers(summary, episode, moves, illegal)
             if episode.status in PLAYED:
                 summary.replays[episode.episode] = verify(episode, moves, sandbox.play_actions)
-                continue
-            reason = episode.reason or "no reason given"
-            error = _ERROR.match(reason)
-            kind = error[0] if error else episode.status
-            key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
-            failure = failures.setdefault(key, FailureGroup(*key, reason))
-            failure.episodes.append(episode.episode)
+            else:
+                _count_failure(failures, episode, moves)
     for episode, call in results.failed_calls():
         agent = episode.agents[call.seat]
         summary.answers[agent, episode.game].add_failed(call)
         summary.answer_totals[agent].add_failed(call)
     summary.failures = sorted(failures.values(), key=lambda failure: -len(failure.episodes))
-    summary.ratings = rate(results.episodes)
+    summary.units = Units(results.episodes, courses, summary.scales, results.participants)
+    for episode in results.episodes:
+        _count_outcomes(summary, episode)
+        for agent in set(episode.agents):
+            if (share := illegal.get((episode.episode, agent))) is not None:
+                unit = summary.units.episode(episode)
+                summary.answers[agent, episode.game].add_episode(unit, share)
+                summary.answer_totals[agent].add_episode(unit, share)
+    ranked = [row for row in results.episodes if summary.is_competitive(row.game)]
+    summary.ratings = rate_episodes(ranked, summary.units)
     if len(summary.games) > 1:
         summary.game_ratings = {
-            game: rate(episode for episode in results.episodes if episode.game == game)
+            game: rate_episodes([row for row in ranked if row.game == game], summary.units)
             for game in summary.games
+            if summary.is_competitive(game)
         }
     return summary
 
 
+def _count_answers(
+    summary: Summary,
+    episode: EpisodeRow,
+    moves: list[MoveRow],
+    illegal: dict[tuple[str, str], Share],
+) -> None:
+    """Count the moves of an episode. illegal: gets each agent's share of illegal answers."""
+    own: defaultdict[str, AnswerStats] = defaultdict(AnswerStats)
+    for move in moves:
+        if move.agent is not None:
+            own[move.agent].add(move)
+            if move.model:
+                summary.origins[move.agent].add(move)
+    for agent, stats in own.items():
+        summary.answers[agent, episode.game] += stats
+        summary.answer_totals[agent] += stats
+        if stats.calls:
+            illegal[episode.episode, agent] = stats.illegal
+
+
+def _count_failure(
+    failures: dict[tuple[str, ...], FailureGroup], episode: EpisodeRow, moves: list[MoveRow]
+) -> None:
+    culprits = {
+        move.agent or "" for move in moves if move.status == "error" or move.policy == "forfeit"
+    }
+    reason = episode.reason or "no reason given"
+    error = _ERROR.match(reason)
+    kind = error[0] if error else episode.status
+    key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
+    failure = failures.setdefault(key, FailureGroup(*key, reason))
+    failure.episodes.append(episode.episode)
+
+
 def _count_outcomes(summary: Summary, episode: EpisodeRow) -> None:
+    scale, units = summary.scales[episode.game], summary.units
     for seat, agent in enumerate(episode.agents):
-        for outcomes in (
-            summary.outcomes[agent, episode.game],
-            summary.totals[agent],
-            summary.seats[episode.game, seat],
-        ):
-            outcomes.add(episode, seat)
-    for first, second, score in compare_players(episode):
-        for pair, points in (((first, second), score), ((second, first), 1 - score)):
-            summary.pairs[pair].wins += points == 1
-            summary.pairs[pair].draws += points == 0.5
-            summary.pairs[pair].losses += points == 0
+        summary.failed[agent, episode.game] += episode.status == "failed"
+        key = agent, episode.game
+        if key not in summary.returns:
+            summary.returns[key] = ReturnStats(scale)
+        summary.returns[key].add(episode, seat, units.cluster(episode))
+        if not scale.competitive:
+            continue
+        summary.outcomes[key].add(episode, seat, units.cluster(episode))
+        summary.totals[agent].add(episode, seat, units.cluster(episode))
+        summary.seats[episode.game, seat].add(episode, seat, units.cluster(episode))
+    if scale.competitive:
+        for first, second, score, *_ in compare_players(episode):
+            summary.pairs[first, second].add_points(score)
+            summary.pairs[second, first].add_points(1 - score)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arena.report.count import Summary, find_outcome, summarise
+from arena.report.count import Summary, summarise
 from arena.report.layout import Tables
 from arena.report.load import Results, open_results
+from arena.report.outcomes import find_outcome
 from arena.report.tables import make_tables
 from arena.results.rows import PLAYED, MoveRow
 from arena_llm.types import FinishReason
@@ -92,7 +93,10 @@ def embed(
             "agents": [agents[agent] for agent in episode.agents],
             "status": episode.status,
             "reason": clip(episode.reason),
-            "outcomes": [find_outcome(episode, seat) for seat in range(len(episode.agents))],
+            "outcomes": [
+                find_outcome(episode, seat, competitive=summary.is_competitive(episode.game))
+                for seat in range(len(episode.agents))
+            ],
             "returns": episode.returns if episode.status in PLAYED else None,
             "plies": episode.plies,
             "loser": episode.loser,

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 from markupsafe import Markup
 
-from arena.report.count import Share
+from arena.statistics.intervals import Mean
 
 #: Shown where there is no value.
 NONE = "-"
 
 
-def format_share(share: Share) -> str:
+def format_rate(mean: Mean | None) -> str:
     """Format a share and its 95 % interval, such as "62 % (41-79)"."""
-    if share.value is None or share.interval is None:
+    if mean is None:
         return NONE
-    low, high = share.interval
-    return f"{100 * share.value:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+    return f"{100 * mean.value:.0f} % ({100 * mean.low:.0f}-{100 * mean.high:.0f})"
+
+
+def format_mean(mean: Mean | None) -> str:
+    """Format a mean and its 95 % interval, such as "+0.31 (-0.20 to +0.75)"."""
+    if mean is None:
+        return NONE
+    if mean.method == "exact":
+        return f"{mean.value:+.2f} (exact)"
+    return f"{mean.value:+.2f} ({mean.low:+.2f} to {mean.high:+.2f})"
+
+
+def format_ends(low: float, high: float, sign: str = "") -> str:
+    """Format the ends of an interval, which may be open, such as "≥ -15". sign: "+" shows it."""
+    if math.isinf(low) and math.isinf(high):
+        return "any"
+    if math.isinf(high):
+        return f"≥ {low:{sign}.0f}"
+    if math.isinf(low):
+        return f"≤ {high:{sign}.0f}"
+    between = " to " if sign or low < 0 else "-"
+    return f"{low:{sign}.0f}{between}{high:{sign}.0f}"
+
+
+def format_p(value: float) -> str:
+    """Format a p-value with two significant digits."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def format_number(value: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from arena.report.answers import Share
 from arena.report.cells import (
     count_cell,
     counts_cell,
@@ -14,7 +15,7 @@ from arena.report.cells import (
     share_cell,
     tokens_cell,
 )
-from arena.report.count import Share, Summary
+from arena.report.count import Summary
 from arena.report.formatting import (
     NONE,
     format_cost,
@@ -35,8 +36,9 @@ def make_answers(summary: Summary) -> Table:
         Column("errors"), Column("failed"),
     )  # fmt: skip
     note = (
-        "Models' answers. Illegal: not a legal action, or wrong format. Wrong format: not in the "
-        "requested format. First legal: turns whose first answer was legal. Then: what was done "
+        "Models' answers. Illegal: not a legal action, or wrong format: their number, and the mean "
+        "of the episodes' shares with its 95 % interval. Wrong format: not in the requested "
+        "format. First legal: turns whose first answer was legal. Then: what was done "
         "about illegal answers. Errors: calls that failed; they are not answers."
     )
 
@@ -48,12 +50,12 @@ def make_answers(summary: Summary) -> Table:
         cells = (
             count_cell(stats.turns),
             count_cell(stats.calls),
-            share_cell(stats.illegal, link_to_answers(agent, game, "illegal")),
+            share_cell(stats.illegal, stats.illegal_rate, link_to_answers(agent, game, "illegal")),
             count_cell(stats.unparseable),
             Cell(format_percent(first_legal), value=first_legal),
             counts_cell(stats.policies),
             nonzero_cell(stats.errors),
-            nonzero_cell(summary.find_outcomes(agent, game).failed),
+            nonzero_cell(summary.count_failed(agent, game)),
         )
         bar = [(name, stats.statuses[name]) for name in ("ok", "illegal", "unparseable")]
         rows.append(Row(cells, agent, game, bar))

@@ -68,6 +68,8 @@ def render(report: Report) -> str:
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {
         "breakable": formatting.breakable,
+        "ends": formatting.format_ends,
+        "mean": formatting.format_mean,
         "percent": formatting.format_percent,
         "pretty": formatting.pretty,
         "signed": formatting.format_signed,
@@ -107,16 +109,20 @@ class Scale:
     ticks: tuple[int, ...]
 
     def place(self, value: float) -> str:
-        """Return the position of a value on the axis, as a percentage of its length."""
+        """Return the position of a value on the axis, as a percentage of its length.
+
+        The open end of an interval is the end of the axis.
+        """
+        value = min(max(value, self.low), self.high)
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
 
 
 def make_scale(table: Table) -> Scale | None:
     """Return an axis a little longer than all intervals of a table; None without intervals."""
-    intervals = [row.interval for row in table.rows if row.interval]
-    if not intervals:
+    ends = [end for row in table.rows for end in row.interval or () if math.isfinite(end)]
+    if not ends:
         return None
-    low, high = min(low for low, _, _ in intervals), max(high for _, _, high in intervals)
+    low, high = min(ends), max(ends)
     pad = max((high - low) * 0.06, 10.0)
     low, high = low - pad, high + pad
     rough = (high - low) / 5

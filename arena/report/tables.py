@@ -7,25 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from arena.report.answers import AnswerStats, Share
 from arena.report.cells import (
     count_cell,
-    link_to_answers,
-    list_by_player,
     make_address,
-    nonzero_cell,
-    share_cell,
 )
-from arena.report.count import AnswerStats, Share, Summary, WinDrawLoss
-from arena.report.formatting import (
-    NONE,
-    format_count,
-    format_dollars,
-    format_percent,
-    format_signed,
-)
+from arena.report.count import Summary
+from arena.report.formatting import format_count, format_dollars, format_percent
 from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
 from arena.report.model_tables import make_answers, make_calls, make_ends, make_origins
-from arena.report.ratings import Rating
+from arena.report.result_tables import (
+    list_result_notes,
+    make_differences,
+    make_outcomes,
+    make_ratings,
+    make_returns,
+    make_seats,
+    make_units,
+)
 
 #: At most this many kinds of failures, and of unverified results, are listed.
 MAX_FAILURES = 20
@@ -36,9 +35,12 @@ MAX_LINKS = 8
 def make_tables(summary: Summary) -> Tables:
     """Make the overview and all tables."""
     make = (
-        _ratings,
-        _outcomes,
-        _seats,
+        make_ratings,
+        make_differences,
+        make_outcomes,
+        make_returns,
+        make_seats,
+        make_units,
         make_answers,
         make_ends,
         make_origins,
@@ -103,6 +105,7 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield "No episode has ended yet."
     if statuses["failed"]:
         yield f"{statuses['failed']:,} of {episodes} failed. Failed episodes are not results."
+    yield from list_result_notes(summary)
     if statuses["truncated"]:
         yield (
             f"{statuses['truncated']:,} of {episodes} stopped at max_plies. Their returns until "
@@ -124,104 +127,6 @@ def _notes(summary: Summary) -> Iterator[str]:
         )
     if summary.unverified:
         yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."
-
-
-def _ratings(summary: Summary) -> Table:
-    ratings = {"": summary.ratings, **summary.game_ratings}
-    grouped = any(rating.group for listed in ratings.values() for rating in listed)
-    note = (
-        "Bradley-Terry on Elo's scale, mean 1500. A draw is half a win. Each pair that met gets "
-        "one additional draw. 95 % intervals by bootstrap over episodes."
-    )
-    if grouped:
-        note += (
-            " Groups of players that never met have a mean of 1500 each: compare ratings within "
-            "a group only."
-        )
-    columns = (
-        Column("player", numeric=False), Column("rating"), Column("95 %"), Column("compared"),
-        *([Column("group")] if grouped else []), Column("failed"),
-    )  # fmt: skip
-    rows = [
-        _rating_row(summary, rating, game, grouped=grouped)
-        for game, listed in ratings.items()
-        for rating in listed
-    ]
-    rated = {rating.agent for rating in summary.ratings}
-    for agent in sorted(set(summary.participants) - rated):
-        failed = summary.totals[agent].failed if agent in summary.totals else 0
-        cells = [Cell(NONE), Cell("met nobody"), Cell("0", value=0), *([Cell("")] * grouped)]
-        rows.append(Row([*cells, nonzero_cell(failed)], agent))
-    return Table("ratings", "Ratings", columns, rows, note, "interval", by_game=True)
-
-
-def _rating_row(summary: Summary, rating: Rating, game: str, *, grouped: bool) -> Row:
-    cells = [
-        Cell(f"{rating.rating:.0f}", value=rating.rating),
-        Cell(f"{rating.low:.0f}-{rating.high:.0f}", value=[rating.low, rating.high]),
-        count_cell(rating.games),
-    ]
-    if grouped:
-        cells.append(count_cell(rating.group + 1))
-    cells.append(nonzero_cell(summary.find_outcomes(rating.agent, game).failed))
-    interval = (rating.low, rating.rating, rating.high)
-    return Row(cells, rating.agent, game, interval=interval)
-
-
-def _outcomes(summary: Summary) -> Table:
-    columns = (
-        Column("player", numeric=False), Column("games"), *_WIN_DRAW_LOSS, Column("forfeits"),
-        Column("mean return"), Column("failed"),
-    )  # fmt: skip
-    rows = []
-    for agent, game, count in list_by_player(summary, summary.totals, summary.outcomes):
-        forfeits = nonzero_cell(count.forfeits, link_to_answers(agent, game, "forfeited"))
-        cells = (*_outcome_cells(count), forfeits, _signed(count), nonzero_cell(count.failed))
-        rows.append(Row(cells, agent, game, _outcome_bar(count)))
-    note = (
-        "Shares with 95 % intervals (Wilson). Losses include forfeits. Failed episodes are not "
-        "results."
-    )
-    return Table("outcomes", "Wins, draws, losses", columns, rows, note, "bar", by_game=True)
-
-
-def _seats(summary: Summary) -> Table:
-    columns = (
-        Column("game", numeric=False), Column("seat"), Column("games"), *_WIN_DRAW_LOSS,
-        Column("mean return"), Column("failed"),
-    )  # fmt: skip
-    rows = [
-        Row(
-            (
-                Cell(game, value=game),
-                count_cell(seat),
-                *_outcome_cells(count),
-                _signed(count),
-                nonzero_cell(count.failed),
-            ),
-            bar=_outcome_bar(count),
-        )
-        for (game, seat), count in sorted(summary.seats.items())
-    ]
-    title = "By seat: does it matter who moves first?"
-    return Table("seats", title, columns, rows, graphic="bar", page_only=True)
-
-
-_WIN_DRAW_LOSS = (
-    Column("wins", legend="win"),
-    Column("draws", legend="draw"),
-    Column("losses", legend="loss"),
-)
-
-
-def _outcome_cells(count: WinDrawLoss) -> Iterator[Cell]:
-    yield count_cell(count.games)
-    for number in (count.wins, count.draws, count.losses):
-        yield share_cell(Share(number, count.games))
-
-
-def _outcome_bar(count: WinDrawLoss) -> Sequence[tuple[str, int]]:
-    return (("win", count.wins), ("draw", count.draws), ("loss", count.losses))
 
 
 def _failures(summary: Summary) -> Table:
@@ -258,10 +163,6 @@ def _unverified(summary: Summary) -> Table:
     if (more := len(summary.unverified) - MAX_FAILURES) > 0:
         rows.append(Row((Cell(f"{more} more"), Cell(""))))
     return Table("unverified", "Results that OpenSpiel does not confirm", columns, rows)
-
-
-def _signed(count: WinDrawLoss) -> Cell:
-    return Cell(format_signed(count.mean_return), value=count.mean_return)
 
 
 def _episode_links(episodes: Sequence[str]) -> Sequence[tuple[str, str]]:

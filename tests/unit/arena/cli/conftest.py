@@ -30,7 +30,6 @@ def arena(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    few_resamples: None,
 ) -> Callable[..., Done]:
     """Runs the command in its own folder."""
     monkeypatch.chdir(tmp_path)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pyspiel
 import pytest
 
-from arena.report.count import Share, Summary, WinDrawLoss, find_outcome, summarise
+from arena.report.answers import Share
+from arena.report.count import Summary, summarise
 from arena.report.load import open_results
+from arena.report.outcomes import WinDrawLoss, find_outcome
 from arena.results.rows import EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
 from arena.results.store import Store
 from tests.support.random_play import GAMES, Played, asked, play, write
-
-pytestmark = pytest.mark.usefixtures("few_resamples")
 
 AGENTS = ("hf_one", "hf_two", "random")
 
@@ -80,26 +80,19 @@ def test_a_failed_episode_is_counted_but_is_not_a_game() -> None:
         ended(status="forfeited", loser=0),
         ended(status="failed"),
     ):
-        count.add(episode, 0)
+        count.add(episode, 0, object())
     assert (count.wins, count.draws, count.losses) == (1, 1, 1)
     assert (count.games, count.forfeits, count.failed) == (3, 1, 1)
     assert count.score == 0.5
-    assert count.mean_return == 1.0  # of the two finished episodes
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "interval"),
-    # Calculated by hand from Wilson's formula with z = 1.959964.
-    [(5, 10, (0.2366, 0.7634)), (0, 10, (0.0, 0.2775)), (8, 8, (0.6756, 1.0))],
-)
-def test_a_share_has_wilsons_interval(
-    count: int, total: int, interval: tuple[float, float]
-) -> None:
-    assert Share(count, total).interval == pytest.approx(interval, abs=1e-4)
+    mean, strict = count.scores.mean(), count.strict.mean()
+    assert mean is not None
+    assert strict is not None
+    assert (mean.value, mean.n) == (0.5, 3)
+    assert (strict.value, strict.n) == (0.375, 4)  # the failed episode is a loss
 
 
 def test_a_share_of_a_total_of_0_is_unknown() -> None:
-    assert (Share(0, 0).value, Share(0, 0).interval) == (None, None)
+    assert Share(0, 0).value is None
 
 
 def summarise_file(path: Path) -> Summary:
@@ -156,11 +149,18 @@ def test_counts_are_those_of_openspiels_replays(tmp_path: Path) -> None:
         sums[one] += first
         sums[two] += second
     assert len(replayed) == len(played) == 10 * 6
-    assert len(summary.outcomes) == 10 * len(AGENTS)
+    assert len(summary.returns) == 10 * len(AGENTS)
+    for key, found in summary.returns.items():
+        assert found.mean is not None
+        assert found.mean.value * found.episodes == pytest.approx(sums[key], abs=1e-9)
+    # Nobody wins the prisoner's dilemma.
+    assert {game for _, game in summary.returns} - {game for _, game in summary.outcomes} == {
+        "matrix_pd"
+    }
     for key, count in summary.outcomes.items():
         assert (count.wins, count.draws, count.losses) == (wins[key], draws[key], losses[key])
-        assert sum(count.returns) == sums[key]
-    assert sum(count.wins for count in summary.totals.values()) == wins.total()
+    won = sum(count for (_, game), count in wins.items() if game != "matrix_pd")
+    assert sum(count.wins for count in summary.totals.values()) == won
     assert len(summary.replays) == len(replayed)
     assert not summary.unverified
 

@@ -9,15 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from arena.report.count import summarise
 from arena.report.embed import TEXT, Embedded, clip, embed
 from arena.report.load import open_results
 from arena.results.rows import MoveRow
 from tests.support.random_play import Played, asked, play, write
-
-pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 def embed_file(path: Path, **limits: int) -> Embedded:

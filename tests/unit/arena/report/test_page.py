@@ -20,8 +20,6 @@ from arena.report.page import heat_class, make_scale
 from arena.results.database import ResultsError
 from tests.support.random_play import Played, asked, play, write
 
-pytestmark = pytest.mark.usefixtures("few_resamples")
-
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'<!--\u2028\x00"
 
 

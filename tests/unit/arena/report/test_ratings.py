@@ -1,17 +1,23 @@
-"""Ratings, compared with examples that can be calculated by hand."""
+"""Episodes become comparisons, units and clusters; the ratings themselves are tested elsewhere."""
 
 from __future__ import annotations
 
-from math import log10
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from arena.report.ratings import Rating, compare_players, rate
-from arena.results.rows import EpisodeRow
+from arena.games.scale import GameScale
+from arena.report.ratings import Ratings, compare_players, rate_episodes
+from arena.report.units import Course, Units
+from arena.results.rows import EpisodeRow, ModelRow
+
+ENGINE = '{"reply": "score"}'
 
 
 def games(*results: tuple[str, float]) -> list[EpisodeRow]:
-    """Finished games for two. results: the players' names, and the return of the first."""
+    """Finished games for two, each on its own deal. results: players, return of the first."""
     return [
         EpisodeRow(
             episode=f"game/{number}/{players}",
@@ -27,68 +33,83 @@ def games(*results: tuple[str, float]) -> list[EpisodeRow]:
     ]
 
 
-def rated(episodes: list[EpisodeRow], resamples: int = 50) -> dict[str, Rating]:
-    return {rating.agent: rating for rating in rate(episodes, resamples)}
+def units(
+    episodes: Sequence[EpisodeRow], *, chance: bool = False, fixed: str = "", drawn: bool = False
+) -> Units:
+    """fixed: players that always answer alike."""
+    names = {agent for episode in episodes for agent in episode.agents}
+    participants = {
+        name: ModelRow(name, "llm", "hf_x" if name in fixed else "openrouter_x", ENGINE)
+        for name in names
+    }
+    courses = {episode.episode: Course(7, drawn) for episode in episodes}
+    return Units(episodes, courses, {"game": GameScale(True, -1, 1, chance)}, participants)
 
 
-def test_two_players() -> None:
-    """a won 3 of 4. The additional draw makes it 3.5 to 1.5, so the players are
-    400 log10(3.5 / 1.5) = 147.2 points apart, at equal distances from 1500."""
-    found = rated(games(("ab", 1), ("ab", 1), ("ba", -1), ("ba", 1)))
-    assert found["a"].rating == pytest.approx(1500 + 73.595, abs=0.01)
-    assert found["b"].rating == pytest.approx(1500 - 73.595, abs=0.01)
-    assert found["a"].games == 4
+def rated(episodes: Sequence[EpisodeRow], **options: object) -> Ratings:
+    return rate_episodes(episodes, units(episodes, **options))  # type: ignore[arg-type]
 
 
-def test_three_players_in_a_row() -> None:
-    """a and c never met: their distance is the distance a to b plus the distance b to c."""
-    found = rated(games(("ab", 1), ("ab", 1), ("ab", 0), ("bc", 1)))
-    first = 400 * log10(3 / 1)  # with the additional draw: 3 to 1
-    second = 400 * log10(1.5 / 0.5)
-    assert found["a"].rating - found["b"].rating == pytest.approx(first, abs=0.01)
-    assert found["b"].rating - found["c"].rating == pytest.approx(second, abs=0.01)
-    assert sum(rating.rating for rating in found.values()) == pytest.approx(4500)
-
-
-def test_a_draw_is_half_a_win() -> None:
-    drawn, shared = games(("ab", 0), ("ab", 0)), games(("ab", 1), ("ab", -1))
-    assert rated(drawn)["a"].rating == pytest.approx(1500)
-    assert rated(shared)["a"].rating == pytest.approx(1500)
-
-
-def test_a_player_who_lost_every_game_has_a_rating() -> None:
-    found = rated(games(*[("ab", 1.0)] * 10))
-    assert found["a"].rating - found["b"].rating == pytest.approx(400 * log10(10.5 / 0.5), abs=0.01)
-
-
-def test_groups_that_never_met_are_rated_separately() -> None:
-    found = rate(games(("ab", 1), ("cd", 1), ("cd", 1)), resamples=20)
-    assert [(rating.agent, rating.group) for rating in found] == [
-        ("a", 0),
-        ("b", 0),
-        ("c", 1),
-        ("d", 1),
+def ends(found: Ratings) -> list[tuple[str, float, float, float]]:
+    return [
+        (found.name(s.player), round(s.rating, 3), round(s.low, 3), round(s.high, 3))
+        for s in found.strengths
     ]
-    for group in (0, 1):
-        mine = [rating.rating for rating in found if rating.group == group]
-        assert sum(mine) / len(mine) == pytest.approx(1500)
 
 
-def test_intervals_contain_the_rating_and_get_narrower_with_more_games() -> None:
-    few = [("ab", 1.0), ("ab", 1.0), ("ba", 1.0), ("ab", 0.0), ("ba", -1.0)]
-    one, many = rated(games(*few), 200)["a"], rated(games(*few * 20), 200)["a"]
-    assert one.low < one.rating < one.high
-    assert many.high - many.low < (one.high - one.low) / 2
+def test_five_wins_have_an_open_end() -> None:
+    """They have been 1708, 1708-1708."""
+    (best, worst) = ends(rated(games(*[("ab", 1.0)] * 5)))
+    assert (best[0], round(best[1]), round(best[2]), best[3]) == ("a", 1708, 1492, math.inf)
+    assert (worst[0], round(worst[1]), worst[2], round(worst[3])) == ("b", 1292, -math.inf, 1508)
 
 
-def test_the_same_results_give_the_same_intervals() -> None:
-    episodes = games(("ab", 1), ("ab", -1), ("bc", 1), ("ca", 0))
-    assert rate(episodes, 30) == rate(episodes, 30)
+def test_swapped_seats_on_one_deal_are_one_unit() -> None:
+    """The deal decides every game: 12 games in both seats are six draws, not luck."""
+    both = [
+        replace(row, agents=tuple(order), number=number, episode=f"{number}{order}")
+        for number, row in enumerate(games(*[("ab", 1.0)] * 6))
+        for order in ("ab", "ba")
+    ]
+    paired = ends(rated(both, chance=True))
+    alone = [replace(row, number=number) for number, row in enumerate(both)]
+    apart = ends(rated(alone, chance=True))
+    assert paired[0][1] == apart[0][1] == 1500
+    assert paired[0][3] - paired[0][2] < apart[0][3] - apart[0][2]
+
+
+@pytest.mark.parametrize("copies", [1, 6])
+def test_repeating_games_that_always_go_alike_changes_no_interval(copies: int) -> None:
+    results = [("ab", 1.0), ("ba", 1.0), ("bc", 1.0), ("ac", -1.0)]
+    once, often = games(*results), games(*results * copies)
+    assert ends(rated(often, fixed="abc")) == ends(rated(once, fixed="abc"))
+
+
+def test_equal_games_stay_separate_where_something_was_drawn() -> None:
+    """Random players, hosted models and chance events make equal games separate draws."""
+    episodes = games(*[("ab", 1.0)] * 6)
+    assert ends(rated(episodes, fixed="a")) == ends(rated(episodes))
+    assert ends(rated(episodes, fixed="ab", drawn=True)) == ends(rated(episodes))
+    assert ends(rated(episodes, fixed="ab")) != ends(rated(episodes))
+
+
+def test_one_deal_for_all_is_reported() -> None:
+    episodes = [replace(row, number=0) for row in games(("ab", 1), ("bc", 1), ("ac", 1))]
+    assert rated(episodes, chance=True).one_deal
+    assert not rated(episodes, chance=False).one_deal
+
+
+def test_the_first_seat_has_an_effect_of_its_own() -> None:
+    found = rated(games(*[("ab", 1.0), ("ba", 1.0)] * 10))
+    assert found.seats["game", 0].low > 0
+    assert found.strengths[0].rating == pytest.approx(1500)
+    alone = rated(games(*[("ab", 1.0)] * 3))
+    assert not alone.seats["game", 0].known
 
 
 def test_a_player_who_met_nobody_is_not_rated() -> None:
-    assert rate([]) == []
-    assert rate(games(("aa", 1))) == []
+    assert not rated([])
+    assert not rated(games(("aa", 1)))
 
 
 def ended(
@@ -134,4 +155,4 @@ def ended(
 def test_each_pair_of_players_is_compared(
     episode: EpisodeRow, pairs: list[tuple[str, str, float]]
 ) -> None:
-    assert list(compare_players(episode)) == pairs
+    assert [found[:3] for found in compare_players(episode)] == pairs
