@@ -104,16 +104,23 @@ class Backend:
         text = error.details() or ""
         if text.startswith(_NEVER_CONNECTED):
             cause = _CAUSE.search(text)
-            return self._down(f"cannot be reached ({cause[1] if cause else text})")
-        return self._down(f"is gone: the connection broke during the call ({text})")
+            return self._down(f"cannot be reached ({cause[1] if cause else text})", reached=False)
+        return self._down(f"is gone: the connection broke during the call ({text})", reached=True)
 
-    def _down(self, problem: str) -> BackendDown:
-        """Return the error that names this backend, its addresses and how to start it."""
+    def _down(self, problem: str, *, reached: bool) -> BackendDown:
+        """Return the error that names this backend, its addresses and how to start it.
+
+        reached: whether the backend may have got the call, so that a provider may bill it.
+        """
         start = self._route.start
         remedy = f"start it with `{start}`" if start else "check that it runs"
         return BackendDown(
             f"backend {self.name} at {self.addresses} {problem}; {remedy}",
-            metadata={"backend": self.name, "addresses": self.addresses},
+            metadata={
+                "backend": self.name,
+                "addresses": self.addresses,
+                "reached": str(reached).lower(),
+            },
         )
 
     def unreachable(self, detail: str) -> models_pb2.UnreachableBackend:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from arena_llm import ArenaError
 from arena_llm.types import Attempt, ServedBy, Usage
 
 #: Nothing is known about who answered.
@@ -40,11 +41,14 @@ class ModelReply:
     choices. model: the model that answered. latency_ms: measured by the client, including waiting
     and retries. refusal: the words with which the model refused.
 
-    cost_picousd: in 10^-12 US dollars, all attempts together. replayed: it is the reply to an
-    earlier call with the same request_id, and is paid once. cost_basis: billed, price_list or free.
-    attempts: the requests to a hosted model's provider. failed_attempts_picousd: the cost of
-    those that failed, which is part of cost_picousd. enforcement: how the choices were enforced.
-    tokens: the tokens of the reply as JSON (see tokens.py).
+    cost_picousd: in 10^-12 US dollars, all attempts together whose cost is known. replayed: it is
+    the reply to an earlier call with the same request_id, and is paid once. cost_basis: billed,
+    price_list or free. attempts: the requests to a hosted model's provider.
+    failed_attempts_picousd: the cost of those that failed, which is part of cost_picousd.
+    unknown_attempts: further ones, which the provider may have billed. finds_lost: these attempts
+    include those of an earlier call with the same request_id, whose reply was lost.
+    enforcement: how the choices were enforced. tokens: the tokens of the reply as JSON (see
+    tokens.py).
     """
 
     text: str
@@ -63,6 +67,8 @@ class ModelReply:
     replayed: bool = False
     attempts: int | None = None
     failed_attempts_picousd: int | None = None
+    unknown_attempts: int = 0
+    finds_lost: bool = False
     enforcement: str = ""
     served_by: ServedBy = NOT_KNOWN
     tokens: str = ""
@@ -75,15 +81,42 @@ Ask = Callable[[ModelCall], Awaitable[ModelReply]]
 def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, Any]:
     """The fields of a ModelReply that say what a call took."""
     failed = [attempt.cost_picousd for attempt in attempts if attempt.reason]
+    cost = usage.cost_picousd
+    unknown = sum(attempt.cost_picousd is None for attempt in attempts)
+    if cost is None and attempts:
+        # The whole cost is not known, but perhaps that of the answer, or of a part.
+        known = sum(attempt.cost_picousd or 0 for attempt in attempts)
+        answered = any(not a.reason and a.cost_picousd is not None for a in attempts)
+        if known or answered or not unknown:
+            cost = known
+        else:
+            unknown -= 1  # this call itself counts as one of unknown cost
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
-        "cost_picousd": usage.cost_picousd,
+        "cost_picousd": cost,
         "cost_basis": name_of(usage.cost_basis),
         "attempts": len(attempts) or None,
         "failed_attempts_picousd": sum(cost or 0 for cost in failed) if any(failed) else None,
+        "unknown_attempts": unknown,
+        "finds_lost": any(attempt.reason == "INTERRUPTED" for attempt in attempts),
     }
+
+
+#: Reasons of errors that do not tell what the call took, although it may have reached a provider.
+_LOST = frozenset(
+    ("", "CONNECTION_LOST", "BACKEND_DOWN", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL")
+)
+
+
+def is_lost(error: ArenaError) -> bool:
+    """Whether a call without a report may cost something."""
+    return (
+        error.reason in _LOST
+        and error.code != "UNIMPLEMENTED"
+        and error.metadata.get("reached") != "false"
+    )
 
 
 def name_of(value: StrEnum | None) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from arena.cli import output
 from arena.cli.progress import MAX_REASONS, ProgressDisplay, list_spending, share
 from arena.cli.validate import (
+    ValidationReport,
     add_common_arguments,
     check_experiment,
     print_report,
@@ -25,7 +26,7 @@ from arena.report.formatting import format_dollars
 from arena.runners.coordinator import Job, RunProgress
 from arena.runners.ray import run_ray
 from arena.runners.worker import run_sequential
-from arena_llm import AsyncClient, Client
+from arena_llm import AsyncClient, Client, FreePrice
 from arena_llm.connection import find_target
 
 RUNNERS = {"sequential": run_sequential, "ray": run_ray}
@@ -70,19 +71,24 @@ def run(args: argparse.Namespace) -> int:
         settings = experiment.settings.model_copy(update=no_bounds)
         experiment = replace(experiment, settings=settings)
     console = Console(stderr=True, emoji=False)
-    if replay is None and not _can_run(args, experiment, console):
-        return 1
-    tally = asyncio.run(_play(args, experiment, replay, console))
+    free: frozenset[str] = frozenset()
+    if replay is None:
+        report = _check(args, experiment, console)
+        if not report.models_can_run:
+            return 1
+        checks = (check for check in report.checks if isinstance(check.price, FreePrice))
+        free = frozenset(check.model for check in checks)
+    tally = asyncio.run(_play(args, experiment, replay, console, free))
     _summarise(tally, experiment, Console(emoji=False))
     return int(bool(tally.episodes["failed"] or tally.stopped))
 
 
-def _can_run(args: argparse.Namespace, experiment: Experiment, console: Console) -> bool:
+def _check(args: argparse.Namespace, experiment: Experiment, console: Console) -> ValidationReport:
     with Client(find_target(args.target)) as client:
         report = check_experiment(client, experiment, lenient=args.lenient)
     if report.checks:
         print_report(report, console, quiet=False, brief=True)
-    return report.models_can_run
+    return report
 
 
 def _human(experiment: Experiment) -> str:
@@ -98,10 +104,11 @@ async def _play(
     experiment: Experiment,
     replay: RecordedModels | None,
     console: Console,
+    free: frozenset[str],
 ) -> RunProgress:
     async with AsyncClient(find_target(args.target)) as client:
-        backend = replay or ModelCaller(client, experiment.name)
-        job = Job(experiment, backend, experiment.results.absolute(), args.record)
+        backend = replay or ModelCaller(client, experiment.name, experiment.prices)
+        job = Job(experiment, backend, experiment.results.absolute(), args.record, free)
         if _human(experiment):  # the player needs the terminal
             return await RUNNERS[args.runner](job, lambda tally: None)
         with ProgressDisplay(console) as progress:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arena.cli import output
-from arena.experiment.checks import CheckStatus, ModelCheck, check_models
+from arena.experiment.checks import CheckStatus, ModelCheck, check_models, require_prices
 from arena.experiment.estimate import Estimate, estimate_cost
 from arena.experiment.file import Experiment
 from arena.experiment.load import ExperimentError, ModelsFile, load_file
@@ -134,6 +134,7 @@ def check_experiment(
         if experiment.places
         else []
     )
+    checks = require_prices(checks, experiment.prices, experiment.budget)
     report = ValidationReport(client.target, checks, experiment.places)
     if estimate and report.models_can_run:
         costs = estimate_cost(make_plan(experiment), checks, experiment.budget)

@@ -85,12 +85,16 @@ class PendingCalls:
     def begin(self, key: CallKey, model: str) -> None:
         self._calls[key] = model
 
-    def end(self, key: CallKey, usage: Spent | None = None) -> None:
-        """usage: of the reply; None if the call failed."""
+    def end(self, key: CallKey, usage: Spent | None = None) -> str | None:
+        """End a call, and return its model; None if it is not pending.
+
+        usage: of the reply; None if the call failed.
+        """
         model = self._calls.pop(key, None)
         if model is not None and usage is not None:
             count, sums = self._replies.get(model, (0, Spent()))
             self._replies[model] = count + 1, sums + usage
+        return model
 
     def drop(self, episode: str) -> None:
         """End all calls of an episode that its worker gave up."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from arena.experiment.budget import Budget
 from arena.experiment.uses import ModelUse
 from arena_llm import (
     ArenaError,
@@ -139,6 +140,33 @@ def judge_answer(
         credits=answer.credits,
         price=price,
     )
+
+
+def require_prices(
+    checks: Iterable[ModelCheck], prices: Mapping[str, Price], budget: Budget
+) -> list[ModelCheck]:
+    """The checks with the prices of the experiment's file.
+
+    With a budget in dollars, a model without any price fails: nothing could hold the budget.
+    """
+    priced = []
+    for check in checks:
+        known = check.price is not None and not isinstance(check.price, UnknownPrice)
+        if check.model in prices:
+            check = replace(check, price=prices[check.model])
+        elif budget.max_cost_usd is not None and not known and check.status is not CheckStatus.FAIL:
+            why = check.price.detail if isinstance(check.price, UnknownPrice) else ""
+            why = f" ({why})" if why else ""
+            check = replace(
+                check,
+                status=CheckStatus.FAIL,
+                reason="PRICE_UNKNOWN",
+                detail=f"its price is not known{why}, so max_cost_usd cannot be kept: add "
+                f"prices: {{{check.model}: {{prompt: ..., completion: ...}}}} in US dollars for a "
+                "million tokens, or remove max_cost_usd",
+            )
+        priced.append(check)
+    return priced
 
 
 def _ask(client: Client, model: str) -> Availability | ArenaError:

@@ -216,6 +216,7 @@ def _failure_columns(error: ArenaError) -> dict[str, Any]:
     if (report := error.report) is None:
         return {}
     columns = describe_usage(report.usage, report.attempts) | {"request_id": report.request_id}
+    columns = {name: value for name, value in columns.items() if name in _CALL_COLUMNS}
     columns |= _copy(report.served_by, _SERVED_COLUMNS)
     return {name: value for name, value in columns.items() if value not in ("", None)}
 

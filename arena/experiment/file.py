@@ -20,7 +20,9 @@ from pydantic import (
 
 from arena.agents.settings import AgentSettings, LlmSettings, StrictModel
 from arena.experiment.budget import Budget
+from arena.experiment.prices import PriceEntry
 from arena.results.rows import ExperimentRow, ModelRow, canonical_json
+from arena_llm.types import Price
 
 #: Settings of llm agents that a file may also set once for the whole experiment.
 LLM_DEFAULTS = tuple(LlmSettings.model_fields.keys() - {"type", "model"})
@@ -135,7 +137,8 @@ class ExperimentFile(_Episodes):
     which the model plays. agents, opponents: the settings of each player, by name. results:
     a file that ends in .sqlite, or a folder for <name>.sqlite, relative to the working
     directory. episodes_in_flight: how many episodes are played at the same time. The two
-    budgets hold for all runs of the experiment together.
+    budgets hold for all runs of the experiment together. prices: by model, where no service knows
+    the price.
     """
 
     name: _Name
@@ -149,6 +152,7 @@ class ExperimentFile(_Episodes):
     episodes_in_flight: PositiveInt = 64
     max_cost_usd: PositiveFloat | None = None
     max_tokens_total: PositiveInt | None = None
+    prices: dict[str, PriceEntry] = Field({})
     results: str = "results"
     ray: RayEntry = RayEntry()
 
@@ -194,6 +198,11 @@ class Experiment:
     @property
     def budget(self) -> Budget:
         return Budget(self.settings.max_cost_usd, self.settings.max_tokens_total)
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """The prices that the file gives, by model."""
+        return {model: entry.price for model, entry in self.settings.prices.items()}
 
     @property
     def results(self) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from arena.agents.calls import Ask, ModelCall, ModelReply
+from arena.agents.calls import Ask, ModelCall, ModelReply, describe_usage, is_lost
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.recording import Recorder, RecordingError, describe_call, show_difference
 from arena.results.rows import (
@@ -17,9 +18,10 @@ from arena.results.rows import (
     make_request_id,
     request_to_json,
 )
-from arena.results.spending import Spent, usage_of_reply
+from arena.results.spending import LOST, Spent, usage_of_reply
 from arena.results.store import Store
-from arena_llm import ArenaError, Usage
+from arena_llm import ArenaError
+from arena_llm.types import CallReport
 
 #: Answers a call: the models (model_calls.py) or a recording of them (recording.py). The text is
 #: the request_id to send.
@@ -34,16 +36,24 @@ class Ledger:
 
     budget: a call that is expected to exceed it raises BudgetSpent (see PendingCalls).
     Calls of other processes count once they have a reply. recorder: also gets every reply
-    and failure.
+    and failure. free: models that are known to cost nothing, such as local ones.
+
+    A call of any other model is noted before it is sent. If its outcome never comes, because a
+    process was killed or a connection broke, the note stays as a cost that is not known.
     """
 
     def __init__(
-        self, store: Store, budget: Budget | None = None, recorder: Recorder | None = None
+        self,
+        store: Store,
+        budget: Budget | None = None,
+        recorder: Recorder | None = None,
+        free: Collection[str] = (),
     ) -> None:
         """Raises RecordingError: the results contain replies that the recording lacks."""
         self._store = store
         self._budget = budget or Budget()
         self._recorder = recorder
+        self._free = free
         self._spent = store.spent()
         self._pending = PendingCalls({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:
@@ -78,6 +88,8 @@ class Ledger:
         if stored is None:
             self._budget.check(self._spent, self._pending.expected(model))
             self._pending.begin(key, model)
+            if model not in self._free:
+                self._spent = self._store.begin_call(key)
             return None
         stored_request, reply = stored
         if stored_request != request:
@@ -100,14 +112,20 @@ class Ledger:
 
     async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
         """End a failed call, count what it cost, and add it to the recording."""
-        self._pending.end(key)
-        usage = error.report.usage if error.report else Usage()
-        took = (usage.prompt_tokens, usage.completion_tokens, usage.cost_picousd)
-        if any(took):
-            reason = f"{error.code} {error.reason}".strip()
-            self._spent = self._store.put_failed_call(
-                FailedCallRow(key.episode, key.ply, key.seat, key.attempt, 0, reason, *took)
-            )
+        model = self._pending.end(key)
+        report = error.report or CallReport()
+        took = describe_usage(report.usage, report.attempts)
+        place = (key.episode, key.ply, key.seat, key.attempt, 0)
+        reason = f"{error.code} {error.reason}".strip()
+        figures = (took["prompt_tokens"], took["completion_tokens"], took["cost_picousd"])
+        is_unknown = bool(report.attempts) and took["cost_picousd"] is None
+        rows = [FailedCallRow(*place, reason, *figures)] if any(figures) or is_unknown else []
+        rows += [FailedCallRow(*place, reason)] * took["unknown_attempts"]
+        if error.report is None and is_lost(error):
+            rows.append(FailedCallRow(*place, LOST))
+        if model in self._free:
+            rows = [replace(r, cost_picousd=r.cost_picousd or 0) for r in rows if r.reason != LOST]
+        self._spent = self._store.put_failed_calls(key, rows, took["finds_lost"])
         if self._recorder is not None:
             self._recorder.error(key, self.run_id, request, error)
 

@@ -32,6 +32,7 @@ from arena.experiment.file import (
     check_model_name,
 )
 from arena.experiment.lineups import lineups
+from arena.experiment.prices import PriceEntry
 from arena.games.game import Game, GameError
 from arena.games.sandbox import Sandbox
 from arena.results.rows import canonical_json
@@ -43,6 +44,7 @@ _NESTED_KEYS: Mapping[str, Sequence[str]] = {
     "ray": tuple(RayEntry.model_fields),
     "estimate": tuple(Assumptions.model_fields),
     "routing": tuple(RoutingSettings.model_fields),
+    "prices": tuple(PriceEntry.model_fields),
 }
 
 

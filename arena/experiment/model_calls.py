@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from arena.agents.calls import ModelCall, ModelReply, describe_usage, name_of
+from arena.agents.calls import ModelCall, ModelReply, describe_usage, is_lost, name_of
+from arena.experiment.prices import add_cost
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_to_json
 from arena_llm import ArenaError, AsyncClient, Completion, Message, ResourceExhaustedError, Scoring
-from arena_llm.types import CallReport, FinishReason, ProviderRouting
+from arena_llm.types import Attempt, CallReport, FinishReason, Price, ProviderRouting, Usage
 
 #: Random extra share of a pause, so that not all callers retry at the same time.
 _JITTER = 0.25
@@ -24,12 +27,16 @@ _MIN_PAUSE = 0.1
 class ModelCaller:
     """Answers calls by asking the models. Retries if a queue is full or a rate limit applies.
 
-    experiment: the experiment's name, sent as a label for accounting.
+    experiment: the experiment's name, sent as a label for accounting. prices: of models, for
+    replies whose cost their service does not know.
     """
 
-    def __init__(self, client: AsyncClient, experiment: str) -> None:
+    def __init__(
+        self, client: AsyncClient, experiment: str, prices: Mapping[str, Price] | None = None
+    ) -> None:
         self._client = client
         self._experiment = experiment
+        self._prices = prices or {}
 
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         """The model's reply. Raises ArenaError.
@@ -54,24 +61,46 @@ class ModelCaller:
             "labels": {"experiment": self._experiment, "player": f"player_{key.seat}"},
         }
         started = time.monotonic()
+        earlier = CallReport()  # what the tries before this one took
         while True:
             remaining = started + timeout - time.monotonic()
             try:
                 result = await self._send(call, options, request_id, remaining)
-                return _make_reply(result, call, (time.monotonic() - started) * 1000)
-            except ResourceExhaustedError as error:
-                if error.retry_after is None:
-                    raise
-                pause = max(error.retry_after, _MIN_PAUSE)
-                pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
-                if pause >= started + timeout - time.monotonic():
-                    raise
-            except ArenaError as error:
                 latency_ms = (time.monotonic() - started) * 1000
-                if (reply := _read_rejected_reply(error, call.model, latency_ms)) is None:
+                took = self._complete(earlier, result.usage, _attempts_of(result), call.model)
+                return _make_reply(result, call, latency_ms, took)
+            except ArenaError as error:
+                if error.report is not None or earlier != CallReport():
+                    report = error.report or _describe_silence(error)
+                    took = self._complete(earlier, report.usage, report.attempts, call.model)
+                    error.report = replace(report, usage=took.usage, attempts=took.attempts)
+                latency_ms = (time.monotonic() - started) * 1000
+                if (reply := _read_rejected_reply(error, call.model, latency_ms)) is not None:
+                    return reply
+                pause = _find_pause(error, started + timeout - time.monotonic())
+                if pause is None:
                     raise
-                return reply
+                earlier = error.report or CallReport()
             await asyncio.sleep(pause)
+
+    def _complete(
+        self, earlier: CallReport, usage: Usage, attempts: Sequence[Attempt], model: str
+    ) -> CallReport:
+        """What a try took, by the experiment's prices if need be, with the tries before it."""
+        usage, attempts = add_cost(usage, attempts, self._prices.get(model))
+        before = earlier.usage
+        if before != Usage():
+            cost = None
+            if before.cost_picousd is not None and usage.cost_picousd is not None:
+                cost = before.cost_picousd + usage.cost_picousd
+            usage = replace(
+                usage,
+                prompt_tokens=_add(before.prompt_tokens, usage.prompt_tokens),
+                completion_tokens=_add(before.completion_tokens, usage.completion_tokens),
+                reasoning_tokens=_add(before.reasoning_tokens, usage.reasoning_tokens),
+                cost_picousd=cost,
+            )
+        return CallReport(usage=usage, attempts=(*earlier.attempts, *attempts))
 
     async def _send(
         self, call: ModelCall, options: dict[str, Any], request_id: str, seconds: float
@@ -87,6 +116,30 @@ class ModelCaller:
             request_id=request_id,
             **options,
         )
+
+
+def _find_pause(error: ArenaError, remaining: float) -> float | None:
+    """Seconds to wait before the next try; None if there must be none."""
+    if not isinstance(error, ResourceExhaustedError) or error.retry_after is None:
+        return None
+    pause = max(error.retry_after, _MIN_PAUSE)
+    pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
+    return pause if pause < remaining else None
+
+
+def _describe_silence(error: ArenaError) -> CallReport:
+    """What a try took whose error does not report it: nothing, unless it may have been lost."""
+    if is_lost(error):
+        return CallReport(attempts=(Attempt(reason=error.reason or error.code),))
+    return CallReport(usage=Usage(cost_picousd=0))
+
+
+def _add(before: int | None, tokens: int | None) -> int | None:
+    return tokens if before is None else before + (tokens or 0)
+
+
+def _attempts_of(result: Completion | Scoring) -> Sequence[Attempt]:
+    return result.attempts if isinstance(result, Completion) else ()
 
 
 def _make_session(episode: str) -> str:
@@ -115,7 +168,9 @@ def _read_rejected_reply(error: ArenaError, model: str, latency_ms: float) -> Mo
     )
 
 
-def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float) -> ModelReply:
+def _make_reply(
+    result: Completion | Scoring, call: ModelCall, latency_ms: float, took: CallReport
+) -> ModelReply:
     common: dict[str, Any] = {
         "model": result.served_by.model or call.model,
         "latency_ms": latency_ms,
@@ -124,7 +179,7 @@ def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float
     }
     if isinstance(result, Scoring):
         logprobs = tuple(score.logprob for score in result)
-        return ModelReply("", logprobs=logprobs, **describe_usage(result.usage), **common)
+        return ModelReply("", logprobs=logprobs, **describe_usage(took.usage), **common)
     tokens = result.completion_tokens if call.store_tokens else None
     return ModelReply(
         text=result.text,
@@ -134,6 +189,6 @@ def _make_reply(result: Completion | Scoring, call: ModelCall, latency_ms: float
         replayed=result.replayed,
         enforcement=name_of(result.enforcement),
         tokens=tokens_to_json(tokens) if tokens else "",
-        **describe_usage(result.usage, result.attempts),
+        **describe_usage(took.usage, took.attempts),
         **common,
     )

@@ -37,7 +37,8 @@ class AnswerStats:
     than by themselves. cost_picousd: in 10^-12 US dollars. uncounted, unpriced: calls with
     unknown tokens, and with unknown cost. reasoned: calls whose reasoning tokens are known.
     replayed: calls whose reply was that of an earlier call. retried: calls with several requests
-    to the provider; failed_attempts_picousd: what those of them cost that failed.
+    to the provider; failed_attempts_picousd: what those of them cost that failed. unknown_requests:
+    requests without a stored reply that the provider may have billed.
     """
 
     turns: int = 0
@@ -57,6 +58,7 @@ class AnswerStats:
     replayed: int = 0
     retried: int = 0
     failed_attempts_picousd: int = 0
+    unknown_requests: int = 0
     illegal_shares: Sample = field(default_factory=Sample)
 
     def add(self, move: MoveRow) -> None:
@@ -94,6 +96,7 @@ class AnswerStats:
         self.prompt_tokens += call.prompt_tokens or 0
         self.completion_tokens += call.completion_tokens or 0
         self.cost_picousd += call.cost_picousd or 0
+        self.unknown_requests += call.cost_picousd is None
 
     def __iadd__(self, other: AnswerStats) -> AnswerStats:
         """Add the counts of another player. The shares by episode stay separate."""

@@ -145,11 +145,13 @@ def make_calls(summary: Summary) -> Table:
     for agent, game, stats in list_by_player(summary, summary.answer_totals, summary.answers):
         if not stats.calls:
             continue
-        cost = None if stats.unpriced else stats.cost_picousd
+        cost = None if stats.unpriced or stats.unknown_requests else stats.cost_picousd
         per_move = None if cost is None else stats.per_turn(cost)
         latencies = [stats.percentile(percent) for percent in (50, 95)]
         cost_text = format_cost(
-            stats.cost_picousd, known=stats.priced > 0, unknown=stats.unpriced > 0
+            stats.cost_picousd,
+            known=stats.priced > 0,
+            unknown=stats.unpriced + stats.unknown_requests > 0,
         )
         cells = (
             count_cell(stats.calls),

@@ -85,6 +85,9 @@ def _call_facts(total: AnswerStats) -> Iterator[Fact]:
     calls = f"{format_count(total.calls, 'call')} of models"
     if total.unpriced:
         calls += f", {total.unpriced:,} with unknown cost"
+    if total.unknown_requests:
+        requests = format_count(total.unknown_requests, "request")
+        calls += f"; {requests} without a reply, which may have been billed"
     cost = format_dollars(total.cost_picousd) if total.priced else "unknown"
     yield Fact(cost, "cost", calls)
 

@@ -10,7 +10,7 @@ from typing import Any
 FREE_KEYS = frozenset(
     (
         "description", "results", "episodes_in_flight", "max_cost_usd", "max_tokens_total", "ray",
-        "estimate", "timeout_seconds",
+        "estimate", "timeout_seconds", "prices",
     )
 )  # fmt: skip
 

@@ -25,6 +25,7 @@ from arena.results.integrity import (
     creating_statement,
     list_columns,
 )
+from arena.results.spending import LOST, SENT
 from arena.results.upgrade import OLD_VERSION, convert, make_view
 
 #: PRAGMA application_id of every results file: "aRLM".
@@ -210,7 +211,11 @@ def rewrite(path: Path) -> None:
             with transaction(connection):
                 for table in TABLES:
                     connection.execute(f"INSERT INTO main.{table} SELECT * FROM old.{table}")  # noqa: S608 - our own names
-                if connection.execute("SELECT 1 FROM main.calls").fetchone():
+                # A later run may repeat these calls. With the same ids they are not paid twice.
+                repeatable = "SELECT 1 FROM main.calls UNION ALL SELECT 1 FROM main.failed_calls"
+                if connection.execute(
+                    f"{repeatable} WHERE reason IN (?, ?)", (SENT, LOST)
+                ).fetchone():
                     connection.execute(RUN)
                     connection.execute("INSERT INTO main.run SELECT * FROM old.run")
         with new.open("rb+") as file:

@@ -110,7 +110,10 @@ class CallKey:
 
 @dataclass(frozen=True, slots=True)
 class FailedCallRow:
-    """A row of the table failed_calls. number: set by the store."""
+    """A row of the table failed_calls. number: set by the store.
+
+    cost_picousd: None if it is not known, so that the provider may have billed something.
+    """
 
     episode: str
     ply: int
@@ -118,9 +121,9 @@ class FailedCallRow:
     attempt: int
     number: int
     reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost_picousd: int | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_picousd: int | None = None
 
 
 def make_request_id(run_id: str, key: CallKey, request: str) -> str:

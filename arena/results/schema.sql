@@ -78,15 +78,15 @@ CREATE TABLE IF NOT EXISTS calls (            -- the journal: replies of episode
     PRIMARY KEY (episode, ply, seat, attempt)
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS failed_calls (     -- calls that failed although they took something; other runs may repeat them
+CREATE TABLE IF NOT EXISTS failed_calls (     -- requests without a stored reply that cost something, or may have
     episode           TEXT NOT NULL,
     ply               INTEGER NOT NULL,
     seat              INTEGER NOT NULL,
     attempt           INTEGER NOT NULL,
     number            INTEGER NOT NULL,  -- counts from 0: the same call can fail several times
-    reason            TEXT NOT NULL,     -- code and reason of the error
+    reason            TEXT NOT NULL,     -- code and reason of the error; SENT: no answer yet; LOST: the answer never came
     prompt_tokens     INTEGER,
     completion_tokens INTEGER,
-    cost_picousd      INTEGER,
+    cost_picousd      INTEGER,           -- NULL: not known, but the provider may have billed something
     PRIMARY KEY (episode, ply, seat, attempt, number)
 ) WITHOUT ROWID;

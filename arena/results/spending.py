@@ -14,7 +14,8 @@ from arena.results.rows import FailedCallRow, reply_from_json
 class Spent:
     """Prompt and completion tokens together, and 10^-12 US dollars, as far as known.
 
-    uncounted, unpriced: the number of replies whose tokens, or whose cost, are not known.
+    uncounted, unpriced: the number of replies, and of requests without a reply that may have been
+    billed, whose tokens, or whose cost, are not known.
     """
 
     tokens: int = 0
@@ -34,6 +35,10 @@ class Spent:
         """The columns of the meter."""
         return self.tokens, self.cost_picousd, self.uncounted, self.unpriced
 
+
+#: Reasons of rows of failed_calls: a call that was sent and has no outcome yet, and one whose
+#: outcome will not come. They stay until a later answer to the same request_id tells what it cost.
+SENT, LOST = "SENT", "LOST"
 
 #: A table with one row, the total so far, which exists while a process has the file open. The
 #: transaction that stores a reply also adds it here, so that every process knows the total.
@@ -57,10 +62,10 @@ SELECT {_SUMS} FROM moves WHERE model IS NOT NULL
     AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
 """  # noqa: S608 - our own names
 
-#: Of calls without a reply; what they do not report does not count as unknown.
+#: Of calls without a reply. Tokens that they do not report do not count as unknown.
 _FAILED = """
 SELECT ifnull(sum(ifnull(prompt_tokens, 0) + ifnull(completion_tokens, 0)), 0),
-    ifnull(sum(cost_picousd), 0) FROM failed_calls
+    ifnull(sum(cost_picousd), 0), 0, count(*) - count(cost_picousd) FROM failed_calls
 """
 
 #: By the participant's model, because the model that answered may have another name.
@@ -79,6 +84,8 @@ def create_meter(connection: sqlite3.Connection) -> None:
     """Add up the stored replies, unless another process has created the meter already."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
         return
+    # No process plays, so what has been sent will have no outcome.
+    connection.execute(f"UPDATE failed_calls SET reason = '{LOST}' WHERE reason = '{SENT}'")  # noqa: S608 - our own names
     spent = Spent(*connection.execute(_ENDED).fetchone())
     spent += Spent(*connection.execute(_FAILED).fetchone())
     for (text,) in connection.execute("SELECT reply FROM calls"):
@@ -120,4 +127,8 @@ def usage_of_reply(reply: ModelReply) -> Spent:
 
 def usage_of_failure(row: FailedCallRow) -> Spent:
     """Return what a failed call cost, as far as its error reported it."""
-    return Spent((row.prompt_tokens or 0) + (row.completion_tokens or 0), row.cost_picousd or 0)
+    return Spent(
+        (row.prompt_tokens or 0) + (row.completion_tokens or 0),
+        row.cost_picousd or 0,
+        unpriced=int(row.cost_picousd is None),
+    )

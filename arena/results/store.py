@@ -37,6 +37,8 @@ from arena.results.rows import (
     reply_to_json,
 )
 from arena.results.spending import (
+    LOST,
+    SENT,
     Spent,
     add_to_meter,
     create_meter,
@@ -159,6 +161,20 @@ class Store:
             ).fetchone()
             return row and (row[0], reply_from_json(row[1]))
 
+    def begin_call(self, key: CallKey) -> Spent:
+        """Note that a call is sent. Returns what all processes have spent.
+
+        Without an outcome, which the other methods store, it stays in the file as lost: its
+        provider may bill it.
+        """
+        with raise_results_errors(self.path), transaction(self._connection):
+            lost = self._connection.execute(
+                f"UPDATE failed_calls SET reason = '{LOST}' WHERE {_KEY} AND reason = '{SENT}'",  # noqa: S608 - our own names
+                astuple(key),
+            )
+            self._add_failed_call(_make_row(key, SENT))
+            return add_to_meter(self._connection, Spent(unpriced=lost.rowcount))
+
     def put_call(self, key: CallKey, request: str, reply: ModelReply) -> tuple[ModelReply, Spent]:
         """Store a reply. Returns the reply to use, and what all processes have spent.
 
@@ -173,20 +189,43 @@ class Store:
             again = not added.rowcount
             # A replayed reply has the usage of the call that was paid for. That counts once.
             usage = Spent() if again and reply.replayed else usage_of_reply(reply)
+            usage += self._end_call(key, reply.replayed or reply.finds_lost)
+            for _ in range(reply.unknown_attempts):
+                usage += self._add_failed_call(_make_row(key, "UNKNOWN"))
             spent = add_to_meter(self._connection, usage)
             if again and (stored := self.call(key)):
                 _, reply = stored
         return reply, spent
 
-    def put_failed_call(self, row: FailedCallRow) -> Spent:
-        """Store what a call without a reply took. Returns what all processes have spent."""
+    def put_failed_calls(
+        self, key: CallKey, rows: Sequence[FailedCallRow], finds_lost: bool = False
+    ) -> Spent:
+        """Store what a call without a reply took. Returns what all processes have spent.
+
+        finds_lost: the rows include what earlier tries of the call took, which were lost.
+        """
         with raise_results_errors(self.path), transaction(self._connection):
-            (number,) = self._connection.execute(
-                f"SELECT count(*) FROM failed_calls WHERE {_KEY}",  # noqa: S608 - our own names
-                (row.episode, row.ply, row.seat, row.attempt),
-            ).fetchone()
-            self._connection.execute(_INSERT_FAILED_CALL, _values(replace(row, number=number)))
-            return add_to_meter(self._connection, usage_of_failure(row))
+            usage = self._end_call(key, finds_lost)
+            for row in rows:
+                usage += self._add_failed_call(row)
+            return add_to_meter(self._connection, usage)
+
+    def _end_call(self, key: CallKey, finds_lost: bool) -> Spent:
+        """Delete the note of a call that was sent, and if they are found those of lost tries."""
+        delete = f"DELETE FROM failed_calls WHERE {_KEY} AND reason = ?"  # noqa: S608 - our own names
+        self._connection.execute(delete, (*astuple(key), SENT))
+        if not finds_lost:
+            return Spent()
+        return Spent(unpriced=-self._connection.execute(delete, (*astuple(key), LOST)).rowcount)
+
+    def _add_failed_call(self, row: FailedCallRow) -> Spent:
+        """Insert a row with the next number of its call. Returns what it adds to the meter."""
+        (number,) = self._connection.execute(
+            f"SELECT ifnull(max(number), -1) + 1 FROM failed_calls WHERE {_KEY}",  # noqa: S608 - our own names
+            (row.episode, row.ply, row.seat, row.attempt),
+        ).fetchone()
+        self._connection.execute(_INSERT_FAILED_CALL, _values(replace(row, number=number)))
+        return Spent() if row.reason == SENT else usage_of_failure(row)
 
     def spent(self) -> Spent:
         """Return what all processes have spent so far."""
@@ -267,6 +306,10 @@ def _find_run_id(connection: sqlite3.Connection, run_id: str) -> str:
     connection.execute("DELETE FROM run")
     connection.execute("INSERT INTO run VALUES (?)", (run_id,))
     return run_id
+
+
+def _make_row(key: CallKey, reason: str) -> FailedCallRow:
+    return FailedCallRow(key.episode, key.ply, key.seat, key.attempt, 0, reason)
 
 
 def _make_insert(table: str, row: type[EpisodeRow | MoveRow | FailedCallRow]) -> str:

@@ -28,13 +28,14 @@ class Job:
     """The input of a runner. It can be pickled.
 
     backend: answers the calls. results: path of the results file. record: path of the recording
-    of all requests and replies; None: no recording.
+    of all requests and replies; None: no recording. free: models that are known to cost nothing.
     """
 
     experiment: Experiment
     backend: Backend
     results: Path
     record: Path | None = None
+    free: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ class Coordinator:
             store = files.enter_context(
                 Store(job.results, experiment.row, experiment.models, run_id)
             )
-            self._ledger = Ledger(store, experiment.budget, recorder)
+            self._ledger = Ledger(store, experiment.budget, recorder, job.free)
             self._files = files.pop_all()
         self._budget = experiment.budget
         self._models = {row.agent: row.model for row in experiment.models if row.model}

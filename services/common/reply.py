@@ -22,6 +22,7 @@ from arena_llm.types import (
     CallReport,
     Choices,
     Completion,
+    CostBasis,
     FinishReason,
     GenerationRequest,
     Image,
@@ -221,6 +222,9 @@ class ReplyBuilder:
         first: when the first part of the completion arrived, by time.perf_counter(); None for one
         that came whole.
         """
+        if self.is_free and completion.usage.cost_picousd is None:  # also for a report of an error
+            usage = replace(completion.usage, cost_picousd=0, cost_basis=CostBasis.FREE)
+            completion = replace(completion, usage=usage)
         completion = check_completion(completion, request)
         if completion.served_by.model and not completion.served_by.model.startswith(self._prefix):
             raise ContractError(f"the completion's model does not start with {self._prefix!r}")

@@ -83,7 +83,8 @@ async def run(
         Recorder(record) if record else nullcontext() as recorder,
         Store(results, experiment.row, experiment.models, getattr(backend, "run_id", "")) as store,
     ):
-        ledger = Ledger(store, experiment.budget, recorder)
+        free = {row.model for row in experiment.models if row.model and row.model.startswith("hf_")}
+        ledger = Ledger(store, experiment.budget, recorder, free)
         waiting = iter(schedule(experiment) if episodes is None else episodes)
 
         async def work() -> None:

@@ -277,6 +277,7 @@ async def test_a_backend_that_is_down_is_named_immediately(
     assert dict(details(error)["ErrorInfo"].metadata) == {
         "backend": "vllm",
         "addresses": ", ".join(addresses),
+        "reached": "false",
     }
 
 

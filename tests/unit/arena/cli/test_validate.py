@@ -259,7 +259,7 @@ estimate: {plies: 40, prompt_tokens: 300}
 
 
 def test_an_estimate(run: Run, write: Write) -> None:
-    file = write(ESTIMATED % f"{GPT}, hf_a, litellm_x" + "max_cost_usd: 0.5\n")
+    file = write(ESTIMATED % f"{GPT}, hf_a, litellm_x")
     done = run("--config", file, "--estimate")
     # 5 episodes against each of two others, from both seats, 20 moves each: 400 calls of
     # 300 and 100 tokens, 120,000 at $2.5 and 40,000 at $10 a million.
@@ -270,7 +270,6 @@ def test_an_estimate(run: Run, write: Write) -> None:
         "litellm_x 400 120,000 40,000 unknown",
         "at least $0.70 in total",
         "warning: litellm_x: its price is unknown",
-        "warning: about $0.70 is over max_cost_usd 0.5: the run will stop before its end",
         "3 of 3 models can run",
     ]
     assert (done.code, done.err) == (0, "")
@@ -278,6 +277,19 @@ def test_an_estimate(run: Run, write: Write) -> None:
     assert document["estimate"]["picousd"] == 7 * 10**11
     assert document["estimate"]["at_least"] is True
     assert document["estimate"]["models"][0]["prompt_tokens"] == 120_000
+
+
+def test_a_budget_needs_the_price_of_every_model(run: Run, write: Write) -> None:
+    text = ESTIMATED % "hf_a, litellm_x" + "max_cost_usd: 0.5\n"
+    refused = run("--config", write(text), "--estimate", "--quiet")
+    assert refused.code == 1
+    assert "PRICE_UNKNOWN" in refused.out
+    assert "add prices: {litellm_x: {prompt: ..., completion: ...}}" in words(refused.out)[-1]
+    priced = text + "prices: {litellm_x: {prompt: 2, completion: 3.5}}\n"
+    done = run("--config", write(priced), "--estimate")
+    # 200 calls: 60,000 tokens at $2 and 20,000 at $3.5 a million.
+    assert {"litellm_x 200 60,000 20,000 $0.19", "about $0.19 in total"} <= {*words(done.out)}
+    assert done.code == 0
 
 
 @pytest.mark.parametrize(

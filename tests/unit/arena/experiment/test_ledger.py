@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,8 +15,11 @@ from arena.experiment.file import Experiment
 from arena.experiment.ledger import Backend, Ledger, ask_through_ledger
 from arena.experiment.recording import RecordingError
 from arena.results.rows import CallKey, EpisodeRow, make_request_id
+from arena.results.spending import Spent
 from arena.results.store import Store
-from arena_llm.errors import UnavailableError
+from arena_llm import ArenaError
+from arena_llm.errors import DeadlineExceededError, InvalidArgumentError, UnavailableError
+from arena_llm.types import Attempt, CallReport
 from tests.support.scripted_experiment import Script
 
 KEY = CallKey("one", 0, 0, 0)
@@ -88,6 +92,56 @@ async def test_a_failed_call_is_made_again(store: Store) -> None:
             await ask_through(store, script)(CALL)
     assert script.asked == [KEY, KEY]
     assert len(set(script.request_ids)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (UnavailableError("gone", reason="CONNECTION_LOST"), True),
+        (UnavailableError("gone", reason="BACKEND_DOWN", metadata={"reached": "true"}), True),
+        (UnavailableError("down", reason="BACKEND_DOWN", metadata={"reached": "false"}), False),
+        (UnavailableError("down", reason="UNREACHABLE"), False),
+        (DeadlineExceededError("late", reason="DEADLINE_EXCEEDED"), True),
+        (InvalidArgumentError("wrong", reason="INVALID_REQUEST"), False),
+        (None, True),
+    ],
+)
+async def test_a_call_without_an_answer_has_an_unknown_cost(
+    store: Store, error: ArenaError | None, lost: bool
+) -> None:
+    """Not so one that was refused, or that reached nobody. None: the call was cancelled."""
+
+    def fail(key: CallKey, call: ModelCall) -> str:
+        raise error or asyncio.CancelledError
+
+    with pytest.raises((ArenaError, asyncio.CancelledError)):
+        await ask_through(store, Script(fail))(CALL)
+    if error is None:
+        store.begin_call(KEY)  # the next try
+    assert store.spent() == Spent(unpriced=int(lost))
+    free = Ledger(store, free={CALL.model})
+    with pytest.raises((ArenaError, asyncio.CancelledError)):
+        await ask_through_ledger(free, Script(fail), store.run_id)(KEY)(CALL)
+    assert store.spent() == Spent(unpriced=int(lost))
+
+
+async def test_the_attempts_of_a_failed_call_are_counted_one_by_one(store: Store) -> None:
+    error = UnavailableError("no", reason="UPSTREAM_UNAVAILABLE")
+    error.report = CallReport(
+        attempts=(
+            Attempt(reason="UPSTREAM_UNAVAILABLE"),
+            Attempt(http_status=429, reason="RATE_LIMITED", cost_picousd=0),
+            Attempt(http_status=200, reason="UPSTREAM_UNAVAILABLE", cost_picousd=5),
+            Attempt(reason="UPSTREAM_UNAVAILABLE"),
+        ),
+    )
+
+    def fail(key: CallKey, call: ModelCall) -> str:
+        raise error
+
+    with pytest.raises(UnavailableError):
+        await ask_through(store, Script(fail))(CALL)
+    assert store.spent() == Spent(cost_picousd=5, unpriced=2)
 
 
 async def test_a_later_run_has_the_same_request_ids(

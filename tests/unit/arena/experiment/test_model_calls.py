@@ -11,6 +11,7 @@ import pytest
 
 from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.model_calls import ModelCaller
+from arena.experiment.prices import PriceEntry
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_from_json
 from arena_llm import AsyncClient
@@ -63,6 +64,9 @@ ATTEMPTS = (
 class Backend(ScriptedBackend):
     """Its completions have every field that a completion can have."""
 
+    usage = USAGE
+    attempts = ATTEMPTS
+
     async def score(self, request: ScoringRequest) -> Scoring:
         await super().score(request)
         texts = [continuation.text or "" for continuation in request.continuations]
@@ -74,11 +78,11 @@ class Backend(ScriptedBackend):
         return replace(
             plain,
             message=Message("assistant", (Reasoning("why"), *plain.message.parts)),
-            usage=USAGE,
+            usage=self.usage,
             served_by=SERVED_BY,
             finish_reason=FinishReason.LENGTH,
             completion_tokens=TOKENS,
-            attempts=ATTEMPTS,
+            attempts=self.attempts,
             enforcement=Enforcement.PROVIDER,
         )
 
@@ -224,3 +228,39 @@ async def test_errors_that_are_not_waited_out(retry_after: float | None, timeout
         with pytest.raises(ResourceExhaustedError, match="slow"):
             await ask(KEY, replace(CALL, sampling={"timeout": timeout}), ID)
     assert len(backend.history) == 1
+
+
+async def test_what_earlier_tries_took_is_counted() -> None:
+    """A try that is waited out may have paid for a first reply, or may not know what it paid."""
+    first = CallReport(ID, ATTEMPTS[:1], Usage(4, 1, cost_picousd=3), SERVED_BY)
+    unclear = CallReport(ID, (Attempt("here", reason="UPSTREAM_UNAVAILABLE"),))
+    async with models() as (backend, ask):
+        backend.enqueue(
+            RateLimited("slow", retry_after=0.0, report=first),
+            RateLimited("slow", retry_after=0.0, report=unclear),
+        )
+        reply = await ask(KEY, CALL, ID)
+        backend.enqueue(RateLimited("slow", retry_after=0.0, report=first), Unsupported("no"))
+        with pytest.raises(UnsupportedError) as caught:
+            await ask(KEY, CALL, f"{ID}-other")
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.attempts) == (14, 6, 4)
+    # 3 for the first try, and 3 and 7 for the attempts of the last one.
+    assert (reply.cost_picousd, reply.failed_attempts_picousd) == (13, 6)
+    assert reply.unknown_attempts == 1
+    assert caught.value.report.usage.cost_picousd == 3
+
+
+async def test_the_experiments_prices_are_for_costs_that_nobody_else_knows() -> None:
+    prices = {"hf_model": PriceEntry(prompt=2, completion=3, cached=0.5, request=0.01).price}
+    backend = Backend()
+    backend.forwards_calls = True  # it is not known to be free
+    async with serving(LlmServicer(backend)) as server, AsyncClient(server.address) as client:
+        ask = ModelCaller(client, "tournament", prices)
+        billed = await ask(KEY, CALL, ID)
+        backend.usage = replace(USAGE, cost_picousd=None, cost_basis=None)
+        backend.attempts = (ATTEMPTS[0], replace(ATTEMPTS[1], cost_picousd=None))
+        priced = await ask(KEY, CALL, ID + "1")
+    assert billed.cost_picousd == USAGE.cost_picousd
+    # 9 prompt tokens, 1 from a cache, 5 completion tokens, a request, and the failed attempt.
+    assert priced.cost_picousd == 9 * 2 * 10**6 + 10**6 // 2 + 5 * 3 * 10**6 + 10**10 + 3
+    assert (priced.cost_basis, priced.unknown_attempts) == ("price_list", 0)

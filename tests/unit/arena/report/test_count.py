@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import groupby, permutations
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from arena.report.answers import Share
 from arena.report.count import Summary, summarise
 from arena.report.load import open_results
 from arena.report.outcomes import WinDrawLoss, find_outcome
-from arena.results.rows import EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
+from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
 from arena.results.store import Store
 from tests.support.random_play import GAMES, Played, asked, play, write
 
@@ -265,7 +265,9 @@ def test_what_failed_calls_took_is_part_of_the_cost(tmp_path: Path) -> None:
     row = game.row
     with Store(path, ExperimentRow("test", "{}", "0" * 64), []) as store:
         for episode, seat in ((row.episode, 1), (row.episode, 7), ("unknown", 1)):
-            store.put_failed_call(FailedCallRow(episode, 1, seat, 0, 0, "INTERNAL", 3, None, 5))
+            key = CallKey(episode, 1, seat, 0)
+            failed = FailedCallRow(*astuple(key), 0, "INTERNAL", 3, None, 5)
+            store.put_failed_calls(key, [failed])
     before, after = (
         summarise_file(file).answers["hf_one", "tic_tac_toe"]
         for file in (write(tmp_path / "other.db", [game]), path)
