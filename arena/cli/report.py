@@ -1,4 +1,4 @@
-"""arena report FILE [--html PAGE] [--json]"""
+"""arena report FILE [--html PAGE] [--json | --wide]"""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from rich.console import Console
 from arena.cli import output
 from arena.report import Report, print_tables, write_html
 from arena.report.layout import to_json
+from arena.report.terminal import WIDE
 from arena.results.database import ResultsError
-
-#: Columns of the output if it is not a terminal: wide enough for any table.
-_WIDE = 1_000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="PAGE", help="path of the page (default: FILE as .html)"
     )
-    parser.add_argument("--json", action="store_true", help="print the tables as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the tables as JSON")
+    form.add_argument(
+        "--wide", action="store_true", help="show all columns, however narrow the terminal is"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write("\n")
     else:
         # Without a terminal, rich would assume 80 columns and break names and numbers.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+        fits = (sys.stdout.isatty() or "COLUMNS" in os.environ) and not args.wide
+        width = None if fits else WIDE
         print_tables(report, Console(emoji=False, markup=False, highlight=False, width=width))
     if problem is not None:
         output.say(problem)

@@ -61,8 +61,8 @@ class AnswerStats:
     unknown_requests: int = 0
     illegal_shares: Sample = field(default_factory=Sample)
 
-    def add(self, move: MoveRow) -> None:
-        """Count one row of moves."""
+    def add(self, move: MoveRow, *, local: bool = False) -> None:
+        """Count one row of moves. local: the model runs here, so an answer costs nothing."""
         self.turns += move.attempt == 0
         self.first_legal += move.attempt == 0 and move.status == "ok"
         self.statuses[move.status] += 1
@@ -81,7 +81,7 @@ class AnswerStats:
         self.calls += 1
         self.reasoned += move.reasoning_tokens is not None
         self.uncounted += move.prompt_tokens is None or move.completion_tokens is None
-        self.unpriced += move.cost_picousd is None
+        self.unpriced += move.cost_picousd is None and not local
         self.replayed += bool(move.replayed)
         if move.finish_reason not in (None, FinishReason.STOP):
             self.ends[move.finish_reason] += 1

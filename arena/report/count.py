@@ -16,7 +16,7 @@ from arena.report.origins import Origins
 from arena.report.outcomes import ReturnStats, WinDrawLoss
 from arena.report.ratings import Ratings, compare_players, rate_episodes
 from arena.report.replay import VerifiedReplay, verify
-from arena.report.units import Course, Units
+from arena.report.units import Course, Units, is_local
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 
 #: A stored call error starts with its code and reason: "CODE REASON message".
@@ -158,7 +158,7 @@ def _count_answers(
     own: defaultdict[str, AnswerStats] = defaultdict(AnswerStats)
     for move in moves:
         if move.agent is not None:
-            own[move.agent].add(move)
+            own[move.agent].add(move, local=is_local(summary.participants[move.agent]))
             if move.model:
                 summary.origins[move.agent].add(move)
     for agent, stats in own.items():

@@ -10,14 +10,23 @@ from typing import Any, Literal, NamedTuple
 class Column(NamedTuple):
     """A column.
 
+    explain: one sentence on what it shows; empty if the name says it. extra: if the terminal is
+    too narrow, columns with the highest number are left out first; those with 0 never are.
     legend: the colour of the bar on the page that the column explains. key: its name in JSON,
     if that is another one.
     """
 
     name: str
     numeric: bool = True
+    explain: str = ""
+    extra: int = 0
     legend: str = ""
     key: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The explanation with the column's name."""
+        return f"{self.name}: {self.explain}." if self.explain else ""
 
 
 class Cell(NamedTuple):
@@ -66,6 +75,11 @@ class Table:
     by_game: bool = False
     page_only: bool = False
 
+    @property
+    def explanation(self) -> str:
+        """The note, and a sentence for each column that needs one."""
+        return " ".join(filter(None, [self.note, *(column.sentence for column in self.columns)]))
+
 
 class Fact(NamedTuple):
     """A figure of the overview. state: "good" or "bad" colours it on the page."""
@@ -87,12 +101,23 @@ class Tables:
 
 
 def to_json(tables: Tables) -> dict[str, Any]:
-    """Return the tables as JSON values: for each row its player, game, and a value per column."""
+    """Return the tables as JSON values: for each row its player, game, and a value per column.
+
+    columns: what the columns show.
+    """
     return {
         "name": tables.name,
         "overview": [fact._asdict() for fact in tables.facts],
         "notes": list(tables.notes),
         "tables": {table.id: list(_json_rows(table)) for table in tables.tables.values()},
+        "columns": {
+            table.id: {
+                column.key or column.name: column.explain
+                for column in table.columns
+                if column.explain
+            }
+            for table in tables.tables.values()
+        },
     }
 
 

@@ -30,18 +30,21 @@ from arena.report.origins import Origin, Origins
 def make_answers(summary: Summary) -> Table:
     """Make the table of legal, illegal and missing answers."""
     columns = (
-        Column("player", numeric=False), Column("turns"), Column("answers"),
-        Column("illegal", legend="illegal"), Column("wrong format", legend="unparseable"),
-        Column("first legal"), Column("then", numeric=False),
-        Column("errors"), Column("failed"),
+        Column("player", numeric=False),
+        Column("turns", explain="moves that the player had to make", extra=2),
+        Column("answers", explain="of the model; a turn may take several"),
+        Column("illegal", legend="illegal", explain=(
+            "answers that are no legal action or in a wrong format: their number, and the mean of "
+            "the episodes' shares with its 95 % interval"
+        )),
+        Column("wrong format", legend="unparseable", extra=3, explain=(
+            "illegal answers that are not in the requested format"
+        )),
+        Column("first legal", explain="turns whose first answer was legal", extra=1),
+        Column("then", numeric=False, explain="what was done about illegal answers", extra=4),
+        Column("errors", explain="calls that failed, which are not answers", extra=1),
+        Column("failed", explain="episodes without a result", extra=5),
     )  # fmt: skip
-    note = (
-        "Models' answers. Illegal: not a legal action, or wrong format: their number, and the mean "
-        "of the episodes' shares with its 95 % interval. Wrong format: not in the requested "
-        "format. First legal: turns whose first answer was legal. Then: what was done "
-        "about illegal answers. Errors: calls that failed; they are not answers."
-    )
-
     rows = []
     for agent, game, stats in list_by_player(summary, summary.answer_totals, summary.answers):
         if not stats.calls and not stats.errors:
@@ -59,7 +62,7 @@ def make_answers(summary: Summary) -> Table:
         )
         bar = [(name, stats.statuses[name]) for name in ("ok", "illegal", "unparseable")]
         rows.append(Row(cells, agent, game, bar))
-    return Table("answers", "Answers", columns, rows, note, "bar", by_game=True)
+    return Table("answers", "Answers", columns, rows, "", "bar", by_game=True)
 
 
 def make_ends(summary: Summary) -> Table:
@@ -131,16 +134,18 @@ def _pick(origin: Origin, names: Sequence[str]) -> Iterator[str]:
 def make_calls(summary: Summary) -> Table:
     """Make the table of latencies, tokens and cost."""
     columns = (
-        Column("player", numeric=False), Column("calls"), Column("p50"), Column("p95"),
-        Column("tokens in"), Column("out"), Column("reasoning"),
-        Column("cost", key="cost_picousd"), Column("per move", key="picousd_per_move"),
+        Column("player", numeric=False),
+        Column("calls"),
+        Column("p50", explain="median latency of a call, as the client saw it"),
+        Column("p95", explain="latency that one call in twenty exceeded", extra=2),
+        Column("tokens in", explain="prompt tokens of one move, with all its answers", extra=1),
+        Column("out", explain="completion tokens of one move", extra=1),
+        Column("reasoning", explain="the part of out that is reasoning", extra=3),
+        Column("cost", key="cost_picousd", explain=(
+            "of all calls; unknown: the provider did not report it"
+        )),
+        Column("per move", key="picousd_per_move", explain="the cost of one move", extra=2),
     )  # fmt: skip
-    note = (
-        "p50, p95: percentiles of the latency of a call, as the client saw it. Tokens are per "
-        "move, with all its answers; reasoning tokens are part of out. Per move: the cost of "
-        "one move. Unknown: not reported by the provider."
-    )
-
     rows = []
     for agent, game, stats in list_by_player(summary, summary.answer_totals, summary.answers):
         if not stats.calls:
@@ -163,4 +168,4 @@ def make_calls(summary: Summary) -> Table:
             Cell(format_dollars(per_move), value=per_move and round(per_move)),
         )
         rows.append(Row(cells, agent, game))
-    return Table("calls", "Calls of models", columns, rows, note, by_game=True)
+    return Table("calls", "Calls of models", columns, rows, by_game=True)

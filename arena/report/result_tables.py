@@ -51,19 +51,22 @@ def make_ratings(summary: Summary) -> Table:
     """Make the table of ratings, over all competitive games and by game."""
     ratings = {"": summary.ratings, **summary.game_ratings}
     grouped = any(found.group for rated in ratings.values() for found in rated.strengths)
-    note = (
-        "Bradley-Terry on Elo's scale, mean 1500. A draw is half a win. 95 %: penalised profile "
-        "likelihood; of two players, the interval of their score. ≥: nobody took a point from the "
-        "player, so the games do not say how strong it is at most."
-    )
+    note = "Bradley-Terry on Elo's scale, mean 1500."
     if grouped:
         note += (
             " Groups of players that never met have a mean of 1500 each: compare ratings within "
             "a group only."
         )
     columns = (
-        Column("player", numeric=False), Column("rating"), Column("95 %"), Column("compared"),
-        *([Column("group")] if grouped else []), Column("failed"),
+        Column("player", numeric=False),
+        Column("rating", explain="400 points more mean odds of ten to one; a draw is half a win"),
+        Column("95 %", explain=(
+            "the interval, by penalised profile likelihood, or of the score of two players; ≥: "
+            "nobody took a point from the player, so the games set no upper end"
+        )),
+        Column("compared", explain="comparisons with another player", extra=1),
+        *([Column("group")] if grouped else []),
+        Column("failed", explain="episodes without a result", extra=2),
     )  # fmt: skip
     rows = [
         _rating_row(summary, rated, found, game, grouped=grouped)
@@ -96,8 +99,15 @@ def _rating_row(
 def make_differences(summary: Summary) -> Table:
     """Make the table that says which players differ."""
     columns = (
-        Column("player", numeric=False), Column("against", numeric=False), Column("difference"),
-        Column("95 %"), Column("expected"), Column("p"),
+        Column("player", numeric=False),
+        Column("against", numeric=False),
+        Column("difference", explain="the first player's rating less the other's"),
+        Column("95 %", explain="the interval of the difference"),
+        Column("expected", explain="the score that the difference leads to", extra=1),
+        Column("p", explain=(
+            "the chance of such a difference between equal players, for all rows together (Holm); "
+            "below 0.05 the players differ"
+        )),
     )  # fmt: skip
     rated = summary.ratings
     rows = [
@@ -113,13 +123,9 @@ def make_differences(summary: Summary) -> Table:
         )
         for found in rated.differences
     ]
-    note = (
-        "The first player's rating less the other's, and the score that it expects. p: the chance "
-        "of such a difference between equal players, for all rows together (Holm): below 0.05 "
-        "the players differ."
-    )
+    note = ""
     if len(rated.strengths) > MAX_ALL_PAIRS:
-        note += " Each player is compared with the next one."
+        note = "Each player is compared with the next one."
     return Table("differences", "Who is better?", columns, rows, note)
 
 
@@ -127,9 +133,19 @@ def make_outcomes(summary: Summary) -> Table:
     """Make the table of wins, draws and losses."""
     failed = bool(summary.statuses["failed"])
     columns = (
-        Column("player", numeric=False), Column("games"), Column("score"), *_WIN_DRAW_LOSS,
-        Column("forfeits"),
-        *([Column("failed"), Column("score if lost", key="score_if_failed_is_lost")] * failed),
+        Column("player", numeric=False),
+        Column("games", explain="episodes with a result"),
+        Column("score", explain=(
+            "wins and half the draws, as a share of the games, with its 95 % interval; each "
+            "independent deal counts once, with the mean of its games"
+        )),
+        *_WIN_DRAW_LOSS,
+        Column("forfeits", explain="losses by forfeit", extra=1),
+        *[
+            Column("failed", explain="episodes without a result", extra=1),
+            Column("score if lost", key="score_if_failed_is_lost", extra=2,
+                   explain="the score with failed episodes as losses"),
+        ][: 2 * failed],
     )  # fmt: skip
     rows = []
     for agent, game, count in list_by_player(summary, summary.totals, summary.outcomes):
@@ -139,21 +155,31 @@ def make_outcomes(summary: Summary) -> Table:
         if failed:
             cells += [nonzero_cell(count.failed), rate_cell(count.strict.mean())]
         rows.append(Row(cells, agent, game, _outcome_bar(count)))
-    note = (
-        "Score: wins and half the draws, as a share of the games. Each independent deal counts "
-        "once, with the mean of its games; 95 % interval. Losses include forfeits."
-    )
-    if failed:
-        note += " Score if lost: with failed episodes as losses."
-    return Table("outcomes", "Wins, draws, losses", columns, rows, note, "bar", by_game=True)
+    return Table("outcomes", "Wins, draws, losses", columns, rows, "", "bar", by_game=True)
 
 
 def make_returns(summary: Summary) -> Table:
     """Make the table of returns, of each game on its own scale."""
     columns = (
-        Column("game", numeric=False), Column("player", numeric=False), Column("episodes"),
-        Column("mean return"), Column("with forfeits"), Column("forfeits"),
-        Column("forfeited to"), Column("failed"),
+        Column("game", numeric=False),
+        Column("player", numeric=False),
+        Column("episodes", explain="those that were played to a return", extra=2),
+        Column(
+            "mean return",
+            explain="of the played episodes, with its 95 % interval by independent deals",
+        ),
+        Column(
+            "with forfeits",
+            explain="the same, if each forfeit counts as the lowest return of the game",
+            extra=4,
+        ),
+        Column("forfeits", explain="of this player", extra=1),
+        Column(
+            "forfeited to",
+            explain="episodes that another player forfeited, in which nobody earned a return",
+            extra=5,
+        ),
+        Column("failed", explain="episodes without a result", extra=3),
     )  # fmt: skip
     rows = [
         Row(
@@ -173,11 +199,7 @@ def make_returns(summary: Summary) -> Table:
         for (agent, other), found in sorted(summary.returns.items())
         if other == game
     ]
-    note = (
-        "On each game's own scale, never added over games, with 95 % intervals by independent "
-        "deals. With forfeits: a forfeit counts as the lowest return of the game. Forfeited to: "
-        "episodes that another player forfeited; nobody earned a return in them."
-    )
+    note = "On each game's own scale, never added over games."
     return Table("returns", "Returns", columns, rows, note)
 
 
@@ -185,7 +207,12 @@ def make_seats(summary: Summary) -> Table:
     """Make the table of what each seat is worth."""
     columns = (
         Column("game", numeric=False), Column("seat"), Column("games"), Column("score"),
-        *_WIN_DRAW_LOSS, Column("worth"), Column("95 %"),
+        *_WIN_DRAW_LOSS,
+        Column("worth", explain=(
+            "points of the rating that the seat adds, against the last seat; not known if the "
+            "same players always had it"
+        )),
+        Column("95 %"),
     )  # fmt: skip
     rows = []
     for (game, seat), count in sorted(summary.seats.items()):
@@ -208,19 +235,23 @@ def make_seats(summary: Summary) -> Table:
                 bar=_outcome_bar(count),
             )
         )
-    note = (
-        "Worth: in points of the rating, against the last seat. Not known: the same players "
-        "always had it."
-    )
     title = "By seat: does it matter who moves first?"
-    return Table("seats", title, columns, rows, note, graphic="bar", page_only=True)
+    return Table("seats", title, columns, rows, graphic="bar", page_only=True)
 
 
 def make_units(summary: Summary) -> Table:
     """Make the table of what is independent in each game."""
     columns = (
-        Column("game", numeric=False), Column("episodes"), Column("deals"), Column("units"),
-        Column("courses"), Column("estimator", numeric=False),
+        Column("game", numeric=False),
+        Column("episodes", explain="those with a result"),
+        Column("deals", explain="different starts, by their seeds"),
+        Column("units", explain=(
+            "line-ups on deals, in all seat orders: what counts as independent"
+        )),
+        Column("courses", explain="different sequences of moves"),
+        Column("estimator", numeric=False, explain=(
+            "swapped if each line-up played each deal in every seat order, else sampled"
+        )),
     )  # fmt: skip
     rows = [
         Row(
@@ -235,18 +266,13 @@ def make_units(summary: Summary) -> Table:
         )
         for game, units in sorted(summary.units.games.items())
     ]
-    note = (
-        "Units: line-ups on deals, in all seat orders: what counts as independent. Courses: "
-        "different sequences of moves. Swapped: each line-up played each deal in every seat "
-        "order; sampled: it did not."
-    )
-    return Table("units", "What counts", columns, rows, note)
+    return Table("units", "What counts", columns, rows)
 
 
 _WIN_DRAW_LOSS = (
     Column("wins", legend="win"),
     Column("draws", legend="draw"),
-    Column("losses", legend="loss"),
+    Column("losses", legend="loss", explain="with forfeits"),
 )
 
 

@@ -154,7 +154,7 @@ def is_deterministic(player: ModelRow) -> bool:
     """
     if player.type == "minimax":
         return True
-    if player.type != "llm" or not (player.model or "").startswith(_LOCAL):
+    if not is_local(player):
         return False
     try:
         settings = json.loads(player.config)
@@ -165,6 +165,11 @@ def is_deterministic(player: ModelRow) -> bool:
     if settings.get("reply") == "score":
         return bool(settings.get("score_pick", "argmax") == "argmax")
     return bool(settings.get("temperature") == 0)
+
+
+def is_local(player: ModelRow) -> bool:
+    """Return whether a player is a model of this machine, whose answers cost nothing."""
+    return player.type == "llm" and (player.model or "").startswith(_LOCAL)
 
 
 def _rotations(agents: tuple[str, ...]) -> Iterable[tuple[str, ...]]:

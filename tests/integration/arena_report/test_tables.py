@@ -6,8 +6,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from arena.report.count import find_outcome
 from arena.report.load import open_results
+from arena.report.outcomes import find_outcome
 from tests.support.random_play import Played
 from tests.support.report_page import Page
 from tests.support.tournament import AGENTS
@@ -69,14 +69,15 @@ def test_the_tables_show_the_counts_of_the_chosen_game(page: Page) -> None:
             for row in page.find("#outcomes tbody:not([hidden]) tr")
         }
         for agent in AGENTS:
-            found = [
+            outcomes = [
                 str(find_outcome(row, seat))
                 for row in rows
                 for seat in range(2)
                 if row.agents[seat] == agent and game in ("all games", row.game)
             ]
-            counts = [found.count(name) for name in ("win", "draw", "loss")]
-            assert shown[agent][:4] == [str(number) for number in (sum(counts), *counts)]
+            counts = [outcomes.count(name) for name in ("win", "draw", "loss")]
+            games, _score, *found = shown[agent][:5]
+            assert [games, *found] == [str(number) for number in (sum(counts), *counts)]
 
 
 def test_a_click_sorts_a_table(page: Page) -> None:

@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -59,21 +60,88 @@ def test_untrusted_text_cannot_control_the_terminal(tmp_path: Path) -> None:
     assert "[bold red]x[/]" in text
 
 
-def test_a_narrow_terminal_keeps_names_and_numbers(tmp_path: Path) -> None:
-    names = ("openrouter_someone/a-model-name", "hf_other")
+NAMES = ("openrouter_someone/a-model-name", "hf_other", "litellm_azure/eastus/gpt-deployment")
+GAMES = ("tic_tac_toe", "kuhn_poker", "breakthrough(columns=6,rows=6)")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Report:
     games = [
-        play(game, names, number, lambda row: [asked(row)])
-        for game in ("tic_tac_toe", "kuhn_poker")
-        for number in range(6)
+        play(game, pair, number, lambda row: [asked(row)])
+        for game in GAMES
+        for pair in permutations(NAMES, 2)
+        for number in range(2)
     ]
-    path = write(tmp_path / "r.db", games)
-    wide, narrow = printed(path, 200), printed(path, 80)
-    assert max(map(len, narrow.splitlines())) <= 80
-    for name in ("tic_tac_toe", "kuhn_poker", "hf_other"):
-        assert narrow.count(name) == wide.count(name) >= 4
+    return Report.load(write(tmp_path_factory.mktemp("several") / "r.db", games))
+
+
+def lines(report: Report, width: int) -> list[str]:
+    out = io.StringIO()
+    print_tables(report, Console(file=out, width=width, force_terminal=False))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 100, 132, 200])
+def test_tables_fit_and_names_break_at_their_punctuation_only(several: Report, width: int) -> None:
+    """In 80 columns, kuhn_poker has been "kuhn_p" and "oker"."""
+    shown = lines(several, width)
+    assert max(map(len, shown)) <= width
+    words = {word for line in shown for word in line.split()}
+    pieces = {piece for name in (*NAMES, *GAMES) for piece in re.split(r"(?<=[/(,:])", name)}
+    for piece in pieces:
+        assert any(piece in word for word in words), piece
+    cut = {
+        name[:end]
+        for name in ("kuhn_poker", "tic_tac_toe", "hf_other")
+        for end in range(3, len(name))
+    }
+    assert not cut & words
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others(several: Report) -> None:
+    def columns(shown: list[str], title: str) -> set[str]:
+        return set(re.split(r"  +", shown[shown.index(title) + 2].strip()))
+
+    narrow, wide = lines(several, 80), lines(several, 1000)
+    hidden = set()
+    for line in " ".join(narrow).split("Not shown: ")[1:]:
+        hidden |= set(line.split(" (use")[0].split(", "))
+    for title in ("Ratings", "Wins, draws, losses", "Calls of models"):
+        assert columns(wide, title) - columns(narrow, title) <= hidden
+        assert columns(narrow, title) <= columns(wide, title)
+    assert "per move" in hidden
+    assert not [line for line in wide if "Not shown" in line]
+    # No figure is broken: all of them are those of the wide table.
     numbers = re.compile(r"[($]?\b\d[-\d.,]*\b\)?")
-    assert len(numbers.findall(wide)) > 50
-    assert Counter(numbers.findall(narrow)) == Counter(numbers.findall(wide))
+    assert not Counter(numbers.findall("\n".join(narrow))) - Counter(
+        numbers.findall("\n".join(wide))
+    )
+
+
+def test_every_column_that_needs_it_has_a_sentence(several: Report) -> None:
+    shown = " ".join(lines(several, 1000))
+    for table in several.tables.tables.values():
+        for column in table.columns:
+            if column.explain and not table.page_only:
+                assert f"{column.name}: {column.explain}." in shown
+
+
+def test_a_long_name_without_punctuation_loses_its_middle(tmp_path: Path) -> None:
+    name = "hf_" + "x" * 60 + "-end"
+    games = [play("tic_tac_toe", (name, "random"), number) for number in range(2)]
+    shown = lines(Report.load(write(tmp_path / "r.db", games)), 80)
+    assert max(map(len, shown)) <= 80
+    assert any(re.match(r" hf_x+…x*-end  ", line) for line in shown)
+
+
+def test_local_models_cost_nothing(tmp_path: Path) -> None:
+    """They have been of unknown cost; a hosted model without a price still is."""
+    for name, cost in (("hf_small", "$0.00"), ("vllm_big", "$0.00"), ("litellm_x/y", "unknown")):
+        games = [
+            play("tic_tac_toe", (name, "random"), 0, lambda row: [asked(row, cost_picousd=None)])
+        ]
+        shown = " ".join(lines(Report.load(write(tmp_path / f"{name[:3]}.db", games)), 120))
+        assert f"{cost} cost" in shown
 
 
 @pytest.mark.parametrize(
