@@ -62,11 +62,12 @@ def _holder(port: int) -> str:
 
 
 def memory(pid: int) -> int:
-    """Bytes resident in a process and its children."""
+    """Bytes resident in a process and its children. What they share counts once, where known."""
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for member in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
-                total += member.memory_info().rss
+                used = member.memory_full_info()
+                total += getattr(used, "pss", used.rss)
     return total

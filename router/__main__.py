@@ -4,4 +4,4 @@ from router.config import RouterConfig
 from router.servicer import Router
 from services.common.server import launch
 
-launch("router", "router.yaml", RouterConfig, Router)
+launch("router", "router.yaml", RouterConfig, lambda config, _: Router(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import grpc
@@ -43,12 +44,34 @@ def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
         # The targets are the operator's own services: http_proxy is for other hosts.
         ("grpc.enable_http_proxy", 0),
         ("grpc.service_config", build_service_config(route.policy)),
+        # Otherwise all channels of a process share one connection to a target.
+        ("grpc.use_local_subchannel_pool", int(route.connections > 1)),
     )
 
 
 def _open_channel(route: Route, targets: Sequence[str]) -> Any:
     """Any, because the type stubs do not know that (de)serializers may be left out."""
     return grpc.aio.insecure_channel(build_target(targets), options=channel_options(route))
+
+
+class _Wire:
+    """A channel to all replicas, its methods, and the number of calls that run over it."""
+
+    def __init__(self, route: Route) -> None:
+        self.calls = 0
+        self.channel = channel = _open_channel(route, route.targets)
+        # Connect now, so that the first call does not wait for the connection.
+        channel.get_state(try_to_connect=True)
+        self.methods: dict[str, Any] = {
+            method.name: (channel.unary_stream if method.server_streaming else channel.unary_unary)(
+                f"/{SERVICE.full_name}/{method.name}"
+            )
+            for method in SERVICE.methods
+        }
+
+    def end(self, _: object) -> None:
+        """Count a call that has ended."""
+        self.calls -= 1
 
 
 class Backend:
@@ -67,19 +90,17 @@ class Backend:
         self._route = route
         #: The channel to each replica that GetServiceInfo has asked.
         self._replicas: dict[str, Any] = {}
-        self._channel = _open_channel(route, route.targets)
-        # Connect now, so that the first call does not wait for the connection.
-        self._channel.get_state(try_to_connect=True)
-        self._calls: dict[str, Any] = {
-            method.name: (
-                self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
-            )(f"/{SERVICE.full_name}/{method.name}")
-            for method in SERVICE.methods
-        }
+        self._connections = [_Wire(route) for _ in range(route.connections)]
 
     def call(self, rpc: str, data: bytes, timeout: float | None, metadata: Metadata = ()) -> Any:
         """Start a call of bytes to bytes; the caller must cancel it."""
-        return self._calls[rpc](data, timeout=timeout, metadata=metadata)
+        if len(self._connections) == 1:
+            return self._connections[0].methods[rpc](data, timeout=timeout, metadata=metadata)
+        connection = min(self._connections, key=attrgetter("calls"))
+        call = connection.methods[rpc](data, timeout=timeout, metadata=metadata)
+        connection.calls += 1
+        call.add_done_callback(connection.end)
+        return call
 
     def replica(self, address: str) -> Any:
         """Return the method GetServiceInfo of one replica, as bytes to bytes."""
@@ -131,5 +152,6 @@ class Backend:
 
     async def aclose(self) -> None:
         """Close the channels; calls in flight are cancelled."""
-        channels = (self._channel, *self._replicas.values())
+        own = (connection.channel for connection in self._connections)
+        channels = (*own, *self._replicas.values())
         await asyncio.gather(*(channel.close() for channel in channels))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from services.common.config import Address, ServiceConfig, StrictModel
+from services.common.config import Address, SharedConfig, StrictModel
 
 
 def ip_version(address: str) -> int | None:
@@ -43,17 +43,20 @@ class Route(StrictModel):
     same request_id, to the same replica while that is up; round_robin takes each in turn, so that
     another replica may answer a repeated request.
     start: the command that starts the backend; errors show it while the backend is down.
+    connections: to each target. A target with several workers needs some, because each connection
+    leads to one worker; calls go to the connection with the fewest.
     """
 
     targets: Annotated[list[Address], Field(min_length=1), AfterValidator(_check_targets)]
     policy: Literal["round_robin", "session"] = "session"
     start: str = ""
+    connections: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 
-class RouterConfig(ServiceConfig):
+class RouterConfig(SharedConfig):
     """The whole file.
 
     routes: by prefix. A call goes to the longest prefix that its model's name starts with.

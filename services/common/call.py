@@ -47,6 +47,10 @@ class CallRecord:
         """Add fields to the line."""
         self._fields.update(fields)
 
+    def has(self, field: str) -> bool:
+        """Whether the line has this field."""
+        return field in self._fields
+
     def add_request(
         self, model: str, session: str, labels: Mapping[str, str], request_id: str = ""
     ) -> None:

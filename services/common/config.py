@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -72,11 +72,49 @@ class ServiceConfig(StrictModel):
     max_calls_in_flight: Annotated[int, Field(ge=0)] = 4096
     max_bytes_in_flight: Annotated[int, Field(ge=0)] = 512 * 2**20
     _path: Path = PrivateAttr(default=Path())
+    _whole: ServiceConfig | None = PrivateAttr(default=None)
+
+    @property
+    def whole(self) -> ServiceConfig:
+        """The configuration of all workers together: this one, if there is one process only."""
+        return self._whole or self
 
     @property
     def path(self) -> Path:
         """The file from which `load_config` read it, for errors."""
         return self._path
+
+
+class SharedConfig(ServiceConfig):
+    """The configuration of a service that may run as several processes.
+
+    workers: their number. They share the port, and each gets its part of all bounds, so that the
+    bounds hold for all of them together. Each connection of a caller leads to one of them.
+    """
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+
+    def of_worker(self) -> Self:
+        """Return the configuration of one worker: its part of the bounds."""
+        bounds = ("max_calls_in_flight", "max_bytes_in_flight", "request_id_bytes")
+        own = divide(self, self.workers, bounds)
+        own._whole = self
+        return own
+
+
+D = TypeVar("D", bound=StrictModel)
+
+
+def divide(config: D, parts: int, names: Iterable[str]) -> D:
+    """Return a copy in which these bounds are divided.
+
+    Whole numbers are rounded down, but not to 0, which means that there is no limit.
+    """
+    changed: dict[str, Any] = {}
+    for name in names:
+        if value := getattr(config, name):
+            changed[name] = max(1, value // parts) if isinstance(value, int) else value / parts
+    return config.model_copy(update=changed)
 
 
 class ModelEntry(StrictModel):

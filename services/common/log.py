@@ -75,7 +75,10 @@ class LossyOutput(io.RawIOBase):
         done = 0
         try:
             while done < len(text) and self._is_ready():
-                done += os.write(self._descriptor, text[done : done + _CHUNK])
+                piece = text[done : done + _CHUNK]
+                # Whole lines, because several processes may write to one pipe.
+                lines = piece[: piece.rfind(b"\n") + 1]
+                done += os.write(self._descriptor, lines or piece)
         except OSError:
             pass  # counted as lost
         return done
@@ -134,6 +137,11 @@ class Logger:
     def write_to(self, writer: LineWriter) -> None:
         """Write all further lines there."""
         self._writer = writer
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def info(self, event: str, /, **fields: object) -> None:
         self.emit("info", event, fields)

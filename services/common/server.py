@@ -25,6 +25,7 @@ from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,
     ServiceConfig,
+    SharedConfig,
     config_path,
     load_config,
 )
@@ -32,8 +33,10 @@ from services.common.environment import drop_other_keys, load_dotenv
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
 from services.common.log import configure_logging, log
+from services.common.peers import Peers
 from services.common.reflection import Reflection
 from services.common.servicer import LlmServicer
+from services.common.workers import Worker, port_in_use, run_workers
 
 C = TypeVar("C", bound=ServiceConfig)
 
@@ -46,8 +49,8 @@ CONNECTION_SECONDS = 300
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def server_options() -> Options:
-    """Return the options of every server."""
+def server_options(shares_port: bool = False) -> Options:
+    """Return the options of every server. shares_port: with the other workers of a service."""
     return (
         *message_options(),
         *accept_ping_options(),
@@ -55,7 +58,8 @@ def server_options() -> Options:
         *ping_options(),
         # A channel to a host's name then finds its new addresses. Running calls go on.
         ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000),
-        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+        # A port in use is an error, not a second listener.
+        ("grpc.so_reuseport", int(shares_port)),
     )
 
 
@@ -76,11 +80,17 @@ class Service(LlmHandlers, Protocol):
 
 
 class Server:
-    """One service on one address, with health and reflection."""
+    """One service on one address, with health and reflection.
 
-    def __init__(self, service: Service, listen: str) -> None:
+    worker: which of several processes on that address this is; None if it is the only one.
+    """
+
+    def __init__(self, service: Service, listen: str, worker: Worker | None = None) -> None:
         self._service = service
-        self._server = grpc.aio.server(options=server_options())
+        self._worker = worker
+        #: What its lines in the log say about the process.
+        self._place = {"service": service.name, "pid": os.getpid()}
+        self._server = grpc.aio.server(options=server_options(worker is not None))
         self._health = Health()
         self._server.add_generic_rpc_handlers((llm_service_handler(service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -89,28 +99,28 @@ class Server:
         try:
             self.port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise ConfigError(
-                f"{service.name}: cannot listen on {listen}: the port is in use, or the "
-                "address is not this machine's; stop the process that holds the port, or "
-                "configure another port"
-            ) from error
+            raise port_in_use(service.name, listen) from error
         self.address = f"{listen.rpartition(':')[0]}:{self.port}"
+        if worker is not None:  # where the other workers reach it
+            self._peer_port = self._server.add_insecure_port("127.0.0.1:0")
 
     async def start(self) -> None:
         """Start the server, then the service. Health is SERVING once the service is ready."""
         # The library's health servicer starts as SERVING.
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
-        log.info("listening", service=self._service.name, address=self.address, pid=os.getpid())
+        log.info("listening", **self._place, address=self.address)
         await self._service.start()
+        if self._worker is not None:
+            self._worker.claims.open_port(self._peer_port)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", service=self._service.name, address=self.address)
+        log.info("serving", **self._place, address=self.address)
 
     async def failed(self) -> str:
         """Wait until the service cannot continue, set NOT_SERVING, and return the reason."""
         reason = await self._service.failed()
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        log.error("failed", service=self._service.name, reason=reason)
+        log.error("failed", **self._place, reason=reason)
         return reason
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -118,10 +128,11 @@ class Server:
 
         grace: seconds after which the remaining calls are cancelled.
         """
+        log.info("stopping", **self._place)
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
         await self._service.aclose()
-        log.info("stopped", service=self._service.name)
+        log.info("stopped", **self._place)
 
     async def _set_health(self, status: Any) -> None:
         for name in ("", SERVICE.full_name):
@@ -137,24 +148,30 @@ def _freeze_gc() -> None:
     gc.freeze()
 
 
-async def serve(service: Service, listen: str) -> int:
+async def serve(service: Service, listen: str, worker: Worker | None = None) -> int:
     """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1).
 
-    A second signal ends the process immediately, without waiting for the running calls.
+    A second signal ends the process immediately, without waiting for the running calls. A worker
+    also stops when the process that has forked it ends.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    signals = _SIGNALS if worker is None else (signal.SIGTERM,)
 
     def stop_once() -> None:
         stopping.set()
-        for signum in _SIGNALS:
+        if worker is not None:
+            loop.remove_reader(worker.lifeline)
+        for signum in signals:
             # Not a handler of the event loop, which may be busy.
             loop.remove_signal_handler(signum)
             signal.signal(signum, lambda number, _: os._exit(128 + number))
 
-    for signum in _SIGNALS:
+    for signum in signals:
         loop.add_signal_handler(signum, stop_once)
-    server = Server(service, listen)
+    if worker is not None:
+        loop.add_reader(worker.lifeline, stop_once)
+    server = Server(service, listen, worker)
     life = asyncio.create_task(_start_and_watch(server))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -191,14 +208,14 @@ def _use_batch_scheduling() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def run(service: Service, listen: str) -> None:
+def run(service: Service, listen: str, worker: Worker | None = None) -> None:
     """Serve on uvloop, then exit with the status of `serve`."""
     # A thread that checks a large request gives way to the event loop after a millisecond.
     sys.setswitchinterval(0.001)
     if service.forwards_calls:
         _use_batch_scheduling()
     try:
-        status = uvloop.run(serve(service, listen))
+        status = uvloop.run(serve(service, listen, worker))
     except ConfigError as error:
         sys.exit(f"{error}")
     sys.exit(status)
@@ -208,12 +225,13 @@ def launch(
     name: str,
     filename: str,
     config_type: type[C],
-    build_service: Callable[[C], Service],
+    build_service: Callable[[C, Peers], Service],
     environment: Sequence[str] = (),
 ) -> None:
     """Run `python -m <name> [--config FILE]`: read the configuration, then serve.
 
-    filename: name of the default configuration file. environment: patterns of the variables
+    filename: name of the default configuration file. build_service: makes the service of this
+    process from its configuration and the other workers. environment: patterns of the variables
     that the service reads, besides ARENA_*.
     """
     configure_logging()
@@ -225,10 +243,18 @@ def launch(
         default = config_path(filename)
         parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
         arguments = parser.parse_args()
-        config = load_config(arguments.config, config_type)
+        config: Any = load_config(arguments.config, config_type)
+        if isinstance(config, SharedConfig) and config.workers > 1:
+            own: Any = config.of_worker()
+            run_workers(
+                name,
+                config.listen,
+                config.workers,
+                lambda worker: run(build_service(own, Peers(worker.claims)), worker.listen, worker),
+            )
     except ConfigError as error:
         sys.exit(f"{error}")
-    run(build_service(config), config.listen)
+    run(build_service(config, Peers()), config.listen)
 
 
 def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
@@ -238,6 +264,6 @@ def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
         f"services.{name}",
         f"{name}_models.yaml",
         backend_type.config_type,
-        lambda config: LlmServicer(backend_type(config)),
+        lambda config, peers: LlmServicer(backend_type(config), peers),
         backend_type.environment,
     )

@@ -27,7 +27,8 @@ def make_service_info(service: str, limits: Limits, backends: Iterable[BackendIn
 
 
 def make_limits(config: ServiceConfig) -> Limits:
-    """Return the limits in force with a configuration."""
+    """Return the limits in force with a configuration, of all workers together."""
+    config = config.whole
     return Limits(
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_bytes_in_flight=config.max_bytes_in_flight,

@@ -32,6 +32,7 @@ from services.common.call import CallRecord, CallScope
 from services.common.errors import ModelNotFound
 from services.common.handlers import Context, check_client, parse
 from services.common.pages import make_page
+from services.common.peers import Peers
 from services.common.reply import (
     ReplyBuilder,
     build_message,
@@ -49,9 +50,9 @@ from services.common.validation import check_model
 
 
 class LlmServicer:
-    """LlmService over one backend."""
+    """LlmService over one backend. peers: the other workers of the service."""
 
-    def __init__(self, backend: BaseLLMBackend[Any]) -> None:
+    def __init__(self, backend: BaseLLMBackend[Any], peers: Peers | None = None) -> None:
         self._backend = backend
         self.name = backend.name
         self.forwards_calls = backend.forwards_calls
@@ -61,6 +62,7 @@ class LlmServicer:
         self._requests = RequestReader(backend, shares=config.request_id_seconds > 0)
         self._replies = ReplyBuilder(backend)
         self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
+        self._peers = peers or Peers()
         self._streams = Streams(backend, self._replies, self._calls)
 
     async def start(self) -> None:
@@ -74,11 +76,17 @@ class LlmServicer:
     async def aclose(self) -> None:
         """End the calls that run without callers, and close the backend."""
         await self._calls.aclose()
+        await self._peers.aclose()
         await self._backend.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record, self._admit(data):
             request, digest = await self._read_request(data, context, record)
+            if digest and self._peers.exist:
+                found = await self._peers.ask("Generate", request.request_id, data, context)
+                if found is not None:
+                    record.add(handed_over=True)
+                    return found
             run = partial(self._generate, request, record)
             reply, is_replayed = await self._share(request.request_id, digest, run, record)
             return mark_replayed(reply) if is_replayed else reply
@@ -112,6 +120,14 @@ class LlmServicer:
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record, self._admit(data):
             request, digest = await self._read_request(data, context, record)
+            if digest and self._peers.exist:
+                replies = self._peers.stream("StreamGenerate", request.request_id, data, context)
+                async with aclosing(replies):
+                    async for reply in replies:
+                        record.add(handed_over=True)
+                        yield reply
+                if record.has("handed_over"):
+                    return
             sequence = 0
             async with aclosing(self._streams.stream(request, digest, record)) as events:
                 async for event in events:
@@ -132,6 +148,11 @@ class LlmServicer:
         async with CallScope("Score", context) as record, self._admit(data):
             check_client(context)
             request, digest = await self._requests.read_score(data, record)
+            if digest and self._peers.exist:
+                found = await self._peers.ask("Score", request.request_id, data, context)
+                if found is not None:
+                    record.add(handed_over=True)
+                    return found
             run = partial(self._score, request, record)
             return (await self._share(request.request_id, digest, run, record))[0]
 

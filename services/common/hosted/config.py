@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic.networks import HttpUrl
 
 from arena_llm.suggestions import did_you_mean
-from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
+from services.common.config import ModelEntries, ModelEntry, SharedConfig, check_names, divide
 from services.common.errors import ModelNotFound
 
 _URL = TypeAdapter(HttpUrl)
@@ -59,7 +59,7 @@ class HostedModel(ModelEntry):
 M = TypeVar("M", bound=HostedModel)
 
 
-class HostedConfig(ServiceConfig, Generic[M]):
+class HostedConfig(SharedConfig, Generic[M]):
     """The whole file. A subclass sets `prefix`, such as "openrouter_".
 
     max_concurrency: concurrent provider calls of all models together.
@@ -104,6 +104,24 @@ class HostedConfig(ServiceConfig, Generic[M]):
     def _check_names(self) -> HostedConfig[M]:
         check_names(self.models, self.prefix)
         return self
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> HostedConfig[M]:
+        bounds = {"max_concurrency": self.max_concurrency}
+        bounds |= {
+            f"{m.name}: max_concurrency": m.max_concurrency or self.workers for m in self.models
+        }
+        for name, most in bounds.items():
+            if most < self.workers:
+                raise ValueError(f"{name} {most} cannot be divided among {self.workers} workers")
+        return self
+
+    def of_worker(self) -> Self:
+        """Return the configuration of one worker: its part of the bounds, also of each model."""
+        bounds = ("max_concurrency", "rpm", "tpm")
+        models = [divide(model, self.workers, bounds) for model in self.models]
+        own = divide(super().of_worker(), self.workers, (*bounds, "max_queue"))
+        return own.model_copy(update={"models": models})
 
     def find_entry(self, model: str) -> M | None:
         """The entry of a model by its full name; None for an unlisted model that is allowed.
