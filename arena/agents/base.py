@@ -19,7 +19,8 @@ class Turn:
 
     state: the whole state, for agents that search. A language model's prompt contains
     only what its own seat can see. ply: counts from 0; players who move simultaneously
-    share a ply. seed: 63 bits, derived from experiment, game, episode, seat and ply.
+    share a ply. seed: 63 bits, derived from experiment, game, episode, seat and ply. agents:
+    the players' names, in seat order. number: of the episode, from 0.
     """
 
     game: Game
@@ -28,6 +29,24 @@ class Turn:
     ply: int
     legal: tuple[LegalAction, ...]
     seed: int
+    agents: tuple[str, ...] = ()
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an episode for one seat.
+
+    status: as in the results; empty if the episode was left and can be continued. reason: why
+    it was not played to its end.
+    """
+
+    game: Game
+    state: State
+    seat: int
+    agents: tuple[str, ...]
+    status: str = ""
+    reason: str = ""
 
 
 class AnswerStatus(StrEnum):
@@ -88,3 +107,7 @@ class Agent(ABC):
         calls a model; every call and reply is stored. Raises what `ask` raises, and
         PlayerLeft.
         """
+
+    def finish(self, ending: Ending) -> None:
+        """Called once, when the episode has ended or was left. Does nothing by default."""
+        return

@@ -13,6 +13,9 @@ from arena_llm.types import Attempt, ServedBy, Usage
 #: Nothing is known about who answered.
 NOT_KNOWN = ServedBy()
 
+#: The name, in place of a model's, of a person who answers at the terminal.
+PERSON = "a person"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
@@ -22,6 +25,7 @@ class ModelCall:
     (temperature, max_tokens, seed, reasoning_effort, routing, ...), as JSON can hold them.
     choices: the model must generate one of these texts. continuations: the model scores each of
     these texts. At most one of the two is set. store_tokens: keep the tokens of the reply.
+    answer: answers in place of a model, such as a person; it is no part of the stored request.
     """
 
     model: str
@@ -30,6 +34,7 @@ class ModelCall:
     choices: tuple[str, ...] | None = None
     continuations: tuple[str, ...] | None = None
     store_tokens: bool = False
+    answer: Callable[[], Awaitable[ModelReply]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from arena.agents.base import Agent, Answer, AnswerStatus, Turn
+from arena.agents.base import Agent, Answer, AnswerStatus, Ending, Turn
 from arena.agents.calls import Ask, describe_usage
 from arena.agents.registry import build_agent
 from arena.agents.settings import AgentSettings, Policy
@@ -49,7 +49,15 @@ async def play_episode(
     over after max_plies is truncated; its returns so far count. Every other exception of
     agents and `ask_for` is raised.
     """
-    return await _Episode(spec, game, seats, ask_for).play()
+    episode = _Episode(spec, game, seats, ask_for)
+    status, reason = "", ""
+    try:
+        row, moves = await episode.play()
+        status, reason = row.status, row.reason or ""
+        return row, moves
+    finally:
+        for seat, (agent, _) in enumerate(seats):
+            agent.finish(Ending(game, episode.state, seat, spec.agents, status, reason))
 
 
 class _Episode:
@@ -64,13 +72,13 @@ class _Episode:
         self._game = game
         self._seats = seats
         self._ask_for = ask_for
-        self._state = game.new()
+        self.state = game.new()
         self._chance = random.Random(spec.seed)  # noqa: S311 - repeatable, not secret
         self._moves: list[MoveRow] = []
         self._ply = 0
 
     async def play(self) -> tuple[EpisodeRow, list[MoveRow]]:
-        state = self._state
+        state = self.state
         while not state.is_terminal:
             if self._ply == self._spec.max_plies:
                 # Another attempt would end here too, so this is a result, not a failure.
@@ -84,19 +92,19 @@ class _Episode:
         return self._row("finished", returns=state.returns())
 
     def _draw(self) -> None:
-        action, text = self._state.draw_chance(self._chance)
+        action, text = self.state.draw_chance(self._chance)
         self._moves.append(
             MoveRow(
                 self._spec.episode, self._ply, CHANCE, 0, "ok",
-                action=action, action_text=text, board=self._state.board(),
+                action=action, action_text=text, board=self.state.board(),
             )
         )  # fmt: skip
-        self._state.apply({CHANCE: action})
+        self.state.apply({CHANCE: action})
 
     async def _move(self) -> tuple[EpisodeRow, list[MoveRow]] | None:
         """Play one ply. Returns the result if the episode ends because a player failed."""
-        seats = self._state.players_to_move()
-        turns = await self._take_turns(seats, self._state.board())
+        seats = self.state.players_to_move()
+        turns = await self._take_turns(seats, self.state.board())
         self._moves += [row for turn in turns for row in turn.rows]
         for status in ("failed", "forfeited"):
             at_fault = [
@@ -109,7 +117,7 @@ class _Episode:
                 # If several players forfeit at the same ply, nobody is the loser.
                 alone = status == "forfeited" and len(at_fault) == 1
                 return self._row(status, reason=reason, loser=at_fault[0][0] if alone else None)
-        self._state.apply(
+        self.state.apply(
             {seat: turn.action for seat, turn in zip(seats, turns, strict=True)}  # type: ignore[misc]  # all have an action here
         )
         return None
@@ -128,10 +136,17 @@ class _Episode:
 
     async def _take_turn(self, seat: int, board: str) -> TurnResult:
         agent, policy = self._seats[seat]
-        legal = self._state.legal_actions(seat)
+        legal = self.state.legal_actions(seat)
         texts = dict(legal)
         turn = Turn(
-            self._game, self._state, seat, self._ply, legal, turn_seed(self._spec, seat, self._ply)
+            self._game,
+            self.state,
+            seat,
+            self._ply,
+            legal,
+            turn_seed(self._spec, seat, self._ply),
+            self._spec.agents,
+            self._spec.number,
         )
         blank = MoveRow(
             self._spec.episode, self._ply, seat, attempt=0, status="",

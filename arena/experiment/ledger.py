@@ -7,9 +7,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from arena.agents.calls import Ask, ModelCall, ModelReply, describe_usage, is_lost
+from arena.agents.calls import PERSON, Ask, ModelCall, ModelReply, describe_usage, is_lost
 from arena.experiment.budget import Budget, PendingCalls
-from arena.experiment.recording import Recorder, RecordingError, describe_call, show_difference
+from arena.experiment.recording import (
+    RecordedModels,
+    Recorder,
+    RecordingError,
+    describe_call,
+    show_difference,
+)
 from arena.results.rows import (
     CallKey,
     EpisodeRow,
@@ -53,7 +59,7 @@ class Ledger:
         self._store = store
         self._budget = budget or Budget()
         self._recorder = recorder
-        self._free = free
+        self._free = {*free, PERSON}
         self._spent = store.spent()
         self._pending = PendingCalls({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:
@@ -161,6 +167,9 @@ def ask_through_ledger(
 ) -> Callable[[CallKey], Ask]:
     """How the players call models: each call goes through the ledger.
 
+    A person's answer is stored like a model's, so an interrupted game continues at its move, and
+    a recording answers in the person's place.
+
     run_id: the ledger's, which can be in another process.
     """
 
@@ -170,7 +179,10 @@ def ask_through_ledger(
             if (stored := await ledger.recall(key, request, call.model)) is not None:
                 return stored
             try:
-                reply = await backend(key, call, make_request_id(run_id, key, request))
+                if call.answer is None or isinstance(backend, RecordedModels):
+                    reply = await backend(key, call, make_request_id(run_id, key, request))
+                else:
+                    reply = await call.answer()
             except ArenaError as error:
                 await ledger.failed(key, request, error)
                 raise

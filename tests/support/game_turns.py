@@ -27,7 +27,9 @@ def reach(game: Game, actions: Sequence[int]) -> State:
 
 
 def turn_in(game: Game, state: State, seat: int, seed: int = 7) -> Turn:
-    return Turn(game, state, seat, len(state.history), state.legal_actions(seat), seed)
+    agents = tuple(f"name {number}" for number in range(game.players))
+    legal = state.legal_actions(seat)
+    return Turn(game, state, seat, len(state.history), legal, seed, agents)
 
 
 def turn_after(spec: str, actions: Sequence[int] = (), seed: int = 7) -> Turn:
