@@ -100,6 +100,7 @@ async def httpx(target: str) -> AsyncIterator[Call]:
 @asynccontextmanager
 async def aiohttp(target: str) -> AsyncIterator[Call]:
     """The service's HTTP client, without limits, retries and the gRPC around it."""
+    from services.common.hosted.config import Timeouts
     from services.common.hosted.keys import Keys, Redactor
     from services.openrouter.config import OpenRouterConfig
     from services.openrouter.upstream import OpenRouterUpstream
@@ -107,7 +108,7 @@ async def aiohttp(target: str) -> AsyncIterator[Call]:
     config = OpenRouterConfig(listen="127.0.0.1:0", base_url=target, dialect="openai", models=[])
     upstream = OpenRouterUpstream(config, Keys(frozenset(), {}), Redactor([]))
     try:
-        yield lambda: upstream.complete(BODY, 60)
+        yield lambda: upstream.complete(BODY, Timeouts(60, 60))
     finally:
         await upstream.aclose()
 

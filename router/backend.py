@@ -14,7 +14,7 @@ from arena_llm.connection import message_options, ping_options, reconnect_option
 from arena_llm.errors import DETAILS_TRAILER, NOT_CONNECTED
 from arena_llm.v1 import models_pb2
 from router.config import Route
-from router.routing import Metadata, build_service_config, build_target
+from router.routing import Headers, Metadata, build_service_config, build_target
 from services.common.errors import BackendDown, BackendError, DeadlineExceeded
 from services.common.handlers import SERVICE
 
@@ -94,10 +94,11 @@ class Backend:
 
     def call(self, rpc: str, data: bytes, timeout: float | None, metadata: Metadata = ()) -> Any:
         """Start a call of bytes to bytes; the caller must cancel it."""
+        headers = Headers(metadata)
         if len(self._connections) == 1:
-            return self._connections[0].methods[rpc](data, timeout=timeout, metadata=metadata)
+            return self._connections[0].methods[rpc](data, timeout=timeout, metadata=headers)
         connection = min(self._connections, key=attrgetter("calls"))
-        call = connection.methods[rpc](data, timeout=timeout, metadata=metadata)
+        call = connection.methods[rpc](data, timeout=timeout, metadata=headers)
         connection.calls += 1
         call.add_done_callback(connection.end)
         return call

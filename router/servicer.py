@@ -58,30 +58,34 @@ class Router:
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Generate", context) as record, self._admit(data):
-            request = await _read_envelope(generate_pb2.GenerateRequest, data)
-            return await self._forward_unary("Generate", request, data, context, record)
+        async with CallScope("Generate", context) as record:
+            with self._admit(data):
+                request = await _read_envelope(generate_pb2.GenerateRequest, data)
+                return await self._forward_unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Score", context) as record, self._admit(data):
-            request = await _read_envelope(score_pb2.ScoreRequest, data)
-            return await self._forward_unary("Score", request, data, context, record)
+        async with CallScope("Score", context) as record:
+            with self._admit(data):
+                request = await _read_envelope(score_pb2.ScoreRequest, data)
+                return await self._forward_unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        async with CallScope("StreamGenerate", context) as record, self._admit(data):
-            request = await _read_envelope(generate_pb2.GenerateRequest, data)
-            backend, call = self._start("StreamGenerate", request, data, context, record)
-            async with (
-                ForwardedCall(call, backend, context, record) as forwarded,
-                aclosing(forwarded.messages()) as messages,
-            ):
-                async for message in messages:
-                    yield message
+        async with CallScope("StreamGenerate", context) as record:
+            with self._admit(data):
+                request = await _read_envelope(generate_pb2.GenerateRequest, data)
+                backend, call = self._start("StreamGenerate", request, data, context, record)
+                async with (
+                    ForwardedCall(call, backend, context, record) as forwarded,
+                    aclosing(forwarded.messages()) as messages,
+                ):
+                    async for message in messages:
+                        yield message
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("CountTokens", context) as record, self._admit(data):
-            request = await _read_envelope(score_pb2.CountTokensRequest, data)
-            return await self._forward_unary("CountTokens", request, data, context, record)
+        async with CallScope("CountTokens", context) as record:
+            with self._admit(data):
+                request = await _read_envelope(score_pb2.CountTokensRequest, data)
+                return await self._forward_unary("CountTokens", request, data, context, record)
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:
@@ -118,8 +122,7 @@ class Router:
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
         backend, call = self._start(rpc, request, data, context, record)
-        async with ForwardedCall(call, backend, context, record) as forwarded:
-            return await forwarded.reply()
+        return await ForwardedCall(call, backend, context, record).reply()
 
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
@@ -129,8 +132,7 @@ class Router:
             backend = self._find(model, record)
             metadata = build_metadata(_received(context))
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            async with ForwardedCall(call, backend, context, record) as forwarded:
-                return await forwarded.reply()
+            return await ForwardedCall(call, backend, context, record).reply()
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
             answer = fanout.make_unavailable(error)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
@@ -166,12 +168,10 @@ class Router:
 
 
 class ForwardedCall:
-    """Holds a call to a backend: the caller's call gets its trailers, or its error.
+    """A call to a backend: the caller's call gets its metadata, and its trailers or its error.
 
-    Leaving the block cancels the call to the backend, so that a caller that has disconnected
-    leaves no work behind.
-
-    A class, because it is around every call: @asynccontextmanager takes three times as long.
+    `reply` and leaving the block cancel the call to the backend, so that a caller that has
+    disconnected leaves no work behind.
     """
 
     __slots__ = ("_backend", "_call", "_context", "_initial_sent", "_record")
@@ -187,9 +187,20 @@ class ForwardedCall:
         return self
 
     async def reply(self) -> bytes:
-        """Return the reply, after sending its initial metadata."""
-        reply: bytes = await self._call
-        await self._send_initial(await self._call.initial_metadata())
+        """Return the reply of a unary call, after sending its initial metadata."""
+        call = self._call
+        try:
+            reply: bytes = await call
+            # Usually both are empty.
+            if initial := await call.initial_metadata():
+                await self._send_initial(initial)
+            if trailing := await call.trailing_metadata():
+                self._context.set_trailing_metadata(tuple(trailing))
+        except grpc.aio.AioRpcError as error:
+            await self._end(error)
+            raise AssertionError("unreachable") from error
+        finally:
+            call.cancel()
         return reply
 
     async def messages(self) -> AsyncGenerator[bytes, None]:

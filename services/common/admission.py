@@ -54,11 +54,11 @@ class Admitted:
         self._admission = admission
         self._size = size
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         self._admission.check(self._size)
         self._admission.calls += 1
         self._admission.bytes += self._size
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._admission.calls -= 1
         self._admission.bytes -= self._size

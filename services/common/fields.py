@@ -85,7 +85,10 @@ class Refusals:
 
         Fields that a GenerateRequest does not have are not looked at.
         """
-        if all(self._is_honoured(field.name, value) for field, value in request.ListFields()):
+        for descriptor, value in request.ListFields():
+            if not self._is_honoured(descriptor.name, value):
+                break
+        else:
             return  # the usual case, without the path of each field
         for path, field in _list_set_fields(request):
             if path in PATHS and path not in self.honoured:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
@@ -58,6 +59,8 @@ _COUNTS = {
     ),
     "cost_picousd": 2**63 - 1,
 }
+
+_read_counts = attrgetter(*_COUNTS)
 
 T = TypeVar("T")
 
@@ -191,8 +194,8 @@ def repair_usage(usage: Usage) -> Usage:
     """Return the usage. An impossible number becomes unknown, and the log names it."""
     odd = [
         name
-        for name, most in _COUNTS.items()
-        if (value := getattr(usage, name)) is not None and not 0 <= value <= most
+        for value, (name, most) in zip(_read_counts(usage), _COUNTS.items(), strict=True)
+        if value is not None and not 0 <= value <= most
     ]
     if not odd:
         return usage

@@ -80,16 +80,17 @@ class LlmServicer:
         await self._backend.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Generate", context) as record, self._admit(data):
-            request, digest = await self._read_request(data, context, record)
-            if digest and self._peers.exist:
-                found = await self._peers.ask("Generate", request.request_id, data, context)
-                if found is not None:
-                    record.add(handed_over=True)
-                    return found
-            run = partial(self._generate, request, record)
-            reply, is_replayed = await self._share(request.request_id, digest, run, record)
-            return mark_replayed(reply) if is_replayed else reply
+        async with CallScope("Generate", context) as record:
+            with self._admit(data):
+                request, digest = await self._read_request(data, context, record)
+                if digest and self._peers.exist:
+                    found = await self._peers.ask("Generate", request.request_id, data, context)
+                    if found is not None:
+                        record.add(handed_over=True)
+                        return found
+                run = partial(self._generate, request, record)
+                reply, is_replayed = await self._share(request.request_id, digest, run, record)
+                return mark_replayed(reply) if is_replayed else reply
 
     async def _generate(self, request: GenerationRequest, record: CallRecord) -> bytes:
         completion = check_type(
@@ -118,22 +119,25 @@ class LlmServicer:
         return found if isinstance(found, bytes) else await found.join(), True
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        async with CallScope("StreamGenerate", context) as record, self._admit(data):
-            request, digest = await self._read_request(data, context, record)
-            if digest and self._peers.exist:
-                replies = self._peers.stream("StreamGenerate", request.request_id, data, context)
-                async with aclosing(replies):
-                    async for reply in replies:
-                        record.add(handed_over=True)
-                        yield reply
-                if record.has("handed_over"):
-                    return
-            sequence = 0
-            async with aclosing(self._streams.stream(request, digest, record)) as events:
-                async for event in events:
-                    event.sequence = sequence
-                    sequence += 1
-                    yield event.SerializeToString()
+        async with CallScope("StreamGenerate", context) as record:
+            with self._admit(data):
+                request, digest = await self._read_request(data, context, record)
+                if digest and self._peers.exist:
+                    replies = self._peers.stream(
+                        "StreamGenerate", request.request_id, data, context
+                    )
+                    async with aclosing(replies):
+                        async for reply in replies:
+                            record.add(handed_over=True)
+                            yield reply
+                    if record.has("handed_over"):
+                        return
+                sequence = 0
+                async with aclosing(self._streams.stream(request, digest, record)) as events:
+                    async for event in events:
+                        event.sequence = sequence
+                        sequence += 1
+                        yield event.SerializeToString()
 
     async def _read_request(
         self, data: bytes, context: Context, record: CallRecord
@@ -145,16 +149,17 @@ class LlmServicer:
         return await self._requests.read_generate(data, record, deadline)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("Score", context) as record, self._admit(data):
-            check_client(context)
-            request, digest = await self._requests.read_score(data, record)
-            if digest and self._peers.exist:
-                found = await self._peers.ask("Score", request.request_id, data, context)
-                if found is not None:
-                    record.add(handed_over=True)
-                    return found
-            run = partial(self._score, request, record)
-            return (await self._share(request.request_id, digest, run, record))[0]
+        async with CallScope("Score", context) as record:
+            with self._admit(data):
+                check_client(context)
+                request, digest = await self._requests.read_score(data, record)
+                if digest and self._peers.exist:
+                    found = await self._peers.ask("Score", request.request_id, data, context)
+                    if found is not None:
+                        record.add(handed_over=True)
+                        return found
+                run = partial(self._score, request, record)
+                return (await self._share(request.request_id, digest, run, record))[0]
 
     async def _score(self, request: ScoringRequest, record: CallRecord) -> bytes:
         scoring = check_type(await self._backend.score(request), Scoring, "score")
@@ -165,13 +170,14 @@ class LlmServicer:
         return message.SerializeToString()
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
-        async with CallScope("CountTokens", context) as record, self._admit(data):
-            check_client(context)
-            request = await self._requests.read_count(data, record)
-            count = check_type(
-                await self._backend.count_tokens(request), TokenCount, "count_tokens"
-            )
-            return build_message(count, score_pb2.CountTokensResponse).SerializeToString()
+        async with CallScope("CountTokens", context) as record:
+            with self._admit(data):
+                check_client(context)
+                request = await self._requests.read_count(data, record)
+                count = check_type(
+                    await self._backend.count_tokens(request), TokenCount, "count_tokens"
+                )
+                return build_message(count, score_pb2.CountTokensResponse).SerializeToString()
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from arena_llm.v1 import generate_pb2, score_pb2
 from services.common.errors import RequestIdReused
@@ -116,15 +116,9 @@ class SharedCall:
                 waiter.set_exception(error)
 
 
-class _Kept(NamedTuple):
-    """A reply. Bytes, because the garbage collector need not look at them.
-
-    ended: when its call ended, by time.monotonic().
-    """
-
-    digest: bytes
-    reply: bytes
-    ended: float
+#: The digest and the reply of a call, and when it ended, by time.monotonic(). A plain tuple of
+#: such values, because the garbage collector need not look at them: a minute has thousands.
+_Kept = tuple[bytes, bytes, float]
 
 
 class SharedCalls:
@@ -148,18 +142,20 @@ class SharedCalls:
         Raises RequestIdReused if its request is another one.
         """
         self._drop_old()
+        found: SharedCall | bytes
         call = self._calls.get(request_id)
-        if call is not None and call.abandoned:
-            call = None
-        found = call or self._kept.get(request_id)
-        if found is None:
+        if call is not None and not call.abandoned:
+            known, found = call.digest, call
+        elif (kept := self._kept.get(request_id)) is not None:
+            known, found, _ = kept
+        else:
             return None
-        if found.digest != digest:
+        if known != digest:
             raise RequestIdReused(
                 "another request has this request_id: give each request its own id",
                 field="request_id",
             )
-        return found.reply if isinstance(found, _Kept) else found
+        return found
 
     def start(
         self,
@@ -197,7 +193,7 @@ class SharedCalls:
             raise
         self._forget(request_id, call)
         if call.digest:
-            self._kept[request_id] = _Kept(call.digest, reply, time.monotonic())
+            self._kept[request_id] = call.digest, reply, time.monotonic()
             self._bytes += len(reply) + _OVERHEAD
             self._drop_old()
         call.answer(reply)
@@ -220,8 +216,8 @@ class SharedCalls:
     def _drop_old(self) -> None:
         oldest = time.monotonic() - self._seconds
         while self._kept:
-            request_id, kept = next(iter(self._kept.items()))
-            if kept.ended >= oldest and self._bytes <= self._max_bytes:
+            request_id, (_, reply, ended) = next(iter(self._kept.items()))
+            if ended >= oldest and self._bytes <= self._max_bytes:
                 return
             del self._kept[request_id]
-            self._bytes -= len(kept.reply) + _OVERHEAD
+            self._bytes -= len(reply) + _OVERHEAD

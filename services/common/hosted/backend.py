@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -95,8 +95,11 @@ class HostedBackend(BaseLLMBackend[C]):
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Return a whole completion."""
-        with self._reporting(request):
+        try:
             return self._hide_keys_in(await self._generate_constrained(request))
+        except BackendError as error:
+            self._complete_report(error, request)
+            raise
 
     async def stream_response(
         self, request: GenerationRequest
@@ -110,7 +113,7 @@ class HostedBackend(BaseLLMBackend[C]):
                 async for event in events:
                     yield event
             return
-        with self._reporting(request):
+        try:
             arrived = time.perf_counter()
             call = await self._build_call(request, None)
             try:
@@ -131,6 +134,9 @@ class HostedBackend(BaseLLMBackend[C]):
                         yield self._hide_keys_in(completion)
             except ModelNotFound as error:
                 raise await _explain(call, error) from error.__cause__
+        except BackendError as error:
+            self._complete_report(error, request)
+            raise
 
     async def _generate_constrained(self, request: GenerationRequest) -> Completion:
         """Return a completion. A model that refuses a JSON schema gets its constraint in words."""
@@ -157,32 +163,27 @@ class HostedBackend(BaseLLMBackend[C]):
         log.warning("a model refuses JSON schemas: set structured_output: false", model=model)
         return replace(completion, attempts=attempts + completion.attempts)
 
-    @contextmanager
-    def _reporting(self, request: GenerationRequest) -> Iterator[None]:
-        """Complete the report of an error that leaves the block, and hide keys in the error.
+    def _complete_report(self, error: BackendError, request: GenerationRequest) -> None:
+        """Complete the report of an error that leaves the service, and hide keys in the error.
 
         Its message may repeat any part of an answer: the name of a tool, a field that cannot be
         read.
         """
-        try:
-            yield
-        except BackendError as error:
-            error.message = self._redact.hide(error.message)
-            error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
-            if (report := error.report) is not None:
-                served_by = replace(
-                    report.served_by,
-                    backend=self.name,
-                    model=report.served_by.model or request.model,
-                    provider=report.served_by.provider or error.metadata.get("provider", ""),
-                )
-                error.report = replace(
-                    report,
-                    request_id=request.request_id,
-                    served_by=served_by,
-                    attempts=self._hide_keys(report.attempts),
-                )
-            raise
+        error.message = self._redact.hide(error.message)
+        error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
+        if (report := error.report) is not None:
+            served_by = replace(
+                report.served_by,
+                backend=self.name,
+                model=report.served_by.model or request.model,
+                provider=report.served_by.provider or error.metadata.get("provider", ""),
+            )
+            error.report = replace(
+                report,
+                request_id=request.request_id,
+                served_by=served_by,
+                attempts=self._hide_keys(report.attempts),
+            )
 
     def _hide_keys_in(self, completion: Completion) -> Completion:
         # Usually no attempt has failed, and a copy takes 4 us.

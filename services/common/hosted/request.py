@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from arena_llm.types import Conversation, GenerationRequest, Input, Message, RawPrompt, Text
@@ -85,11 +86,13 @@ CHAT_PARAMETERS: Mapping[str, ChatParameter] = {
     "top_logprobs": ChatParameter("returns.top_logprobs", "top_logprobs", switch="logprobs"),
 }
 
-#: Each parameter with the attribute of a GenerationRequest that has it.
-_GROUPS = [
-    (name, parameter, "returns" if parameter.path.startswith("returns.") else "sampling")
-    for name, parameter in CHAT_PARAMETERS.items()
-]
+#: Reads all parameters of a GenerationRequest together, in the order of CHAT_PARAMETERS.
+_read_parameters = attrgetter(
+    *(
+        f"{'returns' if parameter.path.startswith('returns.') else 'sampling'}.{name}"
+        for name, parameter in CHAT_PARAMETERS.items()
+    )
+)
 
 #: Kinds of content, and fields of a part, that at least some hosted models take.
 _PARTS = (
@@ -116,8 +119,9 @@ PARAMETER_NAMES = frozenset(
 
 def list_set_parameters(request: GenerationRequest) -> Iterator[tuple[str, ChatParameter, Any]]:
     """Yield each parameter that is set: its name, its ChatParameter, its value."""
-    for name, parameter, group in _GROUPS:
-        value = getattr(getattr(request, group), name)
+    for value, (name, parameter) in zip(
+        _read_parameters(request), CHAT_PARAMETERS.items(), strict=True
+    ):
         if value is None or value == () or value == {}:
             continue
         if isinstance(value, tuple):
