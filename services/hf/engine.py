@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import cast
 
 from arena_llm.types import EngineLoad
@@ -29,6 +29,9 @@ from services.hf.batching import ReadPrompt, Rows, select_prefill_batch
 from services.hf.errors import diagnose, log_failure, make_dead_error
 from services.hf.forward import Forward, Scored, Work
 from services.hf.sequence import ScoringJob, Sequence
+
+#: Waiting prompts that are compared for one pass, so that a long queue delays no step.
+_CANDIDATES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,13 @@ class HfEngine:
         self._limits = limits
         self._on_dead = on_dead
         self._changed = threading.Condition()
+        #: Submitted, and not yet seen by the engine's thread. `_changed` guards it, `_queued` and
+        #: `_ended`.
+        self._arrived: list[Item] = []
+        #: How many requests wait, with those that have just arrived.
+        self._queued = 0
+        #: Waiting requests. Only the engine's thread uses it, so that no caller waits for work
+        #: that grows with the queue.
         self._waiting: deque[Item] = deque()
         #: The error that ended the engine; None while it runs.
         self._ended: BackendError | None = None
@@ -85,12 +95,13 @@ class HfEngine:
         with self._changed:
             if self._ended is not None:
                 raise copy(self._ended)
-            if len(self._waiting) >= self._limits.max_waiting + self._free_places():
+            if self._queued >= self._limits.max_waiting + self._free_places():
                 raise Overloaded(
-                    f"{len(self._waiting)} requests already wait for this model; try again later",
+                    f"{self._queued} requests already wait for this model; try again later",
                     retry_after=1.0,
                 )
-            self._waiting.append(item)
+            self._arrived.append(item)
+            self._queued += 1
             self._changed.notify()
 
     def load(self) -> EngineLoad:
@@ -98,7 +109,7 @@ class HfEngine:
         with self._changed:
             # A set, because requests whose prompt was just read are briefly in both.
             running = len({*self._rows.sequences, *self._work_items})
-            return EngineLoad(running, len(self._waiting), self._rows.generated)
+            return EngineLoad(running, self._queued, self._rows.generated)
 
     def close(self) -> None:
         """Stop the thread. Requests that have not ended fail."""
@@ -112,7 +123,7 @@ class HfEngine:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._waiting or self._rows or self._work)
+        return bool(self._queued or self._rows or self._work)
 
     def _run(self) -> None:
         try:
@@ -121,7 +132,8 @@ class HfEngine:
         except BaseException as error:  # even a library's panic, so that no caller waits forever
             self._die(make_dead_error(self._name, error))
         with self._changed:
-            unfinished = [*self._rows.sequences, *self._work_items, *self._waiting]
+            unfinished = [*self._rows.sequences, *self._work_items]
+            unfinished += [*self._waiting, *self._arrived]
         if self._ended is not None:
             self._fail(unfinished, self._ended)
 
@@ -191,33 +203,46 @@ class HfEngine:
         self._work_items.clear()
 
     def _begin_work(self) -> None:
-        with self._changed:
-            self._waiting = deque(item for item in self._waiting if not item.cancelled)
-            if self._waiting and isinstance(job := self._waiting[0], ScoringJob):
-                self._waiting.popleft()
-                self._work_items.append(job)
-                self._work = self._score(job)
-                return
-            batch = self._next_batch()
-            self._work_items.extend(batch)
+        self._receive()
+        self._keep_waiting([item for item in self._waiting if not item.cancelled], [])
+        if not self._waiting:
+            return
+        if isinstance(job := self._waiting[0], ScoringJob):
+            self._keep_waiting(islice(self._waiting, 1, None), [job])
+            self._work = self._score(job)
+            return
+        batch = self._next_batch()
+        chosen = {*batch}
+        self._keep_waiting([item for item in self._waiting if item not in chosen], batch)
         batch = [sequence for sequence in batch if self._rows.advance(sequence, sequence.start)]
         self._work_items[:] = batch
         if batch:
             self._work = self._prefill(batch)
 
+    def _receive(self) -> None:
+        """Take over what has arrived. The lock is held for the exchange of two lists alone."""
+        with self._changed:
+            arrived, self._arrived = self._arrived, []
+        self._waiting.extend(arrived)
+
+    def _keep_waiting(self, items: Iterable[Item], begun: Iterable[Item]) -> None:
+        """Let only these wait, and begin to work on others."""
+        before = len(self._waiting)
+        self._waiting = deque(items)
+        with self._changed:
+            self._queued -= before - len(self._waiting)
+            self._work_items.extend(begun)
+
     def _next_batch(self) -> list[Sequence]:
         """Waiting prompts to read in one pass. None of them overtakes a scoring job."""
         candidates = takewhile(lambda item: isinstance(item, Sequence), self._waiting)
-        batch = select_prefill_batch(
-            cast("Iterable[Sequence]", candidates),
+        return select_prefill_batch(
+            cast("Iterable[Sequence]", islice(candidates, _CANDIDATES)),
             self._forward.prefixes,
             self._forward.pass_tokens(self._limits.prefill_tokens),
             self._has_room,
             padded=not self._forward.mixes,
         )
-        chosen = {*batch}
-        self._waiting = deque(item for item in self._waiting if item not in chosen)
-        return batch
 
     def _has_room(self, batch: list[Sequence], head: Sequence) -> bool:
         rows = [*self._rows.sequences, *batch, head]
@@ -297,10 +322,8 @@ class HfEngine:
         # joins, such as choices of one token, and running ones would wait forever.
         if self._forward.mixes or len(self._rows) <= self._stepped_rows:
             return False
-        with self._changed:
-            if len(self._waiting) <= len(self._rows):
-                return False
-            if self._work_items:
-                return isinstance(self._work_items[0], Sequence)
-            head = self._waiting[0]
-            return isinstance(head, Sequence) and self._has_room([], head)
+        self._receive()
+        if len(self._waiting) <= len(self._rows):
+            return False
+        head = (self._work_items or self._waiting)[0]
+        return isinstance(head, Sequence) and (head in self._work_items or self._has_room([], head))

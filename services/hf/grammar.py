@@ -222,11 +222,11 @@ class Matcher:
         A vocabulary that does not have every byte may write "left" with a token that it cannot
         continue with " corner", and with another one that it can.
         """
-        tokens = allowed.nonzero()[0].tolist()
+        tokens = allowed.nonzero()[0]
         if len(tokens) > _MAX_LOOKAHEAD:
             return
         bits = np.empty_like(self._bits)
-        for token in tokens:
+        for token in tokens.tolist():
             after = self._matcher.deep_copy()
             if not after.consume_token(token) or after.is_stopped():
                 continue

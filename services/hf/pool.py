@@ -39,6 +39,7 @@ from services.hf.forward import Scored
 from services.hf.loading import LoadedModel, load
 from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
+from services.hf.sequence import Sink
 
 T = TypeVar("T")
 
@@ -70,14 +71,15 @@ class RunningModel:
     async def run(
         self, request: GenerationRequest, *, stream: bool
     ) -> AsyncGenerator[Delta | Completion, None]:
-        """Yield deltas, also if `stream` is false, then the completion."""
+        """Yield deltas, if the caller reads a stream, then the completion."""
         events: asyncio.Queue[Delta | Completion | BaseException] = asyncio.Queue()
+        put = _thread_safe_put(events)
         sequence = await self._in_thread(
             prepare_generation,
             self.model,
             request,
             self._default_max_tokens,
-            _thread_safe_put(events),
+            put if stream else _completions(put),
         )
         self.engine.submit(sequence)
         try:
@@ -254,3 +256,13 @@ def _thread_safe_put(queue: asyncio.Queue[T]) -> Callable[[T], None]:
             loop.call_soon_threadsafe(queue.put_nowait, item)
 
     return put
+
+
+def _completions(put: Sink) -> Sink:
+    """A sink without deltas. Each would wake the event loop, which takes a core from the model."""
+
+    def pass_on(event: Delta | Completion | BaseException) -> None:
+        if not isinstance(event, Delta):
+            put(event)
+
+    return pass_on

@@ -29,6 +29,9 @@ _GREEDY_BELOW = 1e-5
 #: Tokens among which a nucleus (top_p) is searched first: it is rarely larger, and a full sort
 #: is slow.
 _NUCLEUS_PROBE = 512
+#: What is added to the logit of a token that is not allowed, and of one that is. Much faster than
+#: an assignment through a mask.
+_EXCLUDED = np.array([-math.inf, 0], np.float32)
 
 Doubles = npt.NDArray[np.float64]
 
@@ -133,7 +136,7 @@ class TokenSampler:
         if self._taken < self._min_tokens and self._ends:
             logits[self._ends] = -math.inf
         if self.matcher is not None:
-            logits[~self.matcher.allowed()] = -math.inf
+            logits += _EXCLUDED.take(self.matcher.allowed().view(np.uint8))
 
 
 def sample(logits: Floats, samplers: list[TokenSampler], model: str) -> list[Sampled | Exception]:
@@ -196,8 +199,10 @@ def _excluded(model: str, sampler: TokenSampler) -> InvalidRequest:
 
 def _distribution(logits: Floats, sampler: TokenSampler) -> Doubles:
     """The weights [tokens] from which the token is drawn; their sum may be below 1."""
-    scaled = (logits - logits.max()).astype(np.float64) / sampler.temperature
-    probabilities: Doubles = np.exp(scaled)
+    # In float32, whose exponential is several times as fast, for a large vocabulary.
+    with np.errstate(over="ignore"):  # at a low temperature, others get the probability 0
+        scaled = (logits - logits.max()) / np.float32(sampler.temperature)
+    probabilities: Doubles = np.exp(scaled).astype(np.float64)
     probabilities /= probabilities.sum()
     if sampler.min_p > 0:
         probabilities[probabilities < probabilities.max() * sampler.min_p] = 0.0

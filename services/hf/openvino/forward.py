@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
@@ -13,11 +14,9 @@ from services.hf.forward import Batch, Floats, Scored, Work, finite_rows, join_t
 from services.hf.openvino.blocks import BlockPool, BlockPrefixes
 from services.hf.openvino.compiled import Chunk, CompiledModel, count_blocks
 from services.hf.openvino.operator import BLOCK
+from services.hf.openvino.pace import Pace
 from services.hf.openvino.reading import PagedRow, Reading
 
-#: Tokens of prompts in a pass that also decodes: a fixed part, and for each row. With one row,
-#: the pass takes less than twice the time of a plain step; with 32 rows, less than three times.
-_BESIDE_ROWS, _FOR_EACH_ROW = 24, 2
 #: Places whose logits one pass computes: those of a large vocabulary take 0.2 to 1 MB each.
 _SCORED_PLACES = 64
 #: Blocks that the continuations of a scoring job may need.
@@ -51,13 +50,10 @@ class PagedForward:
         self._pending: Reading | None = None
         #: The rows of the running batch.
         self.rows: list[PagedRow] = []
+        self._pace = Pace()
 
     def pass_tokens(self, limit: int) -> int:
-        return min(limit, self._beside_rows) if self.rows else limit
-
-    @property
-    def _beside_rows(self) -> int:
-        return _BESIDE_ROWS + _FOR_EACH_ROW * len(self.rows)
+        return min(limit, self._pace.piece) if self.rows else limit
 
     def thread_context(self) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -65,6 +61,7 @@ class PagedForward:
     def uncached(self) -> PagedForward:
         forward = copy(self)
         forward.prefixes, forward._pending, forward.rows = None, None, []
+        forward._pace = Pace()
         return forward
 
     def has_room(self, widths: Sequence[int], limit: int) -> bool:
@@ -108,35 +105,38 @@ class PagedForward:
             self.prefixes.store(row.tokens[: row.known], row.blocks)
 
     def _read(self, reading: Reading) -> Work:
-        """Read everything; yields before each pass, so that a step can take the piece along."""
+        """Read everything; yields before each pass, so that a step can take a piece along."""
         while reading.unread:
-            done = reading.passes
             self._pending = reading
             try:
                 yield
             finally:
                 self._pending = None
-            if reading.passes == done:
-                self.run([], reading)
+            if reading.unread and (not self.rows or reading.failed):
+                self._run([], reading, self._step_tokens)
 
     def step(self, chunks: list[Chunk]) -> Floats:
-        """One pass over the rows of the batch and a piece of what is pending."""
-        reading, self._pending = self._pending, None
-        if reading is not None:
+        """One pass over the rows of the batch and, at times, a piece of what is pending."""
+        reading, tokens = self._pending, min(self._pace.next_piece(), self._step_tokens)
+        begun = time.perf_counter()
+        if reading is None or not tokens:
+            logits, read = self.model.run(chunks), 0
+        else:
             try:
-                return self.run(chunks, reading)
-            except Exception:  # noqa: S110 - run apart, only the one at fault fails
-                pass
-        return self.model.run(chunks)
+                logits, read = self._run(chunks, reading, tokens)
+            except Exception:
+                reading.failed = True  # run apart, only the one at fault fails
+                return self.model.run(chunks)
+        self._pace.record(read, time.perf_counter() - begun)
+        return logits
 
-    def run(self, chunks: list[Chunk], reading: Reading) -> Floats:
-        """One pass. Returns the logits of the chunks."""
-        limit = self._beside_rows if chunks else self._step_tokens
+    def _run(self, chunks: list[Chunk], reading: Reading, limit: int) -> tuple[Floats, int]:
+        """One pass. Returns the logits of the chunks, and how many tokens of `reading` it read."""
         pieces = reading.take(min(limit, _SCORED_PLACES) if reading.every else limit)
         logits = self.model.run([*chunks, *pieces])
         own = sum(chunk.wanted for chunk in chunks)
         reading.give(logits[own:])
-        return logits[:own]
+        return logits[:own], sum(len(piece.tokens) for piece in pieces)
 
     def score(
         self,

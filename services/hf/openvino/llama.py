@@ -70,8 +70,12 @@ class _Llama:
         angles = ops.multiply(
             ops.unsqueeze(ops.convert(positions, "f32"), _ints([1, 2])), self._frequencies
         )
-        angles = ops.concat([angles, angles], 2)
-        turn = ops.cos(angles), ops.sin(angles)
+        # The two halves of a head turn in opposite directions.
+        sines = ops.sin(angles)
+        turn = (
+            ops.concat([ops.cos(angles)] * 2, 2),
+            ops.concat([ops.multiply(sines, _floats(-1.0)), sines], 2),
+        )
         for layer in range(self._layers):
             name = f"model.layers.{layer}"
             normed = self._norm(states, f"{name}.input_layernorm.weight")
@@ -84,43 +88,45 @@ class _Llama:
         return ov.Model([logits], [ids, positions, sampled])
 
     def _attend(self, states: Any, turn: tuple[Any, Any], layer: int, name: str) -> Any:
-        parts = []
-        for part, heads in (("q", self._heads), ("k", self._kv_heads), ("v", self._kv_heads)):
-            values = self._linear(states, f"{name}.{part}_proj.weight")
-            if part != "v":
-                shaped = ops.reshape(values, _ints([0, heads, self._size]), True)
-                values = ops.reshape(
-                    self._rotate(shaped, turn), _ints([0, heads * self._size]), True
-                )
-            parts.append(values)
-        attention = Attention(
-            layer, self._size**-0.5, 0, self._heads, self._kv_heads, self._size, self._size
-        )
-        query, key, value = (part.output(0) for part in parts)
+        size, turned = self._size, self._heads + self._kv_heads
+        joined = self._linear(states, *(f"{name}.{part}_proj.weight" for part in "qkv"))
+        keyed, value = _split(joined, turned * size)
+        shaped = ops.reshape(keyed, _ints([0, turned, size]), True)
+        flat = ops.reshape(_rotate(shaped, turn), _ints([0, turned * size]), True)
+        query, key = _split(flat, self._heads * size)
+        attention = Attention(layer, size**-0.5, 0, self._heads, self._kv_heads, size, size)
         return self._linear(mark(query, key, value, attention), f"{name}.o_proj.weight")
 
-    def _rotate(self, states: Any, turn: tuple[Any, Any]) -> Any:
-        """Turn the pairs (i, i + size / 2) of each head by the angles of the position."""
-        first, second = ops.split(states, _ints(2), 2).outputs()
-        turned = ops.concat([ops.multiply(second, _floats(-1.0)), first], 2)
-        cosines, sines = turn
-        return ops.add(ops.multiply(states, cosines), ops.multiply(turned, sines))
-
     def _feed_forward(self, states: Any, name: str) -> Any:
-        gate = ops.swish(self._linear(states, f"{name}.gate_proj.weight"))
-        values = ops.multiply(gate, self._linear(states, f"{name}.up_proj.weight"))
-        return self._linear(values, f"{name}.down_proj.weight")
+        names = f"{name}.gate_proj.weight", f"{name}.up_proj.weight"
+        gate, values = _split(self._linear(states, *names), len(self._weights[names[0]]))
+        return self._linear(ops.multiply(ops.swish(gate), values), f"{name}.down_proj.weight")
 
     def _norm(self, states: Any, name: str) -> Any:
         mean = ops.reduce_mean(ops.power(states, _floats(2.0)), _ints([-1]), True)
         root = ops.power(ops.sqrt(ops.add(mean, self._epsilon)), _floats(-1.0))
         return ops.multiply(ops.multiply(states, root), self._weight(name))
 
-    def _linear(self, states: Any, name: str) -> Any:
-        return ops.matmul(states, self._weight(name), False, True)
+    def _linear(self, states: Any, *names: str) -> Any:
+        """The outputs of layers with the same input, one after the other: one large layer."""
+        joined = np.concatenate([self._weights[name] for name in names])
+        return ops.matmul(states, ops.constant(joined), False, True)
 
     def _weight(self, name: str) -> Any:
         return ops.constant(self._weights[name], shared_memory=True)
+
+
+def _rotate(states: Any, turn: tuple[Any, Any]) -> Any:
+    """Turn the pairs (i, i + size / 2) of each head by the angles of the position."""
+    first, second = ops.split(states, _ints(2), 2).outputs()
+    cosines, sines = turn
+    swapped = ops.concat([second, first], 2)
+    return ops.add(ops.multiply(states, cosines), ops.multiply(swapped, sines))
+
+
+def _split(states: Any, first: int) -> Any:
+    """The first columns, and the others."""
+    return ops.variadic_split(states, _ints(1), _ints([first, -1])).outputs()
 
 
 def _input(name: str) -> Any:

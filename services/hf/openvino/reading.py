@@ -77,13 +77,13 @@ class Reading:
     """Rows whose unread tokens the next passes read.
 
     every: the logits of all tokens are needed; else, those after each row. outputs: for each row,
-    the logits of its pieces so far. passes: how many passes have read a piece.
+    the logits of its pieces so far. failed: a pass that also decoded has failed.
     """
 
     def __init__(self, rows: Sequence[PagedRow], *, every: bool = False) -> None:
         self.rows = rows
         self.outputs: list[list[Floats]] = [[] for _ in rows]
-        self.passes = 0
+        self.failed = False
         self.every = every
         self._taken: list[tuple[int, Chunk]] = []
 
@@ -112,7 +112,6 @@ class Reading:
                 # A copy, because the next pass overwrites them.
                 self.outputs[index].append(logits[begin : begin + chunk.wanted].copy())
                 begin += chunk.wanted
-        self.passes += 1
 
 
 def _piece(unread: int, limit: int) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 from arena_llm.types import Choices, FinishReason, Regex, ReturnOptions
 from services.hf.forward_causal import CausalForward
 from services.hf.loading import LoadedModel
 from tests.unit.hf.engine_driver import (
+    LONG,
+    PATIENCE,
     DrivenRequest,
     DrivenScoring,
     Stepped,
@@ -76,6 +81,63 @@ def test_a_prompt_cancelled_while_it_is_read_leaves_nothing_in_the_cache(
         settle(running)
         again = DrivenRequest(loaded, running, generation).completion()
     assert (again.text, again.usage.cached_tokens) == (expected, 0)
+
+
+class Blocked:
+    """Prefixes that are looked up only when a test allows it. looked_up: how many times."""
+
+    unit = 16
+
+    def __init__(self) -> None:
+        self.entered, self.allowed = threading.Event(), threading.Event()
+        self.looked_up = 0
+
+    def count(self, tokens: Sequence[int]) -> int:
+        self.looked_up += 1
+        self.entered.set()
+        assert self.allowed.wait(PATIENCE)
+        return 0
+
+
+def test_no_caller_waits_while_prompts_are_chosen(loaded: LoadedModel, stepped: Stepped) -> None:
+    stepped.prefixes = blocked = Blocked()  # type: ignore[assignment]
+    seen: list[int] = []
+    with engine(stepped) as running:
+        stepped.go()
+
+        def call() -> None:
+            seen.append(running.load().waiting)
+            requests.append(DrivenRequest(loaded, running, request("8", max_tokens=1)))
+            seen.append(running.load().waiting)
+
+        requests = [DrivenRequest(loaded, running, request("7", max_tokens=1))]
+        assert blocked.entered.wait(PATIENCE)
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        caller.join(5)
+        blocked.allowed.set()
+        caller.join(PATIENCE)
+        assert seen == [1, 2], "they were answered while the engine was choosing"
+        for driven in requests:
+            driven.completion()
+
+
+def test_a_long_queue_is_not_compared_as_a_whole(loaded: LoadedModel, stepped: Stepped) -> None:
+    stepped.prefixes = blocked = Blocked()  # type: ignore[assignment]
+    blocked.allowed.set()
+    with engine(stepped, max_waiting=300, prefill_tokens=512) as running:
+        first = DrivenRequest(loaded, running, LONG)
+        taken(running)
+        blocked.looked_up = 0
+        # They begin equally, so each waits for the one before it.
+        same = [
+            DrivenRequest(loaded, running, request("The same board. " * 3, max_tokens=1))
+            for _ in range(200)
+        ]
+        stepped.let(3)
+        assert 0 < blocked.looked_up <= 64 * len(stepped.groups) < 200 * 2
+        for driven in [first, *same]:
+            driven.sequence.cancel()
 
 
 MOVES = Choices(tuple(f"x({row},{column})" for row in (0, 1) for column in (0, 1)))
