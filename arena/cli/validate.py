@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from arena.experiment.estimate import Estimate, estimate_cost
 from arena.experiment.file import Experiment
 from arena.experiment.load import ExperimentError, ModelsFile, load_file
 from arena.experiment.plan import make_plan
+from arena.experiment.power import Needed, Power, list_needed, list_powers
 from arena.experiment.uses import list_uses
 from arena.results.database import ResultsError
 from arena.results.store import check_results
@@ -32,12 +33,18 @@ from arena_llm.connection import find_target
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """The result of a validation. places: where the file names each model."""
+    """The result of a validation.
+
+    places: where the file names each model. powers: what the episodes can show; needed: how many
+    a question needs. Both belong to an estimate.
+    """
 
     target: str
     checks: Sequence[ModelCheck]
     places: Mapping[str, tuple[str, ...]]
     estimate: Estimate | None = None
+    powers: tuple[Power, ...] = ()
+    needed: tuple[Needed, ...] = ()
 
     @property
     def models_can_run(self) -> bool:
@@ -57,7 +64,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimate",
         action="store_true",
-        help="also estimate tokens and dollars; fail if the credits are not enough",
+        help="also estimate tokens and dollars, and what the episodes can show; fail if the "
+        "credits are not enough",
     )
     parser.add_argument("--quiet", action="store_true", help="show only warnings and failures")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -109,9 +117,12 @@ def _validate(args: argparse.Namespace) -> ValidationReport:
     with Client(find_target(args.target), timeout=args.timeout) as client:
         if isinstance(file, Experiment):
             experiment = use_results(file, args.results)
-            return check_experiment(
+            report = check_experiment(
                 client, experiment, lenient=args.lenient, estimate=args.estimate
             )
+            if args.estimate:
+                report = replace(report, powers=list_powers(experiment), needed=list_needed())
+            return report
         places = file.places if file else dict.fromkeys(args.models, ())
         return ValidationReport(
             client.target, check_models(client, places, lenient=args.lenient), places
@@ -185,6 +196,9 @@ def print_report(
     if report.estimate:
         _print_estimate(report.estimate, console, quiet=quiet, brief=brief)
     if not quiet:
+        for line in _describe_powers(report):
+            output.show(console, line)
+    if not quiet:
         failed = sum(check.status is CheckStatus.FAIL for check in report.checks)
         total = len(report.checks)
         output.show(console, f"{total - failed} of {total} models can run")
@@ -238,6 +252,23 @@ def _print_estimate(costs: Estimate, console: Console, *, quiet: bool, brief: bo
         output.show(console, f"warning: {line}")
     for line in costs.failures:
         output.show(console, f"{label}: {line}")
+
+
+def _describe_powers(report: ValidationReport) -> Iterator[str]:
+    """Yield what the episodes can show: how many tell which score from 50 %."""
+    if not report.needed:
+        return
+    needed = ", ".join(
+        f"{row.score:.0%}: {row.episodes:,} ({row.with_draws:,} with 30 % draws)"
+        for row in report.needed
+    )
+    yield f"independent episodes that tell a score from 50 % in 4 of 5 experiments: {needed}"
+    for power in report.powers:
+        if power.episodes:
+            found = (
+                f"{power.score:.0%}" if power.score else f"not even {report.needed[-1].score:.0%}"
+            )
+            yield f"{power.game}: {power.episodes:,} episodes of each pair tell {found} from 50 %"
 
 
 def _format_cost(picousd: int | None, *, at_least: bool = False) -> str:

@@ -29,6 +29,9 @@ _SEATS_COLUMNS = (
 #: JSON columns that are lists in Parquet.
 _LISTS = {"agents": "TEXT", "returns": "REAL"}
 
+#: A text that starts like this is a formula for a spreadsheet.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 #: Number of rows in memory at a time.
 _BATCH = 5_000
 
@@ -49,7 +52,8 @@ def export(results: Path, folder: Path, kind: Format) -> list[Path]:
 
     The tables are those of schema.sql except for the journal, and `seats` with the agent and
     the return of each seat. Rows are in the order of their keys, so equal results give equal CSV
-    files. In CSV, NULL is an empty field. In Parquet, agents and returns are lists. Raises
+    files. In CSV, NULL is an empty field, and a text that a spreadsheet would run has a ' before
+    it. In Parquet, agents and returns are lists. Raises
     ResultsError.
     """
     files = []
@@ -81,10 +85,19 @@ def _batches(connection: sqlite3.Connection, query: str) -> Batches:
 
 def _write_csv(path: Path, columns: Sequence[tuple[str, str]], batches: Batches) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # Lines end with CR LF, as RFC 4180 says; else a CR in a reply would be left unquoted.
+        writer = csv.writer(file)
         writer.writerow(name for name, _ in columns)
         for batch in batches:
-            writer.writerows(batch)
+            writer.writerows([_disarm(value) for value in row] for row in batch)
+
+
+def _disarm(value: Any) -> Any:
+    """Return a text that a spreadsheet would run as a formula with a ' before it.
+
+    Replies of models and names of players come from outside. Numbers stay numbers.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], batches: Batches) -> None:

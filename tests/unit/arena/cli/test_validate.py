@@ -263,7 +263,8 @@ def test_an_estimate(run: Run, write: Write) -> None:
     done = run("--config", file, "--estimate")
     # 5 episodes against each of two others, from both seats, 20 moves each: 400 calls of
     # 300 and 100 tokens, 120,000 at $2.5 and 40,000 at $10 a million.
-    assert words(done.out)[6:] == [
+    shown = words(done.out)
+    assert [line for line in shown[6:] if "from 50 %" not in line] == [
         "MODEL CALLS PROMPT TOKENS COMPLETION TOKENS COST",
         f"{GPT} 400 120,000 40,000 $0.70",
         "hf_a 400 120,000 40,000 $0.00",
@@ -277,6 +278,26 @@ def test_an_estimate(run: Run, write: Write) -> None:
     assert document["estimate"]["picousd"] == 7 * 10**11
     assert document["estimate"]["at_least"] is True
     assert document["estimate"]["models"][0]["prompt_tokens"] == 120_000
+
+
+@pytest.mark.parametrize(
+    ("episodes", "found"),
+    [(5, "not even 80%"), (14, "80%"), (300, "60%"), (410, "55%")],
+)
+def test_an_estimate_says_what_the_episodes_can_show(
+    run: Run, write: Write, episodes: int, found: str
+) -> None:
+    text = "models: [hf_a, hf_b]\ngames: [hex]\nestimate: {plies: 9, prompt_tokens: 9}\n"
+    file = write(f"{text}episodes: {episodes}\n")
+    shown = words(run("--config", file, "--estimate").out)
+    count = f"{2 * episodes:,}"  # from both seats
+    assert f"hex: {count} episodes of each pair tell {found} from 50 %" in shown
+    (line,) = [line for line in shown if line.startswith("independent episodes")]
+    assert "55%: 820 (542 with 30 % draws)" in line
+    document = json.loads(run("--config", file, "--estimate", "--json").out)
+    assert document["needed"][0] == {"score": 0.55, "episodes": 820, "with_draws": 542}
+    assert document["powers"][0]["episodes"] == 2 * episodes
+    assert "from 50 %" not in run("--config", file).out
 
 
 def test_a_budget_needs_the_price_of_every_model(run: Run, write: Write) -> None:

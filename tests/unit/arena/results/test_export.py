@@ -39,6 +39,24 @@ def test_csv(results: Path, tmp_path: Path) -> None:
     assert seats == [("0", "hf_a", "1.0"), ("1", "dice", "-1.0")]
 
 
+FORMULAS = ["=1+1", "+1", "-1+1|cmd", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x","y")']
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_spreadsheet_runs_no_text_of_a_model(tmp_path: Path, formula: str) -> None:
+    path = tmp_path / "one.sqlite"
+    move = replace(MOVE, reply=formula, prompt="plain - text", action=-3, latency_ms=-1.5)
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_episode(ROW, [move])
+    files = {file.stem: file for file in export(path, tmp_path, "csv")}
+    with files["moves"].open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["reply"] == f"'{formula}"
+    assert (row["prompt"], row["action"], row["latency_ms"]) == ("plain - text", "-3", "-1.5")
+    moves = parquet.read_table(export(path, tmp_path, "parquet")[3]).to_pylist()
+    assert moves[0]["reply"] == formula
+
+
 def test_parquet(results: Path, tmp_path: Path) -> None:
     files = export(results, tmp_path, "parquet")
     tables = {file.stem: parquet.read_table(file) for file in files}
