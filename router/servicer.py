@@ -53,6 +53,9 @@ class Router:
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
+    def drain(self) -> None:
+        """Running calls end by themselves."""
+
     async def aclose(self) -> None:
         """Close the channels."""
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))

@@ -80,6 +80,9 @@ class BaseLLMBackend(ABC, Generic[C]):
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
+    def drain(self) -> None:
+        """Prepare to stop. Running calls may end, but not wait for something slow to load."""
+
     async def aclose(self) -> None:
         """Release what `start` acquired; called after the last call has ended."""
 

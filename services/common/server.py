@@ -76,6 +76,8 @@ class Service(LlmHandlers, Protocol):
 
     async def failed(self) -> str: ...
 
+    def drain(self) -> None: ...
+
     async def aclose(self) -> None: ...
 
 
@@ -130,6 +132,7 @@ class Server:
         """
         log.info("stopping", **self._place)
         await self._health.enter_graceful_shutdown()
+        self._service.drain()
         await self._server.stop(grace)
         await self._service.aclose()
         log.info("stopped", **self._place)

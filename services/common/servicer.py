@@ -73,6 +73,10 @@ class LlmServicer:
         """Wait until the backend cannot continue, and return the reason."""
         return await self._backend.failed()
 
+    def drain(self) -> None:
+        """Prepare the backend to stop."""
+        self._backend.drain()
+
     async def aclose(self) -> None:
         """End the calls that run without callers, and close the backend."""
         await self._calls.aclose()

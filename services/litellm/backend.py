@@ -1,14 +1,17 @@
-"""The litellm backend. `start` imports litellm; importing this file does not."""
+"""The litellm backend. The first call imports litellm; importing this file does not."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import threading
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Modality, Model, ModelState
-from services.common.errors import ApiKeyMissing, BackendError
+from services.common.errors import ApiKeyMissing, BackendError, UpstreamUnavailable
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from services.litellm.catalogue import LiteLlmCatalogue, ProviderModel
     from services.litellm.upstream import CompletionArguments, LiteLlmUpstream
 
+#: Seconds that a check or a list waits for litellm: less than the router's `ask_timeout_seconds`.
+_WAIT = 1.5
+
 
 class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
     """The models of 100+ providers, each with its provider's own key."""
@@ -38,11 +44,12 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     def __init__(self, config: LiteLlmConfig) -> None:
         super().__init__(config)
-        # The server accepts calls before litellm is imported; they wait for this event.
-        self._ready = asyncio.Event()
+        #: The import of litellm, which the first call begins.
+        self._loading: asyncio.Future[None] | None = None
+        self._stops = False
 
     async def start(self) -> None:
-        """Import litellm. Nothing is sent to a provider, and no key is needed."""
+        """Read the keys. Nothing is sent to a provider, and no key is needed."""
         await super().start()
         self._keys = load_keys(ENVIRONMENT)
         entries = self.config.models
@@ -51,21 +58,65 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             *(document_secrets(entry.parameters) for entry in entries),
         )
         self._redact = Redactor(secrets)
-        self._catalogue = await asyncio.to_thread(_load_catalogue, self.config)
-        from services.litellm.upstream import LiteLlmUpstream  # litellm is imported by now
 
-        self._upstream = LiteLlmUpstream(self.config, self._redact)
-        self._ready.set()
+    def drain(self) -> None:
+        """Fail the calls that wait for litellm: nothing has been sent for them."""
+        self._stops = True
+        if self._loading is not None and not self._loading.done():
+            self._loading.set_exception(_stopping())
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._ready.is_set():
+        if self._is_ready:
             await self._upstream.aclose()
+
+    @property
+    def _is_ready(self) -> bool:
+        loading = self._loading
+        return loading is not None and loading.done() and loading.exception() is None
+
+    async def _load(self) -> None:
+        """Import litellm, if no call has done that. It takes seconds and 100 MB."""
+        if self._stops:
+            raise _stopping()
+        if self._loading is None:
+            self._loading = asyncio.get_running_loop().create_future()
+            # A thread of its own, because the end of the process would wait for one of a pool.
+            threading.Thread(target=self._import, args=(self._loading,), daemon=True).start()
+        await asyncio.shield(self._loading)
+
+    def _import(self, loading: asyncio.Future[None]) -> None:
+        loop = loading.get_loop()
+        with suppress(RuntimeError):  # the event loop has ended
+            try:
+                catalogue = _load_catalogue(self.config)
+            except Exception as error:  # of any of litellm's modules
+                loop.call_soon_threadsafe(self._fail, loading, error)
+            else:
+                loop.call_soon_threadsafe(self._finish, loading, catalogue)
+
+    def _fail(self, loading: asyncio.Future[None], error: Exception) -> None:
+        self._loading = None  # the next call tries again
+        if not loading.done():
+            loading.set_exception(error)
+
+    def _finish(self, loading: asyncio.Future[None], catalogue: LiteLlmCatalogue) -> None:
+        if loading.done():
+            return
+        from services.litellm.upstream import LiteLlmUpstream  # litellm is imported by now
+
+        self._catalogue = catalogue
+        self._upstream = LiteLlmUpstream(self.config, self._redact)
+        loading.set_result(None)
+        if gc.get_freeze_count():  # the service has frozen what it had at its start
+            gc.freeze()
 
     async def is_model_available(self, model: str) -> Availability:
         """Check the configuration and the environment, without asking the provider."""
-        if not self._ready.is_set():
-            return Availability(True, ModelState.LOADING, "litellm is starting; calls wait for it")
+        if not await self._loads_soon():
+            return Availability(
+                True, ModelState.LOADING, "litellm is being imported; calls wait for it"
+            )
         try:
             details = await self._find_callable(model)
         except BackendError as error:
@@ -79,11 +130,19 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     async def get_available_models(self) -> Sequence[Model]:
         """List the configured models, with what litellm's tables say about them."""
-        if not self._ready.is_set():
+        if not await self._loads_soon():
             return [
                 Model(entry.name, description=entry.description) for entry in self.config.models
             ]
         return [await self._describe(entry.name, entry.description) for entry in self.config.models]
+
+    async def _loads_soon(self) -> bool:
+        """Whether litellm is imported in time for an answer that a router waits for."""
+        if not self._is_ready:
+            with suppress(TimeoutError, BackendError):
+                async with asyncio.timeout(_WAIT):
+                    await self._load()
+        return self._is_ready
 
     async def _describe(self, name: str, description: str) -> Model:
         try:
@@ -94,7 +153,8 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     async def _find_callable(self, model: str) -> ProviderModel:
         """Find a model that has its key. Raises ApiKeyMissing, ApiKeyRejected, ModelNotFound."""
-        await self._ready.wait()
+        if not self._is_ready:
+            await self._load()
         details = await self._catalogue.find(model)
         if missing := details.missing or self._unusable_keys(details):
             if missing == (OPENROUTER_KEY,):
@@ -176,6 +236,10 @@ def _describe(name: str, description: str, details: ProviderModel) -> Model:
         reasoning_efforts=list_efforts(details),
         price=details.price,
     )
+
+
+def _stopping() -> BackendError:
+    return UpstreamUnavailable("the service stops before litellm is imported", retry_after=1.0)
 
 
 def _load_catalogue(config: LiteLlmConfig) -> LiteLlmCatalogue:
