@@ -42,7 +42,8 @@ class Simulation:
     """Callers that each ask again after each answer, with a deadline.
 
     seconds: how long it runs. hint: of the provider, from the right one. workers: processes that
-    share the provider's limit. way_back: seconds that a refusal takes.
+    share the provider's limit. way_back: seconds that a refusal takes. stall: seconds, on average,
+    for which the event loops of all workers stand still now and then, a fifth of the time.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Simulation:
         workers: int = 1,
         max_rate: float = math.inf,
         way_back: tuple[float, float] = (0.01, 0.08),
+        stall: float = 0.0,
         seed: int = 1,
     ) -> None:
         self._limiter, self._takes, self._hint = limiter, takes, hint
         self._seconds, self._callers, self._deadline = seconds, callers, deadline
-        self._way_back = way_back
+        self._way_back, self._stall = way_back, stall
+        self._awake = 0.0  # when the event loops continue
         self._chance = random.Random(seed)  # noqa: S311 - a simulation
         self._now = 0.0
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -74,13 +77,23 @@ class Simulation:
     def run(self) -> Result:
         for caller in range(self._callers):
             self._at(0.0, self._ask, caller % len(self.pacers))
+        if self._stall:
+            self._at(0.3, self._stand_still)
         while self._events and self._events[0][0] < self._seconds:
             self._now, _, act, arguments = heapq.heappop(self._events)
-            act(*arguments)
+            if self._now < self._awake and act in (self._tick, self._answer, self._refuse):
+                self._at(self._awake, act, *arguments)
+            else:
+                act(*arguments)
         return self.result
 
     def _at(self, time: float, act: Callable[..., None], *arguments: Any) -> None:
         heapq.heappush(self._events, (time, next(self._count), act, arguments))
+
+    def _stand_still(self) -> None:
+        self._awake = self._now + self._chance.expovariate(1 / self._stall)
+        between = self._chance.expovariate(1 / (4 * self._stall))
+        self._at(self._awake + between, self._stand_still)
 
     def _ask(self, worker: int) -> None:
         self._lines[worker].append(self._now + self._deadline)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Calls whose fate is not known yet, at the start. Each call that is let in adds one.
 _FIRST_UNDECIDED = 16
@@ -24,7 +25,7 @@ _FIRST_SILENCE = 0.3
 _SILENCE_FACTOR, _MIN_SILENCE, _MAX_SILENCE = 1.3, 0.05, 5.0
 #: The share by which the rate grows in a second: its smallest value, its largest value, and the
 #: seconds in which it doubles.
-_MIN_GROWTH, _MAX_GROWTH, _GROWTH_DOUBLES = 0.01, 1.0, 1.2
+_MIN_GROWTH, _MAX_GROWTH, _GROWTH_DOUBLES = 0.012, 1.0, 1.2
 #: The longest time between two grants for which the rate grows.
 _MAX_STEP = 1.0
 #: The first learned rate is at least this, in calls per second.
@@ -32,11 +33,12 @@ _FIRST_RATE = 30.0
 #: Seconds before the first probe of a pause, at the start and at least.
 _FIRST_INTERVAL, _MIN_INTERVAL, _MAX_INTERVAL = 0.05, 0.01, 60.0
 #: A refusal after so many grants, so many seconds after the last cut, only slows down.
-_SOFT_GRANTS, _SOFT_SECONDS, _SOFT_CUT = 15, 0.2, 0.97
+_SOFT_GRANTS, _SOFT_SECONDS, _SOFT_CUT = 15, 0.2, 0.99
 #: A pause longer than this, in seconds, was the rest of a window.
 _WINDOW = 2.0
-#: Calls that are late are sent together, up to this many seconds of them.
-_CATCH_UP = 0.02
+#: Calls that are late, because the event loop was busy, are sent together: up to this many seconds
+#: of them.
+_CATCH_UP = 0.1
 #: Seconds without a call, or without a refusal, after which everything is forgotten.
 _FORGET = 600.0
 
@@ -55,17 +57,27 @@ class Sent:
     ended: _Pause | None = None
 
 
+class _Known(NamedTuple):
+    """What is learned again if a pause had not ended."""
+
+    rate: float
+    growth: float
+    first_interval: float
+    opened: float
+    grants: int
+
+
 @dataclass(slots=True)
 class _Pause:
     """since: its beginning. interval: seconds between probes. due: when the next probe may be sent.
 
-    before: rate, growth and interval when it began.
+    before: what was known when it ended.
     """
 
     since: float
     interval: float
     due: float
-    before: tuple[float, float, float]
+    before: _Known | None = None
     probe: Sent | None = None
     refused: int = 0
 
@@ -209,14 +221,13 @@ class Pacer:
             self._next = max(self._next, now) + 1 / self.rate
             self._cut = self._changed = now
             return
-        before = (self.rate, self._growth, self._first_interval)
         if not self._paused_before:
             self._paused_before = True
             self.rate = min(
                 max(_FIRST_RATE, self._total / max(now - self._began, 1e-3)), self.max_rate
             )
         wait = self._first_interval if hint is None else min(hint, self._first_interval)
-        self.pause = _Pause(now, self._first_interval, now + max(wait, _MIN_INTERVAL), before)
+        self.pause = _Pause(now, self._first_interval, now + max(wait, _MIN_INTERVAL))
         self._changed = now
 
     def _refuse_probe(self, pause: _Pause, now: float, hint: float | None) -> None:
@@ -231,7 +242,10 @@ class Pacer:
 
     def _shut_again(self, pause: _Pause, now: float, hint: float | None) -> None:
         """The probe that had ended a pause by silence was refused after all."""
-        self.rate, self._growth, self._first_interval = pause.before
+        if pause.before is not None:
+            grants = self._grants
+            self.rate, self._growth, self._first_interval, self._opened, self._grants = pause.before
+            self._grants += grants
         self.pause = pause
         self._changed = now
         self._refuse_probe(pause, now, hint)
@@ -239,7 +253,9 @@ class Pacer:
     def _open(self, pause: _Pause, now: float) -> None:
         """The probe was let in: the pause ends."""
         length, cycle = now - pause.since, now - self._opened
-        pause.before = (self.rate, self._growth, self._first_interval)
+        pause.before = _Known(
+            self.rate, self._growth, self._first_interval, self._opened, self._grants
+        )
         self._first_interval = max(length / 2, _MIN_INTERVAL)
         if length > _WINDOW:
             self.rate = min(self.rate, 1.1 * self._grants / max(cycle, 1e-3), self.max_rate)

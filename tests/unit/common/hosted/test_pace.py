@@ -54,6 +54,9 @@ LIMITS: dict[str, tuple[Callable[[], Limiter], dict[str, Any], float, float, flo
     "halved": (lambda: TokenBucket(change=(60, 25)), {}, 4510, 0.95, 1.1),
     "doubled": (lambda: TokenBucket(change=(60, 100)), {}, 9010, 0.92, 1.1),
     "configured": (TokenBucket, {"max_rate": 50.0}, 6010, 0.95, 1.01),
+    "a busy event loop": (TokenBucket, {"stall": 0.05}, 6010, 0.95, 1.1),
+    "a busy event loop, window of 10 s": (
+        lambda: FixedWindow(10), {"stall": 0.1}, 6000, 0.87, 1.15),
     "late refusals": (TokenBucket, {"way_back": (0.01, 1.0)}, 6010, 0.4, 1.2),
     "bucket of 1": (lambda: TokenBucket(burst=1), {}, 6000, 0.7, 1.1),
     "20 in flight, heavy tail": (
