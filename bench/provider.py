@@ -36,7 +36,7 @@ def http_answer(status: int, body: str, headers: str = "") -> bytes:
 
 def _text(body: bytes) -> str:
     """The text of the answer, escaped for JSON."""
-    if b"Legal actions: " in body:
+    if b"Legal actions, one per line" in body:
         move = {"reasoning": "it wins", "action": some_action(json.loads(body)["messages"])}
         return json.dumps(json.dumps(move))[1:-1]
     text = body.partition(b'"content":"')[2].partition(b'"')[0].decode()
@@ -45,7 +45,7 @@ def _text(body: bytes) -> str:
 
 def some_action(messages: list[dict[str, str]]) -> str:
     """One of the legal actions that the arena's prompt lists."""
-    listed = messages[0]["content"].partition("Legal actions: ")[2]
+    listed = messages[0]["content"].partition("Legal actions, one per line")[2]
     action: str = json.loads(random.choice(_QUOTED.findall(listed)))  # noqa: S311 - no secret
     return action
 

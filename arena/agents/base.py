@@ -64,7 +64,8 @@ class Answer:
     action: a legal action if the status is OK, else None. problem: why the status is not
     OK, in words that the player can read. reply: the text to show for the answer. call: the
     model's reply that the answer was read from; its tokens, cost and origin are stored. Agents
-    without a model set only status and action.
+    without a model set only status and action. reading: how the reply was read (see
+    reply.describe_reading).
     """
 
     status: AnswerStatus
@@ -74,6 +75,7 @@ class Answer:
     reply: str = ""
     reasoning: str = ""
     call: ModelReply | None = None
+    reading: str = ""
 
 
 class PlayerLeft(Exception):

@@ -26,6 +26,8 @@ class ModelCall:
     choices: the model must generate one of these texts. continuations: the model scores each of
     these texts. At most one of the two is set. store_tokens: keep the tokens of the reply.
     answer: answers in place of a model, such as a person; it is no part of the stored request.
+    preferred_schema: a JSON Schema that the reply must fit if the model has structured output; a
+    model without it writes freely.
     """
 
     model: str
@@ -35,6 +37,7 @@ class ModelCall:
     continuations: tuple[str, ...] | None = None
     store_tokens: bool = False
     answer: Callable[[], Awaitable[ModelReply]] | None = field(default=None, compare=False)
+    preferred_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

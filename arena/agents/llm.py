@@ -10,9 +10,23 @@ from typing import Any
 
 from arena.agents.base import Agent, Answer, AnswerStatus, Turn
 from arena.agents.calls import Ask, ModelCall, ModelReply
-from arena.agents.prompt import as_text, build_prompt, quote
-from arena.agents.reply import ParsedReply, parse_choice, parse_json
-from arena.agents.settings import LlmSettings
+from arena.agents.prompt import (
+    Messages,
+    as_text,
+    build_prompt,
+    describe_replaced,
+    quote,
+    repeat_reply,
+)
+from arena.agents.reply import (
+    Names,
+    ParsedReply,
+    describe_reading,
+    parse_choice,
+    parse_json,
+    read_leniently,
+)
+from arena.agents.settings import LlmSettings, PromptSettings
 from arena_llm.types import FinishReason
 
 #: The seed of a call has 53 bits, so that every JSON reader keeps it.
@@ -30,9 +44,19 @@ class LlmAgent(Agent):
     Settings = LlmSettings
     settings: LlmSettings
 
+    def __init__(self, settings: LlmSettings) -> None:
+        super().__init__(settings)
+        self._prompt = settings.prompt or PromptSettings()
+        self._conversation: Messages = ()  # before the turn
+        self._latest: tuple[int, Messages, ParsedReply] | None = None
+
     async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
         settings = self.settings
-        messages = build_prompt(turn, settings.reply, before, settings.system)
+        if self._prompt.conversation and not before:
+            self._conversation = self._continue(turn)
+        messages = build_prompt(
+            turn, settings.reply, before, settings.system, self._prompt, self._conversation
+        )
         texts = tuple(action.text for action in turn.legal)
         reply = await ask(
             ModelCall(
@@ -44,22 +68,46 @@ class LlmAgent(Agent):
                     tuple(map(quote, turn.legal)) if settings.reply == "score" else None
                 ),
                 store_tokens=bool(settings.store_tokens),
+                preferred_schema=self._make_schema(texts),
             )
         )
-        parsed = self._parse(turn, reply)
+        strict, parsed = self._parse(turn, reply)
+        shown = (
+            reply.text or reply.refusal
+            if reply.logprobs is None
+            else _scores_json(texts, reply.logprobs)
+        )
+        if self._prompt.conversation:
+            said = shown if reply.logprobs is None else _find_text(turn, parsed.action)
+            messages_after = (*messages, ("assistant", repeat_reply(said)))
+            self._latest = (len(turn.state.history), messages_after, parsed)
         return Answer(
             status=parsed.status,
             action=parsed.action,
             problem=parsed.problem,
             prompt=as_text(messages),
-            reply=(
-                reply.text or reply.refusal
-                if reply.logprobs is None
-                else _scores_json(texts, reply.logprobs)
-            ),
+            reply=shown,
             reasoning="\n\n".join(filter(None, (reply.reasoning, parsed.reasoning))),
             call=reply,
+            reading="" if reply.logprobs is not None else describe_reading(strict, parsed),
         )
+
+    def _make_schema(self, texts: Sequence[str]) -> str:
+        """The schema that a reply should fit. It must not show actions that the prompt hides."""
+        if self.settings.reply != "json":
+            return ""
+        return make_schema(() if self._prompt.actions == "hidden" else texts)
+
+    def _continue(self, turn: Turn) -> Messages:
+        """The conversation before a turn: the messages of the latest turn, and what was played."""
+        if self._latest is None:
+            return ()
+        place, messages, parsed = self._latest
+        if parsed.status is AnswerStatus.OK:
+            return messages
+        played = next(p for p in turn.state.history[place:] if p.seat == turn.seat)
+        text = describe_replaced(self._prompt, parsed.problem, played.text)
+        return (*messages, ("user", text))
 
     def _call_options(self, turn: Turn) -> dict[str, Any]:
         settings = self.settings
@@ -74,14 +122,18 @@ class LlmAgent(Agent):
             options["timeout"] = settings.timeout_seconds
         return options
 
-    def _parse(self, turn: Turn, reply: ModelReply) -> ParsedReply:
+    def _parse(self, turn: Turn, reply: ModelReply) -> tuple[ParsedReply, ParsedReply]:
+        """The reply as the strict reader reads it, and as the reader of the settings does."""
         if self.settings.reply == "score":
-            return ParsedReply(AnswerStatus.OK, self._pick(turn, reply.logprobs or ()))
+            scored = ParsedReply(AnswerStatus.OK, self._pick(turn, reply.logprobs or ()))
+            return scored, scored
         parse = parse_choice if self.settings.reply == "choices" else parse_json
-        parsed = parse(reply.text, turn.legal)
+        strict = parsed = parse(reply.text, turn.legal)
+        if self.settings.reader != "strict" and strict.status is not AnswerStatus.OK:
+            parsed = read_leniently(reply.text, list_names(turn))
         if parsed.status is AnswerStatus.UNPARSEABLE and (why := _explain_end(reply)):
-            return parsed._replace(problem=f"{parsed.problem} ({why})")
-        return parsed
+            parsed = parsed._replace(problem=f"{parsed.problem} ({why})")
+        return strict, parsed
 
     def _pick(self, turn: Turn, logprobs: Sequence[float]) -> int:
         """An action by the scores of the legal actions, which are in the same order."""
@@ -97,6 +149,36 @@ class LlmAgent(Agent):
         if self.settings.score_pick == "argmax":
             return 0.0
         return float(self.settings.sampling.get("temperature", 1.0))
+
+
+def list_names(turn: Turn) -> Names:
+    """How a reply may call the legal actions of a turn."""
+    text = turn.game.text
+    return Names(
+        turn.legal,
+        [text.aliases(action.text) for action in turn.legal],
+        [text.note(turn.state, turn.seat, action) for action in turn.legal],
+        text.case_matters,
+        text.ornaments,
+    )
+
+
+def make_schema(texts: Sequence[str]) -> str:
+    """The JSON Schema of a reply: the reasoning, then one of these actions; any text if none."""
+    action = {"type": "string", **({"enum": list(texts)} if texts else {})}
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": {"reasoning": {"type": "string"}, "action": action},
+            "required": ["reasoning", "action"],
+            "additionalProperties": False,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _find_text(turn: Turn, action: int | None) -> str:
+    return next(quote(legal) for legal in turn.legal if legal.action == action)
 
 
 def _explain_end(reply: ModelReply) -> str:

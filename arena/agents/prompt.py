@@ -1,68 +1,172 @@
-"""The prompt of a language model at its turn: one function for every game."""
+"""The prompt of a language model at its turn, from a template: the same for every game."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from arena.agents.base import Answer, Turn
-from arena.agents.settings import ReplyFormat
-from arena.games.game import LegalAction
+from arena.agents.settings import PromptSettings, ReplyFormat
+from arena.agents.template import PromptTemplate, load_template
+from arena.games.game import CHANCE, Game, LegalAction
 
 #: Pairs of (role, content), as in ModelCall.
 Messages = tuple[tuple[str, str], ...]
 
-_JSON = (
-    "Reply with one JSON object and nothing else: no text around it, no code fence.\n"
-    '{"reasoning": "<your reasoning, in short>", "action": "<a legal action, exactly as listed>"}'
-)
-_BARE = "Reply with one of the legal actions, exactly as listed, and nothing else."
-_QUOTED = "Reply with one of the legal actions in its quotes, exactly as listed, and nothing else."
-
-#: By reply format: how to reply, and the last line of the prompt.
-_FORMATS: Mapping[ReplyFormat, tuple[str, str]] = {
-    "json": (_JSON, "Your JSON object:"),
-    "choices": (_BARE, "Your action:"),
-    "score": (_QUOTED, "Your action:"),
-}
+_DEFAULT = PromptSettings()
 
 #: Characters of a rejected reply that the next prompt repeats.
 _MAX_REPEATED = 2000
 
+#: Examples are drawn from the first turns of one random game, which is always the same.
+_EXAMPLE_SEED = 20_261_129
+
+
+class ListedAction(NamedTuple):
+    """A legal action as a prompt lists it. note: its meaning in this position; may be empty."""
+
+    name: str
+    note: str
+
 
 def build_prompt(
-    turn: Turn, reply: ReplyFormat, before: Sequence[Answer] = (), system: str = ""
+    turn: Turn,
+    reply: ReplyFormat,
+    before: Sequence[Answer] = (),
+    system: str = "",
+    prompt: PromptSettings = _DEFAULT,
+    earlier: Messages = (),
 ) -> Messages:
     """Build the messages of a turn. Pure.
 
     The text that stays the same during a game comes first, so that prefix caches keep it;
     then what the seat can see; last the legal actions. before: the rejected answers at
     this turn; each is repeated together with the reason. system: a first message.
+    earlier: the messages of the game before this turn, in a conversation.
     """
-    text = turn.game.text
-    how, closing = _FORMATS[reply]
-    content = (
-        f"{text.rules}\nYour goal: get the highest return you can.\n\n{how}\n\n"
-        f"{text.side(turn.seat)}\n"
-        f"{text.position(turn.state, turn.seat)}\n"
-        f"Legal actions: {list_legal_actions(turn, quoted=reply != 'choices')}\n\n{closing}"
-    )
-    messages = [("system", system)] if system else []
-    messages.append(("user", content))
+    template = load_template(prompt.template)
+    messages = list(earlier) or _open(turn, reply, system, prompt)
+    content = _render_turn(template, turn, reply, prompt)
+    if len(messages) > 1 and not earlier and prompt.examples:
+        content = template.render("game", turn=content)
+    messages = _append_user(messages, content)
     for answer in before:
-        messages.append(("assistant", answer.reply[:_MAX_REPEATED] or "(empty reply)"))
-        messages.append(("user", f"Not accepted: {answer.problem}. Try again.\n{how}\n\n{closing}"))
+        messages.append(("assistant", repeat_reply(answer.reply)))
+        again = template.render("retry", problem=answer.problem, **_format(reply, prompt))
+        messages.append(("user", again))
     return tuple(messages)
 
 
-def list_legal_actions(turn: Turn, *, quoted: bool) -> str:
-    """The texts of the legal actions, quoted or bare, each with the game's note if it has one."""
-    items = []
-    for action in turn.legal:
-        text = quote(action) if quoted else action.text
+def repeat_reply(reply: str) -> str:
+    """A reply as a later prompt repeats it."""
+    return reply[:_MAX_REPEATED] or "(empty reply)"
+
+
+def describe_replaced(prompt: PromptSettings, problem: str, action: str) -> str:
+    """The message that a random action was played in place of an answer."""
+    return load_template(prompt.template).render("replaced", problem=problem, action=action)
+
+
+def _open(
+    turn: Turn, reply: ReplyFormat, system: str, prompt: PromptSettings
+) -> list[tuple[str, str]]:
+    """The messages before the first turn: the last one has no turn yet, and may be empty."""
+    template = load_template(prompt.template)
+    instructions = template.render("system", persona=prompt.persona, instructions=system)
+    messages = [("system", instructions)] if instructions.strip() else []
+    opening = template.render("opening", rules=turn.game.text.rules, **_format(reply, prompt))
+    messages.append(("user", opening))
+    for shown, action in _draw_examples(turn.game.spec, prompt.examples):
+        content = _render_turn(template, shown, reply, prompt)
+        messages = _append_user(messages, template.render("example", turn=content))
+        messages.append(("assistant", _write_reply(action, reply)))
+    return messages
+
+
+def _append_user(messages: Sequence[tuple[str, str]], content: str) -> list[tuple[str, str]]:
+    """Add a text of the user, to the last message if that is the user's too."""
+    *others, (role, last) = messages
+    if role == "user":
+        return [*others, (role, f"{last}\n\n{content}")]
+    return [*messages, ("user", content)]
+
+
+def _format(reply: ReplyFormat, prompt: PromptSettings) -> dict[str, object]:
+    """The values that say how to reply."""
+    values = {"format": "json" if reply == "free" else reply, "listed": prompt.actions != "hidden"}
+    return {**values, "how": load_template(prompt.template).render("how", **values)}
+
+
+def _render_turn(
+    template: PromptTemplate, turn: Turn, reply: ReplyFormat, prompt: PromptSettings
+) -> str:
+    listed = list(list_actions(turn, prompt, quoted=reply != "choices"))
+    text = turn.game.text
+    return template.render(
+        "turn",
+        side=text.side(turn.seat),
+        position=text.position(turn.state, turn.seat),
+        actions=listed,
+        explained=any(action.note for action in listed),
+        **_format(reply, prompt),
+    )
+
+
+def list_actions(turn: Turn, prompt: PromptSettings, *, quoted: bool) -> Iterator[ListedAction]:
+    """The legal actions in the order of the prompt; none if they are hidden."""
+    legal = list(turn.legal)
+    match prompt.actions:
+        case "hidden":
+            return
+        case "reversed":
+            legal.reverse()
+        case "shuffled":
+            random.Random(turn.seed).shuffle(legal)  # noqa: S311 - repeatable, not secret
+    for action in legal:
         note = turn.game.text.note(turn.state, turn.seat, action)
-        items.append(f"{text} ({note})" if note else text)
-    return ", ".join(items)
+        yield ListedAction(quote(action) if quoted else action.text, note)
+
+
+def list_legal_actions(turn: Turn, *, quoted: bool) -> str:
+    """The legal actions in one line, for people, each with the game's note if it has one."""
+    listed = list_actions(turn, _DEFAULT, quoted=quoted)
+    return ", ".join(f"{name} ({note})" if note else name for name, note in listed)
+
+
+@lru_cache(maxsize=64)
+def _draw_examples(spec: str, number: int) -> tuple[tuple[Turn, LegalAction], ...]:
+    """Turns of one random game, each with the action that was played. It needs no model."""
+    game, examples = Game.load(spec), []
+    for index in range(number):
+        # A new position object for each: a turn is only valid until its position changes.
+        state, rng = game.new(), random.Random(_EXAMPLE_SEED)  # noqa: S311
+        skipped = 0
+        while not state.is_terminal:
+            if state.is_chance:
+                state.apply({CHANCE: state.draw_chance(rng).action})
+                continue
+            seats = state.players_to_move()
+            drawn = {seat: rng.choice(state.legal_actions(seat)) for seat in seats}
+            if skipped == index:
+                seat = seats[0]
+                turn = Turn(game, state, seat, 0, state.legal_actions(seat), _EXAMPLE_SEED + index)
+                examples.append((turn, drawn[seat]))
+                break
+            skipped += 1
+            state.apply({seat: action.action for seat, action in drawn.items()})
+    return tuple(examples)
+
+
+def _write_reply(action: LegalAction, reply: ReplyFormat) -> str:
+    """A reply that chooses an action, in the requested format."""
+    if reply == "choices":
+        return action.text
+    if reply == "score":
+        return quote(action)
+    return json.dumps({"reasoning": "(an example)", "action": action.text}, ensure_ascii=False)
 
 
 def quote(action: LegalAction) -> str:

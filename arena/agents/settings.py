@@ -19,13 +19,15 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from arena.agents.template import STANDARD, load_template
 from arena_llm.suggestions import did_you_mean
 from arena_llm.types import PARAMETERS, Parameter
 
-#: How a model replies. json: it writes a JSON object freely. choices: a constraint makes it
-#: write exactly one legal action. score: it writes nothing; the probabilities of the legal
-#: actions, in quotes, are read instead.
-ReplyFormat = Literal["json", "choices", "score"]
+#: How a model replies. json: a JSON object with its reasoning and one of the legal actions; a
+#: constraint enforces it where the backend has structured output. free: the same object, written
+#: freely in every case. choices: a constraint makes it write exactly one legal action. score: it
+#: writes nothing; the probabilities of the legal actions, in quotes, are read instead.
+ReplyFormat = Literal["json", "free", "choices", "score"]
 
 
 class StrictModel(BaseModel):
@@ -124,10 +126,35 @@ class RoutingSettings(StrictModel):
     precisions: list[Annotated[str, Field(min_length=1)]] = Field([])
 
 
+def _check_template(name: str) -> str:
+    load_template(name)
+    return name
+
+
+class PromptSettings(StrictModel):
+    """How the prompts of a language model are written.
+
+    template: the name of a template of the arena, or the path of a Jinja file that ends in .j2
+    (see templates/standard.j2). actions: the order in which the legal actions are listed, which
+    shows a model's preference for places in a list: listed (OpenSpiel's order), reversed, shuffled
+    (by the turn's seed), or hidden: they are not listed at all. conversation: send the whole game
+    as a conversation, with the model's own replies, in place of a single message for each turn.
+    examples: turns of another game with a reply in the right format, before the first turn; the
+    actions are drawn at random. persona: completes "You are ..." in the system message.
+    """
+
+    template: Annotated[str, AfterValidator(_check_template)] = STANDARD
+    actions: Literal["listed", "reversed", "shuffled", "hidden"] = "listed"
+    conversation: bool = False
+    examples: Annotated[int, Field(ge=0, le=8)] = 0
+    persona: str = ""
+
+
 class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates its fields above
     """A language model of any backend.
 
-    model: full name with the backend's prefix. reply: see ReplyFormat. on_illegal:
+    model: full name with the backend's prefix. reply: see ReplyFormat. reader: lenient (the rules
+    of extract.py) or strict (only the documented format). prompt: see PromptSettings. on_illegal:
     forfeit, random, retry N (then forfeit) or retry N then random. system: a system
     message before the prompt. send_seed: send the turn's seed with each call.
     timeout_seconds: for one call; None: the client's default. score_pick: with reply
@@ -150,7 +177,9 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     routing: RoutingSettings | None = None
     template_arguments: Annotated[dict[str, Any] | None, AfterValidator(_check_json)] = None
     provider_options: Annotated[dict[str, Any] | None, AfterValidator(_check_json)] = None
-    # None and not False: the fingerprint of a file without this key must stay the same.
+    # None: a file without one of these keys keeps its fingerprint.
+    reader: Literal["lenient", "strict"] | None = None
+    prompt: PromptSettings | None = None
     store_tokens: bool | None = None
 
     @property

@@ -14,7 +14,15 @@ from arena.agents.calls import ModelCall, ModelReply, describe_usage, is_lost, n
 from arena.experiment.prices import add_cost
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_to_json
-from arena_llm import ArenaError, AsyncClient, Completion, Message, ResourceExhaustedError, Scoring
+from arena_llm import (
+    ArenaError,
+    AsyncClient,
+    Capability,
+    Completion,
+    Message,
+    ResourceExhaustedError,
+    Scoring,
+)
 from arena_llm.types import Attempt, CallReport, FinishReason, Price, ProviderRouting, Usage
 
 #: Random extra share of a pause, so that not all callers retry at the same time.
@@ -37,6 +45,7 @@ class ModelCaller:
         self._client = client
         self._experiment = experiment
         self._prices = prices or {}
+        self._structured: dict[str, bool] = {}  # by model, as far as known
 
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         """The model's reply. Raises ArenaError.
@@ -60,6 +69,8 @@ class ModelCaller:
             "session": _make_session(key.episode),
             "labels": {"experiment": self._experiment, "player": f"player_{key.seat}"},
         }
+        if call.preferred_schema and await self._has_structured_output(call.model):
+            options["json_schema"] = call.preferred_schema
         started = time.monotonic()
         earlier = CallReport()  # what the tries before this one took
         while True:
@@ -70,6 +81,10 @@ class ModelCaller:
                 took = self._complete(earlier, result.usage, _attempts_of(result), call.model)
                 return _make_reply(result, call, latency_ms, took)
             except ArenaError as error:
+                if "json_schema" in options and _refuses_schema(error):
+                    # Such as a schema of too many actions. The model writes freely.
+                    del options["json_schema"]
+                    continue
                 if error.report is not None or earlier != CallReport():
                     report = error.report or _describe_silence(error)
                     took = self._complete(earlier, report.usage, report.attempts, call.model)
@@ -101,6 +116,21 @@ class ModelCaller:
                 cost_picousd=cost,
             )
         return CallReport(usage=usage, attempts=(*earlier.attempts, *attempts))
+
+    async def _has_structured_output(self, model: str) -> bool:
+        """Whether the model itself keeps to a JSON Schema.
+
+        A model that only gets the schema as an instruction is not constrained: its replies are read
+        by the arena's own rules.
+        """
+        if model not in self._structured:
+            try:
+                described = (await self._client.is_available(model)).model
+            except ArenaError:
+                return False  # the call itself will say what is wrong
+            capabilities = described.capabilities if described else ()
+            self._structured[model] = Capability.JSON_SCHEMA in capabilities
+        return self._structured[model]
 
     async def _send(
         self, call: ModelCall, options: dict[str, Any], request_id: str, seconds: float
@@ -145,6 +175,10 @@ def _attempts_of(result: Completion | Scoring) -> Sequence[Attempt]:
 def _make_session(episode: str) -> str:
     """A short ASCII text for each episode, by which its calls find the same prefix cache."""
     return blake2b(episode.encode(), digest_size=16).hexdigest()
+
+
+def _refuses_schema(error: ArenaError) -> bool:
+    return error.field.startswith("constraint") and error.reason != "CONSTRAINT_NOT_MET"
 
 
 def _read_rejected_reply(error: ArenaError, model: str, latency_ms: float) -> ModelReply | None:

@@ -21,7 +21,7 @@ from arena.games.text import Playout
 
 #: Completion tokens of one call: a short reasoning and an action in JSON; an action alone,
 #: which hosted models wrap in JSON. Models that reason at length use far more.
-COMPLETION_TOKENS = {"json": 150, "choices": 10, "score": 0}
+COMPLETION_TOKENS = {"json": 150, "free": 150, "choices": 10, "score": 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,15 +149,16 @@ def canonical_json(value: Any, *, allow_nan: bool = True) -> str:
 def request_to_json(call: ModelCall) -> str:
     """Return a request as JSON, without its timeout, which does not change the reply."""
     sampling = {name: value for name, value in call.sampling.items() if name != "timeout"}
-    return canonical_json(
-        {
-            "model": call.model,
-            "messages": call.messages,
-            "sampling": sampling,
-            "choices": call.choices,
-            "continuations": call.continuations,
-        }
-    )
+    values = {
+        "model": call.model,
+        "messages": call.messages,
+        "sampling": sampling,
+        "choices": call.choices,
+        "continuations": call.continuations,
+    }
+    if call.preferred_schema:
+        values["preferred_schema"] = call.preferred_schema
+    return canonical_json(values)
 
 
 def reply_to_json(reply: ModelReply) -> str:

@@ -89,7 +89,8 @@ def _move(request: GenerationRequest, number: int) -> str:
     if not request.model.startswith("hf_illegal"):
         prompt = "".join(message.text for message in request.messages)
         legal = [
-            json.loads(text) for text in _STRING.findall(prompt.partition("Legal actions: ")[2])
+            json.loads(text)
+            for text in _STRING.findall(prompt.partition("Legal actions, one per line")[2])
         ]
     return json.dumps(
         {"reasoning": "it wins", "action": legal[number % len(legal)] if legal else "all of it"}

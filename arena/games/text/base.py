@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pyspiel
 
-from arena.games.state import LegalAction, State
+from arena.games.state import CHANCE, LegalAction, Played, State
 
 
 class Playout(NamedTuple):
@@ -34,12 +36,18 @@ class GameText(ABC):
     games: OpenSpiel's names of the games that the class describes. bounds: lowest and highest
     allowed value of integer parameters that OpenSpiel does not check itself: other values may
     crash it. playouts: by OpenSpiel's name, measured with the game's default parameters
-    by scripts/utils/measure_games.py.
+    by scripts/utils/measure_games.py. generic: the rules are not written out, so that results
+    also depend on what a model knows about the game. case_matters: two different actions may
+    differ only in upper and lower case. ornaments: characters at the end of an action's name that
+    are a comment on it, such as + for check.
     """
 
     games: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[Mapping[str, tuple[int, int]]] = {}
     playouts: ClassVar[Mapping[str, Playout]] = {}
+    generic: bool = False
+    case_matters: bool = False
+    ornaments: str = ""
     rules: str
 
     @abstractmethod
@@ -63,6 +71,10 @@ class GameText(ABC):
         """Return what a legal action means in this position; "" if its name is enough."""
         return ""
 
+    def aliases(self, text: str) -> tuple[str, ...]:
+        """Return other usual names of an action; `text` is OpenSpiel's name of it."""
+        return ()
+
     def board(self, state: State) -> str:
         """Return the position as a spectator sees it, with all hidden information."""
         return str(state)
@@ -71,6 +83,66 @@ class GameText(ABC):
 def player(seat: int) -> str:
     """Return the name of a seat in prompts."""
     return f"player {seat}"
+
+
+def list_moves(moves: Sequence[Played], most: int = 40) -> str:
+    """Return moves with their players, oldest first: "player 0: c3, player 1: c4"."""
+    shown = [describe_move(move) for move in moves[-most:]]
+    left_out = len(moves) - len(shown)
+    before = [f"({left_out} earlier moves are not shown)"] if left_out else []
+    return ", ".join((*before, *shown)) or "none"
+
+
+_OUTCOME = re.compile(r"chance outcome \d+ (.+)")
+
+
+def describe_move(played: Played) -> str:
+    """Return a move with its player; chance is a player as well."""
+    if played.seat != CHANCE:
+        return f"{player(played.seat)}: {played.text.strip()}"
+    # Some of OpenSpiel's names have a number, and the meaning after it.
+    match = _OUTCOME.fullmatch(played.text)
+    text = match[1].removeprefix("(").removesuffix(")") if match else played.text
+    return text if text.lower().startswith("chance") else f"chance: {text}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 card", "2 cards"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+#: Parameters of OpenSpiel that change how a state is stored or drawn, but not the game.
+TECHNICAL = frozenset(
+    (
+        "ansi_color_output", "boards_file", "calcOddsNumSims", "egocentric",
+        "egocentric_obs_tensor", "instances_file", "num_tricks_in_observation", "plain_obs_tensor",
+        "string_rep",
+    )
+)  # fmt: skip
+
+
+def find_parameters(game: pyspiel.Game) -> dict[str, Any]:
+    """Return all parameters, defaults included.
+
+    OpenSpiel's own list lacks some defaults. Where the game decides about one, it is empty.
+    """
+    defaults: dict[str, Any] = game.get_type().parameter_specification
+    values: dict[str, Any] = game.get_parameters()
+    return {name: value for name, value in defaults.items() if value} | values
+
+
+def list_parameters(game: pyspiel.Game) -> str:
+    """Return the values of all parameters that change the game, defaults included."""
+    values = find_parameters(game)
+    shown = (f"{name}={_show(values[name])}" for name in sorted(values) if name not in TECHNICAL)
+    return ", ".join(shown) or "none"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(pyspiel.game_parameters_to_string(value))
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return json.dumps(text) if "\n" in text or not text else text
 
 
 def draw_grid(rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from arena.games.text.base import GameText, Playout, draw_grid
 
 class BreakthroughText(GameText):
     games = ("breakthrough",)
+    ornaments = "*"
     # OpenSpiel writes a row as one digit and a column as one letter.
     bounds: ClassVar = {"rows": (2, 9), "columns": (2, 26)}
     playouts: ClassVar = {"breakthrough": Playout(2, 64.2, 603)}

@@ -21,6 +21,8 @@ Castling moves king and rook to the cells where they stand after castling in sta
 
 class ChessText(GameText):
     games = ("chess",)
+    case_matters = True
+    ornaments = "+#!?"
     playouts: ClassVar = {"chess": Playout(2, 351.9, 1438)}
 
     def __init__(self, game: pyspiel.Game) -> None:
@@ -33,6 +35,11 @@ too little material for checkmate.{_CHESS960 if game.get_parameters()["chess960"
 Actions: moves in standard algebraic notation, such as e4, Nf3, exd5, O-O or e8=Q, with + for \
 check and # for checkmate.
 Returns: 1 for a win, 0 for a draw, -1 for a loss."""
+
+    def aliases(self, text: str) -> tuple[str, ...]:
+        plain = text.rstrip(self.ornaments)
+        zeros = (plain.replace("O", "0"),) if plain.startswith("O-O") else ()
+        return (*zeros, *((plain.replace("=", ""),) if "=" in plain else ()))
 
     def side(self, seat: int) -> str:
         return _SIDES[seat]

@@ -33,6 +33,9 @@ Actions: the disc and its column. Columns are counted from 0, from the left. x0 
 first column, o{last} drops o into the last column.
 Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 
+    def aliases(self, text: str) -> tuple[str, ...]:
+        return (text[1:],)
+
     def side(self, seat: int) -> str:
         return f"You are player {seat}. Your discs are {_DISCS[seat]}."
 

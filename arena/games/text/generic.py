@@ -1,74 +1,153 @@
-"""Describes games without a text of their own, in OpenSpiel's words."""
+"""Describes games without a text of their own: OpenSpiel's words, and what the arena knows."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from collections.abc import Iterator
 
 import pyspiel
 
-from arena.games.state import CHANCE, Played, State
-from arena.games.text.base import GameText, Playout, player
+from arena.games.state import Played, State
+from arena.games.text.base import GameText, describe_move, list_moves, list_parameters
+from arena.games.text.notes import NOTES, GameNotes
 
-#: A prompt lists at most this many of the latest moves.
-_LATEST = 40
+#: The observations of at most this many of a seat's latest turns are repeated.
+_LATEST_VIEWS = 8
 
 
 class GenericText(GameText):
-    """Shows public information as far as OpenSpiel says which information is public.
+    """Shows a seat what OpenSpiel says that it knows.
 
-    In a game with hidden information, a position is the seat's information state string,
-    which contains everything that the seat has seen. Where OpenSpiel has no such string, it is
-    the seat's observation.
+    Without hidden information that is the position and the latest moves. With hidden information
+    it is the seat's information state, which contains everything that the seat has seen, or, where
+    OpenSpiel has none that can be read, the seat's observation together with the seat's own
+    earlier turns: what it played, and what it saw.
     """
 
-    playouts: ClassVar = {
-        "backgammon": Playout(2, 117.1, 1290),
-        "checkers": Playout(2, 71.9, 515),
-        "dots_and_boxes": Playout(2, 12.0, 375),
-        "go": Playout(2, 570.2, 1519),
-        "goofspiel": Playout(2, 24.0, 558),
-        "nim": Playout(2, 7.7, 315),
-        "othello": Playout(2, 60.4, 516),
-        "pig": Playout(2, 116.7, 416),
-        "y": Playout(2, 174.6, 1135),
-    }
+    generic = True
 
     def __init__(self, game: pyspiel.Game) -> None:
         kind = game.get_type()
+        self._notes = NOTES.get(kind.short_name, GameNotes())
+        self.case_matters = self._notes.case_matters
+        self.ornaments = self._notes.ornaments
         self._hidden = kind.information == pyspiel.GameType.Information.IMPERFECT_INFORMATION
-        self._has_information_state: bool = kind.provides_information_state_string
         self._has_observation: bool = kind.provides_observation_string
+        self._has_information_state: bool = (
+            kind.provides_information_state_string and not self._notes.coded
+        )
         if self._hidden and not (self._has_information_state or self._has_observation):
             raise ValueError("it has hidden information and OpenSpiel has no view for one player")
-        turns = "at the same time" if kind.dynamics == _SIMULTANEOUS else "in turn"
-        chance = "no chance events" if kind.chance_mode == _DETERMINISTIC else "chance events"
-        hidden = "part of the position is hidden" if self._hidden else "no information is hidden"
-        self.rules = f"""\
-Game: {kind.long_name} ({game} in the library OpenSpiel).
-Rules: the usual rules of this game, as the library OpenSpiel implements them. There are \
-{game.num_players()} players, numbered from 0, who act {turns}. There are {chance}, and {hidden}.
-Actions: named as in OpenSpiel; the legal actions are listed.
-Returns: from {game.min_utility():g} to {game.max_utility():g}; higher is better."""
+        title = self._notes.title or kind.long_name.removeprefix("Python ")
+        self.rules = "\n".join(
+            (
+                f"Game: {title}.",
+                f"Rules: {' '.join(_list_facts(game, self._notes))}",
+                f"Parameters: {list_parameters(game)}.",
+                *filter(None, [self._notes.legend]),
+                f"Actions: {self._notes.actions or 'the legal actions are listed'}.",
+                f"Returns: from {game.min_utility():g} to {game.max_utility():g}; higher is better."
+                f"{_UTILITIES.get(kind.utility, '')}",
+            )
+        )
+
+    def side(self, seat: int) -> str:
+        sides = self._notes.sides
+        return f"You are player {seat}." + (f" {sides[seat]}" if seat < len(sides) else "")
 
     def position(self, state: State, seat: int) -> str:
-        public = [] if self._hidden else state.history
-        latest = [_describe(played) for played in public[-_LATEST:]]
-        moves = f"Latest moves: {', '.join(latest)}\n" if latest else ""
-        return f"{moves}The position as you see it:\n{self._view(state, seat).rstrip()}"
+        lines: list[str] = []
+        if not self._hidden:
+            if state.history:
+                lines.append(f"Latest moves: {list_moves(state.history)}")
+        elif not self._has_information_state:
+            lines += self._list_earlier_turns(state, seat)
+        return "\n".join((*lines, f"The position as you see it:\n{self._view(state.raw, seat)}"))
 
-    def _view(self, state: State, seat: int) -> str:
+    def _view(self, raw: pyspiel.State, seat: int) -> str:
+        """What the seat sees, without the lines that OpenSpiel ends it with."""
         if self._hidden and self._has_information_state:
-            return str(state.raw.information_state_string(seat))
-        if self._has_observation and (view := state.raw.observation_string(seat)):
-            return str(view)
-        return "" if self._hidden else str(state)
+            view = str(raw.information_state_string(seat))
+        else:
+            view = str(raw.observation_string(seat)) if self._has_observation else ""
+            if not view and not self._hidden:
+                view = str(raw)
+        return _clean(view).strip("\n").rstrip() or "(nothing)"
+
+    def _list_earlier_turns(self, state: State, seat: int) -> Iterator[str]:
+        """The seat's earlier turns, oldest first: what it saw, and what it played."""
+        turns = [index for index, played in enumerate(state.history) if played.seat == seat]
+        if not turns:
+            return
+        own = [describe_move(state.history[index]).partition(": ")[2] for index in turns]
+        yield f"Your earlier moves, oldest first: {', '.join(own)}"
+        shown = turns[-_LATEST_VIEWS:]
+        views = list(self._replay_views(state, seat, set(shown)))
+        if all(view == views[0] for view in views):
+            return
+        left_out = len(turns) - len(shown)
+        which = f"your latest {len(shown)} turns" if left_out else "these turns"
+        yield f"What you saw at {which}:"
+        for index, view in zip(shown, views, strict=True):
+            inset = view.replace("\n", "\n  ")
+            yield f"- before {_name(state.history[index])}:\n  {inset}"
+
+    def _replay_views(self, state: State, seat: int, turns: set[int]) -> Iterator[str]:
+        """The seat's observation before each of these actions of the history."""
+        raw = state.raw.get_game().new_initial_state()
+        seats = range(raw.num_players())
+        joint: dict[int, int] = {}  # of a simultaneous move
+        for index, played in enumerate(state.history):
+            if index in turns:
+                yield self._view(raw, seat)
+            if not raw.is_simultaneous_node():
+                raw.apply_action(played.action)
+                continue
+            joint[played.seat] = played.action
+            if len(joint) == sum(bool(raw.legal_actions(s)) for s in seats):
+                raw.apply_actions([joint.get(s, 0) for s in seats])
+                joint.clear()
 
 
-_SIMULTANEOUS = pyspiel.GameType.Dynamics.SIMULTANEOUS
-_DETERMINISTIC = pyspiel.GameType.ChanceMode.DETERMINISTIC
+_COLORS = re.compile(r"\x1b\[[\d;]*m")
+#: The playing cards of Unicode: a block of 16 for each suit, with the knight after the jack.
+_SUITS = {0x1F0A0: "S", 0x1F0B0: "H", 0x1F0C0: "D", 0x1F0D0: "C"}
+_CARDS = {
+    first + number: f"{suit}{rank}"
+    for first, suit in _SUITS.items()
+    for number, rank in enumerate("A23456789TJCQK", 1)
+} | {0x1F0A0: "?"}
 
 
-def _describe(played: Played) -> str:
-    if played.seat == CHANCE:
-        return played.text if played.text.startswith("chance") else f"chance: {played.text}"
-    return f"{player(played.seat)}: {played.text}"
+def _clean(view: str) -> str:
+    """A view without colors, and with cards as two letters, as in OpenSpiel's actions."""
+    return _COLORS.sub("", view).translate(_CARDS)
+
+
+_UTILITIES = {
+    pyspiel.GameType.Utility.ZERO_SUM: " The returns of all players add up to 0.",
+    pyspiel.GameType.Utility.IDENTICAL: " All players get the same return.",
+}
+
+
+def _name(played: Played) -> str:
+    return describe_move(played).partition(": ")[2]
+
+
+def _list_facts(game: pyspiel.Game, notes: GameNotes) -> Iterator[str]:
+    kind = game.get_type()
+    yield notes.rules or (
+        f"the usual rules of this game, as the library OpenSpiel implements them "
+        f"({kind.short_name})."
+    )
+    simultaneous = kind.dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS
+    turns = "at the same time" if simultaneous else "in turn"
+    players = game.num_players()
+    if players == 1:
+        yield "There is one player, number 0."
+    else:
+        yield f"There are {players} players, numbered from 0, who act {turns}."
+    deterministic = kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC
+    yield "There are no chance events." if deterministic else "There are chance events."
+    hidden = kind.information == pyspiel.GameType.Information.IMPERFECT_INFORMATION
+    yield "Part of the position is hidden." if hidden else "No information is hidden."

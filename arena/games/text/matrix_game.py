@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+from math import prod
 from typing import ClassVar
 
 import pyspiel
@@ -9,9 +11,15 @@ import pyspiel
 from arena.games.state import State
 from arena.games.text.base import GameText, Playout, player
 
+#: Games with a longer table get the generic text.
+_MAX_ROWS = 64
+
 
 class MatrixGameText(GameText):
-    """game: a pyspiel.MatrixGame, or OpenSpiel's repeated_game of one."""
+    """game: any game of one simultaneous move without chance, or OpenSpiel's repeated_game of one.
+
+    The payoffs are read from the game itself.
+    """
 
     playouts: ClassVar = {
         "matrix_mp": Playout(2, 2.0, 262),
@@ -21,14 +29,18 @@ class MatrixGameText(GameText):
 
     def __init__(self, game: pyspiel.Game) -> None:
         self._rounds: int = game.get_parameters().get("num_repetitions", 1)
-        stage = _stage_game(game) or game
-        rows = [stage.row_action_name(row) for row in range(stage.num_rows())]
-        columns = [stage.col_action_name(column) for column in range(stage.num_cols())]
+        self._players: int = game.num_players()
+        stage = _stage_game(game)
+        seats = range(self._players)
+        first = stage.new_initial_state()
+        names = [
+            {action: first.action_to_string(seat, action) for action in first.legal_actions(seat)}
+            for seat in seats
+        ]
         table = "\n".join(
-            f"- player 0: {row}, player 1: {column} -> "
-            f"player 0 gets {stage.row_utility(r, c):g}, player 1 gets {stage.col_utility(r, c):g}"
-            for r, row in enumerate(rows)
-            for c, column in enumerate(columns)
+            f"- {', '.join(f'{player(s)}: {names[s][a]}' for s, a in enumerate(actions))} -> "
+            + ", ".join(f"{player(s)} gets {value:g}" for s, value in _payoffs(stage, actions))
+            for actions in product(*names)
         )
         if self._rounds > 1:
             times, returns = (
@@ -37,37 +49,57 @@ class MatrixGameText(GameText):
             )
         else:
             times, returns = "The game has one round", "the payoff"
-        actions = ", ".join(rows)
-        if rows != columns:
-            actions = f"player 0 chooses from {actions}; player 1 chooses from {', '.join(columns)}"
+        lists = [", ".join(own.values()) for own in names]
+        actions = lists[0]
+        if len(set(lists)) > 1:
+            actions = "; ".join(f"{player(s)} chooses from {own}" for s, own in enumerate(lists))
+        who = "two players" if self._players == 2 else f"{self._players} players"
+        other = "the other player chooses" if self._players == 2 else "the other players choose"
         self.rules = f"""\
 Game: {game.get_type().long_name}.
-Rules: two players choose one action each, at the same time, without knowing what the other \
-player chooses. {times}. The payoffs of a round are:
+Rules: {who} choose one action each, at the same time, without knowing what {other}. {times}. The \
+payoffs of a round are:
 {table}
 Actions: {actions}.
 Returns: {returns}."""
 
     @classmethod
     def describes(cls, game: pyspiel.Game) -> bool:
-        return isinstance(game, pyspiel.MatrixGame) or _stage_game(game) is not None
+        stage = _stage_game(game)
+        kind = stage.get_type()
+        if kind.information != pyspiel.GameType.Information.ONE_SHOT or (
+            kind.dynamics != pyspiel.GameType.Dynamics.SIMULTANEOUS
+        ):
+            return False
+        state = stage.new_initial_state()
+        sizes = (len(state.legal_actions(seat)) for seat in range(stage.num_players()))
+        return prod(sizes) <= _MAX_ROWS
 
     def position(self, state: State, seat: int) -> str:
         if self._rounds == 1:
-            return "Both players choose now."
-        return f"{self.board(state)}\nNow: round {len(state.history) // 2 + 1} of {self._rounds}"
+            everybody = "Both" if self._players == 2 else "All"
+            return f"{everybody} players choose now."
+        number = len(state.history) // self._players + 1
+        return f"{self.board(state)}\nNow: round {number} of {self._rounds}"
 
     def board(self, state: State) -> str:
         actions = [f"{player(played.seat)}: {played.text}" for played in state.history]
-        rounds = (", ".join(actions[first : first + 2]) for first in range(0, len(actions), 2))
-        lines = [f"Round {number}: {both}" for number, both in enumerate(rounds, 1)]
+        starts = range(0, len(actions), self._players)
+        rounds = (", ".join(actions[start : start + self._players]) for start in starts)
+        lines = [f"Round {number}: {chosen}" for number, chosen in enumerate(rounds, 1)]
         return "\n".join(lines) or "No round has been played yet."
 
 
-def _stage_game(game: pyspiel.Game) -> pyspiel.MatrixGame | None:
-    """Return the game that a repeated_game repeats, if it is a MatrixGame; else None."""
+def _stage_game(game: pyspiel.Game) -> pyspiel.Game:
+    """Return the game that a repeated_game repeats; another game is its own stage."""
     if game.get_type().short_name != "repeated_game":
-        return None
+        return game
     parameters = game.get_parameters()["stage_game"]
-    stage = pyspiel.load_game(parameters.pop("name"), parameters)
-    return stage if isinstance(stage, pyspiel.MatrixGame) else None
+    return pyspiel.load_game(parameters.pop("name"), parameters)
+
+
+def _payoffs(stage: pyspiel.Game, actions: tuple[int, ...]) -> list[tuple[int, float]]:
+    state = stage.new_initial_state()
+    state.apply_actions(list(actions))
+    # Adding 0.0 turns -0.0 into 0.0.
+    return [(seat, value + 0.0) for seat, value in enumerate(state.returns())]

@@ -26,6 +26,9 @@ Actions: the mark and its cell as (row,column). Rows and columns are counted fro
 top left. x(0,2) marks the top right cell, o(2,0) the bottom left cell.
 Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 
+    def aliases(self, text: str) -> tuple[str, ...]:
+        return (text[1:], text[2:-1])
+
     def side(self, seat: int) -> str:
         return f"You are player {seat}. Your marks are {_MARKS[seat]}."
 

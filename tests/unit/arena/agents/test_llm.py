@@ -13,6 +13,7 @@ import pytest
 
 from arena.agents.base import Answer, AnswerStatus, Turn
 from arena.agents.calls import ModelCall, ModelReply
+from arena.agents.llm import make_schema
 from arena.agents.prompt import as_text, build_prompt
 from arena.agents.registry import build_agent
 from arena_llm import NotFoundError
@@ -40,7 +41,7 @@ def _json(action: object) -> str:
     return json.dumps({"reasoning": "I like it.", "action": action})
 
 
-async def test_a_json_reply_needs_no_constraint() -> None:
+async def test_a_json_reply_has_a_preferred_schema() -> None:
     turn = turn_after("tic_tac_toe", [4])
     model = Model(
         _json("o(0,2)"), reasoning="Hm.", prompt_tokens=300, completion_tokens=20,
@@ -48,10 +49,11 @@ async def test_a_json_reply_needs_no_constraint() -> None:
     )  # fmt: skip
     answer = await _act(model, turn)
     messages = build_prompt(turn, "json")
-    assert model.calls == [ModelCall("hf_m", messages)]
+    schema = make_schema([action.text for action in turn.legal])
+    assert model.calls == [ModelCall("hf_m", messages, preferred_schema=schema)]
     assert answer == Answer(
         AnswerStatus.OK, 2, prompt=as_text(messages), reply=_json("o(0,2)"),
-        reasoning="Hm.\n\nI like it.", call=model.reply,
+        reasoning="Hm.\n\nI like it.", call=model.reply, reading="strict",
     )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ async def test_a_truncated_reply_is_named_as_such() -> None:
     choice = await _act(Model("", **cut), turn, reply="choices")
     assert (choice.status, choice.problem) == (
         AnswerStatus.UNPARSEABLE,
-        "the reply is not a legal action (it was cut off after 8 tokens)",
+        "the reply is empty (it was cut off after 8 tokens)",
     )
 
 

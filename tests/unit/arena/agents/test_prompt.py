@@ -40,7 +40,15 @@ The board (. is a free cell):
 0 . . .
 1 . x .
 2 . . .
-Legal actions: "o(0,0)", "o(0,1)", "o(0,2)", "o(1,0)", "o(1,2)", "o(2,0)", "o(2,1)", "o(2,2)"
+Legal actions, one per line:
+"o(0,0)"
+"o(0,1)"
+"o(0,2)"
+"o(1,0)"
+"o(1,2)"
+"o(2,0)"
+"o(2,1)"
+"o(2,2)"
 
 Your JSON object:""",
         ),
@@ -50,13 +58,22 @@ Your JSON object:""",
 @pytest.mark.parametrize(
     ("reply", "listed", "how"),
     [
-        ("choices", "Pass (Fold), Bet (Call)", "legal actions, exactly as listed, and nothing"),
-        ("score", '"Pass" (Fold), "Bet" (Call)', "in its quotes, exactly as listed, and nothing"),
+        (
+            "choices",
+            "Pass (here: Fold)\nBet (here: Call)",
+            "legal actions, exactly as listed, and nothing",
+        ),
+        (
+            "score",
+            '"Pass" (here: Fold)\n"Bet" (here: Call)',
+            "in its quotes, exactly as listed, and nothing",
+        ),
     ],
 )
 def test_prompts_for_the_other_reply_formats(reply: ReplyFormat, listed: str, how: str) -> None:
     ((_, prompt),) = build_prompt(turn_after("kuhn_poker", [0, 1, 1]), reply)
-    assert prompt.endswith(f"\nLegal actions: {listed}\n\nYour action:")
+    assert prompt.endswith(f"\n{listed}\n\nYour action:")
+    assert "(brackets at the end explain an action and are not part of it)" in prompt
     assert how in prompt
     assert "JSON" not in prompt
 

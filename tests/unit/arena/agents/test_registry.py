@@ -83,7 +83,10 @@ def test_each_type_has_its_agent(settings: dict[str, Any], kind: type) -> None:
         (LLM | {"model": ""}, "model: must not be empty, not ''"),
         (LLM | {"model": 3}, "model: must be text, not 3"),
         (LLM | {"temprature": 1}, "temprature: unknown key; did you mean temperature?"),
-        (LLM | {"reply": "yaml"}, "reply: must be 'json', 'choices' or 'score', not 'yaml'"),
+        (
+            LLM | {"reply": "yaml"},
+            "reply: must be 'json', 'free', 'choices' or 'score', not 'yaml'",
+        ),
         (LLM | {"on_illegal": "retry 0"}, "on_illegal: must be forfeit, random, retry N or"),
         (LLM | {"temperature": -1}, "temperature: must be from 0 to 100, not -1"),
         (LLM | {"temperature": float("nan")}, "temperature: must be from 0 to 100, not nan"),

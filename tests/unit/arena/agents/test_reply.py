@@ -30,7 +30,7 @@ LEGAL = (
     ],
 )
 def test_the_documented_format_is_read(text: str, action: int, reasoning: str) -> None:
-    assert parse_json(text, LEGAL) == (AnswerStatus.OK, action, "", reasoning)
+    assert parse_json(text, LEGAL) == (AnswerStatus.OK, action, "", reasoning, "strict")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ async def test_policies(policy: str, until: int, policies: list[str | None], sta
 
 async def test_unparseable_and_illegal_replies() -> None:
     def says(key: CallKey, call: ModelCall) -> str:
-        action = {"reasoning": "r", "action": "nowhere"} if key.attempt else "x(0,0)"
+        action = {"reasoning": "r", "action": "nowhere"} if key.attempt else "I pass."
         return json.dumps(action)
 
     row, moves = await play(

@@ -14,7 +14,7 @@ from arena.experiment.model_calls import ModelCaller
 from arena.experiment.prices import PriceEntry
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_from_json
-from arena_llm import AsyncClient
+from arena_llm import AsyncClient, Availability, Capability, Model, ModelState
 from arena_llm.errors import ResourceExhaustedError, UnsupportedError
 from arena_llm.types import (
     Attempt,
@@ -25,6 +25,7 @@ from arena_llm.types import (
     Enforcement,
     FinishReason,
     GenerationRequest,
+    JsonSchema,
     Message,
     ProviderRouting,
     Reasoning,
@@ -45,7 +46,7 @@ from services.common.errors import (
     Unsupported,
 )
 from services.common.servicer import LlmServicer
-from tests.support.scripted import ScriptedBackend, serving
+from tests.support.scripted import ScriptedBackend, completion, serving
 
 KEY = CallKey("tic_tac_toe/0/a,b", 3, 1, 0)
 ID = "0123456789abcdef-0"
@@ -114,6 +115,42 @@ async def test_a_completion() -> None:
     assert request.sampling == Sampling(temperature=0.5)
     assert request.request_id == reply.request_id == ID
     assert request.labels == {"experiment": "tournament", "player": "player_1"}
+
+
+SCHEMA = '{"type": "object"}'
+
+
+@pytest.mark.parametrize("structured", [True, False])
+async def test_a_schema_is_sent_where_the_model_has_structured_output(structured: bool) -> None:
+    capabilities = (Capability.CHAT, *([Capability.JSON_SCHEMA] if structured else []))
+    async with models() as (backend, ask):
+        model = Model("hf_model", capabilities=capabilities)
+        backend.availability = Availability(True, ModelState.READY, model=model)
+        backend.default = "{}"
+        await ask(KEY, replace(CALL, preferred_schema=SCHEMA), ID)
+        await ask(replace(KEY, ply=4), CALL, "another")
+    with_schema, without = backend.history
+    assert isinstance(with_schema, GenerationRequest)
+    assert isinstance(without, GenerationRequest)
+    assert with_schema.constraint == (JsonSchema(SCHEMA) if structured else None)
+    assert without.constraint is None
+
+
+async def test_a_model_writes_freely_if_the_schema_is_refused() -> None:
+    async with models() as (backend, ask):
+        model = Model("hf_model", capabilities=(Capability.JSON_SCHEMA,))
+        backend.availability = Availability(True, ModelState.READY, model=model)
+
+        async def answer(request: GenerationRequest) -> Completion:
+            backend.history.append(request)
+            if request.constraint is not None:
+                raise InvalidRequest("too complex", field="constraint.json_schema")
+            return completion("freely")
+
+        backend.generate_response = answer  # type: ignore[method-assign]
+        reply = await ask(KEY, replace(CALL, preferred_schema=SCHEMA), ID)
+    assert reply.text == "freely"
+    assert len(backend.history) == 2
 
 
 async def test_the_tokens_are_kept_on_request() -> None:

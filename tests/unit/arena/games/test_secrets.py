@@ -111,4 +111,6 @@ def test_the_generic_text_shows_everything_that_the_seat_has_seen() -> None:
     turn = turn_after("phantom_ttt", [4, 0, 0])  # the third move tried a hidden mark's cell
     information = turn.state.raw.information_state_string(turn.seat)
     assert information != turn.state.raw.observation_string(turn.seat)
-    assert information.rstrip() in _prompt(turn)
+    prompt = _prompt(turn)
+    assert "tried so far, oldest first: x(1,1), x(0,0)\n" in prompt
+    assert "\n0 o . .\n1 . x .\n2 . . .\n" in prompt

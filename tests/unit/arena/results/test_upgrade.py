@@ -16,7 +16,7 @@ import pytest
 
 from arena.experiment.file import Experiment
 from arena.experiment.load import load_experiment
-from arena.experiment.recording import RecordedModels
+from arena.experiment.recording import RecordedModels, RecordingError
 from arena.report.count import summarise
 from arena.report.load import open_results
 from arena.results.database import ResultsError, connect
@@ -61,7 +61,15 @@ def test_an_export_has_the_columns_of_today(path: Path, tmp_path: Path) -> None:
 
 
 async def test_a_run_continues_it(path: Path, experiment: Experiment) -> None:
+    """The prompts have changed since: replies of unfinished episodes belong to other requests."""
     check_results(path, experiment.row)
+    with pytest.raises(RecordingError, match="has another request than when its reply was stored"):
+        await run(experiment, path, Script())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM calls")
+        connection.execute("DELETE FROM moves WHERE episode LIKE 'kuhn%'")
+        connection.execute("DELETE FROM episodes WHERE episode LIKE 'kuhn%'")
+        connection.commit()
     with closing(connect(path)) as connection:
         stored = {
             CallKey(*row) for row in connection.execute(
@@ -72,7 +80,7 @@ async def test_a_run_continues_it(path: Path, experiment: Experiment) -> None:
     script = Script()
     spent = await run(experiment, path, script)
     assert not stored & set(script.asked)
-    assert len(stored) == STORED - 2  # the failed episodes have their replies in both tables
+    assert len(stored) == STORED - 4
     assert spent.cost_picousd == CENT * (len(stored) + len(script.asked))
     with closing(connect(path)) as connection:
         query = "SELECT status, count(*) FROM episodes GROUP BY status"
