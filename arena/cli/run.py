@@ -95,7 +95,11 @@ def _human(experiment: Experiment) -> str:
     """The path of a human player in the file, such as "agents.me"; empty if there is none."""
     people = {row.agent for row in experiment.models if row.type == "human"}
     settings = experiment.settings
-    places = [("agents", settings.agents), ("opponents", settings.opponents)]
+    places = [
+        ("agents", settings.agents),
+        ("opponents", settings.opponents),
+        ("anchors", settings.anchors),
+    ]
     return next((f"{key}.{name}" for key, names in places for name in names if name in people), "")
 
 

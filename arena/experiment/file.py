@@ -134,7 +134,8 @@ class ExperimentFile(_Episodes):
     """The keys of the file, except the defaults of llm agents (LLM_DEFAULTS).
 
     models: names, or mappings with name, own settings, and perhaps `as`, the name under
-    which the model plays. agents, opponents: the settings of each player, by name. results:
+    which the model plays. agents, opponents, anchors: the settings of each player, by name; anchors
+    play in the round robin of the models, and ratings are relative to the first by name. results:
     a file that ends in .sqlite, or a folder for <name>.sqlite, relative to the working
     directory. episodes_in_flight: how many episodes are played at the same time. The two
     budgets hold for all runs of the experiment together. prices: by model, where no service knows
@@ -149,6 +150,7 @@ class ExperimentFile(_Episodes):
     agents: dict[_Name, dict[str, Any]] = Field({})
     models: list[Annotated[dict[str, Any], BeforeValidator(_read_model)]] = Field([])
     opponents: dict[_Name, dict[str, Any]] = Field({})
+    anchors: dict[_Name, dict[str, Any]] = Field({})
     episodes_in_flight: PositiveInt = 64
     max_cost_usd: PositiveFloat | None = None
     max_tokens_total: PositiveInt | None = None

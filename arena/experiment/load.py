@@ -79,7 +79,7 @@ def load_file(path: Path) -> Experiment | ModelsFile:
 
 
 class _Player(NamedTuple):
-    """An entry of models, agents or opponents. where: its path in the file."""
+    """An entry of models, agents, opponents or anchors. where: its path in the file."""
 
     where: str
     name: str
@@ -134,7 +134,7 @@ class _Reader:
                 self._add(f"models[{index}]", str(error))
             else:
                 players.append(_Player(f"models[{index}]", str(name), _as_llm(str(name))))
-        for key in ("agents", "opponents"):
+        for key in ("agents", "opponents", "anchors"):
             agents = self._config.get(key) or {}
             if not isinstance(agents, Mapping):
                 self._add(key, "must be a mapping")
@@ -197,7 +197,7 @@ class _Reader:
 
     def _read_valid_settings(self) -> ExperimentFile | None:
         """The settings without the wrong keys; None if games or players are among these."""
-        if self._wrong_keys & {"games", "agents", "models", "opponents"}:
+        if self._wrong_keys & {"games", "agents", "models", "opponents", "anchors"}:
             return None
         keys = self._settings_keys()
         valid = {key: value for key, value in keys.items() if key not in self._wrong_keys}
@@ -214,6 +214,10 @@ class _Reader:
             self._add("agents, models", "one of the two is required")
         if self._config.get("opponents") and not models:
             self._add("opponents", "need models: to play against")
+        if self._config.get("anchors") and not models:
+            self._add("anchors", "need models: to play with")
+        if self._config.get("anchors") and self._config.get("opponents"):
+            self._add("anchors, opponents", "give only one of the two")
 
     def _read_participants(
         self, players: Sequence[_Player], defaults: Mapping[str, Any]
@@ -291,7 +295,12 @@ def _list_players(settings: ExperimentFile) -> Iterator[_Player]:
         own = {key: value for key, value in entry.items() if key not in ("name", "as")}
         name = entry["name"]
         yield _Player(f"models[{index}]", entry.get("as", name), own | _as_llm(name))
-    for key, group in (("agents", settings.agents), ("opponents", settings.opponents)):
+    groups = {
+        "agents": settings.agents,
+        "opponents": settings.opponents,
+        "anchors": settings.anchors,
+    }
+    for key, group in groups.items():
         for name, agent in group.items():
             yield _Player(f"{key}.{name}", name, agent)
 
@@ -306,7 +315,10 @@ def _list_lineups(settings: ExperimentFile, game: Game) -> tuple[tuple[str, ...]
     return lineups(
         game.players,
         agents=list(settings.agents),
-        models=[entry.get("as", entry["name"]) for entry in settings.models],
+        models=[
+            *(entry.get("as", entry["name"]) for entry in settings.models),
+            *settings.anchors,
+        ],
         opponents=list(settings.opponents),
         swap_seats=bool(settings.models) if swap is None else swap,
     )

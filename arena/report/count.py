@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -137,15 +138,26 @@ def summarise(results: Results) -> Summary:
                 unit = summary.units.episode(episode)
                 summary.answers[agent, episode.game].add_episode(unit, share)
                 summary.answer_totals[agent].add_episode(unit, share)
+    anchor = _find_anchor(results.config)
     ranked = [row for row in results.episodes if summary.is_competitive(row.game)]
-    summary.ratings = rate_episodes(ranked, summary.units)
+    summary.ratings = rate_episodes(ranked, summary.units, anchor)
     if len(summary.games) > 1:
         summary.game_ratings = {
-            game: rate_episodes([row for row in ranked if row.game == game], summary.units)
+            game: rate_episodes([row for row in ranked if row.game == game], summary.units, anchor)
             for game in summary.games
             if summary.is_competitive(game)
         }
     return summary
+
+
+def _find_anchor(config: str) -> str | None:
+    """Return the first of the experiment's anchors."""
+    try:
+        anchors = json.loads(config).get("anchors")
+    except (ValueError, AttributeError, RecursionError):
+        return None  # no file, or that of another program
+    # Canonical JSON has sorted keys, so the first one is the first by name.
+    return min(map(str, anchors)) if isinstance(anchors, dict) and anchors else None
 
 
 def _count_answers(

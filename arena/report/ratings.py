@@ -32,7 +32,8 @@ class Ratings:
 
     agents: their names, by the numbers in strengths and differences. seats: what a seat is
     worth, by game and seat; in a game with n seats, against seat n - 1. one_deal: all games
-    have the same deal, so the intervals hold for it alone.
+    have the same deal, so the intervals hold for it alone. anchor: the player whose rating is
+    1500.
     """
 
     agents: Sequence[str] = ()
@@ -40,6 +41,7 @@ class Ratings:
     differences: Sequence[Difference] = ()
     seats: dict[tuple[str, int], SeatEffect] = field(default_factory=dict)
     one_deal: bool = False
+    anchor: str | None = None
 
     def __bool__(self) -> bool:
         return bool(self.strengths)
@@ -122,6 +124,7 @@ def rate_episodes(
         rated.differences,
         {keys[effect.seat]: effect for effect in rated.seats},
         one_deal=len(rows) > 1 and int(cluster.max()) == 0 and int(unit.max()) > 0,
+        anchor=anchor if anchor in index else None,
     )
 
 

@@ -51,7 +51,8 @@ def make_ratings(summary: Summary) -> Table:
     """Make the table of ratings, over all competitive games and by game."""
     ratings = {"": summary.ratings, **summary.game_ratings}
     grouped = any(found.group for rated in ratings.values() for found in rated.strengths)
-    note = "Bradley-Terry on Elo's scale, mean 1500."
+    zero = f"{summary.ratings.anchor} is 1500" if summary.ratings.anchor else "mean 1500"
+    note = f"Bradley-Terry on Elo's scale, {zero}."
     if grouped:
         note += (
             " Groups of players that never met have a mean of 1500 each: compare ratings within "

@@ -97,6 +97,20 @@ def test_all_keys(load: Load) -> None:
     assert json.loads(experiment.config)["on_illegal"] == "retry 2 then random"
 
 
+def test_anchors_play_in_the_round_robin_of_the_models(load: Load) -> None:
+    experiment = load(
+        """
+        games: [tic_tac_toe]
+        models: [hf_a]
+        anchors: {dice: {type: random}, perfect: {type: minimax, depth: 9}}
+        """
+    )
+    (game,) = experiment.games
+    pairs = {("hf_a", "dice"), ("hf_a", "perfect"), ("dice", "perfect")}
+    assert set(game.lineups) == pairs | {(second, first) for first, second in pairs}
+    assert experiment.participants["perfect"] == MinimaxSettings(type="minimax", depth=9)
+
+
 BASE = "name: one\ngames: [matrix_pd]\nmodels: [hf_a, hf_b]\n"
 
 
@@ -186,6 +200,11 @@ GAME = "games: [tic_tac_toe]\n"
         (PAIR + GAME + "provider_options: {a: 2026-01-01}", "provider_options: must be "),
         (GAME, "agents, models: one of the two is required"),
         (GAME + PAIR + "models: [hf_a]", "agents, models: give only one of the two"),
+        (GAME + PAIR + "anchors: {z: {type: random}}", "anchors: need models:"),
+        (
+            GAME + "models: [hf_a]\nopponents: {y: {type: random}}\nanchors: {z: {type: random}}",
+            "anchors, opponents: give only one",
+        ),
         (GAME + PAIR + "opponents: {z: {type: random}}", "opponents: need models:"),
         (GAME + "agents: [hf_a]", "agents: must be a mapping"),
         (GAME + "agents: {x: {type: random}}", "games[0]: tic_tac_toe has 2 players, but agents: "

@@ -12,7 +12,8 @@ import pytest
 from arena.report import Report
 from arena.report.layout import to_json
 from arena.report.units import is_deterministic
-from arena.results.rows import ModelRow
+from arena.results.rows import ExperimentRow, ModelRow
+from arena.results.store import Store
 from tests.support.random_play import Played, asked, play, write
 
 
@@ -134,6 +135,27 @@ def test_only_local_engines_without_draws_always_answer_alike(
     kind: str, model: str | None, settings: dict[str, Any], fixed: bool
 ) -> None:
     assert is_deterministic(ModelRow("a", kind, model, json.dumps(settings))) == fixed
+
+
+def test_ratings_are_relative_to_the_first_anchor(tmp_path: Path) -> None:
+    config = json.dumps({"anchors": {"dice": {"type": "random"}, "solver": {"type": "minimax"}}})
+    games = [
+        play("tic_tac_toe", pair, number)
+        for pair in (("hf_one", "dice"), ("dice", "solver"), ("solver", "hf_one"))
+        for number in range(6)
+    ]
+    rated = {}
+    for name, text in (("free", "{}"), ("anchored", config)):
+        path = tmp_path / f"{name}.db"
+        with Store(path, ExperimentRow("test", text, "0" * 64), []) as store:
+            for found in games:
+                store.put_episode(found.row, found.moves)
+        rated[name] = {
+            entry["player"]: (entry["rating"], entry["95 %"]) for entry in tables(path)["ratings"]
+        }
+    assert rated["anchored"]["dice"] == (1500, [1500, 1500])
+    shift = rated["free"]["solver"][0] - rated["free"]["dice"][0]
+    assert rated["anchored"]["solver"][0] == pytest.approx(1500 + shift)
 
 
 def test_errors_that_cluster_in_episodes_have_a_wide_interval(tmp_path: Path) -> None:
