@@ -14,6 +14,7 @@ from arena_llm.types import Availability, Completion, GenerationRequest, Modalit
 from services.common.errors import ApiKeyMissing, BackendError, UpstreamUnavailable
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
+from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
 from services.common.hosted.request import ResponseFormat, build_apart
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
@@ -67,6 +68,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     async def aclose(self) -> None:
         """Close all connections."""
+        await super().aclose()
         if self._is_ready:
             await self._upstream.aclose()
 
@@ -212,13 +214,16 @@ class LiteLlmCall(ProviderCall):
         self._call = call
         self._expected = expected
 
-    async def complete(self) -> Completion:
-        answer = self._upstream.new_answer(self._call)
-        response = await self._upstream.complete(self._call, answer)
-        return parse_completion(response, self._call.model, answer, self._expected)
+    async def complete(self, entry: Entry) -> Completion:
+        answer = self._upstream.new_answer(self._call, entry)
+        try:
+            response = await self._upstream.complete(self._call, answer)
+            return parse_completion(response, self._call.model, answer, self._expected)
+        finally:
+            entry.upstream_id = answer.id
 
-    def stream(self) -> tuple[LiteLlmBuilder, AsyncGenerator[Any, None]]:
-        answer = self._upstream.new_answer(self._call)
+    def stream(self, entry: Entry) -> tuple[LiteLlmBuilder, AsyncGenerator[Any, None]]:
+        answer = self._upstream.new_answer(self._call, entry)
         builder = LiteLlmBuilder(self._call.model, answer, self._expected)
         return builder, self._upstream.stream(self._call, answer)
 

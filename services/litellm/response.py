@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from arena_llm.types import Completion, CostBasis, Delta, FinishReason, ServedBy, Usage
+from arena_llm.types import CallReport, Completion, CostBasis, Delta, FinishReason, ServedBy, Usage
 from services.common.hosted.completion import (
     CompletionBuilder,
     Expectation,
@@ -27,6 +27,9 @@ from services.litellm.rewriting import RawAnswer
 if TYPE_CHECKING:
     from services.litellm.catalogue import ProviderModel
 
+
+#: Characters of the names of counts in the log.
+_MAX_NAMES = 200
 
 #: Finish reasons that litellm turns into "stop" after it has made JSON of a tool call.
 _TOOL_REASONS = ("tool_use", "tool_calls")
@@ -110,8 +113,8 @@ def parse_completion(
     Raises the error of `no_choice`.
     """
     if not response.choices:
-        usage = getattr(response, "usage", None)
-        raise no_choice(model.provider, count(getattr(usage, "completion_tokens", None)))
+        usage = _read_usage(getattr(response, "usage", None), model, answer)
+        raise no_choice(model.provider, CallReport(usage=usage))
     builder = LiteLlmBuilder(model, answer, expected)
     builder.feed(response)
     builder.flush()
@@ -142,12 +145,23 @@ def _read_usage(usage: Any, model: ProviderModel, answer: RawAnswer) -> Usage:
         return Usage()
     cost = _compute_cost(usage, model, answer)
     prompt, completion = "prompt_tokens_details", "completion_tokens_details"
+    if answer.unreadable:
+        names = ", ".join(dict.fromkeys(answer.unreadable))
+        log.warning("a provider's usage cannot be read", fields=names[:_MAX_NAMES])
+    knows_cache = answer.knows_part("cach")
+    # A Claude model's prompt is the sum of three counts.
+    knows_prompt = answer.knows_prompt and (knows_cache or not model.is_claude)
+    knows_reasoning = answer.knows_part("reasoning") and answer.knows_part("thought")
     return Usage(
-        prompt_tokens=count(usage.prompt_tokens) if answer.knows_prompt else None,
+        prompt_tokens=count(usage.prompt_tokens) if knows_prompt else None,
         completion_tokens=count(usage.completion_tokens) if answer.knows_completion else None,
-        reasoning_tokens=_read_detail(usage, completion, "reasoning_tokens"),
-        cached_tokens=_read_detail(usage, prompt, "cached_tokens"),
-        cache_write_tokens=_read_detail(usage, prompt, "cache_creation_tokens"),
+        reasoning_tokens=_read_detail(usage, completion, "reasoning_tokens")
+        if knows_reasoning
+        else None,
+        cached_tokens=_read_detail(usage, prompt, "cached_tokens") if knows_cache else None,
+        cache_write_tokens=_read_detail(usage, prompt, "cache_creation_tokens")
+        if knows_cache
+        else None,
         image_tokens=_read_detail(usage, prompt, "image_tokens"),
         cost_picousd=cost,
         cost_basis=None if cost is None else CostBasis.PRICE_LIST,

@@ -20,6 +20,7 @@ from services.common.hosted.errors import convert_failure
 from services.common.hosted.events import BOM, EventDecoder, begins_event, holds_events, is_json
 from services.common.hosted.failures import Failure, find_reported, read_failure, read_words
 from services.common.hosted.http import MAX_ERROR_BYTES
+from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Redactor
 from services.common.hosted.response import ChunkReader, ProviderMessage
 from services.common.hosted.values import (
@@ -61,20 +62,22 @@ _TEXT_TYPES = ("text/event-stream", "application/json", "text/plain", "text/html
 class RawAnswer:
     """What a provider has sent, before litellm reads it.
 
-    status: the HTTP status, 0 before the answer has arrived. retry_after: the seconds that it asks
-    for. reported:
-    the error that came with an error status. failure: why the answer cannot be used, which takes
-    precedence over what litellm says. broken: the connection failed.
+    entry: notes what is sent. status: the HTTP status, 0 before the answer has arrived.
+    retry_after: the seconds that it asks for. reported: the error that came with an error status.
+    failure: why the answer cannot be used, which takes precedence over what litellm says. broken:
+    the connection failed.
 
     has_known_format: its format is one of the three. answered: it holds at least the beginning of a
     completion. id: the provider's, because litellm replaces it. fingerprint: of its system.
     extras: what a completion has no part for. finish_word: the provider's finish reason. stop: the
     stop string that ended the answer, of any type. words: text that is no part of an answer, as a
     page or an event that is not JSON; it may explain why there is none. region: where it was made,
-    from a header. candidate: the index of the Gemini candidate that is read; None before the first.
+    from a header. unreadable: the names of counts that are negative, absurd or no numbers.
+    candidate: the index of the Gemini candidate that is read; None before the first.
     """
 
-    def __init__(self, provider: str, redact: Redactor) -> None:
+    def __init__(self, provider: str, redact: Redactor, entry: Entry | None = None) -> None:
+        self.entry = entry
         self._provider = provider
         self._redact = redact
         self.status = 0
@@ -96,7 +99,7 @@ class RawAnswer:
         self.chunks = ChunkReader()
         self._anthropic = False
         self._counts: set[str] = set()
-        self._unreadable_counts = False
+        self.unreadable: list[str] = []
 
     @property
     def succeeded(self) -> bool:
@@ -112,17 +115,25 @@ class RawAnswer:
     def priced(self) -> bool:
         """Whether it reported the counts of prompt and completion, and all were readable."""
         both = self.knows_prompt and len(self._counts) > 1
-        return not self.has_known_format or (both and not self._unreadable_counts)
+        return not self.has_known_format or (both and not self.unreadable)
 
     @property
     def knows_prompt(self) -> bool:
         """Whether it reported a readable count of the prompt. litellm writes 0 if it did not."""
-        return not self.has_known_format or not _PROMPT_COUNTS.isdisjoint(self._counts)
+        return self._knows(_PROMPT_COUNTS)
 
     @property
     def knows_completion(self) -> bool:
         """The same for the completion."""
-        return not self.has_known_format or not _COMPLETION_COUNTS.isdisjoint(self._counts)
+        return self._knows(_COMPLETION_COUNTS)
+
+    def _knows(self, names: frozenset[str]) -> bool:
+        unreadable = names.intersection(self.unreadable)
+        return not self.has_known_format or (bool(names & self._counts) and not unreadable)
+
+    def knows_part(self, word: str) -> bool:
+        """Whether no unreadable count has this word in its name, such as "cache"."""
+        return not any(word in name.lower() for name in self.unreadable)
 
     def rewrite(self, value: Any, streamed: bool) -> list[Any] | None:
         """Return the values that litellm reads in place of a JSON value; None: the value itself.
@@ -192,7 +203,7 @@ class RawAnswer:
     def clean_usage(self, usage: Any) -> dict[str, Any]:
         """Usage with integer counts, which are 0 if they cannot be read."""
         if not isinstance(usage, dict):
-            self._unreadable_counts |= usage is not None
+            self.unreadable += ["usage"] if usage is not None else []
             return {}
         return dict(self._clean_figures(usage, 0))
 
@@ -202,7 +213,7 @@ class RawAnswer:
                 if isinstance(value, dict):
                     continue
                 figure = count(value)
-                self._unreadable_counts |= figure is None and value is not None
+                self.unreadable += [name] if figure is None and value is not None else []
                 if not depth and figure is not None:
                     self._counts.add(name)
                 yield name, figure or 0

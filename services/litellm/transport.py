@@ -33,6 +33,7 @@ from services.common.hosted.config import Timeouts
 from services.common.hosted.errors import silent
 from services.common.hosted.failures import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
+from services.common.hosted.journal import REQUEST_ID, Entry
 from services.common.hosted.request import OPTIONS
 from services.common.hosted.waits import read_wait
 from services.litellm.rewriting import RawAnswer, RewrittenBody, asks_for_stream
@@ -110,7 +111,15 @@ class Exchange:
         if request.headers.get("x-stainless-retry-count", "0") != "0":
             return httpx.Response(503, request=request, headers=_NO_RETRY, json=_BROKEN)
         self.sent = True
+        if (entry := self.entry) is not None:
+            request.headers[REQUEST_ID] = entry.header
+            entry.send()
         return None
+
+    @property
+    def entry(self) -> Entry | None:
+        """What notes that a request is sent."""
+        return self.answer.entry if self.answer is not None else None
 
     def abort(self, failure: BackendError) -> httpx.ReadError:
         """End the exchange. Returns the error to raise, which litellm understands."""
@@ -234,8 +243,13 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         try:
             response: httpx.Response = await super().handle_async_request(request)
         except httpx.ConnectError as error:
+            if isinstance(error.__cause__, aiohttp.ClientConnectorError):
+                _unsend(exchange)
             # litellm would retry after this class of error.
             raise httpx.ReadError(str(error)) from error
+        except httpx.ConnectTimeout:
+            _unsend(exchange)
+            raise
         except httpx.ReadTimeout as error:
             raise _abort_silent(exchange) or error from error
         if exchange is None:
@@ -286,6 +300,11 @@ def _set_timeouts(request: httpx.Request, exchange: Exchange | None) -> None:
     if exchange is not None and exchange.timeouts is not None:
         timeout["read"] = exchange.timeouts.silence
     request.extensions["timeout"] = timeout
+
+
+def _unsend(exchange: Exchange | None) -> None:
+    if exchange is not None and exchange.entry is not None:
+        exchange.entry.unsend()
 
 
 def _abort_silent(exchange: Exchange | None) -> httpx.ReadError | None:

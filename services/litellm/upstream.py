@@ -22,6 +22,7 @@ from services.common.errors import (
 from services.common.hosted.config import Timeouts
 from services.common.hosted.errors import too_slow
 from services.common.hosted.http import make_http_session
+from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Redactor
 from services.common.hosted.request import OPTIONS
 from services.common.log import log
@@ -77,9 +78,9 @@ class LiteLlmUpstream:
         vars(litellm).pop("module_level_aclient", None)
         await self._session.close()
 
-    def new_answer(self, call: CompletionArguments) -> RawAnswer:
+    def new_answer(self, call: CompletionArguments, entry: Entry | None = None) -> RawAnswer:
         """Make the RawAnswer for one attempt at a call."""
-        return RawAnswer(call.model.provider, self._redact)
+        return RawAnswer(call.model.provider, self._redact, entry)
 
     async def complete(self, call: CompletionArguments, answer: RawAnswer) -> Any:
         """Request a whole completion. Returns a ModelResponse."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from arena_llm.suggestions import did_you_mean
 from arena_llm.types import Availability, Credits, FreePrice, Model, ModelState, to_picousd
@@ -19,6 +19,7 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.hosted.errors import TRANSIENT
+from services.common.hosted.usage import find_cost
 from services.common.hosted.values import number
 from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue, describe
 from services.openrouter.config import DIALECTS, OpenRouterConfig, OpenRouterModel, remove_prefix
@@ -28,6 +29,9 @@ from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstrea
 #: Seconds to wait for OpenRouter: less than the router's `ask_timeout_seconds`. A later answer
 #: is cached for the next caller.
 _WAIT = 1.8
+
+#: Seconds before each question about the cost of a generation.
+_LOOK_UPS = (0, 0.5, 1)
 
 #: 10^-12 US dollars below which there is a warning.
 _LOW, _SOON_LOW = 10**12, 5 * 10**12
@@ -77,6 +81,26 @@ class Account:
             )
         return _judge(self._describe(model, details), credits)
 
+    async def find_cost(self, generation: str) -> int | None:
+        """Return what a generation cost in 10^-12 US dollars; None if that cannot be found out.
+
+        OpenRouter knows it some moments after the end of the generation. Never raises.
+        https://openrouter.ai/docs/api-reference/get-a-generation
+        """
+        if not self._dialect.has_credits:
+            return None
+        for pause in _LOOK_UPS:
+            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(_WAIT):
+                    found = await self._fetch_data("generation", urlencode({"id": generation}))
+            except ModelNotFound:
+                continue  # not yet
+            except (BackendError, TimeoutError):
+                return None
+            return find_cost({**found, "cost": found.get("total_cost"), "cost_details": found}, [])
+        return None
+
     def _describe(self, name: str, details: ListedModel) -> Model:
         return describe(self._config.find_entry(name) or OpenRouterModel(name=name), details)
 
@@ -123,8 +147,8 @@ class Account:
         total, used = _picousd(account.get("total_credits")), _picousd(account.get("total_usage"))
         return None if total is None or used is None else total - used
 
-    async def _fetch_data(self, path: str) -> dict[str, Any]:
-        data = (await self._upstream.get(path)).get("data")
+    async def _fetch_data(self, path: str, query: str = "") -> dict[str, Any]:
+        data = (await self._upstream.get(path, query=query)).get("data")
         if not isinstance(data, dict):
             raise unreadable(f"/{path} has no data")
         return data

@@ -11,6 +11,7 @@ from services.common.errors import BackendError, InvalidRequest, ModelNotFound, 
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
 from services.common.hosted.config import Timeouts
+from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
 from services.common.hosted.request import HONOURED, ResponseFormat, build_apart, request_field
 from services.common.hosted.response import ProviderAnswer
@@ -53,6 +54,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     async def aclose(self) -> None:
         """Close all connections."""
+        await super().aclose()
         await self._account.aclose()
         await self._catalogue.aclose()
         await self.upstream.aclose()
@@ -96,6 +98,9 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         except ModelNotFound as error:
             raise InvalidRequest(error.message, field="provider_options_json") from error
 
+    async def _look_up_cost(self, upstream_id: str) -> int | None:
+        return await self._account.find_cost(upstream_id)
+
     async def _takes_schema(self, model: str) -> bool:
         """Whether the model takes a JSON schema. True if neither entry nor catalogue says."""
         entry = self.config.find_entry(model)
@@ -131,12 +136,14 @@ class OpenRouterCall(ProviderCall):
         self._body = body
         self._timeouts = timeouts
 
-    async def complete(self) -> Completion:
-        answer = await self._backend.upstream.complete(self._body, self._timeouts)
+    async def complete(self, entry: Entry) -> Completion:
+        answer = await self._backend.upstream.complete(self._body, self._timeouts, entry)
         return parse_completion(answer, self._expected)
 
-    def stream(self) -> tuple[OpenRouterBuilder, AsyncGenerator[ProviderAnswer, None]]:
-        chunks = self._backend.upstream.stream(add_streaming(self._body), self._timeouts)
+    def stream(
+        self, entry: Entry
+    ) -> tuple[OpenRouterBuilder, AsyncGenerator[ProviderAnswer, None]]:
+        chunks = self._backend.upstream.stream(add_streaming(self._body), self._timeouts, entry)
         return OpenRouterBuilder(self._expected), chunks
 
     async def explain(self, error: ModelNotFound) -> BackendError:

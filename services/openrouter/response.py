@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from arena_llm.types import Completion, Delta, ServedBy
+from arena_llm.types import CallReport, Completion, Delta, ServedBy
 from services.common.errors import UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder, Expectation, no_choice
 from services.common.hosted.response import ProviderAnswer, find_stop
@@ -77,10 +77,13 @@ def parse_completion(answer: ProviderAnswer, expected: Expectation) -> Completio
 
     Raises the error of `no_choice`, and UnreadableAnswer if the choice has no message.
     """
-    if answer.choice is None:
-        raise no_choice("openrouter", parse_usage(answer.usage).completion_tokens)
-    if answer.choice.message is None:
-        raise UnreadableAnswer("openrouter answered with a choice that has no message")
+    if answer.choice is None or answer.choice.message is None:
+        report = CallReport(usage=parse_usage(answer.usage))
+        if answer.choice is None:
+            raise no_choice("openrouter", report)
+        raise UnreadableAnswer(
+            "openrouter answered with a choice that has no message", report=report
+        )
     builder = OpenRouterBuilder(expected)
     builder.add(answer)
     builder.flush()

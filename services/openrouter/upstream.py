@@ -19,14 +19,17 @@ from async_lru import alru_cache
 from pydantic_core import to_json
 from yarl import URL
 
+from arena_llm.types import CallReport
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.config import Timeouts
 from services.common.hosted.errors import silent, too_slow
 from services.common.hosted.events import EventDecoder, holds_events, is_json
 from services.common.hosted.failures import find_failure, read_error_body, read_words
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback, make_http_session
+from services.common.hosted.journal import REQUEST_ID, Entry
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
+from services.common.hosted.usage import parse_usage
 from services.common.hosted.values import is_complete_json, load_json, load_values
 from services.common.hosted.waits import read_wait
 from services.openrouter.config import DIALECTS, OpenRouterConfig
@@ -71,23 +74,28 @@ class OpenRouterUpstream:
             raise unreadable("it is not an object")
         return value
 
-    async def complete(self, body: Mapping[str, Any], timeouts: Timeouts) -> ProviderAnswer:
-        """POST a chat completion. Return the whole answer, which holds no error."""
-        async with self._request("POST", self._chat, timeouts, to_json(body)) as response:
+    async def complete(
+        self, body: Mapping[str, Any], timeouts: Timeouts, entry: Entry | None = None
+    ) -> ProviderAnswer:
+        """POST a chat completion. Return the whole answer, which holds no error.
+
+        entry: notes that it is sent, and gives it an id.
+        """
+        async with self._request("POST", self._chat, timeouts, to_json(body), entry) as response:
             values = _parse_values(await self._read_json(response))
         if len(values) > 1:
             raise UnreadableAnswer("openrouter sent several answers in place of one")
         return self._checked(_parse(parse_answer, values[0]))
 
     async def stream(
-        self, body: Mapping[str, Any], timeouts: Timeouts
+        self, body: Mapping[str, Any], timeouts: Timeouts, entry: Entry | None = None
     ) -> AsyncGenerator[ProviderAnswer, None]:
         """POST a chat completion. Yield all chunks of the stream, which hold no error.
 
         Closing the generator ends the request and closes its connection.
         """
         reader = ChunkReader()
-        async with self._request("POST", self._chat, timeouts, to_json(body)) as response:
+        async with self._request("POST", self._chat, timeouts, to_json(body), entry) as response:
             pieces = response.content.iter_any()
             piece = b""
             while not piece.strip() and (next_piece := await anext(pieces, b"")):
@@ -124,22 +132,34 @@ class OpenRouterUpstream:
     def _checked(self, answer: ProviderAnswer) -> ProviderAnswer:
         """Return the answer, or raise the error that it holds."""
         if (failure := find_failure(answer)) is not None:
-            raise to_error(failure, 200, self._redact)
+            error = to_error(failure, 200, self._redact)
+            if answer.usage is not None:
+                error.report = CallReport(usage=parse_usage(answer.usage))
+            raise error
         return answer
 
     @asynccontextmanager
     async def _request(
-        self, method: str, url: URL, timeouts: Timeouts, body: bytes | None = None
+        self,
+        method: str,
+        url: URL,
+        timeouts: Timeouts,
+        body: bytes | None = None,
+        entry: Entry | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield its successful response. The block's end closes the response."""
         if (problem := self.key_problem()) is not None:
             raise problem
         try:
+            headers = self._headers
+            if entry is not None:
+                headers = {**(headers or {}), REQUEST_ID: entry.header}
+                entry.send()
             async with self._session.request(
                 method,
                 url,
                 data=body,
-                headers=self._headers,
+                headers=headers,
                 timeout=aiohttp.ClientTimeout(
                     total=timeouts.total,
                     sock_connect=self._config.connect_timeout_seconds,
@@ -147,6 +167,8 @@ class OpenRouterUpstream:
                 ),
                 allow_redirects=False,  # the key is only for the configured host
             ) as response:
+                if entry is not None:
+                    entry.name(response.headers.get("X-Generation-Id"))
                 if not 200 <= response.status < 300:
                     failure = read_error_body(
                         await _read_beginning(response), response.status, response.reason or ""
@@ -154,6 +176,11 @@ class OpenRouterUpstream:
                     wait = read_wait(response.headers)
                     raise to_error(failure, response.status, self._redact, wait)
                 yield response
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            if entry is not None:
+                entry.unsend()
+            reason = self._redact(f"{type(error).__name__}: {error}", 200)
+            raise UpstreamUnavailable(f"the connection to openrouter failed: {reason}") from error
         except aiohttp.SocketTimeoutError as error:
             raise silent("openrouter", timeouts) from error
         except TimeoutError as error:

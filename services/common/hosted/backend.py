@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from arena_llm.types import (
@@ -30,8 +31,17 @@ from services.common.hosted.completion import CompletionBuilder
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.constraints import generate_constrained
 from services.common.hosted.errors import is_transient
+from services.common.hosted.journal import Bill, Entry, Journal
 from services.common.hosted.keys import Redactor
-from services.common.hosted.report import succeeded
+from services.common.hosted.report import (
+    add_attempts,
+    add_failures,
+    end_request,
+    fail_request,
+    succeeded,
+    with_attempts,
+    with_cost,
+)
 from services.common.hosted.request import HONOURED, ResponseFormat, estimate_tokens
 from services.common.hosted.retry import Outcome, Retrier
 from services.common.log import log
@@ -48,11 +58,11 @@ class ProviderCall(ABC):
     """A request in the provider's format. Each attempt calls `complete` or `stream` again."""
 
     @abstractmethod
-    async def complete(self) -> Completion:
-        """Request a whole completion."""
+    async def complete(self, entry: Entry) -> Completion:
+        """Request a whole completion. entry: notes that the request is sent."""
 
     @abstractmethod
-    def stream(self) -> tuple[CompletionBuilder, AsyncGenerator[Any, None]]:
+    def stream(self, entry: Entry) -> tuple[CompletionBuilder, AsyncGenerator[Any, None]]:
         """Request a stream. Return its chunks, and the builder to feed with them.
 
         Closing the generator ends the provider's request.
@@ -85,6 +95,10 @@ class HostedBackend(BaseLLMBackend[C]):
     _retrier: Retrier
     _redact: Redactor
 
+    def __init__(self, config: C) -> None:
+        super().__init__(config)
+        self._journal = Journal(None, self.name)
+
     async def start(self) -> None:
         """Make the limits and queues. No request is sent to the provider."""
         self._retrier = Retrier(self.config)
@@ -92,14 +106,26 @@ class HostedBackend(BaseLLMBackend[C]):
         self._counts_tokens = any(entry.tpm is not None for entry in entries)
         #: Models that refused a JSON schema although a table says that they take it.
         self._without_schema: set[str] = set()
+        self._journal = Journal(self.config.journal, self.name)
+
+    async def aclose(self) -> None:
+        """Close the journal."""
+        self._journal.close()
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Return a whole completion."""
+        bill = Bill(self._journal, request.request_id, request.model)
+        answered = False
         try:
-            return self._hide_keys_in(await self._generate_constrained(request))
+            completion = await self._generate_constrained(request, bill)
+            completion = await self._add_earlier(completion, bill)
+            answered = True
+            return self._hide_keys_in(completion)
         except BackendError as error:
-            self._complete_report(error, request)
+            await self._complete_report(error, request, bill)
             raise
+        finally:
+            bill.close(answered)
 
     async def stream_response(
         self, request: GenerationRequest
@@ -113,6 +139,8 @@ class HostedBackend(BaseLLMBackend[C]):
                 async for event in events:
                     yield event
             return
+        bill = Bill(self._journal, request.request_id, request.model)
+        answered = False
         try:
             arrived = time.perf_counter()
             call = await self._build_call(request, None)
@@ -120,7 +148,7 @@ class HostedBackend(BaseLLMBackend[C]):
                 async with self._retrier.open(
                     request.model,
                     request.deadline,
-                    lambda: _open_stream(call),
+                    lambda: _open_stream(call, bill.begin()),
                     self._estimate_tokens(request),
                 ) as outcome:
                     first = time.perf_counter() - arrived
@@ -131,23 +159,28 @@ class HostedBackend(BaseLLMBackend[C]):
                             event = await _continue(events)
                         outcome.tokens = _count_tokens(event)
                         completion = _add_measurements(event, outcome, arrived, first)
+                        completion = await self._add_earlier(completion, bill)
+                        answered = True
                         yield self._hide_keys_in(completion)
             except ModelNotFound as error:
                 raise await _explain(call, error) from error.__cause__
         except BackendError as error:
-            self._complete_report(error, request)
+            await self._complete_report(error, request, bill)
             raise
+        finally:
+            bill.close(answered)
 
-    async def _generate_constrained(self, request: GenerationRequest) -> Completion:
+    async def _generate_constrained(self, request: GenerationRequest, bill: Bill) -> Completion:
         """Return a completion. A model that refuses a JSON schema gets its constraint in words."""
         model = request.model
+        ask = partial(self._generate, bill)
         structured = (
             request.constraint is not None
             and model not in self._without_schema
             and await self._takes_schema(model)
         )
         try:
-            return await generate_constrained(request, self._generate, structured)
+            return await generate_constrained(request, ask, structured)
         except (InvalidRequest, Unsupported) as error:
             attempts = error.report.attempts if error.report else ()
             answered = any(attempt.http_status == 200 for attempt in attempts)
@@ -155,23 +188,59 @@ class HostedBackend(BaseLLMBackend[C]):
                 raise  # the provider did not refuse the schema
             refusal = error
         try:
-            completion = await generate_constrained(request, self._generate, False)
+            completion = await generate_constrained(request, ask, False)
         except (InvalidRequest, Unsupported):
             raise refusal from None  # it was not the schema
         if len(self._without_schema) < _MAX_REMEMBERED:
             self._without_schema.add(model)
         log.warning("a model refuses JSON schemas: set structured_output: false", model=model)
-        return replace(completion, attempts=attempts + completion.attempts)
+        return add_failures(completion, attempts)
 
-    def _complete_report(self, error: BackendError, request: GenerationRequest) -> None:
+    async def _add_earlier(self, completion: Completion, bill: Bill) -> Completion:
+        """Add what earlier calls with the same request_id took, and look up unknown costs."""
+        attempts = completion.attempts
+        if bill.earlier:
+            attempts = bill.earlier + attempts
+        elif len(attempts) == 1:
+            return completion
+        found = await self._look_up_costs(attempts)
+        return completion if found == completion.attempts else with_attempts(completion, found)
+
+    async def _look_up_costs(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """The attempts, with the costs that the provider can still say."""
+        return tuple(
+            [
+                replace(attempt, cost_picousd=await self._look_up_cost(attempt.upstream_id))
+                if attempt.cost_picousd is None and attempt.upstream_id
+                else attempt
+                for attempt in attempts
+            ]
+        )
+
+    async def _look_up_cost(self, upstream_id: str) -> int | None:
+        """Ask the provider what a request cost. None: it cannot say. Never raises."""
+        return None
+
+    async def _complete_report(
+        self, error: BackendError, request: GenerationRequest, bill: Bill
+    ) -> None:
         """Complete the report of an error that leaves the service, and hide keys in the error.
 
         Its message may repeat any part of an answer: the name of a tool, a field that cannot be
         read.
         """
+        if bill.earlier:
+            add_attempts(error, bill.earlier)
+        if (report := error.report) is not None and report.attempts:
+            found = await self._look_up_costs(report.attempts)
+            if found != report.attempts:
+                report = replace(report, attempts=found, usage=with_cost(report.usage, found))
+                error.report = report
+            cost = report.usage.cost_usd
+            error.metadata["cost_usd"] = "unknown" if cost is None else f"{cost.normalize():f}"
         error.message = self._redact.hide(error.message)
         error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
-        if (report := error.report) is not None:
+        if report is not None:
             served_by = replace(
                 report.served_by,
                 backend=self.name,
@@ -184,6 +253,7 @@ class HostedBackend(BaseLLMBackend[C]):
                 served_by=served_by,
                 attempts=self._hide_keys(report.attempts),
             )
+        bill.report()
 
     def _hide_keys_in(self, completion: Completion) -> Completion:
         # Usually no attempt has failed, and a copy takes 4 us.
@@ -206,7 +276,7 @@ class HostedBackend(BaseLLMBackend[C]):
         """Whether the model takes a JSON schema as `response_format`."""
 
     async def _generate(
-        self, request: GenerationRequest, response_format: ResponseFormat | None
+        self, bill: Bill, request: GenerationRequest, response_format: ResponseFormat | None
     ) -> Completion:
         arrived = time.perf_counter()
         call = await self._build_call(request, response_format)
@@ -214,7 +284,7 @@ class HostedBackend(BaseLLMBackend[C]):
             outcome = await self._retrier.call(
                 request.model,
                 request.deadline,
-                call.complete,
+                lambda: _complete(call, bill.begin()),
                 self._estimate_tokens(request),
                 _count_tokens,
             )
@@ -241,9 +311,22 @@ async def _explain(call: ProviderCall, error: ModelNotFound) -> BackendError:
     return explained
 
 
-async def _open_stream(call: ProviderCall) -> tuple[_Event, AsyncGenerator[_Event, None]]:
+async def _complete(call: ProviderCall, entry: Entry) -> Completion:
+    """Request a whole completion, and note what the request cost."""
+    try:
+        completion = await call.complete(entry)
+    except BackendError as error:
+        fail_request(entry, error)
+        raise
+    end_request(entry, completion)
+    return completion
+
+
+async def _open_stream(
+    call: ProviderCall, entry: Entry
+) -> tuple[_Event, AsyncGenerator[_Event, None]]:
     """Wait for the first event of a stream. Return it and the generator of the others."""
-    events = _read_events(call)
+    events = _read_events(call, entry)
     return await anext(events), events
 
 
@@ -259,19 +342,26 @@ async def _continue(events: AsyncGenerator[_Event, None]) -> _Event:
         ) from error.__cause__
 
 
-async def _read_events(call: ProviderCall) -> AsyncGenerator[_Event, None]:
-    builder, chunks = call.stream()
+async def _read_events(call: ProviderCall, entry: Entry) -> AsyncGenerator[_Event, None]:
+    builder, chunks = call.stream(entry)
+    begun = False
     try:
         async with aclosing(chunks):
             async for chunk in chunks:
-                for delta in builder.feed(chunk):
+                deltas = builder.feed(chunk)
+                entry.name(builder.id)
+                for delta in deltas:
+                    begun = True
                     yield delta
         for delta in builder.flush():
             yield delta
-        yield builder.completion()
+        completion = builder.completion()
+        end_request(entry, completion)
+        yield completion
     except BackendError as error:
         if builder.provider:
             error.metadata.setdefault("provider", builder.provider)
+        fail_request(entry, error, begun or builder.reasoned)
         raise
 
 
@@ -286,5 +376,6 @@ def _add_measurements(
     ended = time.perf_counter()
     total = ended - arrived
     timings = Timings(outcome.queue_seconds, total if first is None else first, total)
-    attempts = (*outcome.failures, succeeded(completion, ended - outcome.begun))
-    return replace(completion, attempts=attempts, timings=timings)
+    answered = (succeeded(completion, ended - outcome.begun),)
+    completion = replace(completion, attempts=answered, timings=timings)
+    return add_failures(completion, outcome.failures) if outcome.failures else completion

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from arena_llm.types import (
+    CallReport,
     Completion,
     Delta,
     FinishReason,
@@ -70,15 +71,15 @@ def parse_finish_reason(word: str) -> FinishReason:
     return _FINISH_REASONS.get(word.lower(), FinishReason.UNKNOWN)
 
 
-def no_choice(provider: str, completion_tokens: int | None) -> BackendError:
+def no_choice(provider: str, report: CallReport) -> BackendError:
     """The error for an answer without a choice.
 
     It is requested again only if no token was generated: all others have been paid for.
     """
     problem = f"{provider} answered without any choice"
-    if completion_tokens:
-        return UnreadableAnswer(f"{problem}, but reports {completion_tokens} completion tokens")
-    return UpstreamUnavailable(problem)
+    if tokens := report.usage.completion_tokens:
+        return UnreadableAnswer(f"{problem}, but reports {tokens} completion tokens", report=report)
+    return UpstreamUnavailable(problem, report=report)
 
 
 @dataclass(frozen=True, slots=True)

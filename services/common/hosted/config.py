@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -80,6 +81,8 @@ class HostedConfig(SharedConfig, Generic[M]):
     max_answer_bytes: limit for a whole answer, and for one event of a stream.
     max_stream_bytes: limit for all events of a stream. A call with a longer answer fails.
     allow_unlisted: whether requests may name models that are not listed.
+    journal: a folder on this machine, relative to the working directory, for the ids and costs of
+    requests to the provider, so that a kill of the service loses none; None: no journal.
     """
 
     prefix: ClassVar[str]
@@ -98,6 +101,7 @@ class HostedConfig(SharedConfig, Generic[M]):
     max_answer_bytes: PositiveInt = 16 * 1024 * 1024
     max_stream_bytes: PositiveInt = 64 * 1024 * 1024
     allow_unlisted: bool = True
+    journal: Path | None = None
     models: ModelEntries[M]
 
     @model_validator(mode="after")

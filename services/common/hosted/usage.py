@@ -26,7 +26,7 @@ def parse_usage(value: Any) -> Usage:
         return Usage()
     unreadable: list[str] = []
     prompt, completion = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
-    cost = _find_cost(value, unreadable)
+    cost = find_cost(value, unreadable)
     usage = Usage(
         prompt_tokens=_count(value, "prompt_tokens", unreadable),
         completion_tokens=_count(value, "completion_tokens", unreadable),
@@ -42,7 +42,7 @@ def parse_usage(value: Any) -> Usage:
     return usage
 
 
-def _find_cost(value: Mapping[str, Any], unreadable: list[str]) -> int | None:
+def find_cost(value: Mapping[str, Any], unreadable: list[str]) -> int | None:
     """The cost in 10^-12 US dollars; None if it is not reported or cannot be read.
 
     With the caller's own key at the provider, OpenRouter's cost is its fee alone, and what the

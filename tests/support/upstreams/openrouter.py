@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
@@ -67,6 +68,9 @@ class OpenRouterUpstream(UpstreamServer):
         self.credits: tuple[int, Any] = (403, {"error": {"code": 403, "message": "management"}})
         self.models_status = 200
         self.key_hangs = False
+        #: What /generation knows, by id, and after how many questions.
+        self.generations: dict[str, dict[str, Any]] = {}
+        self.generations_after = 1
         self.asked: list[str] = []  # paths other than completions
 
     @property
@@ -89,6 +93,9 @@ class OpenRouterUpstream(UpstreamServer):
                 status, body = self.key
             case "/credits":
                 status, body = self.credits
+            case "/generation" if self.asked.count("/generation") >= self.generations_after:
+                found = self.generations.get(parse_qs(call.query)["id"][0])
+                status, body = (200, {"data": found}) if found else (404, {"error": {"code": 404}})
             case _:
                 status, body = 404, {"error": {"code": 404, "message": "no such path"}}
         return web.json_response(body, status=status)
