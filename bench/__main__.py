@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("router", "openrouter", "rates", "hf", "vllm", "arena")
+BENCHMARKS = ("router", "openrouter", "latency", "gateways", "rates", "hf", "vllm", "arena")
 
 names = sys.argv[1:] or BENCHMARKS
 for unknown in set(names) - set(BENCHMARKS):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
@@ -176,23 +177,27 @@ def _wait(ready: Callable[[], bool], address: str, running: Running, seconds: fl
     raise TimeoutError(f"{address} is not ready after {seconds} s")
 
 
+def _family(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used, user and system (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU time, user and system, that a process and its children have used."""
+    times = [process.cpu_times() for process in _family(pid)]
+    return sum(each.user + each.system for each in times)
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Resident memory of a process and its children in MB; what they share counts for each."""
+    return sum(process.memory_info().rss for process in _family(pid)) / 1e6
 
 
 class System:
     """One backend's service, and a router in front of it.
 
     service, target: the addresses of service and router. ready_seconds, rss_mb: of the
-    service at its start.
+    service at its start. workers: of service and router, each.
     """
 
     def __init__(
@@ -202,16 +207,21 @@ class System:
         config: dict[str, Any],
         env: dict[str, str] | None = None,
         python: Path = Path(sys.executable),
+        workers: int = 1,
     ) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.service, self.target = free_address(), free_address()
-        configs = {
+        configs: dict[str, Any] = {
             f"{backend}_models": {"listen": self.service, **config},
             "router": {
                 "listen": self.target,
                 "routes": {f"{backend}_": {"targets": [self.service]}},
             },
         }
+        if workers > 1:
+            for content in configs.values():
+                content["workers"] = workers
+            configs["router"]["routes"][f"{backend}_"]["connections"] = 4 * workers
         for name, content in configs.items():
             (folder / f"{name}.yaml").write_text(json.dumps(content))  # JSON is YAML
         environ = {"ARENA_CONFIG_DIR": str(folder)}
@@ -222,8 +232,10 @@ class System:
         wait_serving(self.service, service, 300)
         self.ready_seconds = time.perf_counter() - begun
         self.rss_mb = rss_mb(service.pid)
+        begun = time.perf_counter()
         router = stack.enter_context(process("router", env=environ))
         wait_serving(self.target, router)
+        self.router_ready_seconds = time.perf_counter() - begun
         self.pids = {"router": router.pid, "service": service.pid}
 
 
@@ -246,6 +258,15 @@ def print_ways(title: str, ways: Mapping[str, Mapping[str, object]]) -> None:
     """A table with a row for each way and a column for each figure."""
     header = list(next(iter(ways.values())))
     print_table(title, ["way", *header], [[way, *values.values()] for way, values in ways.items()])
+
+
+def print_goals(goals: Sequence[tuple[str, float, str, float]]) -> None:
+    """A table of figures beside their goals: what, the figure, "<=" or ">=", the goal."""
+    rows = []
+    for what, figure, sign, goal in goals:
+        reached = figure <= goal if sign == "<=" else figure >= goal
+        rows.append((what, figure, f"{sign} {goal:g}", "yes" if reached else "no"))
+    print_table("goals", ["figure", "value", "goal", "reached"], rows)
 
 
 def write_results(name: str, results: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ with ten calls in flight reaches it through client, router and service, and, in 
 the same run, directly with the official client. Then: 500 calls at the same time against an
 upstream that takes 2 s, and 10,000 calls of which a tenth of the attempts fail.
 
-`python -m bench.openrouter WAY TARGET` is the game process: it prints its run as JSON.
+`python -m bench.openrouter WAY TARGET CALLERS` is the game process: it prints its run as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -30,6 +31,7 @@ ROUNDS = 5
 SECONDS = 2.0  # of each round and way
 CALLERS = 10
 HELD, DELAY = 500, 2.0
+GAMES = 4  # at the same time, to load two workers
 FAULTY, SHARE = 10_000, 0.1
 
 BODY = {
@@ -42,7 +44,9 @@ Call = Callable[[], Awaitable[Any]]
 
 
 @contextmanager
-def fleet(delay: float = 0, faults: float = 0, **settings: Any) -> Iterator[tuple[Any, str]]:
+def fleet(
+    delay: float = 0, faults: float = 0, workers: int = 1, **settings: Any
+) -> Iterator[tuple[Any, str]]:
     """Upstream, service and router as processes; yields the System and the upstream's URL."""
     with ExitStack() as stack:
         upstream = harness.free_address()
@@ -51,7 +55,7 @@ def fleet(delay: float = 0, faults: float = 0, **settings: Any) -> Iterator[tupl
         url = f"http://{upstream}/api/v1"
         config = {"base_url": url, "models": [], **settings}
         env = {"OPENROUTER_API_KEY": "sk-none"}
-        system = harness.System(stack, "openrouter", config, env)
+        system = harness.System(stack, "openrouter", config, env, workers=workers)
         harness.wait_listening(upstream, running)
         yield system, url
 
@@ -116,19 +120,22 @@ async def aiohttp(target: str) -> AsyncIterator[Call]:
 WAYS = {way.__name__: way for way in (arena, openai, openai_aiohttp, httpx, aiohttp)}
 
 
-async def play(way: str, target: str) -> harness.Run:
+async def play(way: str, target: str, callers: str) -> harness.Run:
     """One round of the game process. Plain asyncio, as in a game."""
     async with WAYS[way](target) as call:
-        return await harness.drive(call, CALLERS, SECONDS)
+        return await harness.drive(call, int(callers), SECONDS)
 
 
 # What is measured
 
 
-def _game(way: str, target: str) -> harness.Run:
-    """Run a game process to its end."""
-    command = [sys.executable, "-m", "bench.openrouter", way, target]
-    return harness.Run(**json.loads(subprocess.check_output(command)))
+def play_game(
+    way: str, target: str, callers: int = CALLERS, env: Mapping[str, str] | None = None
+) -> harness.Run:
+    """Run a game process to its end. env: more variables of its environment."""
+    command = [sys.executable, "-m", "bench.openrouter", way, target, str(callers)]
+    output = subprocess.check_output(command, env={**os.environ, **(env or {})})
+    return harness.Run(**json.loads(output))
 
 
 def _ways(system: harness.System, url: str) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def _ways(system: harness.System, url: str) -> dict[str, Any]:
         "client, service": ("arena", system.service),
         "client, router, service": ("arena", system.target),
     }
-    games = {way: partial(_game, kind, target) for way, (kind, target) in targets.items()}
+    games = {way: partial(play_game, kind, target) for way, (kind, target) in targets.items()}
     runs = harness.take_turns(games, ROUNDS, system.pids)
     base = runs["openai, direct"]
     return {
@@ -204,13 +211,38 @@ async def _fail(target: str, pid: int) -> dict[str, Any]:
     }
 
 
+async def _weigh(system: harness.System) -> dict[str, float]:
+    """Memory at the start, and after FAULTY calls of which some have a megabyte."""
+    figures = {"ready_s": system.ready_seconds, "router_ready_s": system.router_ready_seconds}
+    figures["rss_mb"] = sum(map(harness.rss_mb, system.pids.values()))
+    prompts = ["x" * 1_000_000 if n % 500 == 0 else f"move {n}" for n in range(FAULTY)]
+    async with AsyncClient(system.target, timeout=60) as llm:
+        async for _, reply in llm.generate_many("openrouter_a/b", prompts, concurrency=10):
+            if isinstance(reply, ArenaError):
+                raise reply
+    figures["rss_mb_after_load"] = sum(map(harness.rss_mb, system.pids.values()))
+    return figures
+
+
+def _scale() -> dict[str, float]:
+    """Calls per second of several games together, with one and with two workers."""
+    rates = {}
+    for workers in (1, 2):
+        with fleet(workers=workers) as (system, _), ThreadPoolExecutor(GAMES) as pool:
+            runs = pool.map(lambda _: play_game("arena", system.target), range(GAMES))
+            rates[f"{workers}_workers_calls_per_s"] = sum(run.rate for run in runs)
+    return {**rates, "ratio": rates["2_workers_calls_per_s"] / rates["1_workers_calls_per_s"]}
+
+
 def run() -> dict[str, Any]:
     """Measure everything; returns what `main` prints and writes."""
     results: dict[str, Any] = {}
     with fleet() as (system, url):
-        results["service"] = {"ready_s": system.ready_seconds, "rss_mb": system.rss_mb}
         results["ways"] = _ways(system, url)
-        results["service"]["rss_mb_after_load"] = harness.rss_mb(system.pids["service"])
+    with fleet() as (system, _):
+        results["footprint"] = asyncio.run(_weigh(system))
+    if (os.cpu_count() or 1) >= 6:  # for two workers of each, the upstream and the callers
+        results["workers"] = _scale()
     with fleet(delay=DELAY) as (system, _):
         results["held"] = asyncio.run(_hold(system.target))
     with fleet(faults=SHARE, backoff_seconds=0.01, max_backoff_seconds=0.1) as (system, _):
@@ -218,12 +250,29 @@ def run() -> dict[str, Any]:
     return results
 
 
+def _goals(results: dict[str, Any]) -> list[tuple[str, float, str, float]]:
+    ours, footprint = results["ways"]["client, router, service"], results["footprint"]
+    goals = [
+        ("calls/s of the official client directly", ours["x_openai"], ">=", 2.75),
+        ("CPU of the router in ms a call", ours["router_cpu_ms"], "<=", 0.30),
+        ("CPU of the service in ms a call", ours["service_cpu_ms"], "<=", 0.40),
+        ("MB of router and service after the calls", footprint["rss_mb_after_load"], "<=", 140),
+        ("seconds until the service serves", footprint["ready_s"], "<=", 1.0),
+        ("seconds until the router serves", footprint["router_ready_s"], "<=", 1.0),
+    ]
+    if "workers" in results:
+        goals.append(("calls/s of 2 workers, of 1", results["workers"]["ratio"], ">=", 1.6))
+    return goals
+
+
 def main() -> None:
     """Print the tables and write the JSON."""
     results = run()
     harness.print_ways(f"{CALLERS} calls in flight from one process", results["ways"])
-    for name in ("service", "held", "faults"):
-        harness.print_table(name, ["figure", "value"], list(results[name].items()))
+    for name in ("footprint", "held", "faults", "workers"):
+        if name in results:
+            harness.print_table(name, ["figure", "value"], list(results[name].items()))
+    harness.print_goals(_goals(results))
     harness.write_results("openrouter", results)
 
 
