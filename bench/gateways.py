@@ -150,7 +150,7 @@ def install(name: str, folder: Path) -> None:
 
 
 @dataclass
-class Way:
+class RunningGateway:
     """How the callers reach the upstream. pid: of the gateway."""
 
     kind: str  # of bench.openrouter
@@ -170,7 +170,7 @@ class Way:
         return h2load.load(url, BODY, headers, openrouter.CALLERS, SECONDS)
 
 
-def start(stack: ExitStack, name: str, folder: Path, upstream: str) -> Way:
+def start(stack: ExitStack, name: str, folder: Path, upstream: str) -> RunningGateway:
     """Start an installed gateway, and wait for its first answer. Raises NotMeasured."""
     gateway = GATEWAYS[name]
     port = int(harness.free_address().rpartition(":")[2])
@@ -178,7 +178,7 @@ def start(stack: ExitStack, name: str, folder: Path, upstream: str) -> Way:
     command = gateway.command(folder, port, upstream)
     running = stack.enter_context(_group(command, folder / "log"))
     headers = gateway.headers(upstream)
-    way = Way("openai", f"http://127.0.0.1:{port}/v1", headers, running.pid, 0)
+    way = RunningGateway("openai", f"http://127.0.0.1:{port}/v1", headers, running.pid, 0)
     problem: object = "it ended"
     while running.poll() is None and time.perf_counter() < begun + START:
         try:
@@ -245,7 +245,7 @@ def run(names: Sequence[str]) -> dict[str, Any]:
     missing: dict[str, str] = {}
     with ExitStack() as stack:
         system, url = stack.enter_context(openrouter.fleet())
-        gateways: dict[str, Way] = {}
+        gateways: dict[str, RunningGateway] = {}
         for name in names:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             try:

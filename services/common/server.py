@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -211,12 +212,28 @@ def _use_batch_scheduling() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
+#: Parameters of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+
+
+def _return_freed_memory() -> None:
+    """Let glibc return the memory of large messages to the system when they are freed.
+
+    By default it keeps up to 64 MB after it has seen large blocks, and has a heap for each thread.
+    """
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_MMAP_THRESHOLD, 128 * 1024)
+        mallopt(_TRIM_THRESHOLD, 128 * 1024)
+        mallopt(_ARENA_MAX, 2)
+
+
 def run(service: Service, listen: str, worker: Worker | None = None) -> None:
     """Serve on uvloop, then exit with the status of `serve`."""
     # A thread that checks a large request gives way to the event loop after a millisecond.
     sys.setswitchinterval(0.001)
     if service.forwards_calls:
         _use_batch_scheduling()
+        _return_freed_memory()
     try:
         status = uvloop.run(serve(service, listen, worker))
     except ConfigError as error:
