@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from arena.games.sandbox import Sandbox
 from arena.games.scale import GameScale, find_scale
 from arena.report.answers import AnswerStats, Share
+from arena.report.exact import Exact, find_exact
 from arena.report.load import Results
 from arena.report.origins import Origins
 from arena.report.outcomes import ReturnStats, WinDrawLoss
@@ -48,8 +49,8 @@ class Summary:
     scales: of the returns of each game. outcomes, totals, seats (by game and seat), pairs (of
     the first agent against the second): of competitive games only. returns: never added over
     games. ratings: over all competitive games; game_ratings: by game, if there are several.
-    units: what is independent. replays: of the finished and truncated episodes. origins: who
-    answered for an agent.
+    units: what is independent. exact: returns that need no sample. replays: of the finished and
+    truncated episodes. origins: who answered for an agent.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Summary:
     units: Units = field(default_factory=lambda: Units([], {}, {}, {}))
     ratings: Ratings = field(default_factory=Ratings)
     game_ratings: dict[str, Ratings] = field(default_factory=dict)
+    exact: Exact = field(default_factory=Exact)
     replays: dict[str, VerifiedReplay] = field(default_factory=dict)
 
     @property
@@ -125,6 +127,7 @@ def summarise(results: Results) -> Summary:
                 summary.replays[episode.episode] = verify(episode, moves, sandbox.play_actions)
             else:
                 _count_failure(failures, episode, moves)
+        summary.exact = find_exact(results, summary.scales, sandbox)
     for episode, call in results.failed_calls():
         agent = episode.agents[call.seat]
         summary.answers[agent, episode.game].add_failed(call)

@@ -204,6 +204,64 @@ def make_returns(summary: Summary) -> Table:
     return Table("returns", "Returns", columns, rows, note)
 
 
+def make_exact(summary: Summary) -> Table:
+    """Make the table of expected returns that need no sample."""
+    columns = (
+        Column("game", numeric=False),
+        Column("player", numeric=False),
+        Column("against", numeric=False),
+        Column("expected return", explain="the mean over the player's seats"),
+        Column(
+            "estimator",
+            numeric=False,
+            explain="exact: over all deals and moves; exact given deals: over all moves, with a "
+            "95 % interval for the luck of the deals",
+        ),
+        Column("deals", explain="how many deals were drawn", extra=1),
+    )
+    rows = [
+        Row(
+            (
+                Cell(found.game, value=found.game),
+                Cell(found.player, value=found.player),
+                Cell(", ".join(found.against), value=list(found.against)),
+                mean_cell(found.value),
+                Cell(found.estimator, value=found.estimator),
+                nonzero_cell(found.deals),
+            )
+        )
+        for found in summary.exact.returns
+    ]
+    note = (
+        "Of players whose move probabilities are stored (score, random, local players that "
+        "always answer alike), in games whose positions are all known."
+    )
+    return Table("exact", "Expected returns", columns, rows, note)
+
+
+def make_exploitability(summary: Summary) -> Table:
+    """Make the table of what the best opponent would win."""
+    columns = (
+        Column("game", numeric=False),
+        Column("player", numeric=False),
+        Column(
+            "exploitability",
+            explain="what the best opponent wins on average over both seats; 0 is perfect play",
+        ),
+    )
+    rows = [
+        Row(
+            (
+                Cell(game, value=game),
+                Cell(agent, value=agent),
+                Cell(f"{value:.3f}", value=value),
+            )
+        )
+        for (game, agent), value in sorted(summary.exact.exploitability.items())
+    ]
+    return Table("exploitability", "Exploitability", columns, rows)
+
+
 def make_seats(summary: Summary) -> Table:
     """Make the table of what each seat is worth."""
     columns = (

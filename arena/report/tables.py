@@ -19,6 +19,8 @@ from arena.report.model_tables import make_answers, make_calls, make_ends, make_
 from arena.report.result_tables import (
     list_result_notes,
     make_differences,
+    make_exact,
+    make_exploitability,
     make_outcomes,
     make_ratings,
     make_returns,
@@ -39,6 +41,8 @@ def make_tables(summary: Summary) -> Tables:
         make_differences,
         make_outcomes,
         make_returns,
+        make_exact,
+        make_exploitability,
         make_seats,
         make_units,
         make_answers,
