@@ -52,7 +52,7 @@ demo: up ## Play a small experiment with the embedded model and print its report
 	@rm -rf $(DEMO)
 	@ARENA_LLM_TARGET=$$($(DEPLOY) target) $(BIN)/arena run \
 		--config configs/experiments/smoke.yaml --results $(DEMO)
-	@$(BIN)/arena report $(DEMO)/smoke.sqlite
+	@$(BIN)/arena report $(DEMO)/arena.sqlite
 
 grpcurl: $(STAMP) ## Print the path of a working grpcurl
 	@$(DEPLOY) grpcurl

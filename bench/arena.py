@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.agents.calls import ModelCall, ModelReply
+from arena.experiment.file import RESULTS_NAME
 from arena.experiment.load import load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.results.rows import CallKey
@@ -110,9 +111,9 @@ def _slow(runner: str) -> dict[str, float]:
         wall = time.perf_counter() - started
         after = os.times()
         episodes, calls, longest = _select(
-            folder / "slow.sqlite",
-            "SELECT count(*), sum(calls), max(calls) FROM (SELECT count(*) AS calls FROM moves"
-            " WHERE model NOT NULL GROUP BY episode)",
+            folder / RESULTS_NAME,
+            "SELECT count(*), sum(calls), max(calls) FROM (SELECT sum(calls) AS calls FROM seats"
+            " GROUP BY episode)",
         )
     cpu = (
         after.children_user + after.children_system - before.children_user - before.children_system

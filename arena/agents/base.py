@@ -101,6 +101,15 @@ class Agent(ABC):
         """Raise GameError if an agent with these settings cannot play the game."""
         return
 
+    @classmethod
+    def version(cls, settings: Any, game: Game) -> str:
+        """Return a text that changes whenever the agent's code would play this game differently.
+
+        It is part of an episode's key: after a change, episodes are played again. Settings and
+        OpenSpiel's version have their own place in the key.
+        """
+        return ""
+
     @abstractmethod
     async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
         """Answer a turn.

@@ -19,6 +19,7 @@ from arena.agents.prompt import (
     repeat_reply,
 )
 from arena.agents.reply import (
+    READER_VERSION,
     Names,
     ParsedReply,
     describe_reading,
@@ -27,6 +28,8 @@ from arena.agents.reply import (
     read_leniently,
 )
 from arena.agents.settings import LlmSettings, PromptSettings
+from arena.agents.version import hash_prompts
+from arena.games.game import Game
 from arena_llm.types import FinishReason
 
 #: The seed of a call has 53 bits, so that every JSON reader keeps it.
@@ -49,6 +52,12 @@ class LlmAgent(Agent):
         self._prompt = settings.prompt or PromptSettings()
         self._conversation: Messages = ()  # before the turn
         self._latest: tuple[int, Messages, ParsedReply] | None = None
+
+    @classmethod
+    def version(cls, settings: LlmSettings, game: Game) -> str:
+        """Return the hash of the game's prompts, and the version of the reader of replies."""
+        prompts = hash_prompts(game, settings.reply, settings.prompt or PromptSettings())
+        return f"{prompts}.{READER_VERSION}"
 
     async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
         settings = self.settings

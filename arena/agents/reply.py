@@ -16,7 +16,7 @@ from arena.agents.base import AnswerStatus
 from arena.agents.extract import Choice, NoChoice, find_choice, names_another
 from arena.games.game import LegalAction
 
-#: Must change whenever a reply is read differently.
+#: Must change whenever a reply is read differently: it is part of an episode's key.
 READER_VERSION = 2
 
 #: A longer reply is rejected without being parsed.

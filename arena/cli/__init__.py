@@ -24,8 +24,9 @@ from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, HintingParser, pa
 COMMANDS: Mapping[str, str] = {
     "validate": "check before an expensive run whether all models can run, and what it will cost",
     "run": "play an experiment; a second run continues an interrupted one",
-    "report": "print an experiment's ratings and rates, and write a page with every move",
-    "export": "write an experiment's tables as CSV or Parquet",
+    "report": "print ratings and rates, and write a page with every move",
+    "export": "write the tables of a results file as CSV or Parquet",
+    "merge": "copy the episodes of several results files into one",
 }
 
 

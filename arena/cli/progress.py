@@ -80,6 +80,7 @@ def _list_figures(run: RunProgress) -> list[str]:
     failed = run.episodes["failed"]
     return [
         f"{run.playing} in play",
+        *([f"{run.elsewhere} in other processes"] if run.elsewhere else []),
         *([f"{failed} failed"] if failed else []),
         *([f"{share(run.illegal, run.answers)} illegal"] if run.answers else []),
         *list_spending(run.spent, f"${run.spent.cost_usd:.2f}"),

@@ -1,4 +1,4 @@
-"""arena report FILE [--html PAGE] [--json | --wide]"""
+"""arena report FILE... [--config EXPERIMENT] [--html PAGE] [--json | --wide]"""
 
 from __future__ import annotations
 
@@ -6,20 +6,33 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from arena.cli import output
+from arena.cli.query import add_query, read_query
 from arena.report import Report, print_tables, write_html
 from arena.report.layout import to_json
 from arena.report.terminal import WIDE
 from arena.results.database import ResultsError
+from arena.results.merge import merge
+from arena.results.store import warn_of_loss
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the results file, the page's path, and the output format."""
-    parser.add_argument("results", type=Path, metavar="FILE", help="a results file of arena run")
+    """Add the results files, the page's path, and the output format."""
+    parser.add_argument(
+        "results",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="results files of arena run, reported together (default: the experiment's)",
+    )
+    add_query(parser)
     parser.add_argument(
         "--html", type=Path, metavar="PAGE", help="path of the page (default: FILE as .html)"
     )
@@ -35,12 +48,17 @@ def run(args: argparse.Namespace) -> int:
 
     Failed episodes are part of the tables and do not change the exit code.
     """
-    report = Report.load(args.results)
-    page = args.html or args.results.with_suffix(".html")
+    query = read_query(args)
+    for path in args.results:
+        if warning := warn_of_loss(path):
+            output.say(f"warning: {warning}")
+    with _join(args.results) as results:
+        report = Report.load(results, query)
+    page = args.html or (args.config or args.results[0]).with_suffix(".html")
     problem = None
     # Write the page first: a reader of the tables, such as `head`, may end this process.
     try:
-        if page.resolve() == args.results.resolve():
+        if page.resolve() in [path.resolve() for path in args.results]:
             raise ResultsError(f"{page}: is the results file: choose another page with --html")
         write_html(report, page)
     except ResultsError as error:
@@ -60,3 +78,15 @@ def run(args: argparse.Namespace) -> int:
         console = Console(emoji=False, markup=False, highlight=False)
         output.show(console, f"page: {page}")
     return 0
+
+
+@contextmanager
+def _join(results: Sequence[Path]) -> Iterator[Path]:
+    """Yield the file; several are merged into a temporary one."""
+    if len(results) == 1:
+        yield results[0]
+        return
+    with TemporaryDirectory(prefix="arena-report-") as folder:
+        joined = Path(folder) / "results"
+        merge(results, joined, network_disk=True)
+        yield joined

@@ -22,6 +22,7 @@ from arena.experiment.file import Experiment
 from arena.experiment.load import ExperimentError, load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.experiment.recording import RecordedModels, Recorder
+from arena.experiment.schedule import schedule
 from arena.report.formatting import format_dollars
 from arena.runners.coordinator import Job, RunProgress
 from arena.runners.ray import run_ray
@@ -42,6 +43,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=RUNNERS,
         default="sequential",
         help="one process, or several with Ray (default: sequential)",
+    )
+    parser.add_argument(
+        "--allow-network-disk",
+        action="store_true",
+        help="allow results on a network file system; only one process may use the file then",
     )
     recording = parser.add_mutually_exclusive_group()
     recording.add_argument(
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.record and args.record.exists():
         Recorder(args.record).close()
-    replay = RecordedModels(args.replay) if args.replay else None
+    replay = _open_recording(args.replay, experiment) if args.replay else None
     if replay is not None:
         # A replay spends nothing: the budget applied to the recorded run.
         no_bounds = {"max_cost_usd": None, "max_tokens_total": None}
@@ -80,12 +86,19 @@ def run(args: argparse.Namespace) -> int:
         free = frozenset(check.model for check in checks)
     tally = asyncio.run(_play(args, experiment, replay, console, free))
     _summarise(tally, experiment, Console(emoji=False))
-    return int(bool(tally.episodes["failed"] or tally.stopped))
+    missing = tally.total - tally.episodes.total() + tally.episodes["failed"]
+    return int(bool(missing or tally.stopped))
+
+
+def _open_recording(path: Path, experiment: Experiment) -> RecordedModels:
+    return RecordedModels(path, {spec.episode: spec.name for spec in schedule(experiment)})
 
 
 def _check(args: argparse.Namespace, experiment: Experiment, console: Console) -> ValidationReport:
     with Client(find_target(args.target)) as client:
-        report = check_experiment(client, experiment, lenient=args.lenient)
+        report = check_experiment(
+            client, experiment, lenient=args.lenient, network_disk=args.allow_network_disk
+        )
     if report.checks:
         print_report(report, console, quiet=False, brief=True)
     return report
@@ -112,7 +125,10 @@ async def _play(
 ) -> RunProgress:
     async with AsyncClient(find_target(args.target)) as client:
         backend = replay or ModelCaller(client, experiment.name, experiment.prices)
-        job = Job(experiment, backend, experiment.results.absolute(), args.record, free)
+        results = experiment.results.absolute()
+        job = Job(
+            experiment, backend, results, args.record, free, network_disk=args.allow_network_disk
+        )
         if _human(experiment):  # the player needs the terminal
             return await RUNNERS[args.runner](job, lambda tally: None)
         with ProgressDisplay(console) as progress:
@@ -130,10 +146,12 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
     lines = [
         f"{tally.total} episode{'s' * (tally.total != 1)}: {', '.join(outcomes)}",
         ", ".join([*([illegal] if tally.answers else []), *spending]),
+        *([f"{tally.others:,} of them played by other processes"] if tally.others else []),
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
         *(["the same command plays the failed episodes again"] if tally.failures else []),
         *([f"stopped: {tally.stopped}; {tally.remedy}"] if tally.stopped else []),
-        f"results: {experiment.results} (arena report {experiment.results})",
+        f"results: {experiment.results} (arena report {experiment.results} --config"
+        f" {experiment.path})",
     ]
     for line in lines:
         output.show(console, line)

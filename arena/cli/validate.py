@@ -130,14 +130,20 @@ def _validate(args: argparse.Namespace) -> ValidationReport:
 
 
 def check_experiment(
-    client: Client, experiment: Experiment, *, lenient: bool, estimate: bool = True
+    client: Client,
+    experiment: Experiment,
+    *,
+    lenient: bool,
+    estimate: bool = True,
+    network_disk: bool = False,
 ) -> ValidationReport:
     """Check an experiment's results file and its models, and estimate its cost.
 
     Raises ResultsError: the results file cannot be used. ArenaError: the router does not
     answer.
     """
-    check_results(experiment.results, experiment.row)
+    if warning := check_results(experiment.results, network_disk=network_disk):
+        output.say(f"warning: {warning}")
     uses = list_uses(experiment.participants.values())
     # An experiment without models needs no router.
     checks = (

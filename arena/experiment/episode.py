@@ -195,7 +195,7 @@ class _Episode:
         spec = self._spec
         row = EpisodeRow(
             spec.episode, spec.game, spec.number, spec.agents, spec.seed, status, self._ply,
-            **columns,
+            versions=spec.versions, **columns,
         )  # fmt: skip
         return row, self._moves
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -26,6 +25,9 @@ from arena_llm.types import Price
 
 #: Settings of llm agents that a file may also set once for the whole experiment.
 LLM_DEFAULTS = tuple(LlmSettings.model_fields.keys() - {"type", "model"})
+
+#: The results file in a folder: one for all experiments, which share their episodes.
+RESULTS_NAME = "arena.sqlite"
 
 _NAME = re.compile(r"[^\s,/\\][^,/\\\x00-\x1f]{0,99}")
 _MODEL = re.compile(r"[^\s,]{1,256}")
@@ -136,10 +138,10 @@ class ExperimentFile(_Episodes):
     models: names, or mappings with name, own settings, and perhaps `as`, the name under
     which the model plays. agents, opponents, anchors: the settings of each player, by name; anchors
     play in the round robin of the models, and ratings are relative to the first by name. results:
-    a file that ends in .sqlite, or a folder for <name>.sqlite, relative to the working
-    directory. episodes_in_flight: how many episodes are played at the same time. The two
-    budgets hold for all runs of the experiment together. prices: by model, where no service knows
-    the price.
+    a file that ends in .sqlite, or a folder for arena.sqlite, relative to the working
+    directory; several experiments can share it. episodes_in_flight: how many episodes are
+    played at the same time. The two budgets hold for all runs of the experiment together.
+    prices: by model, where no service knows the price.
     """
 
     name: _Name
@@ -164,7 +166,8 @@ class GamePlan:
     """A game of the experiment, and who plays it how often.
 
     spec: OpenSpiel's string with parameters. assumed: the game's `estimate:`, with the
-    experiment's where the game has none.
+    experiment's where the game has none. identity: see Game.identity. versions: Agent.version of
+    each participant in this game.
     """
 
     spec: str
@@ -172,6 +175,8 @@ class GamePlan:
     max_plies: int | None
     lineups: tuple[tuple[str, ...], ...]
     assumed: Assumptions
+    identity: str
+    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,28 +215,22 @@ class Experiment:
     def results(self) -> Path:
         """The results file that the experiment's file names."""
         path = Path(self.settings.results)
-        return path if path.suffix == ".sqlite" else path / f"{self.name}.sqlite"
+        return path if path.suffix == ".sqlite" else path / RESULTS_NAME
 
     @property
     def row(self) -> ExperimentRow:
-        """Its row in the results. The fingerprint covers exactly what decides the games."""
-        games = [[game.spec, game.episodes, game.max_plies, game.lineups] for game in self.games]
-        players = {
-            name: settings.model_dump(exclude={"timeout_seconds"}, exclude_none=True)
-            for name, settings in self.participants.items()
-        }
-        decisive = canonical_json([self.name, self.seed, games, players])
-        return ExperimentRow(self.name, self.config, sha256(decisive.encode()).hexdigest())
+        """Its row in the results."""
+        return ExperimentRow(self.name, self.config)
 
     @property
     def models(self) -> list[ModelRow]:
-        """A row for every participant."""
+        """A row for every participant, without its time limit, which decides no game."""
         return [
             ModelRow(
                 name,
                 settings.type,
                 settings.model if isinstance(settings, LlmSettings) else None,
-                canonical_json(settings.model_dump(exclude_none=True)),
+                canonical_json(settings.model_dump(exclude={"timeout_seconds"}, exclude_none=True)),
             )
             for name, settings in self.participants.items()
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -40,7 +40,8 @@ class Ledger:
     Its methods are coroutines because the ledger can be in another process. They raise
     ResultsError if the file cannot be written.
 
-    budget: a call that is expected to exceed it raises BudgetSpent (see PendingCalls).
+    episodes: the keys of those that the experiment asks for; only a recording needs them. budget: a
+    call that is expected to exceed it raises BudgetSpent (see PendingCalls).
     Calls of other processes count once they have a reply. recorder: also gets every reply
     and failure. free: models that are known to cost nothing, such as local ones.
 
@@ -54,6 +55,7 @@ class Ledger:
         budget: Budget | None = None,
         recorder: Recorder | None = None,
         free: Collection[str] = (),
+        episodes: Iterable[str] = (),
     ) -> None:
         """Raises RecordingError: the results contain replies that the recording lacks."""
         self._store = store
@@ -63,7 +65,7 @@ class Ledger:
         self._spent = store.spent()
         self._pending = PendingCalls({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:
-            recorder.check(store.answered(), str(store.path))
+            recorder.check(store.answered(episodes), str(store.path))
 
     @property
     def run_id(self) -> str:
@@ -83,6 +85,10 @@ class Ledger:
             return True
         self._store.release(episode)
         return False
+
+    async def status(self, episode: str) -> str | None:
+        """The status of a stored episode; None if it is not stored."""
+        return self._store.status(episode)
 
     async def recall(self, key: CallKey, request: str, model: str) -> ModelReply | None:
         """The stored reply to a call. None: make the call, then use `record` or `failed`.

@@ -33,7 +33,7 @@ from arena.experiment.file import (
 )
 from arena.experiment.lineups import lineups
 from arena.experiment.prices import PriceEntry
-from arena.games.game import Game, GameError
+from arena.games.game import Game, GameError, needs_trial
 from arena.games.sandbox import Sandbox
 from arena.results.rows import canonical_json
 from arena_llm.yaml_file import YamlError, read_mapping
@@ -268,8 +268,19 @@ class _Reader:
             assumed = settings.estimate.model_dump(exclude_none=True)
             assumed |= entry.estimate.model_dump(exclude_none=True)
             repeats = entry.repeats or settings.repeats or 1
+            try:
+                versions = _find_versions(game, participants, sandbox)
+            except GameError as error:
+                self._add(where, f"{game.spec}: {error}")
+                continue
             yield GamePlan(
-                game.spec, repeats, entry.max_plies, tables, Assumptions.model_validate(assumed)
+                game.spec,
+                repeats,
+                entry.max_plies,
+                tables,
+                Assumptions.model_validate(assumed),
+                game.identity,
+                versions,
             )
 
     def _check_players(
@@ -322,6 +333,30 @@ def _list_lineups(settings: ExperimentFile, game: Game) -> tuple[tuple[str, ...]
         opponents=list(settings.opponents),
         swap_seats=bool(settings.models) if swap is None else swap,
     )
+
+
+def _find_versions(
+    game: Game, participants: Mapping[str, AgentSettings], sandbox: Sandbox
+) -> dict[str, str]:
+    """Return the version of each participant in a game. Raises GameError.
+
+    Agents may play the game to find it, so a game that might end the process is played in
+    the sandbox.
+    """
+    settings = tuple(participants.values())
+    if needs_trial(game.spec, {}):
+        versions = sandbox.call(_list_versions, game.spec, settings)
+    else:
+        versions = _list_versions(game.spec, settings, game)
+    return dict(zip(participants, versions, strict=True))
+
+
+def _list_versions(
+    spec: str, participants: Sequence[AgentSettings], game: Game | None = None
+) -> list[str]:
+    """game: the game of this spec, if it is loaded."""
+    game = game or Game.load(spec)
+    return [find_agent(one.type).version(one, game) for one in participants]
 
 
 def _explain_duplicate(where: str, name: str) -> str:

@@ -1,8 +1,9 @@
 """A recording of every request and reply (--record), and runs from it alone (--replay).
 
-JSON lines: {"key": [episode, ply, seat, attempt], "run": ..., "request": ..., "reply": ...},
-or "error" in place of "reply". If several lines have the same key, the last one counts: the
-others come from earlier runs in which the call failed. "run" is the run_id of the results file.
+JSON lines: {"key": [episode, ply, seat, attempt], "name": ..., "run": ..., "request": ...,
+"reply": ...}, or "error" in place of "reply". The episode is its key (see results/keys.py), and
+"name" is its name for people. If several lines have the same key, the last one counts: the others
+come from earlier runs in which the call failed. "run" is the run_id of the results file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Self
@@ -60,10 +62,13 @@ class _Failure(BaseModel):
         return error
 
 
-class _Line(BaseModel):
+class RecordedLine(BaseModel):
+    """A line: a request, and its reply or error."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     key: tuple[str, int, int, int]
+    name: str = ""
     run: str = ""
     request: dict[str, Any]
     reply: ModelReply | None = None
@@ -79,9 +84,12 @@ class _Line(BaseModel):
 class Recorder:
     """Appends to a recording; an existing file is continued."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises RecordingError: the file is not a recording, is in use, or cannot be written."""
+    def __init__(self, path: Path, names: Mapping[str, str] | None = None) -> None:
+        """names: of the episodes, by key; for people, and to explain differences.
+
+        Raises RecordingError: the file is not a recording, is in use, or cannot be written."""
         self._path = path
+        self._names = names or {}
         with ExitStack() as undo:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +139,9 @@ class Recorder:
 
     def _write(self, key: CallKey, run_id: str, request: str, outcome: str) -> None:
         place = canonical_json([key.episode, key.ply, key.seat, key.attempt])
-        line = f'{{"key":{place},"run":"{run_id}","request":{request},{outcome}}}\n'.encode()
+        name = json.dumps(self._names.get(key.episode, ""))
+        head = f'"key":{place},"name":{name},"run":"{run_id}"'
+        line = f'{{{head},"request":{request},{outcome}}}\n'.encode()
         try:
             if self._file.write(line) != len(line):
                 raise RecordingError(f"{self._path}: cannot be written: the disk is full")
@@ -154,10 +164,14 @@ class RecordedModels:
     run_id: of the last recorded run, so that the replayed results are equal.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises RecordingError with file, line and reason."""
+    def __init__(self, path: Path, names: Mapping[str, str] | None = None) -> None:
+        """names: of episodes, by key. Recordings of earlier releases have only these.
+
+        Raises RecordingError with file, line and reason.
+        """
         self._path = path
-        self._lines: dict[CallKey, _Line] = {}
+        self._names = names or {}
+        self._lines: dict[CallKey, RecordedLine] = {}
         self.run_id = ""
         for line in _read_lines(path):
             self._lines[CallKey(*line.key)] = line
@@ -166,27 +180,54 @@ class RecordedModels:
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str = "") -> ModelReply:
         """The recorded reply. Raises the recorded error, or RecordingError if there is none."""
         request = request_to_json(call)
-        line = self._lines.get(key)
+        named = self._name(key)
+        line = self.find(key)
         if line is None or canonical_json(line.request) != request:
-            raise RecordingError(f"{self._path}: {self._explain_missing(key, request)}")
+            raise RecordingError(f"{self._path}: {self._explain_missing(key, named, request)}")
         if line.error is not None:
             raise line.error.to_error()
         return line.reply  # type: ignore[return-value]  # a line has one of the two
 
-    def _explain_missing(self, key: CallKey, request: str) -> str:
-        """Why a call has no reply: the most similar recorded request, and the difference."""
-        call = describe_call(key)
-        if key in self._lines:
-            difference = show_difference(self._lines[key].request, request)
+    def find(self, key: CallKey) -> RecordedLine | None:
+        """The recorded request and its outcome; None if there is none."""
+        return self._lines.get(key) or self._lines.get(self._name(key))
+
+    def _name(self, key: CallKey) -> CallKey:
+        """The key with the episode's name, if it is known."""
+        return replace(key, episode=self._names.get(key.episode, key.episode))
+
+    def _find_named(self, named: CallKey) -> RecordedLine | None:
+        """The line of a call with this name and another key: the experiment has changed."""
+        lines = (
+            line
+            for key, line in self._lines.items()
+            if line.name and replace(key, episode=line.name) == named
+        )
+        return next(lines, None)
+
+    def _explain_missing(self, key: CallKey, named: CallKey, request: str) -> str:
+        """Why a call has no reply: the most similar recorded request, and the difference.
+
+        named: the key with the episode's name.
+        """
+        call = describe_call(named)
+        if line := self.find(key) or self._find_named(named):
+            difference = show_difference(line.request, request)
             return f"{call} was recorded with another request:\n{difference}"
-        calls = [other for other in self._lines if other.episode == key.episode]
+        names = (key.episode, named.episode)
+        calls = [
+            other
+            for other, line in self._lines.items()
+            if other.episode in names or line.name == named.episode
+        ]
         if not calls:
             return f"{call} was not recorded, and neither was any other call of its episode"
         last = max(calls, key=lambda other: (other.ply, other.seat, other.attempt))
         difference = show_difference(self._lines[last].request, request)
+        other = describe_call(replace(last, episode=named.episode))
         return (
-            f"{call} was not recorded. The last recorded call of this episode is "
-            f"{describe_call(last)}; the difference to it:\n{difference}"
+            f"{call} was not recorded. The last recorded call of this episode is {other}; the "
+            f"difference to it:\n{difference}"
         )
 
 
@@ -207,7 +248,7 @@ def show_difference(recorded: Any, request: str) -> str:
     return "\n".join(unified_diff(before, after, "recorded", "requested", n=1, lineterm=""))
 
 
-def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
+def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[RecordedLine]:
     """unfinished: skip an incomplete last line instead of raising an error."""
     try:
         with path.open("rb") as file:
@@ -217,7 +258,7 @@ def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[_Line]:
                         return
                     raise RecordingError(f"{path}:{number}: the last line is incomplete")
                 try:
-                    yield _Line.model_validate_json(_convert_old_line(text))
+                    yield RecordedLine.model_validate_json(_convert_old_line(text))
                 except ValidationError as error:
                     first = error.errors()[0]
                     where = ".".join(map(str, first["loc"]))

@@ -1,21 +1,26 @@
-"""The episodes of an experiment, with their seeds. Pure."""
+"""The episodes of an experiment, with their keys and seeds. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
+from importlib.metadata import version
 
-from arena.experiment.file import Experiment
+from arena.experiment.file import Experiment, GamePlan
+from arena.results.keys import identify_players, identify_seat, make_deal, make_episode_key
+from arena.results.rows import name_episode
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
     """One episode to play.
 
-    episode: its readable, unique id: game/number/agents in seat order. game: OpenSpiel's
-    string with parameters, such as "hex(board_size=5)". agents: names of participants in
-    seat order. seed: 63 bits, for chance events. max_plies: the episode is truncated if
-    the game is not over by then; None: no limit.
+    episode: its key. game: OpenSpiel's string with parameters, such as "hex(board_size=5)".
+    number: of its deal, from 0. agents: names of participants in seat order. seed: 63 bits, for
+    chance events. max_plies: the episode is truncated if the game is not over by then; None: no
+    limit. versions: Agent.version of each seat.
     """
 
     episode: str
@@ -24,34 +29,53 @@ class EpisodeSpec:
     agents: tuple[str, ...]
     seed: int
     max_plies: int | None = None
+    versions: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name to read, unique in an experiment: game/number/agents in seat order."""
+        return name_episode(self.game, self.number, self.agents)
 
 
 def schedule(experiment: Experiment) -> list[EpisodeSpec]:
     """All episodes, sorted by game, number and line-up.
 
-    An episode's seed depends only on experiment, game and number. So all line-ups get the
-    same cards in every run, also if other games are added to the experiment.
+    A deal depends only on the experiment's seed, the game and the number. So all line-ups get the
+    same cards, in every experiment with this seed, and more episodes, games or players change
+    nothing.
     """
+    players = {name: player for name, (player, _) in identify_players(experiment.models).items()}
     return [
-        EpisodeSpec(
-            episode=f"{game.spec}/{number}/{','.join(agents)}",
-            game=game.spec,
-            number=number,
-            agents=agents,
-            seed=_seed(experiment.name, experiment.seed, game.spec, number),
-            max_plies=game.max_plies,
-        )
-        for game in experiment.games
-        for number in range(game.episodes)
-        for agents in game.lineups
+        spec for game in experiment.games for spec in _list_episodes(game, experiment.seed, players)
     ]
+
+
+def _list_episodes(game: GamePlan, seed: int, players: dict[str, str]) -> Iterator[EpisodeSpec]:
+    seats = {name: identify_seat(players[name], text) for name, text in game.versions.items()}
+    versions = {lineup: tuple(game.versions[name] for name in lineup) for lineup in game.lineups}
+    engine = _find_engine()
+    for number in range(game.episodes):
+        deal = make_deal(seed, game.identity, number)
+        for lineup in game.lineups:
+            yield EpisodeSpec(
+                episode=make_episode_key(
+                    engine, game.identity, game.max_plies, [seats[name] for name in lineup], deal
+                ),
+                game=game.spec,
+                number=number,
+                agents=lineup,
+                seed=deal,
+                max_plies=game.max_plies,
+                versions=versions[lineup],
+            )
+
+
+@cache
+def _find_engine() -> str:
+    return version("open_spiel")
 
 
 def turn_seed(spec: EpisodeSpec, seat: int, ply: int) -> int:
     """The seed of one turn, 63 bits. It does not depend on who sits in the seat."""
-    return _seed(spec.seed, seat, ply)
-
-
-def _seed(*parts: str | int) -> int:
-    """63 bits, which fit into an integer of SQLite and into the seed of a model call."""
-    return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1
+    text = f"{spec.seed},{seat},{ply}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) >> 1

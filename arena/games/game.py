@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Mapping
@@ -65,6 +66,12 @@ class Game:
             raise GameError(f"game {short}: needs more memory than the limit") from None
         except Exception as error:  # OpenSpiel's games raise errors of many types
             raise GameError(f"game {short}: {_first_line(error)}") from None
+
+    @property
+    def identity(self) -> str:
+        """OpenSpiel's name and all parameters, also those with default values, as JSON."""
+        parameters = {"name": self.raw.get_type().short_name, **self.raw.get_parameters()}
+        return json.dumps(parameters, sort_keys=True, separators=(",", ":"), default=str)
 
     def new(self) -> State:
         """Return the initial position."""

@@ -20,6 +20,7 @@ from arena.report.layout import Tables
 from arena.report.load import Results, open_results
 from arena.report.outcomes import find_outcome
 from arena.report.tables import make_tables
+from arena.results.reader import Query
 from arena.results.rows import PLAYED, MoveRow
 from arena_llm.types import FinishReason
 
@@ -56,9 +57,12 @@ class Report:
     embedded: Embedded
 
     @classmethod
-    def load(cls, path: Path) -> Report:
-        """Read a results file. Raises ResultsError naming the file."""
-        with open_results(path) as results:
+    def load(cls, path: Path, query: Query | None = None) -> Report:
+        """Read a results file. Raises ResultsError naming the file.
+
+        query: reads only the episodes of an experiment.
+        """
+        with open_results(path, query) as results:
             summary = summarise(results)
             return cls(summary, make_tables(summary), embed(results, summary))
 

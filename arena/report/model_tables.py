@@ -24,7 +24,8 @@ from arena.report.formatting import (
     format_percent,
 )
 from arena.report.layout import Cell, Column, Row, Table
-from arena.report.origins import Origin, Origins
+from arena.report.origins import Origins
+from arena.results.rows import Origin
 
 
 def make_answers(summary: Summary) -> Table:

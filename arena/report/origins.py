@@ -3,37 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple, Self
 
-from arena.results.rows import MoveRow
-
-
-class Origin(NamedTuple):
-    """Who answered and how, as far as known; an empty text is not known.
-
-    model: the one that answered. enforcement: how the choices were enforced.
-    """
-
-    model: str
-    provider: str
-    region: str
-    precision: str
-    revision: str
-    engine: str
-    enforcement: str
-
-    @classmethod
-    def of(cls, move: MoveRow) -> Self:
-        """Return who gave the answer of a row of moves."""
-        return cls(
-            move.model or "",
-            move.provider or "",
-            move.region or "",
-            move.precision or "",
-            move.model_revision or "",
-            move.engine or "",
-            move.enforcement or "",
-        )
+from arena.results.rows import MoveRow, Origin
 
 
 class Origins:

@@ -47,6 +47,16 @@ class Claims:
         except FileNotFoundError:
             return False
 
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Yields whether no other process has the results open. None can open them meanwhile."""
+        alone = self._lock(_PRESENCE)
+        try:
+            yield alone
+        finally:
+            if alone:
+                fcntl.lockf(self._file, fcntl.LOCK_SH, 1, _PRESENCE)
+
     def take(self, episode: str) -> bool:
         """Claim an episode; False if another process has claimed it."""
         return self._lock(_choose_byte(episode))

@@ -1,32 +1,27 @@
-"""The results file as an SQLite database: opening, checking, and rewriting it."""
+"""The results file as an SQLite database: opening and checking it, and closing it in order."""
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
 from arena.results.integrity import (
-    RUN,
     SCHEMA,
     SCHEMAS,
-    TABLES,
     VERSION,
     check_content,
     check_file,
     check_schema,
-    creating_statement,
-    list_columns,
 )
-from arena.results.spending import LOST, SENT
-from arena.results.upgrade import OLD_VERSION, convert, make_view
+from arena.results.rows import UnreadableRow
 
 #: PRAGMA application_id of every results file: "aRLM".
 APPLICATION_ID = 0x61524C4D
@@ -57,18 +52,22 @@ def raise_results_errors(path: Path) -> Iterator[None]:
         raise ResultsError(f"{path}: cannot be used: {reason}") from error
     except UnicodeDecodeError as error:  # in SQLite's error message about the file
         raise ResultsError(f"{path}: is damaged: it holds text that is not UTF-8") from error
+    except UnreadableRow as error:
+        raise ResultsError(f"{path}: {error}") from error
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ResultsError(f"{path}: a stored reply cannot be read: {reason}") from error
 
 
-def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, write: bool = False, empty: bool = False, thorough: bool = True
+) -> sqlite3.Connection:
     """Open a results file for reading or writing.
 
     For reading, the whole content is checked, because the file may come from another person.
-    empty: accept a file without tables. A file of release 0.1 is read as if it had today's
-    columns; to write it, call create_tables first. Raises ResultsError if the file does not exist
-    (for reading) or is not a results file.
+    empty: accept a file without tables. thorough: for reading, check more than the schema. A file
+    of an earlier release can only be read, with the tables of its own version: see upgrade.py.
+    Raises ResultsError if the file does not exist (for reading) or is not a results file.
     """
     with raise_results_errors(path):
         problem = "" if write and not path.exists() else check_file(path)
@@ -77,7 +76,7 @@ def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.
         if write:
             return _open(path, path, write=True)
         try:
-            return _open(path, path, empty=empty)
+            return _open(path, path, empty=empty, thorough=thorough)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
                 raise
@@ -89,11 +88,11 @@ def connect(path: Path, *, write: bool = False, empty: bool = False) -> sqlite3.
             log = path.with_name(f"{path.name}-wal")
             if log.exists():
                 shutil.copyfile(log, copy.with_name("results-wal"))
-            return _open(copy, path, empty=empty)
+            return _open(copy, path, empty=empty, thorough=thorough)
 
 
 def _open(
-    file: Path, path: Path, *, write: bool = False, empty: bool = False
+    file: Path, path: Path, *, write: bool = False, empty: bool = False, thorough: bool = True
 ) -> sqlite3.Connection:
     """Return a checked connection to `file`; errors name `path`."""
     connection = sqlite3.connect(
@@ -108,18 +107,27 @@ def _open(
         # The file's schema must not run functions, and damaged pages must be noticed.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
-        if problem := _check(connection, empty=write or empty, thorough=not write):
+        if problem := _check(connection, empty=write or empty, thorough=thorough and not write):
             raise ResultsError(f"{path}: {problem}")
-        if not write and _read_version(connection) == OLD_VERSION:
-            make_view(connection, [name for name, _ in list_columns("moves")])
-            connection.execute(creating_statement("failed_calls", "TEMP TABLE"))
+        if write:
+            refuse_old(path, connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _read_version(connection: sqlite3.Connection) -> int:
+def refuse_old(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise ResultsError for a file of an earlier release, which cannot be written to."""
+    if read_version(connection) not in (0, VERSION):
+        raise ResultsError(
+            f"{path}: was written by an earlier release, and can only be read: "
+            f"`arena merge {path} --to NEW` copies its episodes into a new file"
+        )
+
+
+def read_version(connection: sqlite3.Connection) -> int:
+    """Return the version of the file's tables; 0 if it has none."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
@@ -132,7 +140,7 @@ def _check(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> st
     connection.execute("BEGIN")
     try:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        version = _read_version(connection)
+        version = read_version(connection)
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables and not application_id:
             return "" if empty else "is empty"
@@ -153,11 +161,7 @@ def _check(connection: sqlite3.Connection, *, empty: bool, thorough: bool) -> st
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Create the tables that do not exist, and convert those of release 0.1."""
-    with transaction(connection):
-        if _read_version(connection) == OLD_VERSION:
-            columns = [name for name, _ in list_columns("moves")]
-            convert(connection, creating_statement("moves"), columns, VERSION)
+    """Create the tables that do not exist."""
     connection.executescript(
         f"BEGIN IMMEDIATE; {SCHEMA}; PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {VERSION}; COMMIT"
@@ -191,33 +195,49 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def rewrite(path: Path) -> None:
-    """Rewrite a file in canonical form, in which equal rows give equal bytes.
+def mark_open(connection: sqlite3.Connection, run_id: str = "") -> str:
+    """Note in the file itself that a process writes to it. Returns the id of its runs.
 
-    No process may be writing to it. Does nothing while a process reads it; the next process
-    that closes it will rewrite it. Raises ResultsError.
+    The latest commits are in a second file, FILE-wal. A copy of only the main file lacks
+    them, but has this note. run_id: for a file that has none; at random if it is empty.
     """
-    with raise_results_errors(path):
-        with closing(connect(path, write=True)) as connection:
-            try:
-                connection.execute("PRAGMA journal_mode = DELETE")
-            except sqlite3.OperationalError:
-                return
-        new = path.with_name(f"{path.name}.new")
-        new.unlink(missing_ok=True)
-        with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-            connection.execute("ATTACH ? AS old", (str(path),))
-            create_tables(connection)
-            with transaction(connection):
-                for table in TABLES:
-                    connection.execute(f"INSERT INTO main.{table} SELECT * FROM old.{table}")  # noqa: S608 - our own names
-                # A later run may repeat these calls. With the same ids they are not paid twice.
-                repeatable = "SELECT 1 FROM main.calls UNION ALL SELECT 1 FROM main.failed_calls"
-                if connection.execute(
-                    f"{repeatable} WHERE reason IN (?, ?)", (SENT, LOST)
-                ).fetchone():
-                    connection.execute(RUN)
-                    connection.execute("INSERT INTO main.run SELECT * FROM old.run")
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
+    with transaction(connection):
+        row = connection.execute("SELECT open, run_id FROM meta").fetchone()
+        if row is None:
+            row = 0, run_id or secrets.token_hex(8)
+            connection.execute("INSERT INTO meta VALUES (1, ?)", (row[1],))
+        else:
+            connection.execute("UPDATE meta SET open = 1")
+    if not row[0]:
+        # Move the note into the main file.
+        connection.execute("PRAGMA wal_checkpoint(FULL)")
+    return str(row[1])
+
+
+def mark_closed(path: Path) -> None:
+    """Put everything into one file, as the last process that writes to it. Raises ResultsError.
+
+    Does nothing while a process reads the file; the next one that writes to it will do it.
+    """
+    with raise_results_errors(path), closing(connect(path, write=True)) as connection:
+        connection.execute("UPDATE meta SET open = 0")
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def has_write_ahead_log(path: Path) -> bool:
+    """Whether the file's latest commits are beside it. Ask before the file is opened."""
+    return (path.parent / f"{path.name}-wal").exists()
+
+
+def find_loss(path: Path, connection: sqlite3.Connection) -> str:
+    """Return why a file without a log may lack episodes; "" if there is no sign of that."""
+    if read_version(connection) != VERSION:
+        return ""
+    row = connection.execute("SELECT open FROM meta").fetchone()
+    if row is None or not row[0]:
+        return ""
+    return (
+        f"{path}: was copied during a run, or has lost its {path.name}-wal: the latest episodes "
+        "may be missing. `arena merge FILE --to COPY` copies a file completely"
+    )

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from arena.results.database import ResultsError, connect, raise_results_errors
-from arena.results.integrity import list_columns
-
-#: The agent and the return of each seat, with one row for each seat of each episode.
-_SEATS = """
-SELECT episodes.episode, game, number, status, agents.key, agents.value, returns.value
-FROM episodes, json_each(iif(json_valid(agents), agents, '[]')) AS agents
-LEFT JOIN json_each(iif(json_valid(returns), returns, '[]')) AS returns
-    ON returns.key = agents.key
-ORDER BY episodes.episode, agents.key
-"""
-_SEATS_COLUMNS = (
-    ("episode", "TEXT"), ("game", "TEXT"), ("number", "INTEGER"), ("status", "TEXT"),
-    ("seat", "INTEGER"), ("agent", "TEXT"), ("return", "REAL"),
-)  # fmt: skip
+from arena.results.database import ResultsError, raise_results_errors
+from arena.results.reader import Query, Reader
+from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow, SeatRow
+from arena.results.upgrade import open_to_read
 
 #: JSON columns that are lists in Parquet.
-_LISTS = {"agents": "TEXT", "returns": "REAL"}
+_LISTS = {"agents": "TEXT", "returns": "REAL", "versions": "TEXT"}
 
 #: A text that starts like this is a formula for a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -43,43 +32,109 @@ class _Table(NamedTuple):
     """columns: the name and SQLite's type of each."""
 
     name: str
-    query: str
     columns: Sequence[tuple[str, str]]
+    rows: Callable[[Reader], Iterator[Sequence[Any]]]
 
 
-def export(results: Path, folder: Path, kind: Format) -> list[Path]:
+def export(results: Path, folder: Path, kind: Format, query: Query | None = None) -> list[Path]:
     """Write <table>.csv or <table>.parquet into the folder. Returns the files.
 
-    The tables are those of schema.sql except for the journal, and `seats` with the agent and
-    the return of each seat. Rows are in the order of their keys, so equal results give equal CSV
-    files. In CSV, NULL is an empty field, and a text that a spreadsheet would run has a ' before
-    it. In Parquet, agents and returns are lists. Raises
-    ResultsError.
+    query: restricts the export to an experiment. The tables are models (all players), episodes,
+    moves, failed_calls and seats. They say nothing of when and by whom an episode was played, so
+    equal results give equal CSV files. In CSV, NULL is an empty field, legal_actions is JSON,
+    and a text that a spreadsheet would run has a ' before it.
+    In Parquet, agents, returns and versions are lists. Raises ResultsError.
     """
     files = []
-    with closing(connect(results)) as connection, raise_results_errors(results):
+    with open_to_read(results) as connection, raise_results_errors(results):
+        # Text that is not UTF-8 must not make the rest unreadable.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         # One snapshot, because another process may be writing to the file.
         connection.execute("BEGIN")
-        for table in _tables():
+        reader = Reader(connection, query)
+        for table in TABLES:
             path = folder / f"{table.name}.{kind}"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _WRITERS[kind](path, table.columns, _batches(connection, table.query))
+                _WRITERS[kind](path, table.columns, _batches(table.rows(reader)))
             except OSError as error:
                 raise ResultsError(f"{path}: cannot be written: {error.strerror}") from error
             files.append(path)
     return files
 
 
-def _tables() -> Iterator[_Table]:
-    for name in ("experiments", "models", "episodes", "moves", "failed_calls"):
-        yield _Table(name, f"SELECT * FROM {name}", list_columns(name))  # noqa: S608 - our own names
-    yield _Table("seats", _SEATS, _SEATS_COLUMNS)
+def _columns_of(row: type, *left_out: str) -> list[tuple[str, str]]:
+    """Return the columns of a class of rows.py."""
+    kinds = {"int": "INTEGER", "float": "REAL"}
+    return [
+        (field.name, kinds.get(str(field.type).removesuffix(" | None"), "TEXT"))
+        for field in fields(row)
+        if field.name not in left_out
+    ]
 
 
-def _batches(connection: sqlite3.Connection, query: str) -> Batches:
-    rows = connection.execute(query)
-    while batch := rows.fetchmany(_BATCH):
+def _values(row: Any, columns: Sequence[tuple[str, str]]) -> list[Any]:
+    """Return a row's columns; tuples and mappings become JSON."""
+    return [
+        json.dumps(value, separators=(",", ":")) if isinstance(value, tuple | dict) else value
+        for value in (getattr(row, name) for name, _ in columns)
+    ]
+
+
+_MODELS = _columns_of(ModelRow)
+# The time would make equal results differ.
+_EPISODES = _columns_of(EpisodeRow, "ended")
+_MOVES = _columns_of(MoveRow)
+_FAILED_CALLS = _columns_of(FailedCallRow)
+_COUNTS = _columns_of(SeatRow, "seat", "version")
+_SEATS = [
+    ("episode", "TEXT"), ("game", "TEXT"), ("number", "INTEGER"), ("status", "TEXT"),
+    ("seat", "INTEGER"), ("agent", "TEXT"), ("return", "REAL"), ("version", "TEXT"), *_COUNTS,
+]  # fmt: skip
+
+
+def _list_models(reader: Reader) -> Iterator[Sequence[Any]]:
+    for _, model in sorted(reader.participants.items()):
+        yield _values(model, _MODELS)
+
+
+def _list_episodes(reader: Reader) -> Iterator[Sequence[Any]]:
+    for episode in reader.episodes():
+        yield _values(episode, _EPISODES)
+
+
+def _list_moves(reader: Reader) -> Iterator[Sequence[Any]]:
+    for episode in reader.episodes():
+        for move in reader.moves(episode):
+            yield _values(move, _MOVES)
+
+
+def _list_failed_calls(reader: Reader) -> Iterator[Sequence[Any]]:
+    for call in reader.failed_calls():
+        yield _values(call, _FAILED_CALLS)
+
+
+def _list_seats(reader: Reader) -> Iterator[Sequence[Any]]:
+    for episode in reader.episodes():
+        for seat, row in enumerate(reader.seats_of(episode)):
+            yield [
+                episode.episode, episode.game, episode.number, episode.status,
+                seat, episode.agents[seat], episode.returns and episode.returns[seat], row.version,
+                *_values(row, _COUNTS),
+            ]  # fmt: skip
+
+
+TABLES = (
+    _Table("models", _MODELS, _list_models),
+    _Table("episodes", _EPISODES, _list_episodes),
+    _Table("moves", _MOVES, _list_moves),
+    _Table("failed_calls", _FAILED_CALLS, _list_failed_calls),
+    _Table("seats", _SEATS, _list_seats),
+)
+
+
+def _batches(rows: Iterator[Sequence[Any]]) -> Batches:
+    while batch := list(islice(rows, _BATCH)):
         yield batch
 
 

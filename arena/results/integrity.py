@@ -15,33 +15,34 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from arena.results.spending import METER
-from arena.results.upgrade import OLD_METER, OLD_SCHEMA, OLD_VERSION
+_FOLDER = Path(__file__).parent
 
-SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+#: PRAGMA user_version of the files that this release writes: the version of schema.sql.
+VERSION = 4
 
-#: PRAGMA user_version: the version of schema.sql.
-VERSION = 3
+SCHEMA = (_FOLDER / "schema.sql").read_text(encoding="utf-8")
 
-#: A table with one row, the id of the runs over the file. `rewrite` leaves it out if no episode
-#: has calls that a later run could repeat, so that equal results give equal files.
-RUN = "CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL)"
+#: Tables of older versions that exist only while a process has the file open.
+_METER_2 = "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)"
+_METER_3 = (
+    "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_picousd INTEGER NOT NULL, "
+    "uncounted INTEGER NOT NULL, unpriced INTEGER NOT NULL)"
+)
+_RUN_3 = "CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL)"
+_OPTIONAL = ("meter", "run")
 
 #: By version, what creates all tables of a file that can be read.
 SCHEMAS: Mapping[int, str] = {
-    VERSION: f"{SCHEMA}; {METER}; {RUN}",
-    OLD_VERSION: f"{OLD_SCHEMA}; {OLD_METER}",
+    VERSION: SCHEMA,
+    3: f"{(_FOLDER / 'schema_3.sql').read_text(encoding='utf-8')}; {_METER_3}; {_RUN_3}",
+    2: f"{(_FOLDER / 'schema_2.sql').read_text(encoding='utf-8')}; {_METER_2}",
 }
-
-#: The tables of all versions, and those that older files lack.
-OLD_TABLES = ("experiments", "models", "episodes", "moves", "calls")
-TABLES = (*OLD_TABLES, "failed_calls")
 
 #: Files that SQLite opens beside a database.
 _BESIDE = ("-journal", "-wal", "-shm")
 
 #: SQLite's type of the values in a column with this declared type.
-_VALUE_TYPES = {"TEXT": "text", "INTEGER": "integer", "REAL": "real"}
+_VALUE_TYPES = {"TEXT": "text", "INTEGER": "integer", "REAL": "real", "BLOB": "blob"}
 
 
 class _Object(NamedTuple):
@@ -98,22 +99,8 @@ def check_content(connection: sqlite3.Connection, version: int = VERSION) -> str
 
 
 def _list_tables(version: int) -> Sequence[str]:
-    return TABLES if version == VERSION else OLD_TABLES
-
-
-def list_columns(table: str) -> list[tuple[str, str]]:
-    """Return the name and the declared type of each column of a table."""
-    with closing(_make_expected(VERSION)) as connection:
-        return [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({table})")]
-
-
-def creating_statement(table: str, kind: str = "TABLE") -> str:
-    """Return the statement that creates a table. kind: TABLE or TEMP TABLE."""
-    with closing(_make_expected(VERSION)) as connection:
-        (sql,) = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE name = ?", (table,)
-        ).fetchone()
-    return str(sql).replace("TABLE", kind, 1)
+    objects = _expected_objects(version).values()
+    return [one.name for one in objects if one.type == "table" and one.name not in _OPTIONAL]
 
 
 def _check_values(connection: sqlite3.Connection, version: int, table: str) -> str:

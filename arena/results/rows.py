@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from pydantic import TypeAdapter
 
@@ -16,18 +17,21 @@ from arena_llm.types import to_picousd
 PLAYED = ("finished", "truncated")
 
 
+class UnreadableRow(Exception):
+    """A row has values that the schema allows but the arena does not write."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExperimentRow:
-    """The row of the table experiments."""
+    """A row of the table experiments."""
 
     name: str
     config: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A row of the table models: a participant, whether it is a model or not."""
+    """A participant of an experiment, whether it is a model or not: its name and its player."""
 
     agent: str
     type: str
@@ -37,7 +41,11 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRow:
-    """A row of the table episodes. agents and returns are JSON lists in the file."""
+    """An episode.
+
+    episode: its key. agents: the players' names, in seat order. seed: of its deal. versions: of
+    each seat's prompts and reader. ended: seconds since 1970; 0 if not known.
+    """
 
     episode: str
     game: str
@@ -49,14 +57,33 @@ class EpisodeRow:
     reason: str | None = None
     loser: int | None = None
     returns: tuple[float, ...] | None = None
+    versions: tuple[str, ...] = ()
+    ended: int = 0
+
+    @property
+    def name(self) -> str:
+        """A name to read: game/number/agents. Several episodes of a file can have the same."""
+        return name_episode(self.game, self.number, self.agents)
+
+
+def name_episode(game: str, number: int, agents: Sequence[str]) -> str:
+    """Return the name of an episode for people."""
+    return f"{game}/{number}/{','.join(agents)}"
 
 
 @dataclass(frozen=True, slots=True)
 class MoveRow:
-    """A row of the table moves. legal_actions is a JSON list of [action, name] in the file.
+    """An answer or a chance event of an episode; transcripts contain them.
+
+    episode: its key. seat: -1 for chance. attempt: 0, and one more after each illegal answer in the
+    same turn. agent: None for chance. status: ok, illegal, unparseable, error. problem: why it is
+    not ok; code, reason and message of an error. policy: what was done about it (retry, forfeit,
+    random). action: the played one (policy random: the drawn one). legal_actions: pairs of
+    action and name. board: before the move, as a spectator sees it.
 
     The columns from model on describe the model's reply. They have the names of the fields of
-    ModelReply and ServedBy.
+    ModelReply and ServedBy. replayed: 1 if it is the reply to an earlier call with this
+    request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace.
     """
 
     episode: str
@@ -98,9 +125,65 @@ class MoveRow:
     tokens: str | None = None
 
 
+class Origin(NamedTuple):
+    """Who answered and how, as far as known; an empty text is not known.
+
+    model: the one that answered. enforcement: how the choices were enforced.
+    """
+
+    model: str
+    provider: str
+    region: str
+    precision: str
+    revision: str
+    engine: str
+    enforcement: str
+
+    @classmethod
+    def of(cls, move: MoveRow) -> Self:
+        """Return who gave the answer of a move."""
+        return cls(
+            move.model or "",
+            move.provider or "",
+            move.region or "",
+            move.precision or "",
+            move.model_revision or "",
+            move.engine or "",
+            move.enforcement or "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SeatRow:
+    """What a seat did in an episode, counted; see the table seats.
+
+    details: policies and ends (counts by what was done about illegal answers, and by why replies
+    ended), replayed, retried, failed_attempts_picousd. Counts that are 0 are left out.
+    """
+
+    seat: int
+    version: str
+    turns: int
+    first_legal: int
+    calls: int
+    ok: int
+    illegal: int
+    unparseable: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    reasoned: int
+    uncounted: int
+    cost_picousd: int
+    unpriced: int
+    latency_ms: float
+    details: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """Identifies a call of an experiment. It is the same in every run."""
+    """Identifies a call in every run. episode: the episode's key."""
 
     episode: str
     ply: int

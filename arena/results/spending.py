@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from arena.agents.calls import ModelReply
-from arena.results.rows import FailedCallRow, reply_from_json
+from arena.results.rows import FailedCallRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Spent:
         return Spent(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
 
     def values(self) -> tuple[int, int, int, int]:
-        """The columns of the meter."""
+        """The columns of the table runs."""
         return self.tokens, self.cost_picousd, self.uncounted, self.unpriced
 
 
@@ -40,79 +40,58 @@ class Spent:
 #: outcome will not come. They stay until a later answer to the same request_id tells what it cost.
 SENT, LOST = "SENT", "LOST"
 
-#: A table with one row, the total so far, which exists while a process has the file open. The
-#: transaction that stores a reply also adds it here, so that every process knows the total.
-#: `rewrite` leaves the table out of the finished file.
-METER = (
-    "CREATE TABLE meter (tokens INTEGER NOT NULL, cost_picousd INTEGER NOT NULL, "
-    "uncounted INTEGER NOT NULL, unpriced INTEGER NOT NULL)"
-)
-
-#: The usage of replies, as columns of Spent.
-_SUMS = """
-    ifnull(sum(ifnull(prompt_tokens, 0) + ifnull(completion_tokens, 0)), 0),
-    ifnull(sum(cost_picousd), 0),
-    count(*) - count(prompt_tokens + completion_tokens),
-    count(*) - count(cost_picousd)
+#: Of all runs of an experiment, which other processes may be making.
+_SPENT = """
+SELECT ifnull(sum(tokens), 0), ifnull(sum(cost_picousd), 0), ifnull(sum(uncounted), 0),
+    ifnull(sum(unpriced), 0) FROM runs WHERE experiment = ?
 """
 
-#: Of episodes that have not failed: the journal has the replies of failed ones.
-_ENDED = f"""
-SELECT {_SUMS} FROM moves WHERE model IS NOT NULL
-    AND episode IN (SELECT episode FROM episodes WHERE status <> 'failed')
-"""  # noqa: S608 - our own names
-
-#: Of calls without a reply. Tokens that they do not report do not count as unknown.
-_FAILED = """
-SELECT ifnull(sum(ifnull(prompt_tokens, 0) + ifnull(completion_tokens, 0)), 0),
-    ifnull(sum(cost_picousd), 0), 0, count(*) - count(cost_picousd) FROM failed_calls
-"""
-
-#: By the participant's model, because the model that answered may have another name.
-_BY_MODEL = f"""
-SELECT name, count(*), {_SUMS} FROM (
-    SELECT models.model AS name, prompt_tokens, completion_tokens, cost_picousd
-        FROM moves JOIN models USING (agent) WHERE moves.model IS NOT NULL
+#: By the player's model, because the model that answered may have another name.
+_BY_MODEL = """
+SELECT name, sum(replies), sum(tokens), sum(cost), sum(uncounted), sum(unpriced) FROM (
+    SELECT model AS name, calls AS replies, prompt_tokens + completion_tokens AS tokens,
+        seats.cost_picousd AS cost, uncounted, unpriced
+        FROM seats JOIN players ON players.id = seats.player
+        JOIN episodes ON episodes.id = seats.episode
+        WHERE model IS NOT NULL AND calls > 0 AND status <> 'failed'
     UNION ALL
-    SELECT request ->> 'model', reply ->> 'prompt_tokens',
-        reply ->> 'completion_tokens', reply ->> 'cost_picousd' FROM calls
+    SELECT request ->> 'model', 1,
+        ifnull(reply ->> 'prompt_tokens', 0) + ifnull(reply ->> 'completion_tokens', 0),
+        ifnull(reply ->> 'cost_picousd', 0),
+        (reply ->> 'prompt_tokens') + (reply ->> 'completion_tokens') IS NULL,
+        reply ->> 'cost_picousd' IS NULL FROM calls
 ) GROUP BY name
-"""  # noqa: S608 - our own names
+"""
 
 
-def create_meter(connection: sqlite3.Connection) -> None:
-    """Add up the stored replies, unless another process has created the meter already."""
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meter'").fetchone():
-        return
-    # No process plays, so what has been sent will have no outcome.
-    connection.execute(f"UPDATE failed_calls SET reason = '{LOST}' WHERE reason = '{SENT}'")  # noqa: S608 - our own names
-    spent = Spent(*connection.execute(_ENDED).fetchone())
-    spent += Spent(*connection.execute(_FAILED).fetchone())
-    for (text,) in connection.execute("SELECT reply FROM calls"):
-        spent += usage_of_reply(reply_from_json(text))
-    connection.execute(METER)
-    connection.execute("INSERT INTO meter VALUES (?, ?, ?, ?)", spent.values())
+def read_spent(connection: sqlite3.Connection, experiment: str) -> Spent:
+    """Return what all runs of an experiment have spent."""
+    return Spent(*connection.execute(_SPENT, (experiment,)).fetchone())
 
 
-def read_meter(connection: sqlite3.Connection) -> Spent:
-    """Return what all processes have spent."""
-    return Spent(*connection.execute("SELECT * FROM meter").fetchone())
+def give_up_sent_calls(connection: sqlite3.Connection) -> None:
+    """Count the calls that were sent and have no outcome as lost: no process plays now."""
+    connection.execute(
+        "UPDATE runs SET unpriced = unpriced + (SELECT count(*) FROM failed_calls"
+        " WHERE run = runs.id AND reason = ?)",
+        (SENT,),
+    )
+    connection.execute("UPDATE failed_calls SET reason = ? WHERE reason = ?", (LOST, SENT))
 
 
 def read_by_model(connection: sqlite3.Connection) -> dict[str, tuple[int, Spent]]:
-    """Return the number of each model's replies, and what they cost."""
+    """Return the number of each model's replies in all episodes, and what they cost."""
     rows = connection.execute(_BY_MODEL)
     return {model: (count, Spent(*sums)) for model, count, *sums in rows}
 
 
-def add_to_meter(connection: sqlite3.Connection, usage: Spent) -> Spent:
-    """Add a usage, in the transaction that stores its reply. Returns the new total."""
-    (spent,) = connection.execute(
-        "UPDATE meter SET tokens = tokens + ?, cost_picousd = cost_picousd + ?,"
-        " uncounted = uncounted + ?, unpriced = unpriced + ? RETURNING *",
-        usage.values(),
+def add_spent(connection: sqlite3.Connection, run: int, usage: Spent) -> None:
+    """Add a usage to a run, in the transaction that stores its reply."""
+    connection.execute(
+        "UPDATE runs SET tokens = tokens + ?, cost_picousd = cost_picousd + ?,"
+        " uncounted = uncounted + ?, unpriced = unpriced + ? WHERE id = ?",
+        (*usage.values(), run),
     )
-    return Spent(*spent)
 
 
 def usage_of_reply(reply: ModelReply) -> Spent:

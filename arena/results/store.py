@@ -1,31 +1,37 @@
-"""Writes an experiment's results. A stored reply survives a kill of the process."""
+"""Writes episodes and replies. A stored reply survives a kill of the process."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-import re
+import platform
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
-from dataclasses import astuple, fields, replace
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import astuple, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from arena.agents.calls import ModelReply
-from arena.results.changes import describe_changes
 from arena.results.claims import Claims
 from arena.results.database import (
     ResultsError,
     connect,
     create_tables,
+    find_loss,
+    has_write_ahead_log,
+    mark_closed,
+    mark_open,
     raise_results_errors,
-    rewrite,
+    refuse_old,
     transaction,
     use_write_ahead_log,
 )
-from arena.results.integrity import RUN
+from arena.results.disks import find_network_disk
+from arena.results.reader import Reader, make_query
 from arena.results.rows import (
     CallKey,
     EpisodeRow,
@@ -40,26 +46,29 @@ from arena.results.spending import (
     LOST,
     SENT,
     Spent,
-    add_to_meter,
-    create_meter,
+    add_spent,
+    give_up_sent_calls,
     read_by_model,
-    read_meter,
+    read_spent,
     usage_of_failure,
     usage_of_reply,
 )
+from arena.results.writer import Writer
+
+#: Size in bytes up to which a file is checked completely before a run: it takes less than a second.
+_CHECKED = 64 * 2**20
 
 _KEY = "episode = ? AND ply = ? AND seat = ? AND attempt = ?"
 
 
 class Store:
-    """An experiment's results file, open for writing.
+    """A file of episodes, open for an experiment to add to it.
 
     Several processes may have the file open, each with one Store (see claims.py). When a
     method returns, its changes survive the end of the process. Every method raises
     ResultsError if the disk fails.
 
-    run_id: see rows.make_request_id. The same in all processes, and in later runs while the file
-    has calls of episodes that have not ended.
+    run_id: see rows.make_request_id. The same in all processes and runs over the file.
     """
 
     def __init__(
@@ -68,73 +77,110 @@ class Store:
         experiment: ExperimentRow,
         models: Sequence[ModelRow],
         run_id: str = "",
+        *,
+        network_disk: bool = False,
     ) -> None:
         """Open or create the file and its folder.
 
-        run_id: for a file that has none; made at random if it is empty.
+        run_id: for a file that has none; made at random if it is empty. network_disk: allow a
+        network file system.
 
-        Raises ResultsError if the file belongs to another experiment, is not a results file,
-        or cannot be written.
+        Raises ResultsError if the file is not a results file of this release, is on a network
+        file system, or cannot be written.
         """
         self.path = path
-        with raise_results_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # `rewrite` replaces the file that a symbolic link leads to, and not the link.
-            self._file = path.resolve()
-            self._claims = Claims(self._file.with_name(f"{self._file.name}.lock"))
-            try:
-                self._connection = connect(path, write=True)
-                try:
-                    self._prepare(experiment, models, run_id)
-                except BaseException:
-                    self._connection.close()
-                    raise
-            except BaseException:
-                with self._claims.leave():
-                    raise
-
-    def _prepare(self, experiment: ExperimentRow, models: Sequence[ModelRow], run_id: str) -> None:
-        """Create missing tables and store the experiment. Raises ResultsError on a conflict."""
-        connection = self._connection
-        _check_owner(connection, self.path, experiment)
-        use_write_ahead_log(connection)
-        # A commit survives the process. A power failure may lose the last commits, but no part
-        # of a commit alone.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        create_tables(connection)
-        with transaction(connection):
-            # Another experiment may have used the file since the first check.
-            _check_owner(connection, self.path, experiment)
-            connection.execute(
-                "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)", astuple(experiment)
+        self._experiment = experiment
+        self._models = models
+        self._run: int | None = None
+        with ExitStack() as files:
+            self._connection, self.run_id, self._claims = files.enter_context(
+                open_to_write(path, run_id, network_disk=network_disk)
             )
-            connection.executemany(
-                "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", map(astuple, models)
-            )
-            create_meter(connection)
-            self.run_id = _find_run_id(connection, run_id)
+            self._writer = Writer(self._connection)
+            with self._transaction():
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO experiments VALUES (?, ?)", astuple(experiment)
+                )
+                self._players = self._writer.put_players(experiment.name, models)
+            self._files = files.pop_all()
 
-    def statuses(self) -> dict[str, str]:
-        """Return the status of each stored episode, by id."""
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         with raise_results_errors(self.path):
-            return dict(self._connection.execute("SELECT episode, status FROM episodes"))
+            try:
+                with transaction(self._connection):
+                    yield
+            except BaseException:
+                self._writer.forget()
+                self._run = None
+                raise
+
+    def _find_run(self) -> int:
+        """Return the id of this process's row in the table runs; the first use stores it."""
+        if self._run is None:
+            self._run = self._connection.execute(
+                "INSERT INTO runs (key, experiment, started, arena, client, open_spiel, python,"
+                " host, tokens, cost_picousd, uncounted, unpriced)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
+                (secrets.token_hex(16), self._experiment.name, int(time.time()), *_describe_host()),
+            ).lastrowid
+        return self._run or 0
+
+    def statuses(self, episodes: Iterable[str]) -> dict[str, str]:
+        """Return the status of each of these episodes that is stored, by key."""
+        with raise_results_errors(self.path):
+            execute = self._connection.execute
+            execute("CREATE TEMP TABLE wanted (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            try:
+                with transaction(self._connection):
+                    self._connection.executemany(
+                        "INSERT OR IGNORE INTO wanted VALUES (?)", ((key,) for key in episodes)
+                    )
+                return dict(execute("SELECT key, status FROM wanted JOIN episodes USING (key)"))
+            finally:
+                execute("DROP TABLE temp.wanted")
 
     def status(self, episode: str) -> str | None:
         """Return the status of an episode; None if it is not stored."""
         with raise_results_errors(self.path):
             row = self._connection.execute(
-                "SELECT status FROM episodes WHERE episode = ?", (episode,)
+                "SELECT status FROM episodes WHERE key = ?", (episode,)
             ).fetchone()
         return str(row[0]) if row else None
 
-    def answered(self) -> Iterator[CallKey]:
-        """Yield the calls of all episodes that have not failed."""
+    def count_outdated(self, wanted: Iterable[tuple[str, tuple[str, ...], int]]) -> int:
+        """Return how many stored episodes have a game, line-up and deal of these, in any version.
+
+        wanted: game, names of the players in seat order, and deal.
+        """
         with raise_results_errors(self.path):
-            for row in self._connection.execute(
-                "SELECT episode, ply, seat, attempt FROM moves JOIN episodes USING (episode)"
-                " WHERE model IS NOT NULL AND episodes.status <> 'failed'"
-            ):
-                yield CallKey(*row)
+            games = dict(self._connection.execute("SELECT game, id FROM games"))
+            found = 0
+            for game, agents, deal in wanted:
+                if game in games:
+                    lineup = ",".join(str(self._players[agent]) for agent in agents)
+                    (count,) = self._connection.execute(
+                        "SELECT count(*) FROM episodes WHERE game = ? AND lineup = ? AND deal = ?"
+                        " AND status <> 'failed'",
+                        (games[game], f"[{lineup}]", deal),
+                    ).fetchone()
+                    found += count
+            return found
+
+    def answered(self, episodes: Iterable[str]) -> list[CallKey]:
+        """Return the calls of those of these episodes that have not failed."""
+        with raise_results_errors(self.path):
+            reader = Reader(self._connection, make_query(self._experiment, episodes, self._models))
+            try:
+                return [
+                    CallKey(episode.episode, move.ply, move.seat, move.attempt)
+                    for episode in reader.episodes()
+                    if episode.status != "failed"
+                    for move in reader.moves(episode)
+                    if move.model is not None
+                ]
+            finally:
+                self._connection.execute("DROP TABLE temp.wanted")
 
     def claim(self, episode: str) -> bool:
         """Reserve an episode for this process; False if another process plays it.
@@ -167,22 +213,21 @@ class Store:
         Without an outcome, which the other methods store, it stays in the file as lost: its
         provider may bill it.
         """
-        with raise_results_errors(self.path), transaction(self._connection):
+        with self._transaction():
             lost = self._connection.execute(
                 f"UPDATE failed_calls SET reason = '{LOST}' WHERE {_KEY} AND reason = '{SENT}'",  # noqa: S608 - our own names
                 astuple(key),
             )
             self._add_failed_call(_make_row(key, SENT))
-            return add_to_meter(self._connection, Spent(unpriced=lost.rowcount))
+            return self._add_spent(Spent(unpriced=lost.rowcount))
 
     def put_call(self, key: CallKey, request: str, reply: ModelReply) -> tuple[ModelReply, Spent]:
         """Store a reply. Returns the reply to use, and what all processes have spent.
 
         If the call has a stored reply already, that reply is kept and returned.
         """
-        with raise_results_errors(self.path), transaction(self._connection):
-            execute = self._connection.execute
-            added = execute(
+        with self._transaction():
+            added = self._connection.execute(
                 "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (key.episode, key.ply, key.seat, key.attempt, request, reply_to_json(reply)),
             )
@@ -192,7 +237,7 @@ class Store:
             usage += self._end_call(key, reply.replayed or reply.finds_lost)
             for _ in range(reply.unknown_attempts):
                 usage += self._add_failed_call(_make_row(key, "UNKNOWN"))
-            spent = add_to_meter(self._connection, usage)
+            spent = self._add_spent(usage)
             if again and (stored := self.call(key)):
                 _, reply = stored
         return reply, spent
@@ -204,11 +249,11 @@ class Store:
 
         finds_lost: the rows include what earlier tries of the call took, which were lost.
         """
-        with raise_results_errors(self.path), transaction(self._connection):
+        with self._transaction():
             usage = self._end_call(key, finds_lost)
             for row in rows:
                 usage += self._add_failed_call(row)
-            return add_to_meter(self._connection, usage)
+            return self._add_spent(usage)
 
     def _end_call(self, key: CallKey, finds_lost: bool) -> Spent:
         """Delete the note of a call that was sent, and if they are found those of lost tries."""
@@ -219,18 +264,18 @@ class Store:
         return Spent(unpriced=-self._connection.execute(delete, (*astuple(key), LOST)).rowcount)
 
     def _add_failed_call(self, row: FailedCallRow) -> Spent:
-        """Insert a row with the next number of its call. Returns what it adds to the meter."""
-        (number,) = self._connection.execute(
-            f"SELECT ifnull(max(number), -1) + 1 FROM failed_calls WHERE {_KEY}",  # noqa: S608 - our own names
-            (row.episode, row.ply, row.seat, row.attempt),
-        ).fetchone()
-        self._connection.execute(_INSERT_FAILED_CALL, _values(replace(row, number=number)))
+        """Insert a row with the next number of its call. Returns what it adds to the spending."""
+        self._writer.put_failed_call(row, self._find_run())
         return Spent() if row.reason == SENT else usage_of_failure(row)
 
+    def _add_spent(self, usage: Spent) -> Spent:
+        add_spent(self._connection, self._find_run(), usage)
+        return read_spent(self._connection, self._experiment.name)
+
     def spent(self) -> Spent:
-        """Return what all processes have spent so far."""
+        """Return what all processes have spent for this experiment so far."""
         with raise_results_errors(self.path):
-            return read_meter(self._connection)
+            return read_spent(self._connection, self._experiment.name)
 
     def spent_by_model(self) -> dict[str, tuple[int, Spent]]:
         """Return the number of each model's stored replies, and what they cost."""
@@ -238,25 +283,24 @@ class Store:
             return read_by_model(self._connection)
 
     def put_episode(self, row: EpisodeRow, moves: Collection[MoveRow]) -> None:
-        """Store an episode with its moves; a failed one with the same id is replaced.
+        """Store an episode with its moves. Does nothing if it is stored and has not failed.
 
         If the episode has not failed, its calls are deleted from the journal, because its moves
         contain them.
         """
-        with raise_results_errors(self.path), transaction(self._connection):
-            execute = self._connection.execute
-            execute("DELETE FROM moves WHERE episode = ?", (row.episode,))
-            execute(_INSERT_EPISODE, _values(row))
-            self._connection.executemany(_INSERT_MOVE, map(_values, moves))
+        with self._transaction():
+            stored = self._connection.execute(
+                "SELECT status FROM episodes WHERE key = ?", (row.episode,)
+            ).fetchone()
+            if stored is None or stored[0] == "failed":
+                row = replace(row, ended=row.ended or int(time.time()))
+                self._writer.put_episode(row, tuple(moves), self._players, self._find_run())
             if row.status != "failed":
-                execute("DELETE FROM calls WHERE episode = ?", (row.episode,))
+                self._connection.execute("DELETE FROM calls WHERE episode = ?", (row.episode,))
 
     def close(self) -> None:
-        """Close the file. The last process to close it rewrites it in canonical form."""
-        self._connection.close()
-        with self._claims.leave() as last:
-            if last:
-                rewrite(self._file)
+        """Close the file. The last process to close it leaves a single file."""
+        self._files.close()
 
     def __enter__(self) -> Store:
         return self
@@ -265,67 +309,114 @@ class Store:
         self.close()
 
 
-def check_results(path: Path, experiment: ExperimentRow) -> None:
-    """Check that a Store could be opened, without writing. Raises ResultsError like Store."""
-    with raise_results_errors(path):
-        if path.exists():
-            with closing(connect(path, empty=True)) as connection:
-                _check_owner(connection, path, experiment)
-            return
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not folder.is_dir():
-            raise NotADirectoryError(None, f"{folder} is not a folder")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(None, f"{folder} cannot be written to")
+class OpenFile(NamedTuple):
+    """A results file that this process may write to, the id of its runs, and the claims in it."""
+
+    connection: sqlite3.Connection
+    run_id: str
+    claims: Claims
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path, experiment: ExperimentRow) -> None:
-    """Raise ResultsError if the file has the results of another experiment."""
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        return
-    rows = connection.execute("SELECT name, config, fingerprint FROM experiments")
-    for name, config, fingerprint in rows:
-        if name != experiment.name:
-            raise ResultsError(f"{path}: holds the results of the experiment {name!r}")
-        if fingerprint != experiment.fingerprint:
-            changes = describe_changes(config, experiment.config)
-            raise ResultsError(
-                f"{path}: holds the results of {name!r} with other settings "
-                f"({changes or 'written by another version'}): choose another file with "
-                "results:, or give the experiment another name"
-            )
+@contextmanager
+def open_to_write(
+    path: Path, run_id: str = "", *, network_disk: bool = False
+) -> Iterator[OpenFile]:
+    """Open or create a file and its folder. The last process to close it leaves a single file.
+
+    The options and errors are those of Store.
+    """
+    with ExitStack() as undo:
+        with raise_results_errors(path):
+            check_disk(path, allowed=network_disk)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # All names of a file, such as symbolic links, must have one lock file.
+            file = path.resolve()
+            claims = Claims(file.with_name(f"{file.name}.lock"))
+            finished = undo.enter_context(_leave(claims, file))
+            connection = undo.enter_context(closing(connect(path, write=True)))
+            use_write_ahead_log(connection)
+            # A commit survives the process. A power failure may lose the last commits, but no
+            # part of a commit alone.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            create_tables(connection)
+            with claims.alone() as alone:
+                if alone:
+                    with transaction(connection):
+                        give_up_sent_calls(connection)
+            opened = OpenFile(connection, mark_open(connection, run_id), claims)
+            finished.append(True)
+        yield opened
 
 
-def _find_run_id(connection: sqlite3.Connection, run_id: str) -> str:
-    """Return the id of the runs over this file; store one if it has none."""
-    connection.execute(RUN)
-    row = connection.execute("SELECT id FROM run").fetchone()
-    if row and re.fullmatch("[0-9a-f]{16}", row[0]):
-        return str(row[0])
-    run_id = run_id or secrets.token_hex(8)
-    connection.execute("DELETE FROM run")
-    connection.execute("INSERT INTO run VALUES (?)", (run_id,))
-    return run_id
+@contextmanager
+def _leave(claims: Claims, file: Path) -> Iterator[list[bool]]:
+    """Give up the claims; the last process puts the file in order, if it was opened."""
+    opened: list[bool] = []
+    try:
+        yield opened
+    finally:
+        with claims.leave() as last:
+            if last and opened:
+                mark_closed(file)
 
 
 def _make_row(key: CallKey, reason: str) -> FailedCallRow:
     return FailedCallRow(key.episode, key.ply, key.seat, key.attempt, 0, reason)
 
 
-def _make_insert(table: str, row: type[EpisodeRow | MoveRow | FailedCallRow]) -> str:
-    names = [field.name for field in fields(row)]
-    places = ", ".join("?" * len(names))
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our own names
+def _describe_host() -> tuple[str, ...]:
+    """Return the columns of the table runs from arena to host."""
+    packages = ("arena-llm-services", "arena-llm", "open_spiel")
+    host = hashlib.blake2b(platform.node().encode(), digest_size=8).hexdigest()
+    return (*map(_find_version, packages), platform.python_version(), host)
 
 
-_INSERT_EPISODE = _make_insert("episodes", EpisodeRow)
-_INSERT_MOVE = _make_insert("moves", MoveRow)
-_INSERT_FAILED_CALL = _make_insert("failed_calls", FailedCallRow)
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # it runs from a checkout
+        return ""
 
 
-def _values(row: EpisodeRow | MoveRow | FailedCallRow) -> list[Any]:
-    """Return a row's columns; tuples become JSON lists."""
-    return [
-        json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value
-        for value in (getattr(row, field.name) for field in fields(row))
-    ]
+def check_disk(path: Path, *, allowed: bool) -> None:
+    """Raise ResultsError if a path is on a network file system, unless that is allowed."""
+    if not allowed and (kind := find_network_disk(path.absolute())):
+        raise ResultsError(
+            f"{path}: is on a network file system ({kind}), where locks are not reliable and "
+            "several processes can damage the file: choose a local disk with --results, or allow "
+            "it with --allow-network-disk if only one process at a time uses the file"
+        )
+
+
+def warn_of_loss(path: Path, *, write: bool = False) -> str:
+    """Return why a file may lack episodes; "" if there is no sign of that. Raises ResultsError.
+
+    write: refuse a file that cannot be written to, because of its release.
+    """
+    has_log = has_write_ahead_log(path)
+    with raise_results_errors(path):
+        small = path.exists() and path.stat().st_size <= _CHECKED
+    with (
+        raise_results_errors(path),
+        closing(connect(path, empty=write, thorough=write and small)) as connection,
+    ):
+        if write:
+            refuse_old(path, connection)
+        return "" if has_log else find_loss(path, connection)
+
+
+def check_results(path: Path, *, network_disk: bool = False) -> str:
+    """Check that a Store could be opened, without writing. Raises ResultsError like Store.
+
+    Returns a warning: why episodes may be missing; "" if there is no sign of that.
+    """
+    with raise_results_errors(path):
+        check_disk(path, allowed=network_disk)
+        if path.exists():
+            return warn_of_loss(path, write=True)
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(None, f"{folder} is not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(None, f"{folder} cannot be written to")
+        return ""

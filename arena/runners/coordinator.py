@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from arena.agents.calls import ModelReply
@@ -20,6 +22,9 @@ from arena.results.spending import Spent
 from arena.results.store import Store
 from arena_llm import ArenaError
 
+#: Seconds between two looks at episodes that other processes play.
+_PAUSE = 0.2
+
 _SEAT = re.compile(r"\bseat \d+: ")
 
 
@@ -29,6 +34,7 @@ class Job:
 
     backend: answers the calls. results: path of the results file. record: path of the recording
     of all requests and replies; None: no recording. free: models that are known to cost nothing.
+    network_disk: allow results on one.
     """
 
     experiment: Experiment
@@ -36,6 +42,7 @@ class Job:
     results: Path
     record: Path | None = None
     free: frozenset[str] = frozenset()
+    network_disk: bool = False
 
 
 @dataclass(slots=True)
@@ -43,9 +50,10 @@ class RunProgress:
     """How far a run is.
 
     total: all episodes of the experiment. episodes: ended episodes by status, of all runs;
-    failed ones of this run only. playing: episodes in play. answers, illegal: models' answers
-    in episodes that ended in this run. spent: of all runs. budget: used share of the
-    tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
+    failed ones of this run only. others: those that other processes have ended meanwhile.
+    elsewhere: episodes in play in other processes. playing: episodes in play. answers, illegal:
+    models' answers in episodes that ended in this run. spent: of all runs. budget: used share of
+    the tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
     models are expected to make in this run, and moves made. failures: reasons of this run's
     failed episodes. lost: workers that died and were replaced. stopped: why no more episodes
     are started; "" while the run continues. remedy: how to play the rest.
@@ -53,6 +61,8 @@ class RunProgress:
 
     total: int
     episodes: Counter[str] = field(default_factory=Counter)
+    others: int = 0
+    elsewhere: int = 0
     playing: int = 0
     answers: int = 0
     illegal: int = 0
@@ -83,8 +93,14 @@ class FairQueue:
         self._waiting: dict[frozenset[str], deque[tuple[int, EpisodeSpec]]] = {}
         self._taken: dict[str, tuple[int, EpisodeSpec]] = {}
         self._busy: Counter[str] = Counter()
-        for place, spec in enumerate(specs):
-            self._waiting.setdefault(find_models(spec), deque()).append((place, spec))
+        self._places = count()
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: EpisodeSpec) -> None:
+        """Let an episode wait, behind all others."""
+        waiting = self._waiting.setdefault(self._find_models(spec), deque())
+        waiting.append((next(self._places), spec))
 
     @property
     def taken(self) -> dict[str, EpisodeSpec]:
@@ -131,23 +147,34 @@ class Coordinator:
     def __init__(self, job: Job) -> None:
         """Open the results. Raises ResultsError, RecordingError."""
         experiment = job.experiment
+        specs = schedule(experiment)
+        keys = [spec.episode for spec in specs]
         with ExitStack() as files:
-            recorder = files.enter_context(Recorder(job.record)) if job.record else None
+            names = {spec.episode: spec.name for spec in specs}
+            recorder = files.enter_context(Recorder(job.record, names)) if job.record else None
             run_id = job.backend.run_id if isinstance(job.backend, RecordedModels) else ""
             store = files.enter_context(
-                Store(job.results, experiment.row, experiment.models, run_id)
+                Store(
+                    job.results,
+                    experiment.row,
+                    experiment.models,
+                    run_id,
+                    network_disk=job.network_disk,
+                )
             )
-            self._ledger = Ledger(store, experiment.budget, recorder, job.free)
+            self._ledger = Ledger(store, experiment.budget, recorder, job.free, keys)
             self._files = files.pop_all()
         self._budget = experiment.budget
         self._models = {row.agent: row.model for row in experiment.models if row.model}
-        specs = schedule(experiment)
-        statuses = store.statuses()
+        statuses = store.statuses(keys)
         ended = Counter(status for status in statuses.values() if status != "failed")
         missing = [spec for spec in specs if statuses.get(spec.episode) in (None, "failed")]
         # Long games first: a long game that starts last would run alone at the end.
         missing.sort(key=self._expected_moves, reverse=True)
         self._queue = FairQueue(missing, self._find_models)
+        self._elsewhere: dict[str, EpisodeSpec] = {}
+        self._looked = float("-inf")
+        self._failed: dict[str, str] = {}
         self._played_by: dict[int, set[str]] = {}
         self._calls: Counter[str] = Counter()
         work = sum(map(self._expected_moves, missing))
@@ -166,14 +193,52 @@ class Coordinator:
         self._played_by[worker] = set()
         return self._ledger.run_id
 
-    async def take(self, worker: int) -> EpisodeSpec | None:
-        """Return the next episode for a worker; None if none is left or the run has stopped."""
-        while not self._progress.stopped and (spec := self._queue.take()):
-            if await self._ledger.begin(spec.episode):
-                self._played_by[worker].add(spec.episode)
-                return spec
-            self._queue.end(spec.episode)
+    async def take(self, worker: int) -> EpisodeSpec | float | None:
+        """Return the next episode for a worker; None if none is left or the run has stopped.
+
+        A number: other processes play all that is left. Ask again after so many seconds, because
+        they may die.
+        """
+        while not self._progress.stopped:
+            if spec := self._queue.take():
+                if await self._ledger.begin(spec.episode):
+                    self._played_by[worker].add(spec.episode)
+                    return spec
+                self._queue.end(spec.episode)
+                await self._pass_over(spec)
+            elif not self._elsewhere:
+                return None
+            elif not await self._look_again():
+                return _PAUSE
         return None
+
+    async def _pass_over(self, spec: EpisodeSpec) -> None:
+        """Note an episode that another process plays or has ended."""
+        status = await self._ledger.status(spec.episode)
+        if status in (None, "failed"):
+            self._elsewhere[spec.episode] = spec
+        else:
+            self._progress.episodes[status] += 1
+            self._progress.others += 1
+            self._progress.done += self._expected_moves(spec)
+
+    async def _look_again(self) -> bool:
+        """Look at the other processes' episodes; whether one of them can be played here now."""
+        if (now := time.monotonic()) < self._looked + _PAUSE:
+            return False
+        self._looked = now
+        found = False
+        for episode, spec in list(self._elsewhere.items()):
+            if await self._ledger.begin(episode):  # its process has died or has failed
+                await self._ledger.drop(episode)
+                self._queue.add(spec)
+                found = True
+            elif await self._ledger.status(episode) in (None, "failed"):
+                continue  # still in play
+            else:
+                await self._pass_over(spec)
+            del self._elsewhere[episode]
+        return found
 
     async def recall(self, key: CallKey, request: str, model: str) -> ModelReply | None:
         """See Ledger.recall."""
@@ -201,6 +266,7 @@ class Coordinator:
         progress.done += self._expected_moves(spec)
         del self._calls[row.episode]
         if row.status == "failed":
+            self._failed[row.episode] = _SEAT.sub("", row.reason or "")
             progress.failures[_SEAT.sub("", row.reason or "")] += 1
         answers = [move.status for move in moves if move.model]
         progress.answers += len(answers)
@@ -210,6 +276,19 @@ class Coordinator:
         """Start no more episodes, because of the reason that ended this one."""
         self._progress.stopped, self._progress.remedy = reason, remedy
         await self._drop(episode)
+
+    async def settle(self) -> None:
+        """Count again those that failed here: another process may have ended them since."""
+        for episode, reason in self._failed.items():
+            if (status := await self._ledger.status(episode)) not in (None, "failed"):
+                progress = self._progress
+                progress.episodes["failed"] -= 1
+                progress.episodes[status] += 1
+                progress.others += 1
+                progress.failures[reason] -= 1
+                self._failed[episode] = ""
+        self._progress.episodes += Counter()  # without zeros
+        self._progress.failures += Counter()
 
     async def progress(self) -> RunProgress:
         """Return a copy of the present counts."""
@@ -224,6 +303,7 @@ class Coordinator:
             episodes=now.episodes.copy(),
             failures=now.failures.copy(),
             playing=len(playing),
+            elsewhere=len(self._elsewhere),
             spent=spent,
             budget=budget,
             budget_key=budget_key,
@@ -231,7 +311,7 @@ class Coordinator:
         )
 
     async def close(self) -> None:
-        """Close the results. The last process rewrites the file in canonical form."""
+        """Close the results. The last process leaves a single file."""
         self._files.close()
 
     async def _drop(self, episode: str) -> None:

@@ -44,7 +44,10 @@ async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0)
     ask_for = ask_through_ledger(coordinator, job.backend, await coordinator.join(worker))
 
     async def play_next() -> None:
-        while spec := await coordinator.take(worker):
+        while (spec := await coordinator.take(worker)) is not None:
+            if isinstance(spec, float):
+                await asyncio.sleep(spec)
+                continue
             try:
                 seats = seat_players(spec, job.experiment.participants)
                 row, moves = await play_episode(spec, load(spec.game), seats, ask_for)
@@ -77,6 +80,7 @@ async def watch_run(work: Awaitable[None], coordinator: Coordinator, watch: Watc
         running.cancel()
         await asyncio.wait([running])
     running.result()
+    await coordinator.settle()
     progress = await coordinator.progress()
     watch(progress)
     return progress

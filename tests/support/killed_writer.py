@@ -16,9 +16,10 @@ from typing import Any
 from arena.agents.calls import ModelReply
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, ModelRow, MoveRow
 from arena.results.store import Store
+from tests.support.results import content
 
-EXPERIMENT = ExperimentRow("dying", "{}", "f")
-RUN_ID = "0" * 16  # the same in all files, so that they are equal
+EXPERIMENT = ExperimentRow("dying", "{}")
+RUN_ID = "0" * 16
 MODELS = [ModelRow("hf_a", "llm", "hf_a", "{}")]
 ENDED = EpisodeRow("ended", "nim", 0, ("hf_a",), 1, "finished", 1, returns=(1.0,))
 MOVE = MoveRow("ended", 0, 0, 0, "ok", model="hf_a", prompt_tokens=10, completion_tokens=2)
@@ -81,7 +82,7 @@ def main(folder: Path) -> None:
         deaths += 1
         check(path, done)
         live(path, os.open(os.devnull, os.O_WRONLY))
-        assert path.read_bytes() == expected.read_bytes(), step
+        assert content(path) == content(expected), step
         left = [name for name in os.listdir(folder) if name.startswith(f"{step}.sqlite")]
         assert left == [path.name], left
     print(deaths)

@@ -122,7 +122,7 @@ def write(path: Path, played: Sequence[Played], types: Mapping[str, str] | None 
         for name in names
         for kind in [(types or {}).get(name, "llm" if "_" in name else "random")]
     ]
-    with Store(path, ExperimentRow("test", "{}", "0" * 64), models) as store:
+    with Store(path, ExperimentRow("test", "{}"), models) as store:
         for found in played:
             store.put_episode(found.row, found.moves)
     return path

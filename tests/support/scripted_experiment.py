@@ -1,7 +1,8 @@
 """Plays experiments with scripted models, a real ledger and a real results file.
 
 As a process: `python -m tests.support.scripted_experiment CONFIG RESULTS [RECORD]`. It prints
-"ready", waits for a line or the end of its input, plays, and prints every call.
+"ready", waits for a line or the end of its input, and prints every call of the arena's runner. It
+ends with 1 if episodes are missing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -24,15 +26,18 @@ from arena.games.game import Game
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
 from arena.results.store import Store
+from arena.runners.coordinator import Job
+from arena.runners.worker import run_sequential
 
 #: In 10^-12 dollars.
 CENT = 10**10
 
 
 class Script:
-    """A backend whose replies are `says(key, call)`.
+    """A backend whose replies are `says(key, call)`, with the episode's name in the key.
 
-    asked: the keys of all calls. request_ids: their ids.
+    names: of episodes, by key; `run` adds those of its experiment. asked: the keys of all calls.
+    request_ids: their ids.
 
     Each reply uses 10 prompt tokens, 2 completion tokens and one cent.
     """
@@ -40,8 +45,13 @@ class Script:
     def __init__(self, says: Callable[[CallKey, ModelCall], str] | None = None) -> None:
         self.asked: list[CallKey] = []
         self.request_ids: list[str] = []
+        self.names: dict[str, str] = {}
         self.running = self.most_running = 0
         self._says = says or some_choice
+
+    def name_episodes(self, experiment: Experiment) -> None:
+        """Let `says` see the names of the experiment's episodes."""
+        self.names |= {spec.episode: spec.name for spec in schedule(experiment)}
 
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         self.asked.append(key)
@@ -52,7 +62,8 @@ class Script:
             # Let other tasks run, a different number of times for each call, to mix the order.
             for _ in range(_number(key) % 7):
                 await asyncio.sleep(0)
-            text = self._says(key, call)
+            name = self.names.get(key.episode, key.episode)
+            text = self._says(replace(key, episode=name), call)
         finally:
             self.running -= 1
         latency = 1 + _number(key) % 1000 / 7
@@ -69,6 +80,12 @@ def _number(key: CallKey) -> int:
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=4).digest())
 
 
+def local_models(experiment: Experiment) -> frozenset[str]:
+    """The models that cost nothing."""
+    models = (row.model for row in experiment.models if row.model)
+    return frozenset(model for model in models if model.startswith("hf_"))
+
+
 async def run(
     experiment: Experiment,
     results: Path,
@@ -79,13 +96,18 @@ async def run(
     record: Path | None = None,
 ) -> Spent:
     """Play the remaining episodes, `width` at the same time, and return what they cost."""
+    names = {spec.episode: spec.name for spec in schedule(experiment)}
     with (
-        Recorder(record) if record else nullcontext() as recorder,
+        Recorder(record, names) if record else nullcontext() as recorder,
         Store(results, experiment.row, experiment.models, getattr(backend, "run_id", "")) as store,
     ):
-        free = {row.model for row in experiment.models if row.model and row.model.startswith("hf_")}
-        ledger = Ledger(store, experiment.budget, recorder, free)
-        waiting = iter(schedule(experiment) if episodes is None else episodes)
+        free = local_models(experiment)
+        specs = schedule(experiment)
+        keys = [spec.episode for spec in specs]
+        if isinstance(backend, Script):
+            backend.name_episodes(experiment)
+        ledger = Ledger(store, experiment.budget, recorder, free, keys)
+        waiting = iter(specs if episodes is None else episodes)
 
         async def work() -> None:
             for spec in waiting:
@@ -115,4 +137,8 @@ if __name__ == "__main__":
     print("ready", flush=True)
     sys.stdin.readline()
     taken = record[0] if record else None
-    asyncio.run(run(load_experiment(config), results, Script(_say), record=taken))
+    experiment, script = load_experiment(config), Script(_say)
+    script.name_episodes(experiment)
+    job = Job(experiment, script, results, taken, local_models(experiment))
+    progress = asyncio.run(run_sequential(job, lambda progress: None))
+    sys.exit(progress.episodes.total() != progress.total)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from arena.cli import main
+from arena.report.load import open_results
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,10 +20,13 @@ def test_the_example_of_an_agent(
     assert main(["validate", "--config", "examples/corner_agent.yaml"]) == 0
     code = main(["run", "--config", "examples/corner_agent.yaml", "--results", str(results)])
     assert code == 0, capsys.readouterr()
-    with closing(sqlite3.connect(results)) as connection:
-        moves = connection.execute(
-            "SELECT action_text FROM moves WHERE agent = 'corners' AND ply < 2"
-        ).fetchall()
+    with open_results(results) as opened:
+        moves = [
+            move.action_text
+            for episode in opened.episodes
+            for move in opened.moves(episode.episode)
+            if move.agent == "corners" and move.ply < 2
+        ]
     assert len(moves) == 20
     # It takes the centre, unless the other player has it.
-    assert {text[1:] for (text,) in moves} <= {"(1,1)", "(0,0)"}
+    assert {text[1:] for text in moves} <= {"(1,1)", "(0,0)"}

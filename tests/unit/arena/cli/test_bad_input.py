@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.ports import free_ports
 from tests.support.processes import router_process
+
+#: What the release before schema 4 wrote.
+OLD = Path(__file__).parents[1] / "results" / "schema_3"
 
 GOOD = """
 name: good
@@ -156,25 +160,26 @@ def test_a_folder_that_cannot_be_created(arena, tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(PLAIN)
     done = arena("run", "--config", "good.yaml", "--results", "/proc/nowhere")
     assert (done.code, done.out) == (2, "")
-    assert "arena: /proc/nowhere/good.sqlite: cannot be used: " in done.err
+    assert "arena: /proc/nowhere/arena.sqlite: cannot be used: " in done.err
 
 
-def test_results_of_another_experiment(arena, tmp_path: Path) -> None:
+def test_results_of_an_earlier_release(arena, tmp_path: Path) -> None:
+    """They can be reported and merged, but not continued."""
     (tmp_path / "good.yaml").write_text(PLAIN)
-    assert arena("run", "--config", "good.yaml", "--results", "one.sqlite").code == 0
-    for name, text, says in (
-        ("other.yaml", PLAIN.replace("name: good", "name: other"), "the experiment 'good'"),
-        ("changed.yaml", PLAIN + "seed: 2", "other settings (seed was not set and is 2)"),
-    ):
-        (tmp_path / name).write_text(text)
-        before = files(tmp_path)
-        done = arena("run", "--config", name, "--results", "one.sqlite")
-        assert (done.code, done.out) == (2, "")
-        assert done.err.startswith("arena: one.sqlite: holds the results of ")
-        assert says in done.err
-        assert done.err.count("\n") == 1
-        assert arena("validate", "--config", name, "--results", "one.sqlite") == done
-        assert files(tmp_path) == before
+    with closing(sqlite3.connect(tmp_path / "old.sqlite")) as connection:
+        connection.executescript((OLD / "old.sql").read_text())
+    before = files(tmp_path)
+    done = arena("run", "--config", "good.yaml", "--results", "old.sqlite")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "arena: old.sqlite: was written by an earlier release, and can only be read: "
+        "`arena merge old.sqlite --to NEW` copies its episodes into a new file\n"
+    )
+    assert arena("validate", "--config", "good.yaml", "--results", "old.sqlite") == done
+    assert files(tmp_path) == before
+    assert arena("merge", "old.sqlite", "--to", "new.sqlite").out.startswith("new.sqlite: 8 new ")
+    done = arena("run", "--config", "good.yaml", "--results", "new.sqlite")
+    assert done.code == 0, done.err
 
 
 def test_an_unknown_prefix(arena, tmp_path: Path) -> None:

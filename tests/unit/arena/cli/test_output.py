@@ -100,9 +100,11 @@ def test_characters_that_an_encoding_lacks_are_escaped(
 
 def test_a_file_name_that_the_locale_lacks(folder: Path) -> None:
     """The encoding of file names is fixed when the interpreter starts."""
+    text = (folder / "e.yaml").read_text()
+    (folder / "named.yaml").write_text(f"{text}\nresults: 将\n")
     c_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "arena.cli", *RUN_INTO_FOLDER],
+        [sys.executable, "-m", "arena.cli", "run", "--config", "named.yaml"],
         cwd=folder,
         env={**os.environ, **c_locale, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.playing_service import Player
+from tests.support.results import content
 from tests.support.waiting import eventually
 
 EXPERIMENT = """
@@ -55,7 +56,7 @@ def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
     summary = done.out.splitlines()
     assert summary[0] == "12 episodes: 12 finished"
     ((answers, tokens),) = rows(
-        "SELECT count(*), sum(prompt_tokens + completion_tokens) FROM moves WHERE model NOT NULL"
+        "SELECT sum(calls), sum(prompt_tokens + completion_tokens) FROM seats"
     )
     assert summary[1] == (
         f"0.0 % of {answers} answers illegal, {tokens:,} tokens, ${answers / 100:.2f}"
@@ -95,7 +96,10 @@ def test_failed_episodes(run) -> None:
     assert summary[0] == "12 episodes: 6 failed, 6 finished"
     assert f"6 failed: {reason}" in done.out
     assert "the same command plays the failed episodes again" in done.out.splitlines()
-    found = rows("SELECT DISTINCT agents LIKE '%hf_down%', reason NOT NULL, status FROM episodes")
+    found = rows(
+        "SELECT DISTINCT id IN (SELECT episode FROM seats JOIN players ON player = players.id"
+        " WHERE model = 'hf_down'), reason NOT NULL, status FROM episodes"
+    )
     assert sorted(found) == [(0, 0, "finished"), (1, 1, "failed")]
     again = run(EXPERIMENT.replace("hf_b", "hf_down"))
     assert (again.code, again.out.splitlines()[0]) == (1, summary[0])
@@ -177,8 +181,8 @@ def test_an_experiment_without_models_needs_no_router(arena, tmp_path: Path) -> 
     )
     done = arena("run", "--config", "plain.yaml")
     assert done.code == 0, done.err
-    assert "results/plain.sqlite" in done.out
-    assert (tmp_path / "results/plain.sqlite").exists()
+    assert "results/arena.sqlite" in done.out
+    assert (tmp_path / "results/arena.sqlite").exists()
 
 
 def test_record_and_replay(run, arena, player: Player, tmp_path: Path) -> None:
@@ -190,8 +194,8 @@ def test_record_and_replay(run, arena, player: Player, tmp_path: Path) -> None:
         done = arena(*replay, f"{name}.sqlite")
         assert done.code == 1, "the recorded failures are repeated"
         assert done.out.startswith("18 episodes: 6 failed, 6 finished, 6 forfeited\n")
-    assert Path("one.sqlite").read_bytes() == Path("two.sqlite").read_bytes()
-    assert Path("one.sqlite").read_bytes() == Path("small.sqlite").read_bytes()
+    assert content(Path("one.sqlite")) == content(Path("two.sqlite"))
+    assert content(Path("one.sqlite")) == content(Path("small.sqlite"))
 
     # A replay spends nothing, so the budget does not apply.
     (tmp_path / "experiment.yaml").write_text(text + "max_cost_usd: 0.01\n")
@@ -234,7 +238,7 @@ async def test_an_interrupted_run_continues(player: Player, tmp_path: Path) -> N
     player.hold()
     before = player.asked()
     with begin() as running:
-        await eventually(lambda: ended(tmp_path / "results/small.sqlite") == 6)
+        await eventually(lambda: ended(tmp_path / "results/arena.sqlite") == 6)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate()
     assert (running.returncode, out) == (130, "")

@@ -7,17 +7,24 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from arena.experiment.load import load_experiment
+from arena.experiment.schedule import schedule
 from tests.support.random_play import play, write
+from tests.support.results import change_moves
 
 EXPERIMENT = """
 name: test
 games: [tic_tac_toe]
 agents: {a: {type: random}, b: {type: random}}
 """
+
+#: A player that a recording answers for.
+PLAYER = "{type: llm, model: hf_a}"
 
 COMMANDS = (
     ("report", "r.sqlite"),
@@ -30,8 +37,8 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 
 SQL = {
     "a view in place of a table": (
-        f"DROP TABLE moves; CREATE VIEW moves AS {ENDLESS}",
-        "another program has changed its view 'moves': the definition differs from the arena's",
+        f"DROP TABLE seats; CREATE VIEW seats AS {ENDLESS}",
+        "another program has changed its view 'seats': the definition differs from the arena's",
     ),
     "a view beside the tables": (f"CREATE VIEW other AS {ENDLESS}", "holds the view 'other'"),
     "a trigger": (
@@ -41,22 +48,22 @@ SQL = {
     "a table": ("CREATE TABLE other (x)", "holds the table 'other'"),
     "a virtual table": ("CREATE VIRTUAL TABLE v USING fts5(x)", "holds the table 'v'"),
     "an index with an expression": (
-        "CREATE INDEX i ON moves (abs(ply))",
+        "CREATE INDEX i ON seats (abs(seat))",
         "holds the index 'i', which is not the arena's",
     ),
-    "another column": ("ALTER TABLE moves ADD COLUMN extra", "has changed its table 'moves'"),
+    "another column": ("ALTER TABLE seats ADD COLUMN extra", "has changed its table 'seats'"),
     "a generated column": (
-        "ALTER TABLE moves ADD COLUMN g AS (zeroblob(1000000000))",
-        "has changed its table 'moves'",
+        "ALTER TABLE seats ADD COLUMN g AS (zeroblob(1000000000))",
+        "has changed its table 'seats'",
     ),
     "a missing table": ("DROP TABLE calls", "has no table 'calls'"),
     "a default in place of a value": (
-        "DROP TABLE models; CREATE TABLE models (agent TEXT PRIMARY KEY, type, model, config)",
-        "has changed its table 'models'",
+        "DROP TABLE players; CREATE TABLE players (id INTEGER PRIMARY KEY, key, type, model)",
+        "has changed its table 'players'",
     ),
     "a definition that is no text": (
         "PRAGMA writable_schema = ON;"
-        "UPDATE sqlite_master SET sql = CAST(sql || x'8598' AS TEXT) WHERE name = 'moves'",
+        "UPDATE sqlite_master SET sql = CAST(sql || x'8598' AS TEXT) WHERE name = 'seats'",
         "is damaged: it holds text that is not UTF-8",
     ),
     "another version": ("PRAGMA user_version = 1", "has version 1 of the schema"),
@@ -65,11 +72,15 @@ SQL = {
         "UPDATE sqlite_master SET sql = replace(sql, 'reason', CAST(x'ff' AS TEXT))",
         "the definition differs from the arena's",
     ),
-    "a blob for a text": ("UPDATE moves SET reply = x'00ff'", "moves.reply holds a value of type"),
-    "a text for a number": ("UPDATE moves SET latency_ms = 'soon'", "moves.latency_ms holds"),
-    "a number that is too large": ("UPDATE episodes SET seed = 1e30", "episodes.seed holds"),
-    "a fraction": ("UPDATE moves SET ply = ply + 0.5", "moves.ply holds a value of type real"),
-    "a blob for a key": ("UPDATE models SET agent = x'61' WHERE agent = 'a'", "models.agent holds"),
+    "a blob for a text": ("UPDATE episodes SET reason = x'00ff'", "episodes.reason holds a value"),
+    "a text for a blob": ("UPDATE transcripts SET moves = 'x'", "transcripts.moves holds a value"),
+    "a text for a number": ("UPDATE seats SET latency_ms = 'soon'", "seats.latency_ms holds"),
+    "a number that is too large": ("UPDATE episodes SET deal = 1e30", "episodes.deal holds"),
+    "a fraction": (
+        "UPDATE seats SET turns = turns + 0.5",
+        "seats.turns holds a value of type real",
+    ),
+    "a blob for a key": ("UPDATE players SET key = x'61' WHERE id = 1", "players.key holds"),
     "an unknown status": (
         "PRAGMA ignore_check_constraints = ON; UPDATE episodes SET status = 'won'",
         "episodes.status holds 'won'",
@@ -161,7 +172,7 @@ def test_pages_that_count_twice(check, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage ="
-            " (SELECT rootpage FROM sqlite_master WHERE name = 'models') WHERE name = 'episodes'"
+            " (SELECT rootpage FROM sqlite_master WHERE name = 'players') WHERE name = 'episodes'"
         )
     assert before != path.read_bytes()
     check("is damaged: 2nd reference to page")
@@ -187,37 +198,62 @@ JOURNAL = {
 
 @pytest.mark.parametrize("reply", JOURNAL)
 def test_replies_that_cannot_be_read(arena, path: Path, reply: str) -> None:
+    (path.parent / "test.yaml").write_text(EXPERIMENT.replace("{type: random}", PLAYER, 1))
+    (spec,) = schedule(load_experiment(path.parent / "test.yaml"))
     with closing(sqlite3.connect(path)) as connection, connection:
-        values = ("tic_tac_toe/0/a,b", 0, 0, 0, "{}", JOURNAL[reply])
+        values = (spec.episode, 0, 0, 0, "{}", JOURNAL[reply])
         connection.execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", values)
-        connection.execute("DELETE FROM experiments")
-    done = arena(*COMMANDS[2])
+    (path.parent / "record").write_text("")
+    done = arena(*COMMANDS[2], "--replay", "record")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"arena: {path}: a stored reply cannot be read: "), done.err
-    assert done.err.count("\n") == 1
+    error = done.err.splitlines()[-1]
+    assert error.startswith(f"arena: {path}: a stored reply cannot be read: "), done.err
+
+
+def set_column(name: str, value: object) -> Callable[[Path], None]:
+    """Sets a column of all moves in the transcripts."""
+    return partial(
+        change_moves, change=lambda columns: columns.update({name: [value] * len(columns["ply"])})
+    )
+
+
+def run_sql(sql: str) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(sql)
+
+    return run
 
 
 ROWS = {
-    "an agent that does not play": (
-        "UPDATE moves SET agent = 'ghost'",
-        "a move of 'tic_tac_toe/0/a/b': 'ghost' does not play there",
-    ),
     "a name without end": (
-        "UPDATE models SET agent = printf('%.*c', 999999, 'x') WHERE agent = 'a'",
+        run_sql("UPDATE names SET name = printf('%.*c', 999999, 'x') WHERE name = 'a'"),
         "... has 999,999 characters",
     ),
-    "a list too deep": ("UPDATE episodes SET agents = printf('%.*c', 99999, '[')", "agents: "),
-    "agents that are no texts": ("UPDATE episodes SET agents = '[1]'", "agents: "),
-    "returns that are no numbers": ("UPDATE episodes SET returns = '[\"x\", 0]'", "returns: "),
-    "legal actions that are none": ("UPDATE moves SET legal_actions = '[1]'", "legal_actions: "),
+    "a list too deep": (
+        run_sql("UPDATE episodes SET lineup = printf('%.*c', 99999, '[')"),
+        "lineup: ",
+    ),
+    "a line-up of no players": (run_sql("UPDATE episodes SET lineup = '[7]'"), "the player 7"),
+    "a game that is not stored": (run_sql("UPDATE episodes SET game = 7"), "the game 7"),
+    "returns that are no numbers": (
+        run_sql("UPDATE episodes SET returns = '[\"x\", 0]'"),
+        "returns: ",
+    ),
+    "legal actions that are none": (set_column("legal_actions", [1]), "legal_actions"),
+    "a text for a ply": (set_column("ply", "x"), "ply"),
+    "a huge number": (set_column("action", 10**30), "action"),
+    "an unknown column": (set_column("other", 1), "other"),
+    "an unknown status": (set_column("status", "won"), "status"),
+    "no compressed moves": (run_sql("UPDATE transcripts SET moves = x'ffff'"), "be decompressed"),
+    "cut moves": (run_sql("UPDATE transcripts SET moves = substr(moves, 1, 9)"), "is cut off"),
 }
 
 
 @pytest.mark.parametrize("change", ROWS)
 def test_rows_that_cannot_be_read(arena, path: Path, change: str) -> None:
-    sql, says = ROWS[change]
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(sql)
+    make, says = ROWS[change]
+    make(path)
     done = arena("report", path.name)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("arena: r.sqlite: ")
@@ -227,15 +263,17 @@ def test_rows_that_cannot_be_read(arena, path: Path, change: str) -> None:
 
 #: No such row makes the report fail, or is shown unchanged in the terminal or on the page.
 ODD = {
-    "a huge return": "UPDATE episodes SET returns = '[1e999, 1]'",
-    "an infinite latency": "UPDATE moves SET model = 'm', latency_ms = -9e999",
-    "huge counts": (
-        "UPDATE moves SET model = 'm', prompt_tokens = 9223372036854775807, latency_ms = 1e308, "
-        "cost_picousd = 9223372036854775807"
+    "a huge return": run_sql("UPDATE episodes SET returns = '[1e999, 1]'"),
+    "an infinite latency": set_column("latency_ms", float("-inf")),
+    "huge counts": set_column("prompt_tokens", 2**63 - 1),
+    "a huge cost": set_column("cost_picousd", 2**63 - 1),
+    "negative counts": set_column("prompt_tokens", -5),
+    "a model without an answer": set_column("model", "m"),
+    "seats that do not exist": set_column("seat", 9),
+    "a deep configuration": run_sql(
+        "UPDATE experiments SET config = printf('%.*c', 99999, '[')",
     ),
-    "negative counts": "UPDATE moves SET prompt_tokens = -5, cost_picousd = -1, ply = -ply",
-    "a deep configuration": "UPDATE experiments SET config = printf('%.*c', 99999, '[')",
-    "escapes": (
+    "escapes": run_sql(
         "UPDATE episodes SET status = 'failed', reason = '<b>' || char(27) || '[2J' || char(8238)"
     ),
 }
@@ -243,8 +281,7 @@ ODD = {
 
 @pytest.mark.parametrize("change", ODD)
 def test_odd_rows_are_shown_or_left_out(arena, path: Path, change: str) -> None:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(ODD[change])
+    ODD[change](path)
     done = arena("report", path.name)
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out
@@ -268,7 +305,7 @@ def test_games_that_open_files_or_harm_the_process(arena, path: Path, game: str)
     secret = path.with_name("secret")
     secret.write_text("hunter2 and more\n")
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE episodes SET game = ?", (game.format(secret),))
+        connection.execute("UPDATE games SET game = ?", (game.format(secret),))
     done = arena("report", path.name)
     assert (done.code, done.err) == (0, "")
     assert "OpenSpiel confirms 0 of 1 result" in done.out

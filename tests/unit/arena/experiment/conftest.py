@@ -15,6 +15,7 @@ games: [tic_tac_toe, kuhn_poker, matrix_rps]
 models: [hf_a, hf_b, hf_c]
 episodes: 2
 reply: choices
+episodes_in_flight: 8
 """
 
 

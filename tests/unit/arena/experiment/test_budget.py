@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from arena.results.spending import Spent
 from arena.results.store import Store
 from arena_llm.errors import UnavailableError
 from arena_llm.types import CallReport, Usage
+from tests.support.results import content, count_replies
 from tests.support.scripted_experiment import CENT, Script, run, some_choice
 
 Load = Callable[..., Experiment]
@@ -84,7 +84,7 @@ async def test_a_run_stops_and_continues_with_a_higher_limit(
     await run(load(TEXT), path, again)
     assert not set(again.asked) & set(script.asked)
     await run(load(TEXT), expected, Script())
-    assert path.read_bytes() == expected.read_bytes()
+    assert content(path) == content(expected)
 
 
 async def test_the_replies_of_pending_calls_are_stored(load: Load, tmp_path: Path) -> None:
@@ -100,7 +100,8 @@ async def test_the_limit_covers_all_processes(load: Load, tmp_path: Path) -> Non
     with Store(tmp_path / "r.sqlite", experiment.row, experiment.models) as store:
         ledger = Ledger(store, experiment.budget)
         other = connect(tmp_path / "r.sqlite", write=True)
-        other.execute("UPDATE meter SET tokens = tokens + 216")
+        columns = "'r', ?, 0, '', '', '', '', '', 216, 0, 0, 0"
+        other.execute(f"INSERT INTO runs VALUES (NULL, {columns})", (experiment.name,))  # noqa: S608
         other.close()
         await one_call(ledger, 0)
         assert ledger.spent.tokens == 228
@@ -176,12 +177,3 @@ async def test_failed_episodes_count_once(load: Load, tmp_path: Path) -> None:
     first = await run(experiment, path, Script(says))
     assert first.tokens == 12 * 4 * 6
     assert (await run(experiment, path, Script(says))).tokens == first.tokens
-
-
-def count_replies(path: Path) -> int:
-    """The number of replies in the file."""
-    with closing(connect(path)) as connection:
-        (count,) = connection.execute(
-            "SELECT (SELECT count(*) FROM calls) + (SELECT count(*) FROM moves WHERE model <> '')"
-        ).fetchone()
-    return int(count)

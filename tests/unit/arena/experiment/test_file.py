@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,14 +38,14 @@ games:
 def test_the_multi_backend_example(load: Load) -> None:
     experiment = load(MULTI_BACKEND)
     assert experiment.name == "experiment"
-    assert experiment.results == Path("results/experiment.sqlite")
+    assert experiment.results == Path("results/arena.sqlite")
     assert [(row.agent, row.type, row.model) for row in experiment.models] == [
         ("player_0", "llm", "openrouter_anthropic/claude-3.5-sonnet"),
         ("player_1", "llm", "litellm_groq/llama-3.1-8b-instant"),
         ("player_2", "llm", "vllm_llama-2-7b-chat"),
     ]
     (spec,) = schedule(experiment)
-    assert spec.episode == "kuhn_poker(players=3)/0/player_0,player_1,player_2"
+    assert spec.name == "kuhn_poker(players=3)/0/player_0,player_1,player_2"
     assert pickle.loads(pickle.dumps(experiment)) == experiment  # noqa: S301 - our own
 
 
@@ -86,10 +87,11 @@ def test_all_keys(load: Load) -> None:
         "dice": AgentSettings(type="random"),
     }  # fmt: skip
     everyone = (("hf_a", "perfect"), ("hf_a", "dice"), ("hf_b", "perfect"), ("hf_b", "dice"))
-    assert experiment.games == (
-        GamePlan("tic_tac_toe", 3, None, everyone, Assumptions(prompt_tokens=400)),
-        GamePlan("hex(board_size=3)", 2, 5, everyone, Assumptions(plies=5, prompt_tokens=400)),
-    )
+    first, second = (replace(game, identity="", versions={}) for game in experiment.games)
+    assumed = Assumptions(prompt_tokens=400)
+    assert first == GamePlan("tic_tac_toe", 3, None, everyone, assumed, "", {})
+    assumed = Assumptions(plies=5, prompt_tokens=400)
+    assert second == GamePlan("hex(board_size=3)", 2, 5, everyone, assumed, "", {})
     assert experiment.budget == Budget(1.5, 1000)
     assert experiment.results == Path("out/here.sqlite")
     assert experiment.settings.episodes_in_flight == 4
@@ -114,32 +116,51 @@ def test_anchors_play_in_the_round_robin_of_the_models(load: Load) -> None:
 BASE = "name: one\ngames: [matrix_pd]\nmodels: [hf_a, hf_b]\n"
 
 
+def keys(experiment: Experiment) -> list[str]:
+    return [spec.episode for spec in schedule(experiment)]
+
+
 @pytest.mark.parametrize(
-    ("changed", "same"),
+    ("changed", "common"),
     [
-        (BASE, True),
-        (BASE + "episodes_in_flight: 3\nmax_cost_usd: 2\nresults: there\nray: {}", True),
-        (BASE + "description: words\nestimate: {plies: 3}\nmax_tokens_total: 9", True),
-        (BASE + "timeout_seconds: 3", True),
-        (BASE + "reply: json\nswap_seats: true\nepisodes: 1\nseed: 0", True),  # the defaults
-        (BASE + "reply: choices", False),
-        (BASE + "on_illegal: random", False),
-        (BASE + "seed: 1", False),
-        (BASE + "episodes: 2", False),
-        (BASE + "swap_seats: false", False),
-        (BASE.replace("one", "two"), False),
-        (BASE.replace("matrix_pd", "matrix_rps"), False),
-        (BASE.replace("[matrix_pd]", "[{name: matrix_pd, max_plies: 1}]"), False),
-        (BASE.replace("hf_b", "hf_c"), False),
+        (BASE, 2),
+        (BASE + "episodes_in_flight: 3\nmax_cost_usd: 2\nresults: there\nray: {}", 2),
+        (BASE + "description: words\nestimate: {plies: 3}\nmax_tokens_total: 9", 2),
+        (BASE + "timeout_seconds: 3", 2),
+        (BASE + "reply: json\nswap_seats: true\nepisodes: 1\nseed: 0", 2),  # the defaults
+        # What is new is played, and what was played counts.
+        (BASE.replace("one", "two"), 2),
+        (BASE + "episodes: 2", 2),
+        (BASE.replace("[hf_a, hf_b]", "[hf_c, hf_a, hf_b]"), 2),
+        (BASE.replace("[hf_a, hf_b]", "[{name: hf_a, as: x}, {name: hf_b, as: y}]"), 2),
+        (BASE.replace("[matrix_pd]", "[matrix_rps, matrix_pd]"), 2),
+        (BASE + "swap_seats: false", 1),
+        # Everything else makes other episodes.
+        (BASE + "reply: choices", 0),
+        (BASE + "on_illegal: random", 0),
+        (BASE + "temperature: 1", 0),
+        (BASE + "seed: 1", 0),
+        (BASE.replace("matrix_pd", "matrix_rps"), 0),
+        (BASE.replace("[matrix_pd]", "[{name: matrix_pd, max_plies: 1}]"), 0),
+        (BASE.replace("hf_b", "hf_c"), 0),
     ],
 )
-def test_the_fingerprint_covers_what_decides_the_games(
-    load: Load, changed: str, same: bool
-) -> None:
-    before = load(BASE).row
-    after = load(changed).row
-    assert (after.fingerprint == before.fingerprint) is same
-    assert after.config != before.config or changed == BASE
+def test_keys_cover_exactly_what_decides_an_episode(load: Load, changed: str, common: int) -> None:
+    assert len(set(keys(load(BASE))) & set(keys(load(changed)))) == common
+
+
+def test_equal_numbers_and_default_parameters_make_equal_keys(load: Load) -> None:
+    first = keys(load("games: [hex]\nmodels: [hf_a]\ntemperature: 0"))
+    game = "games: [{name: hex, params: {board_size: 11}}]"
+    assert keys(load(f"{game}\nmodels: [hf_a]\ntemperature: 0.0")) == first
+
+
+def test_players_with_equal_settings_are_told_apart(load: Load) -> None:
+    """Two names of one model are two players. Which is which depends on their order only."""
+    text = "games: [matrix_pd]\nmodels: [{name: hf_a, as: x}, {name: hf_a, as: y}]"
+    found = keys(load(text))
+    assert len(set(found)) == 2
+    assert keys(load(text.replace("as: x", "as: z"))) == found
 
 
 PAIR = "agents: {x: {type: random}, y: {type: random}}\n"
@@ -296,4 +317,5 @@ def test_seeds(load: Load) -> None:
     other = schedule(load("games: [leduc_poker]\nmodels: [hf_x]\nepisodes: 5"))
     assert other[1].seed == seeds["leduc_poker", 1]
     assert schedule(load(text + "\nseed: 1"))[0].seed != specs[0].seed
-    assert schedule(load(text + "\nname: other"))[0].seed != specs[0].seed
+    # Neither does the experiment's name.
+    assert schedule(load(text + "\nname: other")) == specs

@@ -34,7 +34,7 @@ def store(load: Callable[..., Experiment], tmp_path: Path) -> Iterator[Store]:
 
 
 def row(status: str) -> EpisodeRow:
-    return EpisodeRow("one", "nim", 0, ("a",), 1, status, 0)
+    return EpisodeRow("one", "nim", 0, ("hf_a",), 1, status, 0)
 
 
 def ask_through(store: Store, backend: Backend) -> Ask:

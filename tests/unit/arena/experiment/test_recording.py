@@ -18,6 +18,7 @@ from arena.results.export import export
 from arena.results.rows import CallKey, request_to_json
 from arena_llm.errors import NotFoundError, UnavailableError
 from arena_llm.types import Attempt, CallReport, CostBasis, ServedBy, Usage
+from tests.support.results import content
 from tests.support.scripted_experiment import Script, run, some_choice
 
 Load = Callable[..., Experiment]
@@ -42,7 +43,7 @@ async def test_a_replay_gives_the_same_bytes(load: Load, tmp_path: Path) -> None
     first, again = tmp_path / "first.sqlite", tmp_path / "again.sqlite"
     await run(experiment, first, Script(sometimes), record=record)
     await run(experiment, again, RecordedModels(record), width=3)
-    assert again.read_bytes() == first.read_bytes()
+    assert content(again) == content(first)
     for one, other in zip(
         export(first, tmp_path / "1", "csv"), export(again, tmp_path / "2", "csv"), strict=True
     ):
@@ -64,7 +65,7 @@ async def test_a_recording_of_several_runs(load: Load, tmp_path: Path) -> None:
         file.write('{"key":["tic_tac')
     await run(experiment, first, Script(), record=record)
     await run(experiment, again, RecordedModels(record))
-    assert again.read_bytes() == first.read_bytes()
+    assert content(again) == content(first)
     assert set(statuses(first)) == {"finished", "forfeited"}
 
 
@@ -83,7 +84,7 @@ async def test_a_reply_that_only_the_results_have_is_added_to_the_recording(
     await run(experiment, first, Script(fails), episodes=schedule(experiment)[:1])
     await run(experiment, first, Script(), record=record)
     await run(experiment, again, RecordedModels(record))
-    assert again.read_bytes() == first.read_bytes()
+    assert content(again) == content(first)
 
 
 async def test_an_experiment_is_recorded_from_its_first_run_on(load: Load, tmp_path: Path) -> None:

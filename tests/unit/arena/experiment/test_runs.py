@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,22 @@ from arena.experiment.file import Experiment
 from arena.experiment.plan import make_plan
 from arena.experiment.recording import RecordedModels
 from arena.experiment.schedule import schedule
-from arena.results.rows import CallKey
+from arena.results.rows import CallKey, MoveRow
+from tests.support.results import content
 from tests.support.scripted_experiment import CENT, Script, run, some_choice
 
+Content = dict[str, list[Any]]
+
 ROOT = Path(__file__).parents[4]
+_MODEL = [field.name for field in fields(MoveRow)].index("model")
 
 
 @pytest.fixture
-async def expected(load, tmp_path: Path) -> bytes:
-    """The results file of a run without any incident."""
+async def expected(load, tmp_path: Path) -> Content:
+    """The content of the results of a run without any incident."""
     path = tmp_path / "expected.sqlite"
     await run(load(), path, Script())
-    return path.read_bytes()
+    return content(path)
 
 
 def process(config: Path, results: Path, *record: Path) -> subprocess.Popen[str]:
@@ -46,19 +51,17 @@ def files(path: Path) -> list[str]:
     return sorted(name for name in os.listdir(path.parent) if name.startswith(path.name))
 
 
-def stored(path: Path) -> set[tuple[str, str, str, str]]:
-    """The calls whose replies are stored in the file."""
-    with sqlite3.connect(path) as connection:
-        found = connection.execute(
-            "SELECT episode, ply, seat, attempt FROM moves WHERE model IS NOT NULL"
-            " UNION SELECT episode, ply, seat, attempt FROM calls"
-        ).fetchall()
-    connection.close()
-    return {(episode, *map(str, rest)) for episode, *rest in found}
+def stored(path: Path, experiment: Experiment) -> set[tuple[str, ...]]:
+    """The calls whose replies are stored in the file, with the episodes' names."""
+    names = {spec.episode: spec.name for spec in schedule(experiment)}
+    rows = content(path)
+    answered = [row[:4] for row in rows["moves"] if row[_MODEL] is not None]
+    calls = [*answered, *(row[:4] for row in rows["calls"])]
+    return {(names[episode], *map(str, rest)) for episode, *rest in calls}
 
 
 async def test_order_and_width_do_not_matter(
-    load: Callable[..., Experiment], expected: bytes, tmp_path: Path
+    load: Callable[..., Experiment], expected: Content, tmp_path: Path
 ) -> None:
     experiment = load()
     for width in (1, 50):
@@ -67,30 +70,32 @@ async def test_order_and_width_do_not_matter(
         path = tmp_path / f"{width}.sqlite"
         script = Script()
         await run(experiment, path, script, episodes=episodes, width=width)
-        assert path.read_bytes() == expected
+        assert content(path) == expected
         assert len(set(script.asked)) == len(script.asked)
     assert script.most_running > 10
 
 
-async def test_stored_episodes_are_not_played_again(load, expected: bytes, tmp_path: Path) -> None:
+async def test_stored_episodes_are_not_played_again(
+    load, expected: Content, tmp_path: Path
+) -> None:
     path, script = tmp_path / "again.sqlite", Script()
     experiment = load()
     first = await run(experiment, path, script, episodes=schedule(experiment)[:10])
     asked = len(script.asked)
     assert first.tokens == 12 * asked
-    assert path.read_bytes() != expected
+    assert content(path) != expected
     assert (await run(experiment, path, script)).tokens == 12 * len(script.asked)
-    assert path.read_bytes() == expected
+    assert content(path) == expected
     again = Script()
     spent = await run(experiment, path, again)
     assert again.asked == []
     assert spent.tokens == 12 * len(script.asked)
     assert spent.cost_picousd == CENT * len(script.asked)
-    assert path.read_bytes() == expected
+    assert content(path) == expected
 
 
 @pytest.mark.integration
-async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> None:
+async def test_kill_9_at_any_moment(load, expected: Content, tmp_path: Path) -> None:
     """Each run makes some more calls; a stored reply is never requested again."""
     config, path = load().path, tmp_path / "killed.sqlite"
     record = tmp_path / "record.jsonl"
@@ -112,19 +117,19 @@ async def test_kill_9_at_any_moment(load, expected: bytes, tmp_path: Path) -> No
             break
         assert code == -signal.SIGKILL
         kills += 1
-        replied = stored(path)
+        replied = stored(path, load())
         # Except the replies that were on their way when it died: at most 8, one for each place.
         assert len(asked - replied) <= 8
     assert kills >= 3
-    assert path.read_bytes() == expected
+    assert content(path) == expected
     assert files(path) == [path.name]
     # The runs together have recorded everything.
     await run(load(), tmp_path / "replayed.sqlite", RecordedModels(record))
-    assert (tmp_path / "replayed.sqlite").read_bytes() == expected
+    assert content(tmp_path / "replayed.sqlite") == expected
 
 
 @pytest.mark.integration
-async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path: Path) -> None:
+async def test_two_processes_share_an_experiment(load, expected: Content, tmp_path: Path) -> None:
     config, path = load().path, tmp_path / "shared.sqlite"
     both = [process(config, path) for _ in range(2)]
     for running in both:
@@ -134,7 +139,7 @@ async def test_two_processes_share_an_experiment(load, expected: bytes, tmp_path
     assert [running.returncode for running in both] == [0, 0]
     assert all(outputs)
     assert set(Counter(outputs[0] + outputs[1]).values()) == {1}
-    assert path.read_bytes() == expected
+    assert content(path) == expected
     assert files(path) == [path.name]
 
 

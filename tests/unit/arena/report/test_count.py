@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter, defaultdict
-from contextlib import closing
 from dataclasses import astuple, replace
 from itertools import groupby, permutations
+from operator import itemgetter
 from pathlib import Path
 
 import pyspiel
@@ -17,9 +16,11 @@ from arena.report.answers import Share
 from arena.report.count import Summary, summarise
 from arena.report.load import open_results
 from arena.report.outcomes import WinDrawLoss, find_outcome
+from arena.results.export import TABLES
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
 from arena.results.store import Store
 from tests.support.random_play import GAMES, Played, asked, play, write
+from tests.support.results import content
 
 AGENTS = ("hf_one", "hf_two", "random")
 
@@ -91,6 +92,9 @@ def test_a_failed_episode_is_counted_but_is_not_a_game() -> None:
     assert (strict.value, strict.n) == (0.375, 4)  # the failed episode is a loss
 
 
+_ACTION = [name for name, _ in TABLES[2].columns].index("action")
+
+
 def test_a_share_of_a_total_of_0_is_unknown() -> None:
     assert Share(0, 0).value is None
 
@@ -103,23 +107,18 @@ def summarise_file(path: Path) -> Summary:
 def replay_with_openspiel(path: Path) -> dict[str, tuple[str, list[str], list[float]]]:
     """Game, agents and returns of each episode, from its stored actions alone."""
     replayed = {}
-    with closing(sqlite3.connect(path)) as connection:
-        episodes = connection.execute("SELECT episode, game, agents FROM episodes").fetchall()
-        for episode, game, agents in episodes:
-            state = pyspiel.load_game(game).new_initial_state()
-            actions = connection.execute(
-                "SELECT ply, action FROM moves WHERE episode = ? AND action IS NOT NULL"
-                " ORDER BY ply, seat",
-                (episode,),
-            )
-            for _, turn in groupby(actions, lambda row: row[0]):
-                together = [action for _, action in turn]
-                if state.is_simultaneous_node():
-                    state.apply_actions(together)
-                else:
-                    state.apply_action(*together)
-            assert state.is_terminal()
-            replayed[episode] = (game, json.loads(agents), state.returns())
+    rows = content(path)
+    for episode, game, _, agents, *_ in rows["episodes"]:
+        state = pyspiel.load_game(game).new_initial_state()
+        played = [row for row in rows["moves"] if row[0] == episode and row[_ACTION] is not None]
+        for _, turn in groupby(sorted(played, key=itemgetter(1, 2)), itemgetter(1)):
+            together = [row[_ACTION] for row in turn]
+            if state.is_simultaneous_node():
+                state.apply_actions(together)
+            else:
+                state.apply_action(*together)
+        assert state.is_terminal()
+        replayed[episode] = (game, json.loads(agents), state.returns())
     return replayed
 
 
@@ -249,9 +248,10 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
             )
         ]
 
-    game = play("tic_tac_toe", ("hf_one", "random"), 1, answer)
-    calls = sum(move.agent == "hf_one" for move in game.moves)
-    stats = summarise_file(write(tmp_path / "r.db", [game])).answer_totals["hf_one"]
+    hosted = "openrouter_one"  # a local model costs nothing
+    game = play("tic_tac_toe", (hosted, "random"), 1, answer)
+    calls = sum(move.agent == hosted for move in game.moves)
+    stats = summarise_file(write(tmp_path / "r.db", [game])).answer_totals[hosted]
     assert (stats.calls, stats.unpriced, stats.uncounted, stats.reasoned) == (calls, 1, 1, 0)
     assert stats.cost_picousd == (calls - 1) * 25
     assert stats.prompt_tokens == (calls - 1) * 10
@@ -263,7 +263,7 @@ def test_what_failed_calls_took_is_part_of_the_cost(tmp_path: Path) -> None:
     game = play("tic_tac_toe", ("random", "hf_one"), 0, lambda row: [asked(row, cost_picousd=100)])
     path = write(tmp_path / "r.db", [game])
     row = game.row
-    with Store(path, ExperimentRow("test", "{}", "0" * 64), []) as store:
+    with Store(path, ExperimentRow("test", "{}"), []) as store:
         for episode, seat in ((row.episode, 1), (row.episode, 7), ("unknown", 1)):
             key = CallKey(episode, 1, seat, 0)
             failed = FailedCallRow(*astuple(key), 0, "INTERNAL", 3, None, 5)

@@ -16,8 +16,9 @@ from arena.results.database import ResultsError
 from arena.results.rows import CallKey, ExperimentRow, ModelRow
 from arena.results.store import Store
 from tests.support.random_play import Played, play, write
+from tests.support.results import change_moves
 
-EXPERIMENT = ExperimentRow("test", "{}", "0" * 64)
+EXPERIMENT = ExperimentRow("test", "{}")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database", b"SQLite format 3\0" * 100])
@@ -29,21 +30,15 @@ def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes | None) 
         pass
 
 
-def test_a_column_with_broken_json_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_transcript_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE moves SET legal_actions = '{' WHERE seat = 1")
-    reason = r"r\.db: a move of 'matrix_rps/0/a/b': legal_actions: "
-    with open_results(path) as results:
-        summarise(results)  # the tables do not need this column
+    change_moves(path, lambda columns: columns.update(ply=["x", "y"]))
+    reason = r"r\.db: episode 'matrix_rps/0/a/b': the transcript: ply"
     with pytest.raises(ResultsError, match=reason), open_results(path) as results:
-        results.moves("matrix_rps/0/a/b")
+        summarise(results)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE episodes SET agents = '['")
-    with (
-        pytest.raises(ResultsError, match=r"r\.db: episode 'matrix_rps/0/a/b': "),
-        open_results(path),
-    ):
+        connection.execute("UPDATE episodes SET lineup = '['")
+    with pytest.raises(ResultsError, match=r"r\.db: lineup: "), open_results(path):
         pass
 
 
@@ -64,10 +59,11 @@ def test_an_episode_with_unusable_returns_counts_as_failed(
 def test_text_that_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("a", "b"))])
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE moves SET reply = CAST(X'61ff62' AS TEXT), latency_ms = 9e999")
+        connection.execute("UPDATE episodes SET reason = CAST(X'61ff62' AS TEXT)")
+    change_moves(path, lambda columns: columns.update(latency_ms=[float("inf")] * 2))
     with open_results(path) as results:
         moves = results.moves(results.episodes[0].episode)
-    assert [move.reply for move in moves] == ["a\ufffdb"] * 2
+    assert results.episodes[0].reason == "a\ufffdb"
     assert [move.latency_ms for move in moves] == [None] * 2
 
 

@@ -119,7 +119,7 @@ def test_the_page_shows_the_settings(tmp_path: Path) -> None:
     path = write(tmp_path / "r.db", [play("matrix_rps", ("hf_one", "b"))])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("""UPDATE experiments SET config = '{"temperature":0.7}'""")
-        connection.execute("""UPDATE models SET config = '{"on_illegal":"retry 2"}'""")
+        connection.execute("""UPDATE players SET config = '{"on_illegal":"retry 2"}'""")
     page = Elements(render_page(path))
     assert [text for _, text in page.all("pre")] == ['{\n  "temperature": 0.7\n}']
     assert [text for _, text in page.all("code")][:2] == ['{"on_illegal":"retry 2"}'] * 2

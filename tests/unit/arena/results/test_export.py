@@ -26,17 +26,17 @@ def results(tmp_path: Path) -> Path:
 def test_csv(results: Path, tmp_path: Path) -> None:
     files = export(results, tmp_path / "new" / "csv", "csv")
     assert [file.name for file in files] == [
-        "experiments.csv", "models.csv", "episodes.csv", "moves.csv", "failed_calls.csv",
-        "seats.csv",
+        "models.csv", "episodes.csv", "moves.csv", "failed_calls.csv", "seats.csv",
     ]  # fmt: skip
     tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in files}
-    assert tables["experiments"] == [{"name": "one", "config": '{"a":1}', "fingerprint": "f1"}]
     assert [model["agent"] for model in tables["models"]] == ["dice", "hf_a"]
     (episode,), (move,) = tables["episodes"], tables["moves"]
     assert (episode["returns"], episode["reason"]) == ("[1.0,-1.0]", "")
     assert (move["latency_ms"], move["prompt"], move["action"]) == ("12.25", "", "3")
     seats = [(row["seat"], row["agent"], row["return"]) for row in tables["seats"]]
     assert seats == [("0", "hf_a", "1.0"), ("1", "dice", "-1.0")]
+    counts = [(row["calls"], row["prompt_tokens"], row["cost_picousd"]) for row in tables["seats"]]
+    assert counts == [("1", "10", str(COST)), ("0", "0", "0")]
 
 
 FORMULAS = ["=1+1", "+1", "-1+1|cmd", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x","y")']
@@ -53,7 +53,7 @@ def test_a_spreadsheet_runs_no_text_of_a_model(tmp_path: Path, formula: str) -> 
         (row,) = csv.DictReader(file)
     assert row["reply"] == f"'{formula}"
     assert (row["prompt"], row["action"], row["latency_ms"]) == ("plain - text", "-3", "-1.5")
-    moves = parquet.read_table(export(path, tmp_path, "parquet")[3]).to_pylist()
+    moves = parquet.read_table(export(path, tmp_path, "parquet")[2]).to_pylist()
     assert moves[0]["reply"] == formula
 
 
@@ -74,7 +74,7 @@ def test_parquet(results: Path, tmp_path: Path) -> None:
     # A table without rows has the same columns.
     assert tables["moves"].num_rows == 1
     Store(tmp_path / "empty.sqlite", EXPERIMENT, []).close()
-    empty = parquet.read_table(export(tmp_path / "empty.sqlite", tmp_path, "parquet")[3])
+    empty = parquet.read_table(export(tmp_path / "empty.sqlite", tmp_path, "parquet")[2])
     assert (empty.num_rows, empty.schema) == (0, tables["moves"].schema)
 
 
@@ -82,7 +82,7 @@ def test_parquet(results: Path, tmp_path: Path) -> None:
 def test_a_failed_export_names_the_file(results: Path, tmp_path: Path, kind: Format) -> None:
     with pytest.raises(ResultsError, match=r"^/.*/none: there is no such results file"):
         export(tmp_path / "none", tmp_path, kind)
-    with pytest.raises(ResultsError, match=rf"^{results}/experiments.{kind}: cannot be written"):
+    with pytest.raises(ResultsError, match=rf"^{results}/models.{kind}: cannot be written"):
         export(results, results, kind)
 
 

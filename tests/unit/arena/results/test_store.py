@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from pathlib import Path
 import pytest
 
 from arena.agents.calls import ModelReply
+from arena.results import store as store_module
 from arena.results.database import ResultsError, connect
+from arena.results.merge import merge
+from arena.results.reader import Reader, make_query
 from arena.results.rows import (
     CallKey,
     EpisodeRow,
@@ -26,10 +30,12 @@ from arena.results.rows import (
 )
 from arena.results.spending import Spent
 from arena.results.store import Store, check_results
+from arena.results.upgrade import open_to_read
 from arena_llm.types import ServedBy
+from tests.support.results import content
 
 ROOT = Path(__file__).parents[4]
-EXPERIMENT = ExperimentRow("one", '{"a":1}', "f1")
+EXPERIMENT = ExperimentRow("one", '{"a":1}')
 MODELS = [ModelRow("hf_a", "llm", "hf_a", "{}"), ModelRow("dice", "random", None, "{}")]
 #: 10^-12 dollars: more than a float of dollars could hold exactly.
 COST = 125 * 10**9 + 1
@@ -97,15 +103,15 @@ def test_an_ended_episode_takes_its_calls_out_of_the_journal(store: Store, path:
         store.put_call(key, "{}", REPLY)
     store.put_episode(ROW, [MOVE])
     assert (store.call(KEY), store.call(other)) == (None, ("{}", REPLY))
-    assert store.statuses() == {KEY.episode: "finished"}
+    assert store.statuses([KEY.episode, "none"]) == {KEY.episode: "finished"}
     assert store.spent() == Spent(24, 2 * COST)
-    assert list(store.answered()) == [KEY]
-    assert rows(path, "SELECT agents, returns, seed FROM episodes") == [
-        ('["hf_a","dice"]', "[1.0,-1.0]", 2**63 - 1)
-    ]
-    assert rows(path, "SELECT agent, legal_actions, prompt FROM moves") == [
-        ("hf_a", '[[3,"3"]]', None)
-    ]
+    assert store.answered([KEY.episode]) == [KEY]
+    with open_to_read(path) as connection:
+        reader = Reader(connection)
+        (episode,) = reader.episodes()
+        assert episode.ended > 0
+        assert replace(episode, ended=0) == ROW
+        assert reader.moves(episode) == [MOVE]
 
 
 def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path: Path) -> None:
@@ -115,10 +121,10 @@ def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path
     store.put_episode(failed, [MOVE, error])
     assert store.status(KEY.episode) == "failed"
     assert store.call(KEY) == ("{}", REPLY)
-    assert list(store.answered()) == []
+    assert store.answered([KEY.episode]) == []
     store.put_episode(ROW, [MOVE])
     assert rows(path, "SELECT status FROM episodes") == [("finished",)]
-    assert rows(path, "SELECT ply FROM moves") == [(0,)]
+    assert rows(path, "SELECT count(*), sum(errors) FROM seats") == [(2, 0)]
 
 
 def test_what_failed_calls_took_is_counted(path: Path) -> None:
@@ -169,8 +175,8 @@ def test_a_later_answer_says_what_the_lost_one_cost(path: Path, found: dict[str,
     assert unknown(path) == []
 
 
-def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
-    """Equal rows give equal bytes, however they were written, and no file is left beside it."""
+def test_a_closed_file_is_complete_and_alone(path: Path, tmp_path: Path) -> None:
+    """However the same was written, the content is equal, and no file is left beside it."""
     other = tmp_path / "other.sqlite"
     with Store(path, EXPERIMENT, MODELS) as store:
         store.put_call(KEY, "{}", REPLY)
@@ -180,28 +186,74 @@ def test_a_closed_file_is_in_canonical_form(path: Path, tmp_path: Path) -> None:
     with Store(other, EXPERIMENT, MODELS) as store:
         for number in range(100):
             store.put_call(CallKey(KEY.episode, number, 0, 0), "x" * 5000, REPLY)
-        store.put_episode(ROW, [MOVE] * 3)
-    assert other.read_bytes() == path.read_bytes()
+        store.put_episode(ROW, [MOVE])
+    assert content(other) == content(path)
     assert [one.name for one in path.parent.iterdir()] == [path.name]
     assert rows(path, "PRAGMA journal_mode") == [("delete",)]
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
-    assert {name for (name,) in rows(path, "SELECT name FROM sqlite_master")} == {
-        "experiments", "models", "episodes", "moves", "calls", "failed_calls",
-    }  # fmt: skip
 
 
-def test_the_run_id_is_kept_while_calls_can_be_repeated(path: Path) -> None:
-    ids = []
-    for _ in range(2):
-        with Store(path, EXPERIMENT, MODELS) as store:
-            store.put_call(KEY, "{}", REPLY)
-            ids.append(store.run_id)
+def test_an_episode_that_has_ended_is_not_changed(path: Path) -> None:
+    """A worker that seemed to be dead may store its episode a second time."""
     with Store(path, EXPERIMENT, MODELS) as store:
-        ids.append(store.run_id)
         store.put_episode(ROW, [MOVE])
-    with Store(path, EXPERIMENT, MODELS, "f" * 16) as store:
-        assert store.run_id == "f" * 16
+        before = content(path)
+        store.put_episode(replace(ROW, returns=(0.0, 0.0)), [])
+        failed = replace(ROW, status="failed", returns=None, reason="down")
+        store.put_episode(failed, [])
+    assert content(path) == before
+
+
+def test_the_run_id_stays_the_same(path: Path) -> None:
+    ids = []
+    for run_id in ("", "", "f" * 16):
+        with Store(path, EXPERIMENT, MODELS, run_id) as store:
+            ids.append(store.run_id)
     assert len(set(ids)) == 1
+    with Store(path.with_name("new"), EXPERIMENT, MODELS, "f" * 16) as store:
+        assert store.run_id == "f" * 16
+
+
+def test_experiments_share_a_file_but_not_their_budgets(path: Path) -> None:
+    other = ExperimentRow("two", "{}")
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_call(KEY, "{}", REPLY)
+        store.put_episode(ROW, [MOVE])
+    renamed = [replace(MODELS[0], agent="x"), replace(MODELS[1], agent="y")]
+    with Store(path, other, renamed) as store:
+        assert store.status(KEY.episode) == "finished"
+        assert store.spent() == Spent()
+        query = make_query(other, [KEY.episode], renamed)
+        assert store.answered([KEY.episode]) == [KEY]
+    with open_to_read(path) as connection:
+        assert [one.agents for one in Reader(connection, query).episodes()] == [("x", "y")]
+    with Store(path, EXPERIMENT, MODELS) as store:
+        assert store.spent() == Spent(12, COST)
+
+
+def test_a_copy_without_its_log_is_noticed(path: Path, tmp_path: Path) -> None:
+    copy, whole = tmp_path / "copy.sqlite", tmp_path / "whole.sqlite"
+    with Store(path, EXPERIMENT, MODELS) as store:
+        store.put_episode(ROW, [MOVE])
+        shutil.copyfile(path, copy)
+        merge([path], whole)
+        assert check_results(path) == ""
+    assert "was copied during a run" in check_results(copy)
+    assert content(copy)["episodes"] == []
+    assert check_results(whole) == check_results(path) == ""
+    assert content(whole)["episodes"] == content(path)["episodes"] != []
+
+
+def test_a_network_file_system_is_refused_unless_it_is_allowed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "find_network_disk", lambda path: "nfs4")
+    for use in (lambda: Store(path, EXPERIMENT, MODELS), lambda: check_results(path)):
+        with pytest.raises(ResultsError, match=r"file system \(nfs4\).*--allow-network-disk"):
+            use()
+    assert not path.parent.exists()
+    Store(path, EXPERIMENT, MODELS, network_disk=True).close()
+    assert check_results(path, network_disk=True) == ""
 
 
 def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
@@ -238,10 +290,11 @@ def test_a_new_run_waits_for_a_reader(path: Path) -> None:
     ending.join()
 
 
-def test_an_experiment_may_change_its_budget(path: Path) -> None:
+def test_an_experiment_may_change(path: Path) -> None:
+    """Its latest file is stored."""
     Store(path, EXPERIMENT, MODELS).close()
-    Store(path, ExperimentRow("one", '{"a":2}', "f1"), MODELS).close()
-    assert rows(path, "SELECT * FROM experiments") == [("one", '{"a":2}', "f1")]
+    Store(path, ExperimentRow("one", '{"a":2}'), MODELS).close()
+    assert rows(path, "SELECT * FROM experiments") == [("one", '{"a":2}')]
 
 
 def foreign(path: Path) -> None:
@@ -258,12 +311,8 @@ def newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda path: Store(path, ExperimentRow("two", "{}", "f1"), []).close(),
-         "holds the results of the experiment 'two'"),
-        (lambda path: Store(path, ExperimentRow("one", "{}", "f2"), []).close(),
-         "holds the results of 'one' with other settings"),
         (foreign, "is not a results file of the arena"),
-        (newer, "has version 9 of the schema, not 3"),
+        (newer, "has version 9 of the schema, not 4"),
         (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
         (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 2000), "cannot be used"),
         (lambda path: path.mkdir(), "is a folder"),
@@ -276,7 +325,7 @@ def test_another_file_is_refused_and_not_changed(make, says: str, tmp_path: Path
     with pytest.raises(ResultsError, match=rf"^{path}: .*{says}"):
         Store(path, EXPERIMENT, MODELS)
     with pytest.raises(ResultsError, match=rf"^{path}: "):
-        check_results(path, EXPERIMENT)
+        check_results(path)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     assert (path.read_bytes() if path.is_file() else None) == before
 
@@ -284,7 +333,7 @@ def test_another_file_is_refused_and_not_changed(make, says: str, tmp_path: Path
 def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "one.sqlite"
-    for use in (Store, lambda path, experiment, _: check_results(path, experiment)):
+    for use in (Store, lambda path, experiment, _: check_results(path)):
         with pytest.raises(ResultsError, match=rf"^{path}: cannot be used: "):
             use(path, EXPERIMENT, MODELS)
 

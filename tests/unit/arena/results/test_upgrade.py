@@ -1,110 +1,141 @@
-"""Files of release 0.1 are read, resumed, replayed, reported and exported.
+"""Files of earlier releases are reported, exported and merged, and their recordings are replayed.
 
-release_0_1/ holds what that release wrote: a finished episode of matrix_rps, two failed ones of
-kuhn_poker, and the recording. Each reply took a cent.
+release_0_1/ holds what that release wrote (version 2 of the schema): a finished episode of
+matrix_rps, two failed ones of kuhn_poker, and the recording. schema_3/ holds what the arena wrote
+before version 4: six finished episodes, one forfeited and one failed one, and a reply of an
+open one. Each reply took a cent.
 """
 
 from __future__ import annotations
 
 import csv
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from arena.experiment.file import Experiment
-from arena.experiment.load import load_experiment
-from arena.experiment.recording import RecordedModels, RecordingError
+from arena.experiment.recording import RecordedModels
 from arena.report.count import summarise
 from arena.report.load import open_results
 from arena.results.database import ResultsError, connect
 from arena.results.export import export
+from arena.results.merge import merge
+from arena.results.reader import Reader
 from arena.results.rows import CallKey, convert_old_reply
-from arena.results.store import Store, check_results
-from tests.support.scripted_experiment import CENT, Script, run
+from arena.results.store import check_results
+from arena.results.upgrade import open_to_read
+from tests.support.results import content
+from tests.support.scripted_experiment import CENT
 
 OLD = Path(__file__).parent / "release_0_1"
+FILES = {
+    2: OLD / "old.sql",
+    3: Path(__file__).parent / "schema_3" / "old.sql",
+}
 
-#: The replies of the file: 2 of the finished episode, and 2 of each failed one.
-STORED = 6
 
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "old.sqlite"
+def make(version: int, folder: Path) -> Path:
+    path = folder / f"old{version}.sqlite"
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((OLD / "old.sql").read_text())
+        connection.executescript(FILES[version].read_text())
     return path
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
-    return load_experiment(Path(shutil.copy(OLD / "experiment.yaml", tmp_path)))
+def path(tmp_path: Path) -> Path:
+    return make(2, tmp_path)
 
 
-def test_a_report_reads_it_and_leaves_it_alone(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "statuses", "calls", "unfinished"),
+    [
+        (2, {"finished": 1, "failed": 2}, 4, 0),
+        (3, {"finished": 6, "forfeited": 1, "failed": 1}, 38, 1),
+    ],
+)
+def test_a_report_reads_it_and_leaves_it_alone(
+    tmp_path: Path, version: int, statuses: dict[str, int], calls: int, unfinished: int
+) -> None:
+    path = make(version, tmp_path)
     before = path.read_bytes()
     with open_results(path) as results:
-        total = summarise(results).total
-    assert (total.calls, total.cost_picousd, total.unpriced) == (4, 4 * CENT, 0)
+        summary = summarise(results)
+    total = summary.total
+    assert (total.calls, total.cost_picousd, total.unpriced) == (calls, calls * CENT, 0)
+    assert summary.statuses == statuses
+    assert summary.unfinished == unfinished
+    assert not summary.unverified
     assert path.read_bytes() == before
+
+
+def test_every_move_is_kept(tmp_path: Path) -> None:
+    """Each value of each row of version 3 is in the new file."""
+    path = make(3, tmp_path)
+    with closing(connect(path)) as connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(moves)")]
+        old = sorted(connection.execute("SELECT * FROM moves").fetchall())
+        episodes = connection.execute("SELECT game, number, agents, seed, episode FROM episodes")
+        keys = {tuple(row[:4]): row[4] for row in episodes}
+    merge([path], tmp_path / "new.sqlite")
+    export(tmp_path / "new.sqlite", tmp_path, "csv")
+    with (tmp_path / "episodes.csv").open() as file:
+        found = {
+            row["episode"]: keys[row["game"], int(row["number"]), row["agents"], int(row["seed"])]
+            for row in csv.DictReader(file)
+        }
+    with (tmp_path / "moves.csv").open() as file:
+        new = [{**row, "episode": found[row["episode"]]} for row in csv.DictReader(file)]
+    before = [["" if value is None else str(value) for value in row] for row in old]
+    assert sorted([row[name] for name in names] for row in new) == sorted(before)
+
+
+def test_what_it_cost_is_kept(tmp_path: Path) -> None:
+    path = make(3, tmp_path)
+    with open_to_read(path) as connection:
+        ((cost, tokens, unpriced),) = connection.execute(
+            "SELECT cost_picousd, tokens, unpriced FROM runs"
+        )
+    assert (cost, tokens, unpriced) == (38 * CENT, 39 * 12, 1)
+
+
+def test_a_file_that_is_merged_twice_adds_nothing(tmp_path: Path) -> None:
+    path, new = make(3, tmp_path), tmp_path / "new.sqlite"
+    assert merge([path], new).added == 8
+    before = content(new)
+    merged = merge([path], new)
+    assert (merged.added, merged.known, merged.conflicts) == (0, 8, 0)
+    assert content(new) == before
+
+
+def test_its_episodes_have_a_version_of_their_own(tmp_path: Path) -> None:
+    """No run of today asks for them, because their prompts may have been others."""
+    with open_to_read(make(3, tmp_path)) as connection:
+        versions = {one.versions for one in Reader(connection).episodes()}
+    assert versions == {("legacy", "legacy")}
 
 
 def test_an_export_has_the_columns_of_today(path: Path, tmp_path: Path) -> None:
     export(path, tmp_path / "parquet", "parquet")
-    files = export(path, tmp_path, "csv")
-    moves = list(csv.DictReader(files[3].read_text().splitlines()))
+    files = {file.stem: file for file in export(path, tmp_path, "csv")}
+    moves = list(csv.DictReader(files["moves"].read_text().splitlines()))
     assert {move["cost_picousd"] for move in moves if move["model"]} == {str(CENT)}
     assert {move["provider"] for move in moves} == {""}
 
 
-async def test_a_run_continues_it(path: Path, experiment: Experiment) -> None:
-    """The prompts have changed since: replies of unfinished episodes belong to other requests."""
-    check_results(path, experiment.row)
-    with pytest.raises(RecordingError, match="has another request than when its reply was stored"):
-        await run(experiment, path, Script())
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DELETE FROM calls")
-        connection.execute("DELETE FROM moves WHERE episode LIKE 'kuhn%'")
-        connection.execute("DELETE FROM episodes WHERE episode LIKE 'kuhn%'")
-        connection.commit()
-    with closing(connect(path)) as connection:
-        stored = {
-            CallKey(*row) for row in connection.execute(
-                "SELECT episode, ply, seat, attempt FROM calls UNION SELECT episode, ply, seat,"
-                " attempt FROM moves WHERE model <> '' AND status <> 'error'"
-            )
-        }  # fmt: skip
-    script = Script()
-    spent = await run(experiment, path, script)
-    assert not stored & set(script.asked)
-    assert len(stored) == STORED - 4
-    assert spent.cost_picousd == CENT * (len(stored) + len(script.asked))
-    with closing(connect(path)) as connection:
-        query = "SELECT status, count(*) FROM episodes GROUP BY status"
-        assert connection.execute(query).fetchall() == [("finished", 4)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        assert tables == (6,)
+@pytest.mark.parametrize("version", FILES)
+def test_a_run_does_not_write_to_it(tmp_path: Path, version: int) -> None:
+    path = make(version, tmp_path)
+    for use in (check_results, lambda path: connect(path, write=True)):
+        with pytest.raises(ResultsError, match="was written by an earlier release"):
+            use(path)
 
 
-def test_another_experiment_does_not_change_it(path: Path, experiment: Experiment) -> None:
-    before = path.read_bytes()
-    path.parent.joinpath("experiment.yaml").write_text(experiment.path.read_text() + "seed: 3")
-    other = load_experiment(experiment.path)
-    with pytest.raises(ResultsError, match="with other settings"):
-        Store(path, other.row, other.models)
-    assert path.read_bytes() == before
-
-
-def test_a_file_that_a_killed_process_left_open(path: Path, experiment: Experiment) -> None:
+def test_a_file_that_a_killed_process_left_open(path: Path) -> None:
     """It has the old meter."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE meter (tokens INTEGER NOT NULL, cost_usd REAL NOT NULL)")
-    with Store(path, experiment.row, experiment.models) as store:
-        assert store.spent().cost_picousd == 4 * CENT
+    assert len(content(path)["episodes"]) == 3
 
 
 @pytest.mark.parametrize("column", ["episode TEXT", "cost_picousd INTEGER"])
@@ -115,13 +146,17 @@ def test_other_columns_are_refused(path: Path, column: str) -> None:
         connect(path)
 
 
-async def test_its_recording_can_be_replayed(experiment: Experiment, tmp_path: Path) -> None:
+async def test_its_recording_can_be_replayed(tmp_path: Path) -> None:
+    """Its episodes have names in place of keys."""
     record = tmp_path / "old.jsonl"
     lines = (OLD / "old.jsonl").read_text().splitlines()
     record.write_text("\n".join(line for line in lines if '"reply":' in line) + "\n")
-    key = CallKey("matrix_rps/0/hf_a,hf_b", 0, 0, 0)
-    replies = RecordedModels(record)
-    assert replies._lines[key].reply.cost_picousd == CENT  # type: ignore[union-attr]
+    named = CallKey("matrix_rps/0/hf_a,hf_b", 0, 0, 0)
+    replies = RecordedModels(record, {"0123": named.episode})
+    line = replies.find(CallKey("0123", 0, 0, 0))
+    assert line is not None
+    assert line.reply is not None
+    assert line.reply.cost_picousd == CENT
 
 
 @pytest.mark.parametrize(
@@ -130,9 +165,7 @@ async def test_its_recording_can_be_replayed(experiment: Experiment, tmp_path: P
 def test_dollars_are_converted_exactly(path: Path, usd: float, picousd: int) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE moves SET cost_usd = ? WHERE model <> ''", (usd,))
-    with closing(connect(path)) as connection:
-        costs = connection.execute("SELECT DISTINCT cost_picousd FROM moves WHERE model <> ''")
-        assert costs.fetchall() == [(picousd,)]
+    assert costs(path) == {picousd}
     assert convert_old_reply({"cost_usd": usd}) == {"cost_picousd": picousd}
 
 
@@ -140,5 +173,15 @@ def test_dollars_are_converted_exactly(path: Path, usd: float, picousd: int) -> 
 def test_an_impossible_cost_is_unknown(path: Path, cost: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE moves SET cost_usd = {cost}")  # noqa: S608 - a number
-    with closing(connect(path)) as connection:
-        assert connection.execute("SELECT count(cost_picousd) FROM moves").fetchone() == (0,)
+    assert costs(path) == {None}
+
+
+def costs(path: Path) -> set[int | None]:
+    """The costs of all answers."""
+    with open_results(path) as results:
+        return {
+            move.cost_picousd
+            for episode in results.episodes
+            for move in results.moves(episode.episode)
+            if move.model
+        }

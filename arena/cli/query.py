@@ -1,0 +1,36 @@
+"""The option --config of `arena report` and `arena export`: the episodes of an experiment."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from arena.experiment.load import load_experiment
+from arena.experiment.schedule import schedule
+from arena.results.database import ResultsError
+from arena.results.reader import Query, make_query
+
+
+def add_query(parser: argparse.ArgumentParser) -> None:
+    """Add the option that selects the episodes of an experiment."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="EXPERIMENT",
+        help="count only the episodes that this experiment asks for (default: all in the file)",
+    )
+
+
+def read_query(args: argparse.Namespace) -> Query | None:
+    """The query of the option --config. Without results files, those of the experiment are used.
+
+    Raises ExperimentError.
+    """
+    if args.config is None:
+        if not args.results:
+            raise ResultsError("name a results file, or an experiment with --config")
+        return None
+    experiment = load_experiment(args.config)
+    args.results = args.results or [experiment.results]
+    keys = (spec.episode for spec in schedule(experiment))
+    return make_query(experiment.row, keys, experiment.models)

@@ -1,0 +1,316 @@
+"""Reads the tables of schema.sql as rows of rows.py."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from arena.results.keys import hash_text, identify_players
+from arena.results.rows import (
+    PLAYED,
+    EpisodeRow,
+    ExperimentRow,
+    FailedCallRow,
+    ModelRow,
+    MoveRow,
+    Origin,
+    SeatRow,
+    UnreadableRow,
+)
+from arena.results.transcript import TranscriptError, decompress, unfold
+
+_Lineup = TypeAdapter(tuple[int, ...])
+_Returns = TypeAdapter(tuple[float, ...])
+_Origins = TypeAdapter(list[tuple[int, int, int]])
+_Details = TypeAdapter(dict[str, int | dict[str, int]])
+
+#: Maximum length of a player's or a game's name.
+MAX_NAME = 10_000
+
+_EPISODE = "id, key, game, lineup, deal, number, status, reason, loser, returns, plies, ended"
+_SEAT_COLUMNS = tuple(field.name for field in fields(SeatRow) if field.name != "details")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which episodes of a file belong to an experiment, and how it calls their players.
+
+    keys: of the episodes. names: by the key of the player.
+    """
+
+    name: str
+    config: str
+    keys: Sequence[str]
+    names: Mapping[str, str]
+
+
+def make_query(
+    experiment: ExperimentRow, episodes: Iterable[str], models: Iterable[ModelRow]
+) -> Query:
+    """Return the query for the episodes of an experiment."""
+    players = identify_players(models).items()
+    names = {hash_text(identity): name for name, (identity, _) in players}
+    return Query(experiment.name, experiment.config, tuple(episodes), names)
+
+
+class Reader:
+    """The episodes of a file.
+
+    query: restricts the reader to an experiment; None: everything in the file. players: all players
+    by their id; names: the name of each. name, config: of the experiment, if the file or the query
+    has only one.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, query: Query | None = None) -> None:
+        self._execute = connection.execute
+        self._where = "1"
+        self.name, self.config = self._find_experiment()
+        if query is not None:
+            self.name, self.config = query.name, query.config
+            self._execute("CREATE TEMP TABLE wanted (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            connection.executemany(
+                "INSERT OR IGNORE INTO wanted VALUES (?)", ((key,) for key in query.keys)
+            )
+            self._where = "episodes.key IN (SELECT key FROM wanted)"
+        self.players: dict[int, ModelRow] = {}
+        self._keys: dict[int, str] = {}
+        for number, key, kind, model, config in self._execute(
+            "SELECT id, key, type, model, config FROM players ORDER BY id"
+        ):
+            self.players[number] = ModelRow("", kind, model, config)
+            self._keys[number] = key
+        self._played = self._find_played()
+        self.names = self._name_players(query.names if query else None)
+        for number, name in self.names.items():
+            self.players[number] = replace(self.players[number], agent=name)
+        self._lineups: dict[str, tuple[str, ...]] = {}
+        self._games: dict[int, str] = dict(self._execute("SELECT id, game FROM games"))
+        self._dictionaries: dict[int, bytes] = {}
+        for name in (*self.names.values(), *self._games.values()):
+            if len(name) > MAX_NAME:
+                raise UnreadableRow(f"the name {name[:50]!r}... has {len(name):,} characters")
+
+    @property
+    def participants(self) -> dict[str, ModelRow]:
+        """The players that have played, and those that have a name of their own, by name."""
+        return {name: self.players[number] for number, name in self.names.items()}
+
+    def _find_experiment(self) -> tuple[str, str]:
+        rows = self._execute("SELECT name, config FROM experiments LIMIT 2").fetchall()
+        return (rows[0][0], rows[0][1]) if len(rows) == 1 else ("", "{}")
+
+    def _find_played(self) -> set[int]:
+        lineups = self._execute(f"SELECT DISTINCT lineup FROM episodes WHERE {self._where}")  # noqa: S608 - our own names
+        played = {player for (text,) in lineups for player in _parse(_Lineup, "lineup", text)}
+        for player in played - self.players.keys():
+            raise UnreadableRow(f"an episode has the player {player}, who is not stored")
+        return played
+
+    def _name_players(self, wanted: Mapping[str, str] | None) -> dict[int, str]:
+        """Return the name of each player to show.
+
+        wanted: the names of a query, by key. Without one, a player has its latest name. Players
+        with the same name get a part of their key too, and are left out if they have not played.
+        """
+        if wanted is not None:
+            return {number: wanted[key] for number, key in self._keys.items() if key in wanted}
+        latest: dict[int, str] = {}
+        for player, name in self._execute("SELECT player, name FROM names ORDER BY id"):
+            if player in self.players:
+                latest[player] = name
+        for player in self._played:
+            latest.setdefault(player, f"player {player}")
+        shared = Counter(latest[player] for player in self._played)
+        names: dict[int, str] = {}
+        for player, name in sorted(latest.items()):
+            if player not in self._played and shared[name]:
+                continue
+            names[player] = f"{name}#{self._keys[player][:6]}" if shared[name] > 1 else name
+        return names
+
+    def episodes(self) -> list[EpisodeRow]:
+        """Return the episodes, by game, number and line-up."""
+        versions = self._versions()
+        rows = self._execute(f"SELECT {_EPISODE} FROM episodes WHERE {self._where}")  # noqa: S608 - our own names
+        episodes = [self._make_episode(row, versions.get(row[0], ())) for row in rows]
+        return sorted(
+            episodes, key=lambda row: (row.game, row.number, row.agents, row.seed, row.episode)
+        )
+
+    def find(self, key: str) -> EpisodeRow | None:
+        """Return an episode; None if it is not stored."""
+        row = self._execute(f"SELECT {_EPISODE} FROM episodes WHERE key = ?", (key,)).fetchone()  # noqa: S608 - our own names
+        if row is None:
+            return None
+        versions = self._execute(
+            "SELECT version FROM seats WHERE episode = ? ORDER BY seat", (row[0],)
+        )
+        return self._make_episode(row, tuple(version for (version,) in versions))
+
+    def _make_episode(self, row: Sequence[Any], versions: tuple[str, ...]) -> EpisodeRow:
+        _, key, game, lineup, deal, number, status, reason, loser, returns, plies, ended = row
+        return _check(
+            EpisodeRow(
+                key,
+                self._game(game),
+                number,
+                self._agents(lineup),
+                deal,
+                status,
+                plies,
+                reason,
+                loser,
+                _parse(_Returns, f"episode {key!r}: returns", returns),
+                versions if any(versions) else (),
+                ended,
+            )
+        )
+
+    def moves(self, episode: EpisodeRow, without: Collection[str] = ()) -> list[MoveRow]:
+        """Return all moves of an episode in the order of play.
+
+        without: columns to leave out.
+        """
+        row = self._execute(
+            "SELECT game, moves FROM transcripts JOIN episodes ON episodes.id = transcripts.episode"
+            " WHERE key = ?",
+            (episode.episode,),
+        ).fetchone()
+        if row is None:
+            return []
+        try:
+            moves = unfold(decompress(row[1], self._dictionary(row[0])), episode, without)
+        except TranscriptError as error:
+            raise UnreadableRow(f"episode {episode.episode!r}: {error}") from error
+        return [
+            replace(move, latency_ms=None)
+            if move.latency_ms is not None and not math.isfinite(move.latency_ms)
+            else move
+            for move in moves
+        ]
+
+    def seats_of(self, episode: EpisodeRow) -> list[SeatRow]:
+        """Return the counts of an episode's seats, in seat order."""
+        columns = ", ".join(f"seats.{name}" for name in _SEAT_COLUMNS)
+        rows = self._execute(
+            f"SELECT {columns}, details FROM seats JOIN episodes ON episodes.id = seats.episode"  # noqa: S608 - our own names
+            " WHERE key = ? ORDER BY seat",
+            (episode.episode,),
+        ).fetchall()
+        if [row[0] for row in rows] != list(range(len(episode.agents))):
+            raise UnreadableRow(f"episode {episode.episode!r}: its seats do not fit its line-up")
+        return [
+            _make_seat(row[:-1], _parse(_Details, "seats.details", row[-1]) or {}) for row in rows
+        ]
+
+    def seats(self) -> Iterator[tuple[str, str, SeatRow, list[tuple[Origin, int, int]]]]:
+        """Yield for each seat of each episode: player, game, counts, and origins of its answers.
+
+        An origin comes with the number of its answers and of illegal ones.
+        """
+        origins = {
+            row[0]: Origin(*row[1:])
+            for row in self._execute(
+                "SELECT id, model, provider, region, precision, model_revision, engine, enforcement"
+                " FROM origins"
+            )
+        }
+        columns = ", ".join(f"seats.{name}" for name in _SEAT_COLUMNS)
+        for values in self._execute(
+            f"SELECT {columns}, player, game, origins, details FROM seats"  # noqa: S608 - our own names
+            f" JOIN episodes ON episodes.id = seats.episode WHERE {self._where}"
+        ):
+            player, game, listed, details = values[-4:]
+            where = "seats.origins"
+            counts = _parse(_Origins, where, listed) or []
+            if any(number not in origins for number, _, _ in counts):
+                raise UnreadableRow(f"{where}: names an origin that is not stored")
+            row = _make_seat(values[:-4], _parse(_Details, "seats.details", details) or {})
+            yield (
+                self._name(player),
+                self._game(game),
+                row,
+                [(origins[number], answers, illegal) for number, answers, illegal in counts],
+            )
+
+    def failed_calls(self) -> Iterator[FailedCallRow]:
+        """Yield the calls that failed although they took something."""
+        condition = "" if self._where == "1" else " WHERE episode IN (SELECT key FROM wanted)"
+        columns = ", ".join(field.name for field in fields(FailedCallRow))
+        for row in self._execute(f"SELECT {columns} FROM failed_calls{condition}"):  # noqa: S608 - our own names
+            yield FailedCallRow(*row)
+
+    def count_unfinished(self) -> int:
+        """Return the number of episodes that have replies but no result."""
+        condition = "" if self._where == "1" else " AND episode IN (SELECT key FROM wanted)"
+        (count,) = self._execute(
+            "SELECT count(DISTINCT episode) FROM calls"  # noqa: S608 - our own names
+            f" WHERE episode NOT IN (SELECT key FROM episodes){condition}"
+        ).fetchone()
+        return int(count)
+
+    def _versions(self) -> dict[int, tuple[str, ...]]:
+        """Return the versions of the seats of each episode that has any, by the episode's id."""
+        versions: dict[int, list[str]] = {}
+        for episode, version in self._execute(
+            "SELECT episode, version FROM seats ORDER BY episode, seat"
+        ):
+            versions.setdefault(episode, []).append(version)
+        return {number: tuple(found) for number, found in versions.items() if any(found)}
+
+    def _agents(self, lineup: str) -> tuple[str, ...]:
+        if (agents := self._lineups.get(lineup)) is None:
+            agents = tuple(map(self._name, _parse(_Lineup, "lineup", lineup)))
+            self._lineups[lineup] = agents
+        return agents
+
+    def _name(self, player: int) -> str:
+        if (name := self.names.get(player)) is None:
+            raise UnreadableRow(f"an episode has the player {player}, who is not stored")
+        return name
+
+    def _game(self, game: int) -> str:
+        if (name := self._games.get(game)) is None:
+            raise UnreadableRow(f"an episode has the game {game}, which is not stored")
+        return name
+
+    def _dictionary(self, game: int) -> bytes:
+        if game not in self._dictionaries:
+            row = self._execute("SELECT dictionary FROM games WHERE id = ?", (game,)).fetchone()
+            self._dictionaries[game] = (row and row[0]) or b""
+        return self._dictionaries[game]
+
+
+def _make_seat(values: Sequence[Any], details: dict[str, Any]) -> SeatRow:
+    return SeatRow(**dict(zip(_SEAT_COLUMNS, values, strict=True)), details=details)
+
+
+def _check(episode: EpisodeRow) -> EpisodeRow:
+    """Return the episode, as failed if its result is unusable: it must not count as a result."""
+    returns, seats = episode.returns or (), range(len(episode.agents))
+    if episode.status in PLAYED and (
+        len(returns) != len(seats) or not all(map(math.isfinite, returns))
+    ):
+        reason = f"returns are unusable: {json.dumps(episode.returns)}"
+        return replace(episode, status="failed", reason=reason)
+    if episode.loser is not None and episode.loser not in seats:
+        reason = f"loser is unusable: {episode.loser}"
+        return replace(episode, status="failed", reason=reason, loser=None)
+    return episode
+
+
+def _parse(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:
+    """Return the value of a JSON column; None if it is NULL."""
+    if text is None:
+        return None
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        raise UnreadableRow(f"{where}: {error.errors()[0]['msg']}") from error
