@@ -79,7 +79,7 @@ def play(name: str, agents: Sequence[str], number: int) -> Played:
 
 
 def exact(path: Path, played: Sequence[Played], players: Sequence[ModelRow]) -> Exact:
-    with Store(path, ExperimentRow("test", "{}", "0" * 64), players) as store:
+    with Store(path, ExperimentRow("test", "{}"), players) as store:
         for found in played:
             store.put_episode(found.row, found.moves)
     sandbox = Sandbox()

@@ -137,6 +137,13 @@ def test_only_local_engines_without_draws_always_answer_alike(
     assert is_deterministic(ModelRow("a", kind, model, json.dumps(settings))) == fixed
 
 
+PLAYERS = [
+    ModelRow("hf_one", "llm", "hf_one", "{}"),
+    ModelRow("dice", "random", None, "{}"),
+    ModelRow("solver", "minimax", None, "{}"),
+]
+
+
 def test_ratings_are_relative_to_the_first_anchor(tmp_path: Path) -> None:
     config = json.dumps({"anchors": {"dice": {"type": "random"}, "solver": {"type": "minimax"}}})
     games = [
@@ -147,7 +154,7 @@ def test_ratings_are_relative_to_the_first_anchor(tmp_path: Path) -> None:
     rated = {}
     for name, text in (("free", "{}"), ("anchored", config)):
         path = tmp_path / f"{name}.db"
-        with Store(path, ExperimentRow("test", text, "0" * 64), []) as store:
+        with Store(path, ExperimentRow("test", text), PLAYERS) as store:
             for found in games:
                 store.put_episode(found.row, found.moves)
         rated[name] = {
