@@ -118,6 +118,8 @@ def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
         yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
     if now.spent.unpriced and not before.spent.unpriced and now.budget_key == "max_cost_usd":
         yield "warning: the cost of some replies is unknown; max_cost_usd does not count it"
+    for reason in now.open.keys() - before.open.keys():
+        yield f"{reason}: its episodes stay open"
     if now.lost > before.lost:
         yield "a worker died: its episodes are played again"
     if now.stopped and not before.stopped:

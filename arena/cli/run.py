@@ -124,7 +124,9 @@ async def _play(
     free: frozenset[str],
 ) -> RunProgress:
     async with AsyncClient(find_target(args.target)) as client:
-        backend = replay or ModelCaller(client, experiment.name, experiment.prices)
+        backend = replay or ModelCaller(
+            client, experiment.name, experiment.prices, experiment.settings.patience
+        )
         results = experiment.results.absolute()
         job = Job(
             experiment, backend, results, args.record, free, network_disk=args.allow_network_disk
@@ -139,7 +141,12 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
     """Print the result in a few lines."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
     missing = tally.total - tally.episodes.total()
-    outcomes = [*([counts] if counts else []), *([f"{missing} not played"] if missing else [])]
+    open_ = tally.open.total()
+    outcomes = [
+        *([counts] if counts else []),
+        *([f"{open_} open"] if open_ else []),
+        *([f"{missing - open_} not played"] if missing > open_ else []),
+    ]
     # A run that plays nothing new has no answers.
     illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal"
     spending = list_spending(tally.spent, format_dollars(tally.spent.cost_picousd))
@@ -147,6 +154,8 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
         f"{tally.total} episode{'s' * (tally.total != 1)}: {', '.join(outcomes)}",
         ", ".join([*([illegal] if tally.answers else []), *spending]),
         *([f"{tally.others:,} of them played by other processes"] if tally.others else []),
+        *(f"{count} open: {reason}" for reason, count in tally.open.items()),
+        *(["the same command plays the open episodes"] if tally.open else []),
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
         *(["the same command plays the failed episodes again"] if tally.failures else []),
         *([f"stopped: {tally.stopped}; {tally.remedy}"] if tally.stopped else []),

@@ -141,7 +141,8 @@ class ExperimentFile(_Episodes):
     a file that ends in .sqlite, or a folder for arena.sqlite, relative to the working
     directory; several experiments can share it. episodes_in_flight: how many episodes are
     played at the same time. The two budgets hold for all runs of the experiment together.
-    prices: by model, where no service knows the price.
+    prices: by model, where no service knows the price. patience: seconds for which a run waits
+    for a model that is not available; after them its episodes stay open.
     """
 
     name: _Name
@@ -157,6 +158,7 @@ class ExperimentFile(_Episodes):
     max_cost_usd: PositiveFloat | None = None
     max_tokens_total: PositiveInt | None = None
     prices: dict[str, PriceEntry] = Field({})
+    patience: Annotated[float, Field(ge=0)] = 300
     results: str = "results"
     ray: RayEntry = RayEntry()
 

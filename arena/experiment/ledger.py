@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from arena.agents.calls import PERSON, Ask, ModelCall, ModelReply, describe_usage, is_lost
 from arena.experiment.budget import Budget, PendingCalls
+from arena.experiment.patience import ModelAway
 from arena.experiment.recording import (
     RecordedModels,
     Recorder,
@@ -116,14 +117,21 @@ class Ledger:
 
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
         """Store a reply. Returns the reply to use: the first one that was stored for this call."""
-        self._pending.end(key, usage_of_reply(reply))
+        model = self._pending.end(key, usage_of_reply(reply))
+        if model in self._free and reply.unknown_attempts:
+            reply = replace(reply, unknown_attempts=0)
         reply, self._spent = self._store.put_call(key, request, reply)
         if self._recorder is not None:
             self._recorder.reply(key, self.run_id, request, reply)
         return reply
 
-    async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
-        """End a failed call, count what it cost, and add it to the recording."""
+    async def failed(
+        self, key: CallKey, request: str, error: ArenaError, final: bool = True
+    ) -> None:
+        """End a failed call, and count what it cost.
+
+        final: the episode has failed, so a recording gets the error too.
+        """
         model = self._pending.end(key)
         report = error.report or CallReport()
         took = describe_usage(report.usage, report.attempts)
@@ -138,7 +146,7 @@ class Ledger:
         if model in self._free:
             rows = [replace(r, cost_picousd=r.cost_picousd or 0) for r in rows if r.reason != LOST]
         self._spent = self._store.put_failed_calls(key, rows, took["finds_lost"])
-        if self._recorder is not None:
+        if self._recorder is not None and final:
             self._recorder.error(key, self.run_id, request, error)
 
     async def finish(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
@@ -165,7 +173,9 @@ class CallLedger(Protocol):
 
     async def recall(self, key: CallKey, request: str, model: str) -> ModelReply | None: ...
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply: ...
-    async def failed(self, key: CallKey, request: str, error: ArenaError) -> None: ...
+    async def failed(
+        self, key: CallKey, request: str, error: ArenaError, final: bool = True
+    ) -> None: ...
 
 
 def ask_through_ledger(
@@ -191,6 +201,9 @@ def ask_through_ledger(
                     reply = await call.answer()
             except ArenaError as error:
                 await ledger.failed(key, request, error)
+                raise
+            except ModelAway as away:
+                await ledger.failed(key, request, away.error, final=False)
                 raise
             return await ledger.record(key, request, reply)
 

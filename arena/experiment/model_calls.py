@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from arena.agents.calls import ModelCall, ModelReply, describe_usage, is_lost, name_of
+from arena.experiment.patience import Patience
 from arena.experiment.prices import add_cost
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_to_json
@@ -33,28 +34,37 @@ _MIN_PAUSE = 0.1
 
 
 class ModelCaller:
-    """Answers calls by asking the models. Retries if a queue is full or a rate limit applies.
+    """Answers calls by asking the models.
+
+    Retries if a queue is full or a rate limit applies, and waits for models that are not available.
 
     experiment: the experiment's name, sent as a label for accounting. prices: of models, for
-    replies whose cost their service does not know.
+    replies whose cost their service does not know. patience: seconds for which it waits for a model
+    that is not available.
     """
 
     def __init__(
-        self, client: AsyncClient, experiment: str, prices: Mapping[str, Price] | None = None
+        self,
+        client: AsyncClient,
+        experiment: str,
+        prices: Mapping[str, Price] | None = None,
+        patience: float = 0,
     ) -> None:
         self._client = client
         self._experiment = experiment
         self._prices = prices or {}
+        self._patience = Patience(patience)
         self._structured: dict[str, bool] = {}  # by model, as far as known
 
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
-        """The model's reply. Raises ArenaError.
+        """The model's reply. Raises ArenaError, and ModelAway (see patience.py).
 
         Every try has the same request_id: if an earlier one was answered and the answer was lost,
         the service returns that answer again, and nothing is paid twice.
 
-        The time limit is `timeout` in the call's sampling, or the client's default. The
-        reply's text is empty if no reply of the model satisfied the constraint.
+        The time limit is `timeout` in the call's sampling, or the client's default, without the
+        time in which the model was not available. The reply's text is empty if no reply of the model
+        satisfied the constraint.
         """
         options: dict[str, Any] = dict(call.sampling)
         timeout = options.pop("timeout", None) or self._client.timeout
@@ -73,13 +83,18 @@ class ModelCaller:
             options["json_schema"] = call.preferred_schema
         started = time.monotonic()
         earlier = CallReport()  # what the tries before this one took
+        outages = lost = 0
         while True:
             remaining = started + timeout - time.monotonic()
             try:
                 result = await self._send(call, options, request_id, remaining)
+                self._patience.answered(call.model)
                 latency_ms = (time.monotonic() - started) * 1000
                 took = self._complete(earlier, result.usage, _attempts_of(result), call.model)
-                return _make_reply(result, call, latency_ms, took)
+                answer = _make_reply(result, call, latency_ms, took)
+                if lost and not answer.replayed:  # else this is the reply to a lost try
+                    return replace(answer, unknown_attempts=answer.unknown_attempts + lost)
+                return answer
             except ArenaError as error:
                 if "json_schema" in options and _refuses_schema(error):
                     # Such as a schema of too many actions. The model writes freely.
@@ -93,10 +108,16 @@ class ModelCaller:
                 if (reply := _read_rejected_reply(error, call.model, latency_ms)) is not None:
                     return reply
                 pause = _find_pause(error, started + timeout - time.monotonic())
-                if pause is None:
+                outage = self._patience.find_pause(call.model, error, outages)
+                if pause is None and outage is None:
                     raise
                 earlier = error.report or CallReport()
-            await asyncio.sleep(pause)
+                was_lost = is_lost(error)
+            await asyncio.sleep(outage or pause or 0)
+            if outage is not None:
+                outages += 1
+                lost += earlier == CallReport() and was_lost
+                started = time.monotonic()
 
     def _complete(
         self, earlier: CallReport, usage: Usage, attempts: Sequence[Attempt], model: str

@@ -55,8 +55,9 @@ class RunProgress:
     models' answers in episodes that ended in this run. spent: of all runs. budget: used share of
     the tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
     models are expected to make in this run, and moves made. failures: reasons of this run's
-    failed episodes. lost: workers that died and were replaced. stopped: why no more episodes
-    are started; "" while the run continues. remedy: how to play the rest.
+    failed episodes. open: how many episodes stay open because of each reason. lost: workers that
+    died and were replaced. stopped: why no more episodes are started; "" while the run continues.
+    remedy: how to play the rest.
     """
 
     total: int
@@ -72,6 +73,7 @@ class RunProgress:
     work: float = 0.0
     done: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
+    open: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     stopped: str = ""
     remedy: str = ""
@@ -175,6 +177,7 @@ class Coordinator:
         self._elsewhere: dict[str, EpisodeSpec] = {}
         self._looked = float("-inf")
         self._failed: dict[str, str] = {}
+        self._away: dict[str, str] = {}
         self._played_by: dict[int, set[str]] = {}
         self._calls: Counter[str] = Counter()
         work = sum(map(self._expected_moves, missing))
@@ -201,11 +204,15 @@ class Coordinator:
         """
         while not self._progress.stopped:
             if spec := self._queue.take():
-                if await self._ledger.begin(spec.episode):
+                if away := self._find_models(spec) & self._away.keys():
+                    self._queue.end(spec.episode)
+                    self._progress.open[self._away[min(away)]] += 1
+                elif await self._ledger.begin(spec.episode):
                     self._played_by[worker].add(spec.episode)
                     return spec
-                self._queue.end(spec.episode)
-                await self._pass_over(spec)
+                else:
+                    self._queue.end(spec.episode)
+                    await self._pass_over(spec)
             elif not self._elsewhere:
                 return None
             elif not await self._look_again():
@@ -249,9 +256,11 @@ class Coordinator:
         self._calls[key.episode] += 1
         return await self._ledger.record(key, request, reply)
 
-    async def failed(self, key: CallKey, request: str, error: ArenaError) -> None:
+    async def failed(
+        self, key: CallKey, request: str, error: ArenaError, final: bool = True
+    ) -> None:
         """See Ledger.failed."""
-        await self._ledger.failed(key, request, error)
+        await self._ledger.failed(key, request, error, final)
 
     async def finish(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
         """Store an episode that has ended.
@@ -271,6 +280,13 @@ class Coordinator:
         answers = [move.status for move in moves if move.model]
         progress.answers += len(answers)
         progress.illegal += len(answers) - answers.count("ok")
+
+    async def leave_open(self, episode: str, model: str, reason: str) -> None:
+        """Give up an episode of a model that is not available, and start no others of it."""
+        if self._queue.end(episode) is not None:
+            self._away.setdefault(model, reason)
+            self._progress.open[self._away[model]] += 1
+            await self._ledger.drop(episode)
 
     async def stop(self, episode: str, reason: str, remedy: str) -> None:
         """Start no more episodes, because of the reason that ended this one."""
@@ -302,6 +318,7 @@ class Coordinator:
             now,
             episodes=now.episodes.copy(),
             failures=now.failures.copy(),
+            open=now.open.copy(),
             playing=len(playing),
             elsewhere=len(self._elsewhere),
             spent=spent,

@@ -14,6 +14,7 @@ from arena.agents.base import PlayerLeft
 from arena.experiment.budget import BudgetSpent
 from arena.experiment.episode import play_episode, seat_players
 from arena.experiment.ledger import ask_through_ledger
+from arena.experiment.patience import ModelAway
 from arena.games.game import Game
 from arena.runners.coordinator import Coordinator, Job, RunProgress
 
@@ -51,6 +52,8 @@ async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0)
             try:
                 seats = seat_players(spec, job.experiment.participants)
                 row, moves = await play_episode(spec, load(spec.game), seats, ask_for)
+            except ModelAway as away:
+                await coordinator.leave_open(spec.episode, away.model, str(away))
             except (BudgetSpent, PlayerLeft) as error:
                 await coordinator.stop(spec.episode, str(error), error.remedy)
             else:

@@ -11,11 +11,12 @@ import pytest
 
 from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.model_calls import ModelCaller
+from arena.experiment.patience import ModelAway
 from arena.experiment.prices import PriceEntry
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_from_json
 from arena_llm import AsyncClient, Availability, Capability, Model, ModelState
-from arena_llm.errors import ResourceExhaustedError, UnsupportedError
+from arena_llm.errors import ResourceExhaustedError, UnavailableError, UnsupportedError
 from arena_llm.types import (
     Attempt,
     CallReport,
@@ -39,11 +40,14 @@ from arena_llm.types import (
     Usage,
 )
 from services.common.errors import (
+    BackendDown,
+    BackendError,
     ConstraintNotMet,
     InvalidRequest,
     Overloaded,
     RateLimited,
     Unsupported,
+    UpstreamUnavailable,
 )
 from services.common.servicer import LlmServicer
 from tests.support.scripted import ScriptedBackend, completion, serving
@@ -89,13 +93,16 @@ class Backend(ScriptedBackend):
 
 
 @asynccontextmanager
-async def models(timeout: float = 60.0) -> AsyncIterator[tuple[Backend, ModelCaller]]:  # noqa: ASYNC109 - of the client
+async def models(
+    timeout: float = 60.0,  # noqa: ASYNC109 - of the client
+    patience: float = 0,
+) -> AsyncIterator[tuple[Backend, ModelCaller]]:
     backend = Backend()
     async with (
         serving(LlmServicer(backend)) as server,
         AsyncClient(server.address, timeout=timeout) as client,
     ):
-        yield backend, ModelCaller(client, "tournament")
+        yield backend, ModelCaller(client, "tournament", patience=patience)
 
 
 async def test_a_completion() -> None:
@@ -301,3 +308,47 @@ async def test_the_experiments_prices_are_for_costs_that_nobody_else_knows() -> 
     # 9 prompt tokens, 1 from a cache, 5 completion tokens, a request, and the failed attempt.
     assert priced.cost_picousd == 9 * 2 * 10**6 + 10**6 // 2 + 5 * 3 * 10**6 + 10**10 + 3
     assert (priced.cost_basis, priced.unknown_attempts) == ("price_list", 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (BackendDown("is restarted", metadata={"reached": "false"}), 0),
+        (BackendDown("broke", metadata={"reached": "true"}), 1),
+        (UpstreamUnavailable("overloaded", retry_after=0.01), 0),
+    ],
+)
+async def test_a_model_that_is_not_available_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, error: BackendError, lost: int
+) -> None:
+    """The pause does not count for the call's time limit, nor for its latency."""
+    monkeypatch.setattr("arena.experiment.patience._FIRST", 0.01)
+    async with models(patience=60) as (backend, ask):
+        for outcome in (error, error, "x(0,0)"):
+            backend.enqueue(outcome)
+        reply = await ask(KEY, CALL, ID)
+    assert reply.text == "x(0,0)"
+    assert reply.unknown_attempts == 2 * lost
+
+
+@pytest.mark.parametrize("hint", [None, 0.01])
+async def test_patience_ends(monkeypatch: pytest.MonkeyPatch, hint: float | None) -> None:
+    """For a model, not for a call: a second call does not wait as long again."""
+    monkeypatch.setattr("arena.experiment.patience._FIRST", 0.01)
+    error = BackendDown("is gone", retry_after=hint)
+    async with models(patience=0.1) as (backend, ask):
+        backend.enqueue(*[error] * 50)
+        with pytest.raises(ModelAway, match=r"hf_model was not available for 0.1 s: UNAVAILABLE"):
+            await ask(KEY, CALL, ID)
+        tries = len(backend.history)
+        assert tries > 1
+        with pytest.raises(ModelAway):
+            await ask(KEY, CALL, ID)
+        assert len(backend.history) == tries + 1
+
+
+async def test_other_errors_are_not_waited_for() -> None:
+    async with models(patience=60) as (backend, ask):
+        backend.enqueue(UpstreamUnavailable("no hint"))
+        with pytest.raises(UnavailableError):
+            await ask(KEY, CALL, ID)

@@ -12,6 +12,7 @@ import pytest
 
 from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.load import load_experiment
+from arena.experiment.patience import ModelAway
 from arena.experiment.recording import RecordingError
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
@@ -171,3 +172,30 @@ async def test_an_interrupted_run_leaves_a_complete_file(make_job) -> None:
     assert [path.name for path in job.results.parent.glob("results.sqlite*")] == ["results.sqlite"]
     backend.go.set()
     assert (await run_sequential(job, ignore)).episodes == {"finished": 48}
+
+
+async def test_the_episodes_of_a_model_that_is_away_stay_open(make_job) -> None:
+    """The others are played to their end, and a later run plays the open ones."""
+    error = UnavailableError("is gone", reason="BACKEND_DOWN")
+
+    def answer(key: CallKey, call: ModelCall) -> str:
+        if call.model == "hf_b" and key.ply > 1:
+            raise ModelAway("hf_b", 5, error)
+        return call.choices[0]
+
+    script = Script(answer)
+    job = make_job(script)
+    progress = await run_sequential(job, ignore)
+    assert progress.episodes == {"finished": 32}
+    assert progress.open == {
+        "hf_b was not available for 5 s: UNAVAILABLE BACKEND_DOWN: is gone": 16
+    }
+    assert (progress.playing, progress.failures, progress.stopped) == (0, {}, "")
+    assert len(content(job.results)["episodes"]) == 32
+    # At most one place tried for each of its episodes in play; the rest was not begun.
+    again = Script(lambda key, call: call.choices[0])
+    rest = await run_sequential(make_job(again), ignore)
+    assert rest.episodes == {"finished": 48}
+    assert {again.names[key.episode].count("hf_b") for key in again.asked} == {1}
+    calls = [(key.episode, key.ply) for key in script.asked if key.ply < 2]
+    assert not set(calls) & {(key.episode, key.ply) for key in again.asked}

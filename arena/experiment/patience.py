@@ -1,0 +1,61 @@
+"""How long a run waits for a model that is not available."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from arena_llm import ArenaError
+
+#: Reasons of UNAVAILABLE that a restart of a service ends. Others say themselves when to retry.
+_OUTAGES = frozenset(("BACKEND_DOWN", "CONNECTION_LOST", "UNREACHABLE"))
+
+#: Pauses in seconds if the error does not say how long: the first one and the longest.
+_FIRST, _LONGEST = 0.5, 10.0
+
+#: Random extra share of a pause, so that not all callers retry at the same time.
+_JITTER = 0.25
+
+
+class ModelAway(Exception):
+    """A model was not available for longer than the run's patience.
+
+    Its episodes stay open: they have no result, and a later run plays them. error: of the last try.
+    """
+
+    def __init__(self, model: str, seconds: float, error: ArenaError) -> None:
+        super().__init__(f"{model} was not available for {seconds:g} s: {error.code} {error}")
+        self.model = model
+        self.error = error
+
+
+class Patience:
+    """Waits for models, up to so many seconds after the first failure of each.
+
+    All calls of a process share it, so a model that answers one of them is available for all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._away: dict[str, float] = {}
+
+    def answered(self, model: str) -> None:
+        """Note that a model answered, perhaps with an error of another kind."""
+        self._away.pop(model, None)
+
+    def find_pause(self, model: str, error: ArenaError, tries: int) -> float | None:
+        """Return seconds to wait before the next try; None if the error does not pass by waiting.
+
+        tries: earlier ones of this call that failed so. Raises ModelAway if the patience is over.
+        """
+        if error.code != "UNAVAILABLE" or not (error.retry_after or error.reason in _OUTAGES):
+            self.answered(model)
+            return None
+        now = time.monotonic()
+        since = self._away.setdefault(model, now)
+        pause = error.retry_after or min(_FIRST * 2**tries, _LONGEST)
+        pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
+        remaining = since + self.seconds - now
+        if remaining <= 0:
+            raise ModelAway(model, self.seconds, error)
+        return min(pause, remaining)
