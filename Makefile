@@ -1,7 +1,7 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-vllm lock up down status logs demo grpcurl proto contract lint test test-fast test-gpu bench
+.PHONY: help setup setup-all setup-vllm lock up down status logs demo grpcurl proto contract lint test test-fast test-gpu bench
 
 # Without bytecode every process compiles what it imports: litellm takes 10 s instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
@@ -9,6 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
+ALL := .venv/.all
 VLLM_STAMP := .venv-vllm/.complete
 # For targets that make a missing environment, but do not update one.
 INSTALLED := $(if $(wildcard $(STAMP)),,$(STAMP))
@@ -21,10 +22,16 @@ DEMO := $(or $(ARENA_RUN_DIR),.run)/demo
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make the environment .venv, or update it (PYTHON=python3.12 chooses the Python)
+setup: $(STAMP) ## Make the environment .venv, or update it (PYTHON=python3.12 chooses the Python, WITH="torch ray" adds parts)
+	@$(if $(WITH),$(PYTHON) deploy/environment.py services $(WITH))
 
 $(STAMP): $(LOCK)
 	@$(PYTHON) deploy/environment.py services
+
+setup-all: $(ALL) ## Add everything to .venv: torch, Ray, Parquet, and what tests need
+
+$(ALL): $(LOCK)
+	@$(PYTHON) deploy/environment.py services all
 
 setup-vllm: $(VLLM_STAMP) ## Make .venv-vllm for the vllm service: the CUDA build if there is a GPU, else the CPU build
 
@@ -54,20 +61,20 @@ demo: up ## Play a small experiment with the embedded model and print its report
 		--config configs/experiments/smoke.yaml --results $(DEMO)
 	@$(BIN)/arena report $(DEMO)/arena.sqlite
 
-grpcurl: $(STAMP) ## Print the path of a working grpcurl
+grpcurl: $(STAMP) ## Print the path of a working grpcurl; install it if there is none
 	@$(DEPLOY) grpcurl
 
-proto: $(STAMP) ## Generate the stubs from proto/
+proto: $(ALL) ## Generate the stubs from proto/
 	$(BIN)/buf format -w
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=client/src --pyi_out=client/src \
 		proto/arena_llm/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=client/src \
 		proto/arena_llm/v1/llm_service.proto
 
-contract: $(STAMP) ## Write proto/contract.binpb, after REVISION was raised
+contract: $(ALL) ## Write proto/contract.binpb, after REVISION was raised
 	$(BIN)/buf build --exclude-source-info -o proto/contract.binpb
 
-lint: $(STAMP) ## Check style, types, the contract and uv.lock
+lint: $(ALL) ## Check style, types, the contract and uv.lock
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -79,16 +86,16 @@ lint: $(STAMP) ## Check style, types, the contract and uv.lock
 
 # On a machine without a build of vLLM, its tests are skipped and say so.
 test: VLLM_FLAGS := --if-supported
-test: $(STAMP) $(VLLM_STAMP) ## Run the unit and integration tests
+test: $(ALL) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare
 	$(BIN)/python -m pytest -n auto
 
-test-fast: $(STAMP) ## Run the unit tests that start no process and load no model
+test-fast: $(ALL) ## Run the unit tests that start no process and load no model
 	$(BIN)/python -m pytest -n auto -m "not integration" tests/unit $(WITH_MODELS:%=--ignore %)
 
-test-gpu: $(STAMP) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; they are skipped without one
+test-gpu: $(ALL) $(if $(wildcard /dev/nvidiactl),$(VLLM_STAMP)) ## Run the tests that need a GPU; they are skipped without one
 	@$(DEPLOY) prepare
 	$(BIN)/python -m pytest tests/gpu
 
-bench: $(STAMP) ## Run the benchmarks, print figures and write bench/results/ (BENCH="router hf")
+bench: $(ALL) ## Run the benchmarks, print figures and write bench/results/ (BENCH="router hf")
 	$(BIN)/python -m bench $(BENCH)

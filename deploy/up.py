@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 
 from arena_llm import Client
+from deploy import environment
 from deploy.output import complain, say
 from deploy.probe import free_port_after, health, port_problem, reachable
-from deploy.services import ALL_SERVICES, ROOT, SERVICES, ManagedService, selected_services
+from deploy.services import ALL_SERVICES, ROOT, ManagedService, selected_services
 from deploy.supervisor import DeployError, Process, Supervisor
 from services.common.config import ConfigError
 
@@ -51,7 +52,8 @@ def up(supervisor: Supervisor) -> None:
             say("stopped the services of an earlier process manager")
         services = selected_services()
         listening = _checked_addresses(services)
-        prepare()
+        _install_parts(services)
+        prepare(services)
         try:
             supervisor.start(services, listening)
             _wait_serving(supervisor, services)
@@ -62,16 +64,43 @@ def up(supervisor: Supervisor) -> None:
             raise
 
 
-def prepare() -> None:
+def _install_parts(services: Sequence[ManagedService]) -> None:
+    """Install the parts that the configured models need and .venv lacks. Raises DeployError."""
+    needed = {
+        part: f"{reason}, a model of {service.name}, needs it"
+        for service in services
+        if service.python == Path(sys.executable)
+        for part, reason in service.check_config().items()
+    }
+    venv = Path(sys.prefix)
+    # Another environment than `make setup` makes is its owner's.
+    missing = needed.keys() - environment.installed_parts(venv)
+    if not missing or venv != ROOT / ".venv":
+        return
+    for part in sorted(missing):
+        size = "some GB" if environment.has_gpu() else f"about {environment.PARTS[part]} MB"
+        say(f"installing {part}, {size}, once: {needed[part]}")
+    try:
+        environment.add_parts(missing)
+    except subprocess.CalledProcessError:
+        raise DeployError(
+            f"{', '.join(sorted(missing))} cannot be installed: see above; or take the models "
+            "that need it out of the configuration"
+        ) from None
+
+
+def prepare(services: Sequence[ManagedService]) -> None:
     """Make what services need before they start, such as the embedded model."""
-    for service in SERVICES:
+    for service in services:
         if service.prepare:
             say(f"preparing {service.name}")
-            command = [sys.executable, "-m", service.prepare]
+            command = [sys.executable, "-m", *service.prepare]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                raise DeployError(f"{service.name}: python -m {service.prepare} failed: {reason}")
+                raise DeployError(
+                    f"{service.name}: python -m {' '.join(service.prepare)} failed: {reason}"
+                )
 
 
 def addresses(supervisor: Supervisor) -> dict[str, str]:

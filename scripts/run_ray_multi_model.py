@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from utils.environment import enter
+from utils.environment import enter, need
 
 try:
     from arena.cli import main
@@ -15,4 +15,6 @@ except ImportError as error:
     enter(error)
 
 if __name__ == "__main__":
+    if "--config" in sys.argv:
+        need("ray")
     sys.exit(main(["run", "--runner", "ray", *sys.argv[1:]]))

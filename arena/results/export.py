@@ -157,8 +157,14 @@ def _disarm(value: Any) -> Any:
 
 def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], batches: Batches) -> None:
     # The import takes half a second, and nothing else needs it.
-    import pyarrow as arrow
-    from pyarrow.parquet import ParquetWriter
+    try:
+        import pyarrow as arrow
+        from pyarrow.parquet import ParquetWriter
+    except ImportError as error:
+        raise ResultsError(
+            f"pyarrow, which writes Parquet, is not installed ({error}): run "
+            "`make setup WITH=parquet`, or choose another format"
+        ) from error
 
     types = {"TEXT": arrow.string(), "INTEGER": arrow.int64(), "REAL": arrow.float64()}
     schema = arrow.schema(

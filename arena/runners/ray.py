@@ -175,8 +175,14 @@ def _ray(address: str | None) -> Iterator[Any]:
         # Skip Ray's messages about lost workers; the progress display reports them.
         os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "worker died|retries remaining"
         # Imported here because the import takes half a second and reads the variables above.
-        import ray
-        import ray.util.scheduling_strategies
+        try:
+            import ray
+            import ray.util.scheduling_strategies
+        except ImportError as error:
+            raise RayError(
+                f"Ray is not installed ({error}): run `make setup WITH=ray`, or run the "
+                "experiment without `--runner ray`"
+            ) from error
 
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)

@@ -1,13 +1,16 @@
-"""Restarts a script in the project's environment if another Python started it."""
+"""Brings a script into the project's environment, with the parts that it needs."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-_VENV = Path(__file__).resolve().parents[2] / ".venv"
+_ROOT = Path(__file__).resolve().parents[2]
+_VENV = _ROOT / ".venv"
 
 
 def enter(missing: ImportError) -> NoReturn:
@@ -23,3 +26,18 @@ def enter(missing: ImportError) -> NoReturn:
         f"{sys.executable} cannot import what it needs ({missing}): run `make setup`, then use "
         ".venv/bin/python in place of python3"
     )
+
+
+def need(part: str) -> None:
+    """Install a part of the environment that `make up` left out: the package of the same name.
+
+    Exits if that fails. Does nothing in another environment, which is its owner's.
+    """
+    if find_spec(part) is not None or Path(sys.prefix) != _VENV:
+        return
+    print(f"{part} is missing: installing it, once", file=sys.stderr)
+    # Not the environment's own Python, which would be asked to make itself.
+    python = getattr(sys, "_base_executable", sys.executable)
+    command = [python, _ROOT / "deploy/environment.py", "services", part]
+    if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603
+        sys.exit(f"{part} cannot be installed: see above")

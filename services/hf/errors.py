@@ -1,13 +1,9 @@
-"""Failed passes: finds out whether the model is at fault, makes the error, and frees memory."""
+"""Failed passes: finds out whether the model is at fault, and makes the error."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
+import sys
 import traceback
-
-import torch
 
 from services.common.errors import (
     BackendError,
@@ -17,6 +13,7 @@ from services.common.errors import (
 )
 from services.common.log import log
 from services.hf.forward import Forward, finite_rows
+from services.hf.memory import release_memory
 
 
 def try_out(forward: Forward, prompt: list[int]) -> None:
@@ -92,27 +89,23 @@ def log_failure(name: str, error: Exception) -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """True if an allocation failed, on the CPU or a GPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # torch raises its own error, a RuntimeError, for a GPU; and a plain one for the CPU.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
     )
 
 
-def is_device_lost(device: torch.device) -> bool:
-    """True if every computation on the device fails in this process.
+def is_device_lost(device: str) -> bool:
+    """True if every computation on the device (cpu or cuda) fails in this process.
 
     CUDA does so after some errors, such as an illegal access. A new process can use the device.
     """
+    torch = sys.modules.get("torch")
+    if torch is None or device == "cpu":
+        return False
     try:
         torch.ones(1, device=device).sum().item()
     except Exception as error:
         return not is_out_of_memory(error)
     return False
-
-
-def release_memory() -> None:
-    """Return freed memory to the system, after a model was dropped or a pass failed."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""From a folder with a model's files to a model that can run."""
+"""From a folder with a model's files to a model that can run. Imports no torch by itself."""
 
 from __future__ import annotations
 
@@ -6,32 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-
 from arena_llm.types import ServedBy
 from services.common.errors import ModelMisconfigured
-from services.common.local.checks import (
-    describe_precision,
-    make_not_finite_error,
-    read_revision,
-)
+from services.common.local.checks import is_embedded, make_not_finite_error, read_revision
 from services.common.local.containment import contained
 from services.common.local.probe import make_test_prompt
 from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
 from services.common.local.writing import CompletionEncoder
 from services.hf.config import HfModel
-from services.hf.context import read_context_length
+from services.hf.description import check_torch, describe, needs_torch
+from services.hf.embedded import prepare
 from services.hf.errors import try_out
 from services.hf.forward import Forward
-from services.hf.forward_causal import usable_tokens
-from services.hf.forward_single import SingleForward
 from services.hf.grammar import GrammarCompiler
+from services.hf.memory import drop_pages, release_memory
 from services.hf.openvino.loading import LoadLimits, ModelCore, load_core
-from services.hf.selftest import make_forward
-from services.hf.weights import check_fit, check_weights
+from services.hf.weights import check_weights, find_weights
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,11 @@ class LoadedModel:
     note: str = ""
 
 
-def load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits) -> LoadedModel:
-    """Load one model; takes seconds to minutes.
+def load(entry: HfModel, folder: Path, device: str, limits: LoadLimits) -> LoadedModel:
+    """Load one model; takes seconds to minutes. device: cpu or cuda.
 
     Raises ModelMisconfigured, which names the folder and what is wrong with it.
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     try:
         return contained(_load, entry, folder, device, limits)
     except ModelMisconfigured:
@@ -78,29 +67,25 @@ def load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits)
         ) from error
 
 
-def _load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits) -> LoadedModel:
-    check_weights(entry, folder)
-    trust = {"trust_remote_code": entry.trust_remote_code}
-    config = AutoConfig.from_pretrained(folder, **trust)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+def _load(entry: HfModel, folder: Path, device: str, limits: LoadLimits) -> LoadedModel:
+    check_torch(entry, device)
+    if needs_torch(entry, device):
+        if is_embedded(folder) and not find_weights(folder, allow_pickle=False):
+            prepare(folder, weights=True)
+        check_weights(entry, folder)
+    description = describe(entry, folder, device)
+    tokenizer, length = description.tokenizer, description.context_length
     template = None
     if entry.chat_template is not None:
         template = entry.chat_template.read_text(encoding="utf-8")
     vocabulary = Vocabulary(tokenizer)
-    encoder_decoder = bool(config.is_encoder_decoder)
-    length = read_context_length(entry, config)
     if length is None:
         raise ModelMisconfigured(
             f"{entry.name}: {folder / 'config.json'} has no context length: set context_length "
             "in the model's entry"
         )
 
-    def load_transformers(note: str) -> ModelCore:
-        return _load_transformers(
-            entry, folder, device, limits, note, encoder_decoder=encoder_decoder
-        )
-
-    core = load_core(entry, folder, device.type, length, limits, load_transformers)
+    core = load_core(entry, folder, device, limits, description)
     eos = _end_tokens(core, tokenizer)
     reader = PromptReader(
         entry.name,
@@ -109,7 +94,7 @@ def _load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits
         length,
         core.embedded,
         core.tokens,
-        encoder_decoder=encoder_decoder,
+        encoder_decoder=description.encoder_decoder,
         reasons=entry.reasoning_parser is not None,
         parses_tools=entry.tool_parser is not None,
         efforts=entry.reasoning_efforts,
@@ -119,6 +104,9 @@ def _load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits
     writing = CompletionEncoder(tokenizer, reader.encoder, vocabulary, spaced=vocabulary.spaced)
     test_prompt = make_test_prompt(reader)
     try_out(core.forward, test_prompt)
+    if core.file is not None:
+        drop_pages(core.file)
+    release_memory()
     return LoadedModel(
         name=entry.name,
         entry=entry,
@@ -139,50 +127,6 @@ def _load(entry: HfModel, folder: Path, device: torch.device, limits: LoadLimits
         size=core.size,
         note=core.note,
     )
-
-
-def _load_transformers(
-    entry: HfModel,
-    folder: Path,
-    device: torch.device,
-    limits: LoadLimits,
-    note: str,
-    *,
-    encoder_decoder: bool,
-) -> ModelCore:
-    auto: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-    model, report = auto.from_pretrained(
-        folder,
-        dtype=_dtype(entry, device),
-        use_safetensors=None if entry.allow_pickle else True,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # check_fit refuses them, with their names
-        trust_remote_code=entry.trust_remote_code,
-    )
-    check_fit(entry, folder, model, report)
-    model = model.to(device).eval()
-    configured = model.generation_config.eos_token_id if model.generation_config else None
-    listed = configured if isinstance(configured, list) else [configured]
-    forward = make_forward(entry, model, limits.step_tokens)
-    if isinstance(forward, SingleForward):
-        note = "; ".join(filter(None, (note, "runs one row at a time")))
-    return ModelCore(
-        forward=forward,
-        embedded=int(model.get_input_embeddings().weight.shape[0]),
-        tokens=usable_tokens(model),
-        ends=tuple(token for token in listed if token is not None),
-        size=sum(p.numel() * p.element_size() for p in model.parameters()),
-        precision=describe_precision(model.dtype),
-        engine=f"transformers {transformers.__version__}",
-        note=note,
-    )
-
-
-def _dtype(entry: HfModel, device: torch.device) -> Any:
-    if entry.dtype != "auto":
-        return getattr(torch, entry.dtype)
-    return torch.float32 if device.type == "cpu" else "auto"
 
 
 def _end_tokens(core: ModelCore, tokenizer: Any) -> frozenset[int]:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from arena_llm.types import (
     Availability,
     Completion,
@@ -33,10 +31,12 @@ from services.common.local.trace import make_count, make_scoring
 from services.common.log import log
 from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
+from services.hf.description import check_torch
 from services.hf.engine import EngineLimits, HfEngine
-from services.hf.errors import is_device_lost, release_memory
+from services.hf.errors import is_device_lost
 from services.hf.forward import Scored
 from services.hf.loading import LoadedModel, load
+from services.hf.memory import release_memory
 from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import Sink
@@ -138,7 +138,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
 
     failure_hold_seconds = 5.0
 
-    def __init__(self, config: HfConfig, device: torch.device, path: Path) -> None:
+    def __init__(self, config: HfConfig, device: str, path: Path) -> None:
         super().__init__(config.models, path, config.default_max_tokens)
         self._config = config
         self._device = device
@@ -156,6 +156,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
         return Features(reasoning=reasons, efforts=entry.reasoning_efforts)
 
     def _describe_first_call(self, entry: HfModel, name: str) -> str:
+        check_torch(entry, self._device)
         if entry.model_path is not None:
             locate(entry)
         elif not is_downloaded(entry):
@@ -167,6 +168,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
 
     async def _load(self, slot: HfSlot) -> RunningModel:
         async with self._load_lock:
+            check_torch(slot.entry, self._device)  # before gigabytes are downloaded
             folder = await asyncio.to_thread(locate, slot.entry)
             await self._make_room(slot, weight_bytes(folder))
             config = self._config

@@ -30,7 +30,7 @@ from tests.support.system import System, free_ports
 #: These commands cannot run inside themselves. Their first step is `make setup`.
 RUN_BY_CI = {"make lint", "make test"}
 #: The last one writes files that other tests read.
-NOT_RUN = RUN_BY_CI | {"make setup", "make test-fast", ".venv/bin/python -m tests.golden"}
+NOT_RUN = RUN_BY_CI | {"make setup-all", "make test-fast", ".venv/bin/python -m tests.golden"}
 
 #: In place of the experiment of `make demo`, which README.md runs: half a minute of games.
 SHORT_EXPERIMENT = """
@@ -96,7 +96,7 @@ def replaced(reader: System, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         r"\b6000\b": str(free_ports(1)[0]),
         r"\.run/": f"{reader.run_dir}/",
         # Tests never change the environment that they run in.
-        r"^make ": "make -o .venv/.complete -o .venv-vllm/.complete ",
+        r"^make ": "make -o .venv/.complete -o .venv/.all -o .venv-vllm/.complete ",
         r"configs/experiments/smoke.yaml": str(short),
     }
 

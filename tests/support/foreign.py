@@ -28,7 +28,7 @@ MODEL = str(embedded_folder())
 @contextmanager
 def foreign_server() -> Iterator[str]:
     """The base URL of the server; it is killed when the block ends."""
-    prepare(embedded_folder())
+    prepare(embedded_folder(), weights=True)
     (port,) = free_ports(1)
     command = shutil.which("transformers", path=str(Path(sys.executable).parent))
     assert command is not None

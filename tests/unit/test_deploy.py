@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import environment
+from deploy import environment, up
 from deploy.services import (
     ALL_SERVICES,
     ROOT,
@@ -26,6 +26,7 @@ from deploy.services import (
 )
 from deploy.supervisor import Supervisor, render_config
 from services.common.config import ServiceConfig
+from services.common.local.checks import embedded_folder
 
 KEYED = ManagedService("keyed", "services.keyed", "keyed_models.yaml", ServiceConfig, ("KEYED_*",))
 PLAIN = ManagedService("plain", "services.plain", "plain_models.yaml", ServiceConfig)
@@ -76,6 +77,76 @@ def test_every_backend_has_an_extra_that_is_installed() -> None:
     ]
     assert set(environment.VLLM_EXTRAS.values()) <= set(extras)
     assert {service.name for service in ALL_SERVICES} - {"router"} <= set(extras)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[set[str], bool]]:
+    """Replaces `make`. Has the extras that were left out, and whether torch was among the rest."""
+    calls: list[tuple[set[str], bool]] = []
+
+    def make(venv: Path, extras: list[str], cuda: bool, *, torch: bool) -> None:
+        venv.mkdir(exist_ok=True)
+        calls.append(({e.partition("=")[2] for e in extras if "--no-extra" in e}, torch))
+
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "make", make)
+    return calls
+
+
+def test_the_parts_that_make_up_does_not_need_come_when_they_are_asked_for(
+    made: list[tuple[set[str], bool]], tmp_path: Path
+) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert environment.PARTS.keys() - {"grpcurl"} <= extras["optional-dependencies"].keys()
+    vllm = set(environment.VLLM_EXTRAS.values())
+    environment.main("services")
+    environment.main("services", "ray")
+    environment.main("services", "torch")
+    environment.main("services")  # such as after a change of uv.lock
+    assert not (tmp_path / ".venv/.all").exists()
+    environment.main("services", "all")
+    environment.main("services")
+    assert [left - vllm for left, _ in made] == [
+        {"torch", "ray", "parquet", "dev"},
+        {"torch", "parquet", "dev"},
+        *[{"parquet", "dev"}] * 2,
+        *[set()] * 2,
+    ]
+    assert [torch for _, torch in made] == [False, False, True, True, True, True]
+    assert (tmp_path / ".venv/.all").exists()
+    with pytest.raises(SystemExit, match="no part rat: choose from torch, ray"):
+        environment.main("services", "rat")
+
+
+def test_make_up_installs_what_a_model_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    added: list[set[str]] = []
+    monkeypatch.setattr(up.environment, "add_parts", lambda parts: added.append(set(parts)))
+    monkeypatch.setattr(up.environment, "installed_parts", lambda venv: {"ray"})
+    monkeypatch.setattr(up.environment, "has_gpu", lambda: False)
+    monkeypatch.setattr(up, "ROOT", tmp_path)
+    monkeypatch.setattr(up.sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setenv("ARENA_CONFIG_DIR", str(tmp_path))
+    hf = next(service for service in ALL_SERVICES if service.name == "hf")
+
+    def install(**entry: object) -> None:
+        models = [{"name": "hf_a", "model_path": str(tmp_path / "a"), **entry}]
+        settings = {"listen": "127.0.0.1:1", "device": "cpu", "models": models}
+        (tmp_path / "hf_models.yaml").write_text(yaml.safe_dump(settings))
+        up._install_parts([hf])
+
+    install()  # its files are not on this machine
+    install(model_path=str(embedded_folder()), preload=True)
+    assert added == []
+    install(preload=True)
+    install(model_path=str(embedded_folder()), engine="transformers", preload=True)
+    assert added == [{"torch"}] * 2
+    [line, _] = capsys.readouterr().out.splitlines()
+    assert line == "installing torch, about 900 MB, once: hf_a, a model of hf, needs it"
+    monkeypatch.setattr(up.sys, "prefix", "/usr")  # somebody else's environment
+    install(preload=True)
+    assert len(added) == 2
 
 
 def test_a_machine_without_a_gpu_gets_no_cuda_library(

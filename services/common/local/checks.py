@@ -22,6 +22,11 @@ def embedded_folder() -> Path:
     return cache_folder() / "models" / EMBEDDED_NAME
 
 
+def is_embedded(folder: Path) -> bool:
+    """True for the folder of the embedded model."""
+    return folder.resolve() == embedded_folder().resolve()
+
+
 def check_model_folder(name: str, folder: Path) -> None:
     """Raise ModelMisconfigured unless the folder has a config.json."""
     if (folder / "config.json").is_file():
@@ -29,7 +34,7 @@ def check_model_folder(name: str, folder: Path) -> None:
     fix = "correct its model_path"
     if (folder / "adapter_config.json").is_file():
         fix = "it is an adapter, which has to be merged into its base model"
-    elif folder.absolute() == embedded_folder().absolute():
+    elif is_embedded(folder):
         fix = "run `make up`, which prepares the embedded model"
     raise ModelMisconfigured(
         f"{name}: model_path {folder.absolute()} is not a model folder, because it has no "

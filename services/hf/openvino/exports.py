@@ -16,10 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from services.common.local.checks import cache_folder, embedded_folder
+from services.common.local.checks import cache_folder, is_embedded
+from services.common.log import log
 
-#: What decides how a checkpoint is exported, beside the libraries.
-_SOURCES = ("compress.py", "export.py", "llama.py", "operator.py", "verify.py")
+#: What decides how a checkpoint is exported, beside the libraries: through torch, and without it.
+_SOURCES = ("compress.py", "export.py", "operator.py", "verify.py")
+_PLAIN_SOURCES = ("../embedded.py", "compress.py", "llama.py", "operator.py")
 
 _FACTS = "facts.json"
 _LARGE = 64_000_000
@@ -65,12 +67,16 @@ def make_export(
     cannot be written.
     """
     options = ["--half"] if half else []
-    options += ["--trust-remote-code"] if trust_remote_code else []
-    options += ["--allow-pickle"] if allow_pickle else []
-    options += [f"--ignore-weights={pattern}" for pattern in ignore_weights]
+    # The embedded model's export needs no torch, and our tests compare it with transformers.
+    plain = not half and is_embedded(checkpoint)
+    if not plain:
+        options += ["--trust-remote-code"] if trust_remote_code else []
+        options += ["--allow-pickle"] if allow_pickle else []
+        options += [f"--ignore-weights={pattern}" for pattern in ignore_weights]
     parent = cache_folder() / "openvino"
     parent.mkdir(parents=True, exist_ok=True)
-    name = _key(checkpoint, options)
+    name = _key(checkpoint, options, plain=plain)
+    source = [str(checkpoint.resolve()), *options]
     folder = parent / name
     with open(parent / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -78,24 +84,39 @@ def make_export(
             with tempfile.TemporaryDirectory(dir=parent) as scratch:
                 target = Path(scratch) / "export"
                 target.mkdir()
-                facts = _run(checkpoint, target, options)
+                facts = _run(checkpoint, target, options, plain=plain)
                 if "refused" in facts:  # remembered, so that no later start tries again
                     for file in target.iterdir():
                         file.unlink()
+                facts["source"] = source
                 (target / _FACTS).write_text(json.dumps(facts))
                 shutil.rmtree(folder, ignore_errors=True)
                 target.rename(folder)
+            _delete_replaced(folder, source)
     facts = json.loads((folder / _FACTS).read_text())
+    del facts["source"]
     if "refused" in facts:
         raise ExportRefused(facts["refused"])
     return Export(folder / "model.xml", **{**facts, "end_tokens": tuple(facts["end_tokens"])})
 
 
-def _run(checkpoint: Path, target: Path, options: list[str]) -> dict[str, Any]:
+def _delete_replaced(new: Path, source: list[str]) -> None:
+    """Delete the exports of the same checkpoint that an earlier version of it, or of us, made."""
+    deleted = size = 0
+    for facts in new.parent.glob(f"*/{_FACTS}"):
+        # Those of our first versions do not name their source.
+        if facts.parent != new and json.loads(facts.read_text()).get("source", source) == source:
+            size += sum(file.stat().st_size for file in facts.parent.iterdir())
+            shutil.rmtree(facts.parent, ignore_errors=True)
+            (new.parent / f".{facts.parent.name}.lock").unlink(missing_ok=True)
+            deleted += 1
+    if deleted:
+        log.info("exports deleted", replaced_by=str(new), number=deleted, megabytes=size // 10**6)
+
+
+def _run(checkpoint: Path, target: Path, options: list[str], *, plain: bool) -> dict[str, Any]:
     """Export in a process of its own, whose memory is then free again."""
-    # The embedded model's export needs no torch, and our tests compare it with transformers.
-    embedded = checkpoint.resolve() == embedded_folder().resolve()
-    module = "llama" if embedded and not options else "export"
+    module = "llama" if plain else "export"
     command = [sys.executable, "-m", f"services.hf.openvino.{module}"]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(  # noqa: S603 - our own module
@@ -112,15 +133,19 @@ def _run(checkpoint: Path, target: Path, options: list[str]) -> dict[str, Any]:
     return facts
 
 
-def _key(checkpoint: Path, options: list[str]) -> str:
+def _key(checkpoint: Path, options: list[str], *, plain: bool = False) -> str:
     """What decides an export: versions, and the checkpoint's files.
 
     Large files count by size and time, because reading them takes longer than loading the export.
     """
-    facts: list[Any] = [options, version("openvino"), version("transformers")]
-    facts += [_hash(Path(__file__).with_name(name)) for name in _SOURCES]
+    facts: list[Any] = [options, version("openvino")]
+    facts += [] if plain else [version("transformers")]
+    sources = _PLAIN_SOURCES if plain else _SOURCES
+    facts += [_hash(Path(__file__).parent / name) for name in sources]
+    # The embedded model's weights are those of its GGUF file, whose checksum is in the sources.
+    kinds = () if plain else (".py", ".safetensors", ".bin")
     for file in sorted(checkpoint.iterdir()):
-        if file.name not in _SETTINGS and file.suffix not in (".py", ".safetensors", ".bin"):
+        if file.name not in _SETTINGS and file.suffix not in kinds:
             continue
         status = file.stat()
         if status.st_size > _LARGE:

@@ -1,7 +1,7 @@
 """Exports a plain Llama without torch: `python -m services.hf.openvino.llama FOLDER TARGET`.
 
-For the embedded model, whose first start is then faster and needs no torch. The graph is that of
-https://arxiv.org/abs/2302.13971, section 2.2. Tests compare it with transformers.
+For the embedded model, whose weights come from its GGUF file if the folder has none. The graph is
+that of https://arxiv.org/abs/2302.13971, section 2.2. Tests compare it with transformers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import openvino as ov
 from openvino import opset13 as ops
 from safetensors.numpy import load_file
 
+from services.hf.embedded import read_weights
 from services.hf.openvino.compress import compress
 from services.hf.openvino.operator import Attention, mark
 
@@ -39,9 +40,10 @@ def build(folder: Path) -> ov.Model | None:
         if config.get(name, default) != value:
             return None
     rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type") != "default" or not (folder / "model.safetensors").exists():
+    if rope.get("rope_type") != "default":
         return None
-    weights = load_file(folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    weights = load_file(file) if file.exists() else read_weights()
     if any(values.dtype != np.float32 for values in weights.values()):
         return None
     return _Llama(config, weights).build()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.common.errors import ModelMisconfigured
 from services.common.log import log
 from services.hf.config import HfModel
+from services.hf.description import Description, why_not_openvino
 from services.hf.forward import Forward
-
-#: Types that a float32 export stands for; the others are for GPUs, or for a purpose of their own.
-_TYPES = ("auto", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,7 @@ class ModelCore:
 
     embedded: how many token ids it can read. tokens: how many it can read and write. ends: the
     end tokens of its generation config. size: bytes of its weights. note: why it does not run on
-    OpenVINO, or empty.
+    OpenVINO, or empty. file: the weights, if the process maps them.
     """
 
     forward: Forward
@@ -42,6 +38,7 @@ class ModelCore:
     precision: str
     engine: str
     note: str = ""
+    file: Path | None = None
 
 
 class _Unfit(Exception):
@@ -49,42 +46,37 @@ class _Unfit(Exception):
 
 
 def load_core(
-    entry: HfModel,
-    folder: Path,
-    device: str,
-    context: int,
-    limits: LoadLimits,
-    load_transformers: Callable[[str], ModelCore],
+    entry: HfModel, folder: Path, device: str, limits: LoadLimits, description: Description
 ) -> ModelCore:
     """The model on the engine that its entry asks for.
 
-    auto: OpenVINO on a CPU, if an export of the model equals transformers. device: cpu or cuda.
-    context: the model's context length. load_transformers: gets the note.
+    auto: OpenVINO on a CPU, if it computes there what transformers does. device: cpu or cuda.
     Raises ModelMisconfigured if the entry asks for OpenVINO and the model cannot run there.
     """
-    if entry.engine == "transformers":
-        return load_transformers("")
-    try:
-        return _load_export(entry, folder, device, context, limits)
-    except _Unfit as error:
-        if entry.engine == "openvino":
-            raise ModelMisconfigured(
-                f"{entry.name} cannot run on OpenVINO: {error}; set engine: transformers in its "
-                "entry"
-            ) from error
-        log.info("transformers", model=entry.name, reason=str(error))
-        return load_transformers(f"runs on transformers: {error}")
+    reason = ""
+    if entry.engine != "transformers":
+        try:
+            return _load_openvino(entry, folder, device, limits, description)
+        except _Unfit as error:
+            if entry.engine == "openvino":
+                raise ModelMisconfigured(
+                    f"{entry.name} cannot run on OpenVINO: {error}; set engine: transformers in "
+                    "its entry"
+                ) from error
+            reason = f"runs on transformers: {error}"
+            log.info("transformers", model=entry.name, reason=str(error))
+    # Imported here, because it imports torch.
+    from services.hf import transformers_model
+
+    core = transformers_model.load_model(entry, folder, device, limits, description)
+    return replace(core, note="; ".join(filter(None, (reason, core.note))))
 
 
-def _load_export(
-    entry: HfModel, folder: Path, device: str, context: int, limits: LoadLimits
+def _load_openvino(
+    entry: HfModel, folder: Path, device: str, limits: LoadLimits, description: Description
 ) -> ModelCore:
-    if device != "cpu":
-        raise _Unfit(f"OpenVINO is for CPUs here, and this service uses {device}")
-    if entry.dtype not in _TYPES:
-        raise _Unfit(f"its entry sets dtype: {entry.dtype}")
-    if find_spec("openvino") is None:
-        raise _Unfit("openvino is not installed: run `make setup`")
+    if reason := why_not_openvino(entry, device):
+        raise _Unfit(reason)
     # Imported here, because a machine with a GPU needs no openvino.
     import openvino
 
@@ -108,6 +100,7 @@ def _load_export(
     prefix_bytes = int(entry.prefix_cache_gb * 1e9)
     model = CompiledModel(export.file, export.tokens, entry.precision, limits.threads)
     # Rows, the longest prompt beside them, and the prefixes.
+    context = description.context_length or 0
     tokens = max(limits.max_cache_tokens, context) + context
     model.allocate(count_blocks(tokens) + SCORING_BLOCKS + prefix_bytes // model.block_bytes)
     return ModelCore(
@@ -118,4 +111,5 @@ def _load_export(
         size=export.size,
         precision="fast" if fast else "fp32",
         engine=f"openvino {openvino.__version__.partition('-')[0]}",
+        file=export.file.with_suffix(".bin"),
     )

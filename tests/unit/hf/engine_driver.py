@@ -10,8 +10,6 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from arena_llm.types import (
     DEFAULT_RETURNS,
     Completion,
@@ -44,7 +42,7 @@ def load_tiny(folder: Path, *, step_tokens: int = 32, **entry: Any) -> LoadedMod
         model_path=folder,
         **{"prefix_cache_gb": 0.0005, "engine": "transformers", **entry},
     )
-    return load(described, folder, torch.device("cpu"), LoadLimits(step_tokens))
+    return load(described, folder, "cpu", LoadLimits(step_tokens))
 
 
 def request(

@@ -101,13 +101,35 @@ def test_a_missing_wheel_names_the_package_to_install(
         embedded.prepare(tmp_path / "embedded")
 
 
+def test_weights_are_written_when_they_are_needed(
+    conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(source: Path, file: Path) -> None:
+        written.append(source)
+        file.touch()
+
+    monkeypatch.setattr(embedded, "_write_weights", write)
+    folder = tmp_path / "embedded"
+    embedded.prepare(folder)
+    assert not written
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: embedded.prepare(folder, weights=True), range(4)))
+    embedded.prepare(folder)
+    assert (len(conversions), len(written)) == (1, 1)
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", ".complete", "model.safetensors")
+    }
+
+
 #: Converts the real file where torch cannot be imported.
 _CONVERT = """
 import sys
 sys.modules["torch"] = None
 from pathlib import Path
 from services.hf import embedded
-embedded._convert(embedded._find_gguf(), Path(sys.argv[1]))
+embedded.prepare(Path(sys.argv[1]), weights=True)
 """
 #: Of the float32 weights that transformers' reader of GGUF computes, in the order of their names.
 _WEIGHTS = "785e20b3e653276b0579b744214a1186d730ba80af04f397f642d6432e5e0154"

@@ -19,7 +19,7 @@ from tests.unit.hf.conftest import Checkpoints, Models
 from tests.unit.hf.engine_driver import load_tiny
 
 
-def never(*arguments: Any) -> dict[str, Any]:
+def never(*arguments: Any, **options: Any) -> dict[str, Any]:
     raise AssertionError("nothing is exported again")
 
 
@@ -32,6 +32,32 @@ def test_an_export_is_made_once(checkpoint: Checkpoints, monkeypatch: pytest.Mon
     assert make_export(checkpoint("llama"), half=False) == first
     # A tokenizer and a chat template change no export.
     assert make_export(checkpoint("llama-chat"), half=False) == first
+
+
+def test_an_export_replaces_those_of_earlier_versions(
+    tmp_path: Path,
+    checkpoint: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ARENA_CACHE_DIR", str(tmp_path))
+    facts = {"embedded": 1, "tokens": 1, "end_tokens": [], "size": 1, "half": True}
+    monkeypatch.setattr(exports, "_run", lambda *_, **__: facts | {"difference": 0.0})
+    versions = iter(["1", "1", "2", "2"])
+    monkeypatch.setattr(exports, "version", lambda library: library + next(versions, "2"))
+    first = make_export(checkpoint("llama"), half=False).file.parent
+    (first / "model.bin").write_bytes(b"0" * 2_000_000)
+    second = make_export(checkpoint("llama"), half=False).file.parent
+    others = [
+        make_export(checkpoint("llama"), half=True).file.parent,
+        make_export(checkpoint("mistral"), half=False).file.parent,
+    ]
+    assert make_export(checkpoint("llama"), half=False).file.parent == second
+    kept = {folder for folder in (tmp_path / "openvino").iterdir() if folder.is_dir()}
+    assert kept == {second, *others}
+    logged = [line for line in capsys.readouterr().err.splitlines() if "deleted" in line]
+    assert len(logged) == 1
+    assert "number=1 megabytes=2" in logged[0]
 
 
 def test_a_refusal_is_remembered(

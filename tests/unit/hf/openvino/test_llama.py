@@ -10,9 +10,11 @@ from typing import Any
 import openvino as ov
 import pytest
 import torch
+from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from services.common.local.checks import embedded_folder
+from services.hf.embedded import prepare, read_weights
 from services.hf.openvino import exports
 from services.hf.openvino.compress import compress
 from services.hf.openvino.llama import build
@@ -64,8 +66,11 @@ def test_the_embedded_model_is_exported_so(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.integration
 def test_the_real_embedded_model_equals_transformers(tmp_path: Path) -> None:
     folder = ROOT / embedded_folder()
+    prepare(folder, weights=True)
     model = build(folder)
     assert model is not None
+    stored = load_file(folder / "model.safetensors")
+    assert all((values == stored[name]).all() for name, values in read_weights().items())
     assert compress(model) == 4 * 30 + 1, "all layers and the embeddings"
     ov.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
