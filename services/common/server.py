@@ -90,6 +90,7 @@ class Server:
 
     def __init__(self, service: Service, listen: str, worker: Worker | None = None) -> None:
         self._service = service
+        self.forwards_calls = service.forwards_calls
         self._worker = worker
         #: What its lines in the log say about the process.
         self._place = {"service": service.name, "pid": os.getpid()}
@@ -143,13 +144,17 @@ class Server:
             await self._health.set(name, status)
 
 
-def _freeze_gc() -> None:
+def _tune_gc(forwards_calls: bool) -> None:
     """Freeze the objects that exist after startup, so that the garbage collector skips them.
 
-    Server does not do this, because it affects the whole process.
+    A process that forwards calls has no large objects in cycles, so that it may collect them
+    seldom: with Python's own threshold, the calls in flight cause a collection at every tenth call,
+    which takes 2 % of the CPU. Server does not do this, because it affects the whole process.
     """
     gc.collect()
     gc.freeze()
+    if forwards_calls:
+        gc.set_threshold(10_000)
 
 
 async def serve(service: Service, listen: str, worker: Worker | None = None) -> int:
@@ -195,7 +200,7 @@ async def serve(service: Service, listen: str, worker: Worker | None = None) -> 
 
 async def _start_and_watch(server: Server) -> None:
     await server.start()
-    _freeze_gc()
+    _tune_gc(server.forwards_calls)
     await server.failed()
 
 
