@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "validate": "check before an expensive run whether all models can run, and what it will cost",
     "run": "play an experiment; a second run continues an interrupted one",
     "report": "print ratings and rates, and write a page with every move",
+    "audit": "read all stored replies again: moves lost by their format, or played unchosen",
     "export": "write the tables of a results file as CSV or Parquet",
     "merge": "copy the episodes of several results files into one",
 }
