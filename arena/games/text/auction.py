@@ -13,7 +13,7 @@ from arena.games.text.base import GameText, Playout
 class AuctionText(GameText):
     games = ("first_sealed_auction",)
     bounds: ClassVar = {"players": (2, 10), "max_value": (1, 1000)}
-    playouts: ClassVar = {"first_sealed_auction": Playout(2, 2.0, 330)}
+    playouts: ClassVar = {"first_sealed_auction": Playout(2, 2.0, 293)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

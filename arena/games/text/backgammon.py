@@ -31,7 +31,7 @@ class BackgammonText(GameText):
 
     games = ("backgammon",)
     ornaments = "*"
-    playouts: ClassVar = {"backgammon": Playout(2, 117.1, 1290)}
+    playouts: ClassVar = {"backgammon": Playout(2, 117.1, 1089)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

@@ -16,7 +16,7 @@ _RANKS = {"A": "ace", "T": "10", "J": "jack", "Q": "queen", "K": "king"}
 
 class BlackjackText(GameText):
     games = ("blackjack",)
-    playouts: ClassVar = {"blackjack": Playout(1, 1.6, 300)}
+    playouts: ClassVar = {"blackjack": Playout(1, 1.3, 316)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self.rules = """\

@@ -13,7 +13,7 @@ from arena.games.text.base import GameText, Playout
 class BlottoText(GameText):
     games = ("blotto",)
     bounds: ClassVar = {"players": (2, 10)}
-    playouts: ClassVar = {"blotto": Playout(2, 2.0, 1100)}
+    playouts: ClassVar = {"blotto": Playout(2, 2.0, 749)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

@@ -15,7 +15,7 @@ class BreakthroughText(GameText):
     ornaments = "*"
     # OpenSpiel writes a row as one digit and a column as one letter.
     bounds: ClassVar = {"rows": (2, 9), "columns": (2, 26)}
-    playouts: ClassVar = {"breakthrough": Playout(2, 64.2, 603)}
+    playouts: ClassVar = {"breakthrough": Playout(2, 64.2, 630)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         size = game.get_parameters()

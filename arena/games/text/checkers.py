@@ -17,7 +17,7 @@ class CheckersText(GameText):
     games = ("checkers",)
     # OpenSpiel writes a column as one letter.
     bounds: ClassVar = {"rows": (7, 26), "columns": (4, 26)}
-    playouts: ClassVar = {"checkers": Playout(2, 71.9, 515)}
+    playouts: ClassVar = {"checkers": Playout(2, 71.9, 506)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         size = game.get_parameters()

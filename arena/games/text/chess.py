@@ -23,7 +23,7 @@ class ChessText(GameText):
     games = ("chess",)
     case_matters = True
     ornaments = "+#!?"
-    playouts: ClassVar = {"chess": Playout(2, 351.9, 1438)}
+    playouts: ClassVar = {"chess": Playout(2, 351.9, 1460)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self.rules = f"""\

@@ -15,7 +15,7 @@ _DISCS = "xo"
 class ConnectFourText(GameText):
     games = ("connect_four",)
     bounds: ClassVar = {"rows": (1, 50), "columns": (1, 50), "x_in_row": (2, 50)}
-    playouts: ClassVar = {"connect_four": Playout(2, 20.7, 352)}
+    playouts: ClassVar = {"connect_four": Playout(2, 20.7, 361)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         size = game.get_parameters()

@@ -12,7 +12,7 @@ from arena.games.text.base import GameText, Playout
 
 class CoordinatedPenniesText(GameText):
     games = ("coordinated_mp",)
-    playouts: ClassVar = {"coordinated_mp": Playout(2, 2.0, 260)}
+    playouts: ClassVar = {"coordinated_mp": Playout(2, 2.0, 198)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self.rules = """\

@@ -16,7 +16,7 @@ _ACTION = re.compile(r"P\d\((.),(\d+),(\d+)\)")
 class DotsAndBoxesText(GameText):
     games = ("dots_and_boxes",)
     bounds: ClassVar = {"num_rows": (1, 20), "num_cols": (1, 20)}
-    playouts: ClassVar = {"dots_and_boxes": Playout(2, 12.0, 375)}
+    playouts: ClassVar = {"dots_and_boxes": Playout(2, 12.0, 442)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

@@ -21,7 +21,7 @@ class GoText(GameText):
     games = ("go",)
     # The board's points have names up to t19.
     bounds: ClassVar = {"board_size": (2, 19), "handicap": (0, 9)}
-    playouts: ClassVar = {"go": Playout(2, 570.2, 1519)}
+    playouts: ClassVar = {"go": Playout(2, 570.2, 1792)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

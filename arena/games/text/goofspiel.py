@@ -22,7 +22,7 @@ class GoofspielText(GameText):
 
     games = ("goofspiel",)
     bounds: ClassVar = {"players": (2, 10), "num_cards": (1, 100)}
-    playouts: ClassVar = {"goofspiel": Playout(2, 24.0, 558)}
+    playouts: ClassVar = {"goofspiel": Playout(2, 24.0, 610)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

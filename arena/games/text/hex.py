@@ -24,7 +24,7 @@ class HexText(GameText):
     games = ("hex",)
     # OpenSpiel writes a column as one letter; nobody can win on a single row or column.
     bounds: ClassVar = {"board_size": (2, 26), "num_rows": (2, 26), "num_cols": (2, 26)}
-    playouts: ClassVar = {"hex": Playout(2, 106.9, 790)}
+    playouts: ClassVar = {"hex": Playout(2, 106.9, 859)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         size = game.get_parameters()

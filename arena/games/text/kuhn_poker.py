@@ -20,7 +20,7 @@ _NAMES = {"p": "Pass", "b": "Bet"}
 
 class KuhnPokerText(GameText):
     games = ("kuhn_poker",)
-    playouts: ClassVar = {"kuhn_poker": Playout(2, 2.2, 297)}
+    playouts: ClassVar = {"kuhn_poker": Playout(2, 2.2, 319)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self._players: int = game.num_players()

@@ -28,7 +28,7 @@ _MONEY = 100  # chips at the start
 
 class LeducPokerText(GameText):
     games = ("leduc_poker",)
-    playouts: ClassVar = {"leduc_poker": Playout(2, 3.9, 386)}
+    playouts: ClassVar = {"leduc_poker": Playout(2, 3.9, 409)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

@@ -18,7 +18,7 @@ _HIGHER = {
 class LiarsDiceText(GameText):
     games = ("liars_dice",)
     bounds: ClassVar = {"numdice": (1, 20), "dice_sides": (2, 20)}
-    playouts: ClassVar = {"liars_dice": Playout(2, 3.4, 359)}
+    playouts: ClassVar = {"liars_dice": Playout(2, 3.4, 368)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

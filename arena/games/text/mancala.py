@@ -19,7 +19,7 @@ _SIDES = (
 
 class MancalaText(GameText):
     games = ("mancala",)
-    playouts: ClassVar = {"mancala": Playout(2, 41.1, 497)}
+    playouts: ClassVar = {"mancala": Playout(2, 42.8, 513)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self.rules = f"""\

@@ -22,9 +22,9 @@ class MatrixGameText(GameText):
     """
 
     playouts: ClassVar = {
-        "matrix_mp": Playout(2, 2.0, 262),
-        "matrix_pd": Playout(2, 2.0, 277),
-        "matrix_rps": Playout(2, 2.0, 405),
+        "matrix_mp": Playout(2, 2.0, 266),
+        "matrix_pd": Playout(2, 2.0, 281),
+        "matrix_rps": Playout(2, 2.0, 410),
     }
 
     def __init__(self, game: pyspiel.Game) -> None:

@@ -12,7 +12,7 @@ from arena.games.text.base import GameText, Playout
 
 class NimText(GameText):
     games = ("nim",)
-    playouts: ClassVar = {"nim": Playout(2, 7.7, 315)}
+    playouts: ClassVar = {"nim": Playout(2, 7.7, 314)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

@@ -12,7 +12,7 @@ from arena.games.text.base import GameText, Playout, draw_grid
 
 class OthelloText(GameText):
     games = ("othello",)
-    playouts: ClassVar = {"othello": Playout(2, 60.4, 516)}
+    playouts: ClassVar = {"othello": Playout(2, 60.4, 407)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self.rules = """\

@@ -24,7 +24,7 @@ class PhantomText(GameText):
 
     games = ("phantom_ttt", "dark_hex")
     bounds: ClassVar = {"board_size": (2, 26), "num_rows": (2, 26), "num_cols": (2, 26)}
-    playouts: ClassVar = {"dark_hex": Playout(2, 9.5, 430), "phantom_ttt": Playout(2, 9.9, 430)}
+    playouts: ClassVar = {"dark_hex": Playout(2, 10.8, 440), "phantom_ttt": Playout(2, 10.8, 376)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

@@ -15,7 +15,7 @@ _VIEW = re.compile(r"Scores: ([\d ]+), Turn total: (\d+)")
 
 class PigText(GameText):
     games = ("pig",)
-    playouts: ClassVar = {"pig": Playout(2, 116.7, 416)}
+    playouts: ClassVar = {"pig": Playout(2, 116.7, 293)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

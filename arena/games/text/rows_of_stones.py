@@ -12,7 +12,7 @@ from arena.games.text.base import GameText, Playout, draw_grid, find_parameters
 
 class RowOfStonesText(GameText):
     games = ("gomoku", "mnk")
-    playouts: ClassVar = {"gomoku": Playout(2, 121.3, 1900), "mnk": Playout(2, 121.3, 2600)}
+    playouts: ClassVar = {"gomoku": Playout(2, 110.8, 1836), "mnk": Playout(2, 109.4, 2237)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = find_parameters(game)

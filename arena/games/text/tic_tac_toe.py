@@ -14,7 +14,7 @@ _MARKS = "xo"
 
 class TicTacToeText(GameText):
     games = ("tic_tac_toe",)
-    playouts: ClassVar = {"tic_tac_toe": Playout(2, 7.6, 304)}
+    playouts: ClassVar = {"tic_tac_toe": Playout(2, 7.6, 312)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self.rules = """\

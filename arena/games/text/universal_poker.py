@@ -30,7 +30,7 @@ _ACTIONS = {
 
 class UniversalPokerText(GameText):
     games = ("universal_poker",)
-    playouts: ClassVar = {"universal_poker": Playout(2, 3.4, 560)}
+    playouts: ClassVar = {"universal_poker": Playout(2, 3.2, 455)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         parameters = game.get_parameters()

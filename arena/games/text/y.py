@@ -14,7 +14,7 @@ class YText(GameText):
     games = ("y",)
     # OpenSpiel writes a column as one letter.
     bounds: ClassVar = {"board_size": (1, 26)}
-    playouts: ClassVar = {"y": Playout(2, 174.6, 1135)}
+    playouts: ClassVar = {"y": Playout(2, 174.6, 1173)}
 
     def __init__(self, game: pyspiel.Game) -> None:
         self._size: int = game.get_parameters()["board_size"]
