@@ -205,7 +205,7 @@ def _draw_action(turn: Turn) -> int:
 
 
 #: Columns that a row copies from an answer, from its model's reply, and from who served that.
-_ANSWER_COLUMNS = ("problem", "prompt", "reply", "reasoning")
+_ANSWER_COLUMNS = ("problem", "prompt", "reply", "reasoning", "reading")
 _CALL_COLUMNS = (
     "model", "latency_ms", "finish_reason", "prompt_tokens", "completion_tokens",
     "reasoning_tokens", "cost_picousd", "cost_basis", "attempts", "failed_attempts_picousd",

@@ -83,7 +83,8 @@ class MoveRow:
 
     The columns from model on describe the model's reply. They have the names of the fields of
     ModelReply and ServedBy. replayed: 1 if it is the reply to an earlier call with this
-    request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace.
+    request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace. reading:
+    by which rule the reply was read, and the strict reader's verdict (reply.describe_reading).
     """
 
     episode: str
@@ -123,6 +124,7 @@ class MoveRow:
     replica: str | None = None
     service_version: str | None = None
     tokens: str | None = None
+    reading: str | None = None
 
 
 class Origin(NamedTuple):

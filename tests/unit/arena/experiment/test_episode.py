@@ -165,6 +165,10 @@ async def test_unparseable_and_illegal_replies() -> None:
         "tic_tac_toe", *[llm(reply="json", on_illegal="retry 1")] * 2, says=says
     )
     assert [move.status for move in moves] == ["unparseable", "illegal"]
+    assert [move.reading for move in moves] == [
+        "none, strict: unparseable",
+        "none, strict: illegal",
+    ]
     assert (row.status, row.loser) == ("forfeited", 0)
 
 
