@@ -87,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     tally = asyncio.run(_play(args, experiment, replay, console, free))
     _summarise(tally, experiment, Console(emoji=False))
     missing = tally.total - tally.episodes.total() + tally.episodes["failed"]
+    if tally.enough:
+        missing = tally.episodes["failed"]
     return int(bool(missing or tally.stopped))
 
 
@@ -142,10 +144,11 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
     counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.episodes.items()))
     missing = tally.total - tally.episodes.total()
     open_ = tally.open.total()
+    state = "needed" if tally.enough else "played"
     outcomes = [
         *([counts] if counts else []),
         *([f"{open_} open"] if open_ else []),
-        *([f"{missing - open_} not played"] if missing > open_ else []),
+        *([f"{missing - open_} not {state}"] if missing > open_ else []),
     ]
     # A run that plays nothing new has no answers.
     illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal"
@@ -159,6 +162,7 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
         *(f"{count} failed: {reason}" for reason, count in tally.failures.most_common(MAX_REASONS)),
         *(["the same command plays the failed episodes again"] if tally.failures else []),
         *([f"stopped: {tally.stopped}; {tally.remedy}"] if tally.stopped else []),
+        *([f"enough: {tally.enough}"] if tally.enough else []),
         f"results: {experiment.results} (arena report {experiment.results} --config"
         f" {experiment.path})",
     ]

@@ -103,6 +103,23 @@ def _check_address(address: str | None) -> str | None:
     return address
 
 
+class UntilEntry(StrictModel):
+    """When the results are enough; `episodes:` is then the most that is played.
+
+    width: in points; all ratings have narrower 95 % intervals. decided: it is known of every pair
+    who is better. If both are given, one of them is enough.
+    """
+
+    width: PositiveFloat | None = None
+    decided: bool = False
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.width is None and not self.decided:
+            raise ValueError("needs width: POINTS or decided: true")
+        return self
+
+
 class RayEntry(StrictModel):
     """address: of a running Ray cluster; None: `arena run --runner ray` starts Ray here."""
 
@@ -139,10 +156,10 @@ class ExperimentFile(_Episodes):
     which the model plays. agents, opponents, anchors: the settings of each player, by name; anchors
     play in the round robin of the models, and ratings are relative to the first by name. results:
     a file that ends in .sqlite, or a folder for arena.sqlite, relative to the working
-    directory; several experiments can share it. episodes_in_flight: how many episodes are
-    played at the same time. The two budgets hold for all runs of the experiment together.
-    prices: by model, where no service knows the price. patience: seconds for which a run waits
-    for a model that is not available; after them its episodes stay open.
+    directory; several experiments can share it. until: see UntilEntry. episodes_in_flight: how
+    many episodes are played at the same time. The two budgets hold for all runs of the experiment
+    together. prices: by model, where no service knows the price. patience: seconds for which a run
+    waits for a model that is not available; after them its episodes stay open.
     """
 
     name: _Name
@@ -154,6 +171,7 @@ class ExperimentFile(_Episodes):
     models: list[Annotated[dict[str, Any], BeforeValidator(_read_model)]] = Field([])
     opponents: dict[_Name, dict[str, Any]] = Field({})
     anchors: dict[_Name, dict[str, Any]] = Field({})
+    until: UntilEntry | None = None
     episodes_in_flight: PositiveInt = 64
     max_cost_usd: PositiveFloat | None = None
     max_tokens_total: PositiveInt | None = None

@@ -29,6 +29,7 @@ from arena.experiment.file import (
     GameEntry,
     GamePlan,
     RayEntry,
+    UntilEntry,
     check_model_name,
 )
 from arena.experiment.lineups import lineups
@@ -42,6 +43,7 @@ _TOP_KEYS = (*ExperimentFile.model_fields, *LLM_DEFAULTS)
 _NESTED_KEYS: Mapping[str, Sequence[str]] = {
     "games": tuple(GameEntry.model_fields),
     "ray": tuple(RayEntry.model_fields),
+    "until": tuple(UntilEntry.model_fields),
     "estimate": tuple(Assumptions.model_fields),
     "routing": tuple(RoutingSettings.model_fields),
     "prices": tuple(PriceEntry.model_fields),

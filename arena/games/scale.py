@@ -41,7 +41,7 @@ def find_scale(game: str, returns: Iterable[Sequence[float]], sandbox: Sandbox) 
     observed = list(returns)
     values = [value for row in observed for value in row]
     try:
-        found = sandbox.call(_describe, game)
+        found = sandbox.call(describe_game, game)
     except GameError:
         found = None
     if found is None:
@@ -51,8 +51,11 @@ def find_scale(game: str, returns: Iterable[Sequence[float]], sandbox: Sandbox) 
     return GameScale(found.competitive, low, high, found.chance)
 
 
-def _describe(game: str) -> GameScale | None:
-    """Runs in the sandbox's process."""
+def describe_game(game: str) -> GameScale | None:
+    """Return the scale that OpenSpiel states; None if it cannot load the game.
+
+    A game from a file of unknown origin must be described in the sandbox.
+    """
     try:
         loaded = Game.load(game)
         kind = loaded.raw.get_type()

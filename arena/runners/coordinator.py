@@ -17,9 +17,12 @@ from arena.experiment.ledger import Backend, Ledger
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
+from arena.report.load import open_results
+from arena.results.reader import make_query
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.spending import Spent
 from arena.results.store import Store
+from arena.runners.stopping import StoppingRule
 from arena_llm import ArenaError
 
 #: Seconds between two looks at episodes that other processes play.
@@ -57,7 +60,7 @@ class RunProgress:
     models are expected to make in this run, and moves made. failures: reasons of this run's
     failed episodes. open: how many episodes stay open because of each reason. lost: workers that
     died and were replaced. stopped: why no more episodes are started; "" while the run continues.
-    remedy: how to play the rest.
+    remedy: how to play the rest. enough: why the rest is not needed.
     """
 
     total: int
@@ -77,6 +80,7 @@ class RunProgress:
     lost: int = 0
     stopped: str = ""
     remedy: str = ""
+    enough: str = ""
 
 
 class FairQueue:
@@ -173,6 +177,13 @@ class Coordinator:
         missing = [spec for spec in specs if statuses.get(spec.episode) in (None, "failed")]
         # Long games first: a long game that starts last would run alone at the end.
         missing.sort(key=self._expected_moves, reverse=True)
+        self._rule: StoppingRule | None = None
+        if experiment.settings.until is not None:
+            # Deals in their order, so that runs that stop early share them.
+            missing.sort(key=lambda spec: spec.number)
+            query = make_query(experiment.row, keys, experiment.models)
+            with open_results(job.results, query) as results:
+                self._rule = StoppingRule(experiment, results.light_moves())
         self._queue = FairQueue(missing, self._find_models)
         self._elsewhere: dict[str, EpisodeSpec] = {}
         self._looked = float("-inf")
@@ -181,7 +192,8 @@ class Coordinator:
         self._played_by: dict[int, set[str]] = {}
         self._calls: Counter[str] = Counter()
         work = sum(map(self._expected_moves, missing))
-        self._progress = RunProgress(len(specs), ended, work=work)
+        enough = self._rule.look() if self._rule else ""
+        self._progress = RunProgress(len(specs), ended, work=work, enough=enough)
 
     async def join(self, worker: int) -> str:
         """Register a worker that starts, or that starts again after its death.
@@ -202,7 +214,7 @@ class Coordinator:
         A number: other processes play all that is left. Ask again after so many seconds, because
         they may die.
         """
-        while not self._progress.stopped:
+        while not (self._progress.stopped or self._progress.enough):
             if spec := self._queue.take():
                 if away := self._find_models(spec) & self._away.keys():
                     self._queue.end(spec.episode)
@@ -280,6 +292,9 @@ class Coordinator:
         answers = [move.status for move in moves if move.model]
         progress.answers += len(answers)
         progress.illegal += len(answers) - answers.count("ok")
+        if self._rule is not None:
+            self._rule.add(row, moves)
+            progress.enough = progress.enough or self._rule.look()
 
     async def leave_open(self, episode: str, model: str, reason: str) -> None:
         """Give up an episode of a model that is not available, and start no others of it."""
