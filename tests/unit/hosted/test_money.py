@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from arena_llm import ArenaError, AsyncClient
-from arena_llm.types import to_picousd
+from arena_llm import ArenaError, AsyncClient, Message
+from arena_llm.types import CacheHint, Text, to_picousd
 from tests.support.upstreams import anthropic, gemini, openai
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Fault, Reply
@@ -223,3 +223,40 @@ async def test_an_impossible_count_is_unknown_and_logged(
     said = capsys.readouterr()
     assert "usage cannot be read" in said.out + said.err
     assert name in said.out + said.err
+
+
+@pytest.mark.parametrize("provider", ["anthropic"], indirect=True)
+async def test_a_prompt_cache_is_counted_and_has_its_own_price(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    """Reading is cheap; writing for an hour costs more than for five minutes."""
+    written = {"ephemeral_5m_input_tokens": 6, "ephemeral_1h_input_tokens": 10}
+    usage = {
+        "input_tokens": 8,
+        "cache_read_input_tokens": 4,
+        "cache_creation_input_tokens": 16,
+        "cache_creation": written,
+        "output_tokens": 5,
+    }
+    upstream.enqueue(Reply("ok", fields={"usage": usage}))
+    message = Message("user", (Text("long", cache=CacheHint(3600)), Text("hi")))
+    reply = await llm.generate(provider.model, messages=[message], timeout=100)
+    (request,) = upstream.history
+    assert "cache_control" in str(request.body)
+    used = reply.usage
+    assert (used.prompt_tokens, used.cached_tokens, used.cache_write_tokens) == (28, 4, 16)
+    # In 10^-12 dollars for a token.
+    cost = 8 * 3_000_000 + 4 * 300_000 + 6 * 3_750_000 + 10 * 6_000_000 + 5 * 15_000_000
+    assert used.cost_picousd == cost
+
+
+@OPENROUTER
+async def test_openrouters_prompt_cache_is_counted(
+    llm: AsyncClient, upstream: Any, provider: Provider
+) -> None:
+    details = {"cached_tokens": 4, "cache_write_tokens": 6}
+    usage = {"prompt_tokens": 18, "completion_tokens": 5, "prompt_tokens_details": details}
+    upstream.enqueue(Reply("ok", fields={"usage": {**usage, "cost": 0.5}}))
+    used = (await llm.generate(provider.model, "hi")).usage
+    assert (used.prompt_tokens, used.cached_tokens, used.cache_write_tokens) == (18, 4, 6)
+    assert used.cost_picousd == to_picousd(0.5)
