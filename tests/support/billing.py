@@ -198,7 +198,7 @@ async def run_bill(
     chances = random.Random(seed + 1)  # noqa: S311 - no secret
     began = time.monotonic()
     path = folder / "results.sqlite"
-    experiment = ExperimentRow("bill", "{}", "0" * 64)
+    experiment = ExperimentRow("bill", "{}")
     upstream: UpstreamServer
     with _environment(provider):
         async with provider.upstream() as upstream:

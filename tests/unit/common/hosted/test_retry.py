@@ -184,4 +184,4 @@ async def test_an_unlisted_model_can_be_refused() -> None:
 
 def test_timeouts() -> None:
     settings = config({"name": "h_a", "timeout_seconds": 5}, timeout_seconds=9)
-    assert (settings.timeout("h_a"), settings.timeout("h_b")) == (5, 9)
+    assert (settings.timeouts("h_a").total, settings.timeouts("h_b").total) == (5, 9)

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from arena_llm import ArenaError, AsyncClient
 from services.common.errors import InvalidRequest, UpstreamUnavailable
+from services.common.hosted.config import Timeouts
 from services.common.hosted.keys import Redactor
 from services.litellm.config import BY_PROVIDER, LiteLlmConfig, allowed_options, is_reserved
 from tests.unit.hosted.conftest import OPENAI, STREAMED, Provider, Start, call, fail
@@ -278,7 +279,7 @@ async def test_the_transport_refuses_another_server(
     plain = {"model": f"{name}/some-model"}
     message = {"role": "user", "content": "hi"}
     arguments = {**plain, "messages": [message], steering: f"{stranger.origin}/"}
-    completion = CompletionArguments(model, arguments, plain, 10)
+    completion = CompletionArguments(model, arguments, plain, Timeouts(10, 10))
     upstream = LiteLlmUpstream(config, Redactor([KEY]))
 
     async def ask() -> None:
