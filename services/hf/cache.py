@@ -28,6 +28,42 @@ _STRIDE = 128
 _HEADROOM = 32
 
 
+#: Rows are allocated for this ratio more than there were.
+_MORE_ROWS = 5, 4
+
+
+def _most_rows(rows: int) -> int:
+    """How many rows may be allocated for this many."""
+    return -(-rows * _MORE_ROWS[0] // _MORE_ROWS[1])
+
+
+class CacheSize:
+    """What the caches of one model take. token_bytes: of one token; known after a first prompt.
+
+    held: the cache of the running batch.
+    """
+
+    def __init__(self) -> None:
+        self.token_bytes = 0
+        self.held: list[WindowCache] = []
+
+    def bound(self, widths: Sequence[int], step_tokens: int) -> int:
+        """The most bytes of a batch whose rows grow to these widths.
+
+        step_tokens: of the prompts that are read for it meanwhile, padding included.
+        """
+        if not widths:
+            return 0
+        longest = max(widths)
+        columns = _most_rows(len(widths)) * (longest + 2 * _STRIDE)
+        return self.token_bytes * (columns + max(longest, 2 * step_tokens) + _HEADROOM)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the running batch."""
+        return sum(cache.allocated_bytes for cache in self.held)
+
+
 class Window:
     """The rows and columns of one cache, the same for all its layers.
 
@@ -127,6 +163,11 @@ class WindowLayer(CacheLayerMixin):
         self._keys[row] = 0
         self._values[row] = 0
 
+    @property
+    def allocated_bytes(self) -> int:
+        """The bytes of its keys and values."""
+        return self._keys.nbytes + self._values.nbytes
+
     def live(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The window's keys and values: [rows, heads, width, head size] each."""
         rows, live = len(self._window.lengths), slice(self._window.start, self._window.end)
@@ -139,7 +180,7 @@ class WindowLayer(CacheLayerMixin):
 
 def _moved(old: torch.Tensor, window: Window, live: slice, new_start: int) -> torch.Tensor:
     new, count = old, len(window.lengths)
-    if window.rows > old.shape[0] or window.columns > old.shape[2]:
+    if (window.rows, window.columns) != (old.shape[0], old.shape[2]):
         new = old.new_zeros((window.rows, old.shape[1], window.columns, old.shape[3]))
     part = old[:count, :, live]
     # Copy first if both lie in the same tensor, where they may overlap.
@@ -173,6 +214,16 @@ class WindowCache(Cache):
             layer = WindowLayer(self.window)
             layer.fill(keys, values)
             self.layers.append(layer)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """The bytes of all rows and columns, used or not."""
+        return sum(layer.allocated_bytes for layer in self.layers)
+
+    @property
+    def token_bytes(self) -> int:
+        """The bytes of one column of one row. There must be a layer."""
+        return self.allocated_bytes // (self.window.rows * self.window.columns)
 
     def make_room(self, lengths: Sequence[int]) -> None:
         """Make room for additional rows of these lengths."""
@@ -237,12 +288,12 @@ class WindowCache(Cache):
         if rows <= window.rows and fits:
             return
         if rows > window.rows:
-            window.rows = max(rows, window.rows * 2)
-        # 50 % more than needed, so that a window that grows by a few columns a step is rarely
-        # moved.
-        roomy = (end + max(ahead, 1)) * 3 // 2
+            window.rows = max(rows, window.rows * _MORE_ROWS[0] // _MORE_ROWS[1])
+        # More than needed, so that a window that grows by a few columns a step is rarely moved.
+        roomy = end + max(ahead, _STRIDE)
         if roomy > window.columns:
             window.columns = -(-roomy // _STRIDE) * _STRIDE
+            window.rows = min(window.rows, _most_rows(rows))  # many may have left
         live = slice(window.start, window.end)
         for layer in self.layers:
             layer.arrange(live, end - window.width)

@@ -85,10 +85,12 @@ class HfModel(ModelEntry):
 class HfConfig(ServiceConfig):
     """The whole file.
 
-    memory_budget_gb: most memory for the weights of all loaded models (10^9 bytes); the least
-    recently used idle model is dropped before another would exceed it; default: no bound.
+    memory_budget_gb: most memory for the weights, caches and prefixes of all loaded models (10^9
+    bytes); the least recently used idle model is dropped before another would exceed it, a request
+    that does not fit waits, and one that can never fit is refused; default: 70 % of the memory of
+    the GPU, the container or the machine.
     Per model: max_batch: requests that run together. max_waiting: requests that wait; one more
-    gets OVERLOADED. max_cache_tokens: tokens of the key-value cache. prefill_tokens: prompt
+    gets OVERLOADED. prefill_tokens: prompt
     tokens that are read between two decoding steps. default_max_tokens: for requests that set
     no max_tokens.
     """
@@ -98,10 +100,19 @@ class HfConfig(ServiceConfig):
     memory_budget_gb: PositiveFloat | None = None
     max_batch: PositiveInt = 64
     max_waiting: Annotated[int, Field(ge=0)] = 512
-    max_cache_tokens: PositiveInt = 65_536
     prefill_tokens: PositiveInt = 512
     default_max_tokens: PositiveInt = 256
     models: ModelEntries[HfModel]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tokens(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "max_cache_tokens" in values:
+            raise ValueError(
+                "max_cache_tokens is gone, because it bounded no memory: remove it, and set "
+                "memory_budget_gb, which bounds weights, caches and prefixes together"
+            )
+        return values
 
     @model_validator(mode="after")
     def _names(self) -> HfConfig:

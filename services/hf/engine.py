@@ -20,18 +20,22 @@ from typing import cast
 from arena_llm.types import EngineLoad
 from services.common.errors import (
     BackendError,
+    ContextTooLong,
     ModelMisconfigured,
     Overloaded,
     UpstreamUnavailable,
 )
 from services.common.local.checks import check_sums
 from services.hf.batching import ReadPrompt, Rows, select_prefill_batch
+from services.hf.budget import MemoryAccount
 from services.hf.errors import diagnose, log_failure, make_dead_error
 from services.hf.forward import Forward, Scored, Work
 from services.hf.sequence import ScoringJob, Sequence
 
 #: Waiting prompts that are compared for one pass, so that a long queue delays no step.
 _CANDIDATES = 64
+#: After this time, an engine asks again for memory that another model uses.
+_RETRY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,6 @@ class EngineLimits:
 
     max_batch: int
     max_waiting: int
-    max_cache_tokens: int
     prefill_tokens: int
 
 
@@ -50,6 +53,7 @@ Item = Sequence | ScoringJob
 class HfEngine:
     """Runs the requests of one model. `submit`, `load` and `close` are safe from any thread.
 
+    account: the memory that its cache may take. What does not fit waits.
     test_prompt: tokens that the model could read when it was loaded. A failed pass ends the
     requests in it. If the model then cannot read `test_prompt` either, the engine ends, and its
     thread calls `on_dead` with the reason.
@@ -60,6 +64,7 @@ class HfEngine:
         name: str,
         forward: Forward,
         limits: EngineLimits,
+        account: MemoryAccount,
         test_prompt: list[int],
         on_dead: Callable[[BackendError], None],
     ) -> None:
@@ -67,6 +72,7 @@ class HfEngine:
         self._test_prompt = test_prompt
         self._forward = forward
         self._limits = limits
+        self._account = account
         self._on_dead = on_dead
         self._changed = threading.Condition()
         #: Submitted, and not yet seen by the engine's thread. `_changed` guards it, `_queued` and
@@ -82,6 +88,8 @@ class HfEngine:
         self._work: Work | None = None
         self._work_items: list[Item] = []
         self._rows = Rows(name, forward)
+        #: True if the head of the queue did not fit.
+        self._starved = False
         #: How many rows the last step had.
         self._stepped_rows = 0
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
@@ -90,8 +98,10 @@ class HfEngine:
     def submit(self, item: Item) -> None:
         """Queue a request.
 
-        Raises Overloaded if the queue is full, and the engine's error if it has ended.
+        Raises Overloaded if the queue is full, ContextTooLong if its cache can never fit, and the
+        engine's error if it has ended.
         """
+        self._check_size(item)
         with self._changed:
             if self._ended is not None:
                 raise copy(self._ended)
@@ -103,6 +113,16 @@ class HfEngine:
             self._arrived.append(item)
             self._queued += 1
             self._changed.notify()
+
+    def _check_size(self, item: Item) -> None:
+        needed, most = self._forward.cache_bytes([item.width]), self._account.most
+        if needed > most:
+            raise ContextTooLong(
+                f"up to {item.width} tokens of prompt and answer need {needed / 1e9:.3g} GB of "
+                f"cache, and {self._name} can have {max(0, most) / 1e9:.3g} GB (memory_budget_gb: "
+                f"{self._account.total / 1e9:.3g}, less its weights and prefixes): shorten the "
+                "prompt, or lower max_tokens"
+            )
 
     def load(self) -> EngineLoad:
         """The engine's current load."""
@@ -145,6 +165,15 @@ class HfEngine:
                 if self._ended is not None:
                     return
                 part()
+            self._give_back_memory()
+
+    def _give_back_memory(self) -> None:
+        """Let other models have what rows no longer need, and wait if they have all of it."""
+        items = [*self._rows.sequences, *self._work_items]
+        self._reserve(items)
+        if self._starved and not items:
+            with self._changed:  # another model has the memory
+                self._changed.wait(_RETRY_SECONDS)
 
     def _take_work_guarded(self) -> None:
         try:
@@ -205,13 +234,18 @@ class HfEngine:
     def _begin_work(self) -> None:
         self._receive()
         self._keep_waiting([item for item in self._waiting if not item.cancelled], [])
+        self._starved = False
         if not self._waiting:
             return
         if isinstance(job := self._waiting[0], ScoringJob):
+            self._starved = not self._reserve([*self._rows.sequences, job])
+            if self._starved:
+                return
             self._keep_waiting(islice(self._waiting, 1, None), [job])
             self._work = self._score(job)
             return
         batch = self._next_batch()
+        self._starved = not batch
         chosen = {*batch}
         self._keep_waiting([item for item in self._waiting if item not in chosen], batch)
         batch = [sequence for sequence in batch if self._rows.advance(sequence, sequence.start)]
@@ -245,13 +279,13 @@ class HfEngine:
         )
 
     def _has_room(self, batch: list[Sequence], head: Sequence) -> bool:
+        """True if another row fits; then its memory is reserved."""
         rows = [*self._rows.sequences, *batch, head]
-        if len(rows) > self._limits.max_batch:
-            return False
-        if len(rows) == 1:  # a single row always has room
-            return True
-        widths = [sequence.width for sequence in rows]
-        return self._forward.has_room(widths, self._limits.max_cache_tokens)
+        return len(rows) <= self._limits.max_batch and self._reserve(rows)
+
+    def _reserve(self, items: Iterable[Item]) -> bool:
+        needed = self._forward.cache_bytes([item.width for item in items])
+        return self._account.resize(max(needed, self._forward.held_bytes))
 
     def _prefill(self, batch: list[Sequence]) -> Work:
         try:

@@ -58,7 +58,7 @@ def diagnose(name: str, forward: Forward, test_prompt: list[int], error: Excepti
         release_memory()
         return Overloaded(
             f"{name} has no memory left for this call: shorten it, send fewer calls at the same "
-            "time, or lower max_batch and max_cache_tokens in the hf service's configuration",
+            "time, or lower memory_budget_gb in the hf service's configuration",
             retry_after=1.0,
         )
     return UpstreamUnavailable(

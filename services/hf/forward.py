@@ -112,8 +112,12 @@ class Forward(Protocol):
     def uncached(self) -> Forward:
         """The same model without its prefix cache."""
 
-    def has_room(self, widths: Sequence[int], limit: int) -> bool:
-        """True if rows that grow to these widths fit into a cache of `limit` tokens."""
+    def cache_bytes(self, widths: Sequence[int]) -> int:
+        """The most bytes that the cache takes for rows that grow to these widths."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the cache takes now. A row that leaves may free nothing yet."""
 
     def new_batch(self) -> Batch: ...
 

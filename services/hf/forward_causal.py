@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from services.common.local.containment import contained
 from services.common.local.trace import ScoredToken
-from services.hf.cache import WindowCache
+from services.hf.cache import CacheSize, WindowCache
 from services.hf.forward import (
     Batch,
     Floats,
@@ -61,11 +61,6 @@ def to_numpy(logits: torch.Tensor) -> Floats:
     return array
 
 
-def window_has_room(widths: Sequence[int], limit: int) -> bool:
-    """True if rows of these widths fit: every row takes as many columns as the widest."""
-    return len(widths) * max(widths) <= limit
-
-
 def supported_arguments(model: Any, **arguments: Any) -> dict[str, Any]:
     """The arguments that this architecture's `forward` takes."""
     supported = inspect.signature(model.forward).parameters
@@ -89,6 +84,7 @@ class CausalForward:
         self.model = model
         self.device: torch.device = model.device
         self.prefixes = PrefixCache(prefix_bytes) if prefix_bytes else None
+        self.size = CacheSize()
         self._step_tokens = step_tokens
         self._tokens = usable_tokens(model)
         self._last_only = supported_arguments(model, logits_to_keep=1)
@@ -108,8 +104,12 @@ class CausalForward:
         forward.prefixes = None
         return forward
 
-    def has_room(self, widths: Sequence[int], limit: int) -> bool:
-        return window_has_room(widths, limit)
+    def cache_bytes(self, widths: Sequence[int]) -> int:
+        return self.size.bound(widths, self._step_tokens)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.size.held_bytes
 
     def positions(self, positions: torch.Tensor) -> dict[str, Any]:
         """position_ids, if the architecture takes them. Others derive them from the mask."""
@@ -164,6 +164,7 @@ class CausalForward:
                 yield
             logits = self.read(cache, tokens[:, begin : begin + chunk])
         cache.expose()
+        self.size.token_bytes = cache.token_bytes
         if self.prefixes is not None:
             for row, finite in enumerate(finite_rows(logits)):
                 if finite:
@@ -245,11 +246,13 @@ class CausalBatch:
     def __init__(self, forward: CausalForward) -> None:
         self._forward = forward
         self._cache = WindowCache()
+        self._forward.size.held = [self._cache]
 
     def join(self, rows: Sequence[PrefilledRow]) -> None:
         source: Any = rows[0].cache
         if not self._cache.window.lengths and len(rows) == len(source.window.lengths):
             self._cache = source  # the batch is empty: use the prompts' cache without copying
+            self._forward.size.held = [source]
             return
         self._cache.make_room([prefilled.length for prefilled in rows])
         for prefilled in rows:
@@ -263,6 +266,7 @@ class CausalBatch:
 
     def close(self) -> None:
         self._cache = WindowCache()
+        self._forward.size.held = [self._cache]
 
 
 def _pad(tokens: list[int], width: int) -> list[int]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from services.common.local.containment import contained
-from services.hf.cache import WindowCache, left_padded_mask
+from services.hf.cache import CacheSize, WindowCache, left_padded_mask
 from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
-from services.hf.forward_causal import PrefilledRow, to_numpy, usable_tokens, window_has_room
+from services.hf.forward_causal import PrefilledRow, to_numpy, usable_tokens
 
 
 def find_start(model: Any) -> int:
@@ -44,6 +44,7 @@ class Seq2SeqForward:
         self.device: torch.device = model.device
         self.start = find_start(model)
         self.tokens = usable_tokens(model)
+        self.size = CacheSize()
 
     def pass_tokens(self, limit: int) -> int:
         return limit
@@ -54,8 +55,12 @@ class Seq2SeqForward:
     def uncached(self) -> Forward:
         return self
 
-    def has_room(self, widths: Sequence[int], limit: int) -> bool:
-        return window_has_room(widths, limit)
+    def cache_bytes(self, widths: Sequence[int]) -> int:
+        return self.size.bound(widths, max(widths, default=0))
+
+    @property
+    def held_bytes(self) -> int:
+        return self.size.held_bytes
 
     def new_batch(self) -> Batch:
         return Seq2SeqBatch(self)
@@ -69,6 +74,12 @@ class Seq2SeqForward:
                 yield
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(self._encode(prompt), [[self.start]], cache)
+            # A row has a column of each for every token at the most.
+            self.size.token_bytes = sum(
+                layer.keys[0, :, 0].nbytes + layer.values[0, :, 0].nbytes
+                for part in (cache.self_attention_cache, cache.cross_attention_cache)
+                for layer in cast("list[Any]", part.layers)
+            )
             done.append(
                 PrefilledRow(
                     cache.self_attention_cache,
@@ -121,6 +132,7 @@ class Seq2SeqBatch:
         self._forward = forward
         self._decoded = WindowCache()
         self._encoded = WindowCache()
+        self._forward.size.held = [self._decoded, self._encoded]
 
     def join(self, rows: Sequence[PrefilledRow]) -> None:
         encoded: list[Any] = [prefilled.encoded for prefilled in rows]
@@ -161,3 +173,4 @@ class Seq2SeqBatch:
 
     def close(self) -> None:
         self._decoded, self._encoded = WindowCache(), WindowCache()
+        self._forward.size.held = [self._decoded, self._encoded]

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
 
 from services.common.local.containment import contained
 from services.common.local.trace import ScoredText, ScoredToken
@@ -51,6 +53,9 @@ class SingleForward:
         self.device: torch.device = model.device
         self._seq2seq = bool(model.config.is_encoder_decoder)
         self._tokens = usable_tokens(model)
+        #: What a state takes: for each token, and beside that.
+        self._token_bytes = self._fixed_bytes = 0
+        self._smallest: tuple[int, int] | None = None
         self._start = find_start(model) if self._seq2seq else 0
 
     def pass_tokens(self, limit: int) -> int:
@@ -62,8 +67,11 @@ class SingleForward:
     def uncached(self) -> Forward:
         return self
 
-    def has_room(self, widths: Sequence[int], limit: int) -> bool:
-        return sum(widths) <= limit
+    def cache_bytes(self, widths: Sequence[int]) -> int:
+        return sum(self._fixed_bytes + self._token_bytes * width for width in widths)
+
+    #: A row that leaves frees its memory.
+    held_bytes = 0
 
     def new_batch(self) -> Batch:
         return SingleBatch(self)
@@ -83,8 +91,19 @@ class SingleForward:
                 state |= supported_arguments(self.model, position_ids=places)
             row = SingleRow(tokens, state)
             self.read(row, first=True)
+            self._measure(len(prompt), row)
             rows.append(row)
         return rows
+
+    def _measure(self, length: int, row: SingleRow) -> None:
+        """Learn from two prompts of different lengths how the size of a state depends on it."""
+        size = _count_bytes(row.state)
+        if self._smallest is None or length < self._smallest[0]:
+            self._smallest = length, size
+        least, small = self._smallest
+        if length > least:
+            self._token_bytes = max(self._token_bytes, -(-(size - small) // (length - least)))
+            self._fixed_bytes = max(self._fixed_bytes, small - least * self._token_bytes, 0)
 
     def extend(self, row: SingleRow, token: int) -> None:
         """Read the next token of a row."""
@@ -144,6 +163,19 @@ class SingleForward:
         tokens = torch.tensor([prompt], device=self.device)
         mask = torch.ones_like(tokens)
         return contained(self.model.get_encoder(), input_ids=tokens, attention_mask=mask)
+
+
+def _count_bytes(value: Any) -> int:
+    """The bytes of the tensors that an object holds."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_count_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_count_bytes, value))
+    if isinstance(value, (Cache, CacheLayerMixin)):
+        return _count_bytes(vars(value))
+    return 0
 
 
 class SingleBatch:

@@ -29,6 +29,7 @@ from services.common.local.pool import ModelPool, ModelSlot
 from services.common.local.request import PromptReader
 from services.common.local.trace import make_count, make_scoring
 from services.common.log import log
+from services.hf.budget import MemoryAccount, MemoryBudget, default_budget
 from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
 from services.hf.description import check_torch
@@ -47,9 +48,12 @@ T = TypeVar("T")
 class RunningModel:
     """A loaded model, its engine, and a thread that prepares its requests."""
 
-    def __init__(self, model: LoadedModel, engine: HfEngine, default_max_tokens: int) -> None:
+    def __init__(
+        self, model: LoadedModel, engine: HfEngine, account: MemoryAccount, default_max_tokens: int
+    ) -> None:
         self.model = model
         self.engine = engine
+        self.account = account
         self._default_max_tokens = default_max_tokens
         self._preparing = ThreadPoolExecutor(1, f"prepare {model.name}")
 
@@ -142,6 +146,10 @@ class HfPool(ModelPool[HfModel, RunningModel]):
         super().__init__(config.models, path, config.default_max_tokens)
         self._config = config
         self._device = device
+        total = config.memory_budget_gb
+        self._budget = MemoryBudget(
+            default_budget(str(device)) if total is None else int(total * 1e9)
+        )
         # One load at a time: two would each see the other's memory as free.
         self._load_lock = asyncio.Lock()
 
@@ -170,27 +178,39 @@ class HfPool(ModelPool[HfModel, RunningModel]):
         async with self._load_lock:
             check_torch(slot.entry, self._device)  # before gigabytes are downloaded
             folder = await asyncio.to_thread(locate, slot.entry)
-            await self._make_room(slot, weight_bytes(folder))
-            config = self._config
-            limits = LoadLimits(config.prefill_tokens, config.max_cache_tokens, config.threads)
-            model = await asyncio.to_thread(load, slot.entry, folder, self._device, limits)
+            files = weight_bytes(folder)
+            entry = self._fit_prefixes(slot.entry, files)
+            await self._make_room(slot, files + _prefix_bytes(entry))
+            limits = LoadLimits(
+                self._config.prefill_tokens, self._budget.total, self._config.threads
+            )
+            model = await asyncio.to_thread(load, entry, folder, self._device, limits)
             # The files' size was an estimate: in float32 the weights may take twice as much.
-            await self._make_room(slot, model.size)
-            return self._start_engine(slot, model)
+            fixed = model.size + (_prefix_bytes(entry) if model.forward.prefixes else 0)
+            least = model.forward.cache_bytes([len(model.test_prompt)])
+            await self._make_room(slot, fixed + least)
+            return self._start_engine(slot, model, self._budget.open(fixed))
 
     async def _unload(self, slot: HfSlot) -> None:
         running, slot.running = slot.running, None
         if running is not None:
             await running.close()
+            running.account.close()
             del running
             release_memory()
             log.info("dropped", model=slot.entry.name)
 
-    def _start_engine(self, slot: HfSlot, model: LoadedModel) -> RunningModel:
+    def _fit_prefixes(self, entry: HfModel, files: int) -> HfModel:
+        """The entry with a prefix cache of at most a quarter of the memory beside the weights."""
+        most = max(0, self._budget.total - files) / 4 / 1e9
+        return entry.model_copy(update={"prefix_cache_gb": min(entry.prefix_cache_gb, most)})
+
+    def _start_engine(
+        self, slot: HfSlot, model: LoadedModel, account: MemoryAccount
+    ) -> RunningModel:
         limits = EngineLimits(
             max_batch=self._config.max_batch,
             max_waiting=self._config.max_waiting,
-            max_cache_tokens=self._config.max_cache_tokens,
             prefill_tokens=self._config.prefill_tokens,
         )
         loop = asyncio.get_running_loop()
@@ -199,8 +219,8 @@ class HfPool(ModelPool[HfModel, RunningModel]):
             with suppress(RuntimeError):  # the loop is closed while the process ends
                 loop.call_soon_threadsafe(self._handle_death, slot, running, error)
 
-        engine = HfEngine(model.name, model.forward, limits, model.test_prompt, on_dead)
-        running = RunningModel(model, engine, self._config.default_max_tokens)
+        engine = HfEngine(model.name, model.forward, limits, account, model.test_prompt, on_dead)
+        running = RunningModel(model, engine, account, self._config.default_max_tokens)
         return running
 
     def _handle_death(self, slot: HfSlot, running: RunningModel, error: BackendError) -> None:
@@ -212,6 +232,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
 
     async def _clear(self, running: RunningModel) -> None:
         await running.close()
+        running.account.close()
         del running
         release_memory()
         if await asyncio.to_thread(is_device_lost, self._device):
@@ -223,30 +244,28 @@ class HfPool(ModelPool[HfModel, RunningModel]):
         Raises ModelMisconfigured if the model alone exceeds the budget, Overloaded if all
         others are in use.
         """
-        if self._config.memory_budget_gb is None:
-            return
-        budget = int(self._config.memory_budget_gb * 1e9)
-        if needed > budget:
+        budget = self._budget
+        if needed > budget.total:
             raise ModelMisconfigured(
-                f"{slot.entry.name} needs {needed / 1e9:.2f} GB, over memory_budget_gb of "
-                f"{self._config.memory_budget_gb}"
+                f"{slot.entry.name} needs {needed / 1e9:.3g} GB, over memory_budget_gb of "
+                f"{budget.total / 1e9:.3g}"
             )
-        while True:
-            # Computed each time: while one model was dropped, another may have got a call.
-            sizes = {
-                other: other.running.model.size
-                for other in self._slots
-                if other is not slot and other.running is not None
-            }
-            if needed + sum(sizes.values()) <= budget:
-                return
-            idle = [other for other in sizes if not other.users]
+        # Looked up each time: while one model was dropped, another may have got a call.
+        while needed > budget.free:
+            loaded = [
+                other for other in self._slots if other is not slot and other.running is not None
+            ]
+            idle = [other for other in loaded if not other.users]
             if not idle:
                 raise Overloaded(
                     f"no memory for {slot.entry.name}: the other loaded models are in use",
                     retry_after=5.0,
                 )
             await self._unload(min(idle, key=lambda other: other.used_at))
+
+
+def _prefix_bytes(entry: HfModel) -> int:
+    return int(entry.prefix_cache_gb * 1e9)
 
 
 def _thread_safe_put(queue: asyncio.Queue[T]) -> Callable[[T], None]:

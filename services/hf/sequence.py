@@ -230,6 +230,11 @@ class ScoringJob:
     with_prompt: bool = False
     cancelled: bool = False
 
+    @property
+    def width(self) -> int:
+        """The most cache columns that it can need."""
+        return len(self.prompt) + max(map(len, self.continuations))
+
     def cancel(self) -> None:
         """Stop after the current pass."""
         self.cancelled = True

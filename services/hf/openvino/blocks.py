@@ -20,7 +20,20 @@ class BlockPool:
         self._users = [0] * count
         # The block that was freed last is taken first: its memory is in use already.
         self._free = [block for block in range(count - 1, -1, -1) if block != DUMMY_BLOCK]
+        #: Blocks whose memory is in use, also if they are free.
+        self._written: set[int] = set()
         self.kept = BlockPrefixes(self)
+
+    @property
+    def written(self) -> int:
+        """How many blocks have memory."""
+        return len(self._written)
+
+    def take_unwritten(self) -> list[int]:
+        """The free blocks that have memory, which the caller returns to the system."""
+        returned = [block for block in self._free if block in self._written]
+        self._written.difference_update(returned)
+        return returned
 
     @property
     def available(self) -> int:
@@ -35,6 +48,7 @@ class BlockPool:
         taken = [self._free.pop() for _ in range(count)]
         for block in taken:
             self._users[block] = 1
+        self._written.update(taken)
         return taken
 
     def share(self, blocks: Sequence[int]) -> None:

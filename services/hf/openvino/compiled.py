@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 #: Other processes use the same cores, so no thread is bound to one.
 _ALWAYS: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+
+#: The cache may be larger than what is free now (mmap(2), Linux).
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 
 #: The block that a dummy row uses.
 DUMMY_BLOCK = 0
@@ -71,9 +75,12 @@ class CompiledModel:
             if (name := port.get_any_name()).startswith((KEYS, VALUES))
             and (shape := list(port.get_partial_shape()))
         }
-        self.block_bytes = sum(int(np.prod(s)) * kind.size for kind, s in self._shapes.values())
+        self.block_bytes: int = sum(
+            int(np.prod(shape)) * int(kind.size) for kind, shape in self._shapes.values()
+        )
         self.blocks = 0
         self._caches: list[Any] = []
+        self._maps: list[mmap.mmap] = []
 
     def allocate(self, blocks: int) -> None:
         """Make the cache. Memory of a block is taken when it is written first."""
@@ -84,7 +91,9 @@ class CompiledModel:
         whole = [self.blocks, *shape]
         size = int(np.prod(whole)) * kind.size
         # Anonymous memory is zero, and takes no place before it is written.
-        memory = np.frombuffer(mmap.mmap(-1, size), kind.to_dtype()).reshape(whole)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        self._maps.append(mmap.mmap(-1, size, flags=flags))
+        memory = np.frombuffer(self._maps[-1], kind.to_dtype()).reshape(whole)
         self._request.set_tensor(name, ov.Tensor(memory, shared_memory=True))
         return memory
 
@@ -132,10 +141,31 @@ class CompiledModel:
         for cache in self._caches:
             cache[target] = cache[source]
 
+    def return_blocks(self, blocks: Sequence[int]) -> None:
+        """Give the memory of unused blocks back to the system. They are zero then."""
+        for memory in self._maps:
+            size = len(memory) // self.blocks
+            for first, last in _runs(blocks):
+                # Only whole pages can be returned.
+                begin = -(-first * size // mmap.PAGESIZE) * mmap.PAGESIZE
+                end = (last + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE
+                if end > begin:
+                    memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
     def wipe_block(self, block: int) -> None:
         """Zero a block: attention multiplies masked values by 0, and NaN times 0 is NaN."""
         for cache in self._caches:
             cache[block] = 0
+
+
+def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last block of each run of neighbours."""
+    ordered = sorted(blocks)
+    first = 0
+    for place, block in enumerate(ordered):
+        if place + 1 == len(ordered) or ordered[place + 1] != block + 1:
+            yield ordered[first], block
+            first = place + 1
 
 
 def count_blocks(tokens: int) -> int:

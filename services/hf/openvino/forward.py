@@ -13,10 +13,11 @@ from services.common.local.trace import ScoredText, ScoredToken
 from services.hf.forward import Batch, Floats, Scored, Work, finite_rows, join_texts, score_text
 from services.hf.openvino.blocks import BlockPool, BlockPrefixes
 from services.hf.openvino.compiled import Chunk, CompiledModel, count_blocks
-from services.hf.openvino.operator import BLOCK
 from services.hf.openvino.pace import Pace
 from services.hf.openvino.reading import PagedRow, Reading
 
+#: Unused blocks keep their memory, which makes their next use faster, up to this part of the cache.
+_RETURNED_SHARE = 16
 #: Places whose logits one pass computes: those of a large vocabulary take 0.2 to 1 MB each.
 _SCORED_PLACES = 64
 #: Blocks that the continuations of a scoring job may need.
@@ -64,11 +65,21 @@ class PagedForward:
         forward._pace = Pace()
         return forward
 
-    def has_room(self, widths: Sequence[int], limit: int) -> bool:
-        return sum(map(count_blocks, widths)) <= limit // BLOCK
+    def cache_bytes(self, widths: Sequence[int]) -> int:
+        return sum(map(count_blocks, widths)) * self.model.block_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        # The memory of prefixes counts apart.
+        return max(0, self._pool.written - self._pool.kept.max_blocks) * self.model.block_bytes
 
     def new_batch(self) -> Batch:
         return PagedBatch(self)
+
+    def return_memory(self) -> None:
+        """Give the memory of unused blocks back to the system, if it is much of the cache."""
+        if self.held_bytes * _RETURNED_SHARE > self.model.blocks * self.model.block_bytes:
+            self.model.return_blocks(self._pool.take_unwritten())
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         rows: list[PagedRow] = []
@@ -92,7 +103,7 @@ class PagedForward:
         if self.prefixes is None:
             return PagedRow(self._pool, prompt)
         most = max(0, len(prompt) - 2)  # at least two tokens are read: see _piece
-        shared = self.prefixes.match(prompt, most // BLOCK)
+        shared = self.prefixes.match(prompt, most // self.prefixes.unit)
         row = PagedRow(self._pool, prompt, shared)
         tail, known = self.prefixes.match_tail(prompt, shared, most)
         if known:
@@ -111,13 +122,14 @@ class PagedForward:
             try:
                 yield
             finally:
-                self._pending = None
-            if reading.unread and (not self.rows or reading.failed):
+                stepped, self._pending = self._pending is None, None
+            if reading.unread and (not stepped or reading.failed):
                 self._run([], reading, self._step_tokens)
 
     def step(self, chunks: list[Chunk]) -> Floats:
         """One pass over the rows of the batch and, at times, a piece of what is pending."""
-        reading, tokens = self._pending, min(self._pace.next_piece(), self._step_tokens)
+        reading, self._pending = self._pending, None
+        tokens = min(self._pace.next_piece(), self._step_tokens)
         begun = time.perf_counter()
         if reading is None or not tokens:
             logits, read = self.model.run(chunks), 0
@@ -253,3 +265,4 @@ class PagedBatch:
     def close(self) -> None:
         while self._rows:
             self.leave(len(self._rows) - 1, wipe=True)
+        self._forward.return_memory()

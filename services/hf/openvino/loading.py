@@ -14,10 +14,13 @@ from services.hf.forward import Forward
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """What the service's configuration says about every model. See HfConfig."""
+    """What the service's configuration says about every model. See HfConfig.
+
+    cache_bytes: the most that rows of one model can ever take.
+    """
 
     step_tokens: int
-    max_cache_tokens: int = 65_536
+    cache_bytes: int = 1 << 28
     threads: int | None = None
 
 
@@ -80,7 +83,7 @@ def _load_openvino(
     # Imported here, because a machine with a GPU needs no openvino.
     import openvino
 
-    from services.hf.openvino.compiled import CompiledModel, count_blocks
+    from services.hf.openvino.compiled import CompiledModel
     from services.hf.openvino.exports import ExportRefused, make_export
     from services.hf.openvino.forward import SCORING_BLOCKS, PagedForward
 
@@ -99,10 +102,8 @@ def _load_openvino(
         raise _Unfit(f"its export cannot be written: {error}") from error
     prefix_bytes = int(entry.prefix_cache_gb * 1e9)
     model = CompiledModel(export.file, export.tokens, entry.precision, limits.threads)
-    # Rows, the longest prompt beside them, and the prefixes.
-    context = description.context_length or 0
-    tokens = max(limits.max_cache_tokens, context) + context
-    model.allocate(count_blocks(tokens) + SCORING_BLOCKS + prefix_bytes // model.block_bytes)
+    prefix_blocks = prefix_bytes // model.block_bytes
+    model.allocate(limits.cache_bytes // model.block_bytes + SCORING_BLOCKS + prefix_blocks + 1)
     return ModelCore(
         forward=PagedForward(model, limits.step_tokens, prefix_bytes),
         embedded=export.embedded,

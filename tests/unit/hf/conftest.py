@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,4 +56,7 @@ def loaded(model: Models, engine_name: str) -> LoadedModel:
 @pytest.fixture
 def stepped(loaded: LoadedModel) -> Stepped:
     """A Stepped forward with a new prefix cache of about 1000 tokens."""
-    return Stepped(CausalForward(loaded.forward.model, 32, 500_000))  # type: ignore[attr-defined]
+    known: Any = loaded.forward
+    forward = CausalForward(known.model, 32, 500_000)
+    forward.size.token_bytes = known.size.token_bytes  # as after the test of a model that is loaded
+    return Stepped(forward)

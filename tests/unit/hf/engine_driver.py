@@ -23,6 +23,7 @@ from arena_llm.types import (
     Sampling,
     ScoringRequest,
 )
+from services.hf.budget import MemoryAccount, MemoryBudget
 from services.hf.config import HfModel
 from services.hf.engine import EngineLimits, HfEngine
 from services.hf.forward import Batch, Floats, Forward, Scored, Work
@@ -117,7 +118,7 @@ class Stepped:
         self._forward = forward
         self.prefixes = forward.prefixes
         self.mixes = forward.mixes
-        self.pass_tokens, self.has_room = forward.pass_tokens, forward.has_room
+        self.pass_tokens, self.cache_bytes = forward.pass_tokens, forward.cache_bytes
         self.thread_context = forward.thread_context
         self._allowed = threading.Semaphore(0)
         self._done = threading.Semaphore(0)
@@ -130,6 +131,10 @@ class Stepped:
         self.read: list[list[int]] = []
         self.groups: list[int] = []
         self.passes: list[str] = []
+
+    @property
+    def held_bytes(self) -> int:
+        return self._forward.held_bytes
 
     def let(self, passes: int) -> None:
         for _ in range(passes):
@@ -212,11 +217,16 @@ class SteppedBatch:
 
 
 @contextmanager
-def engine(forward: Forward, on_dead: Any = None, **limits: int) -> Iterator[HfEngine]:
+def engine(
+    forward: Forward, on_dead: Any = None, account: MemoryAccount | None = None, **limits: int
+) -> Iterator[HfEngine]:
     """A running engine with the forward of a model, or a Stepped one."""
     on_dead = on_dead or (lambda error: None)
-    bounds = {"max_batch": 8, "max_waiting": 64, "max_cache_tokens": 65_536, "prefill_tokens": 32}
-    running = HfEngine(NAME, forward, EngineLimits(**{**bounds, **limits}), [5, 6], on_dead)
+    bounds = {"max_batch": 8, "max_waiting": 64, "prefill_tokens": 32}
+    account = account or MemoryBudget(1 << 30).open(0)
+    running = HfEngine(
+        NAME, forward, EngineLimits(**{**bounds, **limits}), account, [5, 6], on_dead
+    )
     try:
         yield running
     finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import queue
 
 import pytest
 
-from arena_llm.types import Choices, FinishReason, ReturnOptions
-from services.common.errors import Overloaded
+from arena_llm.types import Choices, FinishReason, Regex, ReturnOptions
+from services.common.errors import ContextTooLong, Overloaded
+from services.hf.budget import MemoryBudget
 from services.hf.loading import LoadedModel
 from tests.unit.hf.engine_driver import (
     LONG,
@@ -226,7 +228,9 @@ def test_a_full_queue_refuses_with_retry_after(loaded: LoadedModel, stepped: Ste
 
 
 def test_a_batch_stays_within_the_cache(loaded: LoadedModel, stepped: Stepped) -> None:
-    with engine(stepped, max_cache_tokens=3 * 41) as running:  # a row of LONG takes 41
+    account = MemoryBudget(stepped.cache_bytes([41] * 3)).open(0)  # a row of LONG takes 41
+    assert account.most > 0
+    with engine(stepped, account=account) as running:
         requests = [DrivenRequest(loaded, running, LONG) for _ in range(5)]
         stepped.let(8)
         assert [driven.sequence.generated > 0 for driven in requests] == [
@@ -240,7 +244,28 @@ def test_a_batch_stays_within_the_cache(loaded: LoadedModel, stepped: Stepped) -
         assert {driven.completion().usage.completion_tokens for driven in requests} == {40}
 
 
-def test_a_request_larger_than_the_cache_runs_alone(loaded: LoadedModel) -> None:
-    with engine(loaded.forward, max_cache_tokens=1) as running:
-        requests = [DrivenRequest(loaded, running, SHORT) for _ in range(3)]
-        assert [driven.completion().usage.completion_tokens for driven in requests] == [2, 2, 2]
+def test_what_can_never_fit_is_refused_with_the_figures(loaded: LoadedModel) -> None:
+    budget = MemoryBudget(loaded.forward.cache_bytes([60]) + 1000)
+    with engine(loaded.forward, account=budget.open(1000)) as running:
+        with pytest.raises(ContextTooLong, match=r"up to 101 tokens .* GB .*memory_budget_gb"):
+            DrivenRequest(loaded, running, request("7", Regex("[78]{90}"), max_tokens=100))
+        with pytest.raises(ContextTooLong):
+            DrivenScoring(loaded, running, "7", "8" * 100)
+        assert DrivenRequest(loaded, running, SHORT).completion().usage.completion_tokens == 2
+
+
+def test_memory_that_another_model_uses_is_waited_for(loaded: LoadedModel) -> None:
+    budget = MemoryBudget(loaded.forward.cache_bytes([41]))
+    other = budget.open(0)
+    assert other.resize(budget.total)
+    with engine(loaded.forward, account=budget.open(0)) as running:
+        driven = DrivenRequest(loaded, running, LONG)
+        scoring = DrivenScoring(loaded, running, "7", "8", "89")
+        with pytest.raises(queue.Empty):
+            driven._events.get(timeout=0.2)
+        assert running.load().waiting == 2
+        other.close()
+        assert driven.completion().usage.completion_tokens == 40
+        assert len(scoring.sums()) == 2
+        settle(running)
+    assert budget.free >= budget.total - loaded.forward.held_bytes

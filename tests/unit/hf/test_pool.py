@@ -27,6 +27,7 @@ from arena_llm.types import (
     ScoringRequest,
 )
 from services.common.errors import (
+    ContextTooLong,
     ModelMisconfigured,
     ModelNotFound,
     Overloaded,
@@ -38,8 +39,9 @@ from tests.support.broken_models import remove_weights
 from tests.support.waiting import eventually
 from tests.unit.hf.conftest import Checkpoints
 
-#: memory_budget_gb for one and for two tiny llamas, which have 0.5 MB of weights.
-ONE_MODEL, TWO_MODELS = 0.0007, 0.0012
+#: memory_budget_gb for one and for two tiny llamas, which have 0.5 MB of weights, and for a row of
+#: 400 tokens, which takes 0.2 MB.
+ONE_MODEL, TWO_MODELS = 0.0009, 0.0014
 
 
 @asynccontextmanager
@@ -57,7 +59,8 @@ def entry(checkpoint: Checkpoints) -> Callable[..., dict[str, Any]]:
     """An entry with this name. All are the same tiny llama."""
 
     def make(name: str, **more: Any) -> dict[str, Any]:
-        return {"name": name, "model_path": checkpoint("llama"), **more}
+        prefixes = {"prefix_cache_gb": 0.0}
+        return {"name": name, "model_path": checkpoint("llama"), **prefixes, **more}
 
     return make
 
@@ -256,6 +259,21 @@ async def test_a_model_over_the_whole_budget_is_misconfigured(
         with pytest.raises(ModelMisconfigured, match="over memory_budget_gb"):
             await ask(running, "hf_a")
         assert await states(running) == "m"
+
+
+async def test_a_request_that_can_never_fit_is_refused_with_the_figures(entry: Any) -> None:
+    async with backend(entry("hf_a"), memory_budget_gb=0.0006) as running:
+        assert (await ask(running, "hf_a")).usage.completion_tokens == 2
+        with pytest.raises(ContextTooLong, match=r"401 tokens .* hf_a can have .*lower max_tokens"):
+            await running.generate_response(request("hf_a", max_tokens=400))
+
+
+async def test_prefixes_take_at_most_a_quarter_of_what_weights_leave(entry: Any) -> None:
+    async with backend(entry("hf_a", prefix_cache_gb=5.0), memory_budget_gb=0.0021) as running:
+        await ask(running, "hf_a")
+        engine = running._pool.slot("hf_a").running
+        assert engine is not None
+        assert 0.0003e9 < engine.model.entry.prefix_cache_gb * 1e9 < 0.0005e9
 
 
 async def test_closing_ends_running_calls(entry: Any) -> None:
