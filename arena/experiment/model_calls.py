@@ -63,8 +63,8 @@ class ModelCaller:
         the service returns that answer again, and nothing is paid twice.
 
         The time limit is `timeout` in the call's sampling, or the client's default, without the
-        time in which the model was not available. The reply's text is empty if no reply of the model
-        satisfied the constraint.
+        time in which the model was not available. The reply's text is empty if no reply of the
+        model satisfied the constraint.
         """
         options: dict[str, Any] = dict(call.sampling)
         timeout = options.pop("timeout", None) or self._client.timeout
