@@ -114,7 +114,7 @@ class _Reader:
         participants = dict(self._read_participants(players, defaults))
         games: list[GamePlan] = []
         if checked and players:
-            with closing(Sandbox()) as sandbox:
+            with closing(Sandbox(own=True)) as sandbox:
                 games = list(self._read_games(checked, participants, sandbox))
         text = self._make_json()
         if settings is None or self._problems:

@@ -81,7 +81,7 @@ def measure_games(specs: Iterable[str]) -> dict[str, Playout | str]:
     sizes: dict[str, Playout | str] = {spec: table.get(spec, "") for spec in specs}
     unmeasured = [spec for spec, size in sizes.items() if not size]
     seconds = min(_SECONDS, _SECONDS_IN_TOTAL / max(len(unmeasured), 1))
-    with closing(Sandbox()) as sandbox:
+    with closing(Sandbox(own=True)) as sandbox:
         for spec in unmeasured:
             try:
                 sizes[spec] = sandbox.call(_measure_spec, spec, seconds)

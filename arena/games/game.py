@@ -12,13 +12,18 @@ import pyspiel
 
 from arena.games.parameters import ParameterError, check_parameters
 from arena.games.state import CHANCE, LegalAction, State
-from arena.games.text import GameText, find_text, text_bounds
+from arena.games.text import GameText, find_text, register, text_bounds
+from arena.plugins import find_installed, is_dotted_path, load_class
 from arena_llm.suggestions import did_you_mean
 
 __all__ = ["ALIASES", "CHANCE", "Game", "GameError", "LegalAction", "State", "needs_trial"]
 
 #: The arena's own names of games, and OpenSpiel's names of the same games.
 ALIASES = {"matching_pennies": "matrix_mp"}
+
+#: Installed packages offer games under this group of entry points: OpenSpiel's name of a game,
+#: and a subclass of GameText whose module registers the game with OpenSpiel.
+GROUP = "arena.games"
 
 #: Maximum length of a name with parameters: OpenSpiel's longest defaults have 1,000 characters.
 _MAX_NAME_LENGTH = 10_000
@@ -32,16 +37,18 @@ class Game:
     """A game with its parameters; `new` starts an episode.
 
     name: the arena's name. spec: OpenSpiel's name with parameters, such as
-    "hex(board_size=5)"; `load` accepts it as a name. text: describes the game to players and
-    spectators. raw: OpenSpiel's game.
+    "hex(board_size=5)", or with a dotted path in place of the name; `load` accepts it as a name.
+    text: describes the game to players and spectators. raw: OpenSpiel's game.
     """
 
-    def __init__(self, raw: pyspiel.Game, text: GameText) -> None:
+    def __init__(self, raw: pyspiel.Game, text: GameText, path: str = "") -> None:
         kind = raw.get_type()
         self.raw = raw
         self.text = text
         self.name: str = _ARENA_NAMES.get(kind.short_name, kind.short_name)
-        self.spec: str = str(raw).removesuffix("()")
+        spec = str(raw).removesuffix("()")
+        # Any process that loads the game by its spec must be able to import it.
+        self.spec: str = path + spec.removeprefix(kind.short_name) if path else spec
         self.title: str = kind.long_name
         self.players: int = raw.num_players()
         self.simultaneous: bool = kind.dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS
@@ -54,6 +61,10 @@ class Game:
     def load(cls, name: str, params: Mapping[str, Any] | None = None) -> Game:
         """Load a game by the arena's or OpenSpiel's name, which may include parameters.
 
+        A name can also be the dotted path of a subclass of GameText, such as
+        "examples.race:Race(goal=30)", whose module registers the game with OpenSpiel. It is
+        imported, so it must not come from a results file.
+
         Raises GameError for an unknown name, parameter or value, and for a game that the arena
         cannot play.
         """
@@ -61,7 +72,7 @@ class Game:
         try:
             raw = pyspiel.load_game(short, parameters)
             _check_playable(raw)
-            return cls(raw, find_text(raw))
+            return cls(raw, find_text(raw), find_path(name))
         except MemoryError:
             raise GameError(f"game {short}: needs more memory than the limit") from None
         except Exception as error:  # OpenSpiel's games raise errors of many types
@@ -86,27 +97,53 @@ def needs_trial(name: str, params: Mapping[str, Any]) -> str:
     short, parameters = _parse(name, params)
     if parameters.keys() <= text_bounds(short).keys():
         return ""
-    return str(pyspiel.game_parameters_to_string({"name": short, **parameters}))
+    spec = str(pyspiel.game_parameters_to_string({"name": short, **parameters}))
+    path = find_path(name)
+    return path + spec.removeprefix(short) if path else spec
 
 
 def _parse(name: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return OpenSpiel's name of the game, and its checked parameters. Raises GameError."""
     if len(name) > _MAX_NAME_LENGTH:
         raise GameError(f"game {name[:50]!r}...: is longer than {_MAX_NAME_LENGTH:,} characters")
+    path = find_path(name)
     try:
-        parameters = pyspiel.game_parameters_from_string(name)
+        # OpenSpiel does not read dotted paths.
+        parameters = pyspiel.game_parameters_from_string(
+            f"own{name.removeprefix(path)}" if path else name
+        )
     except pyspiel.SpielError as error:
         raise GameError(f"game {name!r}: {_first_line(error)}") from None
     short = parameters.pop("name", "")
     if not isinstance(short, str) or not short:
         raise GameError(f"game {name!r}: is not the name of a game")
     parameters.update(params)
+    if path:
+        short = _import_game(path)
     kind = _find_type(ALIASES.get(short, short))
     try:
         check_parameters(short, parameters, kind, _find_type)
     except ParameterError as error:
         raise GameError(str(error)) from None
     return kind.short_name, parameters
+
+
+def find_path(name: str) -> str:
+    """Return the dotted path of a game of one's own; "" for a game of OpenSpiel or a package."""
+    path = name.partition("(")[0]
+    return path if is_dotted_path(path) else ""
+
+
+def _import_game(path: str, name: str = "") -> str:
+    """Import the class of a game, which registers it. Returns OpenSpiel's name of the game."""
+    try:
+        text = load_class(path, GameText, name)
+    except ValueError as error:
+        raise GameError(f"game {error}") from None
+    if not text.games:
+        raise GameError(f"game {path}: its class attribute `games` must name the game")
+    register(text)
+    return str(text.games[0])
 
 
 _ARENA_NAMES = {theirs: ours for ours, theirs in ALIASES.items()}
@@ -116,9 +153,12 @@ def _find_type(name: str) -> pyspiel.GameType:
     if name.startswith("python_"):
         # This import registers them. It is slow.
         import open_spiel.python.games  # noqa: F401
+    installed = find_installed(GROUP)
+    if name in installed:
+        _import_game(installed[name], name)
     kinds = {kind.short_name: kind for kind in pyspiel.registered_games()}
     if name not in kinds:
-        hint = did_you_mean(name, [*kinds, *ALIASES])
+        hint = did_you_mean(name, [*kinds, *ALIASES, *installed])
         raise GameError(f"game {name!r}: OpenSpiel has no game with this name{hint}")
     return kinds[name]
 

@@ -22,6 +22,7 @@ __all__ = [
     "Playout",
     "find_text",
     "measured_playouts",
+    "register",
     "text_bounds",
 ]
 
@@ -29,14 +30,25 @@ __all__ = [
 UNKNOWN_PLAYOUT = Playout(2, 60.0, 420)
 
 
-def _load_classes() -> Iterator[type[GameText]]:
+#: In the order in which they are asked whether they describe a game.
+_CLASSES: list[type[GameText]] = []
+
+
+def register(text: type[GameText]) -> None:
+    """Use a class for the games that it names. It takes precedence over earlier ones."""
+    if text not in _CLASSES:
+        _CLASSES.insert(0, text)
+
+
+def _list_built_in() -> Iterator[type[GameText]]:
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for _, value in inspect.getmembers(import_module(module.name), inspect.isclass):
             if issubclass(value, GameText) and value.__module__ == module.name:
                 yield value
 
 
-_CLASSES = tuple(_load_classes())
+for _text in reversed(list(_list_built_in())):
+    register(_text)
 
 
 def find_text(game: pyspiel.Game) -> GameText:

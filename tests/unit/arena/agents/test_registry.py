@@ -18,6 +18,7 @@ from arena.agents.registry import build_agent, find_agent
 from arena.agents.search import MctsAgent, MinimaxAgent
 from arena.agents.settings import LlmSettings, MctsSettings, explain_validation_error
 from arena.games.game import Game, GameError
+from arena.plugins import find_installed
 from arena_llm.types import PARAMETERS
 from tests.support.game_turns import read_agent, turn_after
 
@@ -182,11 +183,13 @@ def test_an_agent_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mo
         "[arena.agents]\npicked = arena.agents.random_agent:RandomAgent\nbad = os:getcwd\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    find_installed.cache_clear()
     assert find_agent("picked") is RandomAgent
     with pytest.raises(ValueError, match="bad is not a subclass of arena"):
         find_agent("bad")
     with pytest.raises(ValueError, match=r"minimax, picked, bad or package.module:Class"):
         find_agent("unlucky")
+    find_installed.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import closing
+from pathlib import Path
 
 import pyspiel
 import pytest
 
 from arena.games.game import CHANCE, Game, GameError
 from arena.games.parameters import TEXTS
+from arena.games.sandbox import Sandbox
 from arena.games.text import GameText, measured_playouts
 from arena.games.text.wrapped import WrappedText
+from arena.plugins import find_installed
 from tests.support.game_turns import reach
 
 
@@ -217,3 +221,50 @@ def test_every_string_parameter_is_known_as_a_value_or_a_file() -> None:
         if isinstance(default, str)
     }
     assert texts - TEXTS == files | unplayed
+
+
+def test_a_game_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has OpenSpiel's name of the game, so every process finds it by that."""
+    info = tmp_path / "race-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: race\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[arena.games]\nexample_race = examples.race:Race\nbad_race = os:getcwd\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    find_installed.cache_clear()
+    try:
+        game = Game.load("example_race", {"goal": 7})
+        assert game.spec == "example_race(goal=7)"
+        assert "exactly 7 wins" in game.text.rules
+        with pytest.raises(GameError, match="bad_race is not a subclass of arena"):
+            Game.load("bad_race")
+        with pytest.raises(GameError, match="goal"):
+            Game.load("example_race", {"goal": 3})
+    finally:
+        find_installed.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no_such.module:Race", "game no_such.module:Race cannot be loaded: ModuleNotFoundError"),
+        ("examples.race:Nothing", "cannot be loaded: AttributeError"),
+        (
+            "examples.race:RaceGame(goal=7)",
+            "game examples.race:RaceGame is not a subclass of arena",
+        ),
+        ("examples.race:Race(gaol=7)", "parameter 'gaol' is unknown; the parameters are: goal"),
+        ("examples.race:Race(goal=2)", "goal"),
+    ],
+)
+def test_a_dotted_path_that_is_no_game(name: str, says: str) -> None:
+    with pytest.raises(GameError) as caught:
+        Game.load(name)
+    assert says in str(caught.value)
+
+
+def test_a_sandbox_imports_no_game_of_a_results_file() -> None:
+    with closing(Sandbox()) as sandbox:
+        result = sandbox.play_actions("no_such.module:Race", [])
+    assert "is not checked" in result.problem
