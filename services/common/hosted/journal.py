@@ -27,7 +27,7 @@ from services.common.log import log
 REQUEST_ID = "X-Client-Request-Id"
 
 #: Bytes of one file. There are two of a process: the present one and the one before it.
-_MAX_BYTES = 4 * 2**20
+_MAX_BYTES = 2 * 2**20
 #: Calls whose requests are remembered until a caller asks again.
 _MAX_CALLS = 5_000
 #: Processes of one service, each with its own files.
@@ -61,6 +61,11 @@ class Journal:
             self._open()
         except OSError as error:
             self._give_up(error)
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
 
     def next_id(self) -> str:
         """An id that no other request has, of this process or another one."""
@@ -115,7 +120,7 @@ class Journal:
         for request_id, attempts in self._lost.items():
             for number, attempt in attempts.items():
                 self.write({"sent": number, "request_id": request_id})
-                self.write(describe_end(number, request_id, attempt))
+                self.write(_describe_end(number, request_id, attempt))
 
     def _load(self, path: Path) -> None:
         """Remember the requests in a file that no caller knows of."""
@@ -235,8 +240,10 @@ class Entry:
         """Note that the request is sent now."""
         if not self.sent:
             self.sent = True
-            self._bill.journal.open.add(self)
-            self._bill.journal.write(self.describe())
+            journal = self._bill.journal
+            journal.open.add(self)
+            if journal.writes:
+                journal.write(self.describe())
 
     def name(self, upstream_id: str | None) -> None:
         """Note the provider's id, which comes before the answer."""
@@ -268,8 +275,9 @@ class Entry:
         self.upstream_id = upstream_id or self.upstream_id
         bill = self._bill
         bill.journal.open.discard(self)
-        attempt = Attempt(provider, self.upstream_id, cost_picousd=cost_picousd)
-        bill.journal.write(describe_end(self.number, bill.request_id, attempt))
+        if bill.journal.writes:
+            record = _describe_end(self.number, bill.request_id, self)
+            bill.journal.write(record)
 
 
 def make_lost(provider: str, upstream_id: str, cost_picousd: int | None) -> Attempt:
@@ -279,7 +287,7 @@ def make_lost(provider: str, upstream_id: str, cost_picousd: int | None) -> Atte
     )
 
 
-def describe_end(number: str, request_id: str, attempt: Attempt) -> dict[str, Any]:
+def _describe_end(number: str, request_id: str, attempt: Attempt | Entry) -> dict[str, Any]:
     """The line for the end of a request."""
     record: dict[str, Any] = {"ended": number, "request_id": request_id}
     if attempt.cost_picousd is not None:

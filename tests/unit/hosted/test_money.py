@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
-from arena_llm.types import CacheHint, Text, to_picousd
+from arena_llm.types import CacheHint, Text, Usage, to_picousd
 from tests.support.upstreams import anthropic, gemini, openai
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Fault, Reply
 from tests.support.waiting import eventually
-from tests.unit.hosted.conftest import LITELLM, STREAMED, Provider, Start, fail
+from tests.unit.hosted.conftest import LITELLM, STREAMED, Provider, Start, fail, read_stream
 
 OPENROUTER = pytest.mark.parametrize("provider", ["openrouter"], indirect=True)
 
@@ -260,3 +260,37 @@ async def test_openrouters_prompt_cache_is_counted(
     used = (await llm.generate(provider.model, "hi")).usage
     assert (used.prompt_tokens, used.cached_tokens, used.cache_write_tokens) == (18, 4, 6)
     assert used.cost_picousd == to_picousd(0.5)
+
+
+@pytest.mark.parametrize("sent", [None, {}, "none", []], ids=["null", "empty", "text", "a list"])
+async def test_what_a_provider_does_not_report_is_unknown(
+    llm: AsyncClient, upstream: Any, provider: Provider, sent: Any
+) -> None:
+    """LiteLLM would count the tokens itself, or write 0."""
+    name = "usageMetadata" if "gemini" in provider.model else "usage"
+    upstream.enqueue(Reply("ok", fields={name: sent}))
+    reply = await llm.generate(provider.model, "hi")
+    assert (reply.text, reply.usage) == ("ok", Usage())
+    assert [attempt.cost_picousd for attempt in reply.attempts] == [None]
+
+
+@OPENROUTER
+@pytest.mark.parametrize("cost", [-0.25, 1e300, float("nan"), "free", True, [1]], ids=str)
+@STREAMED
+async def test_an_impossible_cost_is_unknown_and_logged(
+    llm: AsyncClient,
+    upstream: Any,
+    provider: Provider,
+    streamed: bool,
+    cost: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 5, "cost": cost}
+    upstream.enqueue(Reply("ok", fields={"usage": usage}))
+    if streamed:
+        _, reply = await read_stream(llm.stream(provider.model, "hi"))
+    else:
+        reply = await llm.generate(provider.model, "hi")
+    assert (reply.usage.cost_picousd, reply.usage.cost_basis) == (None, None)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (12, 5)
+    assert "usage cannot be read" in "".join(capsys.readouterr())
