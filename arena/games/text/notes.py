@@ -76,6 +76,9 @@ NOTES: Mapping[str, GameNotes] = {
         case_matters=True,
     ),
     "battleship": GameNotes(
+        rules="the players place their ships in turn, in the order of their sizes, and then shoot "
+        "in turn at cells of the other player's board. The return is the value of the ships that "
+        "you have sunk, minus loss_multiplier times the value of your own sunk ships.",
         sides=_pieces("actions start with", "Pl0", "Pl1"),
         legend="Letters are your ships. In your shot outcomes, @ is a shot into the water and # is "
         "a hit. On your own board, * and capital letters are the other player's shots.",
@@ -231,8 +234,8 @@ NOTES: Mapping[str, GameNotes] = {
     ),
     "markov_soccer": GameNotes(
         sides=("You are A on the board.", "You are B on the board."),
-        legend="A capital letter is a player without the ball, a small letter a player with it. "
-        "O is the ball before a player has it.",
+        legend="A small letter is a player without the ball, a capital letter a player with it. "
+        "O is the ball as long as nobody has it.",
     ),
     "morpion_solitaire": GameNotes(
         legend="1 is a point. Rows and columns are counted from 0, from the top left.",

@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from arena.agents.calls import ModelReply
 from arena.agents.settings import AgentSettings
 from arena.audit import AuditCounts, audit, audit_episode
+from arena.cli import main
 from arena.experiment.episode import play_episode, seat_players
+from arena.experiment.load import load_experiment
 from arena.experiment.schedule import EpisodeSpec
 from arena.games.game import Game
 from arena.games.sandbox import Sandbox
 from arena.results.rows import EpisodeRow, MoveRow
 from tests.support.game_turns import read_agent
+from tests.support.scripted_experiment import Script, run
 
 #: How a model writes the action that it chooses. The strict reader accepts the first one alone.
 WRITTEN: dict[str, Callable[[str], str]] = {
@@ -117,3 +121,20 @@ def test_an_interval_covers_small_counts() -> None:
     low, high = AuditCounts(replies=200).interval(0)
     assert low == pytest.approx(0, abs=1e-9)
     assert 0.01 < high < 0.03
+
+
+async def test_the_command_audits_a_results_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text("name: small\ngames: [kuhn_poker]\nmodels: [hf_a, hf_b]\nreply: choices\n")
+    path = tmp_path / "small.sqlite"
+    await run(load_experiment(file), path, Script())
+    assert main(["audit", str(path)]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split("  ")[0] == "player"
+    assert [row.split()[0] for row in rows[:2]] == ["hf_a", "hf_b"]
+    assert all("100.0%  100.0%   100.0%       0 (0.0%, 0.0% to" in row for row in rows[:2])
+    assert rows[-1].split() == ["strict", str(sum(int(row.split()[1]) for row in rows[:2]))]
+    missing = tmp_path / "missing.sqlite"
+    assert main(["audit", str(missing)]) == 2

@@ -117,6 +117,17 @@ def test_who_moves_first_and_has_which_color(spec: str, first: int) -> None:
     assert ("white" if first == 1 else "Black" if spec != "hive" else "White") in side
 
 
+def test_markov_soccer_writes_the_player_with_the_ball_as_a_capital_letter() -> None:
+    """Nobody has the ball as long as it is on the board; then one player has it."""
+    seen = set()
+    for seed in range(4):
+        for turn in playout("markov_soccer", seed, most=40):
+            board = turn.state.raw.observation_string(0)
+            assert sum(sign in board for sign in "AB") == ("O" not in board)
+            seen.add("O" in board)
+    assert seen == {True, False}
+
+
 def test_maedn_calls_the_player_by_the_number_of_their_pieces() -> None:
     for turn in playout("maedn", seed=1, most=30):
         assert f"Turn: {turn.seat + 1}" in turn.game.text.position(turn.state, turn.seat)
