@@ -89,7 +89,7 @@ def list_moves(moves: Sequence[Played], most: int = 40) -> str:
     """Return moves with their players, oldest first: "player 0: c3, player 1: c4"."""
     shown = [describe_move(move) for move in moves[-most:]]
     left_out = len(moves) - len(shown)
-    before = [f"({left_out} earlier moves are not shown)"] if left_out else []
+    before = [f"({count(left_out, 'earlier move')} left out)"] if left_out else []
     return ", ".join((*before, *shown)) or "none"
 
 
