@@ -118,7 +118,7 @@ def test_who_moves_first_and_has_which_color(spec: str, first: int) -> None:
 
 
 def test_markov_soccer_writes_the_player_with_the_ball_as_a_capital_letter() -> None:
-    """Nobody has the ball as long as it is on the board; then one player has it."""
+    """While the ball is on the board nobody has it; later one player does."""
     seen = set()
     for seed in range(4):
         for turn in playout("markov_soccer", seed, most=40):
