@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from arena.agents.calls import ModelCall, ModelReply, describe_usage, is_lost, name_of
-from arena.experiment.patience import Patience
+from arena.experiment.patience import ModelAway, Patience
 from arena.experiment.prices import add_cost
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_to_json
@@ -92,7 +92,8 @@ class ModelCaller:
                 latency_ms = (time.monotonic() - started) * 1000
                 took = self._complete(earlier, result.usage, _attempts_of(result), call.model)
                 answer = _make_reply(result, call, latency_ms, took)
-                if lost and not answer.replayed:  # else this is the reply to a lost try
+                if lost and not (answer.replayed or answer.finds_lost):
+                    # Otherwise this reply says what the lost tries took.
                     return replace(answer, unknown_attempts=answer.unknown_attempts + lost)
                 return answer
             except ArenaError as error:
@@ -108,8 +109,13 @@ class ModelCaller:
                 if (reply := _read_rejected_reply(error, call.model, latency_ms)) is not None:
                     return reply
                 pause = _find_pause(error, started + timeout - time.monotonic())
-                outage = self._patience.find_pause(call.model, error, outages)
+                try:
+                    outage = self._patience.find_pause(call.model, error, outages)
+                except ModelAway:
+                    _add_lost(error, lost)
+                    raise
                 if pause is None and outage is None:
+                    _add_lost(error, lost)
                     raise
                 earlier = error.report or CallReport()
                 was_lost = is_lost(error)
@@ -183,6 +189,14 @@ def _describe_silence(error: ArenaError) -> CallReport:
     if is_lost(error):
         return CallReport(attempts=(Attempt(reason=error.reason or error.code),))
     return CallReport(usage=Usage(cost_picousd=0))
+
+
+def _add_lost(error: ArenaError, tries: int) -> None:
+    """Add tries without an outcome, which may have cost something, to an error's report."""
+    if tries:
+        report = error.report or _describe_silence(error)
+        lost = (Attempt(reason="CONNECTION_LOST"),) * tries
+        error.report = replace(report, attempts=(*lost, *report.attempts))
 
 
 def _add(before: int | None, tokens: int | None) -> int | None:

@@ -209,7 +209,9 @@ async def run_bill(
                 with Store(path, experiment, []) as store:
                     async with AsyncClient(service.address, timeout=60) as client:
                         ask_for = ask_through_ledger(
-                            ledger := Ledger(store), ModelCaller(client, "bill"), store.run_id
+                            ledger := Ledger(store),
+                            ModelCaller(client, "bill", patience=120),
+                            store.run_id,
                         )
                         waiting = iter(range(calls))
                         ended = 0

@@ -352,3 +352,16 @@ async def test_other_errors_are_not_waited_for() -> None:
         backend.enqueue(UpstreamUnavailable("no hint"))
         with pytest.raises(UnavailableError):
             await ask(KEY, CALL, ID)
+
+
+async def test_a_try_that_was_lost_before_the_model_went_away_is_not_forgotten() -> None:
+    """The last error says that nothing was sent, but an earlier try may have been billed."""
+    gone = BackendDown("gone", metadata={"reached": "true"})
+    down = BackendDown("down", metadata={"reached": "false"})
+    backend = Backend()
+    async with serving(LlmServicer(backend)) as server, AsyncClient(server.address) as client:
+        backend.enqueue(gone, *[down] * 9)
+        with pytest.raises(ModelAway) as caught:
+            await ModelCaller(client, "tournament", patience=0.8)(KEY, CALL, ID)
+    (attempt,) = caught.value.error.report.attempts
+    assert (attempt.reason, attempt.cost_picousd) == ("CONNECTION_LOST", None)
