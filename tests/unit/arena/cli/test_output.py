@@ -19,7 +19,7 @@ from rich.console import Console
 
 from arena.cli.output import show
 from tests.support.fork_server import CLOSED, UNREAD, Done, ForkServer
-from tests.support.random_play import Played, play, write
+from tests.support.random_play import Played, asked, play, write
 
 pytestmark = pytest.mark.integration  # starts processes
 
@@ -229,3 +229,20 @@ def test_a_message_is_one_line_of_plain_text() -> None:
     assert shown.count("\n") == 1
     assert "[link=x]" in shown
     assert not set("\x1b\x9b\x07\r\u202e") & set(shown)
+
+
+def test_a_wide_report_shows_all_columns_in_a_narrow_terminal(
+    arena: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    games = [
+        play("tic_tac_toe", ("hf_a_model_with_a_long_name", "random"), number, lambda r: [asked(r)])
+        for number in range(2)
+    ]
+    path = write(tmp_path / "r.sqlite", games)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow, wide = arena("report", path), arena("report", path, "--wide")
+    assert (narrow.code, wide.code) == (0, 0)
+    assert max(map(len, narrow.out.splitlines())) <= 80
+    assert "Not shown: " in narrow.out
+    assert "Not shown: " not in wide.out
+    assert arena("report", path, "--wide", "--json").code == 2
