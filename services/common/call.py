@@ -76,7 +76,7 @@ class CallRecord:
         if (usd := usage.cost_usd) is not None:
             self._fields["cost_usd"] = f"{usd.normalize():f}"
         elif is_free:
-            self._fields["cost_usd"] = 0
+            self._fields["cost_usd"] = "0"
 
     def add_timings(self, timings: reply_pb2.Timings) -> None:
         """Add the times that are known."""

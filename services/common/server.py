@@ -90,7 +90,6 @@ class Server:
 
     def __init__(self, service: Service, listen: str, worker: Worker | None = None) -> None:
         self._service = service
-        self.forwards_calls = service.forwards_calls
         self._worker = worker
         #: What its lines in the log say about the process.
         self._place = {"service": service.name, "pid": os.getpid()}
@@ -181,7 +180,7 @@ async def serve(service: Service, listen: str, worker: Worker | None = None) -> 
     if worker is not None:
         loop.add_reader(worker.lifeline, stop_once)
     server = Server(service, listen, worker)
-    life = asyncio.create_task(_start_and_watch(server))
+    life = asyncio.create_task(_start_and_watch(server, service.forwards_calls))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
@@ -198,9 +197,9 @@ async def serve(service: Service, listen: str, worker: Worker | None = None) -> 
     return 0
 
 
-async def _start_and_watch(server: Server) -> None:
+async def _start_and_watch(server: Server, forwards_calls: bool) -> None:
     await server.start()
-    _tune_gc(server.forwards_calls)
+    _tune_gc(forwards_calls)
     await server.failed()
 
 

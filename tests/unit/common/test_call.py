@@ -142,7 +142,7 @@ async def test_the_line_of_a_call(log: Any) -> None:
         "label.player": "x",
         "prompt_tokens": 3,
         "completion_tokens": 1,
-        "cost_usd": 0,
+        "cost_usd": "0",
         "queue_s": 0.0,
     }
 
