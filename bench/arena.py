@@ -38,7 +38,7 @@ from arena.runners.coordinator import Job
 from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient
 from bench import harness
-from bench.hf import MODEL, embedded_system
+from bench.hf import embedded_system, name
 from bench.openrouter import fleet
 from bench.provider import some_action
 
@@ -72,7 +72,7 @@ SMALL = {
 EMBEDDED = {
     "name": "embedded",
     "games": ["tic_tac_toe"],
-    "models": [MODEL],
+    "models": [name("exact")],
     "opponents": {"random": {"type": "random"}},
     "episodes": 10,
     "reply": "choices",
@@ -171,7 +171,7 @@ async def _embedded_rate(target: str, places: int) -> float:
 def _embedded() -> dict[str, float]:
     rates = {}
     for places in (1, 20):
-        with embedded_system() as system:
+        with embedded_system("exact") as system:
             rates[places] = asyncio.run(_embedded_rate(system.target, places))
     return {
         "one_by_one_moves_per_s": rates[1],

@@ -29,7 +29,7 @@ from services.common.local.checks import check_sums
 from services.hf.batching import ReadPrompt, Rows, select_prefill_batch
 from services.hf.budget import MemoryAccount
 from services.hf.errors import diagnose, log_failure, make_dead_error
-from services.hf.forward import Forward, Scored, Work
+from services.hf.forward import Forward, Scored, ScoringTask, Work
 from services.hf.sequence import ScoringJob, Sequence
 
 #: Waiting prompts that are compared for one pass, so that a long queue delays no step.
@@ -335,7 +335,7 @@ class HfEngine:
 
     def _score(self, job: ScoringJob) -> Work:
         scored: Scored = yield from self._forward.score(
-            job.prompt, job.continuations, job.top, with_prompt=job.with_prompt
+            ScoringTask(job.prompt, job.continuations, job.top, job.with_prompt)
         )
         check_sums(self._name, [token.logprob for token in scored.prompt])
         check_sums(self._name, [text.logprob for text in scored.continuations])

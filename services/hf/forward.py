@@ -51,6 +51,19 @@ class Scored:
     cached: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ScoringTask:
+    """Continuations of a prompt to score.
+
+    top: the number of alternatives at each position. with_prompt: score the prompt, too.
+    """
+
+    prompt: list[int]
+    continuations: Sequence[list[int]]
+    top: int = 0
+    with_prompt: bool = False
+
+
 class Prefixes(Protocol):
     """The beginnings of recent prompts, which are not computed again.
 
@@ -124,18 +137,8 @@ class Forward(Protocol):
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         """Read prompts. Returns one Prefilled for each."""
 
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
-        """Score continuations. Returns Scored.
-
-        top: the number of alternatives at each position. with_prompt: score the prompt, too.
-        """
+    def score(self, task: ScoringTask) -> Work:
+        """Score continuations. Returns Scored."""
 
 
 def finite_rows(logits: Floats) -> list[bool]:

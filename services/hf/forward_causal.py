@@ -22,6 +22,7 @@ from services.hf.forward import (
     Floats,
     Forward,
     Scored,
+    ScoringTask,
     Work,
     finite_rows,
     join_texts,
@@ -181,41 +182,34 @@ class CausalForward:
         """
         return [] if self.prefixes is None else self.prefixes.match(prompt[:-1])
 
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
+    def score(self, task: ScoringTask) -> Work:
         scored_prompt: list[ScoredToken] = []
-        if with_prompt:
-            prefilled, scored_prompt = yield from self._score_prompt(prompt, top)
+        if task.with_prompt:
+            prefilled, scored_prompt = yield from self._score_prompt(task.prompt, task.top)
         else:
-            [prefilled] = yield from self.prefill([prompt])
+            [prefilled] = yield from self.prefill([task.prompt])
         first = prefilled.logits[None]
-        scores = [score_text(first, tokens[:1], top) for tokens in continuations]
-        longer = [index for index, tokens in enumerate(continuations) if len(tokens) > 1]
-        max_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(prompt))
-        for group in _split(longer, continuations, self._step_tokens, max_rows):
+        scores = [score_text(first, tokens[:1], task.top) for tokens in task.continuations]
+        longer = [index for index, tokens in enumerate(task.continuations) if len(tokens) > 1]
+        max_rows = max(1, _SHARED_COLUMNS * self._step_tokens // len(task.prompt))
+        for group in _split(longer, task.continuations, self._step_tokens, max_rows):
             yield
-            width = max(len(continuations[index]) for index in group) - 1
-            inputs = [_pad(continuations[index][:-1], width) for index in group]
+            width = max(len(task.continuations[index]) for index in group) - 1
+            inputs = [_pad(task.continuations[index][:-1], width) for index in group]
             output = contained(
                 self.model,
                 input_ids=torch.tensor(inputs, device=self.device),
                 past_key_values=_share_row(prefilled.cache, len(group)),
                 use_cache=True,
                 **self.positions(
-                    torch.arange(len(prompt), len(prompt) + width, device=self.device).expand(
-                        len(group), -1
-                    )
+                    torch.arange(
+                        len(task.prompt), len(task.prompt) + width, device=self.device
+                    ).expand(len(group), -1)
                 ),
             )
             logits = to_numpy(output.logits[..., : self._tokens])
             for row, index in enumerate(group):
-                rest = score_text(logits[row], continuations[index][1:], top)
+                rest = score_text(logits[row], task.continuations[index][1:], task.top)
                 scores[index] = join_texts((scores[index], rest))
         return Scored(scores, scored_prompt, prefilled.cached)
 

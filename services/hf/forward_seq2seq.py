@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from services.common.local.containment import contained
 from services.hf.cache import CacheSize, WindowCache, left_padded_mask
-from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
+from services.hf.forward import Batch, Floats, Forward, Scored, ScoringTask, Work, score_text
 from services.hf.forward_causal import PrefilledRow, to_numpy, usable_tokens
 
 
@@ -91,22 +91,17 @@ class Seq2SeqForward:
             )
         return done
 
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
-        encoded = self._encode(prompt)
+    def score(self, task: ScoringTask) -> Work:
+        encoded = self._encode(task.prompt)
         scores = []
-        for tokens in continuations:
+        for tokens in task.continuations:
             yield
             # All passes share the encoded prompt; the decoder reads one continuation per pass.
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
-            scores.append(score_text(to_numpy(output.logits[0, :, : self.tokens]), tokens, top))
+            scores.append(
+                score_text(to_numpy(output.logits[0, :, : self.tokens]), tokens, task.top)
+            )
         return Scored(scores, [])
 
     def _encode(self, prompt: list[int]) -> Any:

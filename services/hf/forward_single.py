@@ -19,7 +19,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from services.common.local.containment import contained
 from services.common.local.trace import ScoredText, ScoredToken
-from services.hf.forward import Batch, Floats, Forward, Scored, Work, score_text
+from services.hf.forward import Batch, Floats, Forward, Scored, ScoringTask, Work, score_text
 from services.hf.forward_causal import supported_arguments, to_numpy, usable_tokens
 from services.hf.forward_seq2seq import find_start
 
@@ -122,27 +122,20 @@ class SingleForward:
         )
         row.logits = to_numpy(output.logits[0, -1, : self._tokens])
 
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
+    def score(self, task: ScoringTask) -> Work:
         scores: list[ScoredText] = []
         scored_prompt: list[ScoredToken] = []
-        encoded = self._encode(prompt) if self._seq2seq else None
-        if with_prompt:
-            logits = self._read_whole(prompt, len(prompt))
-            scored_prompt = [*score_text(logits, prompt[1:], top).tokens]
-        for tokens in continuations:
+        encoded = self._encode(task.prompt) if self._seq2seq else None
+        if task.with_prompt:
+            logits = self._read_whole(task.prompt, len(task.prompt))
+            scored_prompt = [*score_text(logits, task.prompt[1:], task.top).tokens]
+        for tokens in task.continuations:
             yield
             if encoded is None:
-                logits = self._read_whole([*prompt, *tokens[:-1]], len(tokens))
+                logits = self._read_whole([*task.prompt, *tokens[:-1]], len(tokens))
             else:
                 logits = self._decode_whole(encoded, [self._start, *tokens[:-1]])
-            scores.append(score_text(logits, tokens, top))
+            scores.append(score_text(logits, tokens, task.top))
         return Scored(scores, scored_prompt)
 
     def _read_whole(self, tokens: list[int], places: int) -> Floats:

@@ -18,7 +18,15 @@ from services.common.log import log
 from services.hf.config import HfModel
 from services.hf.context import read_context_length
 from services.hf.errors import is_out_of_memory
-from services.hf.forward import Floats, Forward, Prefilled, Work, finite_rows, log_softmax
+from services.hf.forward import (
+    Floats,
+    Forward,
+    Prefilled,
+    ScoringTask,
+    Work,
+    finite_rows,
+    log_softmax,
+)
 from services.hf.forward_causal import CausalForward, to_numpy, usable_tokens
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.forward_single import SingleForward
@@ -145,7 +153,7 @@ def _check(forward: Forward, references: Sequence[_Reference], tolerance: float)
     finally:
         batch.close()
     for known in references[1:]:
-        scored = _finish(forward.score(known.prompt, [known.tokens, known.tokens[:1]]))
+        scored = _finish(forward.score(ScoringTask(known.prompt, [known.tokens, known.tokens[:1]])))
         logprobs = log_softmax(known.logits)[np.arange(_NEW), known.tokens]
         spread = float(known.logits[np.isfinite(known.logits)].std())
         for text in scored.continuations:

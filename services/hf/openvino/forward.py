@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.local.trace import ScoredText, ScoredToken
-from services.hf.forward import Batch, Floats, Scored, Work, finite_rows, join_texts, score_text
+from services.hf.forward import (
+    Batch,
+    Floats,
+    Scored,
+    ScoringTask,
+    Work,
+    finite_rows,
+    join_texts,
+    score_text,
+)
 from services.hf.openvino.blocks import BlockPool, BlockPrefixes
 from services.hf.openvino.compiled import Chunk, CompiledModel, count_blocks
 from services.hf.openvino.pace import Pace
@@ -150,33 +159,30 @@ class PagedForward:
         reading.give(logits[own:])
         return logits[:own], sum(len(piece.tokens) for piece in pieces)
 
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
+    def score(self, task: ScoringTask) -> Work:
         rows: list[PagedRow] = []
         try:
-            rows.append(PagedRow(self._pool, prompt) if with_prompt else self._open(prompt))
+            rows.append(
+                PagedRow(self._pool, task.prompt) if task.with_prompt else self._open(task.prompt)
+            )
             cached = rows[0].known
-            scored_prompt, last = yield from self._score_prompt(rows[0], top, every=with_prompt)
-            scores = [score_text(last, tokens[:1], top) for tokens in continuations]
-            longer = [index for index, tokens in enumerate(continuations) if len(tokens) > 1]
-            for group in _groups(longer, continuations):
+            scored_prompt, last = yield from self._score_prompt(
+                rows[0], task.top, every=task.with_prompt
+            )
+            scores = [score_text(last, tokens[:1], task.top) for tokens in task.continuations]
+            longer = [index for index, tokens in enumerate(task.continuations) if len(tokens) > 1]
+            for group in _groups(longer, task.continuations):
                 forks = []
                 for index in group:
-                    forks.append(rows[0].fork(self.model, continuations[index][:-1]))
+                    forks.append(rows[0].fork(self.model, task.continuations[index][:-1]))
                     rows.append(forks[-1])
                 reading = Reading(forks, every=True)
                 yield from self._read(reading)
                 for index, row, pieces in zip(group, forks, reading.outputs, strict=True):
                     rest, begin = [], 1
                     for logits in pieces:
-                        following = continuations[index][begin : begin + len(logits)]
-                        rest.append(score_text(logits, following, top))
+                        following = task.continuations[index][begin : begin + len(logits)]
+                        rest.append(score_text(logits, following, task.top))
                         begin += len(logits)
                     scores[index] = join_texts((scores[index], *rest))
                     rows.remove(row)

@@ -26,7 +26,7 @@ from arena_llm.types import (
 from services.hf.budget import MemoryAccount, MemoryBudget
 from services.hf.config import HfModel
 from services.hf.engine import EngineLimits, HfEngine
-from services.hf.forward import Batch, Floats, Forward, Scored, Work
+from services.hf.forward import Batch, Floats, Forward, Scored, ScoringTask, Work
 from services.hf.loading import LoadedModel, load
 from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
@@ -180,15 +180,8 @@ class Stepped:
             raise self.error
         return self._each_pass("prefill", self._forward.prefill(prompts))
 
-    def score(
-        self,
-        prompt: list[int],
-        continuations: Sequence[list[int]],
-        top: int = 0,
-        *,
-        with_prompt: bool = False,
-    ) -> Work:
-        scoring = self._forward.score(prompt, continuations, top, with_prompt=with_prompt)
+    def score(self, task: ScoringTask) -> Work:
+        scoring = self._forward.score(task)
         return self._each_pass("score", scoring)
 
     def _each_pass(self, kind: str, work: Work) -> Work:

@@ -28,7 +28,7 @@ from arena_llm.types import (
 )
 from services.common.errors import InvalidRequest, Unsupported
 from services.common.local.parts import MessageBuilder
-from services.hf.forward import Scored
+from services.hf.forward import Scored, ScoringTask
 from services.hf.loading import LoadedModel
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sampling import Sampled
@@ -246,7 +246,9 @@ def scored(loaded: LoadedModel, prompt: Any, **options: Any) -> Scored:
     job = prepare_scoring(
         loaded, ScoringRequest(NAME, prompt, texts, **options), lambda result: None
     )
-    work = loaded.forward.score(job.prompt, job.continuations, job.top, with_prompt=job.with_prompt)
+    work = loaded.forward.score(
+        ScoringTask(job.prompt, job.continuations, job.top, job.with_prompt)
+    )
     with torch.inference_mode():
         result: Scored = finished(work)
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.hf.forward import Forward
+from services.hf.forward import Forward, ScoringTask
 from services.hf.loading import LoadedModel
 from tests.support.tiny_models import ARCHITECTURES
 from tests.unit.hf.conftest import Models
@@ -113,7 +113,7 @@ def test_scores_are_the_log_probabilities_of_one_plain_pass(
     loaded: LoadedModel, plain_model: LoadedModel
 ) -> None:
     prompt = PROMPTS[1]
-    scored = finished(loaded.forward.score(prompt, CONTINUATIONS))
+    scored = finished(loaded.forward.score(ScoringTask(prompt, CONTINUATIONS)))
     sums = [text.logprob for text in scored.continuations]
     assert sums == pytest.approx([plain(plain_model, prompt, c) for c in CONTINUATIONS], abs=1e-3)
 

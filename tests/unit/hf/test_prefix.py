@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from services.hf.forward import ScoringTask
 from services.hf.forward_causal import CausalForward
 from services.hf.loading import LoadedModel
 from services.hf.prefix import PrefixCache
@@ -67,7 +68,7 @@ def test_a_cached_prefix_does_not_change_the_completion(loaded: LoadedModel) -> 
 def test_a_cached_prefix_does_not_change_scores(loaded: LoadedModel) -> None:
     forward, _ = cached_forward(loaded, 1000)
     finished(forward.prefill([LONG[:50]]))
-    scored = finished(forward.score(LONG, CONTINUATIONS))
+    scored = finished(forward.score(ScoringTask(LONG, CONTINUATIONS)))
     assert scored.cached == 50
     sums = [text.logprob for text in scored.continuations]
     assert sums == pytest.approx([plain(loaded, LONG, c) for c in CONTINUATIONS], abs=1e-3)

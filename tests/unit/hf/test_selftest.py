@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from arena_llm.types import Choices, Continuation, RawPrompt, ReturnOptions, ScoringRequest
 from services.common.errors import ContextTooLong, ModelMisconfigured
+from services.hf.forward import ScoringTask
 from services.hf.forward_causal import CausalForward
 from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.forward_single import SingleForward
@@ -160,7 +161,7 @@ def test_scores_and_choices(model: Callable[[str], LoadedModel], architecture: s
     scoring = ScoringRequest(NAME, PROMPTS[1], tuple(map(Continuation, texts)))
     job = prepare_scoring(loaded, scoring, lambda result: None)
     with torch.inference_mode():
-        scored = finished(loaded.forward.score(job.prompt, job.continuations, 2))
+        scored = finished(loaded.forward.score(ScoringTask(job.prompt, job.continuations, 2)))
         expected = [plain(loaded, job.prompt, tokens) for tokens in job.continuations]
     assert [text.logprob for text in scored.continuations] == pytest.approx(expected, abs=1e-3)
     with engine(loaded.forward) as running:
@@ -187,7 +188,7 @@ def test_the_tokens_of_a_prompt_are_scored_one_row_at_a_time(
     scoring = ScoringRequest(NAME, RawPrompt(token_ids=ids), (), prompt_logprobs=True)
     job = prepare_scoring(loaded, scoring, lambda result: None)
     with torch.inference_mode():
-        scored = finished(loaded.forward.score(job.prompt, [], with_prompt=True))
+        scored = finished(loaded.forward.score(ScoringTask(job.prompt, [], with_prompt=True)))
         expected = plain(loaded, [20], [*ids[1:]])
     assert len(scored.prompt) == 39
     assert sum(token.logprob for token in scored.prompt) == pytest.approx(expected, abs=1e-2)
