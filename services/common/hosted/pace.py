@@ -26,6 +26,9 @@ _SILENCE_FACTOR, _MIN_SILENCE, _MAX_SILENCE = 1.3, 0.05, 5.0
 #: The share by which the rate grows in a second: its smallest value, its largest value, and the
 #: seconds in which it doubles.
 _MIN_GROWTH, _MAX_GROWTH, _GROWTH_DOUBLES = 0.012, 1.0, 1.2
+#: The rate grows no further than to so many times the average of the last seconds. A higher one
+#: would be refused for many calls at the end of a window before the first refusal arrives.
+_MOST_RATE, _AVERAGED = 2.0, 10.0
 #: The longest time between two grants for which the rate grows.
 _MAX_STEP = 1.0
 #: The first learned rate is at least this, in calls per second.
@@ -110,6 +113,7 @@ class Pacer:
         self._changed = -math.inf
         self._cut = self._opened = self._began = now
         self._grants = self._total = 0
+        self._average, self._granted_at = 0.0, now  # calls per second that are let in
         self._paused_before = False
         self._refused_at = self._used_at = now
 
@@ -200,6 +204,9 @@ class Pacer:
         sent.is_known = True
         self._grants += 1
         self._total += 1
+        self._average *= math.exp((self._granted_at - now) / _AVERAGED)
+        self._average += 1 / _AVERAGED
+        self._granted_at = now
         if self.pause is not None:
             if self.pause.probe is sent:
                 self._open(self.pause, now)
@@ -208,7 +215,11 @@ class Pacer:
             self._max_undecided += 1
         elif waiting and self.in_flight + 1 < self.max_in_flight:
             step = min(now - self._grown, _MAX_STEP)
-            self.rate = min(self.rate * (1 + self._growth * step), self.max_rate)
+            # The average of less than its whole time, at the beginning.
+            seen = max(1 - math.exp((self._began - now) / _AVERAGED), 1e-3)
+            most = _MOST_RATE * max(self._average / seen, _FIRST_RATE)
+            grown = min(self.rate * (1 + self._growth * step), self.max_rate, most)
+            self.rate = max(self.rate, grown)
             self._growth = min(self._growth * 2 ** (step / _GROWTH_DOUBLES), _MAX_GROWTH)
         self._grown = now
 
