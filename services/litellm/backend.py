@@ -14,6 +14,7 @@ from arena_llm.types import Availability, Completion, GenerationRequest, Modalit
 from services.common.errors import ApiKeyMissing, BackendError, UpstreamUnavailable
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
+from services.common.hosted.http import check_proxies
 from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
 from services.common.hosted.request import ResponseFormat, build_apart
@@ -52,6 +53,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
     async def start(self) -> None:
         """Read the keys. Nothing is sent to a provider, and no key is needed."""
         await super().start()
+        check_proxies()
         self._keys = load_keys(ENVIRONMENT)
         entries = self.config.models
         secrets = self._keys.secrets.union(

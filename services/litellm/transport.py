@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 import ssl
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -30,9 +31,9 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.hosted.config import Timeouts
-from services.common.hosted.errors import silent
+from services.common.hosted.errors import redirected, silent
 from services.common.hosted.failures import read_error_body
-from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback
+from services.common.hosted.http import MAX_ERROR_BYTES, check_size, drop_idle, find_proxy
 from services.common.hosted.journal import REQUEST_ID, Entry
 from services.common.hosted.request import OPTIONS
 from services.common.hosted.waits import read_wait
@@ -52,6 +53,12 @@ _BROKEN = {"error": {"message": "the connection broke off"}}
 #: The headers in which Azure and Groq name the region of an answer. OpenRouter can name one, too,
 #: but that of its own server.
 _REGIONS = ("x-ms-region", "x-groq-region")
+
+#: Compressions that are read although none is requested: zlib's, with any header.
+_CODINGS = ("identity", "gzip", "x-gzip", "deflate")
+_ANY_HEADER = 32 + zlib.MAX_WBITS
+#: Bytes that are decompressed before the bounds are checked.
+_UNPACKED = 64 * 1024
 
 
 class Exchange:
@@ -193,21 +200,17 @@ _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 class _Body(httpx.AsyncByteStream):
     """The body of a response, up to its bounds."""
 
-    def __init__(self, stream: httpx.AsyncByteStream, exchange: Exchange, failed: bool) -> None:
+    def __init__(
+        self, stream: httpx.AsyncByteStream, exchange: Exchange, failed: bool, coding: str
+    ) -> None:
         self._stream = stream
         self._exchange = exchange
         self._failed = failed
+        self._coding = coding
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = line = 0
-        chunks = aiter(self._stream)
-        while True:
-            try:
-                chunk = await anext(chunks)
-            except StopAsyncIteration:
-                break
-            except httpx.ReadTimeout as error:
-                raise _abort_silent(self._exchange) or error from error
+        async for chunk in self._chunks():
             size += len(chunk)
             line = len(chunk) - 1 - chunk.rfind(b"\n") if b"\n" in chunk else line + len(chunk)
             if self._failed:
@@ -219,6 +222,26 @@ class _Body(httpx.AsyncByteStream):
                 except UpstreamUnavailable as error:
                     raise self._exchange.abort(error) from error
             yield chunk
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """The pieces of the body, decompressed in small pieces, so that bounds come in time."""
+        unpack = None if self._coding == "identity" else zlib.decompressobj(_ANY_HEADER)
+        chunks = aiter(self._stream)
+        while True:
+            try:
+                chunk = await anext(chunks)
+                if unpack is None:
+                    yield chunk
+                while unpack is not None and chunk:
+                    yield unpack.decompress(chunk, _UNPACKED)
+                    chunk = unpack.unconsumed_tail
+            except StopAsyncIteration:
+                return
+            except httpx.ReadTimeout as error:
+                raise _abort_silent(self._exchange) or error from error
+            except zlib.error as error:
+                problem = f"{self._exchange.provider}'s answer cannot be decompressed"
+                raise self._exchange.abort(UnreadableAnswer(problem)) from error
 
     def _check(self, size: int, line: int) -> None:
         exchange = self._exchange
@@ -238,40 +261,47 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
         if exchange is not None and (prepared := exchange.admit(request)) is not None:
             return prepared
         _set_timeouts(request, exchange)
-        # A compressed answer would have to be decompressed to measure it.
+        # Answers are short, and decompression would delay other calls.
         request.headers["Accept-Encoding"] = "identity"
         try:
             response: httpx.Response = await super().handle_async_request(request)
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ReadError) as error:
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
                 _unsend(exchange)
-            # litellm would retry after this class of error.
+            if isinstance(self.client, aiohttp.ClientSession):
+                drop_idle(self.client)
+            # litellm would retry after a ConnectError.
             raise httpx.ReadError(str(error)) from error
         except httpx.ConnectTimeout:
             _unsend(exchange)
             raise
         except httpx.ReadTimeout as error:
             raise _abort_silent(exchange) or error from error
+        except httpx.RequestError as error:
+            if exchange is None or not isinstance(error.__cause__, aiohttp.ClientResponseError):
+                raise
+            problem = (
+                f"{exchange.provider}'s answer is not readable HTTP: {error.__cause__.message}"
+            )
+            # A generation may have been paid for.
+            raise exchange.abort(UnreadableAnswer(problem[:300])) from error
         if exchange is None:
             return response
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - litellm's own
         exchange.add(response.stream)
         if response.has_redirect_location:
-            raise exchange.abort(
-                UpstreamUnavailable(
-                    f"{exchange.provider} redirects (HTTP {response.status_code}), but the key "
-                    "is not sent to another address"
-                )
-            )
-        compressed = response.headers.pop("Content-Encoding", "identity") != "identity"
-        if compressed and response.is_success:
+            location, status = response.headers["Location"], response.status_code
+            raise exchange.abort(redirected(exchange.provider, status, location, "api_base"))
+        coding = response.headers.pop("Content-Encoding", "identity").strip().lower()
+        if coding not in _CODINGS and response.is_success:
             raise exchange.abort(
                 UnreadableAnswer(
-                    f"{exchange.provider}'s answer is compressed although that was not requested"
+                    f"{exchange.provider}'s answer is compressed ({coding[:40]}) although that was "
+                    "not requested"
                 )
             )
         response.headers.update(_NO_RETRY)
-        response.stream = _Body(response.stream, exchange, response.is_error)
+        response.stream = _Body(response.stream, exchange, response.is_error, coding)
         if (answer := exchange.answer) is None:
             return response
         answer.status = response.status_code
@@ -284,13 +314,15 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
                 response.stream, answer, streamed, response.headers, exchange.max_answer
             )
         else:
-            data = b"" if compressed else await _read_all(response.stream)
+            data = await _read_all(response.stream) if coding in _CODINGS else b""
             answer.reported = read_error_body(data, answer.status, response.reason_phrase)
             response.stream = httpx.ByteStream(data)
         return response
 
     def _proxy_from_env(self, url: httpx.URL) -> str | None:
-        proxy: str | None = None if is_loopback(url.host) else super()._proxy_from_env(url)
+        if url.host not in self.proxy_cache:  # the environment does not change
+            self.proxy_cache[url.host] = find_proxy(url.scheme, url.host)
+        proxy: str | None = self.proxy_cache[url.host]
         return proxy
 
 

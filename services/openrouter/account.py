@@ -21,7 +21,12 @@ from services.common.errors import (
 from services.common.hosted.errors import TRANSIENT
 from services.common.hosted.usage import find_cost
 from services.common.hosted.values import number
-from services.openrouter.catalogue import ListedModel, OpenRouterCatalogue, describe
+from services.openrouter.catalogue import (
+    ListedModel,
+    OpenRouterCatalogue,
+    describe,
+    remove_preset,
+)
 from services.openrouter.config import DIALECTS, OpenRouterConfig, OpenRouterModel, remove_prefix
 from services.openrouter.errors import unreadable
 from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstream
@@ -67,7 +72,8 @@ class Account:
                 details, credits = await asyncio.gather(self._catalogue.find(name), self._read())
             if details is None:
                 names = await self._catalogue.models()
-                detail = f"{self._server} has no model {name!r}{did_you_mean(name, names)}"
+                advice = did_you_mean(remove_preset(name), names)
+                detail = f"{self._server} has no model {name!r}{advice}"
                 return _unavailable(detail, "MODEL_NOT_FOUND", credits)
         except TimeoutError:
             detail = f"{self._server} has not answered within {_WAIT:g} s: try again"

@@ -95,11 +95,16 @@ class OpenRouterCatalogue:
         return await self._models.get()
 
     async def find(self, name: str) -> ListedModel | None:
-        """Find a model by OpenRouter's name, which may have a routing suffix."""
+        """Find a model by OpenRouter's name, which may have routing suffixes and a preset.
+
+        A preset alone is a model of which nothing is known: only the account lists it.
+        """
         models = await self.models()
-        base, colon, suffix = name.rpartition(":")
-        if f"{colon}{suffix}" in _ROUTING_SUFFIXES:
-            name = base
+        name, preset = remove_preset(name), name
+        if not name and preset:
+            return ListedModel(preset, None, None, None)
+        while name.endswith(_ROUTING_SUFFIXES):
+            name = name.rpartition(":")[0]
         return models.get(name)
 
     async def aclose(self) -> None:
@@ -119,6 +124,11 @@ class OpenRouterCatalogue:
             if not query:
                 break
         return models
+
+
+def remove_preset(name: str) -> str:
+    """OpenRouter's name of a model without its preset, as in "lab/model@preset/mine"."""
+    return name.partition("@preset/")[0]
 
 
 def _read_page(page: dict[str, Any]) -> list[dict[str, Any]]:

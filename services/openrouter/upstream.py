@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
@@ -22,10 +21,16 @@ from yarl import URL
 from arena_llm.types import CallReport
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.config import Timeouts
-from services.common.hosted.errors import silent, too_slow
+from services.common.hosted.errors import redirected, silent, too_slow
 from services.common.hosted.events import EventDecoder, holds_events, is_json
 from services.common.hosted.failures import find_failure, read_error_body, read_words
-from services.common.hosted.http import MAX_ERROR_BYTES, check_size, is_loopback, make_http_session
+from services.common.hosted.http import (
+    MAX_ERROR_BYTES,
+    check_size,
+    drop_idle,
+    find_proxy,
+    make_http_session,
+)
 from services.common.hosted.journal import REQUEST_ID, Entry
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
@@ -55,7 +60,9 @@ class OpenRouterUpstream:
         self._url = URL(config.base_url)
         self._chat = self._url / "chat/completions"
         self._headers = self._build_headers()  # None: there is no usable key
-        self._session = make_http_session(headers, _find_proxy(self._url))
+        self._session = make_http_session(
+            headers, find_proxy(self._url.scheme, self._url.host or "")
+        )
 
     def key_problem(self) -> BackendError | None:
         """Why no request can be sent: the key is missing, or no header can carry it."""
@@ -169,6 +176,9 @@ class OpenRouterUpstream:
             ) as response:
                 if entry is not None:
                     entry.name(response.headers.get("X-Generation-Id"))
+                location = response.headers.get("Location")
+                if location and 300 <= response.status < 400:
+                    raise redirected("openrouter", response.status, location, "base_url")
                 if not 200 <= response.status < 300:
                     failure = read_error_body(
                         await _read_beginning(response), response.status, response.reason or ""
@@ -185,7 +195,11 @@ class OpenRouterUpstream:
             raise silent("openrouter", timeouts) from error
         except TimeoutError as error:
             raise too_slow("openrouter", timeouts) from error
+        except aiohttp.ClientResponseError as error:  # a generation may have been paid for
+            reason = self._redact(f"{type(error).__name__}: {error.message}", 200)
+            raise UnreadableAnswer(f"openrouter's answer is not readable HTTP: {reason}") from error
         except (aiohttp.ClientError, OSError) as error:
+            drop_idle(self._session)
             reason = self._redact(f"{type(error).__name__}: {error}", 200)
             raise UpstreamUnavailable(f"the connection to openrouter failed: {reason}") from error
 
@@ -277,14 +291,3 @@ async def _read_beginning(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_ERROR_BYTES:
             break
     return body
-
-
-def _find_proxy(url: URL) -> str | None:
-    """The environment's proxy for this URL; None for a server on this machine.
-
-    It is looked up once here, because aiohttp would look it up for each call.
-    """
-    host = url.host or ""
-    if is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(url.scheme)

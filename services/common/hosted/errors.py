@@ -11,6 +11,7 @@ from services.common.errors import (
     CreditsHeld,
     InsufficientCredits,
     InvalidRequest,
+    ModelMisconfigured,
     ModelNotFound,
     RateLimited,
     RefusedByProvider,
@@ -122,6 +123,20 @@ def too_slow(provider: str, timeouts: Timeouts) -> UpstreamUnavailable:
     return UpstreamUnavailable(
         f"{provider} did not answer in time ({timeouts.total:g} s for one attempt)",
         metadata={"provider": provider},
+    )
+
+
+def redirected(provider: str, status: int, location: str, setting: str) -> BackendError:
+    """The error for a redirect. setting: where the provider's address is configured."""
+    problem = f"{provider} redirects to {location.partition('?')[0][:200]} (HTTP {status})"
+    details = {"upstream_status": str(status), "provider": provider}
+    if status in (301, 308):
+        return ModelMisconfigured(
+            f"{problem}: it has moved, so change {setting}. The key is not sent to another address",
+            metadata=details,
+        )
+    return UpstreamUnavailable(
+        f"{problem}, but the key is not sent to another address", metadata=details
     )
 
 

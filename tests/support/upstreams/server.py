@@ -95,13 +95,14 @@ class UpstreamServer(ABC):
         self.default: Step | Callable[[Call], Step] = Reply()
         self.running = 0
         self.most_running = 0
-        self._sockets: set[object] = set()
+        #: Of all connections so far.
+        self.transports: set[Any] = set()
         self._steps: deque[Step] = deque()
 
     @property
     def connections(self) -> int:
         """The number of connections so far."""
-        return len(self._sockets)
+        return len(self.transports)
 
     def enqueue(self, *steps: Step) -> None:
         """Add steps, one for each of the next calls."""
@@ -166,7 +167,7 @@ class UpstreamServer(ABC):
         if (response := await self.special(call)) is not None:
             return response
         self.history.append(call)
-        self._sockets.add(request.transport)
+        self.transports.add(request.transport)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:

@@ -6,6 +6,7 @@ litellm hold what only one of the two services does.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 from arena_llm import ArenaError, AsyncClient
 from services.common.backend import BaseLLMBackend
 from services.common.servicer import LlmServicer
+from services.litellm.setup import import_litellm
 from tests.support.providers import LITELLM_WARNINGS, PROVIDERS, Provider
 from tests.support.scripted import serving
 
@@ -67,6 +69,8 @@ def make_start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatc
         **settings: Any,
     ) -> AsyncIterator[AsyncClient]:
         monkeypatch.setenv(provider.variable, key)
+        if provider.service == "litellm":  # else the first call would have to wait for it
+            await asyncio.to_thread(import_litellm)
         quick = {"backoff_seconds": 0.001, "max_backoff_seconds": 0.002}
         # A cancelled call would run to its end for the sake of its request_id.
         quick["request_id_seconds"] = 0
