@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -57,6 +58,15 @@ def identify_seat(identity: str, version: str) -> str:
     return f'{{"player":{identity},"version":{json.dumps(version)}}}'
 
 
+#: An experiment makes hundreds of thousands of keys of the same few parts.
+_to_json = lru_cache(maxsize=1_000)(json.dumps)
+
+
+@lru_cache(maxsize=1_000)
+def _sort_keys(game: str) -> str:
+    return canonical_json(json.loads(game))
+
+
 def make_episode_key(
     engine: str, game: str, max_plies: int | None, seats: Sequence[str], deal: int
 ) -> str:
@@ -66,8 +76,8 @@ def make_episode_key(
     see identify_seat. deal: the seed of chance.
     """
     return hash_text(
-        f'{{"deal":{deal},"engine":{json.dumps(engine)},"game":{game},'
-        f'"max_plies":{json.dumps(max_plies)},"seats":[{",".join(seats)}],"v":{_VERSION}}}'
+        f'{{"deal":{deal},"engine":{_to_json(engine)},"game":{game},'
+        f'"max_plies":{_to_json(max_plies)},"seats":[{",".join(seats)}],"v":{_VERSION}}}'
     )
 
 
@@ -77,5 +87,5 @@ def make_deal(seed: int, game: str, number: int) -> int:
     seed: the experiment's. game: as for make_episode_key. number: counts from 0. So all
     experiments with one seed share their deals, and a deal does not depend on who plays.
     """
-    text = canonical_json(["deal", seed, json.loads(game), number])
+    text = f'["deal",{seed},{_sort_keys(game)},{number}]'
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) >> 1

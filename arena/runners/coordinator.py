@@ -156,8 +156,10 @@ class Coordinator:
         specs = schedule(experiment)
         keys = [spec.episode for spec in specs]
         with ExitStack() as files:
-            names = {spec.episode: spec.name for spec in specs}
-            recorder = files.enter_context(Recorder(job.record, names)) if job.record else None
+            recorder = None
+            if job.record is not None:
+                names = {spec.episode: spec.name for spec in specs}
+                recorder = files.enter_context(Recorder(job.record, names))
             run_id = job.backend.run_id if isinstance(job.backend, RecordedModels) else ""
             store = files.enter_context(
                 Store(
@@ -175,6 +177,10 @@ class Coordinator:
         statuses = store.statuses(keys)
         ended = Counter(status for status in statuses.values() if status != "failed")
         missing = [spec for spec in specs if statuses.get(spec.episode) in (None, "failed")]
+        self._playouts = measured_playouts()
+        # Answers that hundreds of thousands of episodes share.
+        self._moves: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._lineups: dict[tuple[str, ...], frozenset[str]] = {}
         # Long games first: a long game that starts last would run alone at the end.
         missing.sort(key=self._expected_moves, reverse=True)
         self._rule: StoppingRule | None = None
@@ -351,11 +357,16 @@ class Coordinator:
         await self._ledger.drop(episode)
 
     def _find_models(self, spec: EpisodeSpec) -> frozenset[str]:
-        return frozenset(self._models[agent] for agent in spec.agents if agent in self._models)
+        if (models := self._lineups.get(spec.agents)) is None:
+            models = frozenset(self._models[one] for one in spec.agents if one in self._models)
+            self._lineups[spec.agents] = models
+        return models
 
     def _expected_moves(self, spec: EpisodeSpec) -> float:
         """Return the number of moves that models would make if they played at random."""
-        name = spec.game.partition("(")[0]
-        moves = measured_playouts().get(name, UNKNOWN_PLAYOUT).moves
-        seats = sum(agent in self._models for agent in spec.agents)
-        return moves * seats / len(spec.agents)
+        if (expected := self._moves.get((spec.game, spec.agents))) is None:
+            moves = self._playouts.get(spec.game.partition("(")[0], UNKNOWN_PLAYOUT).moves
+            seats = sum(agent in self._models for agent in spec.agents)
+            expected = moves * seats / len(spec.agents)
+            self._moves[spec.game, spec.agents] = expected
+        return expected
