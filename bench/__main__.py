@@ -3,7 +3,17 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("router", "openrouter", "latency", "gateways", "rates", "hf", "vllm", "arena")
+BENCHMARKS = (
+    "router",
+    "openrouter",
+    "latency",
+    "gateways",
+    "rates",
+    "hf",
+    "vllm",
+    "arena",
+    "store",
+)
 
 names = sys.argv[1:] or BENCHMARKS
 for unknown in set(names) - set(BENCHMARKS):
