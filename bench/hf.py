@@ -42,6 +42,8 @@ CHOOSING, GAMES, MIXED = 12, 20, 32
 #: Requests whose log-probabilities are compared alone and together.
 TOGETHER = 32
 SECONDS = 4.0
+#: Of a stream beside callers of choices, who get few in this time.
+BESIDE_SECONDS = 12.0
 
 _THINGS = ("river", "clock", "garden", "bridge", "lamp", "forest", "train", "island")
 _PEOPLE = ("a baker", "a sailor", "a teacher", "a painter")
@@ -192,17 +194,21 @@ async def _beside_choices(target: str, model: str, callers: int) -> tuple[list[f
                 async for _ in llm.stream(model, prompt, max_tokens=200, temperature=0):
                     arrivals.append(time.perf_counter())
 
+        async def choose() -> None:
+            while True:
+                await llm.generate(model, game_prompt(), choices=DIGITS)
+                chosen.append(time.perf_counter())
+
+        chosen: list[float] = []
         streaming = asyncio.create_task(stream())
         await asyncio.sleep(SECONDS)  # the stream alone
         begun = time.perf_counter()
-        rate = 0.0
-        if callers:
-            run = await harness.drive(
-                lambda: llm.generate(model, game_prompt(), choices=DIGITS), callers, SECONDS
-            )
-            rate = run.rate
-        streaming.cancel()
-        await asyncio.gather(streaming, return_exceptions=True)
+        tasks = [streaming, *(asyncio.create_task(choose()) for _ in range(callers))]
+        await asyncio.sleep(BESIDE_SECONDS)
+        rate = len(chosen) / BESIDE_SECONDS
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return [at - begun for at in arrivals], rate
 
 
