@@ -90,6 +90,9 @@ class Bare:
         self.remaining: list[float | None] = []
         self.sent = 0
 
+    def drain(self) -> None:
+        """Have nothing to end."""
+
     async def Generate(self, data: bytes, context: Any) -> bytes:
         self.seen = dict(context.invocation_metadata())
         self.remaining.append(context.time_remaining())
