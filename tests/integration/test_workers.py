@@ -134,10 +134,12 @@ async def test_the_workers_end_with_the_process_that_started_them(service: Pair)
 def test_each_worker_gets_its_part_of_the_bounds(tmp_path: Path) -> None:
     file = tmp_path / "openrouter_models.yaml"
     model = {"name": MODEL, "rpm": 30, "tpm": 1000, "max_concurrency": 5}
-    whole = {"listen": "127.0.0.1:0", "models": [model], "rpm": 60, "max_concurrency": 9}
+    limits = [{"models": "openrouter_*", "rpm": 60}]
+    whole = {"listen": "127.0.0.1:0", "models": [model], "limits": limits, "max_concurrency": 9}
     file.write_text(json.dumps({**whole, "max_calls_in_flight": 0, "workers": 2}))
     own = load_config(file, OpenRouterConfig).of_worker()
-    assert (own.rpm, own.tpm, own.max_concurrency, own.max_calls_in_flight) == (30, None, 4, 0)
+    assert (own.max_concurrency, own.max_calls_in_flight) == (4, 0)
+    assert [(limit.rpm, limit.tpm) for limit in own.limits] == [(30, None)]
     assert own.request_id_bytes == 32 * 2**20
     assert make_limits(own).max_bytes_in_flight == 512 * 2**20
     (entry,) = own.models

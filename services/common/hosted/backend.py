@@ -102,7 +102,7 @@ class HostedBackend(BaseLLMBackend[C]):
     async def start(self) -> None:
         """Make the limits and queues. No request is sent to the provider."""
         self._retrier = Retrier(self.config)
-        entries = (self.config, *self.config.models)
+        entries = (*self.config.limits, *self.config.models)
         self._counts_tokens = any(entry.tpm is not None for entry in entries)
         #: Models that refused a JSON schema although a table says that they take it.
         self._without_schema: set[str] = set()

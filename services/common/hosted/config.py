@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -16,7 +18,14 @@ from pydantic import (
 from pydantic.networks import HttpUrl
 
 from arena_llm.suggestions import did_you_mean
-from services.common.config import ModelEntries, ModelEntry, SharedConfig, check_names, divide
+from services.common.config import (
+    ModelEntries,
+    ModelEntry,
+    SharedConfig,
+    StrictModel,
+    check_names,
+    divide,
+)
 from services.common.errors import ModelNotFound
 
 _URL = TypeAdapter(HttpUrl)
@@ -36,6 +45,24 @@ class Timeouts(NamedTuple):
 
     total: float
     silence: float
+
+
+class SharedLimit(StrictModel):
+    """A limit that models share, such as that of their provider's key.
+
+    models: a pattern of their names, such as litellm_groq/*.
+    rpm, tpm: calls and tokens per minute of all of them together, which are never exceeded.
+    """
+
+    models: str
+    rpm: PositiveFloat | None = None
+    tpm: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> SharedLimit:
+        if self.rpm is None and self.tpm is None:
+            raise ValueError("needs rpm, tpm, or both")
+        return self
 
 
 class HostedModel(ModelEntry):
@@ -66,7 +93,7 @@ class HostedConfig(SharedConfig, Generic[M]):
     max_concurrency: concurrent provider calls of all models together.
     max_queue: calls that may wait for a place, per model and for the service. Further calls
     are answered OVERLOADED.
-    rpm, tpm: calls and tokens per minute of all models together, which are never exceeded.
+    limits: of several models together, by patterns of their names. All that match hold.
     timeout_seconds: for one attempt.
     connect_timeout_seconds: to open a connection.
     first_byte_seconds: until the provider sends the first byte, and between two of a stream. A
@@ -89,8 +116,7 @@ class HostedConfig(SharedConfig, Generic[M]):
 
     max_concurrency: PositiveInt = 512
     max_queue: Annotated[int, Field(ge=0)] = 1024
-    rpm: PositiveFloat | None = None
-    tpm: PositiveFloat | None = None
+    limits: tuple[SharedLimit, ...] = ()
     timeout_seconds: PositiveFloat = 600
     connect_timeout_seconds: PositiveFloat = 10
     first_byte_seconds: PositiveFloat = 240
@@ -110,6 +136,15 @@ class HostedConfig(SharedConfig, Generic[M]):
         return self
 
     @model_validator(mode="after")
+    def _check_limits(self) -> HostedConfig[M]:
+        for limit in self.limits:
+            if not limit.models.startswith((self.prefix, "*")):
+                raise ValueError(
+                    f"limits: {limit.models!r} matches no model: its names begin with {self.prefix}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_workers(self) -> HostedConfig[M]:
         bounds = {"max_concurrency": self.max_concurrency}
         bounds |= {
@@ -122,10 +157,11 @@ class HostedConfig(SharedConfig, Generic[M]):
 
     def of_worker(self) -> Self:
         """Return the configuration of one worker: its part of the bounds, also of each model."""
-        bounds = ("max_concurrency", "rpm", "tpm")
-        models = [divide(model, self.workers, bounds) for model in self.models]
-        own = divide(super().of_worker(), self.workers, (*bounds, "max_queue"))
-        return own.model_copy(update={"models": models})
+        rates = ("rpm", "tpm")
+        models = [divide(model, self.workers, ("max_concurrency", *rates)) for model in self.models]
+        limits = tuple(divide(limit, self.workers, rates) for limit in self.limits)
+        own = divide(super().of_worker(), self.workers, ("max_concurrency", "max_queue"))
+        return own.model_copy(update={"models": models, "limits": limits})
 
     def find_entry(self, model: str) -> M | None:
         """The entry of a model by its full name; None for an unlisted model that is allowed.
@@ -142,6 +178,12 @@ class HostedConfig(SharedConfig, Generic[M]):
             f"{model!r} is not listed in the configuration{did_you_mean(model, names)}",
             field="model",
         )
+
+    def find_limits(self, model: str) -> Iterator[int]:
+        """Yield the places in `limits` of those that hold for this model."""
+        for place, limit in enumerate(self.limits):
+            if fnmatchcase(model, limit.models):
+                yield place
 
     def timeouts(self, model: str) -> Timeouts:
         """Return the bounds of one attempt to call this model."""

@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.common.errors import BackendError, Overloaded, RateLimited
 from services.common.hosted.config import HostedConfig
@@ -45,6 +45,18 @@ class Allowance:
             self.next = start + amount * self._seconds
 
 
+class Rates(NamedTuple):
+    """The configured rates of a model, or of several together."""
+
+    calls: Allowance
+    tokens: Allowance
+
+    @property
+    def next(self) -> float:
+        """When the next call may be sent."""
+        return max(self.calls.next, self.tokens.next)
+
+
 class Place:
     """One call that may be sent. Leave it exactly once."""
 
@@ -71,7 +83,8 @@ class ModelQueue:
         self._limits = limits
         self._model = model
         self._pacer = Pacer(now, places, rpm / 60 if rpm else math.inf)
-        self._tokens = Allowance(entry and entry.tpm)
+        own = Rates(Allowance(None), Allowance(entry and entry.tpm))  # the pacer bounds its calls
+        self._rates = (own, *(limits.rates[place] for place in config.find_limits(model)))
         self._max_queue = config.max_queue
         self._longest = config.max_retry_after_seconds
         self._line: Line[Place] = Line()
@@ -136,8 +149,8 @@ class ModelQueue:
             self._pacer.answer(sent, now, waiting=self.waiting > 0)
             if error is None:
                 self._answer_seconds += 0.1 * (now - sent.at - self._answer_seconds)
-        for allowance in (self._tokens, self._limits.tokens):
-            allowance.spend(more_tokens, now)
+        for rates in self._rates:
+            rates.tokens.spend(more_tokens, now)
         self._limits.leave()
         self.pump()
 
@@ -167,15 +180,16 @@ class ModelQueue:
 
     def _due(self, now: float) -> float:
         """When the next call may be sent; infinity: not before another one ends."""
-        limits = self._limits
-        return max(
-            self._pacer.next_send(now), self._tokens.next, limits.tokens.next, limits.calls.next
-        )
+        due = self._pacer.next_send(now)
+        for rates in self._rates:
+            due = max(due, rates.next)
+        return due
 
     def _send(self, tokens: int, now: float) -> Place:
-        for allowance in (self._tokens, self._limits.tokens):
-            allowance.spend(tokens, now)
-        self._limits.enter_place(now)
+        for rates in self._rates:
+            rates.calls.spend(1, now)
+            rates.tokens.spend(tokens, now)
+        self._limits.enter_place()
         return Place(self, self._pacer.send(now), tokens)
 
     def _check(self, deadline: float | None, again: bool, now: float) -> None:
@@ -250,9 +264,8 @@ class CallLimits:
         self.clock = clock
         self._config = config
         self._places = config.max_concurrency
-        #: Calls and tokens of the key.
-        self.calls = Allowance(config.rpm)
-        self.tokens = Allowance(config.tpm)
+        #: Of the configuration's `limits`, in their order.
+        self.rates = [Rates(Allowance(one.rpm), Allowance(one.tpm)) for one in config.limits]
         self._queues: dict[str, ModelQueue] = {}
         self._blocked: dict[ModelQueue, None] = {}  # queues that wait for a place, in turn
 
@@ -281,10 +294,9 @@ class CallLimits:
         """Whether as many calls are in flight as the service may have."""
         return self._places <= 0
 
-    def enter_place(self, now: float) -> None:
+    def enter_place(self) -> None:
         """Take one of the service's places."""
         self._places -= 1
-        self.calls.spend(1, now)
 
     def wait(self, queue: ModelQueue) -> None:
         """Let a queue continue when a place is free."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.common import errors
+from services.common.hosted.config import HostedConfig, HostedModel
 from services.common.hosted.limits import CallLimits
 from tests.support.waiting import eventually, settle
 from tests.unit.common.hosted.test_retry import config
@@ -204,12 +205,17 @@ async def test_tenants_take_turns() -> None:
     assert Counter(order) == {"a": 6, "b": 2, "c": 1}
 
 
+def limited(of_model: bool, **rates: float) -> HostedConfig[HostedModel]:
+    """A configuration with these rates for the model h_a, or for all models h_* together."""
+    if of_model:
+        return config({"name": "h_a", **rates})
+    return config(limits=[{"models": "h_*", **rates}])
+
+
 @pytest.mark.parametrize("of_model", [True, False], ids=["model", "key"])
 async def test_calls_per_minute_are_never_exceeded(of_model: bool) -> None:
     now = 0.0
-    settings: Any = {"rpm": 60}
-    models = [{"name": "h_a", **settings}] if of_model else []
-    limits = CallLimits(config(*models, **({} if of_model else settings)), clock=lambda: now)
+    limits = CallLimits(limited(of_model, rpm=60), clock=lambda: now)
     (await limits.enter("h_a")).leave()
     second = asyncio.create_task(limits.enter("h_a"))
     other = asyncio.create_task(limits.enter("h_b"))
@@ -227,9 +233,7 @@ async def test_calls_per_minute_are_never_exceeded(of_model: bool) -> None:
 @pytest.mark.parametrize("of_model", [True, False], ids=["model", "key"])
 async def test_tokens_per_minute_are_estimated_and_settled(of_model: bool) -> None:
     now = 0.0
-    settings: Any = {"tpm": 6000}  # 100 a second
-    models = [{"name": "h_a", **settings}] if of_model else []
-    limits = CallLimits(config(*models, **({} if of_model else settings)), clock=lambda: now)
+    limits = CallLimits(limited(of_model, tpm=6000), clock=lambda: now)  # 100 a second
     place = await limits.enter("h_a", tokens=200)
     second = asyncio.create_task(limits.enter("h_a", tokens=200))
     await settle()
@@ -239,6 +243,38 @@ async def test_tokens_per_minute_are_estimated_and_settled(of_model: bool) -> No
     tick(limits)
     await settle()
     assert second.done(), "it used only what half a second allows"
+
+
+async def test_each_provider_has_limits_of_its_own() -> None:
+    """Of models that several patterns match, all limits hold."""
+    rates = [{"models": "h_a/*", "rpm": 60}, {"models": "h_b/*", "rpm": 60}]
+    limits = CallLimits(config(limits=[*rates, {"models": "*", "rpm": 6000}]), clock=lambda: 0.0)
+    (await limits.enter("h_a/1")).leave()
+    calls = {name: asyncio.create_task(limits.enter(name)) for name in ("h_a/2", "h_b/1", "h_c/1")}
+    await settle()
+    assert not any(call.done() for call in calls.values()), "the limit of all models"
+    limits.rates[2].calls.next = 0.0
+    tick(limits)
+    await settle()
+    assert [name for name, call in calls.items() if call.done()] == ["h_b/1"]
+    limits.rates[2].calls.next = 0.0
+    tick(limits)
+    await settle()
+    assert [name for name, call in calls.items() if call.done()] == ["h_b/1", "h_c/1"]
+    calls["h_a/2"].cancel()
+    await asyncio.wait(calls.values())
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"models": "h_a"}, "needs rpm, tpm, or both"),
+        ({"models": "groq/*", "rpm": 1}, "matches no model: its names begin with h_"),
+    ],
+)
+def test_a_limit_without_effect_is_refused(limit: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        config(limits=[limit])
 
 
 def tick(limits: CallLimits) -> None:
