@@ -74,6 +74,19 @@ def usable_tokens(model: Any) -> int:
     return min(int(layer.weight.shape[0]) for layer in layers if layer is not None)
 
 
+def suppressed_tokens(model: Any) -> tuple[int, ...]:
+    """The tokens that a model never writes, by its generation config.
+
+    Its other rules about texts (sequences of tokens, repetition, lengths) are choices of sampling,
+    which requests make.
+    """
+    generation = model.generation_config
+    words = getattr(generation, "bad_words_ids", None) or ()
+    single = {word[0] for word in words if len(word) == 1}
+    listed = {*(getattr(generation, "suppress_tokens", None) or ()), *single}
+    return tuple(sorted(token for token in listed if 0 <= token < usable_tokens(model)))
+
+
 class CausalForward:
     """Decoder-only models.
 

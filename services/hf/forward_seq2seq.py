@@ -19,13 +19,18 @@ from services.hf.forward import Batch, Floats, Forward, Scored, ScoringTask, Wor
 from services.hf.forward_causal import PrefilledRow, to_numpy, usable_tokens
 
 
-def find_start(model: Any) -> int:
-    """The token with which the decoder begins, as transformers' `generate` finds it."""
+def find_beginning(model: Any) -> list[int]:
+    """The tokens with which the decoder begins, as transformers' `generate` finds them.
+
+    The second one, if any, is what a completion always begins with, such as the language of a
+    translation. It is no part of the text.
+    """
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
     for name in ("decoder_start_token_id", "bos_token_id"):
         for config in (model.generation_config, model.config):
             token = getattr(config, name, None)
             if isinstance(token, int):
-                return token
+                return [token, forced] if isinstance(forced, int) else [token]
     raise ValueError("it has no token with which its decoder begins: set decoder_start_token_id")
 
 
@@ -42,7 +47,7 @@ class Seq2SeqForward:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.device: torch.device = model.device
-        self.start = find_start(model)
+        self.beginning = find_beginning(model)
         self.tokens = usable_tokens(model)
         self.size = CacheSize()
 
@@ -73,7 +78,7 @@ class Seq2SeqForward:
             if done:
                 yield
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-            output = self._decode(self._encode(prompt), [[self.start]], cache)
+            output = self._decode(self._encode(prompt), [self.beginning], cache)
             # A row has a column of each for every token at the most.
             self.size.token_bytes = sum(
                 layer.keys[0, :, 0].nbytes + layer.values[0, :, 0].nbytes
@@ -84,7 +89,7 @@ class Seq2SeqForward:
                 PrefilledRow(
                     cache.self_attention_cache,
                     0,
-                    1,
+                    len(self.beginning),
                     to_numpy(output.logits[0, -1, : self.tokens]),
                     encoded=cache.cross_attention_cache,
                 )
@@ -98,10 +103,9 @@ class Seq2SeqForward:
             yield
             # All passes share the encoded prompt; the decoder reads one continuation per pass.
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-            output = self._decode(encoded, [[self.start, *tokens[:-1]]], cache)
-            scores.append(
-                score_text(to_numpy(output.logits[0, :, : self.tokens]), tokens, task.top)
-            )
+            output = self._decode(encoded, [[*self.beginning, *tokens[:-1]]], cache)
+            logits = output.logits[0, len(self.beginning) - 1 :, : self.tokens]
+            scores.append(score_text(to_numpy(logits), tokens, task.top))
         return Scored(scores, [])
 
     def _encode(self, prompt: list[int]) -> Any:

@@ -21,7 +21,7 @@ from services.common.local.containment import contained
 from services.common.local.trace import ScoredText, ScoredToken
 from services.hf.forward import Batch, Floats, Forward, Scored, ScoringTask, Work, score_text
 from services.hf.forward_causal import supported_arguments, to_numpy, usable_tokens
-from services.hf.forward_seq2seq import find_start
+from services.hf.forward_seq2seq import find_beginning
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +56,7 @@ class SingleForward:
         #: What a state takes: for each token, and beside that.
         self._token_bytes = self._fixed_bytes = 0
         self._smallest: tuple[int, int] | None = None
-        self._start = find_start(model) if self._seq2seq else 0
+        self._beginning = find_beginning(model) if self._seq2seq else []
 
     def pass_tokens(self, limit: int) -> int:
         return limit
@@ -85,7 +85,7 @@ class SingleForward:
             state: dict[str, Any] = {"attention_mask": torch.ones_like(tokens), "use_cache": True}
             if self._seq2seq:
                 state["encoder_outputs"] = self._encode(prompt)
-                tokens = torch.tensor([[self._start]], device=self.device)
+                tokens = torch.tensor([self._beginning], device=self.device)
             else:
                 places = torch.arange(len(prompt), device=self.device)[None]
                 state |= supported_arguments(self.model, position_ids=places)
@@ -134,7 +134,7 @@ class SingleForward:
             if encoded is None:
                 logits = self._read_whole([*task.prompt, *tokens[:-1]], len(tokens))
             else:
-                logits = self._decode_whole(encoded, [self._start, *tokens[:-1]])
+                logits = self._decode_whole(encoded, [*self._beginning, *tokens[:-1]])
             scores.append(score_text(logits, tokens, task.top))
         return Scored(scores, scored_prompt)
 
@@ -150,7 +150,7 @@ class SingleForward:
         output = contained(
             self.model, encoder_outputs=encoded, decoder_input_ids=ids, use_cache=False
         )
-        return to_numpy(output.logits[0, :, : self._tokens])
+        return to_numpy(output.logits[0, len(self._beginning) - 1 :, : self._tokens])
 
     def _encode(self, prompt: list[int]) -> Any:
         tokens = torch.tensor([prompt], device=self.device)

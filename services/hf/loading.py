@@ -29,9 +29,9 @@ from services.hf.weights import check_weights, find_weights
 class LoadedModel:
     """A model and everything that belongs to it.
 
-    tokens: how many token ids it can both read and write. test_prompt: tokens that it has read
-    in a test. size: bytes of its weights. served_by: what replies say about it. note: what its
-    availability says beside "loaded".
+    tokens: how many token ids it can both read and write. test_prompt: tokens that it has read in a
+    test. suppressed: tokens that it never writes. size: bytes of its weights. served_by: what
+    replies say about it. note: what its availability says beside "loaded".
     """
 
     name: str
@@ -43,6 +43,7 @@ class LoadedModel:
     grammars: GrammarCompiler
     forward: Forward
     eos: frozenset[int]
+    suppressed: tuple[int, ...]
     tokens: int
     test_prompt: list[int]
     size: int
@@ -122,6 +123,7 @@ def _load(entry: HfModel, folder: Path, device: str, limits: LoadLimits) -> Load
         grammars=GrammarCompiler(writing, vocabulary, tuple(sorted(eos)), core.tokens),
         forward=core.forward,
         eos=eos,
+        suppressed=core.suppressed,
         tokens=core.tokens,
         test_prompt=test_prompt,
         size=core.size,

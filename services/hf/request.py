@@ -27,13 +27,16 @@ def prepare_generation(
     eos = model.eos if matcher is None else model.grammars.ends
     if sampling.ignore_eos:
         eos = frozenset()
+    sampler = TokenSampler(
+        sampling, matcher, request.returns, prompt, eos | stop_ids, model.suppressed
+    )
     return Sequence(
         served_by=model.served_by,
         prompt=prompt,
         max_tokens=max_tokens,
         eos=eos,
         vocabulary=model.vocabulary,
-        sampler=TokenSampler(sampling, matcher, request.returns, prompt, eos | stop_ids),
+        sampler=sampler,
         text=TextStream(
             sampling.stop,
             strip_space=model.vocabulary.spaced,

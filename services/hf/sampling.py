@@ -48,6 +48,7 @@ class TokenSampler:
     """One request's sampling: its parameters, random numbers, and drawn tokens.
 
     prompt: the prompt's tokens. ends: tokens that end the completion, which min_tokens delays.
+    suppressed: tokens that the model never writes, unless the constraint asks for them.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class TokenSampler:
         returns: ReturnOptions = DEFAULT_RETURNS,
         prompt: Sequence[int] = (),
         ends: Collection[int] = (),
+        suppressed: Collection[int] = (),
     ) -> None:
         settings = sampling_settings(sampling)  # Sequence handles max_tokens and stop
         self.temperature: float = settings["temperature"]
@@ -77,6 +79,7 @@ class TokenSampler:
         self._bias: Mapping[int, float] = settings["logit_bias"]
         self._min_tokens: int = settings["min_tokens"]
         self._ends = sorted(ends)
+        self._suppressed = [] if matcher is not None else [*suppressed]
         seed = secrets.randbits(63) if settings["seed"] is None else settings["seed"]
         self._random = random.Random(seed)  # noqa: S311 - sampling, no secret
         self._taken = 0
@@ -135,6 +138,8 @@ class TokenSampler:
             logits[list(self._counts)] -= self._presence + self._frequency * counts
         if self._taken < self._min_tokens and self._ends:
             logits[self._ends] = -math.inf
+        if self._suppressed:
+            logits[self._suppressed] = -math.inf
         if self.matcher is not None:
             logits += _EXCLUDED.take(self.matcher.allowed().view(np.uint8))
 

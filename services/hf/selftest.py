@@ -28,7 +28,7 @@ from services.hf.forward import (
     log_softmax,
 )
 from services.hf.forward_causal import CausalForward, to_numpy, usable_tokens
-from services.hf.forward_seq2seq import Seq2SeqForward
+from services.hf.forward_seq2seq import Seq2SeqForward, find_beginning
 from services.hf.forward_single import SingleForward
 
 #: Lengths of the prompts: rows of one pass are padded, and the longest takes several passes.
@@ -108,10 +108,14 @@ def _make_prompts(model: Any, longest: int) -> Iterator[list[int]]:
 
 def _continue(model: Any, prompt: list[int]) -> _Reference:
     ids = torch.tensor([prompt], device=model.device)
+    beginning: dict[str, Any] = {}
+    if model.config.is_encoder_decoder:
+        beginning["decoder_input_ids"] = ids.new_tensor([find_beginning(model)])
     with torch.inference_mode():
         output = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
+            **beginning,
             max_new_tokens=_NEW,
             min_new_tokens=_NEW,
             # What its generation config may set differently.
@@ -121,6 +125,7 @@ def _continue(model: Any, prompt: list[int]) -> _Reference:
             use_cache=True,
             disable_compile=True,
             eos_token_id=None,
+            forced_bos_token_id=None,
             pad_token_id=0,
             return_dict_in_generate=True,
             output_logits=True,

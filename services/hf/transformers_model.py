@@ -16,7 +16,7 @@ from services.common.local.checks import describe_precision
 from services.hf.config import HfModel
 from services.hf.context import read_context_length
 from services.hf.description import Description
-from services.hf.forward_causal import usable_tokens
+from services.hf.forward_causal import suppressed_tokens, usable_tokens
 from services.hf.forward_single import SingleForward
 from services.hf.openvino.loading import LoadLimits, ModelCore
 from services.hf.selftest import make_forward
@@ -68,6 +68,7 @@ def load_model(
         embedded=int(model.get_input_embeddings().weight.shape[0]),
         tokens=usable_tokens(model),
         ends=tuple(token for token in listed if token is not None),
+        suppressed=suppressed_tokens(model),
         size=sum(p.numel() * p.element_size() for p in model.parameters()),
         precision=describe_precision(model.dtype),
         engine=f"transformers {transformers.__version__}",

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM
 
 from services.common.errors import ModelMisconfigured
 from services.hf.config import HfModel
-from services.hf.forward_causal import usable_tokens
+from services.hf.forward_causal import suppressed_tokens, usable_tokens
 from services.hf.openvino.compress import compress
 from services.hf.openvino.operator import Attention, mark
 from services.hf.openvino.verify import Refused, verify
@@ -139,6 +139,7 @@ def export(
         "embedded": embedded,
         "tokens": tokens,
         "end_tokens": ends if isinstance(ends, list) else [] if ends is None else [ends],
+        "suppressed": suppressed_tokens(model),
         "size": file.with_suffix(".bin").stat().st_size,
         "half": half,
         "difference": difference,

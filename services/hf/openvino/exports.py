@@ -38,15 +38,16 @@ class Export:
     """A verified export.
 
     file: the model. embedded: how many token ids it can read. tokens: how many it can read and
-    write. end_tokens: those of the generation config. size: bytes of the weights. half: they are
-    stored in 16 bits. difference: the largest one of a log-probability to transformers; None for
-    the embedded model, which our tests compare.
+    write. end_tokens, suppressed: of the generation config. size: bytes of the weights. half:
+    they are stored in 16 bits. difference: the largest one of a log-probability to
+    transformers; None for the embedded model, which our tests compare.
     """
 
     file: Path
     embedded: int
     tokens: int
     end_tokens: tuple[int, ...]
+    suppressed: tuple[int, ...]
     size: int
     half: bool
     difference: float | None
@@ -97,7 +98,9 @@ def make_export(
     del facts["source"]
     if "refused" in facts:
         raise ExportRefused(facts["refused"])
-    return Export(folder / "model.xml", **{**facts, "end_tokens": tuple(facts["end_tokens"])})
+    for name in ("end_tokens", "suppressed"):
+        facts[name] = tuple(facts[name])
+    return Export(folder / "model.xml", **facts)
 
 
 def _delete_replaced(new: Path, source: list[str]) -> None:

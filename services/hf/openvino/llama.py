@@ -159,6 +159,7 @@ def main(folder: Path, target: Path) -> None:
             "embedded": vocabulary,
             "tokens": vocabulary,
             "end_tokens": ends if isinstance(ends, list) else [ends],
+            "suppressed": [],
             "size": (target / "model.bin").stat().st_size,
             "half": False,
             "difference": None,

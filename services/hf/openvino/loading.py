@@ -28,15 +28,17 @@ class LoadLimits:
 class ModelCore:
     """The forward pass of a model, and what it says about itself.
 
-    embedded: how many token ids it can read. tokens: how many it can read and write. ends: the
-    end tokens of its generation config. size: bytes of its weights. note: why it does not run on
-    OpenVINO, or empty. file: the weights, if the process maps them.
+    embedded: how many token ids it can read. tokens: how many it can read and write. ends: the end
+    tokens of its generation config. suppressed: tokens that it never writes. size: bytes of its
+    weights. note: why it does not run on OpenVINO, or empty. file: the weights, if the process
+    maps them.
     """
 
     forward: Forward
     embedded: int
     tokens: int
     ends: tuple[int, ...]
+    suppressed: tuple[int, ...]
     size: int
     precision: str
     engine: str
@@ -109,6 +111,7 @@ def _load_openvino(
         embedded=export.embedded,
         tokens=export.tokens,
         ends=export.end_tokens,
+        suppressed=export.suppressed,
         size=export.size,
         precision="fast" if fast else "fp32",
         engine=f"openvino {openvino.__version__.partition('-')[0]}",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from services.hf.forward_seq2seq import Seq2SeqForward
 from services.hf.forward_single import SingleForward
 from services.hf.loading import LoadedModel
 from services.hf.request import prepare_generation, prepare_scoring
+from tests.support.tiny_models import ARCHITECTURES
 from tests.support.tokenizers import make_tokenizer
 from tests.unit.hf.engine_driver import NAME, DrivenRequest, engine, finished, load_tiny, request
 
@@ -91,6 +93,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "bert": {**_ATTENTION, "is_decoder": False},
 }
 EVERY = {**SINGLE, **BATCHED}
+#: Encoder-decoder models whose rows share their passes.
+RELATIVE: dict[str, dict[str, Any]] = {"t5": {**ARCHITECTURES["t5"], "vocab_size": 400}}
 
 PROMPTS = ["0", "Choose a move: 0 1 2 3 4 5 6 7 8.", "Yes or no?", "The board is empty. It's"]
 NEW = 12
@@ -98,7 +102,7 @@ NEW = 12
 
 def make(folder: Path, architecture: str) -> Path:
     torch.manual_seed(0)
-    config = AutoConfig.for_model(architecture, **{**EVERY, **REFUSED}[architecture])
+    config = AutoConfig.for_model(architecture, **{**EVERY, **REFUSED, **RELATIVE}[architecture])
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     auto.from_config(config).eval().save_pretrained(folder)
     make_tokenizer("byte level").save_pretrained(folder)
@@ -154,6 +158,42 @@ def test_requests_together_are_those_of_generate(
         assert [*reply.completion_tokens.ids] == alone(loaded, ids), prompt
 
 
+@pytest.mark.parametrize("architecture", ["marian", "t5", "qwen3"])
+def test_tokens_that_a_generation_config_forces_or_forbids(
+    tmp_path: Path, architecture: str
+) -> None:
+    """The first token, such as a translation's language, is no part of the completion."""
+    folder = make(tmp_path, architecture)
+    usual = load_tiny(folder, context_length=400)
+    ids = usual.reader.read(PROMPTS[1])
+    never = [*dict.fromkeys(alone(usual, ids))][:2]
+    file = folder / "generation_config.json"
+    rules: dict[str, Any] = {
+        "suppress_tokens": never[:1],
+        "bad_words_ids": [[token] for token in never],
+    }
+    forced = [7] if usual.reader.encoder_decoder else []
+    if forced:
+        rules["forced_bos_token_id"] = 7
+    file.write_text(json.dumps({**json.loads(file.read_text()), **rules}))
+    loaded = load_tiny(folder, context_length=400)
+    expected = alone(loaded, ids)
+    assert expected[: len(forced)] == forced
+    assert not set(never) & set(expected)
+    count = NEW - len(forced)
+    generation = request(PROMPTS[1], max_tokens=count, temperature=0.0, ignore_eos=True)
+    with engine(loaded.forward) as running:
+        asked = replace(generation, returns=ReturnOptions(token_ids=True))
+        reply = DrivenRequest(loaded, running, asked).completion()
+    assert reply.completion_tokens is not None
+    assert [*reply.completion_tokens.ids] == expected[len(forced) :]
+    tokens = expected[len(forced) :][:3]
+    with torch.inference_mode():
+        scored = finished(loaded.forward.score(ScoringTask(ids, [tokens])))
+        logprob = plain(loaded, ids, tokens, forced)
+    assert scored.continuations[0].logprob == pytest.approx(logprob, abs=1e-3)
+
+
 @pytest.mark.parametrize("architecture", SINGLE)
 def test_scores_and_choices(model: Callable[[str], LoadedModel], architecture: str) -> None:
     loaded = model(architecture)
@@ -169,11 +209,15 @@ def test_scores_and_choices(model: Callable[[str], LoadedModel], architecture: s
         assert DrivenRequest(loaded, running, generation).completion().text in texts
 
 
-def plain(loaded: LoadedModel, prompt: list[int], tokens: list[int]) -> float:
+def plain(
+    loaded: LoadedModel, prompt: list[int], tokens: list[int], forced: Sequence[int] = ()
+) -> float:
     module: Any = loaded.forward.model  # type: ignore[attr-defined]
     if loaded.reader.encoder_decoder:
-        shown = torch.tensor([[1, *tokens[:-1]]])
-        logits = module(input_ids=torch.tensor([prompt]), decoder_input_ids=shown).logits[0]
+        start = module.config.decoder_start_token_id
+        shown = torch.tensor([[start, *forced, *tokens[:-1]]])
+        output = module(input_ids=torch.tensor([prompt]), decoder_input_ids=shown)
+        logits = output.logits[0, len(forced) :]
     else:
         logits = module(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 :]
     logprobs = logits.log_softmax(-1)

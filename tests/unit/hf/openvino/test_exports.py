@@ -41,7 +41,14 @@ def test_an_export_replaces_those_of_earlier_versions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("ARENA_CACHE_DIR", str(tmp_path))
-    facts = {"embedded": 1, "tokens": 1, "end_tokens": [], "size": 1, "half": True}
+    facts = {
+        "embedded": 1,
+        "tokens": 1,
+        "end_tokens": [],
+        "suppressed": [],
+        "size": 1,
+        "half": True,
+    }
     monkeypatch.setattr(exports, "_run", lambda *_, **__: facts | {"difference": 0.0})
     versions = iter(["1", "1", "2", "2"])
     monkeypatch.setattr(exports, "version", lambda library: library + next(versions, "2"))
