@@ -233,7 +233,7 @@ class ScoringJob:
     @property
     def width(self) -> int:
         """The most cache columns that it can need."""
-        return len(self.prompt) + max(map(len, self.continuations))
+        return len(self.prompt) + max(map(len, self.continuations), default=0)
 
     def cancel(self) -> None:
         """Stop after the current pass."""

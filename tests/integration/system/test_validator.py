@@ -63,10 +63,9 @@ def test_the_scripts(system: System, tmp_path: Path) -> None:
 
 def test_the_estimate_of_the_documentation(system: System, tmp_path: Path) -> None:
     section = (ROOT / "docs/experiments.md").read_text().partition("## Budget")[2]
-    block = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
-    assert block is not None
+    blocks = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     file = tmp_path / "experiment.yaml"
-    file.write_text(block[1])
+    file.write_text(next(block for block in blocks if "estimate:" in block))
     done = shell(system, f"arena validate --config {file} --estimate --json")
     assert done.returncode == 0, done.stderr
     (model,) = json.loads(done.stdout)["estimate"]["models"]
