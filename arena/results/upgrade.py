@@ -54,7 +54,10 @@ _LEGAL = TypeAdapter(tuple[tuple[int, str], ...])
 
 @contextmanager
 def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a results file of any release, with today's tables. Raises ResultsError."""
+    """Open a results file of any release, with today's tables. Raises ResultsError.
+
+    What a run adds meanwhile is not seen: all that is read belongs together.
+    """
     with ExitStack() as files:
         connection = files.enter_context(closing(connect(path)))
         if read_version(connection) != VERSION:
@@ -67,6 +70,8 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
                 with transaction(copy):
                     _Old(connection).copy(copy)
             connection = copy
+        connection.execute("BEGIN")
+        files.callback(connection.rollback)
         yield connection
 
 

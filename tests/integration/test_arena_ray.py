@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -36,13 +36,14 @@ def player(tmp_path: Path) -> Iterator[Player]:
         yield player
 
 
+@contextmanager
 def begin(
     folder: Path, player: Player, script: str, results: str, more: str = ""
-) -> subprocess.Popen[str]:
-    """Start a run. more: additional keys of the experiment."""
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a run. It is killed if the test fails. more: additional keys of the experiment."""
     config = folder / "experiment.yaml"
     config.write_text(EXPERIMENT + more)
-    return subprocess.Popen(
+    with subprocess.Popen(
         [
             *(sys.executable, f"scripts/{script}.py", "--config", config),
             *("--target", player.address, "--results", folder / results),
@@ -51,7 +52,12 @@ def begin(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
+    ) as driver:
+        try:
+            yield driver
+        except BaseException:
+            driver.kill()
+            raise
 
 
 def ended(path: Path) -> int:

@@ -114,6 +114,17 @@ def test_an_ended_episode_takes_its_calls_out_of_the_journal(store: Store, path:
         assert reader.moves(episode) == [MOVE]
 
 
+def test_a_reader_sees_the_file_as_it_was_at_its_first_look(store: Store, path: Path) -> None:
+    """Otherwise an episode that a run adds could have a game that the reader does not know."""
+    store.put_episode(ROW, [MOVE])
+    with open_to_read(path) as connection:
+        reader = Reader(connection)
+        store.put_episode(replace(ROW, episode="chess/0", game="chess"), [])
+        assert [episode.game for episode in reader.episodes()] == ["nim"]
+    with open_to_read(path) as connection:
+        assert {episode.game for episode in Reader(connection).episodes()} == {"nim", "chess"}
+
+
 def test_a_failed_episode_keeps_its_calls_and_can_be_replaced(store: Store, path: Path) -> None:
     store.put_call(KEY, "{}", REPLY)
     error = MoveRow(KEY.episode, 1, 1, 0, "error", "hf_a", problem="down")
