@@ -65,5 +65,4 @@ def open_results(path: Path, query: Query | None = None) -> Iterator[Results]:
     with open_to_read(path) as connection, raise_results_errors(path):
         # Text that is not UTF-8 must not make the rest unreadable.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        connection.execute("BEGIN")
         yield Results(connection, query)

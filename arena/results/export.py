@@ -49,8 +49,6 @@ def export(results: Path, folder: Path, kind: Format, query: Query | None = None
     with open_to_read(results) as connection, raise_results_errors(results):
         # Text that is not UTF-8 must not make the rest unreadable.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        # One snapshot, because another process may be writing to the file.
-        connection.execute("BEGIN")
         reader = Reader(connection, query)
         for table in TABLES:
             path = folder / f"{table.name}.{kind}"

@@ -47,7 +47,6 @@ def merge(sources: Sequence[Path], target: Path, *, network_disk: bool = False) 
     with open_to_write(target, network_disk=network_disk) as opened:
         for path in sources:
             with open_to_read(path) as source, raise_results_errors(path):
-                source.execute("BEGIN")  # one snapshot
                 _Merge(source, opened.connection, merged).run()
     return merged
 

@@ -42,7 +42,7 @@ HUMAN = ("run", "--config", "human.yaml", "--results", "human.sqlite")
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
     modules = [f"arena.cli.{name}" for name in ("run", "report", "export")]
-    with ForkServer("arena.cli", *modules, "choix") as server:
+    with ForkServer("arena.cli", *modules) as server:
         yield server
 
 
@@ -242,7 +242,8 @@ def test_a_wide_report_shows_all_columns_in_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     narrow, wide = arena("report", path), arena("report", path, "--wide")
     assert (narrow.code, wide.code) == (0, 0)
-    assert max(map(len, narrow.out.splitlines())) <= 80
+    tables, _, _ = narrow.out.partition("page: ")  # a path may be longer
+    assert max(map(len, tables.splitlines())) <= 80
     assert "Not shown: " in narrow.out
     assert "Not shown: " not in wide.out
     assert arena("report", path, "--wide", "--json").code == 2
