@@ -285,6 +285,9 @@ class HfEngine:
 
     def _reserve(self, items: Iterable[Item]) -> bool:
         needed = self._forward.cache_bytes([item.width for item in items])
+        if self._account.resize(max(needed, self._forward.held_bytes)):
+            return True
+        self._forward.return_memory()  # what ended rows have left must not keep others waiting
         return self._account.resize(max(needed, self._forward.held_bytes))
 
     def _prefill(self, batch: list[Sequence]) -> Work:

@@ -132,6 +132,9 @@ class Forward(Protocol):
     def held_bytes(self) -> int:
         """Bytes that the cache takes now. A row that leaves may free nothing yet."""
 
+    def return_memory(self) -> None:
+        """Give the memory of the cache that no row uses back to the system."""
+
     def new_batch(self) -> Batch: ...
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:

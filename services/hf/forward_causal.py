@@ -125,6 +125,9 @@ class CausalForward:
     def held_bytes(self) -> int:
         return self.size.held_bytes
 
+    def return_memory(self) -> None:
+        """There is none: the cache has the columns of the rows that run."""
+
     def positions(self, positions: torch.Tensor) -> dict[str, Any]:
         """position_ids, if the architecture takes them. Others derive them from the mask."""
         return {"position_ids": positions} if self._takes_positions else {}

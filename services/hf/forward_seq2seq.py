@@ -67,6 +67,9 @@ class Seq2SeqForward:
     def held_bytes(self) -> int:
         return self.size.held_bytes
 
+    def return_memory(self) -> None:
+        """There is none: the cache has the columns of the rows that run."""
+
     def new_batch(self) -> Batch:
         return Seq2SeqBatch(self)
 

@@ -73,6 +73,9 @@ class SingleForward:
     #: A row that leaves frees its memory.
     held_bytes = 0
 
+    def return_memory(self) -> None:
+        """There is none."""
+
     def new_batch(self) -> Batch:
         return SingleBatch(self)
 

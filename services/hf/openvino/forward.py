@@ -86,9 +86,7 @@ class PagedForward:
         return PagedBatch(self)
 
     def return_memory(self) -> None:
-        """Give the memory of unused blocks back to the system, if it is much of the cache."""
-        if self.held_bytes * _RETURNED_SHARE > self.model.blocks * self.model.block_bytes:
-            self.model.return_blocks(self._pool.take_unwritten())
+        self.model.return_blocks(self._pool.take_unwritten())
 
     def prefill(self, prompts: Sequence[list[int]]) -> Work:
         rows: list[PagedRow] = []
@@ -271,4 +269,6 @@ class PagedBatch:
     def close(self) -> None:
         while self._rows:
             self.leave(len(self._rows) - 1, wipe=True)
-        self._forward.return_memory()
+        forward = self._forward
+        if forward.held_bytes * _RETURNED_SHARE > forward.model.blocks * forward.model.block_bytes:
+            forward.return_memory()

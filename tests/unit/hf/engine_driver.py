@@ -136,6 +136,9 @@ class Stepped:
     def held_bytes(self) -> int:
         return self._forward.held_bytes
 
+    def return_memory(self) -> None:
+        self._forward.return_memory()
+
     def let(self, passes: int) -> None:
         for _ in range(passes):
             self._allowed.release()

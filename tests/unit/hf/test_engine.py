@@ -11,6 +11,7 @@ from arena_llm.types import Choices, FinishReason, Regex, ReturnOptions
 from services.common.errors import ContextTooLong, Overloaded
 from services.hf.budget import MemoryBudget
 from services.hf.loading import LoadedModel
+from services.hf.openvino.forward import PagedForward
 from tests.unit.hf.engine_driver import (
     LONG,
     SHORT,
@@ -252,6 +253,16 @@ def test_what_can_never_fit_is_refused_with_the_figures(loaded: LoadedModel) -> 
         with pytest.raises(ContextTooLong):
             DrivenScoring(loaded, running, "7", "8" * 100)
         assert DrivenRequest(loaded, running, SHORT).completion().usage.completion_tokens == 2
+
+
+def test_memory_that_ended_rows_have_left_keeps_no_request_waiting(loaded: LoadedModel) -> None:
+    forward = loaded.forward
+    if isinstance(forward, PagedForward):
+        forward._pool.release(forward._pool.take(forward._pool.available))
+    budget = MemoryBudget(forward.cache_bytes([41]))
+    with engine(forward, account=budget.open(0)) as running:
+        completion = DrivenRequest(loaded, running, LONG).completion()
+    assert completion.usage.completion_tokens == 40
 
 
 def test_memory_that_another_model_uses_is_waited_for(loaded: LoadedModel) -> None:
