@@ -148,25 +148,6 @@ class Store:
             ).fetchone()
         return str(row[0]) if row else None
 
-    def count_outdated(self, wanted: Iterable[tuple[str, tuple[str, ...], int]]) -> int:
-        """Return how many stored episodes have a game, line-up and deal of these, in any version.
-
-        wanted: game, names of the players in seat order, and deal.
-        """
-        with raise_results_errors(self.path):
-            games = dict(self._connection.execute("SELECT game, id FROM games"))
-            found = 0
-            for game, agents, deal in wanted:
-                if game in games:
-                    lineup = ",".join(str(self._players[agent]) for agent in agents)
-                    (count,) = self._connection.execute(
-                        "SELECT count(*) FROM episodes WHERE game = ? AND lineup = ? AND deal = ?"
-                        " AND status <> 'failed'",
-                        (games[game], f"[{lineup}]", deal),
-                    ).fetchone()
-                    found += count
-            return found
-
     def answered(self, episodes: Iterable[str]) -> list[CallKey]:
         """Return the calls of those of these episodes that have not failed."""
         with raise_results_errors(self.path):

@@ -1,6 +1,6 @@
 """Take the picture of the report that README.md shows: `python -m docs.images.take PAGE`.
 
-PAGE is the page that `make demo` writes, `.run/demo/smoke.html`. Needs Debian's Chromium.
+PAGE is the page that `make demo` writes, `.run/demo/arena.html`. Needs Debian's Chromium.
 """
 
 from __future__ import annotations
