@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from arena_llm import Client
+from arena_llm import Client, PermissionDeniedError, UnauthenticatedError
 from deploy import environment
 from deploy.output import complain, say
 from deploy.probe import free_port_after, health, port_problem, reachable
@@ -235,8 +235,12 @@ def _ask(supervisor: Supervisor) -> None:
     """Send one Generate call through the router, and print what to try next."""
     target = reachable(addresses(supervisor)["router"])
     with Client(target) as llm:
-        _wait_connected(llm, addresses(supervisor))
-        reply = llm.generate(MODEL, PROMPT, max_tokens=32, temperature=0)
+        try:
+            _wait_connected(llm, addresses(supervisor))
+            reply = llm.generate(MODEL, PROMPT, max_tokens=32, temperature=0)
+        except (UnauthenticatedError, PermissionDeniedError) as error:
+            say(f"{MODEL} was not asked, because the router has tokens: {error}")
+            return
     say(f"\n{MODEL}, asked {PROMPT!r}:\n  {reply.text.strip()}\n")
     default = target == "127.0.0.1:50050"
     prefix = "" if default else f"ARENA_LLM_TARGET={target} "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -53,6 +55,10 @@ class Route(StrictModel):
     connections: Annotated[int, Field(ge=1, le=256)] = 1
 
 
+def _default_usage() -> Path:
+    return Path(os.environ.get("ARENA_RUN_DIR") or ".run") / "usage.sqlite"
+
+
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 
@@ -61,10 +67,17 @@ class RouterConfig(SharedConfig):
 
     routes: by prefix. A call goes to the longest prefix that its model's name starts with.
     ask_timeout_seconds: how long ListModels and IsAvailable wait for a backend.
+    tokens: the file of tokens, relative to the working directory, see router/tokens.py; None:
+    anybody may call. usage: the file that counts what each token uses; default: usage.sqlite in
+    $ARENA_RUN_DIR. open_health, open_reflection: whether these services need no token.
     """
 
     routes: Annotated[dict[Prefix, Route], Field(min_length=1)]
     ask_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    tokens: Path | None = None
+    usage: Path = Field(default_factory=_default_usage)
+    open_health: bool = True
+    open_reflection: bool = False
 
     @model_validator(mode="after")
     def _check_targets_are_others(self) -> Self:

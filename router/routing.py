@@ -35,8 +35,13 @@ HOPS_HEADER = "arena-hops"
 #: Routers in a row that a call may pass. A call that passes more goes in a circle.
 MAX_HOPS = 4
 
+#: The metadata with the caller's token, which only the router needs.
+AUTHORIZATION = "authorization"
+#: The name of the caller's token: the services let the callers of a busy model take turns.
+TENANT_HEADER = "arena-tenant"
+
 #: Headers of the caller's own connection, which are not forwarded.
-_NOT_FORWARDED = frozenset({"user-agent", "content-type", "te", "host", HOPS_HEADER})
+_NOT_FORWARDED = frozenset({"user-agent", "content-type", "te", "host", HOPS_HEADER, AUTHORIZATION})
 _RESERVED = ("grpc-", ":")
 
 
@@ -61,8 +66,12 @@ def find_prefix(model: str, prefixes: Iterable[str]) -> str:
     return found
 
 
-def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "") -> Metadata:
+def build_metadata(
+    received: Iterable[tuple[str, str | bytes]], session: str = "", tenant: str = ""
+) -> Metadata:
     """Return the metadata for the backend: the caller's headers, the hops and the session.
+
+    tenant: the name of the caller's token; "": that of the caller's headers, if any.
 
     A header holds printable ASCII only, so the session is percent-encoded. It is cut after
     MAX_NAME characters: every backend refuses a longer one.
@@ -75,10 +84,14 @@ def build_metadata(received: Iterable[tuple[str, str | bytes]], session: str = "
     for key, value in received:
         if key == HOPS_HEADER:
             hops = str(value)
+        elif key == TENANT_HEADER and tenant:
+            pass  # only the router knows who calls
         elif key not in _NOT_FORWARDED and not key.startswith(_RESERVED):
             metadata.append((key, value))
             has_session = has_session or key == SESSION_HEADER
     metadata.append((HOPS_HEADER, _count_hop(hops)))
+    if tenant:
+        metadata.append((TENANT_HEADER, tenant))
     if not has_session:
         metadata.append((SESSION_HEADER, quote(session[:MAX_NAME])))
     return tuple(metadata)

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from router import fanout
+from router.access import CALLER, NO_CHARGE, Charge, make_access
 from router.backend import Backend
 from router.config import RouterConfig
 from router.replicas import describe, shorten_window
@@ -38,6 +39,8 @@ class Router:
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
         self._admit = admit_calls(config)
+        self._access = make_access(config)
+        self.interceptors = self._access.interceptors
         self._backends: dict[str, Backend] = {}
 
     async def start(self) -> None:
@@ -45,6 +48,7 @@ class Router:
 
         An unreachable backend does not stop the router; only its own calls fail.
         """
+        await self._access.start()
         for prefix, route in self._config.routes.items():
             self._backends[prefix] = Backend(prefix, route)
 
@@ -57,7 +61,8 @@ class Router:
         """Running calls end by themselves."""
 
     async def aclose(self) -> None:
-        """Close the channels."""
+        """Close the channels, and write what the callers have used."""
+        await self._access.aclose()
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
@@ -76,9 +81,8 @@ class Router:
         async with CallScope("StreamGenerate", context) as record:
             with self._admit(data):
                 request = await _read_envelope(generate_pb2.GenerateRequest, data)
-                backend, call = self._start("StreamGenerate", request, data, context, record)
                 async with (
-                    ForwardedCall(call, backend, context, record) as forwarded,
+                    self._start("StreamGenerate", request, data, context, record) as forwarded,
                     aclosing(forwarded.messages()) as messages,
                 ):
                     async for message in messages:
@@ -105,6 +109,7 @@ class Router:
             backends = self._backends.values()
             answers = await fanout.list_models(backends, request.name_prefix, seconds, hops)
             models, unreachable = fanout.merge_models(answers, self._backends)
+            models = [model for model in models if self._access.may_list(model.name)]
             page, token = make_page(models, request)
             return models_pb2.ListModelsResponse(
                 models=page, next_page_token=token, unreachable=unreachable
@@ -124,25 +129,25 @@ class Router:
     async def _forward_unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
-        backend, call = self._start(rpc, request, data, context, record)
-        return await ForwardedCall(call, backend, context, record).reply()
+        return await self._start(rpc, request, data, context, record).reply()
 
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
         """Return the backend's answer. If it cannot be reached, say so in the answer."""
+        self._access.check_model(model)
         try:
             backend = self._find(model, record)
             metadata = build_metadata(_received(context))
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            return await ForwardedCall(call, backend, context, record).reply()
+            return await ForwardedCall("IsAvailable", call, backend, context, record).reply()
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
             answer = fanout.make_unavailable(error)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
     def _start(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
-    ) -> tuple[Backend, Any]:
+    ) -> ForwardedCall:
         """Start the call to the request's backend, with the caller's remaining time."""
         session = ""
         if isinstance(request, score_pb2.CountTokensRequest):
@@ -151,9 +156,11 @@ class Router:
             # The same request_id goes to the same replica, which knows its reply.
             session = request.session or request.request_id
             record.add_request(request.model, request.session, request.labels, request.request_id)
+        charge = self._access.admit(request.model, record)
         backend = self._find(request.model, record)
-        metadata = build_metadata(_received(context), session)
-        return backend, backend.call(rpc, data, context.time_remaining(), metadata)
+        metadata = build_metadata(_received(context), session, CALLER.get())
+        call = backend.call(rpc, data, context.time_remaining(), metadata)
+        return ForwardedCall(rpc, call, backend, context, record, charge)
 
     def _bound(self, context: Context) -> float:
         """Return the seconds to wait for a backend without which the router can answer.
@@ -174,12 +181,23 @@ class ForwardedCall:
     """A call to a backend: the caller's call gets its metadata, and its trailers or its error.
 
     `reply` and leaving the block cancel the call to the backend, so that a caller that has
-    disconnected leaves no work behind.
+    disconnected leaves no work behind, and close the caller's charge.
     """
 
-    __slots__ = ("_backend", "_call", "_context", "_initial_sent", "_record")
+    __slots__ = ("_backend", "_call", "_charge", "_context", "_initial_sent", "_record", "_rpc")
 
-    def __init__(self, call: Any, backend: Backend, context: Context, record: CallRecord) -> None:
+    def __init__(
+        self,
+        rpc: str,
+        call: Any,
+        backend: Backend,
+        context: Context,
+        record: CallRecord,
+        charge: Charge = NO_CHARGE,
+    ) -> None:
+        charge.open()
+        self._rpc = rpc
+        self._charge = charge
         self._call = call
         self._backend = backend
         self._context = context
@@ -199,17 +217,20 @@ class ForwardedCall:
                 await self._send_initial(initial)
             if trailing := await call.trailing_metadata():
                 self._context.set_trailing_metadata(tuple(trailing))
+            self._charge.add_reply(self._rpc, reply)
         except grpc.aio.AioRpcError as error:
             await self._end(error)
             raise AssertionError("unreachable") from error
         finally:
             call.cancel()
+            self._charge.close()
         return reply
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages. Each is read only after the previous one has been sent."""
         await self._send_initial(await self._call.initial_metadata())
         async for message in self._call:
+            self._charge.add_message(message)
             yield message
 
     async def __aexit__(
@@ -225,6 +246,7 @@ class ForwardedCall:
                 await self._end(error)
         finally:
             self._call.cancel()
+            self._charge.close()
 
     async def _end(self, error: grpc.aio.AioRpcError) -> None:
         if failure := self._backend.explain_failure(error):
@@ -235,6 +257,7 @@ class ForwardedCall:
         trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
         if reason := read_reason(trailers):
             self._record.add(reason=reason)
+        self._charge.add_failure(trailers)
         await self._context.abort(error.code(), error.details() or "", trailers)
 
     async def _send_initial(self, metadata: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -75,7 +76,7 @@ def check_models(
     # which ends the calls, so that leaving the pool has nothing to wait for.
     with (
         ThreadPoolExecutor(min(concurrency, len(names) + 1), "arena-check") as pool,
-        Client(client.target, timeout=client.timeout) as own,
+        copy(client) as own,
     ):
         listing = pool.submit(own.list_models)
         answers = list(pool.map(lambda name: _ask(own, name), names))

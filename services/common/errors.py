@@ -11,6 +11,10 @@ BackendError
 ├── ConstraintNotMet       ABORTED              the replies do not fit the constraint
 ├── RequestIdReused        ALREADY_EXISTS       another request has the same request_id
 ├── StateMismatch          FAILED_PRECONDITION  a part's state is from another provider or model
+├── TokenMissing           UNAUTHENTICATED      the router needs a token
+├── TokenRejected          UNAUTHENTICATED      the router does not know the token
+├── ModelNotAllowed        PERMISSION_DENIED    the token does not include the model
+├── QuotaExceeded          RESOURCE_EXHAUSTED   the token's quota is used up
 ├── RouteLoop              FAILED_PRECONDITION  the call came back to a router that it had passed
 ├── TooLarge               RESOURCE_EXHAUSTED   too many bytes
 ├── Interrupted            UNAVAILABLE          the answer broke off midway
@@ -156,6 +160,22 @@ class StateMismatch(BackendError):
 
 class RouteLoop(BackendError):
     code, reason = grpc.StatusCode.FAILED_PRECONDITION, "ROUTE_LOOP"
+
+
+class TokenMissing(BackendError):
+    code, reason = grpc.StatusCode.UNAUTHENTICATED, "TOKEN_MISSING"
+
+
+class TokenRejected(BackendError):
+    code, reason = grpc.StatusCode.UNAUTHENTICATED, "TOKEN_REJECTED"
+
+
+class ModelNotAllowed(BackendError):
+    code, reason = grpc.StatusCode.PERMISSION_DENIED, "MODEL_NOT_ALLOWED"
+
+
+class QuotaExceeded(BackendError):
+    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"
 
 
 class TooLarge(BackendError):
@@ -343,10 +363,25 @@ def build_trailers(error: BackendError) -> tuple[tuple[str, str | bytes], ...]:
 def read_reason(trailers: Iterable[tuple[str, str | bytes]]) -> str:
     """Return the reason in the trailing metadata of an error, or "" if it has none."""
     info = error_details_pb2.ErrorInfo()
+    return str(info.reason) if _unpack(trailers, info) else ""
+
+
+def read_report(
+    trailers: Iterable[tuple[str, str | bytes]],
+) -> call_report_pb2.CallReport | None:
+    """Return the report in the trailing metadata of an error; None if it has none."""
+    report = call_report_pb2.CallReport()
+    return report if _unpack(trailers, report) else None
+
+
+def _unpack(
+    trailers: Iterable[tuple[str, str | bytes]],
+    message: error_details_pb2.ErrorInfo | call_report_pb2.CallReport,
+) -> bool:
+    """Fill the message from the detail of its type. Returns whether there is one."""
     for key, value in trailers:
         if key == DETAILS_TRAILER and isinstance(value, bytes):
             with suppress(DecodeError):
-                for detail in status_pb2.Status.FromString(value).details:
-                    if detail.Unpack(info):
-                        return str(info.reason)
-    return ""
+                details = status_pb2.Status.FromString(value).details
+                return any(detail.Unpack(message) for detail in details)
+    return False

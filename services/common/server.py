@@ -68,10 +68,12 @@ class Service(LlmHandlers, Protocol):
     """The handlers, with a start and an end.
 
     forwards_calls: True if it forwards calls to another server and computes little itself.
+    interceptors: gRPC's, around every call of the server.
     """
 
     name: str
     forwards_calls: bool
+    interceptors: Sequence[Any]
 
     async def start(self) -> None: ...
 
@@ -93,7 +95,9 @@ class Server:
         self._worker = worker
         #: What its lines in the log say about the process.
         self._place = {"service": service.name, "pid": os.getpid()}
-        self._server = grpc.aio.server(options=server_options(worker is not None))
+        self._server = grpc.aio.server(
+            interceptors=service.interceptors, options=server_options(worker is not None)
+        )
         self._health = Health()
         self._server.add_generic_rpc_handlers((llm_service_handler(service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -51,6 +51,8 @@ from services.common.validation import check_model
 
 class LlmServicer:
     """LlmService over one backend. peers: the other workers of the service."""
+
+    interceptors: Sequence[Any] = ()
 
     def __init__(self, backend: BaseLLMBackend[Any], peers: Peers | None = None) -> None:
         self._backend = backend

@@ -20,6 +20,7 @@ import yaml
 
 from arena.experiment.load import load_experiment
 from deploy.services import ROOT
+from router.config import RouterConfig
 from services.hf.config import HfConfig
 from services.litellm.config import LiteLlmConfig
 from services.openrouter.config import OpenRouterConfig
@@ -157,6 +158,9 @@ def test_yaml_is_accepted(block: Block, tmp_path: Path) -> None:
         file = tmp_path / "experiment.yaml"
         file.write_text(block.text)
         load_experiment(file)
+    elif "models" not in content:
+        routes = {"hf_": {"targets": ["127.0.0.1:1"]}}
+        RouterConfig.model_validate({"listen": "127.0.0.1:0", "routes": routes, **content})
     else:
         first = content["models"][0]
         backend = (first if isinstance(first, str) else first["name"]).partition("_")[0]

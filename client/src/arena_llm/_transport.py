@@ -22,6 +22,7 @@ from arena_llm.connection import (
     ping_options,
     reconnect_options,
     resolve_target,
+    resolve_token,
 )
 from arena_llm.errors import (
     CallCancelledError,
@@ -119,8 +120,10 @@ class _OpenChannel:
 class Link(ABC):
     """A target, and its channels: one for all threads, or one for each event loop."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, token: str) -> None:
         self.target = target
+        self.token = token
+        self._credentials = (("authorization", f"Bearer {token}"),) if token else ()
         self.closed = False
         self._channels: dict[Any, _OpenChannel] = {}
         self._down_since = self._down_last = float("-inf")
@@ -147,7 +150,8 @@ class Link(ABC):
                 "this client is closed: make another one", reason="CLIENT_CLOSED"
             )
         method = getattr(opened.stub, call.method)
-        return opened.track(method(call.request, timeout=timeout, metadata=call.metadata))
+        metadata = call.metadata + self._credentials
+        return opened.track(method(call.request, timeout=timeout, metadata=metadata))
 
     def _new(self) -> _OpenChannel:
         channel = self._connect()
@@ -179,8 +183,8 @@ class Link(ABC):
 class SyncLink(Link):
     """One channel for all threads."""
 
-    def __init__(self, target: str) -> None:
-        super().__init__(target)
+    def __init__(self, target: str, token: str) -> None:
+        super().__init__(target, token)
         self._branches: set[SyncLink] = set()
 
     @contextmanager
@@ -189,7 +193,7 @@ class SyncLink(Link):
 
         Closing the branch ends only its own calls. Closing this link closes the branch.
         """
-        link = SyncLink(self.target)
+        link = SyncLink(self.target, self.token)
         self._branches.add(link)
         try:
             if self.closed:
@@ -298,9 +302,15 @@ class BaseClient:
 
     _link_type: ClassVar[type[Link]]
 
-    def __init__(self, target: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        token: str | None = None,
+    ) -> None:
         self.timeout = timeout
-        self._link = self._link_type(resolve_target(target))
+        self._link = self._link_type(resolve_target(target), resolve_token(token))
 
     @property
     def target(self) -> str:
@@ -308,8 +318,8 @@ class BaseClient:
         return self._link.target
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A connection cannot be pickled; its address can.
-        return _restore, (type(self), self.target, self.timeout)
+        # A connection cannot be pickled; what it is made from can, with the token.
+        return _restore, (type(self), self.target, self.timeout, self._link.token)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r}, timeout={self.timeout:g})"
@@ -318,5 +328,5 @@ class BaseClient:
         return PendingCall(self._link, call, self.timeout if timeout is None else timeout)
 
 
-def _restore(cls: type[BaseClient], target: str, timeout: float) -> BaseClient:
-    return cls(target, timeout=timeout)
+def _restore(cls: type[BaseClient], target: str, timeout: float, token: str) -> BaseClient:
+    return cls(target, timeout=timeout, token=token)

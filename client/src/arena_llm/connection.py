@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from arena_llm.errors import InvalidArgumentError
 
 TARGET_VARIABLE = "ARENA_LLM_TARGET"
+TOKEN_VARIABLE = "ARENA_LLM_TOKEN"  # noqa: S105 - a name, not a token
 #: The router's configuration file reads its port from the same variable.
 PORT_VARIABLE = "ARENA_ROUTER_PORT"
 DEFAULT_PORT = 50050
@@ -47,9 +48,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _MAX_PATH = 107
 #: A password in a URL, which an error must not show.
 _PASSWORD = re.compile(r"(?<=//)[^/]*@")
-_SETTING = re.compile(
-    rf"""^\s*(?:export\s+)?({TARGET_VARIABLE}|{PORT_VARIABLE})\s*=\s*["']?([^"'#\s]*)""", re.M
-)
+_SETTINGS = f"{TARGET_VARIABLE}|{PORT_VARIABLE}|{TOKEN_VARIABLE}"
+_SETTING = re.compile(rf"""^\s*(?:export\s+)?({_SETTINGS})\s*=\s*["']?([^"'#\s]*)""", re.M)
 
 
 def message_options() -> Options:
@@ -106,7 +106,7 @@ def reconnect_options(timeout_ms: int) -> Options:
 
 
 def read_checkout_settings(folder: Path) -> dict[str, str]:
-    """Return ARENA_LLM_TARGET and ARENA_ROUTER_PORT, if the .env of the checkout sets them.
+    """Return ARENA_LLM_TARGET and its like, if the .env of the checkout sets them.
 
     folder: a checkout of this project, or a folder inside one. Elsewhere the result is empty.
     """
@@ -151,6 +151,28 @@ def find_target(target: str | None) -> str:
     A variable of the environment takes precedence over .env.
     """
     return resolve_target(target, {**read_checkout_settings(Path.cwd()), **os.environ})
+
+
+def resolve_token(token: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the argument, else ARENA_LLM_TOKEN, else "": calls are sent without a token.
+
+    Raises InvalidArgumentError for a token that no header can hold. The message never shows it.
+    """
+    source = "argument"
+    if token is None:
+        source, token = TOKEN_VARIABLE, environ.get(TOKEN_VARIABLE, "").strip()
+    if not isinstance(token, str) or not re.fullmatch(r"[!-~]*", token):
+        raise InvalidArgumentError(
+            f"the token ({source}) must be one word of printable ASCII characters",
+            reason="INVALID_REQUEST",
+            field="token",
+        )
+    return token
+
+
+def find_token() -> str:
+    """Return the token of a command: like resolve_token, but it also reads .env."""
+    return resolve_token(None, {**read_checkout_settings(Path.cwd()), **os.environ})
 
 
 def is_local(target: str) -> bool:

@@ -124,13 +124,13 @@ class UnauthenticatedError(ArenaError):
 
 
 class PermissionDeniedError(ArenaError):
-    """The provider refuses the request: moderation, or the region."""
+    """The provider refuses the request (moderation, region), or the token lacks the model."""
 
     code = "PERMISSION_DENIED"
 
 
 class ResourceExhaustedError(ArenaError):
-    """A rate limit or a full queue; retry after `retry_after` seconds."""
+    """A rate limit, a full queue or a token's quota; retry after `retry_after` seconds."""
 
     code = "RESOURCE_EXHAUSTED"
 

@@ -111,6 +111,7 @@ class Bare:
     async def aclose(self) -> None: ...
 
     name = "bare"
+    interceptors = ()
     Score = CountTokens = IsAvailable = ListModels = GetServiceInfo = Generate
 
 

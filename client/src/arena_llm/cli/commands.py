@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from arena_llm.cli import tokens
 from arena_llm.cli.output import Output, as_plain, error_fields, format_credits, format_price
 from arena_llm.client import Client
 from arena_llm.command_line import PRICE_HEADER
@@ -275,5 +276,8 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("say whether models are usable now; fail if one is not", check, _add_models),
     "generate": Command("print one completion", generate, _add_generate),
     "score": Command("print the log-probability of continuations", score, _add_score),
+    "token": Command(
+        "make, list or revoke the tokens of a router's callers", tokens.run, tokens.add_arguments
+    ),
     "health": Command("say whether the target serves, and which backends it cannot reach", health),
 }
