@@ -103,7 +103,7 @@ def stat_loggers(registry: CollectorRegistry, stats: EngineStats) -> list[Any]:
     return [Registered, lambda vllm_config, engine_index: stats]
 
 
-class Metrics(Collector):  # type: ignore[misc] # not typed
+class Metrics(Collector):
     """The metrics of all engines, served over HTTP if the configuration has an address."""
 
     def __init__(self) -> None:
