@@ -196,7 +196,9 @@ class ModelQueue:
         """Raise the error of a call that need not wait."""
         if (refusal := self._refusal(now)) is not None:
             raise refusal
-        if self.waiting >= self._max_queue and not again:
+        if again:
+            return  # it comes first, however many wait
+        if self.waiting >= self._max_queue:
             raise Overloaded(
                 f"{self._model}: {self._pacer.in_flight} calls run and {self.waiting} wait",
                 retry_after=1.0,

@@ -2,8 +2,9 @@
 
 A refusal (HTTP 429) is a normal signal. While calls are refused, the model is paused, and only one
 call at a time, the probe, finds out whether it is open again. The granted rate is learned, tried a
-little higher, and forgotten. A burst of refusals counts once. What a provider says about the time
-to wait can only make a probe sooner, because it is often wrong.
+little higher, and forgotten; in_flight.py learns a bound on calls in flight. A burst of refusals
+counts once. What a provider says about the time to wait can only make a probe sooner, because it is
+often wrong.
 
 Pure arithmetic over times in seconds: `limits.py` has the callers, the queue and the clock. The
 algorithm and its parameters were found by simulation over 57 kinds of limit;
@@ -16,6 +17,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from services.common.hosted.in_flight import InFlightBound
 
 #: Calls whose fate is not known yet, at the start. Each call that is let in adds one.
 _FIRST_UNDECIDED = 16
@@ -115,6 +118,7 @@ class Pacer:
         self._grants = self._total = 0
         self._average, self._granted_at = 0.0, now  # calls per second that are let in
         self._paused_before = False
+        self._places = InFlightBound()
         self._refused_at = self._used_at = now
 
     def next_send(self, now: float) -> float:
@@ -124,7 +128,7 @@ class Pacer:
             if self.pause.probe is not None:
                 return self.pause.probe.at + self._silence
             return self.pause.due
-        if self.in_flight >= self.max_in_flight:
+        if self.in_flight >= min(self.max_in_flight, self._places.bound):
             return math.inf
         most: float = self._max_undecided
         if not math.isinf(self.rate):
@@ -207,13 +211,14 @@ class Pacer:
         self._average *= math.exp((self._granted_at - now) / _AVERAGED)
         self._average += 1 / _AVERAGED
         self._granted_at = now
+        self._places.let_in(sent.in_flight, now)
         if self.pause is not None:
             if self.pause.probe is sent:
                 self._open(self.pause, now)
             return
         if math.isinf(self.rate):
             self._max_undecided += 1
-        elif waiting and self.in_flight + 1 < self.max_in_flight:
+        elif waiting and self.in_flight + 1 < min(self.max_in_flight, self._places.bound):
             step = min(now - self._grown, _MAX_STEP)
             # The average of less than its whole time, at the beginning.
             seen = max(1 - math.exp((self._began - now) / _AVERAGED), 1e-3)
@@ -225,6 +230,9 @@ class Pacer:
 
     def _count_refusal(self, sent: Sent, now: float, hint: float | None) -> None:
         """The first refusal of a burst."""
+        if self._places.refuse(sent.in_flight, now):
+            self._changed = now
+            return
         learned = not math.isinf(self.rate)
         if learned and self._grants >= _SOFT_GRANTS and now - self._cut >= _SOFT_SECONDS:
             self.rate *= _SOFT_CUT
