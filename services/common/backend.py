@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from arena_llm.types import (
     Availability,
@@ -28,6 +28,28 @@ from arena_llm.types import (
 from services.common.config import ServiceConfig
 
 C = TypeVar("C", bound=ServiceConfig)
+
+
+class BreakerState(NamedTuple):
+    """A model whose calls are refused, because its provider keeps failing.
+
+    reason: UPSTREAM_UNAVAILABLE or TIMEOUT. failures: attempts in a row that have failed so.
+    seconds: until the next probe; 0: the next call is the probe.
+    """
+
+    model: str
+    reason: str
+    failures: int
+    seconds: float
+
+
+def describe_breaker(breaker: BreakerState) -> str:
+    """Say in one line which calls are refused."""
+    probe = f"in {breaker.seconds:.3g} s" if breaker.seconds else "with the next call"
+    return (
+        f"{breaker.model}: its provider failed {breaker.failures} times in a row "
+        f"({breaker.reason}); it is tried again {probe}"
+    )
 
 
 class BaseLLMBackend(ABC, Generic[C]):
@@ -105,6 +127,10 @@ class BaseLLMBackend(ABC, Generic[C]):
     @abstractmethod
     async def get_available_models(self) -> Sequence[Model]:
         """Return the configured models."""
+
+    def list_breakers(self) -> Sequence[BreakerState]:
+        """Return the models whose calls are refused now, because their provider keeps failing."""
+        return ()
 
     async def stream_response(
         self, request: GenerationRequest

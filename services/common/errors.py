@@ -27,6 +27,7 @@ BackendError
 ├── RateLimited            RESOURCE_EXHAUSTED   upstream 429
 ├── Overloaded             RESOURCE_EXHAUSTED   own queue full
 ├── UpstreamUnavailable    UNAVAILABLE          upstream 5xx, connection failure
+│   ├── UpstreamTimeout    UNAVAILABLE          the provider took too long
 │   └── UnreadableAnswer   UNAVAILABLE          the provider's answer cannot be parsed
 ├── BackendDown            UNAVAILABLE          backend not reachable from the router
 ├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline has passed
@@ -220,6 +221,10 @@ class Overloaded(BackendError):
 
 class UpstreamUnavailable(BackendError):
     code, reason = grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """The provider sent nothing for too long, or did not end in time."""
 
 
 class UnreadableAnswer(UpstreamUnavailable):

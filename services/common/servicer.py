@@ -27,7 +27,7 @@ from arena_llm.types import (
 from arena_llm.v1 import REVISION, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from services.common.admission import admit_calls
-from services.common.backend import BaseLLMBackend
+from services.common.backend import BaseLLMBackend, describe_breaker
 from services.common.call import CallRecord, CallScope
 from services.common.errors import ModelNotFound
 from services.common.handlers import Context, check_client, parse
@@ -47,6 +47,9 @@ from services.common.shared_calls import SharedCalls
 from services.common.streaming import Streams
 from services.common.unknown import check_known
 from services.common.validation import check_model
+
+#: Breakers that the detail of a process names.
+_MOST_SHOWN = 5
 
 
 class LlmServicer:
@@ -207,7 +210,8 @@ class LlmServicer:
     async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
         async with CallScope("GetServiceInfo", context):
             check_known(parse(service_info_pb2.GetServiceInfoRequest, data), data)
-            replica = ReplicaInfo("", ReplicaState.SERVING, "", SOFTWARE_VERSION, REVISION)
+            detail = "; ".join(map(describe_breaker, self._backend.list_breakers()[:_MOST_SHOWN]))
+            replica = ReplicaInfo("", ReplicaState.SERVING, detail, SOFTWARE_VERSION, REVISION)
             limits = self._limits
             backend = BackendInfo(self.name, (self._requests.prefix,), (replica,), limits=limits)
             answer = make_service_info(self.name, self._limits, [backend])

@@ -115,7 +115,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         if gc.get_freeze_count():  # the service has frozen what it had at its start
             gc.freeze()
 
-    async def is_model_available(self, model: str) -> Availability:
+    async def _check_model(self, model: str) -> Availability:
         """Check the configuration and the environment, without asking the provider."""
         if not await self._loads_soon():
             return Availability(

@@ -59,7 +59,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         await self._catalogue.aclose()
         await self.upstream.aclose()
 
-    async def is_model_available(self, model: str) -> Availability:
+    async def _check_model(self, model: str) -> Availability:
         """Check the key, its credits and the catalogue, which are cached for some seconds."""
         return await self._account.check(model)
 

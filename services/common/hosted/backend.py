@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -12,13 +12,15 @@ from typing import Any, ClassVar, TypeVar
 
 from arena_llm.types import (
     Attempt,
+    Availability,
     Completion,
     Delta,
     GenerationRequest,
+    ModelState,
     Progress,
     Timings,
 )
-from services.common.backend import BaseLLMBackend
+from services.common.backend import BaseLLMBackend, BreakerState, describe_breaker
 from services.common.errors import (
     BackendError,
     Interrupted,
@@ -76,7 +78,8 @@ class ProviderCall(ABC):
 class HostedBackend(BaseLLMBackend[C]):
     """Retries, limits, timings and constraints of all hosted models.
 
-    A subclass implements `_build_call` and `_takes_schema`, and sets `_redact` in `start`.
+    A subclass implements `_build_call`, `_check_model` and `_takes_schema`, and sets `_redact` in
+    `start`.
     """
 
     forwards_calls = True
@@ -111,6 +114,30 @@ class HostedBackend(BaseLLMBackend[C]):
     async def aclose(self) -> None:
         """Close the journal."""
         self._journal.close()
+
+    def list_breakers(self) -> Sequence[BreakerState]:
+        """Return the models whose calls are refused now, because their provider keeps failing."""
+        return self._retrier.breakers.list()
+
+    async def is_model_available(self, model: str) -> Availability:
+        """Return whether the model can be called, and whether its provider has answered lately."""
+        answer = await self._check_model(model)
+        breaker = self._retrier.breakers.find(model)
+        if breaker is None or not answer.available:
+            return answer
+        if not breaker.seconds:
+            return replace(answer, warnings=(*answer.warnings, describe_breaker(breaker)))
+        return replace(
+            answer,
+            available=False,
+            state=ModelState.UNKNOWN,
+            detail=describe_breaker(breaker),
+            reason=UpstreamUnavailable.reason,
+        )
+
+    @abstractmethod
+    async def _check_model(self, model: str) -> Availability:
+        """Return whether the model can be called, as `is_model_available` does."""
 
     async def generate_response(self, request: GenerationRequest) -> Completion:
         """Return a whole completion."""

@@ -84,6 +84,20 @@ class HostedModel(ModelEntry):
     tpm: PositiveFloat | None = None
 
 
+class BreakerConfig(StrictModel):
+    """When the calls to a model are refused because its provider keeps failing.
+
+    failures, seconds: so many attempts in a row must have failed, the first of them so long ago. A
+    short outage is left to the retries. probe_seconds, max_probe_seconds: to the first probe, and
+    the longest time between two; it doubles with each probe that fails.
+    """
+
+    failures: PositiveInt = 5
+    seconds: Annotated[float, Field(ge=0)] = 15
+    probe_seconds: PositiveFloat = 5
+    max_probe_seconds: PositiveFloat = 60
+
+
 M = TypeVar("M", bound=HostedModel)
 
 
@@ -105,6 +119,8 @@ class HostedConfig(SharedConfig, Generic[M]):
     backoff_seconds. This bound doubles with each retry, up to max_backoff_seconds.
     max_retry_after_seconds: how long calls wait while the provider refuses all of them. Then they
     are answered RATE_LIMITED, until one gets through. No pause before a retry is longer.
+    breaker: when calls are refused because the provider keeps failing; None: never. Each worker has
+    its own.
     max_answer_bytes: limit for a whole answer, and for one event of a stream.
     max_stream_bytes: limit for all events of a stream. A call with a longer answer fails.
     allow_unlisted: whether requests may name models that are not listed.
@@ -124,6 +140,7 @@ class HostedConfig(SharedConfig, Generic[M]):
     backoff_seconds: PositiveFloat = 0.5
     max_backoff_seconds: PositiveFloat = 16
     max_retry_after_seconds: PositiveFloat = 120
+    breaker: BreakerConfig | None = BreakerConfig()
     max_answer_bytes: PositiveInt = 16 * 1024 * 1024
     max_stream_bytes: PositiveInt = 64 * 1024 * 1024
     allow_unlisted: bool = True

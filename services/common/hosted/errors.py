@@ -16,6 +16,7 @@ from services.common.errors import (
     RateLimited,
     RefusedByProvider,
     UnreadableAnswer,
+    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from services.common.hosted.config import Timeouts
@@ -109,18 +110,18 @@ def make_error(
     return kind(message, field=field, retry_after=retry_after, metadata=metadata)
 
 
-def silent(provider: str, timeouts: Timeouts) -> UpstreamUnavailable:
+def silent(provider: str, timeouts: Timeouts) -> UpstreamTimeout:
     """The error of an attempt in which the provider sent no byte for too long."""
-    return UpstreamUnavailable(
+    return UpstreamTimeout(
         f"{provider} did not answer in time: it sent nothing for {timeouts.silence:g} s "
         "(first_byte_seconds)",
         metadata={"provider": provider},
     )
 
 
-def too_slow(provider: str, timeouts: Timeouts) -> UpstreamUnavailable:
+def too_slow(provider: str, timeouts: Timeouts) -> UpstreamTimeout:
     """The error of an attempt that took too long."""
-    return UpstreamUnavailable(
+    return UpstreamTimeout(
         f"{provider} did not answer in time ({timeouts.total:g} s for one attempt)",
         metadata={"provider": provider},
     )

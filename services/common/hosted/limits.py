@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.common.errors import BackendError, Overloaded, RateLimited
+from services.common.hosted.breaker import BreakerOpen
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.line import Line, Waiter
 from services.common.hosted.pace import Pacer, Sent
@@ -143,8 +144,8 @@ class ModelQueue:
             self._words = error.message
             self._hint = now + min(error.retry_after or 0.0, self._longest)
             self._pacer.refuse(sent, now, error.retry_after)
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._pacer.drop(sent, now)
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit | BreakerOpen):
+            self._pacer.drop(sent, now)  # it was not sent, or nobody will know
         else:
             self._pacer.answer(sent, now, waiting=self.waiting > 0)
             if error is None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from arena_llm.types import Attempt
 from services.common.errors import BackendError, RateLimited
+from services.common.hosted.breaker import BreakerOpen, Breakers, Trial
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.errors import is_transient
 from services.common.hosted.limits import CallLimits, Place
@@ -51,13 +52,15 @@ class Retrier:
     between 0 and a bound that doubles with each attempt ("full jitter":
     https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
 
-    There is no retry if the pause would pass the caller's deadline or `max_retry_after_seconds`.
-    The error is then raised immediately. Every error has its attempts in its report.
+    There is no retry if the pause would pass the caller's deadline or `max_retry_after_seconds`, or
+    if a breaker of the model has opened. The error is then raised immediately. Every error
+    has its attempts in its report.
     """
 
     def __init__(self, config: HostedConfig[Any]) -> None:
         self._config = config
         self._limits = CallLimits(config)
+        self.breakers = Breakers(config.breaker)
 
     async def call(
         self,
@@ -118,9 +121,7 @@ class Retrier:
             arrived = time.perf_counter()
             failures = failures[-_MOST_FAILURES:]
             try:
-                place = await self._limits.enter(
-                    model, deadline, again=bool(failures), tokens=tokens
-                )
+                place, trial = await self._enter(model, deadline, bool(failures), tokens)
             except BackendError as error:
                 add_attempts(error, failures)
                 raise
@@ -129,24 +130,45 @@ class Retrier:
             try:
                 value = await attempt()
             except RateLimited as error:
+                trial.end(error)
                 place.leave(error)
                 failures = (*failures, failed(error, time.perf_counter() - begun))
             except BackendError as error:
+                trial.end(error)
                 place.leave(error)
                 tries += 1
                 failures = (*failures, failed(error, time.perf_counter() - begun))
-                pause = self._find_pause(error, tries, deadline)
+                pause = self._find_pause(model, error, tries, deadline)
                 if pause is None:
                     add_attempts(error, failures)
                     raise
                 await asyncio.sleep(pause)
             except BaseException as error:
+                trial.end(error)
                 place.leave(error)
                 raise
             else:
+                trial.end()
                 return Outcome(value, failures, begun, queue_seconds), place
 
-    def _find_pause(self, error: BackendError, tries: int, deadline: float | None) -> float | None:
+    async def _enter(
+        self, model: str, deadline: float | None, again: bool, tokens: int
+    ) -> tuple[Place, Trial]:
+        """Wait for the turn of an attempt.
+
+        Raises BreakerOpen, and the errors of CallLimits.enter.
+        """
+        self.breakers.check(model)
+        place = await self._limits.enter(model, deadline, again=again, tokens=tokens)
+        try:
+            return place, self.breakers.begin(model)
+        except BreakerOpen as error:  # it has opened while the call waited
+            place.leave(error)
+            raise
+
+    def _find_pause(
+        self, model: str, error: BackendError, tries: int, deadline: float | None
+    ) -> float | None:
         """Seconds to wait before the next try; None if there must be none.
 
         If no try is left, the error gets the pause as its `retry_after` for the caller.
@@ -154,6 +176,9 @@ class Retrier:
         if not is_transient(error):
             return None
         config = self._config
+        if (wait := self.breakers.find_wait(model)) is not None:
+            error.retry_after = wait
+            return None
         pause = error.retry_after
         if pause is None:
             bound = config.backoff_seconds * 2.0 ** min(tries - 1, _MAX_DOUBLINGS)

@@ -238,7 +238,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def health(client: Client, args: argparse.Namespace, output: Output) -> int:
-    """Print the health and the unreachable backends; fail unless the target serves.
+    """Print the health and the processes with a problem; fail unless the target serves.
 
     An unreachable backend does not fail the command: the target serves the others.
     """
@@ -252,7 +252,7 @@ def health(client: Client, args: argparse.Namespace, output: Output) -> int:
             (f"{backend.backend} {replica.address}", replica.state.upper(), replica.detail or "-")
             for backend in info.backends
             for replica in backend.replicas
-            if replica.state != ReplicaState.SERVING
+            if replica.state != ReplicaState.SERVING or replica.detail
         ]
         output.table(("WHERE", "STATUS", "DETAIL"), rows)
     return 0 if status == "SERVING" else 1
