@@ -36,7 +36,7 @@ from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstrea
 _WAIT = 1.8
 
 #: Seconds before each question about the cost of a generation.
-_LOOK_UPS = (0, 0.5, 1)
+LOOK_UPS = (0, 0.5, 1)
 
 #: 10^-12 US dollars below which there is a warning.
 _LOW, _SOON_LOW = 10**12, 5 * 10**12
@@ -95,7 +95,7 @@ class Account:
         """
         if not self._dialect.has_credits:
             return None
-        for pause in _LOOK_UPS:
+        for pause in LOOK_UPS:
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(_WAIT):

@@ -18,6 +18,7 @@ from arena_llm import ArenaError, AsyncClient
 from services.common.backend import BaseLLMBackend
 from services.common.servicer import LlmServicer
 from services.litellm.setup import import_litellm
+from services.openrouter import account
 from tests.support.providers import LITELLM_WARNINGS, PROVIDERS, Provider
 from tests.support.scripted import serving
 
@@ -59,6 +60,8 @@ def make_start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatc
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_API_BASE")):
             monkeypatch.delenv(name)
+    # OpenRouter is asked again at once what a failed call cost.
+    monkeypatch.setattr(account, "LOOK_UPS", (0, 0, 0))
 
     @asynccontextmanager
     async def started(
