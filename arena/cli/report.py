@@ -15,9 +15,10 @@ from rich.console import Console
 
 from arena.cli import output
 from arena.cli.query import add_query, read_query
-from arena.report import Report, print_tables, write_html
+from arena.report.embed import Report
 from arena.report.layout import to_json
-from arena.report.terminal import WIDE
+from arena.report.page import write_html
+from arena.report.terminal import WIDE, print_tables
 from arena.results.database import ResultsError
 from arena.results.merge import merge
 from arena.results.store import warn_of_loss

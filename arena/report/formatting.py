@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from arena.statistics.intervals import Mean
+if TYPE_CHECKING:
+    from arena.statistics.intervals import Mean
 
 #: Shown where there is no value.
 NONE = "-"

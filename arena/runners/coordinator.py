@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arena.agents.calls import ModelReply
 from arena.experiment.file import Experiment
@@ -22,8 +23,10 @@ from arena.results.reader import make_query
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.spending import Spent
 from arena.results.store import Store
-from arena.runners.stopping import StoppingRule
 from arena_llm import ArenaError
+
+if TYPE_CHECKING:
+    from arena.runners.stopping import StoppingRule
 
 #: Seconds between two looks at episodes that other processes play.
 _PAUSE = 0.2
@@ -189,6 +192,8 @@ class Coordinator:
             missing.sort(key=lambda spec: spec.number)
             query = make_query(experiment.row, keys, experiment.models)
             with open_results(job.results, query) as results:
+                from arena.runners.stopping import StoppingRule  # scipy takes a second
+
                 self._rule = StoppingRule(experiment, results.light_moves())
         self._queue = FairQueue(missing, self._find_models)
         self._elsewhere: dict[str, EpisodeSpec] = {}

@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from arena.report import Report, print_tables
+from arena.report.embed import Report
 from arena.report.layout import to_json
 from arena.report.page import render
+from arena.report.terminal import print_tables
 from tests.support.random_play import Played, play, write
 from tests.support.tournament import AGENTS, answered, tournament
 

@@ -14,7 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from arena.report import Report, write_html
+from arena.report.embed import Report
+from arena.report.page import write_html
 from tests.support.random_play import Played, write
 
 T = TypeVar("T")

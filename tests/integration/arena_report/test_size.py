@@ -6,8 +6,8 @@ import base64
 import random
 from pathlib import Path
 
-from arena.report import Report, write_html
-from arena.report.embed import BRIEF, PART, WHOLE
+from arena.report.embed import BRIEF, PART, WHOLE, Report
+from arena.report.page import write_html
 from tests.support.browser import chromium
 from tests.support.random_play import play, write
 from tests.support.report_page import Page

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arena.report import Report
+from arena.report.embed import Report
 from arena.report.layout import to_json
 from arena.report.units import is_deterministic
 from arena.results.rows import ExperimentRow, ModelRow

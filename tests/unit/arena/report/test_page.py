@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from arena.report import Report, write_html
+from arena.report.embed import Report
 from arena.report.layout import Row, Table
-from arena.report.page import heat_class, make_scale
+from arena.report.page import heat_class, make_scale, write_html
 from arena.results.database import ResultsError
 from tests.support.random_play import Played, asked, play, write
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arena.report import Report, formatting, print_tables
+from arena.report import formatting
+from arena.report.embed import Report
+from arena.report.terminal import print_tables
 from arena_llm.types import to_picousd
 from tests import golden
 from tests.support.random_play import Played, asked, play, write
