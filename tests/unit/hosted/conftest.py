@@ -60,7 +60,7 @@ def make_start(upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatc
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_API_BASE")):
             monkeypatch.delenv(name)
-    # OpenRouter is asked again at once what a failed call cost.
+    # OpenRouter is asked what a failed call cost, and asked again, without a pause.
     monkeypatch.setattr(account, "LOOK_UPS", (0, 0, 0))
 
     @asynccontextmanager
