@@ -59,27 +59,29 @@ class LlmAgent(Agent):
         prompts = hash_prompts(game, settings.reply, settings.prompt or PromptSettings())
         return f"{prompts}.{READER_VERSION}"
 
-    async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
+    def make_call(self, turn: Turn, before: Sequence[Answer] = ()) -> ModelCall:
+        """Return what the model is asked at a turn. before: see `act`."""
         settings = self.settings
-        if self._prompt.conversation and not before:
-            self._conversation = self._continue(turn)
         messages = build_prompt(
             turn, settings.reply, before, settings.system, self._prompt, self._conversation
         )
         texts = tuple(action.text for action in turn.legal)
-        reply = await ask(
-            ModelCall(
-                settings.model,
-                messages,
-                self._call_options(turn),
-                choices=texts if settings.reply == "choices" else None,
-                continuations=(
-                    tuple(map(quote, turn.legal)) if settings.reply == "score" else None
-                ),
-                store_tokens=bool(settings.store_tokens),
-                preferred_schema=self._make_schema(texts),
-            )
+        return ModelCall(
+            settings.model,
+            messages,
+            self._call_options(turn),
+            choices=texts if settings.reply == "choices" else None,
+            continuations=tuple(map(quote, turn.legal)) if settings.reply == "score" else None,
+            store_tokens=bool(settings.store_tokens),
+            preferred_schema=self._make_schema(texts),
         )
+
+    async def act(self, turn: Turn, before: Sequence[Answer], ask: Ask) -> Answer:
+        if self._prompt.conversation and not before:
+            self._conversation = self._continue(turn)
+        call = self.make_call(turn, before)
+        reply = await ask(call)
+        messages, texts = call.messages, [action.text for action in turn.legal]
         strict, parsed = self._parse(turn, reply)
         shown = (
             reply.text or reply.refusal

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "validate": "check before an expensive run whether all models can run, and what it will cost",
     "run": "play an experiment; a second run continues an interrupted one",
     "report": "print ratings and rates, and write a page with every move",
+    "exploitability": "score a model wherever it can have to move: exact values without games",
     "audit": "read all stored replies again: moves lost by their format, or played unchosen",
     "export": "write the tables of a results file as CSV or Parquet",
     "merge": "copy the episodes of several results files into one",
@@ -60,8 +61,9 @@ def _run(argv: Sequence[str]) -> int:
         wrong_usage = getattr(error, "reason", "") == "INVALID_TARGET"
         return _fail(error, USAGE if wrong_usage else FAILED)
     except KeyboardInterrupt:
-        saved = ": everything played so far is saved; the same command continues"
-        return _fail(f"interrupted{saved if args.command == 'run' else ''}", INTERRUPTED)
+        done = {"run": "played", "exploitability": "scored"}.get(args.command)
+        saved = f": everything {done} so far is saved; the same command continues" if done else ""
+        return _fail(f"interrupted{saved}", INTERRUPTED)
 
 
 def _fail(problem: object, code: int = FAILED) -> int:

@@ -6,12 +6,16 @@ is small, or given each deal. Every position that the players can reach must be 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 
 import pyspiel
+
+from arena.games.information import MAX_TREE, make_key
 
 #: A tree with more positions is not counted, and no more positions are counted in all.
 MAX_POSITIONS, MAX_TOTAL = 20_000, 100_000
@@ -57,31 +61,50 @@ def expect_returns(
     uniform: frozenset[str],
     lineups: Sequence[tuple[str, ...]],
     deals: Sequence[int],
+    scored: Mapping[str, Mapping[str, Probabilities]] = MappingProxyType({}),
 ) -> tuple[dict[tuple[str, ...], Expected], dict[str, float]]:
     """Return the expected returns of each line-up, and how exploitable each agent is.
 
-    uniform: agents that play at random. deals: seeds of the episodes' chance events. The
-    exploitability is the mean, over both seats, of what the best opponent wins in a two-player
-    zero-sum game. Nothing is returned where positions are missing. Runs in the sandbox.
+    uniform: agents that play at random. deals: seeds of the episodes' chance events. scored: the
+    whole policies of agents whose information states were all scored; larger trees are counted for
+    them. The exploitability is the mean, over both seats, of what the best opponent wins in a
+    two-player zero-sum game. Nothing is returned where positions are missing. Runs in the sandbox.
     """
     try:
         raw = pyspiel.load_game(game)
-        policies: dict[str, Policy] = {**_learn(raw, observed), **dict.fromkeys(uniform)}
+        policies: dict[str, Policy] = {**_learn(raw, observed), **scored, **dict.fromkeys(uniform)}
         if raw.get_type().chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC:
             deals = []
-        found, left = {}, [MAX_TOTAL]
+        most = MAX_TREE if scored else MAX_POSITIONS
+        found, left = {}, [2 * MAX_TREE if scored else MAX_TOTAL]
         for lineup in lineups:
             if all(agent in policies for agent in lineup):
                 known = [policies[agent] for agent in lineup]
-                found[lineup] = _expect_lineup(raw, known, deals, left)
+                found[lineup] = _expect_lineup(raw, known, deals, left, most)
         exploitable = {}
         for agent, policy in policies.items():
-            value = _exploit(raw, policy)
+            value = _exploit(raw, policy, most)
             if value is not None:
                 exploitable[agent] = value
         return found, exploitable
     except Exception:  # OpenSpiel's games raise errors of many types
         return {}, {}
+
+
+def weigh(logprobs: Mapping[int, float], temperature: float = 1.0) -> Probabilities:
+    """Return the probability of each action by its log-probability; at temperature 0 the likeliest.
+
+    Of equally likely actions, temperature 0 takes the first.
+    """
+    best = max(logprobs, key=logprobs.__getitem__)
+    if temperature == 0 or math.isinf(logprobs[best]):
+        return {best: 1.0}
+    weights = {
+        action: math.exp((logprob - logprobs[best]) / temperature)
+        for action, logprob in logprobs.items()
+    }
+    total = sum(weights.values())
+    return {action: weight / total for action, weight in weights.items()}
 
 
 def _learn(game: pyspiel.Game, observed: Sequence[Observed]) -> dict[str, dict[str, Probabilities]]:
@@ -93,7 +116,7 @@ def _learn(game: pyspiel.Game, observed: Sequence[Observed]) -> dict[str, dict[s
             for seat in actions:
                 if (found := episode.known.get((ply, seat))) is not None:
                     own = policies.setdefault(episode.agents[seat], {})
-                    own.setdefault(_key(state, seat), found)
+                    own.setdefault(make_key(state, seat), found)
             if state.is_simultaneous_node():
                 seats = range(game.num_players())
                 state.apply_actions([actions.get(seat, 0) for seat in seats])
@@ -103,23 +126,17 @@ def _learn(game: pyspiel.Game, observed: Sequence[Observed]) -> dict[str, dict[s
     return policies
 
 
-def _key(state: pyspiel.State, seat: int) -> str:
-    """Return what a seat knows, as text. The seat is part of it."""
-    if state.get_game().get_type().provides_information_state_string:
-        return f"{seat} {state.information_state_string(seat)}"
-    return f"{seat} {state.history_str()}"
-
-
 def _expect_lineup(
-    game: pyspiel.Game, policies: Sequence[Policy], deals: Sequence[int], left: list[int]
+    game: pyspiel.Game, policies: Sequence[Policy], deals: Sequence[int], left: list[int], most: int
 ) -> Expected:
-    """left: how many more positions may be counted."""
+    """left: how many more positions may be counted. most: in one tree."""
+    root = game.new_initial_state()
     try:
-        return Expected(exact=_Tree(policies, left).expect(game.new_initial_state()))
+        return Expected(exact=_Tree(policies, left, most).expect(root))
     except _Unknown:
         pass
     try:
-        values = [_Tree(policies, left, deal).expect(game.new_initial_state()) for deal in deals]
+        values = [_Tree(policies, left, most, deal).expect(root) for deal in deals]
     except _Unknown:
         return Expected()
     return Expected(by_deal=tuple(values)) if values else Expected()
@@ -128,15 +145,16 @@ def _expect_lineup(
 class _Tree:
     """Walks all positions that the policies reach.
 
-    total: how many positions all trees may still have. deal: the seed of the chance events.
+    total: how many positions all trees may still have. most: how many this one may have. deal: the
+    seed of the chance events.
     """
 
     def __init__(
-        self, policies: Sequence[Policy], total: list[int], deal: int | None = None
+        self, policies: Sequence[Policy], total: list[int], most: int, deal: int | None = None
     ) -> None:
         self._policies = policies
         self._deal = deal
-        self._left = MAX_POSITIONS
+        self._left = most
         self._total = total
 
     def expect(self, state: pyspiel.State, events: int = 0) -> tuple[float, ...]:
@@ -187,7 +205,7 @@ def _decide(state: pyspiel.State, seat: int, policy: Policy) -> Probabilities:
         return {0: 1.0}  # OpenSpiel expects 0 of seats that have no choice
     if policy is None:
         return dict.fromkeys(legal, 1 / len(legal))
-    found = policy.get(_key(state, seat))
+    found = policy.get(make_key(state, seat))
     if found is None:
         raise _Unknown
     return {action: value for action, value in found.items() if value > 0}
@@ -202,7 +220,7 @@ def _draw(outcomes: Sequence[tuple[int, float]], deal: int, events: int) -> int:
     return int(rng.choices(actions, weights)[0])
 
 
-def _exploit(game: pyspiel.Game, policy: Policy) -> float | None:
+def _exploit(game: pyspiel.Game, policy: Policy, most: int) -> float | None:
     """Return what the best opponent wins on average over both seats; None: not known."""
     kind = game.get_type()
     if (
@@ -216,7 +234,7 @@ def _exploit(game: pyspiel.Game, policy: Policy) -> float | None:
         values = []
         for seat in range(2):
             table: dict[str, list[tuple[int, float]]] = {}
-            _tabulate(game.new_initial_state(), seat, policy, table, [MAX_POSITIONS])
+            _tabulate(game.new_initial_state(), seat, policy, table, [most])
             response = pyspiel.TabularBestResponse(game, 1 - seat, table)
             values.append(response.value_from_state(game.new_initial_state()))
         return float(sum(values) / 2)

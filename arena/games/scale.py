@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyspiel
 
@@ -19,13 +19,14 @@ class GameScale:
 
     competitive: what one player gains, others lose, so that the players can be ranked. low,
     high: bounds of a return. chance: whether the game has chance events, so that a deal can
-    favour a player.
+    favour a player. players: number of seats.
     """
 
     competitive: bool
     low: float
     high: float
     chance: bool
+    players: int = 2
 
     @property
     def is_plain(self) -> bool:
@@ -46,9 +47,11 @@ def find_scale(game: str, returns: Iterable[Sequence[float]], sandbox: Sandbox) 
         found = None
     if found is None:
         sums = {round(sum(row), 6) for row in observed}
-        found = GameScale(len(sums) == 1, min(values, default=0), max(values, default=0), True)
+        players = len(observed[0]) if observed else 2
+        low, high = min(values, default=0), max(values, default=0)
+        found = GameScale(len(sums) == 1, low, high, True, players)
     low, high = min([found.low, *values]), max([found.high, *values])
-    return GameScale(found.competitive, low, high, found.chance)
+    return replace(found, low=low, high=high)
 
 
 def describe_game(game: str) -> GameScale | None:
@@ -64,6 +67,7 @@ def describe_game(game: str) -> GameScale | None:
             float(loaded.raw.min_utility()),
             float(loaded.raw.max_utility()),
             not loaded.deterministic,
+            loaded.players,
         )
     except Exception:  # OpenSpiel's games raise errors of many types
         return None

@@ -1,23 +1,23 @@
 """Expected returns of players whose move probabilities are stored: no luck, so fewer games.
 
 Known are random players, models that reply with scores, and local players that always answer
-alike. Their positions come from the stored moves; see arena/games/expectation.py.
+alike. Their positions come from the stored moves, or from the scores of `arena exploitability`; see
+arena/games/expectation.py.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, permutations
 from operator import attrgetter
 
-from arena.games.expectation import Expected, Observed, Probabilities, expect_returns
+from arena.games.expectation import Expected, Observed, Probabilities, expect_returns, weigh
 from arena.games.game import GameError
 from arena.games.sandbox import Sandbox
-from arena.games.scale import GameScale
+from arena.games.scale import GameScale, find_scale
 from arena.report.load import Results
 from arena.report.units import is_deterministic
 from arena.results.rows import EpisodeRow, ModelRow, MoveRow
@@ -27,6 +27,13 @@ from arena.statistics.intervals import RETURNS, Mean, mean_interval, student_int
 MAX_EPISODES = 2_000
 #: With fewer deals, Student's interval covers too little.
 _FEW_DEALS = 10
+#: With more players whose whole policies are known, only the line-ups that played are compared.
+_MOST_SCORED = 20
+#: Stands for a player that plays at random, in every game. No player has an empty name.
+_UNIFORM = ""
+
+#: By agent and information state, the probability of each action.
+_Policies = Mapping[str, Mapping[str, Probabilities]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +53,94 @@ class ExactReturn:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """What needs no sample. exploitability: by game and player."""
+    """What needs no sample.
+
+    exploitability: by game and player. uniform: that of uniformly random play, by game. states: how
+    many information states were scored, by game and player.
+    """
 
     returns: Sequence[ExactReturn] = ()
     exploitability: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    uniform: Mapping[str, float] = field(default_factory=dict)
+    states: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def find_exact(results: Results, scales: Mapping[str, GameScale], sandbox: Sandbox) -> Exact:
-    """Return the expected returns of all line-ups whose positions are known."""
+def find_exact(
+    results: Results,
+    scales: Mapping[str, GameScale],
+    sandbox: Sandbox,
+    rivals: Collection[str] = (),
+) -> Exact:
+    """Return the expected returns of all line-ups whose positions are known.
+
+    rivals: names of further players, which play at random.
+    """
     players = results.participants
-    uniform = {name for name, row in players.items() if row.type == "random"}
+    uniform = {*rivals, *(name for name, row in players.items() if row.type == "random")}
     stored = {name for name, row in players.items() if _has_scores(row) or is_deterministic(row)}
+    scored = _read_policies(results)
     returns: list[ExactReturn] = []
     exploitability: dict[tuple[str, str], float] = {}
-    for game, scale in scales.items():
+    baselines: dict[str, float] = {}
+    for game in sorted({*scales, *scored}):
         episodes = [
             row
             for row in results.episodes
             if row.game == game and row.status == "finished" and (uniform | stored) >= {*row.agents}
         ][:MAX_EPISODES]
-        if not episodes:
+        policies = scored.get(game, {})
+        scale = scales.get(game) or find_scale(game, (), sandbox)
+        lineups = {row.agents for row in episodes}
+        if 0 < len(policies) <= _MOST_SCORED:
+            lineups |= {*permutations([*policies, *sorted(uniform)], scale.players)}
+        if not lineups and not policies:
             continue
         observed = [_observe(row, results.moves(row.episode), players) for row in episodes]
-        lineups = sorted({row.agents for row in episodes})
         deals = sorted({row.seed for row in episodes})
         try:
             found, exploitable = sandbox.call(
-                expect_returns, game, observed, frozenset(uniform), lineups, deals
+                expect_returns,
+                game,
+                observed,
+                frozenset({*uniform, _UNIFORM}),
+                sorted(lineups),
+                deals,
+                policies,
             )
         except GameError:
             continue  # too slow: the report has the sampled values
         returns += _join_seats(game, found, scale)
-        played = {agent for lineup in lineups for agent in lineup}
+        shown = {agent for lineup in lineups for agent in lineup} | policies.keys()
         exploitability |= {
-            (game, agent): value for agent, value in exploitable.items() if agent in played
+            (game, agent): value for agent, value in exploitable.items() if agent in shown
         }
-    return Exact(returns, exploitability)
+        if _UNIFORM in exploitable:
+            baselines[game] = exploitable[_UNIFORM]
+    states = {
+        (game, agent): len(known)
+        for game, found in scored.items()
+        for agent, known in found.items()
+    }
+    return Exact(returns, exploitability, baselines, states)
+
+
+def _read_policies(results: Results) -> Mapping[str, _Policies]:
+    """Return by game the policies of the players whose information states were scored.
+
+    Of several versions of a player's prompts, the one with the most states counts.
+    """
+    scores: defaultdict[tuple[str, str], defaultdict[str, dict[str, Mapping[int, float]]]]
+    scores = defaultdict(lambda: defaultdict(dict))
+    for row in results.reader.scores():
+        scores[row.game, row.agent][row.version][row.state] = dict(row.logprobs)
+    policies: defaultdict[str, dict[str, Mapping[str, Probabilities]]] = defaultdict(dict)
+    for (game, agent), versions in scores.items():
+        temperature = _find_temperature(_settings(results.participants[agent]))
+        _, latest = max(versions.items(), key=lambda item: (len(item[1]), item[0]))
+        policies[game][agent] = {
+            state: weigh(logprobs, temperature) for state, logprobs in latest.items() if logprobs
+        }
+    return policies
 
 
 def _has_scores(player: ModelRow) -> bool:
@@ -121,22 +180,24 @@ def find_probabilities(move: MoveRow, player: ModelRow) -> Probabilities | None:
         return None
     if not _has_scores(player):
         return {move.action: 1.0} if is_deterministic(player) else None
-    settings = _settings(player)
-    if settings.get("score_pick", "argmax") == "argmax":
+    temperature = _find_temperature(_settings(player))
+    if temperature == 0:
         return {move.action: 1.0}
-    temperature = settings.get("temperature", 1.0)
-    temperature = 1.0 if temperature is None else temperature
     try:
         scores = json.loads(move.reply or "")
         scored = {action: float(scores[text]) for action, text in move.legal_actions or ()}
-        best = max(scored.values())
     except (ValueError, KeyError, TypeError):
         return None
-    if temperature == 0 or math.isinf(best) or not isinstance(temperature, int | float):
-        return {move.action: 1.0}
-    weights = {action: math.exp((score - best) / temperature) for action, score in scored.items()}
-    total = sum(weights.values())
-    return {action: weight / total for action, weight in weights.items()}
+    found = weigh(scored, temperature) if scored else None
+    return {move.action: 1.0} if found and len(found) == 1 else found
+
+
+def _find_temperature(settings: Mapping[str, object]) -> float:
+    """Return the temperature at which a player with reply score draws its moves."""
+    temperature = settings.get("temperature")
+    if settings.get("score_pick", "argmax") == "argmax":
+        return 0.0
+    return float(temperature) if isinstance(temperature, int | float) else 1.0
 
 
 def _join_seats(

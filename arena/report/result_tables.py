@@ -248,18 +248,31 @@ def make_exploitability(summary: Summary) -> Table:
             "exploitability",
             explain="what the best opponent wins on average over both seats; 0 is perfect play",
         ),
+        Column("uniform", explain="exploitability of uniformly random play"),
+        Column(
+            "states",
+            explain="information states that `arena exploitability` has scored; empty: known from "
+            "the episodes",
+            extra=1,
+        ),
     )
     rows = [
         Row(
             (
                 Cell(game, value=game),
                 Cell(agent, value=agent),
-                Cell(f"{value:.3f}", value=value),
+                _plain_cell(value),
+                _plain_cell(summary.exact.uniform.get(game)),
+                nonzero_cell(summary.exact.states.get((game, agent), 0)),
             )
         )
         for (game, agent), value in sorted(summary.exact.exploitability.items())
     ]
     return Table("exploitability", "Exploitability", columns, rows)
+
+
+def _plain_cell(value: float | None) -> Cell:
+    return Cell(NONE if value is None else f"{value:.3f}", value=value)
 
 
 def make_seats(summary: Summary) -> Table:

@@ -52,7 +52,7 @@ def make_tables(summary: Summary) -> Tables:
         _failures,
         _unverified,
     )
-    tables = [make_table(summary) for make_table in make] if summary.statuses else []
+    tables = [make_table(summary) for make_table in make]
     return Tables(
         summary.name or "experiment without a name",
         tuple(_facts(summary)),

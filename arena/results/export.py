@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from arena.results.database import ResultsError, raise_results_errors
 from arena.results.reader import Query, Reader
-from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow, SeatRow
+from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow, ScoreRow, SeatRow
 from arena.results.upgrade import open_to_read
 
 #: JSON columns that are lists in Parquet.
@@ -40,10 +40,10 @@ def export(results: Path, folder: Path, kind: Format, query: Query | None = None
     """Write <table>.csv or <table>.parquet into the folder. Returns the files.
 
     query: restricts the export to an experiment. The tables are models (all players), episodes,
-    moves, failed_calls and seats. They say nothing of when and by whom an episode was played, so
-    equal results give equal CSV files. In CSV, NULL is an empty field, legal_actions is JSON,
-    and a text that a spreadsheet would run has a ' before it.
-    In Parquet, agents, returns and versions are lists. Raises ResultsError.
+    moves, failed_calls, seats and scores. They say nothing of when and by whom an episode was
+    played, so equal results give equal CSV files. In CSV, NULL is an empty field, legal_actions is
+    JSON, and a text that a spreadsheet would run has a ' before it. In Parquet, agents, returns
+    and versions are lists. Raises ResultsError.
     """
     files = []
     with open_to_read(results) as connection, raise_results_errors(results):
@@ -84,6 +84,7 @@ _MODELS = _columns_of(ModelRow)
 _EPISODES = _columns_of(EpisodeRow, "ended")
 _MOVES = _columns_of(MoveRow)
 _FAILED_CALLS = _columns_of(FailedCallRow)
+_SCORES = _columns_of(ScoreRow)
 _COUNTS = _columns_of(SeatRow, "seat", "version")
 _SEATS = [
     ("episode", "TEXT"), ("game", "TEXT"), ("number", "INTEGER"), ("status", "TEXT"),
@@ -122,12 +123,19 @@ def _list_seats(reader: Reader) -> Iterator[Sequence[Any]]:
             ]  # fmt: skip
 
 
+def _list_scores(reader: Reader) -> Iterator[Sequence[Any]]:
+    rows = sorted(reader.scores(), key=lambda row: (row.agent, row.game, row.version, row.state))
+    for row in rows:
+        yield _values(row, _SCORES)
+
+
 TABLES = (
     _Table("models", _MODELS, _list_models),
     _Table("episodes", _EPISODES, _list_episodes),
     _Table("moves", _MOVES, _list_moves),
     _Table("failed_calls", _FAILED_CALLS, _list_failed_calls),
     _Table("seats", _SEATS, _list_seats),
+    _Table("scores", _SCORES, _list_scores),
 )
 
 

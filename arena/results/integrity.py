@@ -31,6 +31,9 @@ _METER_3 = (
 _RUN_3 = "CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL)"
 _OPTIONAL = ("meter", "run")
 
+#: Tables that a file may lack, because a run has written it that did not know them yet.
+_LATER = ("scores",)
+
 #: By version, what creates all tables of a file that can be read.
 SCHEMAS: Mapping[int, str] = {
     VERSION: SCHEMA,
@@ -80,7 +83,8 @@ def check_schema(connection: sqlite3.Connection, version: int = VERSION) -> str:
                 f"another program has changed its {entry.type} {name!r}: the definition differs "
                 "from the arena's"
             )
-    if missing := [table for table in _list_tables(version) if table not in entries]:
+    needed = (table for table in _list_tables(version) if table not in _LATER)
+    if missing := [table for table in needed if table not in entries]:
         return f"has no table {missing[0]!r}"
     return ""
 
@@ -94,8 +98,15 @@ def check_content(connection: sqlite3.Connection, version: int = VERSION) -> str
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if answer != "ok":
         return f"is damaged: {' '.join(answer.removeprefix('*** in database main ***').split())}"
-    checks = map(partial(_check_values, connection, version), _list_tables(version))
+    tables = (table for table in _list_tables(version) if has_table(connection, table))
+    checks = map(partial(_check_values, connection, version), tables)
     return next(filter(None, checks), "")
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether the file has a table."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def _list_tables(version: int) -> Sequence[str]:

@@ -77,6 +77,7 @@ class _Merge:
                 for episode in episodes[first : first + _BATCH]:
                     self._copy_episode(episode, players, into)
         with transaction(target):
+            self._writer.put_scores(self._from.scores(), players)
             self._copy_calls()
 
     def _copy_players(self) -> dict[str, int]:

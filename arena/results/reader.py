@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from arena.results.integrity import has_table
 from arena.results.keys import hash_text, identify_players
 from arena.results.rows import (
     PLAYED,
@@ -21,6 +22,7 @@ from arena.results.rows import (
     ModelRow,
     MoveRow,
     Origin,
+    ScoreRow,
     SeatRow,
     UnreadableRow,
 )
@@ -30,6 +32,7 @@ _Lineup = TypeAdapter(tuple[int, ...])
 _Returns = TypeAdapter(tuple[float, ...])
 _Origins = TypeAdapter(list[tuple[int, int, int]])
 _Details = TypeAdapter(dict[str, int | dict[str, int]])
+_Logprobs = TypeAdapter(tuple[tuple[int, float], ...])
 
 #: Maximum length of a player's or a game's name.
 MAX_NAME = 10_000
@@ -71,6 +74,7 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, query: Query | None = None) -> None:
         self._execute = connection.execute
         self._where = "1"
+        self._has_scores = has_table(connection, "scores")
         self.name, self.config = self._find_experiment()
         if query is not None:
             self.name, self.config = query.name, query.config
@@ -109,8 +113,10 @@ class Reader:
     def _find_played(self) -> set[int]:
         lineups = self._execute(f"SELECT DISTINCT lineup FROM episodes WHERE {self._where}")  # noqa: S608 - our own names
         played = {player for (text,) in lineups for player in _parse(_Lineup, "lineup", text)}
+        if self._has_scores and self._where == "1":
+            played |= {player for (player,) in self._execute("SELECT DISTINCT player FROM scores")}
         for player in played - self.players.keys():
-            raise UnreadableRow(f"an episode has the player {player}, who is not stored")
+            raise UnreadableRow(f"an episode or a score has the player {player}, who is not stored")
         return played
 
     def _name_players(self, wanted: Mapping[str, str] | None) -> dict[int, str]:
@@ -239,6 +245,22 @@ class Reader:
                 row,
                 [(origins[number], answers, illegal) for number, answers, illegal in counts],
             )
+
+    def scores(self) -> Iterator[ScoreRow]:
+        """Yield the scores of information states, of the players that have a name."""
+        if not self._has_scores:
+            return
+        for player, game, version, state, logprobs in self._execute(
+            "SELECT player, game, version, state, logprobs FROM scores"
+        ):
+            if player in self.names:
+                yield ScoreRow(
+                    self.names[player],
+                    self._game(game),
+                    version,
+                    state,
+                    _parse(_Logprobs, "scores.logprobs", logprobs),
+                )
 
     def failed_calls(self) -> Iterator[FailedCallRow]:
         """Yield the calls that failed although they took something."""

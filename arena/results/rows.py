@@ -184,6 +184,21 @@ class SeatRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """A row of the table scores: what a model would play where a seat knows `state`.
+
+    version: of the agent's prompts. state: see games.information.make_key. logprobs: pairs of a
+    legal action and its log-probability.
+    """
+
+    agent: str
+    game: str
+    version: str
+    state: str
+    logprobs: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CallKey:
     """Identifies a call in every run. episode: the episode's key."""
 

@@ -137,3 +137,12 @@ CREATE TABLE IF NOT EXISTS failed_calls (     -- requests without a stored reply
     run               INTEGER REFERENCES runs,
     PRIMARY KEY (episode, ply, seat, attempt, number)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS scores (           -- what a model would play, without an episode (`arena exploitability`)
+    player   INTEGER NOT NULL REFERENCES players,
+    game     INTEGER NOT NULL REFERENCES games,
+    version  TEXT NOT NULL,     -- of the agent's prompts
+    state    TEXT NOT NULL,     -- seat and information state
+    logprobs TEXT NOT NULL,     -- JSON list of [action, log-probability] of the legal actions
+    PRIMARY KEY (player, game, version, state)
+) WITHOUT ROWID;

@@ -9,7 +9,15 @@ from dataclasses import fields
 from typing import Any
 
 from arena.results.keys import hash_text, identify_players
-from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow, Origin, SeatRow
+from arena.results.rows import (
+    EpisodeRow,
+    FailedCallRow,
+    ModelRow,
+    MoveRow,
+    Origin,
+    ScoreRow,
+    SeatRow,
+)
 from arena.results.transcript import (
     compress,
     count_seats,
@@ -110,6 +118,22 @@ class Writer:
         """Store a failed call with the next number of its call."""
         values = [getattr(row, name) for name in _FAILED_COLUMNS]
         self._connection.execute(_INSERT_FAILED_CALL, (*values, run))
+
+    def put_scores(self, rows: Iterable[ScoreRow], players: Mapping[str, int]) -> None:
+        """Store scores that are not stored yet. players: the ids of their players, by name."""
+        self._connection.executemany(
+            "INSERT INTO scores VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                (
+                    players[row.agent],
+                    self._find_game(row.game)[0],
+                    row.version,
+                    row.state,
+                    json.dumps(row.logprobs, separators=(",", ":")),
+                )
+                for row in rows
+            ),
+        )
 
     def _find_game(self, game: str) -> tuple[int, bytes]:
         """Return the game's id and dictionary; the dictionary is empty if it has none yet."""
