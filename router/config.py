@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from services.common.config import Address, SharedConfig, StrictModel
+from services.common.validation import MAX_FALLBACKS
 
 
 def ip_version(address: str) -> int | None:
@@ -62,6 +63,9 @@ def _default_usage() -> Path:
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 
+FallbackList = Annotated[list[str], Field(min_length=1, max_length=MAX_FALLBACKS)]
+
+
 class RouterConfig(SharedConfig):
     """The whole file.
 
@@ -70,6 +74,8 @@ class RouterConfig(SharedConfig):
     tokens: the file of tokens, relative to the working directory, see router/tokens.py; None:
     anybody may call. usage: the file that counts what each token uses; default: usage.sqlite in
     $ARENA_RUN_DIR. open_health, open_reflection: whether these services need no token.
+    fallbacks: by model, those that answer in its place if it cannot for a reason that waiting does
+    not cure. They hold for requests that do not set `fallback_models`.
     """
 
     routes: Annotated[dict[Prefix, Route], Field(min_length=1)]
@@ -78,6 +84,18 @@ class RouterConfig(SharedConfig):
     usage: Path = Field(default_factory=_default_usage)
     open_health: bool = True
     open_reflection: bool = False
+    fallbacks: dict[str, FallbackList] = Field({})
+
+    @model_validator(mode="after")
+    def _check_fallbacks(self) -> Self:
+        for model, names in self.fallbacks.items():
+            for index, name in enumerate((model, *names)):
+                place = f"fallbacks.{model}" + (f"[{index - 1}]" if index else "")
+                if not name.startswith(tuple(self.routes)):
+                    raise ValueError(f"{place}: no route has the prefix of {name!r}")
+                if name in (model, *names)[:index]:
+                    raise ValueError(f"{place}: {name!r} is called before")
+        return self
 
     @model_validator(mode="after")
     def _check_targets_are_others(self) -> Self:

@@ -11,6 +11,7 @@ import grpc
 from arena_llm.types import Availability, ModelState
 from arena_llm.v1 import models_pb2
 from router.backend import Backend
+from router.fallback import add_field
 from router.routing import Metadata, find_prefix
 from services.common.errors import BackendDown, BackendError, UnknownPrefix
 from services.common.pages import LARGEST_PAGE
@@ -68,7 +69,10 @@ def merge_models(
         if isinstance(answer, str):
             unreachable.append(backend.unreachable(answer))
         else:
-            models += (m for m in answer.models if _leads_to(backend.prefix, m.name, prefixes))
+            found = [m for m in answer.models if _leads_to(backend.prefix, m.name, prefixes)]
+            for model in found:
+                add_field(model)
+            models += found
             unreachable += answer.unreachable
     return models, unreachable
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from router import fanout
 from router.access import CALLER, NO_CHARGE, Charge, make_access
 from router.backend import Backend
 from router.config import RouterConfig
+from router.fallback import FailedCall, Fallbacks, PassedOver, add_field, extend_error
+from router.fallback import list_models as list_fallbacks
 from router.replicas import describe, shorten_window
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.admission import admit_calls
@@ -69,6 +71,9 @@ class Router:
         async with CallScope("Generate", context) as record:
             with self._admit(data):
                 request = await _read_envelope(generate_pb2.GenerateRequest, data)
+                fallbacks = self._find_fallbacks("Generate", request, data, context, record)
+                if fallbacks is not None:
+                    return await fallbacks.reply()
                 return await self._forward_unary("Generate", request, data, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
@@ -81,6 +86,12 @@ class Router:
         async with CallScope("StreamGenerate", context) as record:
             with self._admit(data):
                 request = await _read_envelope(generate_pb2.GenerateRequest, data)
+                fallbacks = self._find_fallbacks("StreamGenerate", request, data, context, record)
+                if fallbacks is not None:
+                    async with aclosing(fallbacks.messages(request.request_id)) as messages:
+                        async for message in messages:
+                            yield message
+                    return
                 async with (
                     self._start("StreamGenerate", request, data, context, record) as forwarded,
                     aclosing(forwarded.messages()) as messages,
@@ -140,10 +151,39 @@ class Router:
             backend = self._find(model, record)
             metadata = build_metadata(_received(context))
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            return await ForwardedCall("IsAvailable", call, backend, context, record).reply()
+            reply = await ForwardedCall("IsAvailable", call, backend, context, record).reply()
+            answered = models_pb2.IsAvailableResponse.FromString(reply)
+            add_field(answered.model)
+            return answered.SerializeToString()
         except (UnknownPrefix, BackendDown, DeadlineExceeded) as error:
             answer = fanout.make_unavailable(error)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
+
+    def _find_fallbacks(
+        self,
+        rpc: str,
+        request: generate_pb2.GenerateRequest,
+        data: bytes,
+        context: Context,
+        record: CallRecord,
+    ) -> Fallbacks | None:
+        """Return the call over several models; None if only the request's model may answer."""
+        models = list_fallbacks(request, self._config.fallbacks)
+        if not models:
+            return None
+        for model in models:
+            find_prefix(model, self._backends)
+
+        def start(model: str, data: bytes) -> ForwardedCall:
+            envelope = generate_pb2.GenerateRequest(
+                model=model,
+                session=request.session,
+                request_id=request.request_id,
+                labels=dict(request.labels),
+            )
+            return self._start(rpc, envelope, data, context, record)
+
+        return Fallbacks((request.model, *models), start, data, record)
 
     def _start(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
@@ -184,7 +224,10 @@ class ForwardedCall:
     disconnected leaves no work behind, and close the caller's charge.
     """
 
-    __slots__ = ("_backend", "_call", "_charge", "_context", "_initial_sent", "_record", "_rpc")
+    __slots__ = (
+        *("_backend", "_call", "_charge", "_context", "_initial_sent", "_record", "_rpc"),
+        *("failed", "passed_over"),
+    )
 
     def __init__(
         self,
@@ -203,6 +246,9 @@ class ForwardedCall:
         self._context = context
         self._record = record
         self._initial_sent = False
+        #: Reasons for which PassedOver is raised, and the models that failed before: see Fallbacks.
+        self.passed_over: frozenset[str] = frozenset()
+        self.failed: Sequence[FailedCall] = ()
 
     async def __aenter__(self) -> ForwardedCall:
         return self
@@ -226,9 +272,13 @@ class ForwardedCall:
             self._charge.close()
         return reply
 
-    async def messages(self) -> AsyncGenerator[bytes, None]:
-        """Yield the messages. Each is read only after the previous one has been sent."""
-        await self._send_initial(await self._call.initial_metadata())
+    async def messages(self, *, initial: bool = True) -> AsyncGenerator[bytes, None]:
+        """Yield the messages. Each is read only after the previous one has been sent.
+
+        initial: also send the initial metadata, which is possible once in a call.
+        """
+        if initial:
+            await self._send_initial(await self._call.initial_metadata())
         async for message in self._call:
             self._charge.add_message(message)
             yield message
@@ -251,14 +301,19 @@ class ForwardedCall:
     async def _end(self, error: grpc.aio.AioRpcError) -> None:
         if failure := self._backend.explain_failure(error):
             raise failure from error
+        trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
+        self._charge.add_failure(trailers)
+        reason, message = read_reason(trailers), error.details() or ""
+        if reason in self.passed_over:
+            raise PassedOver(error, reason) from error
+        if self.failed:
+            message, trailers = extend_error(message, trailers, self.failed)
         if not self._initial_sent:  # a stream that fails midway has sent it
             await self._send_initial(error.initial_metadata())
         self._record.status = error.code().name
-        trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
-        if reason := read_reason(trailers):
+        if reason:
             self._record.add(reason=reason)
-        self._charge.add_failure(trailers)
-        await self._context.abort(error.code(), error.details() or "", trailers)
+        await self._context.abort(error.code(), message, trailers)
 
     async def _send_initial(self, metadata: Any) -> None:
         if pairs := tuple(metadata):  # otherwise gRPC sends the headers with the first message
@@ -271,7 +326,7 @@ def _received(context: Context) -> Metadata:
 
 
 #: What the router reads of a request; it forwards the rest unread.
-_ENVELOPE = ("model", "session", "request_id", "labels")
+_ENVELOPE = ("model", "session", "request_id", "labels", "fallback_models")
 
 
 async def _read_envelope(message_type: type[M], data: bytes) -> M:

@@ -56,7 +56,8 @@ class ModelReply:
     unknown_attempts: further ones, which the provider may have billed. finds_lost: these attempts
     include those of an earlier call with the same request_id, whose reply was lost.
     enforcement: how the choices were enforced. tokens: the tokens of the reply as JSON (see
-    tokens.py).
+    tokens.py). failed_models: those that were called before the model that answered, with their
+    reasons.
     """
 
     text: str
@@ -80,6 +81,7 @@ class ModelReply:
     enforcement: str = ""
     served_by: ServedBy = NOT_KNOWN
     tokens: str = ""
+    failed_models: str = ""
 
 
 #: How an agent calls a model. Raises arena_llm.ArenaError.

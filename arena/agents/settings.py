@@ -161,7 +161,9 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     score, take the likeliest action, or draw one by probability. routing: the providers
     of a hosted model. template_arguments: of a local model's chat template.
     provider_options: sent to hosted models unchanged. store_tokens: store the tokens of each
-    reply with their log-probabilities, or those that token_ids and top_logprobs request. Each
+    reply with their log-probabilities, or those that token_ids and top_logprobs request.
+    fallback_models: that answer in place of the model if it cannot for a reason that waiting does
+    not cure; without them no other model ever answers, also if the router has fallbacks. Each
     option of the client in PARAMETERS is a field too; None: not sent. With reply score the
     model generates nothing, so only temperature counts (default 1), and only for score_pick
     sample.
@@ -181,6 +183,7 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     reader: Literal["lenient", "strict"] | None = None
     prompt: PromptSettings | None = None
     store_tokens: bool | None = None
+    fallback_models: list[Annotated[str, Field(min_length=1)]] | None = None
 
     @property
     def policy(self) -> Policy:
@@ -199,6 +202,7 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
         paths = {
             "template_arguments": "template_arguments_json",
             "provider_options": "provider_options_json",
+            "fallback_models": "fallback_models.names",
             **{name: parameter.path for name, parameter in _PARAMETERS.items()},
         }
         values = self.sampling
@@ -217,7 +221,7 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     @property
     def sampling(self) -> dict[str, Any]:
         """The options that are set, as keyword arguments of `Client.generate`, in JSON's types."""
-        names = (*_PARAMETERS, "template_arguments", "provider_options")
+        names = (*_PARAMETERS, "template_arguments", "provider_options", "fallback_models")
         values = {name: getattr(self, name) for name in names}
         values["routing"] = self.routing and self.routing.model_dump(exclude_defaults=True)
         if self.store_tokens and not self.token_ids and self.top_logprobs is None:

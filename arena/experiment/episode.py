@@ -209,7 +209,7 @@ _ANSWER_COLUMNS = ("problem", "prompt", "reply", "reasoning", "reading")
 _CALL_COLUMNS = (
     "model", "latency_ms", "finish_reason", "prompt_tokens", "completion_tokens",
     "reasoning_tokens", "cost_picousd", "cost_basis", "attempts", "failed_attempts_picousd",
-    "request_id", "enforcement", "tokens",
+    "request_id", "enforcement", "tokens", "failed_models",
 )  # fmt: skip
 _SERVED_COLUMNS = (
     "provider", "region", "precision", "model_revision", "system_fingerprint", "engine",

@@ -120,6 +120,9 @@ class _Reader:
         if settings is None or self._problems:
             raise self._error()
         places = _find_models(players)
+        for player in participants.values():
+            for model in (isinstance(player, LlmSettings) and player.fallback_models) or ():
+                places.setdefault(model, ("fallback_models",))
         return Experiment(self._path, settings, tuple(games), participants, places, text)
 
     def read_models_file(self) -> ModelsFile:

@@ -90,7 +90,10 @@ class ModelCaller:
                 result = await self._send(call, options, request_id, remaining)
                 self._patience.answered(call.model)
                 latency_ms = (time.monotonic() - started) * 1000
-                took = self._complete(earlier, result.usage, _attempts_of(result), call.model)
+                model = call.model
+                if isinstance(result, Completion) and result.failed_models:
+                    model = result.served_by.model
+                took = self._complete(earlier, result.usage, _attempts_of(result), model)
                 answer = _make_reply(result, call, latency_ms, took)
                 if lost and not (answer.replayed or answer.finds_lost):
                     # Otherwise this reply says what the lost tries took.
@@ -166,6 +169,8 @@ class ModelCaller:
             return await self._client.score(
                 call.model, None, call.continuations, timeout=seconds, **options
             )
+        # Only models that the experiment names may answer, also if the router has fallbacks.
+        options = {"fallback_models": (), **options}
         return await self._client.generate(
             call.model,
             timeout=seconds,
@@ -258,6 +263,7 @@ def _make_reply(
         replayed=result.replayed,
         enforcement=name_of(result.enforcement),
         tokens=tokens_to_json(tokens) if tokens else "",
+        failed_models=", ".join(f"{one.model}: {one.reason}" for one in result.failed_models),
         **describe_usage(took.usage, took.attempts),
         **common,
     )

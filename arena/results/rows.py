@@ -85,6 +85,7 @@ class MoveRow:
     ModelReply and ServedBy. replayed: 1 if it is the reply to an earlier call with this
     request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace. reading:
     by which rule the reply was read, and the strict reader's verdict (reply.describe_reading).
+    failed_models: those that could not answer before `model`: "NAME: REASON", joined by commas.
     """
 
     episode: str
@@ -125,6 +126,7 @@ class MoveRow:
     service_version: str | None = None
     tokens: str | None = None
     reading: str | None = None
+    failed_models: str | None = None
 
 
 class Origin(NamedTuple):

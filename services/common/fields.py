@@ -26,7 +26,7 @@ ALWAYS_HONOURED = frozenset(
 #: Messages whose fields are honoured or refused one by one.
 _GROUPS = (
     *("config", "constraint", "reasoning", "tool_choice", "returns", "routing", "raw"),
-    *("tools", "conversation"),
+    *("tools", "conversation", "fallback_models"),
 )
 #: Fields of a part's content that not every backend with that content honours.
 _CONTENT_FIELDS: Mapping[str, tuple[str, ...]] = {"image": ("data", "url", "detail")}

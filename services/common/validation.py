@@ -23,6 +23,8 @@ MAX_LABELS = 16
 MAX_LABEL = 128
 #: Characters of a model's name.
 MAX_NAME = 256
+#: Models that may answer in place of another one.
+MAX_FALLBACKS = 8
 #: Characters of a session's name.
 MAX_SESSION = 128
 #: Characters of a JSON schema, a regular expression or a grammar, which is compiled for each call.
@@ -61,6 +63,8 @@ def check_generate(request: generate_pb2.GenerateRequest) -> None:
         _check_tool_choice(request)
     if request.HasField("returns"):
         _check_reply_size(request)
+    if request.HasField("fallback_models"):
+        check_fallbacks(request.fallback_models, request.model)
 
 
 def check_score(request: score_pb2.ScoreRequest) -> None:
@@ -250,6 +254,17 @@ def _check_routing(routing: generate_pb2.ProviderRouting) -> None:
             if len(value) > MAX_LABEL:
                 field = f"routing.{name}[{index}]"
                 raise make_field_error(field, f"must be at most {MAX_LABEL} characters long")
+
+
+def check_fallbacks(fallbacks: generate_pb2.FallbackModels, model: str) -> None:
+    """Raise InvalidRequest for a list of models that may answer in place of this one."""
+    _check_strings("fallback_models.names", fallbacks.names, MAX_FALLBACKS)
+    for index, name in enumerate(fallbacks.names):
+        field = f"fallback_models.names[{index}]"
+        if len(name) > MAX_NAME:
+            raise make_field_error(field, f"must be at most {MAX_NAME} characters long")
+        if name == model or name in fallbacks.names[:index]:
+            raise make_field_error(field, "must not be a model that was called before")
 
 
 def _check_json(field: str, text: str) -> None:

@@ -98,6 +98,7 @@ def _calls(*results: dict[str, Any]) -> list[dict[str, Any]]:
 
 #: Every path of services.common.fields.PATHS except those that every backend honours.
 EXAMPLES: Mapping[str, FieldExample] = {
+    "fallback_models.names": FieldExample({"fallback_models": {"names": ["hf_another"]}}),
     "config.temperature": _config("temperature", 0.5),
     "config.top_p": _config("top_p", 0.5),
     "config.top_k": _config("top_k", 3),

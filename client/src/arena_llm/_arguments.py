@@ -70,6 +70,7 @@ def build_request(
     request_id: str = "",
     template_arguments: Mapping[str, Any] | None = None,
     provider_options: Mapping[str, Any] | None = None,
+    fallback_models: Sequence[str] | None = None,
     **parameters: Any,
 ) -> GenerationRequest:
     groups = _group_parameters(parameters)
@@ -97,6 +98,9 @@ def build_request(
         labels=labels or {},
         template_arguments_json=to_json("template_arguments_json", template_arguments or ""),
         provider_options_json=to_json("provider_options_json", provider_options or ""),
+        fallback_models=None
+        if fallback_models is None
+        else check_list("fallback_models.names", fallback_models),
     )
 
 

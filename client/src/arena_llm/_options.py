@@ -314,6 +314,9 @@ class GenerateOptions(TypedDict, total=False):
     request_id: makes the call safe to repeat; the client makes one if it is not given.
     template_arguments: arguments of the chat template, such as {"enable_thinking": False}.
     provider_options: merged into the provider's request unchanged (JSON types).
+    fallback_models: models that the router calls in order if the model cannot answer for a reason
+        that waiting does not cure, such as missing credits. An empty list: none, also if the
+        router's configuration has some. reply.failed_models says which were called before.
     """
 
     max_tokens: int | None
@@ -351,3 +354,4 @@ class GenerateOptions(TypedDict, total=False):
     request_id: str
     template_arguments: Mapping[str, Any] | None
     provider_options: Mapping[str, Any] | None
+    fallback_models: Sequence[str] | None

@@ -158,6 +158,18 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedModel:
+    """A model that could not answer, so that another one was called.
+
+    reason: such as "INSUFFICIENT_CREDITS". detail: the beginning of the error's message.
+    """
+
+    model: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token. None or empty: not known.
 
@@ -245,7 +257,8 @@ class Completion:
     word. id: the provider's, or the service's own. replayed: the result of an earlier call with
     the same request_id: nothing was paid for this call. attempts: the requests to a provider;
     none on a local backend. enforcement: None without a constraint. warnings: what the caller
-    should know, such as a setting that the provider changed.
+    should know, such as a setting that the provider changed. failed_models: those that were called
+    before the model that answered, in order; empty if the requested model answered.
     """
 
     message: Message
@@ -263,6 +276,7 @@ class Completion:
     attempts: tuple[Attempt, ...] = ()
     enforcement: Enforcement | None = None
     warnings: tuple[str, ...] = ()
+    failed_models: tuple[FailedModel, ...] = ()
 
     @property
     def text(self) -> str:

@@ -84,6 +84,7 @@ from arena_llm._reply import (
     CostBasis,
     Delta,
     Enforcement,
+    FailedModel,
     FinishReason,
     Progress,
     ProgressState,
@@ -125,6 +126,7 @@ __all__ = [
     "Delta",
     "Enforcement",
     "EngineLoad",
+    "FailedModel",
     "FinishReason",
     "FreePrice",
     "GenerateOptions",
@@ -194,7 +196,8 @@ __all__ = [
 class GenerationRequest:
     """A request for one completion.
 
-    model: full name, with its prefix. deadline: when the caller's timeout ends, on the clock
+    model: full name, with its prefix. fallback_models: that may answer in its place; None means
+    that the router's configuration decides. deadline: when the caller's timeout ends, on the clock
     of time.monotonic(); None means no timeout. A service sets it; it is not sent.
     """
 
@@ -212,6 +215,7 @@ class GenerationRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     template_arguments_json: str = ""
     provider_options_json: str = ""
+    fallback_models: tuple[str, ...] | None = None
     deadline: float | None = None
 
     @property

@@ -94,6 +94,7 @@ class HostedBackend(BaseLLMBackend[C]):
         "template_arguments_json": "use reasoning, or a local backend (hf, vllm)",
         "score": "use a local backend (hf, vllm)",
         "count_tokens": "use a local backend (hf, vllm)",
+        "fallback_models": "send the call to the router, which calls them",
     }
     _retrier: Retrier
     _redact: Redactor

@@ -60,6 +60,7 @@ LOCAL_FIELDS = (
 
 #: Refused field -> what a caller can do instead.
 REFUSED_LOCALLY: Mapping[str, str] = {
+    "fallback_models": "send the call to the router, which calls them",
     "provider_options_json": "leave it out: the model runs here, without a provider",
     "routing": "leave it out: the model runs here, without a provider",
     BUDGET: "use reasoning.effort, or config.max_tokens",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -18,9 +18,15 @@ Routed = Callable[..., AbstractAsyncContextManager[Any]]
 
 @asynccontextmanager
 async def _routed(
-    *, ask_timeout_seconds: float = 20.0, **routes: list[str] | Route
+    *,
+    ask_timeout_seconds: float = 20.0,
+    settings: Mapping[str, Any] | None = None,
+    **routes: list[str] | Route,
 ) -> AsyncIterator[Any]:
-    """A stub on a router with these routes: hf_=[address, ...] or hf_=Route(...)."""
+    """A stub on a router with these routes: hf_=[address, ...] or hf_=Route(...).
+
+    settings: further keys of its configuration.
+    """
     config = RouterConfig(
         listen="127.0.0.1:0",
         routes={
@@ -28,6 +34,7 @@ async def _routed(
             for prefix, route in routes.items()
         },
         ask_timeout_seconds=ask_timeout_seconds,
+        **(settings or {}),
     )
     async with serving(Router(config)) as server, stub(server.address) as llm:
         yield llm

@@ -64,7 +64,7 @@ PROGRESS_STATE_WAITING: ProgressState
 PROGRESS_STATE_GENERATING: ProgressState
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "conversation", "raw", "config", "constraint", "reasoning", "tools", "tool_choice", "returns", "routing", "session", "request_id", "labels", "template_arguments_json", "provider_options_json")
+    __slots__ = ("model", "prompt", "conversation", "raw", "config", "constraint", "reasoning", "tools", "tool_choice", "returns", "routing", "session", "request_id", "labels", "template_arguments_json", "provider_options_json", "fallback_models")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class GenerateRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TEMPLATE_ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_MODELS_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     conversation: _content_pb2.Conversation
@@ -104,7 +105,14 @@ class GenerateRequest(_message.Message):
     labels: _containers.ScalarMap[str, str]
     template_arguments_json: str
     provider_options_json: str
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., conversation: _Optional[_Union[_content_pb2.Conversation, _Mapping]] = ..., raw: _Optional[_Union[_content_pb2.RawPrompt, _Mapping]] = ..., config: _Optional[_Union[GenerationConfig, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_content_pb2.Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[_content_pb2.ToolChoice, _Mapping]] = ..., returns: _Optional[_Union[ReturnOptions, _Mapping]] = ..., routing: _Optional[_Union[ProviderRouting, _Mapping]] = ..., session: _Optional[str] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., template_arguments_json: _Optional[str] = ..., provider_options_json: _Optional[str] = ...) -> None: ...
+    fallback_models: FallbackModels
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., conversation: _Optional[_Union[_content_pb2.Conversation, _Mapping]] = ..., raw: _Optional[_Union[_content_pb2.RawPrompt, _Mapping]] = ..., config: _Optional[_Union[GenerationConfig, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_content_pb2.Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[_content_pb2.ToolChoice, _Mapping]] = ..., returns: _Optional[_Union[ReturnOptions, _Mapping]] = ..., routing: _Optional[_Union[ProviderRouting, _Mapping]] = ..., session: _Optional[str] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., template_arguments_json: _Optional[str] = ..., provider_options_json: _Optional[str] = ..., fallback_models: _Optional[_Union[FallbackModels, _Mapping]] = ...) -> None: ...
+
+class FallbackModels(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GenerationConfig(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "max_tokens", "seed", "stop", "presence_penalty", "frequency_penalty", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "logit_bias")

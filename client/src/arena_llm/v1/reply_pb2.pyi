@@ -60,7 +60,7 @@ LOGPROB_KIND_RAW: LogprobKind
 LOGPROB_KIND_SAMPLED: LogprobKind
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("message", "text", "finish_reason", "stop_match", "native_finish_reason", "usage", "served_by", "id", "request_id", "replayed", "timings", "prompt_tokens", "completion_tokens", "attempts", "enforcement", "warnings")
+    __slots__ = ("message", "text", "finish_reason", "stop_match", "native_finish_reason", "usage", "served_by", "id", "request_id", "replayed", "timings", "prompt_tokens", "completion_tokens", "attempts", "enforcement", "warnings", "failed_models")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class GenerateResponse(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     ENFORCEMENT_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_MODELS_FIELD_NUMBER: _ClassVar[int]
     message: _content_pb2.Message
     text: str
     finish_reason: FinishReason
@@ -93,7 +94,18 @@ class GenerateResponse(_message.Message):
     attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
     enforcement: Enforcement
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, message: _Optional[_Union[_content_pb2.Message, _Mapping]] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_match: _Optional[_Union[StopMatch, _Mapping]] = ..., native_finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., id: _Optional[str] = ..., request_id: _Optional[str] = ..., replayed: bool = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., prompt_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., completion_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., enforcement: _Optional[_Union[Enforcement, str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    failed_models: _containers.RepeatedCompositeFieldContainer[FailedModel]
+    def __init__(self, message: _Optional[_Union[_content_pb2.Message, _Mapping]] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_match: _Optional[_Union[StopMatch, _Mapping]] = ..., native_finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., id: _Optional[str] = ..., request_id: _Optional[str] = ..., replayed: bool = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., prompt_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., completion_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., enforcement: _Optional[_Union[Enforcement, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., failed_models: _Optional[_Iterable[_Union[FailedModel, _Mapping]]] = ...) -> None: ...
+
+class FailedModel(_message.Message):
+    __slots__ = ("model", "reason", "detail")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    reason: _error_pb2.ErrorReason
+    detail: str
+    def __init__(self, model: _Optional[str] = ..., reason: _Optional[_Union[_error_pb2.ErrorReason, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class StopMatch(_message.Message):
     __slots__ = ("text", "token_id")
