@@ -1,7 +1,7 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-all setup-vllm lock up down status logs demo grpcurl proto contract lint test test-fast test-gpu bench
+.PHONY: help setup setup-all setup-vllm lock up down status logs demo certs grpcurl proto contract lint test test-fast test-gpu bench
 
 # Without bytecode every process compiles what it imports: litellm takes 10 s instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
@@ -60,6 +60,9 @@ demo: up ## Play a small experiment with the embedded model and print its report
 	@ARENA_LLM_TARGET=$$($(DEPLOY) target) $(BIN)/arena run \
 		--config configs/experiments/smoke.yaml --results $(DEMO)
 	@$(BIN)/arena report $(DEMO)/arena.sqlite
+
+certs: $(STAMP) ## Make certs/: an authority, and new certificates for services and callers (HOSTS="gpu1 10.0.0.5")
+	@$(DEPLOY) certs $(HOSTS)
 
 grpcurl: $(STAMP) ## Print the path of a working grpcurl; install it if there is none
 	@$(DEPLOY) grpcurl

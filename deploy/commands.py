@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from arena_llm import ArenaError
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("up", "down", "prepare", "target", "grpcurl"):
         commands.add_parser(name)
+    certs = commands.add_parser("certs")
+    certs.add_argument("hosts", nargs="*")
+    certs.add_argument("--folder", type=Path, default=Path("certs"))
     commands.add_parser("status").add_argument("--json", action="store_true")
     logs = commands.add_parser("logs")
     logs.add_argument("--service", choices=[s.name for s in ALL_SERVICES])
@@ -83,6 +87,8 @@ def _run(arguments: argparse.Namespace, supervisor: Supervisor) -> int:
             say(target(supervisor))
         case "grpcurl":
             say(grpcurl())
+        case "certs":
+            certs(arguments.folder, arguments.hosts)
         case "status":
             return status(supervisor, as_json=arguments.json)
         case "logs":
@@ -140,6 +146,17 @@ def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: boo
     # Python ignores this signal; tail would inherit that and print an error.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])  # noqa: S606, S607
+
+
+def certs(folder: Path, hosts: list[str]) -> None:
+    """Make certificates, and say how they are used."""
+    if find_spec("cryptography") is None and Path(sys.prefix) == ROOT / ".venv":
+        environment.add_parts({"certs"})
+    from deploy.certificates import make_certificates
+
+    for path in make_certificates(folder, hosts):
+        say(f"wrote {path}")
+    say(f"keep {folder / 'ca.key'} on this machine; docs/security.md says where the others belong")
 
 
 def grpcurl() -> str:

@@ -12,6 +12,7 @@ import grpc
 
 from arena_llm.connection import message_options, ping_options, reconnect_options
 from arena_llm.errors import DETAILS_TRAILER, NOT_CONNECTED
+from arena_llm.tls import open_channel
 from arena_llm.v1 import models_pb2
 from router.config import Route
 from router.routing import Headers, Metadata, build_service_config, build_target
@@ -32,7 +33,7 @@ _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCo
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
-def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
+def channel_options(route: Route) -> Sequence[tuple[str, int | str]]:
     """Return the options of the channel to a route's targets."""
     return (
         *message_options(),
@@ -51,7 +52,8 @@ def channel_options(route: Route) -> tuple[tuple[str, int | str], ...]:
 
 def _open_channel(route: Route, targets: Sequence[str]) -> Any:
     """Any, because the type stubs do not know that (de)serializers may be left out."""
-    return grpc.aio.insecure_channel(build_target(targets), options=channel_options(route))
+    tls = None if route.tls is None else route.tls.settings
+    return open_channel(grpc.aio, build_target(targets), tls, channel_options(route))
 
 
 class _Wire:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from arena_llm.tls import Tls
 from services.common.config import Address, SharedConfig, StrictModel
 from services.common.validation import MAX_FALLBACKS
 
@@ -37,6 +38,26 @@ def _check_targets(targets: list[str]) -> list[str]:
     return targets
 
 
+class RouteTls(StrictModel):
+    """The encryption of a route, as in arena_llm.tls.Tls; relative paths begin at the working
+    directory."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        self.settings  # noqa: B018 - it refuses a certificate without its key
+        return self
+
+    @property
+    def settings(self) -> Tls:
+        """The same for a connection."""
+        return Tls(self.ca, self.certificate, self.key, self.server_name)
+
+
 class Route(StrictModel):
     """Where the models of one prefix are served.
 
@@ -48,12 +69,22 @@ class Route(StrictModel):
     start: the command that starts the backend; errors show it while the backend is down.
     connections: to each target. A target with several workers needs some, because each connection
     leads to one worker; calls go to the connection with the fewest.
+    tls: the encryption of these connections; None: none.
     """
 
     targets: Annotated[list[Address], Field(min_length=1), AfterValidator(_check_targets)]
     policy: Literal["round_robin", "session"] = "session"
     start: str = ""
     connections: Annotated[int, Field(ge=1, le=256)] = 1
+    tls: RouteTls | None = None
+
+    @model_validator(mode="after")
+    def _check_server_name(self) -> Self:
+        if self.tls and len(self.targets) > 1 and not self.tls.server_name:
+            raise ValueError(
+                "tls.server_name: several targets need a name that all certificates have"
+            )
+        return self
 
 
 def _default_usage() -> Path:
@@ -96,6 +127,11 @@ class RouterConfig(SharedConfig):
                 if name in (model, *names)[:index]:
                     raise ValueError(f"{place}: {name!r} is called before")
         return self
+
+    @property
+    def knows_callers(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.tokens is not None or super().knows_callers
 
     @model_validator(mode="after")
     def _check_targets_are_others(self) -> Self:

@@ -17,6 +17,7 @@ from router.backend import Backend
 from router.config import ip_version
 from router.fanout import explain
 from router.routing import Metadata
+from services.common.config import is_unix
 
 _REQUEST = service_info_pb2.GetServiceInfoRequest().SerializeToString()
 
@@ -49,7 +50,7 @@ def shorten_window(limits: Limits, backends: Iterable[BackendInfo]) -> Limits:
 
 async def _resolve(targets: Sequence[str]) -> Sequence[str]:
     """Return the addresses of the replicas: every address that a host's name resolves to."""
-    if len(targets) > 1 or ip_version(targets[0]):
+    if len(targets) > 1 or is_unix(targets[0]) or ip_version(targets[0]):
         return targets
     host, _, port = targets[0].rpartition(":")
     loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import grpc
 
 from router.config import ip_version
+from services.common.config import is_unix
 from services.common.errors import RouteLoop, UnknownPrefix
 from services.common.validation import MAX_NAME, check_model_is_set
 
@@ -108,7 +109,9 @@ def _count_hop(hops: str) -> str:
 
 
 def build_target(targets: Sequence[str]) -> str:
-    """Return the targets in gRPC's naming (ipv4:a,b or ipv6:a,b or dns:///name)."""
+    """Return the targets in gRPC's naming (ipv4:a,b, ipv6:a,b, dns:///name or unix:path)."""
+    if is_unix(targets[0]):
+        return targets[0]
     version = ip_version(targets[0])
     return f"ipv{version}:{','.join(targets)}" if version else f"dns:///{targets[0]}"
 

@@ -28,7 +28,7 @@ from arena.runners.coordinator import Job, RunProgress
 from arena.runners.ray import run_ray
 from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient, Client, FreePrice
-from arena_llm.connection import find_target, find_token
+from arena_llm.connection import find_connection
 
 RUNNERS = {"sequential": run_sequential, "ray": run_ray}
 
@@ -97,7 +97,7 @@ def _open_recording(path: Path, experiment: Experiment) -> RecordedModels:
 
 
 def _check(args: argparse.Namespace, experiment: Experiment, console: Console) -> ValidationReport:
-    with Client(find_target(args.target), token=find_token()) as client:
+    with Client(**find_connection(args.target)) as client:
         report = check_experiment(
             client, experiment, lenient=args.lenient, network_disk=args.allow_network_disk
         )
@@ -125,7 +125,7 @@ async def _play(
     console: Console,
     free: frozenset[str],
 ) -> RunProgress:
-    async with AsyncClient(find_target(args.target), token=find_token()) as client:
+    async with AsyncClient(**find_connection(args.target)) as client:
         backend = replay or ModelCaller(
             client, experiment.name, experiment.prices, experiment.settings.patience
         )

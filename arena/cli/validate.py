@@ -28,7 +28,7 @@ from arena.results.store import check_results
 from arena_llm import Client
 from arena_llm.cli.output import as_plain, format_credits, format_price
 from arena_llm.command_line import PRICE_HEADER, add_target, add_timeout
-from arena_llm.connection import find_target, find_token
+from arena_llm.connection import find_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _validate(args: argparse.Namespace) -> ValidationReport:
     file = None if args.config is None else load_file(args.config)
     if isinstance(file, ModelsFile) and args.estimate:
         raise ExperimentError(f"{file.path}: games: is missing, and --estimate needs it")
-    with Client(find_target(args.target), timeout=args.timeout, token=find_token()) as client:
+    with Client(**find_connection(args.target), timeout=args.timeout) as client:
         if isinstance(file, Experiment):
             experiment = use_results(file, args.results)
             report = check_experiment(

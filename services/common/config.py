@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,11 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from arena_llm.connection import split_host_port
+from arena_llm.connection import check_socket_path, split_host_port
 from arena_llm.suggestions import did_you_mean
 from arena_llm.terminal import one_line
 from arena_llm.yaml_file import YamlError, read_mapping
@@ -34,7 +36,7 @@ def config_path(filename: str) -> Path:
     return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
 
 
-def _check_address(value: str) -> str:
+def _check_host_port(value: str) -> str:
     try:
         split_host_port(value, lowest_port=0)
     except ValueError as error:
@@ -45,7 +47,38 @@ def _check_address(value: str) -> str:
     return value
 
 
+def _check_address(value: str) -> str:
+    if not is_unix(value):
+        return _check_host_port(value)
+    try:
+        check_socket_path(value.removeprefix(_UNIX))
+    except ValueError as error:
+        raise ValueError(f"{value!r} {error}: write unix:PATH") from None
+    return value
+
+
+_UNIX = "unix:"
+
+
+def is_unix(address: str) -> bool:
+    """Whether an address is the path of a socket."""
+    return address.startswith(_UNIX)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach a listener. A name but localhost may be any address."""
+    host = address.rpartition(":")[0].strip("[]").lower()
+    if is_unix(address) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 #: "host:port"; port 0 lets the system choose one.
+HostPort = Annotated[str, AfterValidator(_check_host_port)]
+#: The same, or "unix:PATH".
 Address = Annotated[str, AfterValidator(_check_address)]
 
 
@@ -57,9 +90,32 @@ class StrictModel(BaseModel):
     )
 
 
+class ServerTls(StrictModel):
+    """The files of a listener, all PEM; relative paths begin at the working directory.
+
+    client_ca: the authorities of the certificates that callers must show (mutual TLS); None:
+    callers need none.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return (self.certificate, self.key, *filter(None, (self.client_ca,)))
+
+
 class ServiceConfig(StrictModel):
     """The keys that the configuration of every service has.
 
+    listen: host:port, or unix:PATH for a socket that the file system protects. tls: certificate
+    and key; None: no encryption. insecure: listen beyond loopback without encryption, or without
+    knowing the callers. max_connections: of all callers together; further ones are refused.
+    max_streams: calls at a time on one connection; the caller's grpc lets further ones wait.
+    max_idle_seconds: after it, a connection without calls is closed; callers connect again by
+    themselves.
     request_id_seconds: how long the reply to a request_id is kept after its call has ended, so
     that the same request does not pay twice; 0 turns this off. request_id_bytes: of all kept
     replies together. max_calls_in_flight, max_bytes_in_flight: of all calls and their requests; 0
@@ -67,6 +123,11 @@ class ServiceConfig(StrictModel):
     """
 
     listen: Address
+    tls: ServerTls | None = None
+    insecure: bool = False
+    max_connections: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1024
+    max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = 4096
+    max_idle_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0
     request_id_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     request_id_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
     max_calls_in_flight: Annotated[int, Field(ge=0)] = 4096
@@ -78,6 +139,25 @@ class ServiceConfig(StrictModel):
     def whole(self) -> ServiceConfig:
         """The configuration of all workers together: this one, if there is one process only."""
         return self._whole or self
+
+    @property
+    def knows_callers(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.tls is not None and self.tls.client_ca is not None
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        missing = [
+            *([] if self.tls else ["no tls"]),
+            *([] if self.knows_callers else ["neither tls.client_ca nor a router's tokens"]),
+        ]
+        if missing and not self.insecure and not is_loopback(self.listen):
+            raise ValueError(
+                f"listen: other machines can reach {self.listen}, and there is "
+                f"{' and '.join(missing)}: see docs/security.md and `make certs`, or listen on "
+                "127.0.0.1, or say `insecure: true` if the network is private"
+            )
+        return self
 
     @property
     def path(self) -> Path:
@@ -94,9 +174,18 @@ class SharedConfig(ServiceConfig):
 
     workers: Annotated[int, Field(ge=1, le=64)] = 1
 
+    @model_validator(mode="after")
+    def _check_socket(self) -> Self:
+        if self.workers > 1 and is_unix(self.listen):
+            raise ValueError("workers: several processes cannot share a unix: socket")
+        return self
+
     def of_worker(self) -> Self:
         """Return the configuration of one worker: its part of the bounds."""
-        bounds = ("max_calls_in_flight", "max_bytes_in_flight", "request_id_bytes")
+        bounds = (
+            *("max_calls_in_flight", "max_bytes_in_flight", "request_id_bytes"),
+            "max_connections",
+        )
         own = divide(self, self.workers, bounds)
         own._whole = self
         return own

@@ -28,11 +28,13 @@ from services.common.config import (
     ServiceConfig,
     SharedConfig,
     config_path,
+    is_unix,
     load_config,
 )
 from services.common.environment import drop_other_keys, load_dotenv
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
+from services.common.listener import add_listener, limit_options
 from services.common.log import configure_logging, log
 from services.common.peers import Peers
 from services.common.reflection import Reflection
@@ -50,10 +52,11 @@ CONNECTION_SECONDS = 300
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def server_options(shares_port: bool = False) -> Options:
+def server_options(config: ServiceConfig, shares_port: bool = False) -> Options:
     """Return the options of every server. shares_port: with the other workers of a service."""
     return (
         *message_options(),
+        *limit_options(config),
         *accept_ping_options(),
         # Ping the callers too, so that the calls of a vanished one end within 30 seconds.
         *ping_options(),
@@ -88,15 +91,23 @@ class Server:
     """One service on one address, with health and reflection.
 
     worker: which of several processes on that address this is; None if it is the only one.
+    config: its encryption and its bounds; None: those of a plain configuration.
     """
 
-    def __init__(self, service: Service, listen: str, worker: Worker | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        listen: str,
+        worker: Worker | None = None,
+        config: ServiceConfig | None = None,
+    ) -> None:
+        config = config or ServiceConfig(listen=listen)
         self._service = service
         self._worker = worker
         #: What its lines in the log say about the process.
         self._place = {"service": service.name, "pid": os.getpid()}
         self._server = grpc.aio.server(
-            interceptors=service.interceptors, options=server_options(worker is not None)
+            interceptors=service.interceptors, options=server_options(config, worker is not None)
         )
         self._health = Health()
         self._server.add_generic_rpc_handlers((llm_service_handler(service),))
@@ -104,10 +115,10 @@ class Server:
         names = (SERVICE.full_name, health.SERVICE_NAME)
         self._server.add_generic_rpc_handlers((Reflection(names),))
         try:
-            self.port = self._server.add_insecure_port(listen)
+            self.port = add_listener(self._server, listen, config.tls)
         except RuntimeError as error:
             raise port_in_use(service.name, listen) from error
-        self.address = f"{listen.rpartition(':')[0]}:{self.port}"
+        self.address = listen if is_unix(listen) else f"{listen.rpartition(':')[0]}:{self.port}"
         if worker is not None:  # where the other workers reach it
             self._peer_port = self._server.add_insecure_port("127.0.0.1:0")
 
@@ -160,7 +171,12 @@ def _tune_gc(forwards_calls: bool) -> None:
         gc.set_threshold(10_000)
 
 
-async def serve(service: Service, listen: str, worker: Worker | None = None) -> int:
+async def serve(
+    service: Service,
+    listen: str,
+    worker: Worker | None = None,
+    config: ServiceConfig | None = None,
+) -> int:
     """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1).
 
     A second signal ends the process immediately, without waiting for the running calls. A worker
@@ -183,7 +199,7 @@ async def serve(service: Service, listen: str, worker: Worker | None = None) -> 
         loop.add_signal_handler(signum, stop_once)
     if worker is not None:
         loop.add_reader(worker.lifeline, stop_once)
-    server = Server(service, listen, worker)
+    server = Server(service, listen, worker, config)
     life = asyncio.create_task(_start_and_watch(server, service.forwards_calls))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -235,7 +251,12 @@ def _return_freed_memory() -> None:
         mallopt(_ARENA_MAX, 2)
 
 
-def run(service: Service, listen: str, worker: Worker | None = None) -> None:
+def run(
+    service: Service,
+    listen: str,
+    worker: Worker | None = None,
+    config: ServiceConfig | None = None,
+) -> None:
     """Serve on uvloop, then exit with the status of `serve`."""
     # A thread that checks a large request gives way to the event loop after a millisecond.
     sys.setswitchinterval(0.001)
@@ -243,7 +264,7 @@ def run(service: Service, listen: str, worker: Worker | None = None) -> None:
         _use_batch_scheduling()
         _return_freed_memory()
     try:
-        status = uvloop.run(serve(service, listen, worker))
+        status = uvloop.run(serve(service, listen, worker, config))
     except ConfigError as error:
         sys.exit(f"{error}")
     sys.exit(status)
@@ -278,11 +299,13 @@ def launch(
                 name,
                 config.listen,
                 config.workers,
-                lambda worker: run(build_service(own, Peers(worker.claims)), worker.listen, worker),
+                lambda worker: run(
+                    build_service(own, Peers(worker.claims)), worker.listen, worker, own
+                ),
             )
     except ConfigError as error:
         sys.exit(f"{error}")
-    run(build_service(config, Peers()), config.listen)
+    run(build_service(config, Peers()), config.listen, config=config)
 
 
 def main(backend_type: type[BaseLLMBackend[Any]]) -> None:

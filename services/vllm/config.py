@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from arena_llm.types import ReasoningEffort
-from services.common.config import Address, ModelEntries, ModelEntry, ServiceConfig, check_names
+from services.common.config import HostPort, ModelEntries, ModelEntry, ServiceConfig, check_names
 
 PREFIX = "vllm_"
 
@@ -95,7 +95,7 @@ class VllmConfig(ServiceConfig):
     (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS).
     """
 
-    metrics: Address | None = None
+    metrics: HostPort | None = None
     max_waiting: Annotated[int, Field(ge=0)] = 512
     default_max_tokens: PositiveInt = 256
     hang_seconds: PositiveFloat = 300.0

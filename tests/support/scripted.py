@@ -229,9 +229,11 @@ class PromptedBackend(ScriptedBackend):
 
 
 @asynccontextmanager
-async def serving(service: Service, listen: str = "127.0.0.1:0") -> AsyncIterator[Server]:
-    """Serve on a real socket; by default on a free port."""
-    server = Server(service, listen)
+async def serving(
+    service: Service, listen: str = "127.0.0.1:0", config: ServiceConfig | None = None
+) -> AsyncIterator[Server]:
+    """Serve on a real socket; by default on a free port. config: of its connections."""
+    server = Server(service, listen, config=config)
     await server.start()
     try:
         yield server

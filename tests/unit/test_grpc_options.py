@@ -14,6 +14,7 @@ from grpc._cython import cygrpc
 from arena_llm._transport import channel_options
 from router import backend
 from router.config import Route
+from services.common.config import ServiceConfig
 from services.common.server import server_options
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,11 @@ def test_grpc_knows_every_option() -> None:
 def test_every_option_was_looked_up() -> None:
     """Also where options are put together from parts."""
     route = Route(targets=["127.0.0.1:1"])
-    sets = (server_options(), backend.channel_options(route), channel_options("localhost:1"))
+    sets = (
+        server_options(ServiceConfig(listen="127.0.0.1:0")),
+        backend.channel_options(route),
+        channel_options("localhost:1"),
+    )
     assert {name for options in sets for name, _ in options} <= set(used())
 
 

@@ -33,6 +33,7 @@ from arena_llm.errors import (
     never_connected,
     unreadable_reply,
 )
+from arena_llm.tls import Tls, find_tls, open_channel
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ CONNECT_SECONDS = 2.0
 CONNECT_TIMEOUT_MS = 5000
 #: Seconds without a failed connection after which the next failure begins a new outage.
 _QUIET_SECONDS = 5.0
+#: Seconds after which the files of TLS are looked at again.
+_STAMP_SECONDS = 1.0
 #: Seconds between two attempts to connect.
 _PAUSE = 0.1
 #: A timeout of this many seconds or more means no deadline; grpc cannot hold much more.
@@ -120,9 +123,14 @@ class _OpenChannel:
 class Link(ABC):
     """A target, and its channels: one for all threads, or one for each event loop."""
 
-    def __init__(self, target: str, token: str) -> None:
+    def __init__(self, target: str, token: str, tls: Tls | None) -> None:
         self.target = target
         self.token = token
+        self.tls = tls
+        self._stamp: object = None if tls is None else tls.stamp()
+        self._stamped = 0.0
+        #: Channels with certificates that have changed since, whose calls may still run.
+        self._retired: list[tuple[Any, _OpenChannel]] = []
         self._credentials = (("authorization", f"Bearer {token}"),) if token else ()
         self.closed = False
         self._channels: dict[Any, _OpenChannel] = {}
@@ -142,6 +150,8 @@ class Link(ABC):
         timeout: seconds; None means no deadline.
         """
         check_fork()
+        if self.tls is not None:
+            self._follow_files(self.tls)
         opened = None if self.closed else self._channels.get(self._key()) or self._new()
         # Checked again, because another thread may have closed the link meanwhile.
         if opened is None or self.closed:
@@ -160,6 +170,17 @@ class Link(ABC):
         # the same time, one of the two channels is dropped unused.
         return self._channels.setdefault(self._key(), _OpenChannel(channel, _Stub(channel)))
 
+    def _follow_files(self, tls: Tls) -> None:
+        """Let the next call make a new channel if the files have changed: grpc reads them once."""
+        now = time.monotonic()
+        if now - self._stamped < _STAMP_SECONDS:
+            return
+        self._stamped = now
+        if (stamp := tls.stamp()) != self._stamp:
+            self._retired += self._channels.items()
+            self._channels.clear()
+            self._stamp = stamp
+
     def patience(self) -> float:
         """Return how many seconds calls may still wait for a connection in this outage.
 
@@ -172,19 +193,20 @@ class Link(ABC):
         self._down_last = now
         return self._down_since + CONNECT_SECONDS - now
 
-    def release(self) -> dict[Any, _OpenChannel]:
-        """Refuse further calls; return the open channels by key, for the caller to close."""
+    def release(self) -> list[tuple[Any, _OpenChannel]]:
+        """Refuse further calls; return the open channels with their keys, to be closed."""
         self.closed = True
-        released = dict(self._channels)
+        released = [*self._retired, *self._channels.items()]
+        self._retired.clear()
         self._channels.clear()
-        return {} if forked() else released
+        return [] if forked() else released
 
 
 class SyncLink(Link):
     """One channel for all threads."""
 
-    def __init__(self, target: str, token: str) -> None:
-        super().__init__(target, token)
+    def __init__(self, target: str, token: str, tls: Tls | None) -> None:
+        super().__init__(target, token, tls)
         self._branches: set[SyncLink] = set()
 
     @contextmanager
@@ -193,7 +215,7 @@ class SyncLink(Link):
 
         Closing the branch ends only its own calls. Closing this link closes the branch.
         """
-        link = SyncLink(self.target, self.token)
+        link = SyncLink(self.target, self.token, self.tls)
         self._branches.add(link)
         try:
             if self.closed:
@@ -205,7 +227,7 @@ class SyncLink(Link):
 
     def close(self) -> None:
         """End running calls and refuse further ones."""
-        for opened in self.release().values():
+        for _, opened in self.release():
             opened.channel.close()
         for branch in list(self._branches):
             branch.close()
@@ -213,8 +235,8 @@ class SyncLink(Link):
     def _key(self) -> None:
         return None
 
-    def _connect(self) -> grpc.Channel:
-        return grpc.insecure_channel(self.target, options=channel_options(self.target))
+    def _connect(self) -> Any:
+        return open_channel(grpc, self.target, self.tls, channel_options(self.target))
 
 
 class AsyncLink(Link):
@@ -223,8 +245,8 @@ class AsyncLink(Link):
     def _key(self) -> AbstractEventLoop:
         return get_running_loop()
 
-    def _connect(self) -> aio.Channel:
-        return aio.insecure_channel(self.target, options=channel_options(self.target))
+    def _connect(self) -> Any:
+        return open_channel(aio, self.target, self.tls, channel_options(self.target))
 
     def _new(self) -> _OpenChannel:
         loops: list[AbstractEventLoop] = list(self._channels)
@@ -308,9 +330,10 @@ class BaseClient:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         token: str | None = None,
+        tls: Tls | bool | None = None,
     ) -> None:
         self.timeout = timeout
-        self._link = self._link_type(resolve_target(target), resolve_token(token))
+        self._link = self._link_type(resolve_target(target), resolve_token(token), find_tls(tls))
 
     @property
     def target(self) -> str:
@@ -319,7 +342,8 @@ class BaseClient:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A connection cannot be pickled; what it is made from can, with the token.
-        return _restore, (type(self), self.target, self.timeout, self._link.token)
+        link = self._link
+        return _restore, (type(self), self.target, self.timeout, link.token, link.tls or False)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r}, timeout={self.timeout:g})"
@@ -328,5 +352,7 @@ class BaseClient:
         return PendingCall(self._link, call, self.timeout if timeout is None else timeout)
 
 
-def _restore(cls: type[BaseClient], target: str, timeout: float, token: str) -> BaseClient:
-    return cls(target, timeout=timeout, token=token)
+def _restore(
+    cls: type[BaseClient], target: str, timeout: float, token: str, tls: Tls | bool
+) -> BaseClient:
+    return cls(target, timeout=timeout, token=token, tls=tls)

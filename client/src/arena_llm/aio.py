@@ -207,7 +207,7 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Cancel running calls in every event loop, and refuse further ones."""
-        for loop, opened in self._link.release().items():
+        for loop, opened in self._link.release():
             if loop is asyncio.get_running_loop():
                 opened.cancel_calls()
                 await opened.channel.close(None)

@@ -49,6 +49,8 @@ class Client(BaseClient):
         localhost:$ARENA_ROUTER_PORT, else localhost:50050.
     timeout: seconds for each call without a timeout of its own; math.inf for no limit.
     token: for a router that needs one. None means ARENA_LLM_TOKEN of the environment; "": none.
+    tls: an arena_llm.tls.Tls; True: the public authorities; False: no encryption. None means
+        ARENA_LLM_CA and its like of the environment, else no encryption.
 
     The client connects at the first call. All threads may use one client, and it can be
     pickled, with its token. After the first call, a forked child cannot make calls: start it with

@@ -73,7 +73,7 @@ def _list_options(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def add_target(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add the option --target. Its value is for connection.find_target."""
+    """Add the option --target. Its value is for connection.find_connection."""
     parser.add_argument(
         "--target",
         default=default,

@@ -13,9 +13,11 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import unquote
 
 from arena_llm.errors import InvalidArgumentError
+from arena_llm.tls import SWITCH, VARIABLES, Tls, find_tls
 
 TARGET_VARIABLE = "ARENA_LLM_TARGET"
 TOKEN_VARIABLE = "ARENA_LLM_TOKEN"  # noqa: S105 - a name, not a token
@@ -48,7 +50,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _MAX_PATH = 107
 #: A password in a URL, which an error must not show.
 _PASSWORD = re.compile(r"(?<=//)[^/]*@")
-_SETTINGS = f"{TARGET_VARIABLE}|{PORT_VARIABLE}|{TOKEN_VARIABLE}"
+_SETTINGS = "|".join((TARGET_VARIABLE, PORT_VARIABLE, TOKEN_VARIABLE, SWITCH, *VARIABLES.values()))
 _SETTING = re.compile(rf"""^\s*(?:export\s+)?({_SETTINGS})\s*=\s*["']?([^"'#\s]*)""", re.M)
 
 
@@ -145,14 +147,6 @@ def resolve_target(target: str | None, environ: Mapping[str, str] = os.environ) 
     return target
 
 
-def find_target(target: str | None) -> str:
-    """Return the target of a command: like resolve_target, but it also reads .env.
-
-    A variable of the environment takes precedence over .env.
-    """
-    return resolve_target(target, {**read_checkout_settings(Path.cwd()), **os.environ})
-
-
 def resolve_token(token: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the argument, else ARENA_LLM_TOKEN, else "": calls are sent without a token.
 
@@ -170,9 +164,22 @@ def resolve_token(token: str | None, environ: Mapping[str, str] = os.environ) ->
     return token
 
 
-def find_token() -> str:
-    """Return the token of a command: like resolve_token, but it also reads .env."""
-    return resolve_token(None, {**read_checkout_settings(Path.cwd()), **os.environ})
+class ConnectionSettings(TypedDict):
+    """The arguments of a client that say where and how it connects."""
+
+    target: str
+    token: str
+    tls: Tls | bool
+
+
+def find_connection(target: str | None) -> ConnectionSettings:
+    """Return the connection of a command: the argument, else the environment, else .env."""
+    environ = {**read_checkout_settings(Path.cwd()), **os.environ}
+    return ConnectionSettings(
+        target=resolve_target(target, environ),
+        token=resolve_token(None, environ),
+        tls=find_tls(None, environ) or False,
+    )
 
 
 def is_local(target: str) -> bool:
@@ -193,7 +200,7 @@ def parse_hosts(target: str) -> list[tuple[str, int]]:
     scheme, colon, rest = target.partition(":")
     match scheme.lower():
         case "unix" | "unix-abstract" if colon:
-            _check_path(unquote(_strip_authority(rest)))
+            check_socket_path(unquote(_strip_authority(rest)))
             return []
         case "ipv4" | "ipv6" as kind if colon:
             family = socket.AF_INET if kind == "ipv4" else socket.AF_INET6
@@ -229,7 +236,8 @@ def _strip_authority(rest: str) -> str:
     return rest.removeprefix("//")
 
 
-def _check_path(path: str) -> None:
+def check_socket_path(path: str) -> None:
+    """Raise ValueError, with what is wrong, for a path at which no socket can be."""
     if not path or "\0" in path:
         raise ValueError("has no path of a socket")
     if (size := len(os.fsencode(path))) > _MAX_PATH:

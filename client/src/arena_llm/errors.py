@@ -258,6 +258,12 @@ def _explain_local(code: str, message: str, target: str, timeout: float) -> tupl
             cause = message.rpartition("last error: ")[2]
             if message.startswith(NOT_CONNECTED[1]):
                 problem = f"the host of {target} is not known: set ARENA_LLM_TARGET to HOST:PORT"
+            elif "handshake" in cause or "Peer name" in cause:
+                problem = (
+                    f"TLS with {target} failed: ARENA_LLM_CA must name the authority of its "
+                    "certificate, ARENA_LLM_SERVER_NAME one of its names, and "
+                    "ARENA_LLM_CERTIFICATE and _KEY a certificate that it accepts"
+                )
             elif "HTTP/2" in cause:
                 problem = f"{target} is not a gRPC server: is it the port of another program?"
             else:

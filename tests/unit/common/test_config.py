@@ -53,7 +53,7 @@ NOT_ADDRESSES = [
     "grpc://localhost:50051",
     "dns:///localhost:50051",
     "ipv4:127.0.0.1:50051",
-    "unix:/tmp/socket",
+    "unix-abstract:socket",
     "localhost:50051/",
     "user@localhost:50051",
     "localhost: 50051",
@@ -110,10 +110,14 @@ def test_not_an_address(tmp_path: Path, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost:1", "hf.models.svc:50051", "a_b.:65535", "127.0.0.1:0", "[::1]:1"]
+    "address",
+    [
+        *("localhost:1", "hf.models.svc:50051", "a_b.:65535", "127.0.0.1:0", "[::1]:1"),
+        "unix:/tmp/socket",
+    ],
 )
 def test_an_address(tmp_path: Path, address: str) -> None:
-    assert load(tmp_path, f"listen: '{address}'\n").listen == address
+    assert load(tmp_path, f"listen: '{address}'\ninsecure: true\n").listen == address
 
 
 def test_one_error_lists_every_problem(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from arena_llm.command_line import (
     add_timeout,
     parse_arguments,
 )
-from arena_llm.connection import DEFAULT_TIMEOUT, find_target, find_token
+from arena_llm.connection import DEFAULT_TIMEOUT, find_connection
 from arena_llm.errors import ArenaError, InvalidArgumentError
 
 
@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
     args = parse_arguments(*_parsers(), argv)
     output.begin(json=args.json)
     try:
-        client = Client(find_target(args.target), timeout=args.timeout, token=find_token())
+        client = Client(**find_connection(args.target), timeout=args.timeout)
     except InvalidArgumentError as error:
         output.error(error)
         return USAGE
