@@ -53,7 +53,8 @@ class ModelReply:
     the reply to an earlier call with the same request_id, and is paid once. cost_basis: billed,
     price_list or free. attempts: the requests to a hosted model's provider.
     failed_attempts_picousd: the cost of those that failed, which is part of cost_picousd.
-    unknown_attempts: further ones, which the provider may have billed. finds_lost: these attempts
+    unknown_attempts: further ones, which the provider may have billed. max_cost_picousd: the most
+    that each request of unknown cost can have cost. finds_lost: these attempts
     include those of an earlier call with the same request_id, whose reply was lost.
     enforcement: how the choices were enforced. tokens: the tokens of the reply as JSON (see
     tokens.py). failed_models: those that were called before the model that answered, with their
@@ -77,6 +78,7 @@ class ModelReply:
     attempts: int | None = None
     failed_attempts_picousd: int | None = None
     unknown_attempts: int = 0
+    max_cost_picousd: int | None = None
     finds_lost: bool = False
     enforcement: str = ""
     served_by: ServedBy = NOT_KNOWN
@@ -92,7 +94,9 @@ def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, 
     """The fields of a ModelReply that say what a call took."""
     failed = [attempt.cost_picousd for attempt in attempts if attempt.reason]
     cost = usage.cost_picousd
-    unknown = sum(attempt.cost_picousd is None for attempt in attempts)
+    bounds = [attempt.max_cost_picousd for attempt in attempts if attempt.cost_picousd is None]
+    known_bounds = [bound for bound in bounds if bound is not None]
+    unknown = len(bounds)
     if cost is None and attempts:
         # The whole cost is not known, but perhaps that of the answer, or of a part.
         known = sum(attempt.cost_picousd or 0 for attempt in attempts)
@@ -110,6 +114,7 @@ def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, 
         "attempts": len(attempts) or None,
         "failed_attempts_picousd": sum(cost or 0 for cost in failed) if any(failed) else None,
         "unknown_attempts": unknown,
+        "max_cost_picousd": max(known_bounds) if known_bounds == bounds != [] else None,
         "finds_lost": any(attempt.reason == "INTERRUPTED" for attempt in attempts),
     }
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from arena.cli.output import show
 from arena.experiment.budget import NEAR
+from arena.report.formatting import format_dollars
 from arena.results.spending import Spent
 from arena.runners.coordinator import RunProgress
 
@@ -92,7 +93,9 @@ def list_spending(spent: Spent, dollars: str) -> list[str]:
     """The tokens and the cost of a run. dollars: the known cost, formatted."""
     return [
         f"{spent.tokens:,} tokens" + " + unknown" * bool(spent.uncounted),
-        dollars + " + unknown" * bool(spent.unpriced),
+        dollars
+        + (f" + at most {format_dollars(spent.unpriced_picousd)}" if spent.bounded else "")
+        + " + unknown" * bool(spent.unbounded),
     ]
 
 
@@ -116,8 +119,8 @@ def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
             yield f"an episode failed: {reason}"
     if before.budget < NEAR <= now.budget:
         yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
-    if now.spent.unpriced and not before.spent.unpriced and now.budget_key == "max_cost_usd":
-        yield "warning: the cost of some replies is unknown; max_cost_usd does not count it"
+    if now.spent.unbounded and not before.spent.unbounded and now.budget_key == "max_cost_usd":
+        yield "warning: the cost of some requests is unknown; max_cost_usd does not count it"
     for reason in now.open.keys() - before.open.keys():
         yield f"{reason}: its episodes stay open"
     if now.lost > before.lost:

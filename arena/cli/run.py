@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from arena.report.formatting import format_dollars
 from arena.runners.coordinator import Job, RunProgress
 from arena.runners.ray import run_ray
 from arena.runners.worker import run_sequential
-from arena_llm import AsyncClient, Client, FreePrice
+from arena_llm import AsyncClient, Client
 from arena_llm.connection import find_connection
+from arena_llm.types import Price
 
 RUNNERS = {"sequential": run_sequential, "ray": run_ray}
 
@@ -77,14 +79,13 @@ def run(args: argparse.Namespace) -> int:
         settings = experiment.settings.model_copy(update=no_bounds)
         experiment = replace(experiment, settings=settings)
     console = Console(stderr=True, emoji=False)
-    free: frozenset[str] = frozenset()
+    prices: dict[str, Price] = {}
     if replay is None:
         report = _check(args, experiment, console)
         if not report.models_can_run:
             return 1
-        checks = (check for check in report.checks if isinstance(check.price, FreePrice))
-        free = frozenset(check.model for check in checks)
-    tally = asyncio.run(_play(args, experiment, replay, console, free))
+        prices = {check.model: check.price for check in report.checks if check.price is not None}
+    tally = asyncio.run(_play(args, experiment, replay, console, prices))
     _summarise(tally, experiment, Console(emoji=False))
     missing = tally.total - tally.episodes.total() + tally.episodes["failed"]
     if tally.enough:
@@ -123,7 +124,7 @@ async def _play(
     experiment: Experiment,
     replay: RecordedModels | None,
     console: Console,
-    free: frozenset[str],
+    prices: Mapping[str, Price],
 ) -> RunProgress:
     async with AsyncClient(**find_connection(args.target)) as client:
         backend = replay or ModelCaller(
@@ -131,7 +132,7 @@ async def _play(
         )
         results = experiment.results.absolute()
         job = Job(
-            experiment, backend, results, args.record, free, network_disk=args.allow_network_disk
+            experiment, backend, results, args.record, prices, network_disk=args.allow_network_disk
         )
         if _human(experiment):  # the player needs the terminal
             return await RUNNERS[args.runner](job, lambda tally: None)

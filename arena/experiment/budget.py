@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
-from arena_llm.types import to_picousd
+from arena_llm.types import to_picousd, to_usd
 
 #: Share of a budget, or of the credits, above which there is a warning.
 NEAR = 0.8
@@ -24,7 +24,8 @@ class BudgetSpent(Exception):
 class Budget:
     """Limits over all runs of an experiment; None is no limit.
 
-    max_tokens_total: prompt and completion tokens together. What is not known does not count.
+    max_cost_usd: a request of unknown cost counts with the most that it can have cost, if that is
+    known. max_tokens_total: prompt and completion tokens together; unknown ones do not count.
     """
 
     max_cost_usd: float | None = None
@@ -42,7 +43,8 @@ class Budget:
         """
         shares = [(0.0, "")]
         if (limit := self.max_cost_picousd) is not None:
-            shares.append((spent.cost_picousd / limit if limit else 1.0, "max_cost_usd"))
+            most = spent.cost_picousd + spent.unpriced_picousd
+            shares.append((most / limit if limit else 1.0, "max_cost_usd"))
         if self.max_tokens_total is not None:
             shares.append((spent.tokens / self.max_tokens_total, "max_tokens_total"))
         return max(shares)
@@ -51,7 +53,8 @@ class Budget:
         """How much of each limit is used, such as "$0.81 of max_cost_usd 1"."""
         parts = []
         if self.max_cost_usd is not None:
-            parts.append(f"${spent.cost_usd:.4f} of max_cost_usd {self.max_cost_usd:g}")
+            unknown = f" + at most ${to_usd(spent.unpriced_picousd):.4f}" if spent.bounded else ""
+            parts.append(f"${spent.cost_usd:.4f}{unknown} of max_cost_usd {self.max_cost_usd:g}")
         if self.max_tokens_total is not None:
             parts.append(f"{spent.tokens} of max_tokens_total {self.max_tokens_total}")
         return ", ".join(parts)

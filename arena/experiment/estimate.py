@@ -10,6 +10,7 @@ from arena.experiment.budget import NEAR, Budget
 from arena.experiment.checks import ModelCheck
 from arena.experiment.plan import Plan, Work
 from arena_llm import Credits, FreePrice, PriceTable, UnknownPrice
+from arena_llm.prices import find_rates
 from arena_llm.types import Price, PriceUnit, to_usd
 
 #: Prices that an estimate can leave out, because they are for parts of the prompt that would
@@ -107,7 +108,7 @@ def _price_work(work: Work, price: Price | None) -> tuple[int | None, bool]:
         case FreePrice():
             return 0, False
         case PriceTable():
-            rates = _find_rates(price, work.prompt_tokens)
+            rates = find_rates(price, work.prompt_tokens)
         case _:
             return None, False
     units = {
@@ -125,16 +126,6 @@ def _price_work(work: Work, price: Price | None) -> tuple[int | None, bool]:
         if rates[PriceUnit.REASONING_TOKEN] <= completion or not work.completion_tokens:
             other.remove(PriceUnit.REASONING_TOKEN)
     return round(work.calls * cost), bool(other)
-
-
-def _find_rates(price: PriceTable, prompt_tokens: float) -> dict[PriceUnit, int]:
-    """The price of each unit for prompts of this many tokens."""
-    rates = sorted(price.rates, key=lambda rate: rate.above_prompt_tokens)
-    return {
-        rate.unit: rate.picousd
-        for rate in rates
-        if not rate.above_prompt_tokens or prompt_tokens > rate.above_prompt_tokens
-    }
 
 
 def _add_up(models: Iterable[ModelEstimate]) -> int:

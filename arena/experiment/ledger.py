@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from arena.agents.calls import PERSON, Ask, ModelCall, ModelReply, describe_usage, is_lost
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.patience import ModelAway
+from arena.experiment.prices import find_most
 from arena.experiment.recording import (
     RecordedModels,
     Recorder,
@@ -27,8 +28,8 @@ from arena.results.rows import (
 )
 from arena.results.spending import LOST, Spent, usage_of_reply
 from arena.results.store import Store
-from arena_llm import ArenaError
-from arena_llm.types import CallReport
+from arena_llm import ArenaError, FreePrice
+from arena_llm.types import CallReport, Price
 
 #: Answers a call: the models (model_calls.py) or a recording of them (recording.py). The text is
 #: the request_id to send.
@@ -44,7 +45,7 @@ class Ledger:
     episodes: the keys of those that the experiment asks for; only a recording needs them. budget: a
     call that is expected to exceed it raises BudgetSpent (see PendingCalls).
     Calls of other processes count once they have a reply. recorder: also gets every reply
-    and failure. free: models that are known to cost nothing, such as local ones.
+    and failure. prices: of models, as far as known. A model with a FreePrice costs nothing.
 
     A call of any other model is noted before it is sent. If its outcome never comes, because a
     process was killed or a connection broke, the note stays as a cost that is not known.
@@ -55,14 +56,15 @@ class Ledger:
         store: Store,
         budget: Budget | None = None,
         recorder: Recorder | None = None,
-        free: Collection[str] = (),
+        prices: Mapping[str, Price] | None = None,
         episodes: Iterable[str] = (),
     ) -> None:
         """Raises RecordingError: the results contain replies that the recording lacks."""
         self._store = store
         self._budget = budget or Budget()
         self._recorder = recorder
-        self._free = {*free, PERSON}
+        self._prices = {**(prices or {}), PERSON: FreePrice()}
+        self._most: dict[CallKey, int | None] = {}  # that the pending calls can cost
         self._spent = store.spent()
         self._pending = PendingCalls({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:
@@ -101,8 +103,10 @@ class Ledger:
         if stored is None:
             self._budget.check(self._spent, self._pending.expected(model))
             self._pending.begin(key, model)
-            if model not in self._free:
-                self._spent = self._store.begin_call(key)
+            price = self._prices.get(model)
+            if not isinstance(price, FreePrice):
+                self._most[key] = most = find_most(request, price)
+                self._spent = self._store.begin_call(key, most)
             return None
         stored_request, reply = stored
         if stored_request != request:
@@ -118,8 +122,12 @@ class Ledger:
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
         """Store a reply. Returns the reply to use: the first one that was stored for this call."""
         model = self._pending.end(key, usage_of_reply(reply))
-        if model in self._free and reply.unknown_attempts:
+        if self._is_free(model) and reply.unknown_attempts:
             reply = replace(reply, unknown_attempts=0)
+        most = self._most.pop(key, None)
+        has_unknown = reply.unknown_attempts or reply.cost_picousd is None
+        if has_unknown and reply.max_cost_picousd is None:
+            reply = replace(reply, max_cost_picousd=most)
         reply, self._spent = self._store.put_call(key, request, reply)
         if self._recorder is not None:
             self._recorder.reply(key, self.run_id, request, reply)
@@ -139,15 +147,22 @@ class Ledger:
         reason = f"{error.code} {error.reason}".strip()
         figures = (took["prompt_tokens"], took["completion_tokens"], took["cost_picousd"])
         is_unknown = bool(report.attempts) and took["cost_picousd"] is None
+        most = self._most.pop(key, None)
+        if took["max_cost_picousd"] is not None:
+            most = took["max_cost_picousd"]
         rows = [FailedCallRow(*place, reason, *figures)] if any(figures) or is_unknown else []
         rows += [FailedCallRow(*place, reason)] * took["unknown_attempts"]
         if error.report is None and is_lost(error):
             rows.append(FailedCallRow(*place, LOST))
-        if model in self._free:
+        rows = [replace(r, max_cost_picousd=most) if r.cost_picousd is None else r for r in rows]
+        if self._is_free(model):
             rows = [replace(r, cost_picousd=r.cost_picousd or 0) for r in rows if r.reason != LOST]
         self._spent = self._store.put_failed_calls(key, rows, took["finds_lost"])
         if self._recorder is not None and final:
             self._recorder.error(key, self.run_id, request, error)
+
+    def _is_free(self, model: str | None) -> bool:
+        return model is not None and isinstance(self._prices.get(model), FreePrice)
 
     async def finish(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
         """Store a claimed episode."""
@@ -157,6 +172,7 @@ class Ledger:
     async def drop(self, episode: str) -> None:
         """Release a claimed episode, so that it can be played later; its replies stay stored."""
         self._pending.drop(episode)
+        self._most = {key: most for key, most in self._most.items() if key.episode != episode}
         self._store.release(episode)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -9,6 +10,8 @@ from typing import Annotated
 from pydantic import Field
 
 from arena.agents.settings import StrictModel
+from arena.results.rows import canonical_json
+from arena_llm.prices import find_most as find_most_of_request
 from arena_llm.types import (
     Attempt,
     CostBasis,
@@ -77,6 +80,31 @@ def price_usage(usage: Usage, price: Price) -> int | None:
         + written * rates.get(PriceUnit.CACHE_WRITE_TOKEN, plain)
         + usage.completion_tokens * rates[PriceUnit.COMPLETION_TOKEN]
     )
+
+
+#: Tokens that a chat template and a service's own words add: for a message, and for all together.
+_FOR_EACH, _FOR_ALL = 16, 1000
+#: A service may name the choices, or the schema, in its instructions as well.
+_REPEATED = 8
+
+
+def find_most(request: str, price: Price | None) -> int | None:
+    """Return the most that a lost call can have cost, in 10^-12 US dollars; None: not known.
+
+    request: its JSON. A token of a prompt has at least one byte. A call is one request to the
+    provider, or two if its reply must fit a constraint.
+    """
+    if price is None:
+        return None
+    values = json.loads(request)
+    completion = values["sampling"].get("max_tokens")
+    prompt = len(request) + _FOR_EACH * len(values["messages"]) + _FOR_ALL
+    constraint = values["choices"] or values.get("preferred_schema")
+    if not constraint or completion is None:
+        return find_most_of_request(price, prompt, completion)
+    prompt += _REPEATED * len(canonical_json(constraint)) + completion
+    most = find_most_of_request(price, prompt, completion)
+    return None if most is None else 2 * most
 
 
 def add_cost(

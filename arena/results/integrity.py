@@ -18,7 +18,7 @@ from typing import NamedTuple
 _FOLDER = Path(__file__).parent
 
 #: PRAGMA user_version of the files that this release writes: the version of schema.sql.
-VERSION = 4
+VERSION = 5
 
 SCHEMA = (_FOLDER / "schema.sql").read_text(encoding="utf-8")
 
@@ -37,6 +37,7 @@ _LATER = ("scores",)
 #: By version, what creates all tables of a file that can be read.
 SCHEMAS: Mapping[int, str] = {
     VERSION: SCHEMA,
+    4: (_FOLDER / "schema_4.sql").read_text(encoding="utf-8"),
     3: f"{(_FOLDER / 'schema_3.sql').read_text(encoding='utf-8')}; {_METER_3}; {_RUN_3}",
     2: f"{(_FOLDER / 'schema_2.sql').read_text(encoding='utf-8')}; {_METER_2}",
 }

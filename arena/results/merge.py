@@ -18,6 +18,7 @@ from typing import Any
 from arena.results.database import raise_results_errors, transaction
 from arena.results.reader import Reader
 from arena.results.rows import EpisodeRow, FailedCallRow, MoveRow
+from arena.results.spending import SUMS
 from arena.results.store import open_to_write
 from arena.results.transcript import fold
 from arena.results.upgrade import open_to_read
@@ -98,12 +99,12 @@ class _Merge:
 
     def _copy_runs(self) -> None:
         names = "key, experiment, started, arena, client, open_spiel, python, host"
-        sums = ("tokens", "cost_picousd", "uncounted", "unpriced")
         # A run that continued has spent more in the later copy of its file.
-        larger = ", ".join(f"{name} = max({name}, excluded.{name})" for name in sums)
-        columns = f"{names}, {', '.join(sums)}"
+        larger = ", ".join(f"{name} = max({name}, excluded.{name})" for name in SUMS)
+        columns = f"{names}, {', '.join(SUMS)}"
+        places = ", ".join("?" * (8 + len(SUMS)))
         self._target.executemany(
-            f"INSERT INTO runs ({columns}) VALUES ({', '.join('?' * 12)})"  # noqa: S608 - our own names
+            f"INSERT INTO runs ({columns}) VALUES ({places})"  # noqa: S608 - our own names
             f" ON CONFLICT (key) DO UPDATE SET {larger}",
             self._source.execute(f"SELECT {columns} FROM runs ORDER BY id"),  # noqa: S608 - our own names
         )

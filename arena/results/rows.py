@@ -215,6 +215,7 @@ class FailedCallRow:
     """A row of the table failed_calls. number: set by the store.
 
     cost_picousd: None if it is not known, so that the provider may have billed something.
+    max_cost_picousd: the most that it can be then; None: not known.
     """
 
     episode: str
@@ -226,6 +227,7 @@ class FailedCallRow:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_picousd: int | None = None
+    max_cost_picousd: int | None = None
 
 
 def make_request_id(run_id: str, key: CallKey, request: str) -> str:

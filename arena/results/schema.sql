@@ -24,7 +24,9 @@ CREATE TABLE IF NOT EXISTS runs (             -- a process that played, and what
     tokens       INTEGER NOT NULL,      -- prompt and completion
     cost_picousd INTEGER NOT NULL,      -- 10^-12 US dollars
     uncounted    INTEGER NOT NULL,      -- replies with unknown tokens
-    unpriced     INTEGER NOT NULL       -- replies with unknown cost
+    unpriced     INTEGER NOT NULL,      -- requests with unknown cost
+    bounded      INTEGER NOT NULL,      -- those of them whose highest cost is known
+    unpriced_picousd INTEGER NOT NULL   -- the most that these can have cost
 );
 
 CREATE TABLE IF NOT EXISTS players (          -- every participant, model or not
@@ -134,6 +136,7 @@ CREATE TABLE IF NOT EXISTS failed_calls (     -- requests without a stored reply
     prompt_tokens     INTEGER,
     completion_tokens INTEGER,
     cost_picousd      INTEGER,           -- NULL: not known, but the provider may have billed something
+    max_cost_picousd  INTEGER,           -- the most that this can be; NULL: not known, or cost_picousd is
     run               INTEGER REFERENCES runs,
     PRIMARY KEY (episode, ply, seat, attempt, number)
 ) WITHOUT ROWID;

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from decimal import Decimal
 
 from arena.agents.calls import ModelReply
@@ -15,25 +16,40 @@ class Spent:
     """Prompt and completion tokens together, and 10^-12 US dollars, as far as known.
 
     uncounted, unpriced: the number of replies, and of requests without a reply that may have been
-    billed, whose tokens, or whose cost, are not known.
+    billed, whose tokens, or whose cost, are not known. bounded: those of `unpriced` of which it is
+    known what they can have cost at most: together unpriced_picousd.
     """
 
     tokens: int = 0
     cost_picousd: int = 0
     uncounted: int = 0
     unpriced: int = 0
+    bounded: int = 0
+    unpriced_picousd: int = 0
 
     @property
     def cost_usd(self) -> Decimal:
         """The known cost in US dollars, exactly."""
         return Decimal(self.cost_picousd).scaleb(-12)
 
+    def __neg__(self) -> Spent:
+        return Spent(*(-value for value in self.values()))
+
     def __add__(self, other: Spent) -> Spent:
         return Spent(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
 
-    def values(self) -> tuple[int, int, int, int]:
-        """The columns of the table runs."""
-        return self.tokens, self.cost_picousd, self.uncounted, self.unpriced
+    @property
+    def unbounded(self) -> int:
+        """The number of those whose cost is not known in any way."""
+        return self.unpriced - self.bounded
+
+    def values(self) -> tuple[int, ...]:
+        """The columns of the table runs, in the order of SUMS."""
+        return tuple(getattr(self, name) for name in SUMS)
+
+
+#: The columns of the table runs that have what was spent.
+SUMS = tuple(field.name for field in fields(Spent))
 
 
 #: Reasons of rows of failed_calls: a call that was sent and has no outcome yet, and one whose
@@ -41,10 +57,13 @@ class Spent:
 SENT, LOST = "SENT", "LOST"
 
 #: Of all runs of an experiment, which other processes may be making.
-_SPENT = """
-SELECT ifnull(sum(tokens), 0), ifnull(sum(cost_picousd), 0), ifnull(sum(uncounted), 0),
-    ifnull(sum(unpriced), 0) FROM runs WHERE experiment = ?
-"""
+_SPENT = (
+    f"SELECT {', '.join(f'ifnull(sum({name}), 0)' for name in SUMS)}"  # noqa: S608 - our own names
+    " FROM runs WHERE experiment = ?"
+)
+
+#: Of rows of failed_calls whose cost is not known, the last three values of a Spent.
+_UNKNOWN = "count(*), count(max_cost_picousd), ifnull(sum(max_cost_picousd), 0)"
 
 #: By the player's model, because the model that answered may have another name.
 _BY_MODEL = """
@@ -64,18 +83,28 @@ SELECT name, sum(replies), sum(tokens), sum(cost), sum(uncounted), sum(unpriced)
 """
 
 
+_ADD_SPENT = f"UPDATE runs SET {', '.join(f'{name} = {name} + ?' for name in SUMS)} WHERE id = ?"  # noqa: S608 - our own names
+
+
 def read_spent(connection: sqlite3.Connection, experiment: str) -> Spent:
     """Return what all runs of an experiment have spent."""
     return Spent(*connection.execute(_SPENT, (experiment,)).fetchone())
 
 
+def sum_notes(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> Spent:
+    """Return the number and the bounds of the rows of failed_calls for which a condition holds."""
+    (sums,) = connection.execute(
+        f"SELECT {_UNKNOWN} FROM failed_calls WHERE {condition}",  # noqa: S608 - our own names
+        values,
+    )
+    return Spent(0, 0, 0, *sums)
+
+
 def give_up_sent_calls(connection: sqlite3.Connection) -> None:
     """Count the calls that were sent and have no outcome as lost: no process plays now."""
-    connection.execute(
-        "UPDATE runs SET unpriced = unpriced + (SELECT count(*) FROM failed_calls"
-        " WHERE run = runs.id AND reason = ?)",
-        (SENT,),
-    )
+    runs = connection.execute("SELECT DISTINCT run FROM failed_calls WHERE reason = ?", (SENT,))
+    for (run,) in runs.fetchall():
+        add_spent(connection, run, sum_notes(connection, "run = ? AND reason = ?", (run, SENT)))
     connection.execute("UPDATE failed_calls SET reason = ? WHERE reason = ?", (LOST, SENT))
 
 
@@ -87,11 +116,7 @@ def read_by_model(connection: sqlite3.Connection) -> dict[str, tuple[int, Spent]
 
 def add_spent(connection: sqlite3.Connection, run: int, usage: Spent) -> None:
     """Add a usage to a run, in the transaction that stores its reply."""
-    connection.execute(
-        "UPDATE runs SET tokens = tokens + ?, cost_picousd = cost_picousd + ?,"
-        " uncounted = uncounted + ?, unpriced = unpriced + ? WHERE id = ?",
-        (*usage.values(), run),
-    )
+    connection.execute(_ADD_SPENT, (*usage.values(), run))
 
 
 def usage_of_reply(reply: ModelReply) -> Spent:
@@ -100,7 +125,7 @@ def usage_of_reply(reply: ModelReply) -> Spent:
         (reply.prompt_tokens or 0) + (reply.completion_tokens or 0),
         reply.cost_picousd or 0,
         uncounted=int(reply.prompt_tokens is None or reply.completion_tokens is None),
-        unpriced=int(reply.cost_picousd is None),
+        **_count_unknown(reply),
     )
 
 
@@ -109,5 +134,13 @@ def usage_of_failure(row: FailedCallRow) -> Spent:
     return Spent(
         (row.prompt_tokens or 0) + (row.completion_tokens or 0),
         row.cost_picousd or 0,
-        unpriced=int(row.cost_picousd is None),
+        **_count_unknown(row),
     )
+
+
+def _count_unknown(paid: ModelReply | FailedCallRow) -> dict[str, int]:
+    """The fields of a Spent for a request whose cost may not be known."""
+    if paid.cost_picousd is not None:
+        return {}
+    most = paid.max_cost_picousd
+    return {"unpriced": 1, "bounded": int(most is not None), "unpriced_picousd": most or 0}

@@ -45,11 +45,13 @@ from arena.results.rows import (
 from arena.results.spending import (
     LOST,
     SENT,
+    SUMS,
     Spent,
     add_spent,
     give_up_sent_calls,
     read_by_model,
     read_spent,
+    sum_notes,
     usage_of_failure,
     usage_of_reply,
 )
@@ -119,9 +121,8 @@ class Store:
         """Return the id of this process's row in the table runs; the first use stores it."""
         if self._run is None:
             self._run = self._connection.execute(
-                "INSERT INTO runs (key, experiment, started, arena, client, open_spiel, python,"
-                " host, tokens, cost_picousd, uncounted, unpriced)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
+                "INSERT INTO runs (key, experiment, started, arena, client, open_spiel, python,"  # noqa: S608 - our own names
+                f" host, {', '.join(SUMS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?{', 0' * len(SUMS)})",
                 (secrets.token_hex(16), self._experiment.name, int(time.time()), *_describe_host()),
             ).lastrowid
         return self._run or 0
@@ -188,19 +189,21 @@ class Store:
             ).fetchone()
             return row and (row[0], reply_from_json(row[1]))
 
-    def begin_call(self, key: CallKey) -> Spent:
+    def begin_call(self, key: CallKey, most: int | None = None) -> Spent:
         """Note that a call is sent. Returns what all processes have spent.
 
         Without an outcome, which the other methods store, it stays in the file as lost: its
-        provider may bill it.
+        provider may bill it. most: that it can cost, in 10^-12 US dollars.
         """
         with self._transaction():
-            lost = self._connection.execute(
-                f"UPDATE failed_calls SET reason = '{LOST}' WHERE {_KEY} AND reason = '{SENT}'",  # noqa: S608 - our own names
-                astuple(key),
+            place = (*astuple(key), SENT)
+            lost = sum_notes(self._connection, f"{_KEY} AND reason = ?", place)
+            self._connection.execute(
+                f"UPDATE failed_calls SET reason = '{LOST}' WHERE {_KEY} AND reason = ?",  # noqa: S608 - our own names
+                place,
             )
-            self._add_failed_call(_make_row(key, SENT))
-            return self._add_spent(Spent(unpriced=lost.rowcount))
+            self._add_failed_call(_make_row(key, SENT, most))
+            return self._add_spent(lost)
 
     def put_call(self, key: CallKey, request: str, reply: ModelReply) -> tuple[ModelReply, Spent]:
         """Store a reply. Returns the reply to use, and what all processes have spent.
@@ -217,7 +220,8 @@ class Store:
             usage = Spent() if again and reply.replayed else usage_of_reply(reply)
             usage += self._end_call(key, reply.replayed or reply.finds_lost)
             for _ in range(reply.unknown_attempts):
-                usage += self._add_failed_call(_make_row(key, "UNKNOWN"))
+                row = _make_row(key, "UNKNOWN", reply.max_cost_picousd)
+                usage += self._add_failed_call(row)
             spent = self._add_spent(usage)
             if again and (stored := self.call(key)):
                 _, reply = stored
@@ -238,11 +242,15 @@ class Store:
 
     def _end_call(self, key: CallKey, finds_lost: bool) -> Spent:
         """Delete the note of a call that was sent, and if they are found those of lost tries."""
-        delete = f"DELETE FROM failed_calls WHERE {_KEY} AND reason = ?"  # noqa: S608 - our own names
+        condition = f"{_KEY} AND reason = ?"
+        delete = f"DELETE FROM failed_calls WHERE {condition}"  # noqa: S608 - our own names
         self._connection.execute(delete, (*astuple(key), SENT))
         if not finds_lost:
             return Spent()
-        return Spent(unpriced=-self._connection.execute(delete, (*astuple(key), LOST)).rowcount)
+        lost = (*astuple(key), LOST)
+        found = sum_notes(self._connection, condition, lost)
+        self._connection.execute(delete, lost)
+        return -found
 
     def _add_failed_call(self, row: FailedCallRow) -> Spent:
         """Insert a row with the next number of its call. Returns what it adds to the spending."""
@@ -341,8 +349,9 @@ def _leave(claims: Claims, file: Path) -> Iterator[list[bool]]:
                 mark_closed(file)
 
 
-def _make_row(key: CallKey, reason: str) -> FailedCallRow:
-    return FailedCallRow(key.episode, key.ply, key.seat, key.attempt, 0, reason)
+def _make_row(key: CallKey, reason: str, most: int | None) -> FailedCallRow:
+    place = (key.episode, key.ply, key.seat, key.attempt, 0)
+    return FailedCallRow(*place, reason, max_cost_picousd=most)
 
 
 def _describe_host() -> tuple[str, ...]:

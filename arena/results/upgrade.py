@@ -1,7 +1,8 @@
 """Results files of earlier releases: they are read by copying them into a new file.
 
-Versions 2 and 3 of the schema had one experiment in a file, and a row for each move. Their episodes
-count in reports, but not for a run of today: their prompts and deals were others.
+Version 4 of the schema did not know the most that an unknown cost can be. Versions 2 and 3 had one
+experiment in a file, and a row for each move. Their episodes count in reports, but not for a run of
+today: their prompts and deals were others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ from arena.results.rows import (
     convert_old_reply,
     reply_from_json,
 )
-from arena.results.spending import LOST, SENT, Spent, add_spent, usage_of_failure, usage_of_reply
+from arena.results.spending import (
+    LOST,
+    SENT,
+    SUMS,
+    Spent,
+    add_spent,
+    usage_of_failure,
+    usage_of_reply,
+)
 from arena.results.writer import Writer
 
 #: The version of prompts and reader in files that do not say it.
@@ -68,15 +77,33 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
                 create_tables(copy)
                 mark_open(copy)
                 with transaction(copy):
-                    _Old(connection).copy(copy)
+                    if read_version(connection) == 4:
+                        _copy_tables(connection, copy)
+                    else:
+                        _Old(connection).copy(copy)
             connection = copy
         connection.execute("BEGIN")
         files.callback(connection.rollback)
         yield connection
 
 
+def _copy_tables(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    """Copy all rows of version 4. Of unknown costs nothing more is known."""
+    # Text that is not UTF-8 must not make the rest unreadable.
+    old.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    tables = old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'meta'")
+    for (table,) in tables.fetchall():
+        names = [row[1] for row in old.execute(f"PRAGMA table_info({table})")]
+        added = ["bounded", "unpriced_picousd"] if table == "runs" else []
+        places = ["?"] * len(names) + ["0"] * len(added)
+        new.executemany(
+            f"INSERT INTO {table} ({', '.join(names + added)}) VALUES ({', '.join(places)})",  # noqa: S608 - our own names
+            old.execute(f"SELECT {', '.join(names)} FROM {table}"),  # noqa: S608 - our own names
+        )
+
+
 class _Old:
-    """A file of an earlier release."""
+    """A file of version 2 or 3."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         # Text that is not UTF-8 must not make the rest unreadable.
@@ -162,9 +189,8 @@ class _Old:
         """Store one run for all of the file. Its key is the same whenever the file is copied."""
         key = hash_text(canonical_json([self._name, self._config]))
         new.execute(
-            "INSERT INTO runs (key, experiment, started, arena, client, open_spiel, python, host,"
-            " tokens, cost_picousd, uncounted, unpriced)"
-            " VALUES (?, ?, 0, '', '', '', '', '', 0, 0, 0, 0)",
+            "INSERT INTO runs (key, experiment, started, arena, client, open_spiel, python, host,"  # noqa: S608 - our own names
+            f" {', '.join(SUMS)}) VALUES (?, ?, 0, '', '', '', '', ''{', 0' * len(SUMS)})",
             (key, self._name),
         )
         return 1

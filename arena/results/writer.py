@@ -188,13 +188,13 @@ _INSERT_SEAT = (
 )
 _FAILED_COLUMNS = (
     "episode", "ply", "seat", "attempt", "reason", "prompt_tokens", "completion_tokens",
-    "cost_picousd",
+    "cost_picousd", "max_cost_picousd",
 )  # fmt: skip
 _INSERT_FAILED_CALL = """
 INSERT INTO failed_calls (
-    episode, ply, seat, attempt, reason, prompt_tokens, completion_tokens, cost_picousd, run,
-    number
-) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ifnull(max(number), -1) + 1 FROM failed_calls
+    episode, ply, seat, attempt, reason, prompt_tokens, completion_tokens, cost_picousd,
+    max_cost_picousd, run, number
+) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ifnull(max(number), -1) + 1 FROM failed_calls
 WHERE episode = ?1 AND ply = ?2 AND seat = ?3 AND attempt = ?4
 """
 

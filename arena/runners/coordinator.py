@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -24,6 +24,7 @@ from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.spending import Spent
 from arena.results.store import Store
 from arena_llm import ArenaError
+from arena_llm.types import Price
 
 if TYPE_CHECKING:
     from arena.runners.stopping import StoppingRule
@@ -39,7 +40,7 @@ class Job:
     """The input of a runner. It can be pickled.
 
     backend: answers the calls. results: path of the results file. record: path of the recording
-    of all requests and replies; None: no recording. free: models that are known to cost nothing.
+    of all requests and replies; None: no recording. prices: of models, as far as known.
     network_disk: allow results on one.
     """
 
@@ -47,7 +48,7 @@ class Job:
     backend: Backend
     results: Path
     record: Path | None = None
-    free: frozenset[str] = frozenset()
+    prices: Mapping[str, Price] = field(default_factory=dict)
     network_disk: bool = False
 
 
@@ -173,7 +174,7 @@ class Coordinator:
                     network_disk=job.network_disk,
                 )
             )
-            self._ledger = Ledger(store, experiment.budget, recorder, job.free, keys)
+            self._ledger = Ledger(store, experiment.budget, recorder, job.prices, keys)
             self._files = files.pop_all()
         self._budget = experiment.budget
         self._models = {row.agent: row.model for row in experiment.models if row.model}

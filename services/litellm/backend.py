@@ -10,7 +10,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from arena_llm.types import Availability, Completion, GenerationRequest, Modality, Model, ModelState
+from arena_llm.types import (
+    Availability,
+    Completion,
+    GenerationRequest,
+    Modality,
+    Model,
+    ModelState,
+    Price,
+)
 from services.common.errors import ApiKeyMissing, BackendError, UpstreamUnavailable
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
@@ -177,6 +185,16 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
             return ()
         prefix = f"{model.provider.upper().replace('-', '_')}_"
         return tuple(name for name in self._keys.unusable if name.startswith(prefix))
+
+    async def _find_price(self, request: GenerationRequest) -> tuple[Price | None, int | None]:
+        """The price in litellm's list. A provider's own options may buy more, as web search."""
+        if not self._is_ready or request.provider_options:
+            return None, None
+        try:
+            details = await self._catalogue.find(request.model)
+        except BackendError:
+            return None, None
+        return details.price, details.max_output_tokens
 
     async def _takes_schema(self, model: str) -> bool:
         return (await self._find_callable(model)).takes_schema

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from arena_llm.types import Availability, Completion, GenerationRequest, Model
+from arena_llm.types import Availability, Completion, GenerationRequest, Model, Price
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
 from services.common.hosted.backend import HostedBackend, ProviderCall
 from services.common.hosted.completion import Expectation
@@ -100,6 +101,18 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     async def _look_up_cost(self, upstream_id: str) -> int | None:
         return await self._account.find_cost(upstream_id)
+
+    async def _find_price(self, request: GenerationRequest) -> tuple[Price | None, int | None]:
+        """The listed price. Other options than a provider's choice may buy more, as web search."""
+        options = request.provider_options.keys() - {"provider"}
+        name = remove_prefix(request.model)
+        if not self._dialect.has_credits or options or name.endswith(":online"):
+            return None, None
+        details = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LIST_WAIT):
+                details = await self.find_model(request.model)
+        return (details.price, details.max_output) if details else (None, None)
 
     async def _takes_schema(self, model: str) -> bool:
         """Whether the model takes a JSON schema. True if neither entry nor catalogue says."""

@@ -45,7 +45,7 @@ class ListedModel:
     """A model as the catalogue describes it.
 
     parameters, modalities: None if the server does not list them. efforts: levels of reasoning;
-    empty if it does not list them.
+    empty if it does not list them. max_output: tokens of an answer, at most.
     """
 
     name: str
@@ -54,6 +54,7 @@ class ListedModel:
     parameters: frozenset[str] | None
     modalities: frozenset[str] | None = None
     efforts: tuple[ReasoningEffort, ...] = ()
+    max_output: int | None = None
 
     @property
     def sees(self) -> bool:
@@ -154,13 +155,16 @@ def _parse_model(entry: dict[str, Any]) -> ListedModel:
     modalities = _find(entry.get("architecture"), "input_modalities")
     efforts = _find(entry.get("reasoning"), "supported_efforts")
     efforts = efforts if isinstance(efforts, list) else ()
+    context_length = count(entry.get("context_length")) or None
     return ListedModel(
         name=label(entry.get("name")),
-        context_length=count(entry.get("context_length")) or None,
+        context_length=context_length,
         price=_parse_price(entry.get("pricing")),
         parameters=frozenset(map(label, parameters)) if isinstance(parameters, list) else None,
         modalities=frozenset(map(label, modalities)) if isinstance(modalities, list) else None,
         efforts=tuple(ReasoningEffort(e) for e in ReasoningEffort if e in efforts),
+        max_output=count(_find(entry.get("top_provider"), "max_completion_tokens"))
+        or context_length,
     )
 
 

@@ -28,6 +28,7 @@ async def test_each_billed_request_is_in_the_ledger(
     assert outcome.kills == kills
     assert outcome.billed > outcome.known > 0.8 * outcome.billed, describe(outcome)
     assert outcome.unknown < calls, describe(outcome)
+    assert outcome.unknown_billed <= outcome.at_most < outcome.billed, describe(outcome)
 
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in LITELLM_WARNINGS]

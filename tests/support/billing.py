@@ -5,7 +5,7 @@
 The calls go from the arena's ledger through the client to a real service process, which is killed
 several times. A tenth of the provider's answers are faults, and callers cancel some calls. In the
 end each billed generation is in the ledger: with its cost, or as a request of the same call whose
-cost is not known.
+cost is not known. Nor is any of these bills higher than the ledger says that it can be.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from arena.results.database import connect
 from arena.results.rows import CallKey, ExperimentRow, reply_from_json
 from arena.results.store import Store
 from arena_llm import ArenaError, AsyncClient
+from arena_llm.types import PriceTable, PriceUnit, Rate
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess
 from tests.support.providers import PROVIDERS, Provider
@@ -59,12 +60,16 @@ _STEPS: dict[str, tuple[Fault, bool]] = {
     "gateway timeout after the generation": (Fault(status=504), True),
 }
 
+#: Tokens of a prompt and of a reply, at most. A short prompt has a bound of 1,000 and its bytes.
+MAX_PROMPT, MAX_TOKENS = 1000, 900
+
 #: The share of calls that their caller cancels, and seconds of a generation.
 CANCELLED, DELAY = 0.05, 0.02
 
 #: 10^-12 dollars for a prompt token and a completion token of the models in PROVIDERS, by
-#: litellm's price list.
+#: the catalogue of the fake OpenRouter and by litellm's price list.
 PRICES = {
+    "openrouter": (150_000, 600_000),
     "openai": (150_000, 600_000),
     "anthropic": (3_000_000, 15_000_000),
     "gemini": (300_000, 2_500_000),
@@ -100,27 +105,27 @@ class Invoice:
     def _generate(self) -> tuple[Reply, int]:
         """An answer with its usage, and its cost in 10^-12 dollars."""
         self._count += 1
-        prompt, completion = self._random.randint(1, 4000), self._random.randint(1, 900)
+        prompt = self._random.randint(1, MAX_PROMPT)
+        completion = self._random.randint(1, MAX_TOKENS)
         fields: dict[str, Any] = {"id": f"gen-{self._count}"}
         counts = {"prompt_tokens": prompt, "completion_tokens": completion}
-        if self._name == "openrouter":
-            cost = self._random.randint(1, 10**11)
-            fields["usage"] = {**counts, "cost": f"{cost}e-12"}
-        else:
-            rates = PRICES[self._name]
-            cost = prompt * rates[0] + completion * rates[1]
-            match self._name:
-                case "anthropic":
-                    fields["usage"] = {"input_tokens": prompt, "output_tokens": completion}
-                case "gemini":
-                    del fields["id"]
-                    fields["usageMetadata"] = {
-                        "promptTokenCount": prompt,
-                        "candidatesTokenCount": completion,
-                        "totalTokenCount": prompt + completion,
-                    }
-                case _:
-                    fields["usage"] = counts
+        rates = PRICES[self._name]
+        cost = prompt * rates[0] + completion * rates[1]
+        match self._name:
+            case "openrouter":
+                cost -= self._random.randint(0, cost // 2)  # a provider below the listed price
+                fields["usage"] = {**counts, "cost": f"{cost}e-12"}
+            case "anthropic":
+                fields["usage"] = {"input_tokens": prompt, "output_tokens": completion}
+            case "gemini":
+                del fields["id"]
+                fields["usageMetadata"] = {
+                    "promptTokenCount": prompt,
+                    "candidatesTokenCount": completion,
+                    "totalTokenCount": prompt + completion,
+                }
+            case _:
+                fields["usage"] = counts
         return Reply(fields=fields, delay=self._random.uniform(0, 2 * DELAY)), cost
 
 
@@ -129,8 +134,9 @@ class Outcome:
     """The invoice against the ledger, in 10^-12 dollars.
 
     known: in the ledger. unknown: requests in the ledger without a cost. unknown_billed: what the
-    invoice has for the calls of these requests, beyond what the ledger knows. missing: what is
-    billed and not in the ledger, by request_id; too_much: the reverse.
+    invoice has for the calls of these requests, beyond what the ledger knows. at_most: what the
+    ledger says that they can cost together. missing: what is billed and not in the ledger, by
+    request_id, or beyond these bounds; too_much: the reverse.
     """
 
     calls: int
@@ -138,6 +144,7 @@ class Outcome:
     known: int
     unknown: int = 0
     unknown_billed: int = 0
+    at_most: int = 0
     missing: dict[str, int] = field(default_factory=dict)
     too_much: dict[str, int] = field(default_factory=dict)
     requests: int = 0
@@ -208,8 +215,12 @@ async def run_bill(
             try:
                 with Store(path, experiment, []) as store:
                     async with AsyncClient(service.address, timeout=60) as client:
+                        rates = map(
+                            Rate, (PriceUnit.PROMPT_TOKEN, PriceUnit.COMPLETION_TOKEN), PRICES[name]
+                        )
+                        prices = {provider.model: PriceTable(tuple(rates))}
                         ask_for = ask_through_ledger(
-                            ledger := Ledger(store),
+                            ledger := Ledger(store, prices=prices),
                             ModelCaller(client, "bill", patience=120),
                             store.run_id,
                         )
@@ -222,7 +233,8 @@ async def run_bill(
                             nonlocal ended, killed
                             for ply in waiting:
                                 key = CallKey("bill", ply, 0, 0)
-                                call = ModelCall(provider.model, (("user", f"Move {ply}?"),))
+                                prompt = (("user", f"Move {ply}?"),)
+                                call = ModelCall(provider.model, prompt, {"max_tokens": MAX_TOKENS})
                                 while not await _try(ask_for(key)(call), chances):
                                     pass
                                 ended += 1
@@ -238,11 +250,12 @@ async def run_bill(
                         async with asyncio.TaskGroup() as players:
                             for _ in range(in_flight):
                                 players.create_task(play())
-                    known = ledger.spent.cost_picousd
+                    spent = ledger.spent
                     run_id = store.run_id
             finally:
                 await asyncio.to_thread(service.process.kill)
-    outcome = Outcome(calls, invoice.total, known, kills=killed)
+    outcome = Outcome(calls, invoice.total, spent.cost_picousd, kills=killed)
+    outcome.at_most = spent.unpriced_picousd
     outcome.requests = sum(invoice.faults.values())
     outcome.faults = dict(invoice.faults)
     _compare(path, run_id, invoice, outcome)
@@ -270,6 +283,7 @@ def _compare(path: Path, run_id: str, invoice: Invoice, outcome: Outcome) -> Non
     """Compare each call of the results file with the invoice."""
     known: Counter[int] = Counter()
     unknown: Counter[int] = Counter()
+    most: Counter[int] = Counter()
     ids: dict[int, str] = {}
     with closing(connect(path)) as connection:
         for ply, text in connection.execute("SELECT ply, reply FROM calls"):
@@ -277,11 +291,14 @@ def _compare(path: Path, run_id: str, invoice: Invoice, outcome: Outcome) -> Non
             ids[ply] = reply.request_id
             known[ply] += reply.cost_picousd or 0
             unknown[ply] += reply.cost_picousd is None
+            if reply.cost_picousd is None:
+                most[ply] += reply.max_cost_picousd or 0
             outcome.replayed += reply.replayed
-        failed = "SELECT ply, cost_picousd, reason FROM failed_calls"
-        for ply, cost, reason in connection.execute(failed):
+        failed = "SELECT ply, cost_picousd, max_cost_picousd, reason FROM failed_calls"
+        for ply, cost, bound, reason in connection.execute(failed):
             known[ply] += cost or 0
             unknown[ply] += cost is None
+            most[ply] += bound or 0
             outcome.reasons[reason] += cost is None
     assert all(request_id.startswith(run_id) for request_id in ids.values())
     outcome.unknown = unknown.total()
@@ -290,7 +307,7 @@ def _compare(path: Path, run_id: str, invoice: Invoice, outcome: Outcome) -> Non
         rest = sum(lines) - known[ply]
         if rest < 0:
             outcome.too_much[request_id] = -rest
-        elif rest and not unknown[ply]:
+        elif rest > most[ply]:
             outcome.missing[request_id] = rest
         else:
             outcome.unknown_billed += rest
@@ -301,13 +318,15 @@ def _compare(path: Path, run_id: str, invoice: Invoice, outcome: Outcome) -> Non
 def describe(outcome: Outcome) -> str:
     """The outcome in a few lines."""
     dollars = {
-        n: f"${getattr(outcome, n) / 1e12:.6f}" for n in ("billed", "known", "unknown_billed")
+        n: f"${getattr(outcome, n) / 1e12:.6f}"
+        for n in ("billed", "known", "unknown_billed", "at_most")
     }
     return (
         f"{outcome.calls} calls, {outcome.requests} requests, {outcome.kills} kills, "
         f"{outcome.replayed} replayed, {outcome.seconds:.0f} s\n"
         f"invoice {dollars['billed']} = known {dollars['known']} + "
-        f"{dollars['unknown_billed']} of {outcome.unknown} requests with unknown cost\n"
+        f"{dollars['unknown_billed']} of {outcome.unknown} requests with unknown cost, "
+        f"by the ledger at most {dollars['at_most']}\n"
         f"missing {outcome.missing}, too much {outcome.too_much}\n"
         f"unknown: {dict(outcome.reasons)}\nthe provider: {outcome.faults}"
     )

@@ -28,6 +28,7 @@ from arena.results.spending import Spent
 from arena.results.store import Store
 from arena.runners.coordinator import Job
 from arena.runners.worker import run_sequential
+from arena_llm.types import FreePrice, Price
 
 #: In 10^-12 dollars.
 CENT = 10**10
@@ -80,10 +81,10 @@ def _number(key: CallKey) -> int:
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=4).digest())
 
 
-def local_models(experiment: Experiment) -> frozenset[str]:
-    """The models that cost nothing."""
+def local_prices(experiment: Experiment) -> dict[str, Price]:
+    """The prices of the models that cost nothing."""
     models = (row.model for row in experiment.models if row.model)
-    return frozenset(model for model in models if model.startswith("hf_"))
+    return {model: FreePrice() for model in models if model.startswith("hf_")}
 
 
 async def run(
@@ -101,12 +102,12 @@ async def run(
         Recorder(record, names) if record else nullcontext() as recorder,
         Store(results, experiment.row, experiment.models, getattr(backend, "run_id", "")) as store,
     ):
-        free = local_models(experiment)
+        prices = local_prices(experiment)
         specs = schedule(experiment)
         keys = [spec.episode for spec in specs]
         if isinstance(backend, Script):
             backend.name_episodes(experiment)
-        ledger = Ledger(store, experiment.budget, recorder, free, keys)
+        ledger = Ledger(store, experiment.budget, recorder, prices, keys)
         waiting = iter(specs if episodes is None else episodes)
 
         async def work() -> None:
@@ -139,6 +140,6 @@ if __name__ == "__main__":
     taken = record[0] if record else None
     experiment, script = load_experiment(config), Script(_say)
     script.name_episodes(experiment)
-    job = Job(experiment, script, results, taken, local_models(experiment))
+    job = Job(experiment, script, results, taken, local_prices(experiment))
     progress = asyncio.run(run_sequential(job, lambda progress: None))
     sys.exit(progress.episodes.total() != progress.total)

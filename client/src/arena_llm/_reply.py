@@ -140,7 +140,8 @@ class Attempt:
     """One request to a provider.
 
     http_status: 0 means no answer. reason: why it failed, such as "RATE_LIMITED"; empty if it did
-    not. cost_picousd: None if it is not known.
+    not. cost_picousd: None if it is not known. max_cost_picousd: the most that it can be then; None
+    if that is not known either.
     """
 
     provider: str = ""
@@ -150,6 +151,7 @@ class Attempt:
     seconds: float = 0.0
     cost_picousd: int | None = None
     detail: str = ""
+    max_cost_picousd: int | None = None
 
     @property
     def cost_usd(self) -> Decimal | None:

@@ -17,6 +17,7 @@ from arena_llm.types import (
     Delta,
     GenerationRequest,
     ModelState,
+    Price,
     Progress,
     Timings,
 )
@@ -35,9 +36,11 @@ from services.common.hosted.constraints import generate_constrained
 from services.common.hosted.errors import is_transient
 from services.common.hosted.journal import Bill, Entry, Journal
 from services.common.hosted.keys import Redactor
+from services.common.hosted.most import find_most_paid
 from services.common.hosted.report import (
     add_attempts,
     add_failures,
+    describe_cost,
     end_request,
     fail_request,
     succeeded,
@@ -146,7 +149,7 @@ class HostedBackend(BaseLLMBackend[C]):
         answered = False
         try:
             completion = await self._generate_constrained(request, bill)
-            completion = await self._add_earlier(completion, bill)
+            completion = await self._add_earlier(completion, request, bill)
             answered = True
             return self._hide_keys_in(completion)
         except BackendError as error:
@@ -187,7 +190,7 @@ class HostedBackend(BaseLLMBackend[C]):
                             event = await _continue(events)
                         outcome.tokens = _count_tokens(event)
                         completion = _add_measurements(event, outcome, arrived, first)
-                        completion = await self._add_earlier(completion, bill)
+                        completion = await self._add_earlier(completion, request, bill)
                         answered = True
                         yield self._hide_keys_in(completion)
             except ModelNotFound as error:
@@ -224,15 +227,19 @@ class HostedBackend(BaseLLMBackend[C]):
         log.warning("a model refuses JSON schemas: set structured_output: false", model=model)
         return add_failures(completion, attempts)
 
-    async def _add_earlier(self, completion: Completion, bill: Bill) -> Completion:
+    async def _add_earlier(
+        self, completion: Completion, request: GenerationRequest, bill: Bill
+    ) -> Completion:
         """Add what earlier calls with the same request_id took, and look up unknown costs."""
-        attempts = completion.attempts
-        if bill.earlier:
-            attempts = bill.earlier + attempts
-        elif len(attempts) == 1:
+        attempts = bill.earlier + completion.attempts
+        if len(attempts) > 1:
+            attempts = await self._look_up_costs(attempts)
+        elif attempts[0].cost_picousd is not None:
             return completion
-        found = await self._look_up_costs(attempts)
-        return completion if found == completion.attempts else with_attempts(completion, found)
+        attempts = await self._bound_costs(attempts, request)
+        if attempts == completion.attempts:
+            return completion
+        return with_attempts(completion, attempts)
 
     async def _look_up_costs(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
         """The attempts, with the costs that the provider can still say."""
@@ -245,9 +252,31 @@ class HostedBackend(BaseLLMBackend[C]):
             ]
         )
 
+    async def _bound_costs(
+        self, attempts: tuple[Attempt, ...], request: GenerationRequest
+    ) -> tuple[Attempt, ...]:
+        """The attempts, with the most that those of unknown cost can have cost.
+
+        Earlier attempts with the same request_id were made for the same request.
+        """
+        if all(attempt.cost_picousd is not None for attempt in attempts):
+            return attempts
+        most = find_most_paid(request, *await self._find_price(request))
+        return tuple(
+            replace(attempt, max_cost_picousd=most) if attempt.cost_picousd is None else attempt
+            for attempt in attempts
+        )
+
     async def _look_up_cost(self, upstream_id: str) -> int | None:
         """Ask the provider what a request cost. None: it cannot say. Never raises."""
         return None
+
+    async def _find_price(self, request: GenerationRequest) -> tuple[Price | None, int | None]:
+        """The price of what is requested, and the most tokens of an answer. Never raises.
+
+        None: not known. The price is not known if options of the provider may add to it.
+        """
+        return None, None
 
     async def _complete_report(
         self, error: BackendError, request: GenerationRequest, bill: Bill
@@ -261,11 +290,11 @@ class HostedBackend(BaseLLMBackend[C]):
             add_attempts(error, bill.earlier)
         if (report := error.report) is not None and report.attempts:
             found = await self._look_up_costs(report.attempts)
+            found = await self._bound_costs(found, request)
             if found != report.attempts:
                 report = replace(report, attempts=found, usage=with_cost(report.usage, found))
                 error.report = report
-            cost = report.usage.cost_usd
-            error.metadata["cost_usd"] = "unknown" if cost is None else f"{cost.normalize():f}"
+            error.metadata |= describe_cost(report)
         error.message = self._redact.hide(error.message)
         error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
         if report is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from decimal import Decimal
 from typing import Any
 
 from arena_llm.types import Attempt, CallReport, Completion, Usage
@@ -105,6 +106,21 @@ def with_cost(usage: Usage, attempts: tuple[Attempt, ...]) -> Usage:
     known = [a.cost_picousd for a in attempts if a.cost_picousd is not None]
     cost = sum(known) if len(known) == len(attempts) else None
     return replace(usage, cost_picousd=cost, cost_basis=None if cost is None else usage.cost_basis)
+
+
+def describe_cost(report: CallReport) -> dict[str, str]:
+    """The metadata of an error that say what its call cost, in US dollars."""
+    if (cost := report.usage.cost_usd) is not None:
+        return {"cost_usd": f"{cost.normalize():f}"}
+    bounds = [
+        attempt.max_cost_picousd if attempt.cost_picousd is None else attempt.cost_picousd
+        for attempt in report.attempts
+    ]
+    known = [bound for bound in bounds if bound is not None]
+    if len(known) < len(bounds):
+        return {"cost_usd": "unknown"}
+    most = Decimal(sum(known)).scaleb(-12)
+    return {"cost_usd": "unknown", "max_cost_usd": f"{most.normalize():f}"}
 
 
 def add_earlier(error: BackendError, earlier: Completion) -> None:

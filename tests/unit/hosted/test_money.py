@@ -12,6 +12,7 @@ import pytest
 
 from arena_llm import ArenaError, AsyncClient, Message
 from arena_llm.types import CacheHint, Text, Usage, to_picousd
+from tests.support.providers import PROVIDERS
 from tests.support.upstreams import anthropic, gemini, openai
 from tests.support.upstreams.openrouter import COST
 from tests.support.upstreams.server import Fault, Reply
@@ -60,6 +61,62 @@ async def test_what_a_failed_call_cost(
     assert {attempt.cost_picousd for attempt in error.report.attempts} == {cost}
     assert error.report.usage.cost_picousd == cost
     assert error.metadata["cost_usd"] == ("unknown" if cost is None else "0")
+
+
+#: 10^-12 dollars of a token of the prompt, a cached one that is written for an hour, and one of the
+#: reply, by the lists of the fakes and of litellm.
+_PRICES = {
+    "openrouter": (150_000, 150_000, 600_000),
+    "openai": (150_000, 150_000, 600_000),
+    "anthropic": (3_000_000, 6_000_000, 15_000_000),
+    "gemini": (300_000, 300_000, 2_500_000),
+}
+
+
+@pytest.mark.parametrize("words", ["hi", "a word " * 1000], ids=["short", "long"])
+async def test_an_unknown_cost_has_an_upper_bound(
+    start: Start, upstream: Any, provider: Provider, words: str
+) -> None:
+    """It is the price of max_tokens, and of a prompt whose tokens are bytes."""
+    prompt, written, completion = next(
+        price for name, price in _PRICES.items() if provider is PROVIDERS[name]
+    )
+    async with start(max_attempts=2) as llm:
+        upstream.enqueue(Fault(504), Reply("ok"), Fault(504), Fault(reset=True))
+        reply = await llm.generate(provider.model, words, max_tokens=50)
+        with pytest.raises(ArenaError) as caught:
+            await llm.generate(provider.model, words, max_tokens=50)
+    lost, answered = reply.attempts
+    assert answered.max_cost_picousd is None, "its cost is known"
+    size = len(words)
+    assert size * prompt < lost.max_cost_picousd - 50 * completion < (size + 1200) * written
+    error = caught.value
+    bounds = [attempt.max_cost_picousd for attempt in error.report.attempts]
+    assert bounds == [lost.max_cost_picousd] * 2
+    assert to_picousd(error.metadata["max_cost_usd"]) == sum(bounds)
+
+
+@OPENROUTER
+@pytest.mark.parametrize(
+    ("model", "options", "known"),
+    [
+        ("openrouter_a/plain", {"provider_options": {"provider": {"sort": "price"}}}, True),
+        ("openrouter_a/plain", {"provider_options": {"plugins": [{"id": "web"}]}}, False),
+        ("openrouter_a/plain:online", {}, False),
+        ("openrouter_not/listed", {}, False),
+        ("openrouter_a/gift:free", {}, True),
+    ],
+)
+async def test_a_bound_is_known_or_unknown(
+    start: Start, upstream: Any, model: str, options: dict[str, Any], known: bool
+) -> None:
+    """Web search and other options can cost more than tokens."""
+    upstream.default = Fault(504)
+    async with start(max_attempts=1) as llm:
+        error = await fail(llm, False, model, max_tokens=5, **options)
+    (attempt,) = error.report.attempts
+    assert (attempt.max_cost_picousd is not None) is known
+    assert ("max_cost_usd" in error.metadata) is known
 
 
 async def test_a_provider_that_was_not_reached_bills_nothing(

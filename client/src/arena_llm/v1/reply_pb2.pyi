@@ -172,7 +172,7 @@ class ServedBy(_message.Message):
     def __init__(self, backend: _Optional[str] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., region: _Optional[str] = ..., precision: _Optional[str] = ..., model_revision: _Optional[str] = ..., system_fingerprint: _Optional[str] = ..., engine: _Optional[str] = ..., replica: _Optional[str] = ..., service_version: _Optional[str] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("provider", "upstream_id", "http_status", "reason", "seconds", "cost_picousd", "detail")
+    __slots__ = ("provider", "upstream_id", "http_status", "reason", "seconds", "cost_picousd", "detail", "max_cost_picousd")
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_ID_FIELD_NUMBER: _ClassVar[int]
     HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,7 @@ class Attempt(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     COST_PICOUSD_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    MAX_COST_PICOUSD_FIELD_NUMBER: _ClassVar[int]
     provider: str
     upstream_id: str
     http_status: int
@@ -187,7 +188,8 @@ class Attempt(_message.Message):
     seconds: float
     cost_picousd: int
     detail: str
-    def __init__(self, provider: _Optional[str] = ..., upstream_id: _Optional[str] = ..., http_status: _Optional[int] = ..., reason: _Optional[_Union[_error_pb2.ErrorReason, str]] = ..., seconds: _Optional[float] = ..., cost_picousd: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    max_cost_picousd: int
+    def __init__(self, provider: _Optional[str] = ..., upstream_id: _Optional[str] = ..., http_status: _Optional[int] = ..., reason: _Optional[_Union[_error_pb2.ErrorReason, str]] = ..., seconds: _Optional[float] = ..., cost_picousd: _Optional[int] = ..., detail: _Optional[str] = ..., max_cost_picousd: _Optional[int] = ...) -> None: ...
 
 class TokenTrace(_message.Message):
     __slots__ = ("ids", "logprobs", "bytes", "text_ends", "top_ids", "top_logprobs", "top_bytes", "top_count", "kind", "raw_text", "unscored")

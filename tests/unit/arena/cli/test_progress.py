@@ -47,7 +47,14 @@ def test_unknown_tokens_and_costs() -> None:
     tally = replace(TALLY, spent=unknown, budget=0.1, budget_key="max_cost_usd")
     text = shown(tally, terminal=False)
     assert "182,340 tokens + unknown, $0.31 + unknown, 10% of max_cost_usd" in text
-    assert "warning: the cost of some replies is unknown; max_cost_usd does not count it" in text
+    bounded = replace(unknown, bounded=1, unpriced_picousd=5 * 10**10)
+    text_of_bounded = shown(replace(tally, spent=bounded), terminal=False)
+    assert "$0.31 + at most $0.05 + unknown, 10%" in text_of_bounded
+    all_bounded = replace(unknown, bounded=2, unpriced_picousd=10**11)
+    text_of_bounded = shown(replace(tally, spent=all_bounded), terminal=False)
+    assert "$0.31 + at most $0.10, 10%" in text_of_bounded
+    assert "warning" not in text_of_bounded
+    assert "warning: the cost of some requests is unknown; max_cost_usd does not count it" in text
 
 
 def test_in_a_terminal_it_is_a_bar() -> None:

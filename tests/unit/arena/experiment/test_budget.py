@@ -100,7 +100,7 @@ async def test_the_limit_covers_all_processes(load: Load, tmp_path: Path) -> Non
     with Store(tmp_path / "r.sqlite", experiment.row, experiment.models) as store:
         ledger = Ledger(store, experiment.budget)
         other = connect(tmp_path / "r.sqlite", write=True)
-        columns = "'r', ?, 0, '', '', '', '', '', 216, 0, 0, 0"
+        columns = "'r', ?, 0, '', '', '', '', '', 216, 0, 0, 0, 0, 0"
         other.execute(f"INSERT INTO runs VALUES (NULL, {columns})", (experiment.name,))  # noqa: S608
         other.close()
         await one_call(ledger, 0)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from arena.agents.calls import Ask, ModelCall, ModelReply
+from arena.experiment.budget import Budget, BudgetSpent
 from arena.experiment.file import Experiment
 from arena.experiment.ledger import Backend, Ledger, ask_through_ledger
 from arena.experiment.recording import RecordingError
-from arena.results.rows import CallKey, EpisodeRow, make_request_id
-from arena.results.spending import Spent
+from arena.results.database import connect
+from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, make_request_id
+from arena.results.spending import SUMS, Spent
 from arena.results.store import Store
 from arena_llm import ArenaError
 from arena_llm.errors import DeadlineExceededError, InvalidArgumentError, UnavailableError
-from arena_llm.types import Attempt, CallReport
+from arena_llm.types import Attempt, CallReport, FreePrice, PriceTable, PriceUnit, Rate
 from tests.support.scripted_experiment import Script
 
 KEY = CallKey("one", 0, 0, 0)
@@ -119,10 +123,81 @@ async def test_a_call_without_an_answer_has_an_unknown_cost(
     if error is None:
         store.begin_call(KEY)  # the next try
     assert store.spent() == Spent(unpriced=int(lost))
-    free = Ledger(store, free={CALL.model})
+    free = Ledger(store, prices={CALL.model: FreePrice()})
     with pytest.raises((ArenaError, asyncio.CancelledError)):
         await ask_through_ledger(free, Script(fail), store.run_id)(KEY)(CALL)
     assert store.spent() == Spent(unpriced=int(lost))
+
+
+#: 1 picodollar for a token of the prompt, and 1000 for one of the reply.
+PRICE = PriceTable((Rate(PriceUnit.PROMPT_TOKEN, 1), Rate(PriceUnit.COMPLETION_TOKEN, 1000)))
+
+
+def read(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def read_spent(path: Path) -> Spent:
+    """What all runs of all experiments have spent."""
+    runs = read(path, "SELECT * FROM runs")
+    return sum((Spent(*run[-len(SUMS) :]) for run in runs), Spent())
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+async def test_a_lost_call_has_a_bound_that_the_budget_counts(
+    store: Store, constrained: bool
+) -> None:
+    """It stays when the process ends, and goes when the service says what the call cost."""
+
+    def fail(key: CallKey, call: ModelCall) -> str:
+        raise asyncio.CancelledError
+
+    call = replace(CALL, sampling={"max_tokens": 10}, choices=("a",) if constrained else None)
+    budget = Budget(max_cost_usd=3e-8)
+    ledger = Ledger(store, budget, prices={CALL.model: PRICE})
+    for _ in range(2):  # the second one makes the first one a lost call
+        with pytest.raises(asyncio.CancelledError):
+            await ask_through_ledger(ledger, Script(fail), store.run_id)(KEY)(call)
+    spent = store.spent()
+    requests = 2 if constrained else 1
+    assert (spent.unpriced, spent.bounded, spent.cost_picousd) == (1, 1, 0)
+    assert 10_000 * requests < spent.unpriced_picousd < 12_000 * requests
+    assert "+ at most $" in budget.describe(spent)
+    store.close()
+    with Store(store.path, ExperimentRow("x", "{}"), []) as again:  # gives up the other one
+        rows = read(again.path, "SELECT reason, max_cost_picousd FROM failed_calls")
+        assert rows == [("LOST", spent.unpriced_picousd)] * 2
+        assert read_spent(again.path) == spent + spent
+        found = ModelReply("x", "m", 1.0, cost_picousd=5, finds_lost=True)
+        again.put_call(KEY, "{}", found)
+        assert read_spent(again.path) == Spent(uncounted=1, cost_picousd=5)
+
+
+async def test_a_budget_that_unknown_costs_may_have_used_up_stops_the_run(store: Store) -> None:
+    unknown = ModelReply("a", "m", 1.0, prompt_tokens=1, completion_tokens=1, max_cost_picousd=7)
+    store.put_call(replace(KEY, ply=1), "{}", unknown)
+    tight, enough = (Ledger(store, Budget(max_cost_usd=usd)) for usd in (7e-12, 8e-12))
+    with pytest.raises(BudgetSpent, match=r"at most \$0.0000"):
+        await tight.recall(KEY, "{}", CALL.model)
+    assert await enough.recall(KEY, "{}", CALL.model) is None
+
+
+async def test_a_bound_of_the_service_is_preferred(store: Store) -> None:
+    """It knows its instructions and the tools; the ledger's own one is for lost calls."""
+    bounds = (3, 4)
+    error = UnavailableError("no", reason="UPSTREAM_UNAVAILABLE")
+    error.report = CallReport(
+        attempts=tuple(Attempt(reason=error.reason, max_cost_picousd=most) for most in bounds)
+    )
+
+    def fail(key: CallKey, call: ModelCall) -> str:
+        raise error
+
+    ledger = Ledger(store, prices={CALL.model: PRICE})
+    with pytest.raises(UnavailableError):
+        await ask_through_ledger(ledger, Script(fail), store.run_id)(KEY)(CALL)
+    assert store.spent() == Spent(unpriced=2, bounded=2, unpriced_picousd=8)
 
 
 async def test_the_attempts_of_a_failed_call_are_counted_one_by_one(store: Store) -> None:

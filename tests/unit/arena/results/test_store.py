@@ -323,7 +323,7 @@ def newer(path: Path) -> None:
     ("make", "says"),
     [
         (foreign, "is not a results file of the arena"),
-        (newer, "has version 9 of the schema, not 4"),
+        (newer, "has version 9 of the schema, not 5"),
         (lambda path: path.write_text("name: experiment\n" * 100), "file is not a database"),
         (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 2000), "cannot be used"),
         (lambda path: path.mkdir(), "is a folder"),

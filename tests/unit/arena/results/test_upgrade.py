@@ -3,7 +3,8 @@
 release_0_1/ holds what that release wrote (version 2 of the schema): a finished episode of
 matrix_rps, two failed ones of kuhn_poker, and the recording. schema_3/ holds what the arena wrote
 before version 4: six finished episodes, one forfeited and one failed one, and a reply of an
-open one. Each reply took a cent.
+open one. schema_4/ holds what it wrote before version 5: two finished episodes, a reply of an open
+one with unknown cost, and a lost call. Each other reply took a cent.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from arena.results.database import ResultsError, connect
 from arena.results.export import export
 from arena.results.merge import merge
 from arena.results.reader import Reader
-from arena.results.rows import CallKey, convert_old_reply
-from arena.results.store import check_results
+from arena.results.rows import CallKey, ExperimentRow, convert_old_reply
+from arena.results.spending import Spent
+from arena.results.store import Store, check_results
 from arena.results.upgrade import open_to_read
 from tests.support.results import content
 from tests.support.scripted_experiment import CENT
@@ -32,6 +34,7 @@ OLD = Path(__file__).parent / "release_0_1"
 FILES = {
     2: OLD / "old.sql",
     3: Path(__file__).parent / "schema_3" / "old.sql",
+    4: Path(__file__).parent / "schema_4" / "old.sql",
 }
 
 
@@ -52,6 +55,7 @@ def path(tmp_path: Path) -> Path:
     [
         (2, {"finished": 1, "failed": 2}, 4, 0),
         (3, {"finished": 6, "forfeited": 1, "failed": 1}, 38, 1),
+        (4, {"finished": 2}, 2, 1),
     ],
 )
 def test_a_report_reads_it_and_leaves_it_alone(
@@ -97,6 +101,25 @@ def test_what_it_cost_is_kept(tmp_path: Path) -> None:
             "SELECT cost_picousd, tokens, unpriced FROM runs"
         )
     assert (cost, tokens, unpriced) == (38 * CENT, 39 * 12, 1)
+
+
+def test_a_copy_of_version_4_continues_its_run(tmp_path: Path) -> None:
+    """Of its unknown costs it is not known what they are at most."""
+    path, new = make(4, tmp_path), tmp_path / "new.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        tables = ("episodes", "seats", "calls", "failed_calls", "players", "names", "transcripts")
+        before = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}  # noqa: S608
+    assert merge([path], new).added == 2
+    with Store(new, ExperimentRow("old", "{}"), []) as store:
+        assert store.spent() == Spent(28, 2 * CENT, unpriced=3)
+        assert store.call(CallKey("open", 0, 0, 0)) is not None
+    with closing(sqlite3.connect(new)) as connection:
+        for name in ("calls", "players", "names"):
+            assert connection.execute(f"SELECT * FROM {name}").fetchall() == before[name]  # noqa: S608
+        for name in ("episodes", "seats", "failed_calls", "transcripts"):
+            assert connection.execute(f"SELECT count(*) FROM {name}").fetchone() == (  # noqa: S608
+                len(before[name]),
+            )
 
 
 def test_a_file_that_is_merged_twice_adds_nothing(tmp_path: Path) -> None:
