@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from itertools import takewhile
@@ -75,6 +76,10 @@ class BlockPool:
         self._free.append(block)
 
 
+#: A kept block: the block before it, and its tokens, fewer than BLOCK at the end of a row.
+_Key = tuple[int, tuple[int, ...]]
+
+
 class BlockPrefixes:
     """The blocks of recent rows, found by their tokens and the block before them.
 
@@ -88,32 +93,19 @@ class BlockPrefixes:
     def __init__(self, pool: BlockPool, max_blocks: int = 0) -> None:
         self._pool = pool
         self.max_blocks = max_blocks
-        #: (block before, tokens) -> block; the least recently used first. A block is always
-        #: older than the block before it, so the first unused entry ends a prefix.
-        self._kept: OrderedDict[tuple[int, tuple[int, ...]], int] = OrderedDict()
-        self.blocks: set[int] = set()
-        #: Blocks that are not full: the key and the tokens of each. One after each block before.
-        self._tails: dict[int, tuple[tuple[int, tuple[int, ...]], tuple[int, ...]]] = {}
+        #: The least recently used first. A block is always older than the block before it, so the
+        #: first unused entry ends a prefix.
+        self._kept: OrderedDict[_Key, int] = OrderedDict()
+        #: The key of each kept block.
+        self.blocks: dict[int, _Key] = {}
+        #: Block -> the tokens of each kept block after it, in order. Those with the longest common
+        #: beginning are neighbours.
+        self._after: dict[int, list[tuple[int, ...]]] = {}
 
     def count(self, tokens: Sequence[int]) -> int:
         """How many of the first tokens are cached, without the last token."""
         blocks = self.match(tokens, (len(tokens) - 1) // BLOCK)
-        return BLOCK * len(blocks) + self.match_tail(tokens, blocks, len(tokens) - 1)[1]
-
-    def match_tail(
-        self, tokens: Sequence[int], blocks: Sequence[int], most: int
-    ) -> tuple[int, int]:
-        """A block that begins like the tokens after `blocks`, and how many tokens are the same.
-
-        most: of all tokens, that may be known. The block has to be copied, because its row may
-        still write the rest of it.
-        """
-        tail = self._kept.get((blocks[-1] if blocks else DUMMY_BLOCK, ()))
-        if tail is None:
-            return DUMMY_BLOCK, 0
-        begin = len(blocks) * BLOCK
-        pairs = zip(self._tails[tail][1], tokens[begin:most], strict=False)
-        return tail, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return BLOCK * len(blocks) + self.match_part(tokens, blocks, len(tokens) - 1)[1]
 
     def match(self, tokens: Sequence[int], most: int) -> list[int]:
         """The blocks of the longest cached prefix, at most this many."""
@@ -127,64 +119,74 @@ class BlockPrefixes:
             before = block
         return blocks
 
+    def match_part(
+        self, tokens: Sequence[int], blocks: Sequence[int], most: int
+    ) -> tuple[int, int]:
+        """A block that begins like the tokens after `blocks`, and how many tokens are the same.
+
+        most: of all tokens, that may be known. The block has to be copied, because its other
+        tokens are of other rows.
+        """
+        before = blocks[-1] if blocks else DUMMY_BLOCK
+        wanted = _tokens(tokens[:most], len(blocks))
+        others = self._after.get(before, [])
+        place = bisect_left(others, wanted)
+        found, known = DUMMY_BLOCK, 0
+        for part in others[max(0, place - 1) : place + 1]:
+            same = _count_common(part, wanted)
+            if same > known:
+                found, known = self._kept[before, part], same
+        return found, known
+
     def store(self, tokens: Sequence[int], blocks: Sequence[int]) -> None:
         """Keep the blocks of these tokens, which a row has read."""
         before = DUMMY_BLOCK
-        path: dict[tuple[int, tuple[int, ...]], None] = {}
-        for index in range(len(tokens) // BLOCK):
-            key = before, _tokens(tokens, index)
+        path: dict[_Key, None] = {}
+        for index, mine in enumerate(blocks[: -(-len(tokens) // BLOCK)]):
+            key = before, self._complete(before, _tokens(tokens, index))
             block = self._kept.get(key)
             if block is None:
-                if blocks[index] in self._tails:  # it is full now
-                    self._drop(self._tails[blocks[index]][0])
+                if mine in self.blocks:  # the row has read more since
+                    self._drop(self.blocks[mine])
                 if len(self._kept) >= self.max_blocks and not self.drop_oldest(path):
                     break
-                block = self._kept[key] = blocks[index]
-                self.blocks.add(block)
+                block = self._kept[key] = mine
+                self.blocks[mine] = key
+                insort(self._after.setdefault(before, []), key[1])
             path[key] = None
             before = block
-        else:
-            self._store_tail(before, tokens, blocks, path)
         for key in reversed([*path]):  # the end of the prefix before its beginning
             self._kept.move_to_end(key)
 
-    def _store_tail(
-        self,
-        before: int,
-        tokens: Sequence[int],
-        blocks: Sequence[int],
-        path: dict[tuple[int, tuple[int, ...]], None],
-    ) -> None:
-        """Keep the last block if it is not full, in place of another one after the same block."""
-        full = len(tokens) // BLOCK
-        rest = tuple(tokens[full * BLOCK :])
-        if not rest:
-            return
-        key: tuple[int, tuple[int, ...]] = before, ()
-        old = self._kept.get(key)
-        if old is not None and old != blocks[full]:
-            self._drop(key)
-        elif old is None and len(self._kept) >= self.max_blocks and not self.drop_oldest(path):
-            return
-        self._kept[key] = blocks[full]
-        self.blocks.add(blocks[full])
-        self._tails[blocks[full]] = key, rest
-        path[key] = None
+    def _complete(self, before: int, part: tuple[int, ...]) -> tuple[int, ...]:
+        """The tokens of a kept block that begins with `part`; if there is none, `part` itself."""
+        others = self._after.get(before, [])
+        place = bisect_left(others, part)
+        if place < len(others) and others[place][: len(part)] == part:
+            return others[place]
+        return part
 
-    def forget_tails(self, blocks: Sequence[int]) -> None:
+    def forget_parts(self, blocks: Sequence[int]) -> None:
         """Drop blocks to which a row may have written NaN after it had stored them."""
         for block in blocks:
-            if block in self._tails:
-                self._drop(self._tails[block][0])
+            if block in self.blocks and len(self.blocks[block][1]) < BLOCK:
+                self._drop(self.blocks[block])
 
-    def _drop(self, key: tuple[int, tuple[int, ...]]) -> None:
-        block = self._kept.pop(key)
-        self.blocks.remove(block)
-        self._tails.pop(block, None)
-        if not self._pool.is_used(block):
-            self._pool.free(block)
+    def _drop(self, key: _Key) -> None:
+        keys = [key]
+        while keys:
+            before, tokens = key = keys.pop()
+            block = self._kept.pop(key)
+            del self.blocks[block]
+            self._after[before].remove(tokens)
+            if not self._after[before]:
+                del self._after[before]
+            # A row that has read the same tokens at the same time may still use blocks after it.
+            keys += ((block, after) for after in self._after.get(block, []))
+            if not self._pool.is_used(block):
+                self._pool.free(block)
 
-    def drop_oldest(self, spared: Collection[tuple[int, tuple[int, ...]]] = ()) -> bool:
+    def drop_oldest(self, spared: Collection[_Key] = ()) -> bool:
         """Free the least recently used block that no row uses. Returns False if there is none."""
         for key, block in self._kept.items():
             if key not in spared and not self._pool.is_used(block):
@@ -195,3 +197,8 @@ class BlockPrefixes:
 
 def _tokens(tokens: Sequence[int], index: int) -> tuple[int, ...]:
     return tuple(tokens[index * BLOCK : (index + 1) * BLOCK])
+
+
+def _count_common(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

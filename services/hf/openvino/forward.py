@@ -112,9 +112,9 @@ class PagedForward:
         most = max(0, len(prompt) - 2)  # at least two tokens are read: see _piece
         shared = self.prefixes.match(prompt, most // self.prefixes.unit)
         row = PagedRow(self._pool, prompt, shared)
-        tail, known = self.prefixes.match_tail(prompt, shared, most)
+        part, known = self.prefixes.match_part(prompt, shared, most)
         if known:
-            row.begin_block(self.model, tail, known)
+            row.begin_block(self.model, part, known)
         return row
 
     def _keep(self, row: PagedRow, logits: Floats) -> None:

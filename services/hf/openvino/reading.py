@@ -65,7 +65,7 @@ class PagedRow:
     def release(self, model: CompiledModel | None = None) -> None:
         """Free the row. model: zero its own blocks, because they may contain NaN."""
         if model is not None:
-            self._pool.kept.forget_tails(self.blocks)
+            self._pool.kept.forget_parts(self.blocks)
         freed = self._pool.release(self.blocks)
         self.blocks = []
         if model is not None:

@@ -13,7 +13,8 @@ from services.hf.budget import MemoryBudget, default_budget
 from services.hf.cache import CacheSize, WindowCache
 from services.hf.openvino.blocks import BlockPool
 from services.hf.openvino.forward import PagedForward
-from tests.unit.hf.conftest import Models
+from tests.unit.hf.conftest import Checkpoints
+from tests.unit.hf.engine_driver import load_tiny
 
 
 def test_what_does_not_fit_changes_nothing() -> None:
@@ -85,8 +86,8 @@ def read_prompt(length: int) -> WindowCache:
     return prompt
 
 
-def test_unused_blocks_give_their_memory_back(model: Models) -> None:
-    loaded = model("llama", "openvino").forward
+def test_unused_blocks_give_their_memory_back(checkpoint: Checkpoints) -> None:
+    loaded = load_tiny(checkpoint("llama"), engine="openvino").forward
     assert isinstance(loaded, PagedForward)
     forward = PagedForward(loaded.model, 64)
     pool: BlockPool = forward._pool

@@ -49,8 +49,8 @@ def test_the_beginning_of_a_block_is_found(pool: BlockPool) -> None:
     first = [*text(1), 2, 3, 4]
     blocks = pool.take(2)
     pool.kept.store(first, blocks)
-    assert pool.kept.match_tail([*text(1), 2, 3, 9, 9], blocks[:1], 99) == (blocks[1], 2)
-    assert pool.kept.match_tail([*text(1), 2, 3, 4], blocks[:1], BLOCK + 1) == (blocks[1], 1)
+    assert pool.kept.match_part([*text(1), 2, 3, 9, 9], blocks[:1], 99) == (blocks[1], 2)
+    assert pool.kept.match_part([*text(1), 2, 3, 4], blocks[:1], BLOCK + 1) == (blocks[1], 1)
     assert pool.kept.count([*text(1), 2, 3, 4]) == BLOCK + 2
     # The same row continues, then another row ends after the same block.
     pool.kept.store([*first, 5, 6], blocks)
@@ -58,10 +58,49 @@ def test_the_beginning_of_a_block_is_found(pool: BlockPool) -> None:
     other = [blocks[0], *pool.take(1)]
     pool.share(other[:1])
     pool.kept.store([*text(1), 8], other)
-    assert pool.kept.count([*first, 5, 6, 7]) == BLOCK
+    assert pool.kept.count([*first, 5, 6, 7]) == BLOCK + 5
     assert pool.kept.count([*text(1), 8, 9]) == BLOCK + 1
     pool.release(blocks)
     pool.release(other)
+    assert pool.available == 8
+
+
+def test_the_beginning_is_found_that_has_most_in_common(pool: BlockPool) -> None:
+    kept = {}
+    for tokens in ([1, 2, 3, 4, 5], [1, 2, 7, 7], [1, 9], [*([1, 2, 3, 6] * 8), 1]):
+        blocks = pool.take(-(-len(tokens) // BLOCK))
+        pool.kept.store(tokens, blocks)
+        kept[tuple(tokens[:4])] = blocks[0]
+        pool.release(blocks)
+    for wanted, block, known in (
+        ([1, 2, 3, 4, 0], (1, 2, 3, 4), 4),
+        ([1, 2, 3, 6, 1, 0], (1, 2, 3, 6), 5),
+        ([1, 2, 7, 0, 0], (1, 2, 7, 7), 3),
+        ([1, 9, 9], (1, 9), 2),
+    ):
+        assert pool.kept.match_part(wanted, [], 99) == (kept[block], known)
+    assert pool.kept.match_part([2, 2], [], 99)[1] == 0
+    before = pool.available
+    blocks = pool.take(1)
+    pool.kept.store([1, 2, 3, 6, 1, 2], blocks)  # the beginning of a kept block
+    pool.release(blocks)
+    assert pool.kept.match_part([1, 2, 3, 6, 1, 0], [], 99) == (kept[1, 2, 3, 6], 5)
+    assert pool.available == before
+    assert len(pool.kept.blocks) == 5
+
+
+def test_a_block_is_not_found_after_another_one_that_takes_the_place_of_the_one_before_it(
+    pool: BlockPool,
+) -> None:
+    first, second = pool.take(1), pool.take(2)
+    pool.kept.store(text(1), first)
+    pool.kept.store(text(1, 2), second)  # after the first row's block
+    pool.release(first)
+    others = pool.take(6)
+    assert first[0] in others
+    pool.kept.store(text(3), first)
+    assert pool.kept.count([*text(3, 2), 0]) == BLOCK
+    pool.release([*others, *second])
     assert pool.available == 8
 
 
@@ -79,7 +118,7 @@ def test_the_tail_of_a_failed_row_is_forgotten(pool: BlockPool) -> None:
     row = PagedRow(pool, [*text(1), 2, 3])
     row.chunk(BLOCK + 2, 1)
     pool.kept.store(row.tokens, row.blocks)
-    pool.kept.forget_tails(row.blocks)
+    pool.kept.forget_parts(row.blocks)
     row.release()
     assert pool.kept.count([*text(1), 2, 3, 4]) == BLOCK
     assert pool.available == 8
@@ -94,11 +133,11 @@ def test_a_tail_is_dropped_before_the_blocks_before_it(pool: BlockPool) -> None:
     assert pool.available == 2
 
 
-def test_only_blocks_before_the_last_token_are_found(pool: BlockPool) -> None:
+def test_all_but_the_last_token_are_found(pool: BlockPool) -> None:
     keep(pool, text(1, 2))
     assert pool.kept.count(text(1, 2, 3)) == 2 * BLOCK
     assert pool.kept.count([*text(1, 2), 5]) == 2 * BLOCK
-    assert pool.kept.count(text(1, 2)) == BLOCK
+    assert pool.kept.count(text(1, 2)) == 2 * BLOCK - 1
     assert pool.kept.count(text(2, 1)) == 0
 
 

@@ -13,20 +13,22 @@ from services.hf.loading import LoadedModel
 from services.hf.openvino.compiled import Chunk
 from services.hf.openvino.forward import PagedForward
 from services.hf.openvino.pace import Pace
-from tests.unit.hf.conftest import Models
+from tests.unit.hf.conftest import Checkpoints
 from tests.unit.hf.engine_driver import (
     LONG,
     DrivenRequest,
     DrivenScoring,
     engine,
+    load_tiny,
     request,
     settle,
 )
 
 
-@pytest.fixture
-def loaded(model: Models) -> LoadedModel:
-    return model("llama", "openvino")
+@pytest.fixture(scope="module")
+def loaded(checkpoint: Checkpoints) -> LoadedModel:
+    """A model of its own, because two pools must not share one cache."""
+    return load_tiny(checkpoint("llama"), engine="openvino")
 
 
 class Watched:
@@ -169,3 +171,11 @@ def test_a_repeated_prompt_is_known_but_for_two_tokens(
         texts = [DrivenRequest(loaded, running, prompt).completion() for _ in range(3)]
         first.completion()
     assert [text.usage.cached_tokens for text in texts] == [78] * 3
+
+
+def test_prompts_share_the_beginning_of_a_block(loaded: LoadedModel, watched: Watched) -> None:
+    with engine(watched.forward) as running:
+        for rest, cached in (((50, 51), 0), ((52, 53), 40), ((50, 54), 41), ((52, 55), 41)):
+            prompt = RawPrompt(token_ids=(*range(100, 140), *rest, 60, 61))
+            completion = DrivenRequest(loaded, running, request(prompt, max_tokens=1)).completion()
+            assert completion.usage.cached_tokens == cached
