@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "play an experiment; a second run continues an interrupted one",
     "report": "print ratings and rates, and write a page with every move",
     "exploitability": "score a model wherever it can have to move: exact values without games",
+    "verify": "replay all stored episodes with OpenSpiel, and compare their results",
     "audit": "read all stored replies again: moves lost by their format, or played unchosen",
     "export": "write the tables of a results file as CSV or Parquet",
     "merge": "copy the episodes of several results files into one",

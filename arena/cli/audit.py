@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables; 1 if a move was played that the model did not choose."""
     console = Console(emoji=False, markup=False, highlight=False)
     with open_results(args.results) as results, closing(Sandbox()) as sandbox:
-        episodes = ((episode, results.moves(episode.episode)) for episode in results.episodes)
+        episodes = ((episode, results.moves(episode)) for episode in results.episodes)
         formats = {name: _read_format(row) for name, row in results.participants.items()}
         counts, problems = audit(episodes, formats, partial(_audit_safely, sandbox))
     if not counts:

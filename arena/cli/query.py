@@ -7,6 +7,7 @@ from pathlib import Path
 
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import schedule
+from arena.games.game import find_path
 from arena.results.database import ResultsError
 from arena.results.reader import Query, make_query
 
@@ -33,4 +34,6 @@ def read_query(args: argparse.Namespace) -> Query | None:
     experiment = load_experiment(args.config)
     args.results = args.results or [experiment.results]
     keys = (spec.episode for spec in schedule(experiment))
-    return make_query(experiment.row, keys, experiment.models)
+    # A file of one's own may import games; a results file may come from somebody else.
+    own = frozenset(filter(None, (find_path(game.spec) for game in experiment.games)))
+    return make_query(experiment.row, keys, experiment.models, own)

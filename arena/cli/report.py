@@ -15,6 +15,7 @@ from rich.console import Console
 
 from arena.cli import output
 from arena.cli.query import add_query, read_query
+from arena.report.count import REPLAYS
 from arena.report.embed import Report
 from arena.report.layout import to_json
 from arena.report.page import write_html
@@ -37,6 +38,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="PAGE", help="path of the page (default: FILE as .html)"
     )
+    parser.add_argument(
+        "--replays",
+        type=_read_number,
+        default=REPLAYS,
+        metavar="N",
+        help="verify with OpenSpiel, and show on the page, the moves of the first N episodes, or of"
+        f" all (default: {REPLAYS:,})",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the tables as JSON")
     form.add_argument(
@@ -54,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         if warning := warn_of_loss(path):
             output.say(f"warning: {warning}")
     with _join(args.results) as results:
-        report = Report.load(results, query)
+        report = Report.load(results, query, args.replays)
     page = args.html or (args.config or args.results[0]).with_suffix(".html")
     problem = None
     # Write the page first: a reader of the tables, such as `head`, may end this process.
@@ -79,6 +88,13 @@ def run(args: argparse.Namespace) -> int:
         console = Console(emoji=False, markup=False, highlight=False)
         output.show(console, f"page: {page}")
     return 0
+
+
+def _read_number(text: str) -> int | None:
+    """A number of episodes; None for all."""
+    if text != "all" and not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a number or all, not {text!r}")
+    return None if text == "all" else int(text)
 
 
 @contextmanager

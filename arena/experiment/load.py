@@ -34,7 +34,7 @@ from arena.experiment.file import (
 )
 from arena.experiment.lineups import lineups
 from arena.experiment.prices import PriceEntry
-from arena.games.game import Game, GameError, needs_trial
+from arena.games.game import Game, GameError, find_path, needs_trial
 from arena.games.sandbox import Sandbox
 from arena.results.rows import canonical_json
 from arena_llm.yaml_file import YamlError, read_mapping
@@ -114,7 +114,8 @@ class _Reader:
         participants = dict(self._read_participants(players, defaults))
         games: list[GamePlan] = []
         if checked and players:
-            with closing(Sandbox(own=True)) as sandbox:
+            own = {find_path(entry.name) for entry in checked.games}
+            with closing(Sandbox(own=own)) as sandbox:
                 games = list(self._read_games(checked, participants, sandbox))
         text = self._make_json()
         if settings is None or self._problems:

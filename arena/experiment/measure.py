@@ -11,7 +11,7 @@ from contextlib import closing
 
 from arena.agents.base import Turn
 from arena.agents.prompt import as_text, build_prompt
-from arena.games.game import CHANCE, Game, GameError
+from arena.games.game import CHANCE, Game, GameError, find_path
 from arena.games.sandbox import Sandbox
 from arena.games.text import UNKNOWN_PLAYOUT, Playout, measured_playouts
 
@@ -81,7 +81,7 @@ def measure_games(specs: Iterable[str]) -> dict[str, Playout | str]:
     sizes: dict[str, Playout | str] = {spec: table.get(spec, "") for spec in specs}
     unmeasured = [spec for spec, size in sizes.items() if not size]
     seconds = min(_SECONDS, _SECONDS_IN_TOTAL / max(len(unmeasured), 1))
-    with closing(Sandbox(own=True)) as sandbox:
+    with closing(Sandbox(own={find_path(spec) for spec in unmeasured})) as sandbox:
         for spec in unmeasured:
             try:
                 sizes[spec] = sandbox.call(_measure_spec, spec, seconds)

@@ -11,7 +11,7 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
@@ -70,12 +70,13 @@ class Sandbox:
     """Runs functions that load or play a game in another process.
 
     The process starts with the first game and ends with `close`. seconds: time limit for one
-    game. memory: limit of the process's address space, in bytes. own: import games by
-    dotted path. The sandbox does not protect from these, so they must not come from a results file.
+    game. memory: limit of the process's address space, in bytes. own: dotted paths of
+    games to import. The sandbox does not protect from these, so they must not come from a results
+    file.
     """
 
     def __init__(
-        self, seconds: float = SECONDS, memory: int = MEMORY, *, own: bool = False
+        self, seconds: float = SECONDS, memory: int = MEMORY, *, own: Collection[str] = ()
     ) -> None:
         self._seconds = seconds
         self._memory = memory
@@ -110,9 +111,10 @@ class Sandbox:
         function: defined in a module, so that it can be pickled. Raises GameError if it ends
         the process or takes too long; a game that did so is not tried again.
         """
-        if find_path(game) and not self._own:
+        if (path := find_path(game)) and path not in self._own:
             raise GameError(
-                f"game {game}: is not checked, because a results file may import nothing"
+                f"game {game}: is not checked, because a results file may import nothing: name "
+                "its experiment with --config"
             )
         if problem := self._lost.get(game):
             raise GameError(problem)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from arena.report.outcomes import Sample
+from arena.results.columns import Floats, Numbers, SeatCounts
 from arena.results.rows import FailedCallRow, MoveRow
 from arena.statistics.intervals import Mean
-from arena_llm.types import FinishReason
+
+#: Counts of seats that are added unchanged, and those that are among the details.
+_SUMS = (
+    "turns", "first_legal", "calls", "prompt_tokens", "completion_tokens", "reasoning_tokens",
+    "reasoned", "uncounted", "cost_picousd",
+)  # fmt: skip
+_RARE = ("replayed", "retried", "failed_attempts_picousd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +38,12 @@ class Share:
 class AnswerStats:
     """A player's turns, and the answers of its model.
 
-    turns: a turn may take several answers. calls: answers of models; latencies (ms), tokens
-    and cost belong to them. first_legal: turns whose first answer was legal. illegal_shares: of
-    each episode. policies: what was done about illegal answers. ends: why replies ended, other
-    than by themselves. cost_picousd: in 10^-12 US dollars. uncounted, unpriced: calls with
-    unknown tokens, and with unknown cost. reasoned: calls whose reasoning tokens are known.
+    turns: a turn may take several answers. calls: answers of models; tokens and cost belong to
+    them. latencies (ms): of the calls whose moves were read. first_legal: turns whose first answer
+    was legal. illegal_shares: of each episode. policies: what was done about illegal answers. ends:
+    why replies ended, other than by themselves. cost_picousd: in 10^-12 US dollars. uncounted,
+    unpriced: calls with unknown tokens, and with unknown cost. reasoned: calls whose reasoning
+    tokens are known.
     replayed: calls whose reply was that of an earlier call. retried: calls with several requests
     to the provider; failed_attempts_picousd: what those of them cost that failed. unknown_requests:
     requests without a stored reply that the provider may have billed.
@@ -61,35 +69,38 @@ class AnswerStats:
     unknown_requests: int = 0
     illegal_shares: Sample = field(default_factory=Sample)
 
-    def add(self, move: MoveRow, *, local: bool = False) -> None:
-        """Count one row of moves. local: the model runs here, so an answer costs nothing."""
-        self.turns += move.attempt == 0
-        self.first_legal += move.attempt == 0 and move.status == "ok"
-        self.statuses[move.status] += 1
-        if move.policy:
-            self.policies[move.policy] += 1
-        if not move.model:
-            return  # what a failed call took is in the table failed_calls
-        if move.latency_ms is not None:
-            self.latencies.append(move.latency_ms)
-        self.prompt_tokens += move.prompt_tokens or 0
-        self.completion_tokens += move.completion_tokens or 0
-        self.reasoning_tokens += move.reasoning_tokens or 0
-        self.cost_picousd += move.cost_picousd or 0
-        self.retried += (move.attempts or 0) > 1
-        self.failed_attempts_picousd += move.failed_attempts_picousd or 0
-        self.calls += 1
-        self.reasoned += move.reasoning_tokens is not None
-        self.uncounted += move.prompt_tokens is None or move.completion_tokens is None
-        self.unpriced += move.cost_picousd is None and not local
-        self.replayed += bool(move.replayed)
-        if move.finish_reason not in (None, FinishReason.STOP):
-            self.ends[move.finish_reason] += 1
+    def add(self, found: SeatCounts, *, local: bool = False) -> None:
+        """Count what seats did. local: the model runs here, so an answer costs nothing.
 
-    def add_episode(self, unit: Hashable, answers: Share) -> None:
-        """Count the illegal answers of an episode. unit: what is independent of other units."""
-        if answers.value is not None:
-            self.illegal_shares.add(unit, answers.value)
+        What a failed call took is in the table failed_calls.
+        """
+        counts, details = found.counts, found.details
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + counts[name])
+        self.statuses.update(
+            {
+                "ok": counts["ok"],
+                "illegal": counts["illegal"],
+                "unparseable": counts["unparseable"],
+                "error": counts["errors"],
+            }
+        )
+        self.unpriced += 0 if local else counts["unpriced"]
+        for own, name in ((self.policies, "policies"), (self.ends, "ends")):
+            for kind, count in details.get(name, {}).items():
+                own[kind] += found.seats * count
+        for name in _RARE:
+            setattr(self, name, getattr(self, name) + found.seats * details.get(name, 0))
+
+    def add_latencies(self, moves: Iterable[MoveRow]) -> None:
+        """Add the latencies of answers."""
+        self.latencies += (
+            move.latency_ms for move in moves if move.model and move.latency_ms is not None
+        )
+
+    def add_episodes(self, units: Numbers, shares: Floats) -> None:
+        """Add the illegal share of the answers in each episode. units: what is independent."""
+        self.illegal_shares.add(units, shares)
 
     def add_failed(self, call: FailedCallRow) -> None:
         """Count what a failed call took. It is not an answer."""

@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from arena.games.sandbox import Sandbox
 from arena.games.scale import GameScale, find_scale
-from arena.report.answers import AnswerStats, Share
+from arena.report.answers import AnswerStats
 from arena.report.exact import Exact, find_exact
 from arena.report.load import Results
 from arena.report.origins import Origins
 from arena.report.outcomes import ReturnStats, WinDrawLoss
 from arena.report.ratings import Ratings, compare_players, rate_episodes
 from arena.report.replay import VerifiedReplay, verify
-from arena.report.units import Course, Units, is_local
+from arena.report.units import Units, is_local
+from arena.results.columns import (
+    Episodes,
+    Floats,
+    Numbers,
+    count_illegal,
+    read_counts,
+    read_culprits,
+)
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
+
+#: A larger file is not replayed as a whole: this takes a second, and a report of a million
+#: episodes' other figures takes ten.
+REPLAYS = 1_000
 
 #: A stored call error starts with its code and reason: "CODE REASON message".
 _ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
@@ -49,8 +61,9 @@ class Summary:
     scales: of the returns of each game. outcomes, totals, seats (by game and seat), pairs (of
     the first agent against the second): of competitive games only. returns: never added over
     games. ratings: over all competitive games; game_ratings: by game, if there are several.
-    units: what is independent. exact: returns that need no sample. replays: of the finished and
-    truncated episodes. origins: who answered for an agent.
+    units: what is independent. exact: returns that need no sample. read: the episodes whose moves
+    were read. replays: of those of them that were finished or truncated. origins: who answered
+    for an agent.
     """
 
     name: str
@@ -78,10 +91,11 @@ class Summary:
     origins: dict[str, Origins] = field(default_factory=lambda: defaultdict(Origins))
     failures: list[FailureGroup] = field(default_factory=list)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    units: Units = field(default_factory=lambda: Units([], {}, {}, {}))
+    units: Units = field(default_factory=lambda: Units(Episodes.collect([]), {}, {}))
     ratings: Ratings = field(default_factory=Ratings)
     game_ratings: dict[str, Ratings] = field(default_factory=dict)
     exact: Exact = field(default_factory=Exact)
+    read: Sequence[EpisodeRow] = ()
     replays: dict[str, VerifiedReplay] = field(default_factory=dict)
 
     @property
@@ -108,47 +122,40 @@ class Summary:
         return {key: replay.problem for key, replay in self.replays.items() if replay.problem}
 
 
-def summarise(results: Results) -> Summary:
-    """Count everything in one pass over the moves, and verify every result."""
+def summarise(results: Results, replays: int | None = REPLAYS) -> Summary:
+    """Count everything, and verify the first results.
+
+    replays: of how many episodes the moves are read; None: of all.
+    """
     summary = Summary(results.name, results.config, results.participants, results.unfinished)
-    summary.games = sorted({episode.game for episode in results.episodes})
-    failures: dict[tuple[str, ...], FailureGroup] = {}
-    courses: dict[str, Course] = {}
-    illegal: dict[tuple[str, str], Share] = {}
-    with closing(Sandbox()) as sandbox:
+    episodes = results.columns
+    kinds = episodes.kinds
+    summary.games = sorted({kind.game for kind in kinds})
+    _count_answers(summary, results)
+    summary.read = tuple(results.first(replays))
+    with closing(Sandbox(own=results.own_games)) as sandbox:
         for game in summary.games:
-            played = (row.returns for row in results.episodes if row.game == game and row.returns)
+            played = (kind.returns for kind in kinds if kind.game == game and kind.returns)
             summary.scales[game] = find_scale(game, played, sandbox)
-        for episode, moves in results.light_moves():
-            summary.statuses[episode.status] += 1
-            courses[episode.episode] = Course.of(moves)
-            _count_answers(summary, episode, moves, illegal)
+        for episode in summary.read:
+            moves = results.moves(episode, light=True)
+            _count_latencies(summary, episode, moves)
             if episode.status in PLAYED:
-                summary.replays[episode.episode] = verify(episode, moves, sandbox.play_actions)
-            else:
-                _count_failure(failures, episode, moves)
+                summary.replays[episode.episode] = verify(
+                    episode, moves, results.reader.seats_of(episode), sandbox.play_actions
+                )
         summary.exact = find_exact(results, summary.scales, sandbox)
-    for episode, call in results.failed_calls():
-        agent = episode.agents[call.seat]
-        summary.answers[agent, episode.game].add_failed(call)
-        summary.answer_totals[agent].add_failed(call)
-    summary.failures = sorted(failures.values(), key=lambda failure: -len(failure.episodes))
-    summary.units = Units(results.episodes, courses, summary.scales, results.participants)
-    for episode in results.episodes:
-        _count_outcomes(summary, episode)
-        for agent in set(episode.agents):
-            if (share := illegal.get((episode.episode, agent))) is not None:
-                unit = summary.units.episode(episode)
-                summary.answers[agent, episode.game].add_episode(unit, share)
-                summary.answer_totals[agent].add_episode(unit, share)
+    summary.failures = _group_failures(results)
+    summary.units = Units(episodes, summary.scales, results.participants)
+    _count_outcomes(summary, episodes)
+    for agent, places, shares in count_illegal(results.reader, episodes, results.answers):
+        _count_illegal(summary, episodes, agent, places, shares)
     anchor = _find_anchor(results.config)
-    ranked = [row for row in results.episodes if summary.is_competitive(row.game)]
-    summary.ratings = rate_episodes(ranked, summary.units, anchor)
+    ranked = [game for game in summary.games if summary.is_competitive(game)]
+    summary.ratings = rate_episodes(episodes, summary.units, ranked, anchor)
     if len(summary.games) > 1:
         summary.game_ratings = {
-            game: rate_episodes([row for row in ranked if row.game == game], summary.units, anchor)
-            for game in summary.games
-            if summary.is_competitive(game)
+            game: rate_episodes(episodes, summary.units, [game], anchor) for game in ranked
         }
     return summary
 
@@ -163,54 +170,72 @@ def _find_anchor(config: str) -> str | None:
     return min(map(str, anchors)) if isinstance(anchors, dict) and anchors else None
 
 
-def _count_answers(
-    summary: Summary,
-    episode: EpisodeRow,
-    moves: list[MoveRow],
-    illegal: dict[tuple[str, str], Share],
+def _count_answers(summary: Summary, results: Results) -> None:
+    """Count what the players did, and what failed calls took."""
+    for found in read_counts(results.reader):
+        local = is_local(summary.participants[found.agent])
+        summary.answers[found.agent, found.game].add(found, local=local)
+        summary.answer_totals[found.agent].add(found, local=local)
+        if found.origins:
+            summary.origins[found.agent].add(found)
+    for episode, call in results.failed_calls():
+        agent = episode.agents[call.seat]
+        summary.answers[agent, episode.game].add_failed(call)
+        summary.answer_totals[agent].add_failed(call)
+
+
+def _count_latencies(summary: Summary, episode: EpisodeRow, moves: Sequence[MoveRow]) -> None:
+    for agent in set(episode.agents):
+        own = [move for move in moves if move.agent == agent]
+        summary.answers[agent, episode.game].add_latencies(own)
+        summary.answer_totals[agent].add_latencies(own)
+
+
+def _count_illegal(
+    summary: Summary, episodes: Episodes, agent: str, places: Numbers, shares: Floats
 ) -> None:
-    """Count the moves of an episode. illegal: gets each agent's share of illegal answers."""
-    own: defaultdict[str, AnswerStats] = defaultdict(AnswerStats)
-    for move in moves:
-        if move.agent is not None:
-            own[move.agent].add(move, local=is_local(summary.participants[move.agent]))
-            if move.model:
-                summary.origins[move.agent].add(move)
-    for agent, stats in own.items():
-        summary.answers[agent, episode.game] += stats
-        summary.answer_totals[agent] += stats
-        if stats.calls:
-            illegal[episode.episode, agent] = stats.illegal
+    """Count a player's shares of illegal answers. places: of its episodes in the columns."""
+    unit = summary.units.episode[places]
+    summary.answer_totals[agent].add_episodes(unit, shares)
+    for game in summary.games:
+        own = episodes.where(kind.game == game for kind in episodes.kinds)[places]
+        if own.any():
+            summary.answers[agent, game].add_episodes(unit[own], shares[own])
 
 
-def _count_failure(
-    failures: dict[tuple[str, ...], FailureGroup], episode: EpisodeRow, moves: list[MoveRow]
-) -> None:
-    culprits = {
-        move.agent or "" for move in moves if move.status == "error" or move.policy == "forfeit"
-    }
-    reason = episode.reason or "no reason given"
-    error = _ERROR.match(reason)
-    kind = error[0] if error else episode.status
-    key = (episode.status, episode.game, ", ".join(sorted(culprits)), kind)
-    failure = failures.setdefault(key, FailureGroup(*key, reason))
-    failure.episodes.append(episode.episode)
+def _group_failures(results: Results) -> list[FailureGroup]:
+    """Return the failed and forfeited episodes in groups, the largest first."""
+    episodes = results.columns
+    unfit = episodes.id[episodes.where(kind.status not in PLAYED for kind in episodes.kinds)]
+    culprits = read_culprits(results.reader) if len(unfit) else {}
+    groups: dict[tuple[str, ...], FailureGroup] = {}
+    rows = ((results.reader.pick(number), culprits.get(number, ())) for number in unfit.tolist())
+    for episode, agents in sorted(rows, key=lambda row: (row[0].name, row[0].episode)):
+        reason = episode.reason or "no reason given"
+        error = _ERROR.match(reason)
+        kind = error[0] if error else episode.status
+        key = (episode.status, episode.game, ", ".join(sorted(agents)), kind)
+        groups.setdefault(key, FailureGroup(*key, reason)).episodes.append(episode.episode)
+    return sorted(groups.values(), key=lambda group: -len(group.episodes))
 
 
-def _count_outcomes(summary: Summary, episode: EpisodeRow) -> None:
-    scale, units = summary.scales[episode.game], summary.units
-    for seat, agent in enumerate(episode.agents):
-        summary.failed[agent, episode.game] += episode.status == "failed"
-        key = agent, episode.game
-        if key not in summary.returns:
-            summary.returns[key] = ReturnStats(scale)
-        summary.returns[key].add(episode, seat, units.cluster(episode))
-        if not scale.competitive:
-            continue
-        summary.outcomes[key].add(episode, seat, units.cluster(episode))
-        summary.totals[agent].add(episode, seat, units.cluster(episode))
-        summary.seats[episode.game, seat].add(episode, seat, units.cluster(episode))
-    if scale.competitive:
-        for first, second, score, *_ in compare_players(episode):
-            summary.pairs[first, second].add_points(score)
-            summary.pairs[second, first].add_points(1 - score)
+def _count_outcomes(summary: Summary, episodes: Episodes) -> None:
+    for kind, places in episodes.by_kind():
+        scale, count = summary.scales[kind.game], len(places)
+        clusters = summary.units.cluster[places]
+        summary.statuses[kind.status] += count
+        for seat, agent in enumerate(kind.agents):
+            key = agent, kind.game
+            if kind.status == "failed":
+                summary.failed[key] += count
+            summary.returns.setdefault(key, ReturnStats(scale)).add(kind, seat, clusters)
+            if not scale.competitive:
+                continue
+            for counted in (
+                summary.outcomes[key], summary.totals[agent], summary.seats[kind.game, seat]
+            ):  # fmt: skip
+                counted.add(kind, seat, clusters)
+        if scale.competitive:
+            for first, second, score, *_ in compare_players(kind):
+                summary.pairs[first, second].add_points(score, count)
+                summary.pairs[second, first].add_points(1 - score, count)

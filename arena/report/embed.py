@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arena.report.count import Summary, summarise
+from arena.report.count import REPLAYS, Summary, summarise
 from arena.report.layout import Tables
 from arena.report.load import Results, open_results
 from arena.report.outcomes import find_outcome
-from arena.report.tables import make_tables
+from arena.report.tables import MAX_LINKS, make_tables
 from arena.results.reader import Query
 from arena.results.rows import PLAYED, MoveRow
 from arena_llm.types import FinishReason
@@ -29,6 +29,8 @@ PART = 500_000
 #: Limits on the total size of the parts, in characters. Beyond WHOLE, episodes are embedded
 #: without prompts, replies and reasoning; beyond BRIEF, without moves.
 WHOLE, BRIEF = 32_000_000, 48_000_000
+#: A page lists at most so many episodes.
+LISTED = 10_000
 #: Maximum length of a text, and of the end that is kept when its middle is cut out.
 TEXT, TAIL = 20_000, 4_000
 
@@ -39,13 +41,14 @@ class Embedded:
 
     parts: JSON lists of episodes, compressed with gzip and encoded in base64. index: data for
     the page's list of episodes. brief, absent: number of episodes without texts, and without
-    moves.
+    moves. unlisted: number of those that are not in the list.
     """
 
     parts: list[str] = field(default_factory=list)
     index: dict[str, Any] = field(default_factory=dict)
     brief: int = 0
     absent: int = 0
+    unlisted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +60,24 @@ class Report:
     embedded: Embedded
 
     @classmethod
-    def load(cls, path: Path, query: Query | None = None) -> Report:
+    def load(cls, path: Path, query: Query | None = None, replays: int | None = REPLAYS) -> Report:
         """Read a results file. Raises ResultsError naming the file.
 
-        query: reads only the episodes of an experiment.
+        query: reads only the episodes of an experiment. replays: of how many episodes to verify
+        and embed the moves; None: of all.
         """
         with open_results(path, query) as results:
-            summary = summarise(results)
+            summary = summarise(results, replays)
             return cls(summary, make_tables(summary), embed(results, summary))
 
 
 def embed(
     results: Results, summary: Summary, part: int = PART, whole: int = WHOLE, brief: int = BRIEF
 ) -> Embedded:
-    """Embed all episodes, starting with the first ones of each game and line-up.
+    """Embed the episodes that were read, and list the others.
 
-    part, whole, brief: see PART, WHOLE, BRIEF.
+    Both start with the first episodes of each game and line-up. Of the others, those that the
+    tables name are listed in any case. part, whole, brief: see PART, WHOLE, BRIEF.
     """
     embedded = Embedded()
     agents = {agent: number for number, agent in enumerate(summary.participants)}
@@ -89,7 +94,14 @@ def embed(
             size += len(embedded.parts[-1])
             waiting.clear()
 
-    for episode in sorted(results.episodes, key=lambda row: (row.number, row.game, row.episode)):
+    read = {row.episode for row in summary.read}
+    named = [key for group in summary.failures for key in group.episodes[:MAX_LINKS]]
+    chosen = {row.episode: row for row in results.first(max(LISTED, len(read)))}
+    for key in named:
+        if key not in chosen and (row := results.reader.find(key)) is not None:
+            chosen[key] = row
+    embedded.unlisted = len(results.columns) - len(chosen)
+    for episode in chosen.values():
         entry = {
             "id": episode.episode,
             "game": games[episode.game],
@@ -106,10 +118,10 @@ def embed(
             "loser": episode.loser,
         }
         episodes.append(entry)
-        if size >= brief:
+        if size >= brief or episode.episode not in read:
             embedded.absent += 1
             continue
-        moves = results.moves(episode.episode)
+        moves = results.moves(episode)
         illegal = [move.seat for move in moves if move.status in ("illegal", "unparseable")]
         if illegal:
             entry["illegal"] = [illegal.count(seat) for seat in range(len(episode.agents))]

@@ -83,11 +83,7 @@ def find_exact(
     exploitability: dict[tuple[str, str], float] = {}
     baselines: dict[str, float] = {}
     for game in sorted({*scales, *scored}):
-        episodes = [
-            row
-            for row in results.episodes
-            if row.game == game and row.status == "finished" and (uniform | stored) >= {*row.agents}
-        ][:MAX_EPISODES]
+        episodes = _choose(results, game, uniform | stored)
         policies = scored.get(game, {})
         scale = scales.get(game) or find_scale(game, (), sandbox)
         lineups = {row.agents for row in episodes}
@@ -95,7 +91,7 @@ def find_exact(
             lineups |= {*permutations([*policies, *sorted(uniform)], scale.players)}
         if not lineups and not policies:
             continue
-        observed = [_observe(row, results.moves(row.episode), players) for row in episodes]
+        observed = [_observe(row, results.moves(row), players) for row in episodes]
         deals = sorted({row.seed for row in episodes})
         try:
             found, exploitable = sandbox.call(
@@ -141,6 +137,16 @@ def _read_policies(results: Results) -> Mapping[str, _Policies]:
             state: weigh(logprobs, temperature) for state, logprobs in latest.items() if logprobs
         }
     return policies
+
+
+def _choose(results: Results, game: str, known: set[str]) -> list[EpisodeRow]:
+    """Return finished episodes of these players, with all games of a deal."""
+    columns = results.columns
+    fits = columns.where(
+        kind.game == game and kind.status == "finished" and known.issuperset(kind.agents)
+        for kind in columns.kinds
+    )
+    return [results.reader.pick(number) for number in columns.id[fits][:MAX_EPISODES].tolist()]
 
 
 def _has_scores(player: ModelRow) -> bool:

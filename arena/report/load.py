@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from arena.results.columns import Episodes, read_answers, read_episodes
 from arena.results.database import raise_results_errors
 from arena.results.reader import Query, Reader
 from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow
@@ -22,38 +23,41 @@ class Results:
 
     name, config: of the experiment, its file as JSON; empty if the file has several. participants:
     all agents by name, including agents that have not played. unfinished: episodes that have
-    replies but have not ended.
+    replies but have not ended. columns: all episodes. answers: see read_answers. own_games:
+    dotted paths of games that may be imported.
     """
 
     def __init__(self, connection: sqlite3.Connection, query: Query | None = None) -> None:
         self.reader = Reader(connection, query)
         self.name = self.reader.name
         self.config = self.reader.config
-        self.episodes = tuple(self.reader.episodes())
+        self.own_games = query.games if query else ()
+        self.answers = read_answers(self.reader)
+        self.columns: Episodes = read_episodes(self.reader, self.answers)
         self.participants: Mapping[str, ModelRow] = self.reader.participants
         self.unfinished = self.reader.count_unfinished()
 
-    def light_moves(self) -> Iterator[tuple[EpisodeRow, list[MoveRow]]]:
-        """Yield each episode with its moves in the order of play, without the columns in TEXTS."""
-        for episode in self.episodes:
-            yield episode, self.reader.moves(episode, TEXTS)
+    @cached_property
+    def episodes(self) -> tuple[EpisodeRow, ...]:
+        """All episodes, by game, number and line-up."""
+        return tuple(self.reader.episodes())
+
+    def first(self, count: int | None) -> Iterator[EpisodeRow]:
+        """Yield the first episodes, by the number of their deal; None: all."""
+        rows = self.reader.select("SELECT id FROM episodes WHERE {wanted} ORDER BY number, key")
+        for (number,) in rows.fetchall() if count is None else rows.fetchmany(count):
+            yield self.reader.pick(number)
+
+    def moves(self, episode: EpisodeRow, *, light: bool = False) -> list[MoveRow]:
+        """Return the moves of an episode in the order of play. light: without the TEXTS."""
+        return self.reader.moves(episode, TEXTS if light else ())
 
     def failed_calls(self) -> Iterator[tuple[EpisodeRow, FailedCallRow]]:
         """Yield the calls that failed although they took something, of the stored episodes."""
-        episodes = {episode.episode: episode for episode in self.episodes}
         for call in self.reader.failed_calls():
-            episode = episodes.get(call.episode)
+            episode = self.reader.find(call.episode)
             if episode is not None and 0 <= call.seat < len(episode.agents):
                 yield episode, call
-
-    def moves(self, episode: str) -> list[MoveRow]:
-        """Return the moves of one episode in the order of play, with all columns."""
-        found = self._by_key.get(episode)
-        return self.reader.moves(found) if found else []
-
-    @cached_property
-    def _by_key(self) -> Mapping[str, EpisodeRow]:
-        return {episode.episode: episode for episode in self.episodes}
 
 
 @contextmanager

@@ -134,10 +134,12 @@ def _pick(origin: Origin, names: Sequence[str]) -> Iterator[str]:
 
 def make_calls(summary: Summary) -> Table:
     """Make the table of latencies, tokens and cost."""
+    read, episodes = len(summary.read), summary.statuses.total()
+    sample = f", in {read:,} of {episodes:,} episodes" if read < episodes else ""
     columns = (
         Column("player", numeric=False),
         Column("calls"),
-        Column("p50", explain="median latency of a call, as the client saw it"),
+        Column("p50", explain=f"median latency of a call, as the client saw it{sample}"),
         Column("p95", explain="latency that one call in twenty exceeded", extra=2),
         Column("tokens in", explain="prompt tokens of one move, with all its answers", extra=1),
         Column("out", explain="completion tokens of one move", extra=1),

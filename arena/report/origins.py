@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from arena.results.rows import MoveRow, Origin
+from arena.results.columns import SeatCounts
+from arena.results.rows import Origin
 
 
 class Origins:
@@ -14,11 +15,11 @@ class Origins:
         self._answers: Counter[Origin] = Counter()
         self._illegal: Counter[Origin] = Counter()
 
-    def add(self, move: MoveRow) -> None:
-        """Count an answer of a model."""
-        origin = Origin.of(move)
-        self._answers[origin] += 1
-        self._illegal[origin] += move.status in ("illegal", "unparseable")
+    def add(self, found: SeatCounts) -> None:
+        """Count the answers in seats."""
+        for origin, answers, illegal in found.origins:
+            self._answers[origin] += found.seats * answers
+            self._illegal[origin] += found.seats * illegal
 
     @property
     def several(self) -> bool:

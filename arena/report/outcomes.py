@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from arena.games.scale import GameScale
+from arena.results.columns import Floats, Kind, Numbers
 from arena.results.rows import PLAYED, EpisodeRow
 from arena.statistics.intervals import RETURNS, SCORES, Mean, mean_interval
 
@@ -27,7 +28,9 @@ class SeatOutcome(StrEnum):
 _POINTS = {SeatOutcome.WIN: 1.0, SeatOutcome.DRAW: 0.5, SeatOutcome.LOSS: 0.0}
 
 
-def find_outcome(episode: EpisodeRow, seat: int, *, competitive: bool = True) -> SeatOutcome | None:
+def find_outcome(
+    episode: EpisodeRow | Kind, seat: int, *, competitive: bool = True
+) -> SeatOutcome | None:
     """Return a seat's outcome, by the returns or by who forfeited.
 
     competitive: see GameScale. None in a game where nobody wins: with only one player, or if
@@ -52,20 +55,20 @@ class Sample:
     """Values of independent units. The value of a unit is the mean of its episodes'."""
 
     def __init__(self) -> None:
-        self._units: defaultdict[Hashable, list[float]] = defaultdict(list)
+        self._units: list[Numbers] = []
+        self._values: list[Floats] = []
 
-    def add(self, unit: Hashable, value: float) -> None:
-        """Add the value of an episode."""
-        self._units[unit].append(value)
-
-    def __len__(self) -> int:
-        return len(self._units)
+    def add(self, units: Numbers, values: Floats | float) -> None:
+        """Add the values of episodes. units: the number of each episode's unit."""
+        self._units.append(units)
+        self._values.append(np.broadcast_to(np.asarray(values, float), units.shape))
 
     def mean(self, low: float = 0.0, high: float = 1.0, floor: float = SCORES) -> Mean | None:
         """Return the mean with its interval; None without units. low, high: bounds of a value."""
-        if not self._units:
+        if not sum(map(len, self._units)):
             return None
-        values = [sum(found) / len(found) for found in self._units.values()]
+        unit = np.unique(np.concatenate(self._units), return_inverse=True)[1]
+        values = np.bincount(unit, np.concatenate(self._values)) / np.bincount(unit)
         return mean_interval(values, low, high, floor)
 
 
@@ -84,29 +87,30 @@ class WinDrawLoss:
     scores: Sample = field(default_factory=Sample)
     strict: Sample = field(default_factory=Sample)
 
-    def add(self, episode: EpisodeRow, seat: int, unit: Hashable) -> None:
-        """Count an episode for one of its seats."""
-        outcome = find_outcome(episode, seat)
+    def add(self, kind: Kind, seat: int, units: Numbers) -> None:
+        """Count episodes of a kind for one of its seats. units: of each episode."""
+        outcome, count = find_outcome(kind, seat), len(units)
         match outcome:
             case SeatOutcome.WIN:
-                self.wins += 1
+                self.wins += count
             case SeatOutcome.DRAW:
-                self.draws += 1
+                self.draws += count
             case SeatOutcome.LOSS:
-                self.losses += 1
+                self.losses += count
             case SeatOutcome.FAILED:
-                self.failed += 1
-        self.forfeits += episode.status == "forfeited" and episode.loser in (seat, None)
+                self.failed += count
+        if kind.status == "forfeited" and kind.loser in (seat, None):
+            self.forfeits += count
         if outcome in _POINTS:
-            self.scores.add(unit, _POINTS[outcome])
+            self.scores.add(units, _POINTS[outcome])
         if outcome is not None:
-            self.strict.add(unit, _POINTS.get(outcome, 0.0))
+            self.strict.add(units, _POINTS.get(outcome, 0.0))
 
-    def add_points(self, points: float) -> None:
-        """Count a comparison with another player. points: 1, 1/2 or 0."""
-        self.wins += points == 1
-        self.draws += points == 0.5
-        self.losses += points == 0
+    def add_points(self, points: float, times: int) -> None:
+        """Count comparisons with another player. points: 1, 1/2 or 0 of each."""
+        self.wins += times * (points == 1)
+        self.draws += times * (points == 0.5)
+        self.losses += times * (points == 0)
 
     @property
     def games(self) -> int:
@@ -136,19 +140,20 @@ class ReturnStats:
     played: Sample = field(default_factory=Sample)
     strict: Sample = field(default_factory=Sample)
 
-    def add(self, episode: EpisodeRow, seat: int, unit: Hashable) -> None:
-        """Count an episode for one of its seats."""
-        if episode.status == "failed":
-            self.failed += 1
-        elif episode.status in PLAYED and episode.returns is not None:
-            self.episodes += 1
+    def add(self, kind: Kind, seat: int, units: Numbers) -> None:
+        """Count episodes of a kind for one of its seats. units: of each episode."""
+        count = len(units)
+        if kind.status == "failed":
+            self.failed += count
+        elif kind.status in PLAYED and kind.returns is not None:
+            self.episodes += count
             for sample in (self.played, self.strict):
-                sample.add(unit, episode.returns[seat])
-        elif episode.loser in (seat, None):
-            self.forfeits += 1
-            self.strict.add(unit, self.scale.low)
+                sample.add(units, kind.returns[seat])
+        elif kind.loser in (seat, None):
+            self.forfeits += count
+            self.strict.add(units, self.scale.low)
         else:
-            self.forfeited_to += 1
+            self.forfeited_to += count
 
     @property
     def mean(self) -> Mean | None:

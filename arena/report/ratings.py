@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from arena.report.units import Units
+from arena.results.columns import Episodes, Kind
 from arena.results.rows import PLAYED, EpisodeRow
 from arena.statistics.ratings import Difference, Matches, SeatEffect, Strength, rate
-
-K = TypeVar("K")
 
 
 class Comparison(NamedTuple):
@@ -51,7 +50,7 @@ class Ratings:
         return self.agents[player]
 
 
-def compare_players(episode: EpisodeRow) -> Iterator[Comparison]:
+def compare_players(episode: EpisodeRow | Kind) -> Iterator[Comparison]:
     """Yield each pair of seats with their agents and the first one's score.
 
     A player who forfeits loses to each of the others, who are not compared with each other.
@@ -70,41 +69,40 @@ def compare_players(episode: EpisodeRow) -> Iterator[Comparison]:
 
 
 def rate_episodes(
-    episodes: Sequence[EpisodeRow], units: Units, anchor: str | None = None
+    episodes: Episodes, units: Units, games: Collection[str], anchor: str | None = None
 ) -> Ratings:
-    """Rate all players who met another player in these episodes.
+    """Rate all players who met another player in these games.
 
-    anchor: the player whose rating is 1500; without it the mean of each group is.
+    units: of the episodes. anchor: the player whose rating is 1500; without it the mean of each
+    group is.
     """
-    agents = sorted({agent for episode in episodes for agent in episode.agents})
+    played = [kind for kind in episodes.kinds if kind.game in games]
+    agents = sorted({agent for kind in played for agent in kind.agents})
     index = {agent: number for number, agent in enumerate(agents)}
-    number: _Numbers[object] = _Numbers()
-    seats: _Numbers[tuple[str, int]] = _Numbers()
-    rows = []
-    for episode in episodes:
-        last = len(episode.agents) - 1
-        for found in compare_players(episode):
-            pair = tuple(sorted((found.first, found.second)))
-            rows.append(
-                (
-                    index[found.first],
-                    index[found.second],
-                    found.score,
-                    *(
-                        -1 if seat == last else seats[episode.game, seat]
-                        for seat in (found.first_seat, found.second_seat)
-                    ),
-                    number["unit", units.lineup(episode), pair],
-                    number["cluster", units.cluster(episode)],
-                    units.weight(episode),
-                )
+    seats: dict[tuple[str, int], int] = {}
+    cells, scores, parts = [], [], []
+    for kind, places in episodes.by_kind():
+        if kind.game not in games:
+            continue
+        last = len(kind.agents) - 1
+        for found in compare_players(kind):
+            one, two = index[found.first], index[found.second]
+            effects = (
+                -1 if seat == last else seats.setdefault((kind.game, seat), len(seats))
+                for seat in (found.first_seat, found.second_seat)
             )
-    if not rows:
+            cells.append((one, two, *effects))
+            scores.append(found.score)
+            pair = min(one, two) * len(agents) + max(one, two)
+            # In games of several seats, each pair is a unit of its own.
+            unit = units.lineup[places] * len(agents) ** 2 + pair
+            parts.append((unit, units.cluster[places], units.weight[places]))
+    if not parts:
         return Ratings(agents)
-    first, second, score, first_seat, second_seat, unit, cluster, weight = map(
-        np.array, zip(*rows, strict=True)
-    )
-    unit, cluster = (np.unique(values, return_inverse=True)[1] for values in (unit, cluster))
+    times = [len(unit) for unit, _, _ in parts]
+    first, second, first_seat, second_seat = np.repeat(np.array(cells), times, axis=0).T
+    score = np.repeat(np.array(scores), times)
+    unit, cluster, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     matches = Matches(
         first,
         second,
@@ -114,7 +112,7 @@ def rate_episodes(
         unit,
         cluster,
         weight,
-        any(len(episode.agents) > 2 for episode in episodes),
+        any(len(kind.agents) > 2 for kind in played),
     )
     rated = rate(matches, len(agents), None if anchor is None else index.get(anchor))
     keys = list(seats)
@@ -123,14 +121,6 @@ def rate_episodes(
         rated.strengths,
         rated.differences,
         {keys[effect.seat]: effect for effect in rated.seats},
-        one_deal=len(rows) > 1 and int(cluster.max()) == 0 and int(unit.max()) > 0,
+        one_deal=bool(cluster.min() == cluster.max() and unit.min() != unit.max()),
         anchor=anchor if anchor in index else None,
     )
-
-
-class _Numbers(dict[K, int]):
-    """Numbers keys in the order of their first use."""
-
-    def __missing__(self, key: K) -> int:
-        self[key] = number = len(self)
-        return number

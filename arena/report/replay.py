@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
 from arena.games.sandbox import PlayResult, Plies, play_actions
-from arena.results.rows import EpisodeRow, MoveRow
+from arena.results.rows import EpisodeRow, MoveRow, SeatRow
+from arena.results.transcript import count_seats
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,14 @@ class VerifiedReplay:
 
 def verify(
     episode: EpisodeRow,
-    moves: Iterable[MoveRow],
+    moves: Collection[MoveRow],
+    seats: Sequence[SeatRow] = (),
     play: Callable[[str, Plies], PlayResult] = play_actions,
 ) -> VerifiedReplay:
     """Replay a finished or truncated episode.
 
-    moves: its rows in the order of play. play: plays the actions; use a Sandbox's
-    play_actions for files of unknown origin.
+    moves: its rows in the order of play. seats: the stored counts, which the moves must lead to
+    as well. play: plays the actions; use a Sandbox's play_actions for files of unknown origin.
     """
     plies = []
     for _, rows in groupby(moves, attrgetter("ply")):
@@ -46,4 +48,6 @@ def verify(
         return VerifiedReplay(problem=f"the stored actions {reach} the game's end")
     if result.returns != episode.returns:
         return VerifiedReplay(result.board, f"OpenSpiel's returns are {list(result.returns)}")
+    if seats and [row for row, _ in count_seats(episode, moves)] != [*seats]:
+        return VerifiedReplay(result.board, "the stored counts are not those of the moves")
     return VerifiedReplay(result.board)

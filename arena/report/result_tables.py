@@ -330,7 +330,7 @@ def make_units(summary: Summary) -> Table:
             (
                 Cell(game, value=game),
                 count_cell(units.episodes),
-                count_cell(len(units.deals)),
+                count_cell(units.deals),
                 count_cell(units.units),
                 count_cell(units.distinct),
                 Cell(units.estimator, value=units.estimator),

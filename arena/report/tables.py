@@ -27,6 +27,7 @@ from arena.report.result_tables import (
     make_seats,
     make_units,
 )
+from arena.results.rows import PLAYED
 
 #: At most this many kinds of failures, and of unverified results, are listed.
 MAX_FAILURES = 20
@@ -71,10 +72,13 @@ def _facts(summary: Summary) -> Iterator[Fact]:
         yield from _call_facts(total)
     replays = len(summary.replays)
     verified = replays - len(summary.unverified)
+    detail = f"OpenSpiel confirms {verified:,} of {format_count(replays, 'result')}"
+    if unchecked := sum(statuses[name] for name in PLAYED) - replays:
+        detail += f"; {unchecked:,} were not checked, `arena verify` checks all"
     yield Fact(
         format_percent(Share(verified, replays).value),
         "verified",
-        f"OpenSpiel confirms {verified:,} of {format_count(replays, 'result')}",
+        detail,
         "bad" if summary.unverified else "good",
     )
 

@@ -8,62 +8,34 @@ players that always answer alike. Everywhere else, equal games are separate draw
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 
-from arena.games.game import CHANCE
+import numpy as np
+
 from arena.games.scale import GameScale
-from arena.results.rows import EpisodeRow, ModelRow, MoveRow
+from arena.results.columns import Episodes, Flags
+from arena.results.rows import ModelRow
 
 #: Prefixes of the backends whose engine runs here and is repeatable.
 _LOCAL = ("hf_", "vllm_")
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How an episode went. trajectory: equal for equal actions. drawn: something was drawn."""
-
-    trajectory: int
-    drawn: bool
-
-    @classmethod
-    def of(cls, moves: Iterable[MoveRow]) -> Course:
-        """Return the course of an episode, from its moves in the order of play."""
-        digest, drawn = blake2b(digest_size=8), False
-        for move in moves:
-            drawn |= move.seat == CHANCE or move.policy == "random"
-            if move.action is not None:
-                digest.update(f"{move.ply} {move.seat} {move.action}\n".encode())
-        return cls(int.from_bytes(digest.digest()) >> 1, drawn)
-
-
-@dataclass(slots=True)
 class GameUnits:
     """What is independent in one game.
 
     episodes: with a result. deals: of these. units: of line-ups on deals; copies count once.
-    distinct: different trajectories. swapped: units in which each player had each seat.
+    distinct: different trajectories. copies: episodes that repeat another one and count once
+    with it. swapped: each line-up played each deal in all seat orders.
     """
 
-    episodes: int = 0
-    deals: set[Hashable] = field(default_factory=set)
-    orders: defaultdict[Hashable, set[tuple[str, ...]]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
-    trajectories: set[int] = field(default_factory=set)
-    copies: int = 0
-
-    @property
-    def units(self) -> int:
-        """The number of independent units."""
-        return len(self.orders)
-
-    @property
-    def distinct(self) -> int:
-        """The number of different trajectories."""
-        return len(self.trajectories)
+    episodes: int
+    deals: int
+    units: int
+    distinct: int
+    copies: int
+    swapped: bool
 
     @property
     def repeats(self) -> bool:
@@ -73,77 +45,79 @@ class GameUnits:
     @property
     def estimator(self) -> str:
         """How means are estimated: sampled, or swapped if each deal was played in all seats."""
-        swapped = all(
-            len(orders) == len(set(_rotations(next(iter(orders))))) > 1
-            for orders in self.orders.values()
-        )
-        return "swapped" if self.orders and swapped else "sampled"
+        return "swapped" if self.swapped else "sampled"
 
 
 class Units:
-    """The units of all episodes of a file."""
+    """The units of episodes: arrays with one number for each, equal for what belongs together.
+
+    lineup: the unit of a line-up, in any seat order, on its deal. cluster: what is independent of
+    other clusters. episode: what is independent in each episode, such as errors. weight: less
+    than 1 if copies count once together. games: what is independent in each game.
+
+    A deal favours a seat or a player against all rivals alike, so all its games may err together.
+    Without chance events, games of different line-ups are independent.
+    """
 
     def __init__(
         self,
-        episodes: Sequence[EpisodeRow],
-        courses: Mapping[str, Course],
+        episodes: Episodes,
         scales: Mapping[str, GameScale],
         participants: Mapping[str, ModelRow],
     ) -> None:
-        self._scales = scales
-        fixed = {name for name, row in participants.items() if is_deterministic(row)}
-        self._fixed = {
-            episode.episode
-            for episode in episodes
-            if fixed.issuperset(episode.agents)
-            and not courses[episode.episode].drawn
-            and episode.status != "failed"
-        }
-        #: How often each fixed line-up was played: together, its episodes count once.
-        self._copies = Counter(
-            (episode.game, episode.agents) for episode in episodes if episode.episode in self._fixed
+        kinds, count = episodes.kinds, len(episodes)
+        alike = {name for name, row in participants.items() if is_deterministic(row)}
+        self._fixed = ~episodes.replaced & episodes.where(
+            alike.issuperset(kind.agents)
+            and not scales[kind.game].chance
+            and kind.status != "failed"
+            for kind in kinds
         )
+        games = _number(kind.game for kind in kinds)
+        self._order = episodes.of_kind(_number((kind.game, kind.agents) for kind in kinds))
+        players = episodes.of_kind(_number((kind.game, *sorted(kind.agents)) for kind in kinds))
+        # What was dealt: 0, if nothing was drawn.
+        deals = np.unique(episodes.deal, return_inverse=True)[1] + 1
+        self._deal = np.where(self._fixed, 0, deals)
+        self.lineup = players * (count + 1) + self._deal
+        on_deal = episodes.of_kind(games) * (count + 1) + self._deal
+        chance = episodes.where(scales[kind.game].chance for kind in kinds)
+        # The numbers of clusters of both sorts differ in their sign.
+        self.cluster = np.where(chance, -1 - on_deal, self.lineup)
+        self.episode = np.where(self._fixed, -1 - self._order, np.arange(count))
+        # How often each fixed line-up was played: together, its episodes count once.
+        played = np.bincount(self._order[self._fixed], minlength=len(kinds))
+        self.weight = np.where(self._fixed, 1 / np.maximum(played[self._order], 1), 1.0)
         self.games: dict[str, GameUnits] = {}
-        for episode in episodes:
-            if episode.status == "failed":
-                continue
-            found = self.games.setdefault(episode.game, GameUnits())
-            found.episodes += 1
-            found.deals.add(self._deal(episode))
-            found.orders[self.lineup(episode)].add(episode.agents)
-            found.trajectories.add(courses[episode.episode].trajectory)
-        for (game, _), count in self._copies.items():
-            self.games[game].copies += count - 1
+        for name in dict.fromkeys(kind.game for kind in kinds):
+            ended = episodes.where(kind.game == name and kind.status != "failed" for kind in kinds)
+            if ended.any():
+                self.games[name] = self._count(episodes, ended)
 
-    def _deal(self, episode: EpisodeRow) -> Hashable:
-        """Return what was dealt: nothing, if nothing was drawn."""
-        return None if episode.episode in self._fixed else (episode.seed, episode.number)
+    def _count(self, episodes: Episodes, chosen: Flags) -> GameUnits:
+        units, unit = np.unique(self.lineup[chosen], return_inverse=True)
+        fixed = self._order[chosen & self._fixed]
+        # How many different seat orders a unit has, and how many it could have.
+        kinds = len(episodes.kinds)
+        orders = np.unique(unit * kinds + self._order[chosen]) // kinds
+        rotations = np.zeros(len(units), np.int64)
+        rotations[unit] = episodes.of_kind(
+            len(set(_rotations(kind.agents))) for kind in episodes.kinds
+        )[chosen]
+        return GameUnits(
+            episodes=int(chosen.sum()),
+            deals=len(np.unique(self._deal[chosen])),
+            units=len(units),
+            distinct=len(np.unique(episodes.trajectory[chosen])),
+            copies=len(fixed) - len(np.unique(fixed)),
+            swapped=bool(((np.bincount(orders) == rotations) & (rotations > 1)).all()),
+        )
 
-    def lineup(self, episode: EpisodeRow) -> Hashable:
-        """Return the unit of an episode's line-up, in any seat order, on its deal."""
-        return episode.game, tuple(sorted(episode.agents)), self._deal(episode)
 
-    def episode(self, episode: EpisodeRow) -> Hashable:
-        """Return the unit of an episode for what is independent in each episode, such as errors."""
-        if episode.episode in self._fixed:
-            return episode.game, episode.agents
-        return episode.episode
-
-    def cluster(self, episode: EpisodeRow) -> Hashable:
-        """Return what is independent of other clusters.
-
-        A deal favours a seat or a player against all rivals alike, so all its games may err
-        together. Without chance events, games of different line-ups are independent.
-        """
-        if self._scales[episode.game].chance:
-            return episode.game, self._deal(episode)
-        return self.lineup(episode)
-
-    def weight(self, episode: EpisodeRow) -> float:
-        """Return the weight of an episode: less than 1 if copies of it count once together."""
-        if episode.episode not in self._fixed:
-            return 1.0
-        return 1 / self._copies[episode.game, episode.agents]
+def _number(values: Iterable[Hashable]) -> list[int]:
+    """Number values in the order of their first use; equal values have equal numbers."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(value, len(numbers)) for value in values]
 
 
 def is_deterministic(player: ModelRow) -> bool:

@@ -21,7 +21,6 @@ from arena.results.rows import (
     FailedCallRow,
     ModelRow,
     MoveRow,
-    Origin,
     ScoreRow,
     SeatRow,
     UnreadableRow,
@@ -30,7 +29,6 @@ from arena.results.transcript import TranscriptError, decompress, unfold
 
 _Lineup = TypeAdapter(tuple[int, ...])
 _Returns = TypeAdapter(tuple[float, ...])
-_Origins = TypeAdapter(list[tuple[int, int, int]])
 _Details = TypeAdapter(dict[str, int | dict[str, int]])
 _Logprobs = TypeAdapter(tuple[tuple[int, float], ...])
 
@@ -45,22 +43,27 @@ _SEAT_COLUMNS = tuple(field.name for field in fields(SeatRow) if field.name != "
 class Query:
     """Which episodes of a file belong to an experiment, and how it calls their players.
 
-    keys: of the episodes. names: by the key of the player.
+    keys: of the episodes. names: by the key of the player. games: dotted paths of its own games,
+    which a reader of the results may import.
     """
 
     name: str
     config: str
     keys: Sequence[str]
     names: Mapping[str, str]
+    games: Collection[str] = ()
 
 
 def make_query(
-    experiment: ExperimentRow, episodes: Iterable[str], models: Iterable[ModelRow]
+    experiment: ExperimentRow,
+    episodes: Iterable[str],
+    models: Iterable[ModelRow],
+    games: Collection[str] = (),
 ) -> Query:
-    """Return the query for the episodes of an experiment."""
+    """Return the query for the episodes of an experiment. games: see Query."""
     players = identify_players(models).items()
     names = {hash_text(identity): name for name, (identity, _) in players}
-    return Query(experiment.name, experiment.config, tuple(episodes), names)
+    return Query(experiment.name, experiment.config, tuple(episodes), names, games)
 
 
 class Reader:
@@ -152,28 +155,35 @@ class Reader:
 
     def find(self, key: str) -> EpisodeRow | None:
         """Return an episode; None if it is not stored."""
-        row = self._execute(f"SELECT {_EPISODE} FROM episodes WHERE key = ?", (key,)).fetchone()  # noqa: S608 - our own names
-        if row is None:
-            return None
+        row = self._execute("SELECT id FROM episodes WHERE key = ?", (key,)).fetchone()
+        return self.pick(row[0]) if row else None
+
+    def pick(self, number: int) -> EpisodeRow:
+        """Return the episode of a row, by its id."""
+        row = self._execute(f"SELECT {_EPISODE} FROM episodes WHERE id = ?", (number,)).fetchone()  # noqa: S608 - our own names
         versions = self._execute(
-            "SELECT version FROM seats WHERE episode = ? ORDER BY seat", (row[0],)
+            "SELECT version FROM seats WHERE episode = ? ORDER BY seat", (number,)
         )
         return self._make_episode(row, tuple(version for (version,) in versions))
+
+    def select(self, sql: str) -> sqlite3.Cursor:
+        """Run a query. {wanted} in it stands for the condition that selects the episodes."""
+        return self._execute(sql.format(wanted=self._where))
 
     def _make_episode(self, row: Sequence[Any], versions: tuple[str, ...]) -> EpisodeRow:
         _, key, game, lineup, deal, number, status, reason, loser, returns, plies, ended = row
         return _check(
             EpisodeRow(
                 key,
-                self._game(game),
+                self.game(game),
                 number,
-                self._agents(lineup),
+                self.agents(lineup),
                 deal,
                 status,
                 plies,
                 reason,
                 loser,
-                _parse(_Returns, f"episode {key!r}: returns", returns),
+                parse_returns(returns, f"episode {key!r}: returns"),
                 versions if any(versions) else (),
                 ended,
             )
@@ -212,39 +222,7 @@ class Reader:
         ).fetchall()
         if [row[0] for row in rows] != list(range(len(episode.agents))):
             raise UnreadableRow(f"episode {episode.episode!r}: its seats do not fit its line-up")
-        return [
-            _make_seat(row[:-1], _parse(_Details, "seats.details", row[-1]) or {}) for row in rows
-        ]
-
-    def seats(self) -> Iterator[tuple[str, str, SeatRow, list[tuple[Origin, int, int]]]]:
-        """Yield for each seat of each episode: player, game, counts, and origins of its answers.
-
-        An origin comes with the number of its answers and of illegal ones.
-        """
-        origins = {
-            row[0]: Origin(*row[1:])
-            for row in self._execute(
-                "SELECT id, model, provider, region, precision, model_revision, engine, enforcement"
-                " FROM origins"
-            )
-        }
-        columns = ", ".join(f"seats.{name}" for name in _SEAT_COLUMNS)
-        for values in self._execute(
-            f"SELECT {columns}, player, game, origins, details FROM seats"  # noqa: S608 - our own names
-            f" JOIN episodes ON episodes.id = seats.episode WHERE {self._where}"
-        ):
-            player, game, listed, details = values[-4:]
-            where = "seats.origins"
-            counts = _parse(_Origins, where, listed) or []
-            if any(number not in origins for number, _, _ in counts):
-                raise UnreadableRow(f"{where}: names an origin that is not stored")
-            row = _make_seat(values[:-4], _parse(_Details, "seats.details", details) or {})
-            yield (
-                self._name(player),
-                self._game(game),
-                row,
-                [(origins[number], answers, illegal) for number, answers, illegal in counts],
-            )
+        return [_make_seat(row[:-1], parse_details(row[-1])) for row in rows]
 
     def scores(self) -> Iterator[ScoreRow]:
         """Yield the scores of information states, of the players that have a name."""
@@ -256,7 +234,7 @@ class Reader:
             if player in self.names:
                 yield ScoreRow(
                     self.names[player],
-                    self._game(game),
+                    self.game(game),
                     version,
                     state,
                     _parse(_Logprobs, "scores.logprobs", logprobs),
@@ -287,18 +265,21 @@ class Reader:
             versions.setdefault(episode, []).append(version)
         return {number: tuple(found) for number, found in versions.items() if any(found)}
 
-    def _agents(self, lineup: str) -> tuple[str, ...]:
+    def agents(self, lineup: str) -> tuple[str, ...]:
+        """Return the names of the players of a stored line-up."""
         if (agents := self._lineups.get(lineup)) is None:
-            agents = tuple(map(self._name, _parse(_Lineup, "lineup", lineup)))
+            agents = tuple(map(self.player, _parse(_Lineup, "lineup", lineup)))
             self._lineups[lineup] = agents
         return agents
 
-    def _name(self, player: int) -> str:
+    def player(self, player: int) -> str:
+        """Return the name of a player, by its id."""
         if (name := self.names.get(player)) is None:
             raise UnreadableRow(f"an episode has the player {player}, who is not stored")
         return name
 
-    def _game(self, game: int) -> str:
+    def game(self, game: int) -> str:
+        """Return OpenSpiel's string of a game, by its id."""
         if (name := self._games.get(game)) is None:
             raise UnreadableRow(f"an episode has the game {game}, which is not stored")
         return name
@@ -316,16 +297,32 @@ def _make_seat(values: Sequence[Any], details: dict[str, Any]) -> SeatRow:
 
 def _check(episode: EpisodeRow) -> EpisodeRow:
     """Return the episode, as failed if its result is unusable: it must not count as a result."""
-    returns, seats = episode.returns or (), range(len(episode.agents))
-    if episode.status in PLAYED and (
-        len(returns) != len(seats) or not all(map(math.isfinite, returns))
+    reason = explain_unusable(episode.status, len(episode.agents), episode.loser, episode.returns)
+    return replace(episode, status="failed", reason=reason, loser=None) if reason else episode
+
+
+def explain_unusable(
+    status: str, seats: int, loser: int | None, returns: Sequence[float] | None
+) -> str:
+    """Return why a stored result cannot count as one; "" if it can."""
+    if status in PLAYED and (
+        len(returns or ()) != seats or not all(map(math.isfinite, returns or ()))
     ):
-        reason = f"returns are unusable: {json.dumps(episode.returns)}"
-        return replace(episode, status="failed", reason=reason)
-    if episode.loser is not None and episode.loser not in seats:
-        reason = f"loser is unusable: {episode.loser}"
-        return replace(episode, status="failed", reason=reason, loser=None)
-    return episode
+        return f"returns are unusable: {json.dumps(returns)}"
+    if loser is not None and loser not in range(seats):
+        return f"loser is unusable: {loser}"
+    return ""
+
+
+def parse_returns(text: str | None, where: str) -> tuple[float, ...] | None:
+    """Return stored returns. Raises UnreadableRow, which names where they are."""
+    found: tuple[float, ...] | None = _parse(_Returns, where, text)
+    return found
+
+
+def parse_details(text: str | None) -> dict[str, Any]:
+    """Return the column details of the table seats. Raises UnreadableRow."""
+    return _parse(_Details, "seats.details", text) or {}
 
 
 def _parse(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:

@@ -18,7 +18,6 @@ from arena.experiment.ledger import Backend, Ledger
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
-from arena.report.load import open_results
 from arena.results.reader import make_query
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena.results.spending import Spent
@@ -192,10 +191,12 @@ class Coordinator:
             # Deals in their order, so that runs that stop early share them.
             missing.sort(key=lambda spec: spec.number)
             query = make_query(experiment.row, keys, experiment.models)
-            with open_results(job.results, query) as results:
-                from arena.runners.stopping import StoppingRule  # scipy takes a second
+            # scipy takes a second to load
+            from arena.report.load import open_results
+            from arena.runners.stopping import StoppingRule
 
-                self._rule = StoppingRule(experiment, results.light_moves())
+            with open_results(job.results, query) as results:
+                self._rule = StoppingRule(experiment, results.columns)
         self._queue = FairQueue(missing, self._find_models)
         self._elsewhere: dict[str, EpisodeSpec] = {}
         self._looked = float("-inf")

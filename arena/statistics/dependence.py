@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.special import ndtri, stdtrit
 
 from arena.statistics.bradley_terry import Fit
 from arena.statistics.intervals import LEVEL, SCORES
@@ -60,8 +61,6 @@ def cluster_factor(fitted: Fit, games: Games, scores: Floats, contrasts: Floats)
     It compares the variance of the clusters' sums with that of the model, with Student's
     quantile for few clusters. 0 with one cluster: then intervals hold for that cluster only.
     """
-    from scipy.stats import norm, t
-
     clusters = int(games.cluster.max()) + 1
     if clusters < 2:
         return np.zeros((len(fitted.effects), len(contrasts)))
@@ -80,7 +79,7 @@ def cluster_factor(fitted: Fit, games: Games, scores: Floats, contrasts: Floats)
     influence = contrasts @ fitted.covariance  # (tables, contrasts, effects)
     found = ((gradient @ influence.swapaxes(1, 2)) ** 2).sum(axis=1) * clusters / (clusters - 1)
     assumed = np.einsum("tke,ke->tk", influence, contrasts)
-    quantile = t.ppf((1 + LEVEL) / 2, clusters - 1) / norm.ppf((1 + LEVEL) / 2)
+    quantile = stdtrit(clusters - 1, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2)
     return np.asarray(quantile**2 * found / assumed)
 
 

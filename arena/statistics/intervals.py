@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainc, betaincc, betaincinv, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -48,8 +49,6 @@ def bounded_interval(
     The interval is that of Clopper and Pearson (1934), for as many units as have the variance
     of the values. It covers at least 0.95 in simulations of 3 to 100 units.
     """
-    from scipy.stats import beta  # takes longer to import than most commands run
-
     n, total, spread = np.broadcast_arrays(
         *(np.asarray(values, float) for values in (n, total, spread))
     )
@@ -57,8 +56,8 @@ def bounded_interval(
     hits = np.clip(total / n, 0, 1) * size
     tail = (1 - level) / 2
     with np.errstate(invalid="ignore"):
-        low = np.where(hits <= 0, 0.0, beta.ppf(tail, hits, size - hits + 1))
-        high = np.where(hits >= size, 1.0, beta.ppf(1 - tail, hits + 1, size - hits))
+        low = np.where(hits <= 0, 0.0, betaincinv(hits, size - hits + 1, tail))
+        high = np.where(hits >= size, 1.0, betaincinv(hits + 1, size - hits, 1 - tail))
     return low, high
 
 
@@ -101,8 +100,6 @@ def student_interval(values: Sequence[float] | Floats, population: int | None = 
     population: how many units there are at all, if they were drawn without replacement; with
     all of them the mean is exact.
     """
-    from scipy.stats import t
-
     found = np.asarray(values, float)
     n, mean = len(found), float(found.mean())
     if population is not None and n >= population:
@@ -110,17 +107,15 @@ def student_interval(values: Sequence[float] | Floats, population: int | None = 
     error = float(found.std(ddof=1)) / n**0.5
     if population is not None:
         error *= (1 - n / population) ** 0.5
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return Mean(mean, mean - half, mean + half, n, "student")
 
 
 def two_sided_p(n: float, total: float, spread: float, floor: float = SCORES) -> float:
     """Return the p-value of a mean of 1/2: below 0.05 if and only if the interval excludes it."""
-    from scipy.stats import beta
-
     size = n / float(variance_share(n, total, spread, floor))
     hits = total / n * size
     # The chance of at least, and of at most, so many hits, continued to fractions.
-    above = 1.0 if hits <= 0 else float(beta.cdf(0.5, hits, size - hits + 1))
-    below = 1.0 if hits >= size else float(beta.sf(0.5, hits + 1, size - hits))
+    above = 1.0 if hits <= 0 else float(betainc(hits, size - hits + 1, 0.5))
+    below = 1.0 if hits >= size else float(betaincc(hits + 1, size - hits, 0.5))
     return min(1.0, 2 * min(above, below))

@@ -55,7 +55,7 @@ def play(
         game=loaded.spec,
         number=number,
         agents=tuple(agents),
-        seed=0,
+        seed=number,
         status="finished",
         returns=state.returns(),
         plies=ply,

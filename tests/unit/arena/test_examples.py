@@ -24,7 +24,7 @@ def test_the_example_of_an_agent(
         moves = [
             move.action_text
             for episode in opened.episodes
-            for move in opened.moves(episode.episode)
+            for move in opened.moves(episode)
             if move.agent == "corners" and move.ply < 2
         ]
     assert len(moves) == 20
@@ -44,9 +44,7 @@ def test_the_example_of_a_game(
         assert {episode.game for episode in opened.episodes} == {"examples.race:Race(goal=10)"}
         returns = [row.returns[row.agents.index("perfect")] for row in opened.episodes]
         actions = {
-            move.action_text
-            for episode in opened.episodes
-            for move in opened.moves(episode.episode)
+            move.action_text for episode in opened.episodes for move in opened.moves(episode)
         }
     assert len(returns) == 10
     assert actions <= {"add 1", "add 2", "add 3"}
@@ -56,3 +54,7 @@ def test_the_example_of_a_game(
     assert main(["report", str(results), "--html", str(tmp_path / "page.html")]) == 0
     out = " ".join(capsys.readouterr().out.split())  # lines are broken
     assert "is not checked, because a results file may import nothing" in out
+    assert main(["verify", str(results)]) == 1
+    # An experiment of one's own may.
+    assert main(["verify", str(results), *config]) == 0
+    assert "OpenSpiel confirms 10 of 10 results" in capsys.readouterr().out

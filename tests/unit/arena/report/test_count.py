@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter, defaultdict
+from contextlib import closing
 from dataclasses import astuple, replace
 from itertools import groupby, permutations
 from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
 import pyspiel
 import pytest
 
@@ -16,6 +19,8 @@ from arena.report.answers import Share
 from arena.report.count import Summary, summarise
 from arena.report.load import open_results
 from arena.report.outcomes import WinDrawLoss, find_outcome
+from arena.report.tables import make_tables
+from arena.results.columns import Kind
 from arena.results.export import TABLES
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
 from arena.results.store import Store
@@ -75,13 +80,14 @@ def test_an_episode_has_an_outcome_for_each_seat(
 
 def test_a_failed_episode_is_counted_but_is_not_a_game() -> None:
     count = WinDrawLoss()
-    for episode in (
-        ended((2.0, -2.0)),
-        ended((0.0, 0.0)),
-        ended(status="forfeited", loser=0),
-        ended(status="failed"),
-    ):
-        count.add(episode, 0, object())
+    kinds = (
+        Kind("game", ("a", "b"), "finished", returns=(2.0, -2.0)),
+        Kind("game", ("a", "b"), "finished", returns=(0.0, 0.0)),
+        Kind("game", ("a", "b"), "forfeited", loser=0),
+        Kind("game", ("a", "b"), "failed"),
+    )
+    for unit, kind in enumerate(kinds):
+        count.add(kind, 0, np.array([unit]))
     assert (count.wins, count.draws, count.losses) == (1, 1, 1)
     assert (count.games, count.forfeits, count.failed) == (3, 1, 1)
     assert count.score == 0.5
@@ -185,6 +191,44 @@ def test_results_that_the_actions_do_not_lead_to_are_unverified(tmp_path: Path) 
     assert "OpenSpiel's returns are" in summary.unverified[won.row.episode]
     assert "do not reach the game's end" in summary.unverified[others[1].row.episode]
     assert "may not play" in summary.unverified[others[0].row.episode]
+
+
+def test_counts_that_the_moves_do_not_lead_to_are_unverified(tmp_path: Path) -> None:
+    games = [play("tic_tac_toe", ("hf_one", "random"), number) for number in range(2)]
+    path = write(tmp_path / "r.db", games)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE seats SET turns = turns + 1 WHERE episode = 1 AND seat = 0")
+    assert set(summarise_file(path).unverified.values()) == {
+        "the stored counts are not those of the moves"
+    }
+
+
+def test_figures_need_no_moves_and_the_first_episodes_are_verified(tmp_path: Path) -> None:
+    """A million episodes have figures in seconds; what was verified is said."""
+    games = [
+        play("tic_tac_toe", pair, number, lambda row: [asked(row)])
+        for number in range(4)
+        for pair in permutations(("hf_one", "hf_two"))
+    ]
+    path = write(tmp_path / "r.db", games)
+    with open_results(path) as results:
+        whole, part = summarise(results, None), summarise(results, 2)
+    assert part.statuses == whole.statuses
+    assert part.totals["hf_one"].wins == whole.totals["hf_one"].wins
+    assert part.ratings == whole.ratings
+    one, two = (found.answer_totals["hf_one"] for found in (whole, part))
+    assert (one.turns, one.prompt_tokens, one.cost_picousd) == (
+        two.turns, two.prompt_tokens, two.cost_picousd,
+    )  # fmt: skip
+    assert len(whole.replays) == 8
+    assert {row.number for row in part.read} == {0}  # whole deals first
+    facts = {fact.label: fact.detail for fact in make_tables(part).facts}
+    assert "confirms 2 of 2 results; 6 were not checked" in facts["verified"]
+    # Without a transcript nothing but the replay is missing.
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM transcripts")
+    with open_results(path) as results:
+        assert summarise(results, 0).ratings == whole.ratings
 
 
 def answer_badly(row: MoveRow) -> list[MoveRow]:

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from arena.report.count import summarise
-from arena.report.embed import TEXT, Embedded, clip, embed
+from arena.report.embed import TEXT, Embedded, Report, clip, embed
 from arena.report.load import open_results
+from arena.report.page import render
 from arena.results.rows import MoveRow
 from tests.support.random_play import Played, asked, play, write
 
@@ -126,6 +129,22 @@ def test_beyond_the_limits_texts_and_then_moves_are_left_out(tmp_path: Path) -> 
     assert "prompt" not in step
     nothing = embed_file(path, whole=0, brief=0)
     assert (nothing.absent, nothing.parts) == (len(played), [])
+
+
+def test_a_large_page_lists_the_first_episodes_and_those_that_a_table_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arena.report.embed.LISTED", 3)
+    games = [play("tic_tac_toe", ("hf_one", "hf_two"), number) for number in range(6)]
+    failed = replace(games[5].row, status="failed", reason="A B c", returns=None)
+    path = write(tmp_path / "r.db", [*games[:5], Played(failed, ())])
+    report = Report.load(path, replays=1)
+    entries = report.embedded.index["episodes"]
+    assert [entry["number"] for entry in entries] == [0, 1, 2, 5]
+    assert ["part" in entry for entry in entries] == [True, False, False, False]
+    assert (report.embedded.absent, report.embedded.unlisted) == (3, 2)
+    page = render(report)
+    assert "3 without moves, and 2 are not listed." in page
 
 
 def test_a_failed_episode_has_its_error_as_a_move(tmp_path: Path) -> None:

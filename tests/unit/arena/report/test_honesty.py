@@ -87,7 +87,7 @@ def test_repeated_courses_are_counted_and_reported(tmp_path: Path) -> None:
     first = play("tic_tac_toe", ("hf_one", "random"), 0)
     copies = [
         Played(
-            replace(first.row, episode=f"copy{number}", number=number),
+            replace(first.row, episode=f"copy{number}", number=number, seed=number),
             tuple(replace(move, episode=f"copy{number}") for move in first.moves),
         )
         for number in range(6)
@@ -102,7 +102,7 @@ def test_games_of_players_that_always_answer_alike_count_once(tmp_path: Path) ->
     first = play("tic_tac_toe", ("hf_one", "solver"), 0, lambda move: [asked(move)])
     copies = [
         Played(
-            replace(first.row, episode=f"copy{number}", number=number),
+            replace(first.row, episode=f"copy{number}", number=number, seed=number),
             tuple(replace(move, episode=f"copy{number}") for move in first.moves),
         )
         for number in range(6)

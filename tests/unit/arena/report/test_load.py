@@ -62,7 +62,7 @@ def test_text_that_is_not_utf8_can_be_read(tmp_path: Path) -> None:
         connection.execute("UPDATE episodes SET reason = CAST(X'61ff62' AS TEXT)")
     change_moves(path, lambda columns: columns.update(latency_ms=[float("inf")] * 2))
     with open_results(path) as results:
-        moves = results.moves(results.episodes[0].episode)
+        moves = results.moves(results.episodes[0])
     assert results.episodes[0].reason == "a\ufffdb"
     assert [move.latency_ms for move in moves] == [None] * 2
 
@@ -83,7 +83,7 @@ def test_a_file_is_read_as_one_snapshot_during_a_run(tmp_path: Path) -> None:
             store.put_episode(second.row, second.moves)
             assert len(results.episodes) == 1
             assert results.unfinished == 1
-            assert [episode.number for episode, _ in results.light_moves()] == [0]
+            assert [episode.number for episode in results.first(None)] == [0]
         with open_results(store.path) as results:
             assert len(results.episodes) == 2
 
@@ -91,6 +91,5 @@ def test_a_file_is_read_as_one_snapshot_during_a_run(tmp_path: Path) -> None:
 def test_an_episode_without_moves_is_listed(tmp_path: Path) -> None:
     row = replace(play("matrix_rps", ("a", "b")).row, status="failed", reason="X")
     with open_results(write(tmp_path / "r.db", [Played(row, ())])) as results:
-        assert [(episode.status, moves) for episode, moves in results.light_moves()] == [
-            ("failed", [])
-        ]
+        (episode,) = results.episodes
+        assert (episode.status, results.moves(episode)) == ("failed", [])

@@ -10,7 +10,8 @@ import pytest
 
 from arena.games.scale import GameScale
 from arena.report.ratings import Ratings, compare_players, rate_episodes
-from arena.report.units import Course, Units
+from arena.report.units import Units
+from arena.results.columns import Ended, Episodes, Kind
 from arena.results.rows import EpisodeRow, ModelRow
 
 ENGINE = '{"reply": "score"}'
@@ -24,7 +25,7 @@ def games(*results: tuple[str, float]) -> list[EpisodeRow]:
             game="game",
             number=number,
             agents=tuple(players),
-            seed=0,
+            seed=number,
             status="finished",
             plies=1,
             returns=(value, -value),
@@ -33,21 +34,21 @@ def games(*results: tuple[str, float]) -> list[EpisodeRow]:
     ]
 
 
-def units(
-    episodes: Sequence[EpisodeRow], *, chance: bool = False, fixed: str = "", drawn: bool = False
-) -> Units:
-    """fixed: players that always answer alike."""
-    names = {agent for episode in episodes for agent in episode.agents}
+def rated(
+    rows: Sequence[EpisodeRow], *, chance: bool = False, fixed: str = "", drawn: bool = False
+) -> Ratings:
+    """fixed: players that always answer alike. drawn: random moves replaced illegal ones."""
     participants = {
         name: ModelRow(name, "llm", "hf_x" if name in fixed else "openrouter_x", ENGINE)
-        for name in names
+        for row in rows
+        for name in row.agents
     }
-    courses = {episode.episode: Course(7, drawn) for episode in episodes}
-    return Units(episodes, courses, {"game": GameScale(True, -1, 1, chance)}, participants)
-
-
-def rated(episodes: Sequence[EpisodeRow], **options: object) -> Ratings:
-    return rate_episodes(episodes, units(episodes, **options))  # type: ignore[arg-type]
+    episodes = Episodes.collect(
+        Ended(Kind(row.game, row.agents, row.status, row.loser, row.returns), row.seed, 7, drawn)
+        for row in rows
+    )
+    units = Units(episodes, {"game": GameScale(True, -1, 1, chance)}, participants)
+    return rate_episodes(episodes, units, ["game"])
 
 
 def ends(found: Ratings) -> list[tuple[str, float, float, float]]:
@@ -67,12 +68,12 @@ def test_five_wins_have_an_open_end() -> None:
 def test_swapped_seats_on_one_deal_are_one_unit() -> None:
     """The deal decides every game: 12 games in both seats are six draws, not luck."""
     both = [
-        replace(row, agents=tuple(order), number=number, episode=f"{number}{order}")
+        replace(row, agents=tuple(order), episode=f"{number}{order}")
         for number, row in enumerate(games(*[("ab", 1.0)] * 6))
         for order in ("ab", "ba")
     ]
     paired = ends(rated(both, chance=True))
-    alone = [replace(row, number=number) for number, row in enumerate(both)]
+    alone = [replace(row, seed=number) for number, row in enumerate(both)]
     apart = ends(rated(alone, chance=True))
     assert paired[0][1] == apart[0][1] == 1500
     assert paired[0][3] - paired[0][2] < apart[0][3] - apart[0][2]
@@ -94,7 +95,7 @@ def test_equal_games_stay_separate_where_something_was_drawn() -> None:
 
 
 def test_one_deal_for_all_is_reported() -> None:
-    episodes = [replace(row, number=0) for row in games(("ab", 1), ("bc", 1), ("ac", 1))]
+    episodes = [replace(row, seed=0) for row in games(("ab", 1), ("bc", 1), ("ac", 1))]
     assert rated(episodes, chance=True).one_deal
     assert not rated(episodes, chance=False).one_deal
 

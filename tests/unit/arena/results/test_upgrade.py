@@ -205,6 +205,6 @@ def costs(path: Path) -> set[int | None]:
         return {
             move.cost_picousd
             for episode in results.episodes
-            for move in results.moves(episode.episode)
+            for move in results.moves(episode)
             if move.model
         }

@@ -1,0 +1,65 @@
+"""arena verify FILE [--config EXPERIMENT]"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from arena.cli import output
+from arena.cli.query import add_query, read_query
+from arena.games.sandbox import Sandbox
+from arena.report.load import open_results
+from arena.report.replay import verify
+from arena.results.reader import Query
+from arena.results.rows import PLAYED
+from arena.results.store import warn_of_loss
+
+#: Further episodes that are not confirmed are only counted.
+_MAX_PROBLEMS = 20
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the results file and the query."""
+    parser.add_argument(
+        "results", type=Path, nargs="*", metavar="FILE", help="results files of arena run"
+    )
+    add_query(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay every episode that has a result; 1 if one of the results is not confirmed."""
+    query = read_query(args)
+    return max([_verify(path, query) for path in args.results])
+
+
+def _verify(path: Path, query: Query | None) -> int:
+    if warning := warn_of_loss(path):
+        output.say(f"warning: {warning}")
+    console = Console(emoji=False, markup=False, highlight=False)
+    checked, problems = 0, dict[str, str]()
+    with open_results(path, query) as results, closing(Sandbox(own=results.own_games)) as sandbox:
+        for episode in track(
+            results.first(None),
+            "verifying",
+            len(results.columns),
+            console=Console(stderr=True, emoji=False),
+            transient=True,
+        ):
+            if episode.status in PLAYED:
+                checked += 1
+                moves, seats = results.moves(episode, light=True), results.reader.seats_of(episode)
+                if problem := verify(episode, moves, seats, sandbox.play_actions).problem:
+                    problems[episode.name] = problem
+    for name, problem in list(problems.items())[:_MAX_PROBLEMS]:
+        output.say(f"{path}: {name}: {problem}")
+    if (more := len(problems) - _MAX_PROBLEMS) > 0:
+        output.say(f"{path}: and {more:,} more")
+    others = len(results.columns) - checked
+    unplayed = f"; {others:,} episodes have none" if others else ""
+    confirmed = f"OpenSpiel confirms {checked - len(problems):,} of {checked:,} results"
+    output.show(console, f"{path}: {confirmed}{unplayed}")
+    return int(bool(problems))
