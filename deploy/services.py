@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from router.config import RouterConfig
 from services.common.backend import BaseLLMBackend
-from services.common.config import Address, ConfigError, config_path, load_config
+from services.common.config import Address, ConfigError, HostPort, config_path, load_config
 from services.common.environment import load_dotenv, matches
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +65,11 @@ class ManagedService:
         return f"ARENA_{self.name.upper()}_PORT"
 
     @property
+    def metrics_variable(self) -> str:
+        """The variable that sets the port of its metrics."""
+        return f"ARENA_{self.name.upper()}_METRICS_PORT"
+
+    @property
     def config_path(self) -> Path:
         """Its configuration file."""
         return config_path(self.config)
@@ -72,13 +77,21 @@ class ManagedService:
     @property
     def address(self) -> str:
         """host:port from its configuration. Raises ConfigError."""
+        return self._addresses.listen
+
+    @property
+    def metrics(self) -> str | None:
+        """host:port of its metrics; None: it has none. Raises ConfigError."""
+        return self._addresses.metrics
+
+    @property
+    def _addresses(self) -> _Addresses:
         try:
-            return load_config(self.config_path, _Listen).listen
+            return load_config(self.config_path, _Addresses)
         except ConfigError as error:
-            port = os.environ.get(self.variable)
-            if port is None:
-                raise
-            raise ConfigError(f"{error}; {self.variable} is {port!r}") from error
+            variables = (self.variable, self.metrics_variable)
+            ports = [f"{name} is {os.environ[name]!r}" for name in variables if name in os.environ]
+            raise ConfigError("; ".join([f"{error}", *ports])) from error
 
     def check_config(self) -> Mapping[str, str]:
         """Read its configuration as the service will. Returns the parts that it needs.
@@ -98,8 +111,9 @@ class ManagedService:
         return sorted(n for n in environ if not matches(n, (*_COMMON, *self.environment)))
 
 
-class _Listen(BaseModel):
+class _Addresses(BaseModel):
     listen: Address
+    metrics: HostPort | None = None
 
 
 def _find_service(name: str) -> ManagedService:

@@ -129,17 +129,22 @@ def _checked_addresses(services: Sequence[ManagedService]) -> dict[str, str]:
             problems.append(f"{error}")
     _raise_all(problems)
     problems, moves = [], []
-    for place, service in enumerate(services):
-        address = listening[service.name]
+    wanted = [(service.name, listening[service.name], service.variable) for service in services]
+    wanted += [
+        (f"{service.name}: metrics", service.metrics, service.metrics_variable)
+        for service in services
+        if service.metrics is not None and not service.metrics.endswith(":0")
+    ]
+    for place, (name, address, variable) in enumerate(wanted):
         if address.endswith(":0"):
             problem = "the other services must know its port, so choose one from 1 to 65535"
-        elif address in list(listening.values())[:place]:
+        elif address in [other for _, other, _ in wanted[:place]]:
             problem = "another service of this system has the same address"
         else:
             problem = port_problem(address)
         if problem:
-            problems.append(f"{service.name} cannot listen on {address}: {problem}")
-            moves.append(f"{service.variable}={free_port_after(address) or 'PORT'}")
+            problems.append(f"{name} cannot listen on {address}: {problem}")
+            moves.append(f"{variable}={free_port_after(address) or 'PORT'}")
     if problems:
         problems.append(f"stop what holds a port, or choose others: make up {' '.join(moves)}")
     _raise_all(problems)

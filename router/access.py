@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from arena_llm.v1 import generate_pb2, reply_pb2, score_pb2
+from arena_llm.v1 import reply_pb2
 from router.config import RouterConfig
 from router.routing import AUTHORIZATION
 from router.tokens import TokenEntry, TokenTable
@@ -27,9 +26,8 @@ from services.common.errors import (
     QuotaExceeded,
     TokenMissing,
     TokenRejected,
-    read_report,
 )
-from services.common.handlers import SMALL, Context, scan
+from services.common.handlers import Context
 from services.common.validation import MAX_NAME
 
 _SCHEME = "bearer "
@@ -54,14 +52,11 @@ class Charge(Protocol):
     def open(self) -> None:
         """Count the call."""
 
-    def add_message(self, message: bytes) -> None:
-        """Note a message of a stream; the last one has the usage."""
+    def add_message(self) -> None:
+        """Note a message of a stream."""
 
-    def add_reply(self, rpc: str, reply: bytes) -> None:
-        """Count the usage of a reply."""
-
-    def add_failure(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
-        """Count what a call has paid before it failed."""
+    def add_usage(self, usage: reply_pb2.Usage | None) -> None:
+        """Note what the call has paid; None if that is not known, or nothing was paid for it."""
 
     def close(self) -> None:
         """End the call."""
@@ -204,37 +199,26 @@ class TokenCharge:
     each message of its stream; its cost is not known.
     """
 
-    __slots__ = ("_access", "_last", "_name", "_picousd", "_tokens")
+    __slots__ = ("_access", "_name", "_picousd", "_tokens")
 
     def __init__(self, access: TokenAccess, name: str) -> None:
         self._access = access
         self._name = name
         self._tokens = self._picousd = 0
-        self._last = b""
 
     def open(self) -> None:
         self._access.enter(self._name)
 
-    def add_message(self, message: bytes) -> None:
+    def add_message(self) -> None:
         self._tokens += 1
-        self._last = message
 
-    def add_reply(self, rpc: str, reply: bytes) -> None:
-        self._add(_read_usage(rpc, reply))
-
-    def add_failure(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
-        if (report := read_report(trailers)) is not None:
-            self._add(report.usage)
-
-    def close(self) -> None:
-        if self._last:
-            self.add_reply("StreamGenerate", self._last)
-        self._access.leave(self._name, self._tokens, self._picousd)
-
-    def _add(self, usage: reply_pb2.Usage | None) -> None:
+    def add_usage(self, usage: reply_pb2.Usage | None) -> None:
         if usage is not None:
             self._tokens = usage.prompt_tokens + usage.completion_tokens
             self._picousd = usage.cost_picousd
+
+    def close(self) -> None:
+        self._access.leave(self._name, self._tokens, self._picousd)
 
 
 class Anyone:
@@ -260,13 +244,10 @@ class Anyone:
     def open(self) -> None:
         pass
 
-    def add_message(self, message: bytes) -> None:
+    def add_message(self) -> None:
         pass
 
-    def add_reply(self, rpc: str, reply: bytes) -> None:
-        pass
-
-    def add_failure(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
+    def add_usage(self, usage: reply_pb2.Usage | None) -> None:
         pass
 
     def close(self) -> None:
@@ -275,39 +256,6 @@ class Anyone:
 
 #: Of a call that uses no model.
 NO_CHARGE: Charge = Anyone()
-
-_REPLIES: dict[str, Any] = {
-    "Generate": reply_pb2.GenerateResponse,
-    "Score": score_pb2.ScoreResponse,
-}
-
-
-def _read_usage(rpc: str, reply: bytes) -> reply_pb2.Usage | None:
-    """Return the usage in a reply; None if nothing was paid for it, or it is not known."""
-    try:
-        if rpc == "StreamGenerate":
-            event = generate_pb2.StreamGenerateResponse.FromString(reply)
-            kind = event.WhichOneof("event")
-            if kind not in ("completion", "interruption"):
-                return None
-            answer: Any = getattr(event, kind)
-        elif (kind := _REPLIES.get(rpc)) is None:
-            return None
-        else:
-            if len(reply) > SMALL:  # with token traces, of which nothing is needed here
-                numbers = {
-                    field.number
-                    for field in kind.DESCRIPTOR.fields
-                    if field.name in ("usage", "replayed")
-                }
-                reply = scan(kind.DESCRIPTOR, reply, deep=False).pick(reply, numbers)
-            answer = kind.FromString(reply)
-    except DecodeError:
-        return None
-    if not answer.HasField("usage") or getattr(answer, "replayed", False):
-        return None
-    usage: reply_pb2.Usage = answer.usage
-    return usage
 
 
 def _make_quota_error(

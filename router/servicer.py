@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,10 +20,12 @@ from router.config import RouterConfig
 from router.fallback import FailedCall, Fallbacks, PassedOver, add_field, extend_error
 from router.fallback import list_models as list_fallbacks
 from router.replicas import describe, shorten_window
+from router.reply import note_failure, note_last_event, note_reply
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from services.common.admission import admit_calls
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
+from services.common.exporter import Page
 from services.common.handlers import SMALL, Context, check_client, parse, scan
 from services.common.pages import make_page
 from services.common.service_info import make_limits, make_service_info
@@ -58,6 +60,10 @@ class Router:
         """Never return: without backends the router still answers BACKEND_DOWN."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
+
+    def pages(self) -> Mapping[str, Page]:
+        """None yet."""
+        return {}
 
     def drain(self) -> None:
         """Running calls end by themselves."""
@@ -151,7 +157,7 @@ class Router:
             backend = self._find(model, record)
             metadata = build_metadata(_received(context))
             call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            reply = await ForwardedCall("IsAvailable", call, backend, context, record).reply()
+            reply = await ForwardedCall(call, backend, context, record).reply()
             answered = models_pb2.IsAvailableResponse.FromString(reply)
             add_field(answered.model)
             return answered.SerializeToString()
@@ -200,7 +206,7 @@ class Router:
         backend = self._find(request.model, record)
         metadata = build_metadata(_received(context), session, CALLER.get())
         call = backend.call(rpc, data, context.time_remaining(), metadata)
-        return ForwardedCall(rpc, call, backend, context, record, charge)
+        return ForwardedCall(call, backend, context, record, charge)
 
     def _bound(self, context: Context) -> float:
         """Return the seconds to wait for a backend without which the router can answer.
@@ -225,13 +231,12 @@ class ForwardedCall:
     """
 
     __slots__ = (
-        *("_backend", "_call", "_charge", "_context", "_initial_sent", "_record", "_rpc"),
+        *("_backend", "_call", "_charge", "_context", "_initial_sent", "_last", "_record"),
         *("failed", "passed_over"),
     )
 
     def __init__(
         self,
-        rpc: str,
         call: Any,
         backend: Backend,
         context: Context,
@@ -239,7 +244,6 @@ class ForwardedCall:
         charge: Charge = NO_CHARGE,
     ) -> None:
         charge.open()
-        self._rpc = rpc
         self._charge = charge
         self._call = call
         self._backend = backend
@@ -249,6 +253,7 @@ class ForwardedCall:
         #: Reasons for which PassedOver is raised, and the models that failed before: see Fallbacks.
         self.passed_over: frozenset[str] = frozenset()
         self.failed: Sequence[FailedCall] = ()
+        self._last = b""
 
     async def __aenter__(self) -> ForwardedCall:
         return self
@@ -263,7 +268,7 @@ class ForwardedCall:
                 await self._send_initial(initial)
             if trailing := await call.trailing_metadata():
                 self._context.set_trailing_metadata(tuple(trailing))
-            self._charge.add_reply(self._rpc, reply)
+            self._charge.add_usage(note_reply(self._record, reply))
         except grpc.aio.AioRpcError as error:
             await self._end(error)
             raise AssertionError("unreachable") from error
@@ -280,7 +285,8 @@ class ForwardedCall:
         if initial:
             await self._send_initial(await self._call.initial_metadata())
         async for message in self._call:
-            self._charge.add_message(message)
+            self._last = message
+            self._charge.add_message()
             yield message
 
     async def __aexit__(
@@ -292,8 +298,10 @@ class ForwardedCall:
         try:
             if error is None:
                 self._context.set_trailing_metadata(tuple(await self._call.trailing_metadata()))
-            elif isinstance(error, grpc.aio.AioRpcError):
+            if isinstance(error, grpc.aio.AioRpcError):
                 await self._end(error)
+            else:
+                self._charge.add_usage(note_last_event(self._record, self._last))
         finally:
             self._call.cancel()
             self._charge.close()
@@ -302,7 +310,7 @@ class ForwardedCall:
         if failure := self._backend.explain_failure(error):
             raise failure from error
         trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
-        self._charge.add_failure(trailers)
+        self._charge.add_usage(note_failure(self._record, trailers))
         reason, message = read_reason(trailers), error.details() or ""
         if reason in self.passed_over:
             raise PassedOver(error, reason) from error

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Make idle OpenMP threads sleep: spinning threads slow down other models on the same cores.
 # Set before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Tests of several processes run the same services at the same time.
+for _name in ("router", *(path.parent.name for path in Path("services").glob("*/__main__.py"))):
+    os.environ.setdefault(f"ARENA_{_name.upper()}_METRICS_PORT", "0")
 
 # A background job of a shell ignores Ctrl-C, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

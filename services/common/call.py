@@ -7,13 +7,14 @@ import secrets
 import time
 import traceback as tracebacks
 from collections.abc import Mapping
+from decimal import Decimal
 from itertools import islice
 from types import TracebackType
 
 import grpc
 
-from arena_llm.types import Usage
 from arena_llm.v1 import reply_pb2
+from arena_llm.wire import to_message
 from services.common.errors import (
     BackendError,
     ContractError,
@@ -23,6 +24,7 @@ from services.common.errors import (
 )
 from services.common.handlers import Context
 from services.common.log import log
+from services.common.metrics import meter
 from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME, MAX_SESSION
 
 _NOT_IN_KEYS = str.maketrans(dict.fromkeys(' ="', "_"))
@@ -35,13 +37,17 @@ def _safe(text: str, max_length: int) -> str:
 
 
 class CallRecord:
-    """Collects the fields of the call's line in the log. It never gets prompts or keys."""
+    """Collects what the log and the metrics show of a call. It never gets prompts or keys."""
 
     def __init__(self, rpc: str) -> None:
         self.rpc = rpc
         self.started = time.perf_counter()
         self.status = "OK"
         self._fields: dict[str, object] = {}
+        self._usage: reply_pb2.Usage | None = None
+        #: For the metrics.
+        self.timings: reply_pb2.Timings | None = None
+        meter.begin()
 
     def add(self, **fields: object) -> None:
         """Add fields to the line."""
@@ -65,31 +71,45 @@ class CallRecord:
             name = _safe(key, MAX_LABEL).translate(_NOT_IN_KEYS)
             self._fields[f"label.{name}"] = _safe(labels[key], MAX_LABEL)
 
-    def add_result(self, usage: Usage, is_free: bool) -> None:
-        """Add the tokens and the cost that are known.
-
-        is_free: a cost that is not known is 0.
-        """
+    def add_usage(self, usage: reply_pb2.Usage) -> None:
+        """Add the tokens and the cost that are known. They add up if several models were called."""
+        if self._usage is not None:
+            usage = _add(self._usage, usage)
+        self._usage = usage
         for name in ("prompt_tokens", "completion_tokens"):
-            if (count := getattr(usage, name)) is not None:
-                self._fields[name] = count
-        if (usd := usage.cost_usd) is not None:
-            self._fields["cost_usd"] = f"{usd.normalize():f}"
-        elif is_free:
-            self._fields["cost_usd"] = "0"
+            if usage.HasField(name):
+                self._fields[name] = getattr(usage, name)
+        if usage.HasField("cost_picousd"):
+            self._fields["cost_usd"] = _to_usd(usage.cost_picousd)
 
     def add_timings(self, timings: reply_pb2.Timings) -> None:
         """Add the times that are known."""
+        self.timings = timings
         for name in ("queue", "first_token"):
             if timings.HasField(field := f"{name}_seconds"):
                 self._fields[f"{name}_s"] = round(getattr(timings, field), 4)
 
-    def write(self) -> None:
-        """Write the line: a warning if the call failed."""
-        elapsed = round(time.perf_counter() - self.started, 4)
+    def end(self) -> None:
+        """Write the line, a warning if the call failed, and count the call."""
+        seconds = time.perf_counter() - self.started
+        elapsed = round(seconds, 4)
         level = "info" if self.status in ("OK", "CANCELLED") else "warning"
         fields = {"rpc": self.rpc, "status": self.status, **self._fields, "total_s": elapsed}
         log.emit(level, "call", fields)
+        meter.end(self.rpc, self.status, self._fields, seconds, self._usage, self.timings)
+
+
+def _add(one: reply_pb2.Usage, other: reply_pb2.Usage) -> reply_pb2.Usage:
+    names = {field.name for usage in (one, other) for field, _ in usage.ListFields()}
+    sums = {name: getattr(one, name) + getattr(other, name) for name in names if name in _SUMMED}
+    return reply_pb2.Usage(**sums)
+
+
+_SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_picousd")
+
+
+def _to_usd(picousd: int) -> str:
+    return f"{Decimal(picousd).scaleb(-12).normalize():f}" if picousd else "0"
 
 
 class CallScope:
@@ -121,7 +141,7 @@ class CallScope:
             if error is not None:
                 await self._end(error)
         finally:
-            self._record.write()
+            self._record.end()
 
     async def _end(self, error: BaseException) -> None:
         match error:
@@ -163,6 +183,8 @@ async def abort(context: Context, record: CallRecord, error: BackendError) -> No
     """End the call with the error's status, details and trailers. Always raises."""
     record.status = error.code.name
     record.add(reason=error.reason)
+    if error.report is not None:
+        record.add_usage(to_message(error.report.usage, reply_pb2.Usage))
     if error.field:
         record.add(field=error.field)
     await context.abort(error.code, cut_message(error.message), build_trailers(error))

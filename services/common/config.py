@@ -115,7 +115,7 @@ class ServiceConfig(StrictModel):
     knowing the callers. max_connections: of all callers together; further ones are refused.
     max_streams: calls at a time on one connection; the caller's grpc lets further ones wait.
     max_idle_seconds: after it, a connection without calls is closed; callers connect again by
-    themselves.
+    themselves. metrics: address for Prometheus, over HTTP at /metrics; None: no metrics.
     request_id_seconds: how long the reply to a request_id is kept after its call has ended, so
     that the same request does not pay twice; 0 turns this off. request_id_bytes: of all kept
     replies together. max_calls_in_flight, max_bytes_in_flight: of all calls and their requests; 0
@@ -128,6 +128,7 @@ class ServiceConfig(StrictModel):
     max_connections: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1024
     max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = 4096
     max_idle_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    metrics: HostPort | None = None
     request_id_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     request_id_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
     max_calls_in_flight: Annotated[int, Field(ge=0)] = 4096
@@ -157,7 +158,17 @@ class ServiceConfig(StrictModel):
                 f"{' and '.join(missing)}: see docs/security.md and `make certs`, or listen on "
                 "127.0.0.1, or say `insecure: true` if the network is private"
             )
+        if self.metrics and not self.insecure and not is_loopback(self.metrics):
+            raise ValueError(
+                f"metrics: other machines can read {self.metrics}, without encryption: listen on "
+                "127.0.0.1, or say `insecure: true` if the network is private"
+            )
         return self
+
+    @property
+    def model_names(self) -> list[str]:
+        """The names of the models that the file lists."""
+        return [entry.name for entry in getattr(self, "models", ())]
 
     @property
     def path(self) -> Path:

@@ -233,7 +233,6 @@ class ReplyBuilder:
             raise ContractError(f"the completion's model does not start with {self._prefix!r}")
         if completion.id:
             record.add(id=completion.id[:MAX_NAME])
-        record.add_result(completion.usage, self.is_free)
         message = build_message(completion, reply_pb2.GenerateResponse)
         self.complete(message, request, record, first)
         return message.SerializeToString()
@@ -260,6 +259,7 @@ class ReplyBuilder:
             if first is not None:
                 timings.first_token_seconds = first - record.started
             timings.total_seconds = time.perf_counter() - record.started
+        record.add_usage(usage)
         record.add_timings(timings)
 
     def served_by(self, model: str) -> ServedBy:

@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,10 +32,12 @@ from services.common.config import (
     load_config,
 )
 from services.common.environment import drop_other_keys, load_dotenv
+from services.common.exporter import Exporter, Page
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
 from services.common.listener import add_listener, limit_options
 from services.common.log import configure_logging, log
+from services.common.metrics import meter
 from services.common.peers import Peers
 from services.common.reflection import Reflection
 from services.common.servicer import LlmServicer
@@ -78,6 +80,9 @@ class Service(LlmHandlers, Protocol):
     forwards_calls: bool
     interceptors: Sequence[Any]
 
+    def pages(self) -> Mapping[str, Page]:
+        """What is served over HTTP beside /metrics."""
+
     async def start(self) -> None: ...
 
     async def failed(self) -> str: ...
@@ -104,6 +109,9 @@ class Server:
         config = config or ServiceConfig(listen=listen)
         self._service = service
         self._worker = worker
+        self._metrics = config.metrics if worker is None else worker.metrics
+        self._exporter: Exporter | None = None
+        self._sampling: asyncio.Task[None] | None = None
         #: What its lines in the log say about the process.
         self._place = {"service": service.name, "pid": os.getpid()}
         self._server = grpc.aio.server(
@@ -128,6 +136,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         log.info("listening", **self._place, address=self.address)
+        self._export()
         await self._service.start()
         if self._worker is not None:
             self._worker.claims.open_port(self._peer_port)
@@ -151,7 +160,20 @@ class Server:
         self._service.drain()
         await self._server.stop(grace)
         await self._service.aclose()
+        if self._exporter is not None and self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.to_thread(self._exporter.close)
         log.info("stopped", **self._place)
+
+    def _export(self) -> None:
+        """Serve the metrics, from the start: a service may take long to be ready."""
+        if self._metrics is None:
+            return
+        self._exporter = Exporter(
+            self._metrics, self._service.pages(), shares_port=self._worker is not None
+        )
+        self._sampling = asyncio.create_task(meter.sample())
+        log.info("metrics", **self._place, address=self._exporter.address)
 
     async def _set_health(self, status: Any) -> None:
         for name in ("", SERVICE.full_name):
@@ -263,6 +285,8 @@ def run(
     if service.forwards_calls:
         _use_batch_scheduling()
         _return_freed_memory()
+    if config is not None and config.metrics is not None:
+        meter.open(service.name, config.model_names)
     try:
         status = uvloop.run(serve(service, listen, worker, config))
     except ConfigError as error:
@@ -302,6 +326,7 @@ def launch(
                 lambda worker: run(
                     build_service(own, Peers(worker.claims)), worker.listen, worker, own
                 ),
+                config.metrics,
             )
     except ConfigError as error:
         sys.exit(f"{error}")

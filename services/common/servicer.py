@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -30,6 +30,7 @@ from services.common.admission import admit_calls
 from services.common.backend import BaseLLMBackend, describe_breaker
 from services.common.call import CallRecord, CallScope
 from services.common.errors import ModelNotFound
+from services.common.exporter import Page
 from services.common.handlers import Context, check_client, parse
 from services.common.pages import make_page
 from services.common.peers import Peers
@@ -69,6 +70,10 @@ class LlmServicer:
         self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
         self._peers = peers or Peers()
         self._streams = Streams(backend, self._replies, self._calls)
+
+    def pages(self) -> Mapping[str, Page]:
+        """None: a service shows its metrics only."""
+        return {}
 
     async def start(self) -> None:
         """Start the backend."""
@@ -175,7 +180,6 @@ class LlmServicer:
         scoring = check_scoring(scoring, request)
         message = build_message(scoring, score_pb2.ScoreResponse)
         self._replies.complete(message, request, record)
-        record.add_result(scoring.usage, self._replies.is_free)
         return message.SerializeToString()
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:

@@ -20,6 +20,7 @@ from typing import NoReturn
 from services.common.claims import IdClaims
 from services.common.config import ConfigError
 from services.common.log import log
+from services.common.metrics import forget_metrics, forget_worker, share_metrics
 
 #: Seconds between two starts of the same worker.
 _PAUSE = 1.0
@@ -30,13 +31,15 @@ _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 class Worker:
     """One of the processes, seen from inside.
 
-    listen: host:port that all of them listen on. lifeline: a pipe that ends with the first process.
+    listen: host:port that all of them listen on. metrics: the same for their metrics; None: they
+    have none. lifeline: a pipe that ends with the first process.
     """
 
     index: int
     listen: str
     claims: IdClaims
     lifeline: int
+    metrics: str | None = None
 
 
 def port_in_use(service: str, listen: str) -> ConfigError:
@@ -47,27 +50,42 @@ def port_in_use(service: str, listen: str) -> ConfigError:
     )
 
 
-def run_workers(service: str, listen: str, count: int, run: Callable[[Worker], None]) -> NoReturn:
+def run_workers(
+    service: str,
+    listen: str,
+    count: int,
+    run: Callable[[Worker], None],
+    metrics: str | None = None,
+) -> NoReturn:
     """Run `count` workers until SIGTERM or SIGINT, and exit.
 
     run: serves in a worker until SIGTERM; it ends with SystemExit. If a worker fails by itself,
-    all end, and the exit status is 1. Raises ConfigError if the port is in use.
+    all end, and the exit status is 1. metrics: where the metrics of all are served; None: nowhere.
+    Raises ConfigError if a port is in use.
     """
     held, listen = _hold_port(service, listen)
+    if metrics is not None:
+        more, metrics = _hold_port(f"{service}: metrics", metrics)
+        held += more
+        share_metrics()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     gc.collect()
     gc.freeze()  # the workers share the memory of these objects
-    status = _Team(listen, count, run).run_to_end()
+    status = _Team(listen, count, run, metrics).run_to_end()
     for bound in held:
         bound.close()
+    forget_metrics()
     sys.exit(status)
 
 
 class _Team:
     """The running workers."""
 
-    def __init__(self, listen: str, count: int, run: Callable[[Worker], None]) -> None:
+    def __init__(
+        self, listen: str, count: int, run: Callable[[Worker], None], metrics: str | None
+    ) -> None:
         self._listen = listen
+        self._metrics = metrics
         self._count = count
         self._run = run
         self._claims = IdClaims(count)
@@ -108,7 +126,7 @@ class _Team:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._claims.enter(index)
-            self._run(Worker(index, self._listen, self._claims, self._lifeline))
+            self._run(Worker(index, self._listen, self._claims, self._lifeline, self._metrics))
             status = 0
         except SystemExit as end:
             if isinstance(end.code, str):
@@ -132,6 +150,7 @@ class _Team:
             if not pid:
                 return
             index, started = self._workers.pop(pid)
+            forget_worker(pid)
             status = os.waitstatus_to_exitcode(code)
             if self._stops:
                 self._status = self._status or (status if status > 0 else int(status < 0))

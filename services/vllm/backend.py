@@ -17,11 +17,10 @@ from services.common.local.features import (
     TOOL_NAMES,
     TOOL_STRICT,
 )
-from services.common.log import log
+from services.common.metrics import meter
 from services.vllm.config import VllmConfig
 
 if TYPE_CHECKING:
-    from services.vllm.metrics import Metrics
     from services.vllm.pool import VllmPool
 
 
@@ -47,28 +46,20 @@ class VllmBackend(LocalBackend[VllmConfig]):
     )
 
     _pool: VllmPool
-    _metrics: Metrics
 
     @property
     def entries(self) -> Sequence[ModelEntry]:
         """Every model that a request can name."""
         return self.config.entries
 
-    async def aclose(self) -> None:
-        """Stop the engines, then the metrics' server."""
-        await super().aclose()
-        if self._has_pool.is_set():
-            self._metrics.close()
-
     async def _make_pool(self) -> VllmPool:
         await asyncio.to_thread(_import_vllm, self.config)
         from services.vllm.metrics import Metrics
         from services.vllm.pool import VllmPool
 
-        self._metrics = Metrics()
-        if self.config.metrics is not None:
-            log.info("metrics", address=self._metrics.serve(self.config.metrics))
-        return VllmPool(self.config, self._metrics)
+        metrics = Metrics()
+        meter.add(metrics)
+        return VllmPool(self.config, metrics)
 
 
 def _import_vllm(config: VllmConfig) -> None:

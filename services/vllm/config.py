@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from arena_llm.types import ReasoningEffort
-from services.common.config import HostPort, ModelEntries, ModelEntry, ServiceConfig, check_names
+from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
 
 PREFIX = "vllm_"
 
@@ -87,15 +87,13 @@ class VllmModel(ModelEntry):
 class VllmConfig(ServiceConfig):
     """The whole file.
 
-    metrics: address for Prometheus; default: no metrics. max_waiting: calls per engine that
-    wait for a place in its batch; one more gets OVERLOADED. default_max_tokens: for requests
-    that set no max_tokens, if the model's entry has none. A completion that does not set it is
-    never longer than the context. hang_seconds: an engine that has requests and makes no step for
-    this long counts as dead; the default is the time that vLLM gives its workers for a step
-    (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS).
+    max_waiting: calls per engine that wait for a place in its batch; one more gets OVERLOADED.
+    default_max_tokens: for requests that set no max_tokens, if the model's entry has none. A
+    completion that does not set it is never longer than the context. hang_seconds: an engine that
+    has requests and makes no step for this long counts as dead; the default is the time that vLLM
+    gives its workers for a step (VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS).
     """
 
-    metrics: HostPort | None = None
     max_waiting: Annotated[int, Field(ge=0)] = 512
     default_max_tokens: PositiveInt = 256
     hang_seconds: PositiveFloat = 300.0

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
-
-from services.common.config import ConfigError
 
 #: Seconds over which tokens/s is averaged.
 _WINDOW = 10
@@ -104,41 +102,19 @@ def stat_loggers(registry: CollectorRegistry, stats: EngineStats) -> list[Any]:
 
 
 class Metrics(Collector):
-    """The metrics of all engines, served over HTTP if the configuration has an address."""
+    """The metrics of all engines."""
 
     def __init__(self) -> None:
         self._engines: dict[str, tuple[CollectorRegistry, EngineStats]] = {}
-        self._stop: Callable[[], None] = lambda: None
 
     def add(self, model: str, registry: CollectorRegistry, stats: EngineStats) -> None:
         self._engines[model] = (registry, stats)
-
-    def serve(self, address: str) -> str:
-        """Serve in a thread. Returns the address. Raises ConfigError if it is in use."""
-        host, _, port = address.rpartition(":")
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        try:
-            server, thread = start_http_server(int(port), host.strip("[]"), registry)
-        except OSError as error:
-            raise ConfigError(f"vllm: metrics cannot listen on {address}: {error}") from error
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        self._stop = stop
-        return f"{host}:{server.server_port}"
-
-    def close(self) -> None:
-        self._stop()
 
     def collect(self) -> Iterator[Metric]:
         """Each metric once, with the samples of all engines."""
         yield from self._own()
         families: dict[str, Metric] = {}
-        for registry in (REGISTRY, *(registry for registry, _ in self._engines.values())):
+        for registry, _ in self._engines.values():
             for family in registry.collect():
                 merged = families.setdefault(
                     family.name, Metric(family.name, family.documentation, family.type)

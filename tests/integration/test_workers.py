@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import signal
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from arena_llm import ArenaError, AsyncClient, Completion
 from services.common.config import ConfigError, load_config
@@ -33,12 +35,20 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setenv("OPENROUTER_API_KEY", PROVIDERS["openrouter"].key)
     monkeypatch.setenv("ARENA_CONFIG_DIR", str(tmp_path))
     async with OpenRouterUpstream() as upstream:
-        address = f"127.0.0.1:{free_ports(1)[0]}"
-        config = {"listen": address, "base_url": upstream.url, "models": [], "workers": 2}
+        address, metrics = (f"127.0.0.1:{port}" for port in free_ports(2))
+        monkeypatch.setenv("METRICS", metrics)
+        config = {
+            "listen": address,
+            "metrics": metrics,
+            "base_url": upstream.url,
+            "models": [],
+            "workers": 2,
+        }
         (tmp_path / "openrouter_models.yaml").write_text(json.dumps(config))
         process = ServiceProcess(address, "-m", "services.openrouter")
         await asyncio.to_thread(process.start)
         try:
+            await eventually(lambda: process.log().count("event=serving") == 2)
             yield process, upstream
         finally:
             process.__exit__()
@@ -46,6 +56,20 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 def workers(process: ServiceProcess) -> list[int]:
     return [child.pid for child in psutil.Process(process.process.pid).children()]
+
+
+def calls_of(process: ServiceProcess) -> float:
+    """The calls of the model that Prometheus counts."""
+    with urllib.request.urlopen(f"http://{os.environ['METRICS']}/metrics") as answer:
+        text = answer.read().decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "arena_llm_calls_total"
+        and sample.labels["code"] == "OK"
+        and sample.labels["gen_ai_request_model"] == MODEL
+    )
 
 
 async def ask(address: str, request_id: str) -> Completion:
@@ -75,6 +99,8 @@ async def test_two_workers_are_one_service(service: Pair) -> None:
     assert {await stream(address, "same") for _ in range(6)} == {"a1"}
     assert len(upstream.history) == 1
     assert "handed_over=True" in process.log()
+    # Each call counts once, whichever workers had it and whichever shows the figures.
+    await eventually(lambda: {calls_of(process) for _ in range(6)} == {19})
 
     # A failure of the other worker's call is the caller's failure.
     upstream.default = Fault(401, "no user")
@@ -90,6 +116,7 @@ async def test_two_workers_are_one_service(service: Pair) -> None:
     assert (await eventually_answered(address, "same")).text in ("a1", "b2")
     await eventually(lambda: len(workers(process)) == 2 and killed not in workers(process))
     assert other in workers(process)
+    await eventually(lambda: calls_of(process) == 28)  # those of the killed worker, too
 
     # Both finish their calls after SIGTERM.
     hold = asyncio.Event()

@@ -58,6 +58,7 @@ class System:
             "ARENA_RUN_DIR": str(run_dir),
             "ARENA_LLM_TARGET": self.target,
             **{s.variable: str(self.ports[s.name]) for s in self.services},
+            **{s.metrics_variable: "0" for s in self.services},
             **(environ or {}),
         }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from services.common.errors import BackendError, Overloaded, RateLimited
@@ -101,6 +101,11 @@ class ModelQueue:
     @property
     def is_idle(self) -> bool:
         return not self.waiting and not self._pacer.in_flight
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the provider refuses all calls."""
+        return self._pacer.pause is not None
 
     async def enter(self, deadline: float | None, again: bool, tokens: int, tenant: str) -> Place:
         """Wait for the turn of a call. Arguments and errors as in `CallLimits.enter`."""
@@ -314,6 +319,10 @@ class CallLimits:
             queue = next(iter(self._blocked))
             del self._blocked[queue]
             queue.pump()
+
+    def queues(self) -> Iterable[tuple[str, ModelQueue]]:
+        """The queue of each model."""
+        return self._queues.items()
 
     def _queue(self, model: str) -> ModelQueue:
         if (queue := self._queues.get(model)) is None:

@@ -17,6 +17,7 @@ from services.common.hosted.config import HostedConfig
 from services.common.hosted.errors import is_transient
 from services.common.hosted.limits import CallLimits, Place
 from services.common.hosted.report import add_attempts, failed
+from services.common.metrics import Figures, meter
 
 T = TypeVar("T")
 
@@ -61,6 +62,21 @@ class Retrier:
         self._config = config
         self._limits = CallLimits(config)
         self.breakers = Breakers(config.breaker)
+        meter.watch("waiting", self._show_waiting)
+        meter.watch("paused", self._show_paused)
+        meter.watch("breaker", self._show_breakers)
+
+    def _show_waiting(self) -> Figures:
+        for model, queue in self._limits.queues():
+            yield meter.labels(model), queue.waiting
+
+    def _show_paused(self) -> Figures:
+        for model, queue in self._limits.queues():
+            yield meter.labels(model), queue.is_paused
+
+    def _show_breakers(self) -> Figures:
+        for state in self.breakers.list():
+            yield (*meter.labels(state.model), state.reason), 1.0 if state.seconds > 0 else 0.5
 
     async def call(
         self,
@@ -132,10 +148,12 @@ class Retrier:
             except RateLimited as error:
                 trial.end(error)
                 place.leave(error)
+                meter.count_attempt(model, error.reason)
                 failures = (*failures, failed(error, time.perf_counter() - begun))
             except BackendError as error:
                 trial.end(error)
                 place.leave(error)
+                meter.count_attempt(model, error.reason)
                 tries += 1
                 failures = (*failures, failed(error, time.perf_counter() - begun))
                 pause = self._find_pause(model, error, tries, deadline)
@@ -149,6 +167,7 @@ class Retrier:
                 raise
             else:
                 trial.end()
+                meter.count_attempt(model)
                 return Outcome(value, failures, begun, queue_seconds), place
 
     async def _enter(

@@ -28,6 +28,7 @@ from services.common.config import ModelEntry, ServiceConfig
 from services.common.errors import BackendError
 from services.common.local.features import LOCAL_FIELDS, REFUSED_LOCALLY
 from services.common.local.pool import LocalEngine, ModelPool, misconfigured
+from services.common.metrics import Figures, meter
 
 C = TypeVar("C", bound=ServiceConfig)
 
@@ -62,7 +63,17 @@ class LocalBackend(BaseLLMBackend[C]):
         """Import the engine's library, then load the models that are marked `preload`."""
         self._pool = await self._make_pool()
         self._has_pool.set()
+        meter.watch("running", self._show_running)
+        meter.watch("waiting", self._show_waiting)
         await self._pool.preload()
+
+    def _show_running(self) -> Figures:
+        for model, load in self._pool.loads():
+            yield meter.labels(model), load.running
+
+    def _show_waiting(self) -> Figures:
+        for model, load in self._pool.loads():
+            yield meter.labels(model), load.waiting
 
     async def failed(self) -> str:
         """Wait until this process has to restart. Returns the reason."""

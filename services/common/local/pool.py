@@ -18,6 +18,7 @@ from arena_llm.types import (
     Completion,
     CountRequest,
     Delta,
+    EngineLoad,
     GenerationRequest,
     Modality,
     Model,
@@ -229,6 +230,14 @@ class ModelPool(ABC, Generic[E, R]):
         if slot.running is not None:
             return slot.running.availability(name)
         return slot.availability(partial(self._describe_first_call, slot.entry, name))
+
+    def loads(self) -> Iterator[tuple[str, EngineLoad]]:
+        """The load of each engine, with the name of its model."""
+        for slot in self._slots:
+            if slot.running is not None:
+                name = slot.entry.name
+                if (load := slot.running.availability(name).load) is not None:
+                    yield name, load
 
     def must_load(self, name: str) -> bool:
         """True if a call of this model waits until it is loaded."""

@@ -180,7 +180,7 @@ configure_logging()
 for text in json.load(sys.stdin):
     record = CallRecord("Generate")
     record.add_request(text, text, dict.fromkeys([text, *map(str, range(99))], text))
-    record.write()
+    record.end()
 """
 
 
