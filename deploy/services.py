@@ -11,15 +11,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
-from router.config import RouterConfig
-from services.common.backend import BaseLLMBackend
 from services.common.config import Address, ConfigError, HostPort, config_path, load_config
 from services.common.environment import load_dotenv, matches
+
+if TYPE_CHECKING:
+    from services.common.backend import BaseLLMBackend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,24 +42,37 @@ _COMMON = (
 )
 
 
+class ServiceNeeds(NamedTuple):
+    """What the code of a service declares.
+
+    environment: patterns (see services.common.environment.matches) of the variables that only
+    this service sees, such as its keys. list_parts: see BaseLLMBackend.
+    """
+
+    config_type: type[BaseModel]
+    environment: tuple[str, ...] = ()
+    list_parts: Callable[[Any], Mapping[str, str]] = lambda config: {}
+
+
 @dataclass(frozen=True)
 class ManagedService:
     """A process of the system.
 
-    config: file name of its configuration. environment: patterns (see
-    services.common.environment.matches) of the variables that only this service sees, such as its
-    keys. prepare: module to run before it starts, with its arguments. list_parts: see
-    BaseLLMBackend. python: interpreter of its environment.
+    config: file name of its configuration. find_needs: imports the service's code. prepare:
+    module to run before it starts, with its arguments. python: interpreter of its environment.
     """
 
     name: str
     module: str
     config: str
-    config_type: type[BaseModel]
-    environment: tuple[str, ...] = ()
+    find_needs: Callable[[], ServiceNeeds]
     prepare: tuple[str, ...] = ()
-    list_parts: Callable[[Any], Mapping[str, str]] = lambda config: {}
     python: Path = Path(sys.executable)
+
+    @cached_property
+    def needs(self) -> ServiceNeeds:
+        """What its code declares. Most commands do without: the import takes a second."""
+        return self.find_needs()
 
     @property
     def variable(self) -> str:
@@ -100,15 +115,16 @@ class ManagedService:
         """
         before = dict(os.environ)
         try:
-            load_dotenv(("ARENA_*", *self.environment))
-            return self.list_parts(load_config(self.config_path, self.config_type))
+            load_dotenv(("ARENA_*", *self.needs.environment))
+            return self.needs.list_parts(load_config(self.config_path, self.needs.config_type))
         finally:  # this process must not keep the service's keys
             os.environ.clear()
             os.environ.update(before)
 
     def hides(self, environ: Iterable[str]) -> list[str]:
         """The names of the variables that it may not see."""
-        return sorted(n for n in environ if not matches(n, (*_COMMON, *self.environment)))
+        seen = (*_COMMON, *self.needs.environment)
+        return sorted(name for name in environ if not matches(name, seen))
 
 
 class _Addresses(BaseModel):
@@ -116,22 +132,32 @@ class _Addresses(BaseModel):
     metrics: HostPort | None = None
 
 
-def _find_service(name: str) -> ManagedService:
-    backend = _backend_class(name)
+def _make_service(name: str) -> ManagedService:
     python = ROOT / f".venv-{name}" / "bin" / "python"
     return ManagedService(
         name,
         f"services.{name}",
         f"{name}_models.yaml",
-        backend.config_type,
-        backend.environment,
+        partial(_find_needs, name),
         _PREPARE.get(name, ()),
-        backend.list_parts,
         python if name in _OWN_ENVIRONMENT else Path(sys.executable),
     )
 
 
+def _find_needs(name: str) -> ServiceNeeds:
+    backend = _backend_class(name)
+    return ServiceNeeds(backend.config_type, backend.environment, backend.list_parts)
+
+
+def _find_router_needs() -> ServiceNeeds:
+    from router.config import RouterConfig
+
+    return ServiceNeeds(RouterConfig)
+
+
 def _backend_class(name: str) -> type[BaseLLMBackend[Any]]:
+    from services.common.backend import BaseLLMBackend
+
     module = importlib.import_module(f"services.{name}.backend")
     for member in vars(module).values():
         if (
@@ -146,8 +172,8 @@ def _backend_class(name: str) -> type[BaseLLMBackend[Any]]:
 #: Every service that can be started, in the order in which they stop: the router first, so that
 #: calls in progress still reach their backends. They start in the reverse order.
 ALL_SERVICES = (
-    ManagedService("router", "router", "router.yaml", RouterConfig),
-    *map(_find_service, sorted(p.parent.name for p in ROOT.glob("services/*/__main__.py"))),
+    ManagedService("router", "router", "router.yaml", _find_router_needs),
+    *map(_make_service, sorted(p.parent.name for p in ROOT.glob("services/*/__main__.py"))),
 )
 
 #: The services that `make up` always starts.

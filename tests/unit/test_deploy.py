@@ -21,6 +21,7 @@ from deploy.services import (
     ROOT,
     VLLM,
     ManagedService,
+    ServiceNeeds,
     selected_services,
     visible_environment,
 )
@@ -28,8 +29,13 @@ from deploy.supervisor import Supervisor, render_config
 from services.common.config import ServiceConfig
 from services.common.local.checks import embedded_folder
 
-KEYED = ManagedService("keyed", "services.keyed", "keyed_models.yaml", ServiceConfig, ("KEYED_*",))
-PLAIN = ManagedService("plain", "services.plain", "plain_models.yaml", ServiceConfig)
+KEYED = ManagedService(
+    *("keyed", "services.keyed", "keyed_models.yaml"),
+    lambda: ServiceNeeds(ServiceConfig, ("KEYED_*",)),
+)
+PLAIN = ManagedService(
+    "plain", "services.plain", "plain_models.yaml", lambda: ServiceNeeds(ServiceConfig)
+)
 
 
 @cache
