@@ -15,7 +15,7 @@ from arena.report.answers import AnswerStats
 from arena.report.exact import Exact, find_exact
 from arena.report.load import Results
 from arena.report.origins import Origins
-from arena.report.outcomes import ReturnStats, WinDrawLoss
+from arena.report.outcomes import MoveQuality, ReturnStats, WinDrawLoss
 from arena.report.ratings import Ratings, compare_players, rate_episodes
 from arena.report.replay import VerifiedReplay, verify
 from arena.report.units import Units, is_local
@@ -28,6 +28,7 @@ from arena.results.columns import (
     read_culprits,
 )
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
+from arena.solvers.episodes import JudgedMoves, MoveJudge
 
 #: A larger file is not replayed as a whole: this takes a second, and a report of a million
 #: episodes' other figures takes ten.
@@ -63,7 +64,8 @@ class Summary:
     games. ratings: over all competitive games; game_ratings: by game, if there are several.
     units: what is independent. exact: returns that need no sample. read: the episodes whose moves
     were read. replays: of those of them that were finished or truncated. origins: who answered
-    for an agent.
+    for an agent. judged: how good the moves of an episode were. unjudged: why those of a game were
+    not judged. quality: of each agent's moves.
     """
 
     name: str
@@ -97,6 +99,11 @@ class Summary:
     exact: Exact = field(default_factory=Exact)
     read: Sequence[EpisodeRow] = ()
     replays: dict[str, VerifiedReplay] = field(default_factory=dict)
+    judged: dict[str, JudgedMoves] = field(default_factory=dict)
+    unjudged: dict[str, str] = field(default_factory=dict)
+    quality: dict[tuple[str, str], MoveQuality] = field(
+        default_factory=lambda: defaultdict(MoveQuality)
+    )
 
     @property
     def total(self) -> AnswerStats:
@@ -134,20 +141,25 @@ def summarise(results: Results, replays: int | None = REPLAYS) -> Summary:
     _count_answers(summary, results)
     summary.read = tuple(results.first(replays))
     with closing(Sandbox(own=results.own_games)) as sandbox:
+        judge = MoveJudge(sandbox)
         for game in summary.games:
             played = (kind.returns for kind in kinds if kind.game == game and kind.returns)
             summary.scales[game] = find_scale(game, played, sandbox)
         for episode in summary.read:
             moves = results.moves(episode, light=True)
             _count_latencies(summary, episode, moves)
+            if judged := judge.judge(episode, moves):
+                summary.judged[episode.episode] = judged
             if episode.status in PLAYED:
                 summary.replays[episode.episode] = verify(
                     episode, moves, results.reader.seats_of(episode), sandbox.play_actions
                 )
         summary.exact = find_exact(results, summary.scales, sandbox)
+        summary.unjudged = judge.problems
     summary.failures = _group_failures(results)
     summary.units = Units(episodes, summary.scales, results.participants)
     _count_outcomes(summary, episodes)
+    _count_quality(summary, results)
     for agent, places, shares in count_illegal(results.reader, episodes, results.answers):
         _count_illegal(summary, episodes, agent, places, shares)
     anchor = _find_anchor(results.config)
@@ -201,6 +213,17 @@ def _count_illegal(
         own = episodes.where(kind.game == game for kind in episodes.kinds)[places]
         if own.any():
             summary.answers[agent, game].add_episodes(unit[own], shares[own])
+
+
+def _count_quality(summary: Summary, results: Results) -> None:
+    for episode in summary.read:
+        regrets: defaultdict[str, list[float]] = defaultdict(list)
+        for (_, seat), judged in summary.judged.get(episode.episode, {}).items():
+            regrets[episode.agents[seat]].append(judged.regret)
+        if regrets:
+            unit = summary.units.episode[results.find_place(episode)]
+        for agent, found in regrets.items():
+            summary.quality[agent, episode.game].add(unit, found)
 
 
 def _group_failures(results: Results) -> list[FailureGroup]:

@@ -22,6 +22,7 @@ from arena.report.outcomes import find_outcome
 from arena.report.tables import MAX_LINKS, make_tables
 from arena.results.reader import Query
 from arena.results.rows import PLAYED, MoveRow
+from arena.solvers.episodes import JudgedMove
 from arena_llm.types import FinishReason
 
 #: Uncompressed size of a part, in characters.
@@ -128,8 +129,9 @@ def embed(
         full = size < whole
         embedded.brief += not full
         replay = summary.replays.get(episode.episode)
+        judged = summary.judged.get(episode.episode, {})
         data = {
-            "steps": [_make_step(move, full=full) for move in moves],
+            "steps": [_make_step(move, judged.get((move.ply, move.seat)), full) for move in moves],
             "board": replay and clip(replay.board),
             "problem": replay and clip(replay.problem),
             "brief": None if full else True,
@@ -156,8 +158,10 @@ def clip(text: str | None) -> str | None:
     return f"{text[: TEXT - TAIL]}\n\n{note}\n\n{text[-TAIL:]}"
 
 
-def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
+def _make_step(move: MoveRow, judged: JudgedMove | None, full: bool) -> dict[str, Any]:
     """Return a move as the page needs it. full: with prompt, reply and reasoning."""
+    if move.status != "ok":
+        judged = None
     texts = {
         "prompt": clip(move.prompt),
         "reply": clip(move.reply),
@@ -183,6 +187,8 @@ def _make_step(move: MoveRow, *, full: bool) -> dict[str, Any]:
             "enforcement": clip(move.enforcement),
             "end": None if move.finish_reason == FinishReason.STOP else clip(move.finish_reason),
             "attempts": move.attempts,
+            "regret": judged and judged.regret,
+            "best": judged and judged.best,
         }
         | (texts if full else {})
     )

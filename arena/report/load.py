@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from arena.results.columns import Episodes, read_answers, read_episodes
+import numpy as np
+
+from arena.results.columns import Episodes, Numbers, read_answers, read_episodes
 from arena.results.database import raise_results_errors
 from arena.results.reader import Query, Reader
 from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow
@@ -47,6 +49,11 @@ class Results:
         rows = self.reader.select("SELECT id FROM episodes WHERE {wanted} ORDER BY number, key")
         for (number,) in rows.fetchall() if count is None else rows.fetchmany(count):
             yield self.reader.pick(number)
+
+    def find_place(self, episode: EpisodeRow) -> Numbers:
+        """Return the place of a stored episode in the columns, as an array of one number."""
+        ((number,),) = self.reader.select("SELECT id FROM episodes WHERE key = ?", episode.episode)
+        return np.flatnonzero(self.columns.id == number)
 
     def moves(self, episode: EpisodeRow, *, light: bool = False) -> list[MoveRow]:
         """Return the moves of an episode in the order of play. light: without the TEXTS."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -121,6 +122,27 @@ class WinDrawLoss:
     def score(self) -> float | None:
         """Wins and half the draws, as a share of the games."""
         return (self.wins + self.draws / 2) / self.games if self.games else None
+
+
+@dataclass(slots=True)
+class MoveQuality:
+    """How good a player's moves were in one game.
+
+    moves: that were judged. shares: of best moves, and regrets: the mean regret, of each episode.
+    """
+
+    moves: int = 0
+    best: int = 0
+    shares: Sample = field(default_factory=Sample)
+    regrets: Sample = field(default_factory=Sample)
+
+    def add(self, unit: Numbers, regrets: Sequence[float]) -> None:
+        """Count the moves of an episode by their regrets. unit: of the episode."""
+        best = sum(regret == 0 for regret in regrets)
+        self.moves += len(regrets)
+        self.best += best
+        self.shares.add(unit, best / len(regrets))
+        self.regrets.add(unit, sum(regrets) / len(regrets))
 
 
 @dataclass(slots=True)

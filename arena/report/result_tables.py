@@ -20,6 +20,8 @@ from arena.report.formatting import NONE, format_count, format_p, format_percent
 from arena.report.layout import Cell, Column, Row, Table
 from arena.report.outcomes import WinDrawLoss
 from arena.report.ratings import Ratings
+from arena.solvers.episodes import find_range
+from arena.statistics.intervals import RETURNS
 from arena.statistics.ratings import MAX_ALL_PAIRS, Strength
 
 
@@ -273,6 +275,37 @@ def make_exploitability(summary: Summary) -> Table:
 
 def _plain_cell(value: float | None) -> Cell:
     return Cell(NONE if value is None else f"{value:.3f}", value=value)
+
+
+def make_quality(summary: Summary) -> Table:
+    """Make the table of how good the moves were, where a solver knows it."""
+    columns = (
+        Column("game", numeric=False),
+        Column("player", numeric=False),
+        Column("moves", explain="legal moves of the player's own choice"),
+        Column("best", explain=(
+            "how many of them were best, and the mean share of the episodes with its 95 % interval"
+        )),
+        Column("regret", explain=(
+            "how much more the best move was worth, on average over the episodes, in the game's "
+            "returns (chess: in pawns), with its 95 % interval"
+        )),
+    )  # fmt: skip
+    rows = [
+        Row(
+            (
+                Cell(game, value=game),
+                Cell(agent, value=agent),
+                count_cell(found.moves),
+                share_cell(Share(found.best, found.moves), found.shares.mean()),
+                mean_cell(found.regrets.mean(0.0, find_range(game, summary.scales[game]), RETURNS)),
+            )
+        )
+        for (agent, game), found in sorted(
+            summary.quality.items(), key=lambda item: (item[0][1], item[0][0])
+        )
+    ]
+    return Table("quality", "Move quality", columns, rows)
 
 
 def make_seats(summary: Summary) -> Table:

@@ -22,6 +22,7 @@ from arena.report.result_tables import (
     make_exact,
     make_exploitability,
     make_outcomes,
+    make_quality,
     make_ratings,
     make_returns,
     make_seats,
@@ -44,6 +45,7 @@ def make_tables(summary: Summary) -> Tables:
         make_returns,
         make_exact,
         make_exploitability,
+        make_quality,
         make_seats,
         make_units,
         make_answers,
@@ -136,6 +138,7 @@ def _notes(summary: Summary) -> Iterator[str]:
             f"{format_count(total.retried, 'call')} took several requests to the provider. The "
             f"failed requests cost {cost} as far as known."
         )
+    yield from summary.unjudged.values()
     if summary.unverified:
         yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from arena.games.sandbox import Sandbox
 from arena.results.database import ResultsError, raise_results_errors
 from arena.results.reader import Query, Reader
 from arena.results.rows import EpisodeRow, FailedCallRow, ModelRow, MoveRow, ScoreRow, SeatRow
 from arena.results.upgrade import open_to_read
+from arena.solvers.episodes import MoveJudge
 
 #: JSON columns that are lists in Parquet.
-_LISTS = {"agents": "TEXT", "returns": "REAL", "versions": "TEXT"}
+_LISTS = {"agents": "TEXT", "returns": "REAL", "versions": "TEXT", "best": "TEXT"}
 
 #: A text that starts like this is a formula for a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -40,10 +43,10 @@ def export(results: Path, folder: Path, kind: Format, query: Query | None = None
     """Write <table>.csv or <table>.parquet into the folder. Returns the files.
 
     query: restricts the export to an experiment. The tables are models (all players), episodes,
-    moves, failed_calls, seats and scores. They say nothing of when and by whom an episode was
-    played, so equal results give equal CSV files. In CSV, NULL is an empty field, legal_actions is
-    JSON, and a text that a spreadsheet would run has a ' before it. In Parquet, agents, returns
-    and versions are lists. Raises ResultsError.
+    moves, failed_calls, seats, scores, and quality (of the moves that a solver can judge). They say
+    nothing of when and by whom an episode was played, so equal results give equal CSV files. In
+    CSV, NULL is an empty field, legal_actions is JSON, and a text that a spreadsheet would run has
+    a ' before it. In Parquet, agents, returns, versions and best are lists. Raises ResultsError.
     """
     files = []
     with open_to_read(results) as connection, raise_results_errors(results):
@@ -84,6 +87,10 @@ _MODELS = _columns_of(ModelRow)
 _EPISODES = _columns_of(EpisodeRow, "ended")
 _MOVES = _columns_of(MoveRow)
 _FAILED_CALLS = _columns_of(FailedCallRow)
+_QUALITY = [
+    ("episode", "TEXT"), ("ply", "INTEGER"), ("seat", "INTEGER"), ("agent", "TEXT"),
+    ("regret", "REAL"), ("best", "TEXT"),
+]  # fmt: skip
 _SCORES = _columns_of(ScoreRow)
 _COUNTS = _columns_of(SeatRow, "seat", "version")
 _SEATS = [
@@ -123,6 +130,16 @@ def _list_seats(reader: Reader) -> Iterator[Sequence[Any]]:
             ]  # fmt: skip
 
 
+def _list_quality(reader: Reader) -> Iterator[Sequence[Any]]:
+    with closing(Sandbox()) as sandbox:
+        judge = MoveJudge(sandbox)
+        for episode in reader.episodes():
+            moves = reader.moves(episode, ("prompt", "reply", "reasoning", "tokens"))
+            for (ply, seat), judged in judge.judge(episode, moves).items():
+                best = json.dumps(judged.best, separators=(",", ":"))
+                yield [episode.episode, ply, seat, episode.agents[seat], judged.regret, best]
+
+
 def _list_scores(reader: Reader) -> Iterator[Sequence[Any]]:
     rows = sorted(reader.scores(), key=lambda row: (row.agent, row.game, row.version, row.state))
     for row in rows:
@@ -136,6 +153,7 @@ TABLES = (
     _Table("failed_calls", _FAILED_CALLS, _list_failed_calls),
     _Table("seats", _SEATS, _list_seats),
     _Table("scores", _SCORES, _list_scores),
+    _Table("quality", _QUALITY, _list_quality),
 )
 
 

@@ -166,9 +166,9 @@ class Reader:
         )
         return self._make_episode(row, tuple(version for (version,) in versions))
 
-    def select(self, sql: str) -> sqlite3.Cursor:
+    def select(self, sql: str, *values: str) -> sqlite3.Cursor:
         """Run a query. {wanted} in it stands for the condition that selects the episodes."""
-        return self._execute(sql.format(wanted=self._where))
+        return self._execute(sql.format(wanted=self._where), values)
 
     def _make_episode(self, row: Sequence[Any], versions: tuple[str, ...]) -> EpisodeRow:
         _, key, game, lineup, deal, number, status, reason, loser, returns, plies, ended = row

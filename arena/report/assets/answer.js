@@ -21,6 +21,8 @@ function answer(episode, step, data) {
     ["cost", step.picousd === undefined ? step.model && "unknown" : `$${(step.picousd / 1e12).toPrecision(2)}`],
     ["served by", step.served], ["enforced by", step.enforcement], ["ended by", step.end],
     ["attempts", step.attempts > 1 && String(step.attempts)],
+    ["regret", step.regret !== undefined && String(Number(step.regret.toFixed(3)))],
+    ["best", step.best && (step.best.includes(step.text) ? "this move" : step.best.join(", "))],
   ].filter(([, value]) => value).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, visible(value))));
   return [
     make("section", { class: "card" }, make("p", { class: "said" }, ...said.filter(Boolean)),
@@ -30,7 +32,7 @@ function answer(episode, step, data) {
     step.reply && card("Reply", length(step.reply), block(step.reply)),
     data.brief && card("Prompt, reasoning, reply", null, make("small", {}, "left out to keep this page small; see the results file")),
     step.legal && card("Legal actions", String(step.legal.length), make("div", { class: "chips" },
-      ...step.legal.map(([action, text]) => make("span", { class: action === step.action && "chosen" }, visible(text))))),
+      ...step.legal.map(([action, text]) => make("span", { class: [action === step.action && "chosen", step.best?.includes(text) && "best"].filter(Boolean).join(" "), title: step.best?.includes(text) && "best" }, visible(text))))),
     step.prompt && card("Prompt", length(step.prompt), block(step.prompt)),
   ].filter(Boolean);
 }

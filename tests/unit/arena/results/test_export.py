@@ -26,7 +26,8 @@ def results(tmp_path: Path) -> Path:
 def test_csv(results: Path, tmp_path: Path) -> None:
     files = export(results, tmp_path / "new" / "csv", "csv")
     assert [file.name for file in files] == [
-        "models.csv", "episodes.csv", "moves.csv", "failed_calls.csv", "seats.csv", "scores.csv",
+        "models.csv", "episodes.csv", "moves.csv", "failed_calls.csv", "seats.csv",
+        "scores.csv", "quality.csv",
     ]  # fmt: skip
     tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in files}
     assert [model["agent"] for model in tables["models"]] == ["dice", "hf_a"]

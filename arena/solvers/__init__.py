@@ -1,0 +1,79 @@
+"""Solvers of games: what each legal action of a position is worth, and so how good a move was.
+
+A solver is a module of this package with `games`, OpenSpiel's names, and `Solver`. It costs nothing
+until one of its games is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import NamedTuple, Protocol
+
+import pyspiel
+
+#: The module that solves each game.
+MODULES = {
+    "tic_tac_toe": "arena.solvers.tree",
+    "kuhn_poker": "arena.solvers.equilibrium",
+    "leduc_poker": "arena.solvers.equilibrium",
+    "connect_four": "arena.solvers.connect_four",
+    "chess": "arena.solvers.chess",
+}
+
+#: Of games whose solver takes long, only so many moves of a file are judged.
+LIMITS = {"chess": 300}
+
+#: The largest regret in chess: from a mate for one side to one for the other.
+PAWNS = 20.0
+
+
+class SolverMissing(Exception):
+    """A game has a solver that is not installed. The message says how to install it."""
+
+
+class Judged(NamedTuple):
+    """How good a move was.
+
+    regret: how much more the best action is worth, in the game's returns (chess: in pawns); 0 for a
+    best one. best: the actions that are worth most.
+    """
+
+    regret: float
+    best: tuple[int, ...]
+
+
+class Solver(Protocol):
+    """Values the actions of one game. unit: of the values, for people; empty: returns.
+
+    tolerance: a smaller difference of values says nothing.
+    """
+
+    unit: str
+    tolerance: float
+
+    def judge(self, state: pyspiel.State, action: int) -> Judged | None:
+        """Judge an action of the seat that moves; None if the position cannot be solved."""
+
+
+def judge_values(values: Mapping[int, float], action: int, tolerance: float) -> Judged:
+    """Judge an action by the values of all legal actions."""
+    most = max(values.values())
+    regret = most - values[action]
+    best = tuple(one for one, value in values.items() if most - value <= tolerance)
+    return Judged(0.0 if regret <= tolerance else regret, best)
+
+
+@lru_cache(maxsize=16)
+def load_solver(game: str) -> Solver | None:
+    """Return the solver of a game, whose position it can solve; None: there is none.
+
+    Raises SolverMissing.
+    """
+    raw = pyspiel.load_game(game)
+    module = MODULES.get(raw.get_type().short_name)
+    if module is None:
+        return None
+    solver: Solver | None = import_module(module).load(raw)
+    return solver

@@ -1,0 +1,157 @@
+"""Solvers know the best moves of positions that people know, and the report shows them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyspiel
+import pytest
+
+from arena.report.embed import Report
+from arena.report.layout import to_json
+from arena.results.export import export
+from arena.results.rows import ExperimentRow, ModelRow
+from arena.results.store import Store
+from arena.solvers import Judged, SolverMissing, chess, connect_four, load_solver
+from arena.solvers.episodes import judge_actions
+from tests.support.random_play import play
+
+
+def judge(game: str, moves: Sequence[str]) -> dict[str, tuple[float, tuple[str, ...]]]:
+    """Judge the last move of each player in a game without chance: regret and best, by name."""
+    state = pyspiel.load_game(game).new_initial_state()
+    plies = []
+    for move in moves:
+        seat, action = state.current_player(), state.string_to_action(move)
+        plies.append({seat: action})
+        state.apply_action(action)
+    wanted = frozenset((ply, seat) for ply, actions in enumerate(plies) for seat in actions)
+    found, problem = judge_actions(game, plies, wanted)
+    assert problem == ""
+    return {moves[ply]: (judged.regret, judged.best) for (ply, _), judged in found.items()}
+
+
+def test_tic_tac_toe() -> None:
+    found = judge("tic_tac_toe", ["x(0,0)", "o(0,1)", "x(1,1)", "o(0,2)", "x(2,2)"])
+    assert found["x(0,0)"][0] == 0
+    assert found["o(0,1)"] == (1, ("o(1,1)",))  # only the centre draws
+    assert found["o(0,2)"][0] == 0  # lost in any case
+    assert found["x(2,2)"][0] == 0
+
+
+def test_connect_four() -> None:
+    pytest.importorskip("bitbully", reason="needs `make setup WITH=solvers`")
+    found = judge("connect_four", ["x3", "o3", "x2", "o0", "x1"])
+    assert found["x3"] == (0, ("x3",))  # the centre wins
+    assert found["x2"] == (2, ("x3",))  # now the rival wins
+    assert found["o0"] == (2, ("o1", "o4"))
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("stockfish", "/usr/games/stockfish"))),
+    reason="needs Stockfish: `apt-get install stockfish`",
+)
+def test_chess() -> None:
+    found = judge("chess", ["e4", "e5", "Qh5", "Ke7", "Qxe5#"])
+    assert found["e4"][0] == 0
+    assert found["Ke7"][0] > 9  # it allows a mate
+    assert found["Qxe5#"] == (0, ("Qxe5#",))
+    assert found == judge("chess", ["e4", "e5", "Qh5", "Ke7", "Qxe5#"])
+
+
+@pytest.mark.parametrize(
+    ("deal", "actions", "regret", "best"),
+    [
+        ((2, 0), (0, 1, 0), 3.0, ("Bet",)),  # a king folds: it loses 1 and could win 2
+        ((0, 2), (0, 1, 1), 1.0, ("Pass",)),  # a jack calls: it loses 2 and not 1
+        ((0, 2), (0, 1, 0), 0.0, ("Pass",)),
+    ],
+)
+def test_kuhn_poker(
+    deal: tuple[int, int], actions: tuple[int, ...], regret: float, best: tuple[str, ...]
+) -> None:
+    """The last action is judged by the cards of its own seat."""
+    plies = [{-1: card} for card in deal] + [{i % 2: a} for i, a in enumerate(actions)]
+    last = (len(plies) - 1, (len(actions) - 1) % 2)
+    found, _ = judge_actions("kuhn_poker", plies, frozenset([last]))
+    assert found[last].best == best
+    assert found[last].regret == pytest.approx(regret, abs=0.02)
+
+
+def test_an_equilibrium_has_no_regret() -> None:
+    """The action that CFR+ takes most brings almost as much as any other.
+
+    Regrets count as much as the rival leads the game there.
+    """
+    for name in ("kuhn_poker", "leduc_poker"):
+        solver = load_solver(name)
+        assert solver is not None
+        rng, game = random.Random(1), pyspiel.load_game(name)  # noqa: S311
+        checked = 0
+        for _ in range(200):
+            state = game.new_initial_state()
+            while not state.is_terminal():
+                legal = state.legal_actions()
+                key = "" if state.is_chance_node() else state.information_state_string()
+                if key:
+                    policy = dict(solver._policy[key])  # type: ignore[attr-defined]
+                    likely = max(policy, key=policy.__getitem__)
+                    judged = solver.judge(state, likely)
+                    assert judged is not None
+                    weight = solver._weights[key]  # type: ignore[attr-defined]
+                    assert judged.regret * weight < 0.02
+                    checked += 1
+                state.apply_action(rng.choice(legal))
+        assert checked > 300
+
+
+@pytest.mark.parametrize(
+    ("module", "game", "fix"),
+    [
+        (connect_four, "connect_four", "WITH=solvers"),
+        (chess, "chess", "apt-get install"),
+    ],
+)
+def test_a_missing_solver_says_how_to_install_it(
+    module: object, game: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bitbully", None)
+    monkeypatch.setattr(chess, "_PLACES", ("no-such-engine",))
+    with pytest.raises(SolverMissing, match=fix):
+        module.load(pyspiel.load_game(game))  # type: ignore[attr-defined]
+
+
+def test_games_without_a_solver() -> None:
+    assert load_solver("nim") is None
+    assert load_solver("kuhn_poker(players=3)") is None
+    assert load_solver("connect_four(rows=5)") is None
+    assert judge_actions("nim", [{0: 0}], frozenset([(0, 0)])) == ({}, "")
+    assert Judged(0.0, (1,)).best == (1,)
+
+
+def test_the_report_and_the_export_have_the_quality_of_moves(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    players = [ModelRow(name, "random", None, "{}") for name in ("a", "b")]
+    played = [play("tic_tac_toe", ("a", "b"), number) for number in range(8)]
+    with Store(path, ExperimentRow("test", "{}"), players) as store:
+        for one in played:
+            store.put_episode(one.row, one.moves)
+    report = Report.load(path)
+    rows = {row["player"]: row for row in to_json(report.tables)["tables"]["quality"]}
+    assert rows["a"]["moves"] == sum(move.seat == 0 for one in played for move in one.moves)
+    assert 0 < rows["a"]["best"]["share"] < 1
+    assert rows["b"]["regret"]["mean"] > 0
+    low, high = rows["b"]["regret"]["interval"]
+    assert low < rows["b"]["regret"]["mean"] < high
+    export(path, tmp_path / "out", "csv")
+    text = (tmp_path / "out" / "quality.csv").read_text()
+    lines = list(csv.DictReader(text.splitlines()))
+    assert len(lines) == sum(len(one.moves) for one in played)
+    assert all(json.loads(line["best"]) for line in lines)
+    regrets = [float(line["regret"]) for line in lines if line["agent"] == "a"]
+    assert sum(regret == 0 for regret in regrets) == rows["a"]["best"]["count"]
