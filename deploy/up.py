@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,14 +9,12 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import psutil
-
 from arena_llm import Client, PermissionDeniedError, UnauthenticatedError
 from deploy import environment
 from deploy.output import complain, say
 from deploy.probe import free_port_after, health, port_problem, reachable
 from deploy.services import ALL_SERVICES, ROOT, ManagedService, selected_services
-from deploy.supervisor import DeployError, Process, Supervisor
+from deploy.supervisor import DeployError, Supervisor
 from services.common.config import ConfigError
 
 MODEL = "hf_smollm2-135m-instruct"
@@ -41,7 +38,6 @@ def up(supervisor: Supervisor) -> None:
             running = _running_services(addresses(supervisor))
             if not state.problem:
                 supervisor.revive()
-            _warn_of_changed_files(running, state.processes)
             _wait_serving(supervisor, running)
             say(f"already up: {_list(addresses(supervisor))}")
             if state.problem:
@@ -175,21 +171,6 @@ def _running_services(listening: dict[str, str]) -> list[ManagedService]:
                 "to move it, first make down"
             )
     return [service for service in ALL_SERVICES if service.name in listening]
-
-
-def _warn_of_changed_files(
-    services: Sequence[ManagedService], processes: dict[str, Process]
-) -> None:
-    """Name the files that services read at their start and that changed since then."""
-    for service in services:
-        process = processes.get(service.name)
-        for path in (service.config_path, Path(".env")):
-            with contextlib.suppress(OSError, psutil.Error):
-                if process and path.stat().st_mtime > psutil.Process(process.pid).create_time():
-                    complain(
-                        f"{path} is newer than the running {service.name} service: "
-                        "make down, make up"
-                    )
 
 
 def _wait_serving(supervisor: Supervisor, services: Sequence[ManagedService]) -> None:

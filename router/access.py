@@ -18,9 +18,10 @@ import grpc
 from arena_llm.v1 import reply_pb2
 from router.config import RouterConfig
 from router.routing import AUTHORIZATION
-from router.tokens import TokenEntry, TokenTable
+from router.tokens import TokenEntry, TokenHolder, TokenTable
 from router.usage import UsageBook, seconds_to_midnight
 from services.common.call import CallRecord, CallScope
+from services.common.config import ConfigError
 from services.common.errors import (
     ModelNotAllowed,
     QuotaExceeded,
@@ -32,8 +33,8 @@ from services.common.validation import MAX_NAME
 
 _SCHEME = "bearer "
 
-#: The name of the token of this call; "" if the router has no tokens.
-CALLER: ContextVar[str] = ContextVar("caller", default="")
+#: Who makes this call; None if the router has no tokens.
+_CALLER: ContextVar[TokenHolder | None] = ContextVar("caller", default=None)
 
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
@@ -73,6 +74,9 @@ class Access(Protocol):
     async def aclose(self) -> None:
         """Write what they have used."""
 
+    def reconfigure(self, config: RouterConfig) -> None:
+        """Read the file of tokens again. Raises ConfigError, and changes nothing then."""
+
     def may_list(self, model: str) -> bool:
         """Whether the caller may know of a model."""
 
@@ -84,6 +88,12 @@ class Access(Protocol):
 
         Raises ModelNotAllowed, and QuotaExceeded with the time at which the quota is renewed.
         """
+
+
+def find_tenant() -> str:
+    """Return the name of this call's caller; "" if the router has no tokens."""
+    holder = _CALLER.get()
+    return "" if holder is None else holder.name
 
 
 def make_access(config: RouterConfig) -> Access:
@@ -98,6 +108,9 @@ class TokenAccess(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # gener
         self.interceptors: Sequence[Any] = (self,)
         self._book = UsageBook(config.usage)
         self._in_flight: dict[str, int] = {}
+        self._set(config, path)
+
+    def _set(self, config: RouterConfig, path: Path) -> None:
         self._table = TokenTable.load(path)
         self._workers = config.workers
         services = {_HEALTH: config.open_health, _REFLECTION: config.open_reflection}
@@ -109,47 +122,52 @@ class TokenAccess(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # gener
     async def aclose(self) -> None:
         await self._book.aclose()
 
+    def reconfigure(self, config: RouterConfig) -> None:
+        if config.tokens is None:
+            raise ConfigError("tokens: only a restart lets anybody call")
+        self._set(config, config.tokens)
+
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        """Set CALLER, or end the call with UNAUTHENTICATED."""
+        """Identify the caller, or end the call with UNAUTHENTICATED."""
         method = handler_call_details.method
         if not method.startswith(self._open):
             try:
-                CALLER.set(self._identify(handler_call_details.invocation_metadata))
+                _CALLER.set(self._identify(handler_call_details.invocation_metadata))
             except (TokenMissing, TokenRejected) as error:
                 return _refuse(method, error)
         return await continuation(handler_call_details)
 
-    def _identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    def _identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> TokenHolder:
         for key, value in metadata:
             if key == AUTHORIZATION:
                 text = value if isinstance(value, str) else ""
                 if text[: len(_SCHEME)].lower() != _SCHEME:
                     raise TokenRejected(f"the header {AUTHORIZATION} is not `Bearer TOKEN`: {_HOW}")
-                name = self._table.find(text[len(_SCHEME) :].strip())
-                if name is None:
+                holder = self._table.find(text[len(_SCHEME) :].strip())
+                if holder is None:
                     raise TokenRejected(f"the token is unknown, or was revoked: {_HOW}")
-                return name
+                return holder
         raise TokenMissing(f"the router needs a token: {_HOW}")
 
     def may_list(self, model: str) -> bool:
-        entry = self._table.entries.get(CALLER.get())
-        return entry is not None and entry.may_call(model)
+        holder = _CALLER.get()
+        return holder is not None and holder.entry.may_call(model)
 
     def check_model(self, model: str) -> None:
-        self._find(CALLER.get(), model)
+        self._check(_CALLER.get(), model)
 
     def admit(self, model: str, record: CallRecord) -> Charge:
-        name = CALLER.get()
-        record.add(token=name)
-        self._check_quotas(name, self._find(name, model))
+        record.add(token=find_tenant())
+        name, entry = self._check(_CALLER.get(), model)
+        self._check_quotas(name, entry)
         return TokenCharge(self, name)
 
-    def _find(self, name: str, model: str) -> TokenEntry:
-        entry = self._table.entries.get(name)
-        if entry is None:  # revoked since the call began
-            raise TokenRejected(f"the token was revoked: {_HOW}")
+    def _check(self, holder: TokenHolder | None, model: str) -> TokenHolder:
+        if holder is None:
+            raise AssertionError("the interceptor has identified every caller of a model")
+        name, entry = holder
         if not entry.may_call(model):
             allowed = ", ".join(entry.models)
             raise ModelNotAllowed(
@@ -158,7 +176,7 @@ class TokenAccess(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # gener
                 field="model",
                 metadata={"token": name, "prefixes": allowed},
             )
-        return entry
+        return holder
 
     def _check_quotas(self, name: str, entry: TokenEntry) -> None:
         most = entry.max_in_flight
@@ -231,6 +249,10 @@ class Anyone:
 
     async def aclose(self) -> None:
         pass
+
+    def reconfigure(self, config: RouterConfig) -> None:
+        if config.tokens is not None:
+            raise ConfigError("tokens: the router begins to check tokens at its next start")
 
     def may_list(self, model: str) -> bool:
         return True

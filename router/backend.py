@@ -29,6 +29,10 @@ _NEVER_CONNECTED = (
 #: The codes that gRPC sets for a failed connection, and for a stream whose server died.
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
+#: Seconds in which a call that has chosen this backend has begun: more than the longest
+#: ask_timeout_seconds, in which a list of models is read page by page.
+_ABOUT_TO_BEGIN = 60.0
+
 #: The operating system's error in the message of a failed connection: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
@@ -54,6 +58,11 @@ def _open_channel(route: Route, targets: Sequence[str]) -> Any:
     """Any, because the type stubs do not know that (de)serializers may be left out."""
     tls = None if route.tls is None else route.tls.settings
     return open_channel(grpc.aio, build_target(targets), tls, channel_options(route))
+
+
+def _stamp(route: Route) -> object:
+    """Return a value that differs after a certificate of the route has changed."""
+    return None if route.tls is None else route.tls.settings.stamp()
 
 
 class _Wire:
@@ -90,6 +99,7 @@ class Backend:
         self.targets = route.targets
         self.addresses = ", ".join(route.targets)
         self._route = route
+        self._stamp = _stamp(route)
         #: The channel to each replica that GetServiceInfo has asked.
         self._replicas: dict[str, Any] = {}
         self._connections = [_Wire(route) for _ in range(route.connections)]
@@ -97,9 +107,9 @@ class Backend:
     def call(self, rpc: str, data: bytes, timeout: float | None, metadata: Metadata = ()) -> Any:
         """Start a call of bytes to bytes; the caller must cancel it."""
         headers = Headers(metadata)
-        if len(self._connections) == 1:
-            return self._connections[0].methods[rpc](data, timeout=timeout, metadata=headers)
-        connection = min(self._connections, key=attrgetter("calls"))
+        connection = self._connections[0]
+        if len(self._connections) > 1:
+            connection = min(self._connections, key=attrgetter("calls"))
         call = connection.methods[rpc](data, timeout=timeout, metadata=headers)
         connection.calls += 1
         call.add_done_callback(connection.end)
@@ -152,6 +162,19 @@ class Backend:
         return models_pb2.UnreachableBackend(
             backend=self.name, addresses=self._route.targets, detail=detail
         )
+
+    def serves(self, route: Route) -> bool:
+        """Whether this is what a route needs, with the certificates that it has now."""
+        return route == self._route and _stamp(route) == self._stamp
+
+    async def close_later(self) -> None:
+        """Close after the calls that run, and after those that are about to begin."""
+        try:
+            await asyncio.sleep(_ABOUT_TO_BEGIN)
+            while any(connection.calls for connection in self._connections):  # noqa: ASYNC110
+                await asyncio.sleep(1.0)
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close the channels; calls in flight are cancelled."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from router import fanout
-from router.access import CALLER, NO_CHARGE, Charge, make_access
+from router.access import NO_CHARGE, Charge, find_tenant, make_access
 from router.backend import Backend
 from router.config import RouterConfig
 from router.fallback import FailedCall, Fallbacks, PassedOver, add_field, extend_error
@@ -22,7 +23,7 @@ from router.fallback import list_models as list_fallbacks
 from router.replicas import describe, shorten_window
 from router.reply import note_failure, note_last_event, note_reply
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
-from services.common.admission import admit_calls
+from services.common.admission import Admission
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
 from services.common.exporter import Page
@@ -42,10 +43,13 @@ class Router:
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
-        self._admit = admit_calls(config)
+        self._admission = Admission(config.max_calls_in_flight, config.max_bytes_in_flight)
+        self._admit = self._admission.admit
         self._access = make_access(config)
         self.interceptors = self._access.interceptors
         self._backends: dict[str, Backend] = {}
+        #: Of backends whose routes are gone.
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open a channel to each backend.
@@ -53,8 +57,37 @@ class Router:
         An unreachable backend does not stop the router; only its own calls fail.
         """
         await self._access.start()
-        for prefix, route in self._config.routes.items():
-            self._backends[prefix] = Backend(prefix, route)
+        self._backends = self._open_backends(self._config)
+
+    def _open_backends(self, config: RouterConfig) -> dict[str, Backend]:
+        """Return a backend for each route; a route that stays the same keeps its own."""
+        opened = {}
+        for prefix, route in config.routes.items():
+            old = self._backends.get(prefix)
+            opened[prefix] = old if old and old.serves(route) else Backend(prefix, route)
+        return opened
+
+    @property
+    def watched(self) -> Iterable[Path]:
+        """The file of tokens, and the certificates of the routes."""
+        if self._config.tokens is not None:
+            yield self._config.tokens
+        for route in self._config.routes.values():
+            if route.tls is not None:
+                yield from map(Path, route.tls.settings.files)
+
+    async def reconfigure(self, config: RouterConfig) -> None:
+        """Let the next call use other routes, tokens and limits. Raises ConfigError."""
+        self._access.reconfigure(config)
+        new = self._open_backends(config)
+        gone = [backend for backend in self._backends.values() if backend not in new.values()]
+        self._config, self._backends = config, new
+        self._admission.max_calls = config.max_calls_in_flight
+        self._admission.max_bytes = config.max_bytes_in_flight
+        for backend in gone:
+            task = asyncio.create_task(backend.close_later())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def failed(self) -> str:
         """Never return: without backends the router still answers BACKEND_DOWN."""
@@ -71,6 +104,9 @@ class Router:
     async def aclose(self) -> None:
         """Close the channels, and write what the callers have used."""
         await self._access.aclose()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
@@ -204,7 +240,7 @@ class Router:
             record.add_request(request.model, request.session, request.labels, request.request_id)
         charge = self._access.admit(request.model, record)
         backend = self._find(request.model, record)
-        metadata = build_metadata(_received(context), session, CALLER.get())
+        metadata = build_metadata(_received(context), session, find_tenant())
         call = backend.call(rpc, data, context.time_remaining(), metadata)
         return ForwardedCall(call, backend, context, record, charge)
 

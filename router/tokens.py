@@ -10,7 +10,7 @@ import hmac
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, StringConstraints, model_validator
 
@@ -64,14 +64,21 @@ class TokensFile(StrictModel):
         return self
 
 
+class TokenHolder(NamedTuple):
+    """Who makes a call, for the whole call, even if the file changes meanwhile."""
+
+    name: str
+    entry: TokenEntry
+
+
 class TokenTable:
     """The tokens by their hashes."""
 
     def __init__(self, tokens: dict[str, TokenEntry]) -> None:
         self.entries = tokens
         #: By the first half of the hash. The other half is compared in constant time.
-        self._names = {
-            (digest := bytes.fromhex(entry.sha256))[:16]: (digest, name)
+        self._holders = {
+            (digest := bytes.fromhex(entry.sha256))[:16]: (digest, TokenHolder(name, entry))
             for name, entry in tokens.items()
         }
 
@@ -80,8 +87,11 @@ class TokenTable:
         """Read the file. Raises ConfigError."""
         return cls(load_config(path, TokensFile).tokens)
 
-    def find(self, token: str) -> str | None:
-        """Return the name of a token; None if it is unknown. Takes 2 us."""
+    def find(self, token: str) -> TokenHolder | None:
+        """Return who holds a token; None if it is unknown. Takes 2 us."""
         digest = sha256(token.encode(errors="replace")).digest()
-        known, name = self._names.get(digest[:16], (b"", ""))
-        return name if hmac.compare_digest(known, digest) else None
+        known, holder = self._holders.get(digest[:16], _NOBODY)
+        return holder if hmac.compare_digest(known, digest) else None
+
+
+_NOBODY: tuple[bytes, TokenHolder | None] = (b"", None)

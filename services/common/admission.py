@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from services.common.config import ServiceConfig
 from services.common.errors import Overloaded
 
 #: Seconds after which a refused caller may try again.
@@ -23,6 +20,10 @@ class Admission:
         self.calls = 0
         self.bytes = 0
 
+    def admit(self, data: bytes) -> Admitted:
+        """Return the place of a request."""
+        return Admitted(self, len(data))
+
     def check(self, size: int) -> None:
         """Raise Overloaded if there is no place for a request with so many bytes."""
         if self.max_calls and self.calls >= self.max_calls:
@@ -37,12 +38,6 @@ class Admission:
                 "limit max_bytes_in_flight of the configuration: try again later",
                 retry_after=_RETRY_SECONDS,
             )
-
-
-def admit_calls(config: ServiceConfig) -> Callable[[bytes], Admitted]:
-    """Return the function that makes the place of each request of a process."""
-    admission = Admission(config.max_calls_in_flight, config.max_bytes_in_flight)
-    return lambda data: Admitted(admission, len(data))
 
 
 class Admitted:

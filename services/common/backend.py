@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from arena_llm.types import (
     Availability,
@@ -25,7 +25,7 @@ from arena_llm.types import (
     ToolCall,
     ToolCallDelta,
 )
-from services.common.config import ServiceConfig
+from services.common.config import ConfigError, ServiceConfig
 
 C = TypeVar("C", bound=ServiceConfig)
 
@@ -100,6 +100,14 @@ class BaseLLMBackend(ABC, Generic[C]):
 
     async def start(self) -> None:
         """Prepare to serve. Health becomes SERVING when this returns."""
+
+    async def reconfigure(self, config: C) -> Self:
+        """Return the backend that serves with another configuration: a started one, or this one.
+
+        If it is another one, this one is closed after its calls. Raises ConfigError if the
+        configuration cannot be used while the service runs.
+        """
+        raise ConfigError(f"{self.name} reads its configuration only at its start")
 
     async def failed(self) -> str:
         """Wait until the backend cannot continue, and return the reason.

@@ -107,6 +107,19 @@ class ServerTls(StrictModel):
         return (self.certificate, self.key, *filter(None, (self.client_ca,)))
 
 
+#: Keys of a listener, and of what its process has made for its whole life.
+_FIXED = frozenset(
+    {
+        *("listen", "tls", "insecure", "max_connections", "max_streams", "max_idle_seconds"),
+        *("request_id_seconds", "request_id_bytes", "workers", "metrics"),
+    }
+)
+
+
+#: All that a service with engines reads again.
+RELOADED_LOCALLY = frozenset({"models", "max_calls_in_flight", "max_bytes_in_flight"})
+
+
 class ServiceConfig(StrictModel):
     """The keys that the configuration of every service has.
 
@@ -135,6 +148,11 @@ class ServiceConfig(StrictModel):
     max_bytes_in_flight: Annotated[int, Field(ge=0)] = 512 * 2**20
     _path: Path = PrivateAttr(default=Path())
     _whole: ServiceConfig | None = PrivateAttr(default=None)
+
+    @classmethod
+    def needs_restart(cls, key: str) -> bool:
+        """Whether a running service keeps the value of a key when its file changes."""
+        return key in _FIXED
 
     @property
     def whole(self) -> ServiceConfig:
@@ -200,6 +218,13 @@ class SharedConfig(ServiceConfig):
         own = divide(self, self.workers, bounds)
         own._whole = self
         return own
+
+
+def of_process(config: ServiceConfig) -> Any:
+    """Return the configuration of this process: that of a worker, if there are several."""
+    if isinstance(config, SharedConfig) and config.workers > 1:
+        return config.of_worker()
+    return config
 
 
 D = TypeVar("D", bound=StrictModel)

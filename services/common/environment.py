@@ -7,14 +7,20 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from services.common.config import ConfigError
+
+#: The file, in the working directory.
+DOTENV = Path(".env")
+#: The variables that it has set in this process.
+_from_file: dict[str, str] = {}
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _REMEDY = "save the file as UTF-8"
@@ -50,7 +56,7 @@ def load_dotenv(
     the readable variables are set; ConfigError is then raised only if a variable that matches
     `needed` (default: `patterns`) cannot be read.
     """
-    values, problem = read_env_file(Path(".env"))
+    values, problem = read_env_file(DOTENV)
     if problem and warn is None:
         raise ConfigError(problem)
     if problem and warn is not None:
@@ -64,11 +70,56 @@ def load_dotenv(
             continue
         try:
             os.environ[name] = value
+            _from_file[name] = value
         except ValueError as error:  # its text contains characters of the value
             raise ConfigError(
                 f".env: {name} contains characters that the environment's encoding "
                 f"({sys.getfilesystemencoding()}) lacks"
             ) from error
+
+
+class DotenvChange(NamedTuple):
+    """What reading .env again has changed.
+
+    names: of variables. undo: gives them their old values.
+    """
+
+    names: Sequence[str]
+    undo: Callable[[], None]
+
+
+def read_dotenv_again(patterns: Sequence[str]) -> DotenvChange:
+    """Set the variables that `load_dotenv` has set, or would set now, to the file's new values.
+
+    What the environment itself has set stays. Raises ConfigError if the file cannot be read.
+    """
+    values, problem = read_env_file(DOTENV)
+    if problem:
+        raise ConfigError(problem)
+    new = {
+        name: value
+        for name, value in values.items()
+        if value and matches(name, patterns) and (name in _from_file or name not in os.environ)
+    }
+    before, environ = dict(_from_file), dict(os.environ)
+
+    def undo() -> None:
+        _replace_all(_from_file, before)
+        _replace_all(os.environ, environ)
+
+    names = [name for name in {**before, **new} if before.get(name) != new.get(name)]
+    for name in names:
+        os.environ.pop(name, None)
+        _from_file.pop(name, None)
+        if name in new:
+            os.environ[name] = _from_file[name] = new[name]
+    return DotenvChange(names, undo)
+
+
+def _replace_all(mapping: MutableMapping[str, str], values: Mapping[str, str]) -> None:
+    for name in set(mapping) - set(values):
+        del mapping[name]
+    mapping.update(values)
 
 
 def drop_other_keys(patterns: Sequence[str]) -> None:

@@ -123,6 +123,15 @@ class Meter:
         if self.is_open:
             self._watched.append((key, figures))
 
+    def unwatch(self, key: str, figures: Callable[[], Figures]) -> None:
+        """Show these figures of a gauge no longer."""
+        if (key, figures) in self._watched:
+            self._watched.remove((key, figures))
+
+    def know(self, models: Iterable[str]) -> None:
+        """Let further names become labels: those of a configuration that has changed."""
+        self._models.update(models)
+
     def labels(self, model: str) -> tuple[str, str]:
         """The labels of a model of this service."""
         return (model if model in self._models else OTHER), self._service

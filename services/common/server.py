@@ -13,7 +13,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,10 +27,10 @@ from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,
     ServiceConfig,
-    SharedConfig,
     config_path,
     is_unix,
     load_config,
+    of_process,
 )
 from services.common.environment import drop_other_keys, load_dotenv
 from services.common.exporter import Exporter, Page
@@ -40,6 +41,7 @@ from services.common.log import configure_logging, log
 from services.common.metrics import meter
 from services.common.peers import Peers
 from services.common.reflection import Reflection
+from services.common.reload import Reloader
 from services.common.servicer import LlmServicer
 from services.common.workers import Worker, port_in_use, run_workers
 
@@ -86,6 +88,11 @@ class Service(LlmHandlers, Protocol):
     async def start(self) -> None: ...
 
     async def failed(self) -> str: ...
+
+    @property
+    def watched(self) -> Iterable[Path]: ...
+
+    async def reconfigure(self, config: Any) -> None: ...
 
     def drain(self) -> None: ...
 
@@ -198,6 +205,7 @@ async def serve(
     listen: str,
     worker: Worker | None = None,
     config: ServiceConfig | None = None,
+    reloader: Reloader | None = None,
 ) -> int:
     """Run the service until SIGTERM or SIGINT (exit status 0) or until it fails (1).
 
@@ -221,8 +229,13 @@ async def serve(
         loop.add_signal_handler(signum, stop_once)
     if worker is not None:
         loop.add_reader(worker.lifeline, stop_once)
-    server = Server(service, listen, worker, config)
-    life = asyncio.create_task(_start_and_watch(server, service.forwards_calls))
+    own = config and of_process(config)
+    server = Server(service, listen, worker, own)
+    follower = None
+    if reloader is not None and config is not None:
+        loop.add_signal_handler(signal.SIGHUP, reloader.request)
+        follower = partial(reloader.follow, service, config)
+    life = asyncio.create_task(_start_and_watch(server, service.forwards_calls, follower))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
@@ -239,10 +252,19 @@ async def serve(
     return 0
 
 
-async def _start_and_watch(server: Server, forwards_calls: bool) -> None:
+async def _start_and_watch(
+    server: Server,
+    forwards_calls: bool,
+    follow: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> None:
     await server.start()
     _tune_gc(forwards_calls)
-    await server.failed()
+    following = asyncio.create_task(follow()) if follow else None
+    try:
+        await server.failed()
+    finally:
+        if following is not None:
+            following.cancel()
 
 
 def _use_batch_scheduling() -> None:
@@ -278,6 +300,7 @@ def run(
     listen: str,
     worker: Worker | None = None,
     config: ServiceConfig | None = None,
+    reloader: Reloader | None = None,
 ) -> None:
     """Serve on uvloop, then exit with the status of `serve`."""
     # A thread that checks a large request gives way to the event loop after a millisecond.
@@ -288,7 +311,7 @@ def run(
     if config is not None and config.metrics is not None:
         meter.open(service.name, config.model_names)
     try:
-        status = uvloop.run(serve(service, listen, worker, config))
+        status = uvloop.run(serve(service, listen, worker, config, reloader))
     except ConfigError as error:
         sys.exit(f"{error}")
     sys.exit(status)
@@ -316,21 +339,27 @@ def launch(
         default = config_path(filename)
         parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
         arguments = parser.parse_args()
-        config: Any = load_config(arguments.config, config_type)
-        if isinstance(config, SharedConfig) and config.workers > 1:
-            own: Any = config.of_worker()
+        load = partial(load_config, arguments.config, config_type)
+        reloader = Reloader(arguments.config, load, patterns)
+        config: Any = load()
+        own = of_process(config)
+        if own is not config:
             run_workers(
                 name,
                 config.listen,
                 config.workers,
                 lambda worker: run(
-                    build_service(own, Peers(worker.claims)), worker.listen, worker, own
+                    build_service(own, Peers(worker.claims)),
+                    worker.listen,
+                    worker,
+                    config,
+                    reloader,
                 ),
                 config.metrics,
             )
     except ConfigError as error:
         sys.exit(f"{error}")
-    run(build_service(config, Peers()), config.listen, config=config)
+    run(build_service(config, Peers()), config.listen, config=config, reloader=reloader)
 
 
 def main(backend_type: type[BaseLLMBackend[Any]]) -> None:

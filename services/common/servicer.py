@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from arena_llm.types import (
@@ -26,7 +28,7 @@ from arena_llm.types import (
 )
 from arena_llm.v1 import REVISION, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
-from services.common.admission import admit_calls
+from services.common.admission import Admission
 from services.common.backend import BaseLLMBackend, describe_breaker
 from services.common.call import CallRecord, CallScope
 from services.common.errors import ModelNotFound
@@ -49,6 +51,8 @@ from services.common.streaming import Streams
 from services.common.unknown import check_known
 from services.common.validation import check_model
 
+#: Seconds that a check of a model or a list of models takes at most.
+_CHECK_SECONDS = 60.0
 #: Breakers that the detail of a process names.
 _MOST_SHOWN = 5
 
@@ -59,16 +63,24 @@ class LlmServicer:
     interceptors: Sequence[Any] = ()
 
     def __init__(self, backend: BaseLLMBackend[Any], peers: Peers | None = None) -> None:
-        self._backend = backend
         self.name = backend.name
         self.forwards_calls = backend.forwards_calls
         config = backend.config
-        self._admit = admit_calls(config)
+        self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
+        self._peers = peers or Peers()
+        #: Of backends whose configuration is no longer used; see `reconfigure`.
+        self._closing: set[asyncio.Task[None]] = set()
+        self._use(backend)
+
+    def _use(self, backend: BaseLLMBackend[Any]) -> None:
+        """Let the next call use a backend."""
+        config = backend.config
+        self._backend = backend
+        self._admission = Admission(config.max_calls_in_flight, config.max_bytes_in_flight)
+        self._admit = self._admission.admit
         self._limits = make_limits(config)
         self._requests = RequestReader(backend, shares=config.request_id_seconds > 0)
         self._replies = ReplyBuilder(backend)
-        self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
-        self._peers = peers or Peers()
         self._streams = Streams(backend, self._replies, self._calls)
 
     def pages(self) -> Mapping[str, Page]:
@@ -83,6 +95,34 @@ class LlmServicer:
         """Wait until the backend cannot continue, and return the reason."""
         return await self._backend.failed()
 
+    @property
+    def watched(self) -> Iterable[Path]:
+        """No further files."""
+        return ()
+
+    async def reconfigure(self, config: Any) -> None:
+        """Let the next call use another configuration. Raises ConfigError."""
+        old, admission = self._backend, self._admission
+        new = await old.reconfigure(config)
+        self._use(new)
+        if new is not old:
+            task = asyncio.create_task(self._close_later(old, admission))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_later(self, backend: BaseLLMBackend[Any], admission: Admission) -> None:
+        """Close a backend after its calls."""
+        shared = self._calls.running
+        try:
+            # Checks and lists of models are not admitted, and take less than this.
+            await asyncio.sleep(_CHECK_SECONDS)
+            while admission.calls:  # noqa: ASYNC110 - seldom, so that no call pays for an event
+                await asyncio.sleep(1.0)
+            if shared:
+                await asyncio.wait(shared)
+        finally:
+            await backend.aclose()
+
     def drain(self) -> None:
         """Prepare the backend to stop."""
         self._backend.drain()
@@ -91,6 +131,9 @@ class LlmServicer:
         """End the calls that run without callers, and close the backend."""
         await self._calls.aclose()
         await self._peers.aclose()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await self._backend.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:

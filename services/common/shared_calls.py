@@ -174,6 +174,11 @@ class SharedCalls:
         call.task.add_done_callback(lambda task: self._end(request_id, call, run))
         return call
 
+    @property
+    def running(self) -> set[asyncio.Task[bytes]]:
+        """The calls that run now."""
+        return set(self._tasks)
+
     async def aclose(self) -> None:
         """Cancel the calls that still run."""
         tasks = list(self._tasks)

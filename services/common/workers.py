@@ -24,7 +24,7 @@ from services.common.metrics import forget_metrics, forget_worker, share_metrics
 
 #: Seconds between two starts of the same worker.
 _PAUSE = 1.0
-_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP})
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,9 @@ class _Team:
             if signum == signal.SIGCHLD:
                 self._reap()
                 continue
+            if signum == signal.SIGHUP:
+                self._send(signum)
+                continue
             self._stop()
             if self._stops > 1:
                 self._status = 128 + signum
@@ -140,8 +143,11 @@ class _Team:
 
     def _stop(self) -> None:
         self._stops += 1
+        self._send(signal.SIGTERM)
+
+    def _send(self, signum: int) -> None:
         for pid in self._workers:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signum)
 
     def _reap(self) -> None:
         """Take note of the workers that have ended, and replace those that were killed."""

@@ -48,6 +48,11 @@ class HfBackend(LocalBackend[HfConfig]):
         """Every model that a request can name."""
         return self.config.models
 
+    @property
+    def slots(self) -> Sequence[HfModel]:
+        """Every entry that has an engine of its own."""
+        return self.config.models
+
     async def _make_pool(self) -> HfPool:
         device = await asyncio.to_thread(_choose_device, self.config)
         from services.hf.pool import HfPool

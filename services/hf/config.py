@@ -16,7 +16,13 @@ from pydantic import (
 )
 
 from arena_llm.types import ReasoningEffort
-from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
+from services.common.config import (
+    RELOADED_LOCALLY,
+    ModelEntries,
+    ModelEntry,
+    ServiceConfig,
+    check_names,
+)
 
 PREFIX = "hf_"
 
@@ -103,6 +109,11 @@ class HfConfig(ServiceConfig):
     prefill_tokens: PositiveInt = 512
     default_max_tokens: PositiveInt = 256
     models: ModelEntries[HfModel]
+
+    @classmethod
+    def needs_restart(cls, key: str) -> bool:
+        """Models can be added, removed and changed; engines keep all other settings."""
+        return key not in RELOADED_LOCALLY
 
     @model_validator(mode="before")
     @classmethod

@@ -141,6 +141,7 @@ class HfPool(ModelPool[HfModel, RunningModel]):
     """The configured models. The least recently used idle model is dropped if memory is short."""
 
     failure_hold_seconds = 5.0
+    unloads = True
 
     def __init__(self, config: HfConfig, device: str, path: Path) -> None:
         super().__init__(config.models, path, config.default_max_tokens)

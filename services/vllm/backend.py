@@ -18,7 +18,7 @@ from services.common.local.features import (
     TOOL_STRICT,
 )
 from services.common.metrics import meter
-from services.vllm.config import VllmConfig
+from services.vllm.config import VllmConfig, VllmModel
 
 if TYPE_CHECKING:
     from services.vllm.pool import VllmPool
@@ -51,6 +51,11 @@ class VllmBackend(LocalBackend[VllmConfig]):
     def entries(self) -> Sequence[ModelEntry]:
         """Every model that a request can name."""
         return self.config.entries
+
+    @property
+    def slots(self) -> Sequence[VllmModel]:
+        """Every entry that has an engine of its own."""
+        return self.config.models
 
     async def _make_pool(self) -> VllmPool:
         await asyncio.to_thread(_import_vllm, self.config)

@@ -9,7 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from arena_llm.types import ReasoningEffort
-from services.common.config import ModelEntries, ModelEntry, ServiceConfig, check_names
+from services.common.config import (
+    RELOADED_LOCALLY,
+    ModelEntries,
+    ModelEntry,
+    ServiceConfig,
+    check_names,
+)
 
 PREFIX = "vllm_"
 
@@ -98,6 +104,11 @@ class VllmConfig(ServiceConfig):
     default_max_tokens: PositiveInt = 256
     hang_seconds: PositiveFloat = 300.0
     models: ModelEntries[VllmModel]
+
+    @classmethod
+    def needs_restart(cls, key: str) -> bool:
+        """Models can be added, removed and changed; engines keep all other settings."""
+        return key not in RELOADED_LOCALLY
 
     @model_validator(mode="after")
     def _names(self) -> VllmConfig:

@@ -127,20 +127,6 @@ def test_all_configuration_files_are_checked_before_anything_starts(
     assert not small.supervisor.log("hf").exists()
 
 
-def test_a_changed_configuration_of_a_running_service_is_named(
-    small: SmallSystem, tmp_path: Path
-) -> None:
-    small.up()
-    assert "newer" not in small.deploy("up").stderr
-    configs = shutil.copytree(ROOT / "configs", tmp_path / "configs")  # with the files' times
-    (configs / "hf_models.yaml").touch()
-    small.env["ARENA_CONFIG_DIR"] = str(configs)
-    up = small.deploy("up")
-    assert up.returncode == 0
-    [line] = up.stderr.splitlines()
-    assert line.endswith("hf_models.yaml is newer than the running hf service: make down, make up")
-
-
 def test_a_crash_is_reported_while_another_service_starts(small: SmallSystem) -> None:
     """The router is stopped by a signal, so waiting for its health alone would not end."""
     log = small.supervisor.log("hf")

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from arena_llm.types import (
     Attempt,
@@ -105,6 +105,7 @@ class HostedBackend(BaseLLMBackend[C]):
     def __init__(self, config: C) -> None:
         super().__init__(config)
         self._journal = Journal(None, self.name)
+        self._keeps_journal = False
 
     async def start(self) -> None:
         """Make the limits and queues. No request is sent to the provider."""
@@ -113,11 +114,25 @@ class HostedBackend(BaseLLMBackend[C]):
         self._counts_tokens = any(entry.tpm is not None for entry in entries)
         #: Models that refused a JSON schema although a table says that they take it.
         self._without_schema: set[str] = set()
-        self._journal = Journal(self.config.journal, self.name)
+        if not self._journal.writes:
+            self._journal = Journal(self.config.journal, self.name)
+
+    async def reconfigure(self, config: C) -> Self:
+        """Return a new backend: new keys, models and limits. It learns its pace again.
+
+        The journal stays the same one, unless its folder changes.
+        """
+        new = type(self)(config)
+        if config.journal == self.config.journal:
+            new._journal, self._keeps_journal = self._journal, True
+        await new.start()
+        self._retrier.close()
+        return new
 
     async def aclose(self) -> None:
-        """Close the journal."""
-        self._journal.close()
+        """Close the journal, unless a later backend has it."""
+        if not self._keeps_journal:
+            self._journal.close()
 
     def list_breakers(self) -> Sequence[BreakerState]:
         """Return the models whose calls are refused now, because their provider keeps failing."""

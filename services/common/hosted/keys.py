@@ -50,13 +50,13 @@ class Keys:
             if variable in self.unusable:
                 return ApiKeyRejected(
                     f"{variable} {self.unusable[variable]}, so it cannot be sent as a key: put "
-                    "the key alone into .env or the environment, then make down and make up",
+                    "the key alone into .env, which running services read again",
                     metadata={"variable": variable},
                 )
         also = "".join(f"; {name} {reason}" for name, reason in self.unusable.items())
         return ApiKeyMissing(
-            f"{', '.join(variables)} is not set: put it into .env or the environment, then "
-            f"make down and make up{also}",
+            f"{', '.join(variables)} is not set: put it into .env, which running services read "
+            f"again{also}",
             metadata={"variable": variables[0]},
         )
 

@@ -66,6 +66,12 @@ class Retrier:
         meter.watch("paused", self._show_paused)
         meter.watch("breaker", self._show_breakers)
 
+    def close(self) -> None:
+        """Show its gauges no longer."""
+        meter.unwatch("waiting", self._show_waiting)
+        meter.unwatch("paused", self._show_paused)
+        meter.unwatch("breaker", self._show_breakers)
+
     def _show_waiting(self) -> Figures:
         for model, queue in self._limits.queues():
             yield meter.labels(model), queue.waiting

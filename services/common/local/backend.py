@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from arena_llm.types import (
     Availability,
@@ -24,7 +24,7 @@ from arena_llm.types import (
     TokenCount,
 )
 from services.common.backend import BaseLLMBackend
-from services.common.config import ModelEntry, ServiceConfig
+from services.common.config import ConfigError, ModelEntry, ServiceConfig
 from services.common.errors import BackendError
 from services.common.local.features import LOCAL_FIELDS, REFUSED_LOCALLY
 from services.common.local.pool import LocalEngine, ModelPool, misconfigured
@@ -55,6 +55,11 @@ class LocalBackend(BaseLLMBackend[C]):
     def entries(self) -> Sequence[ModelEntry]:
         """Every model that a request can name."""
 
+    @property
+    @abstractmethod
+    def slots(self) -> Sequence[ModelEntry]:
+        """Every entry that has an engine of its own."""
+
     @abstractmethod
     async def _make_pool(self) -> ModelPool[Any, Any]:
         """Import the engine's library and make the pool. Raises ConfigError."""
@@ -74,6 +79,18 @@ class LocalBackend(BaseLLMBackend[C]):
     def _show_waiting(self) -> Figures:
         for model, load in self._pool.loads():
             yield meter.labels(model), load.waiting
+
+    async def reconfigure(self, config: C) -> Self:
+        """Take the models of another configuration; those that stay the same stay loaded."""
+        await self._has_pool.wait()
+        old, self.config = self.config, config
+        try:
+            self._pool.reconfigure(self.slots)
+        except ConfigError:
+            self.config = old
+            raise
+        self._preloading = asyncio.create_task(self._pool.preload())
+        return self
 
     async def failed(self) -> str:
         """Wait until this process has to restart. Returns the reason."""

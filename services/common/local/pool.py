@@ -28,7 +28,7 @@ from arena_llm.types import (
     ServedBy,
     TokenCount,
 )
-from services.common.config import ModelEntry
+from services.common.config import ConfigError, ModelEntry
 from services.common.errors import BackendError, ModelMisconfigured, ModelNotFound, Overloaded
 from services.common.local.features import Features
 from services.common.local.request import PromptReader
@@ -168,6 +168,8 @@ class ModelPool(ABC, Generic[E, R]):
 
     #: Seconds after a failed load in which calls get its error; a later call loads again.
     failure_hold_seconds: ClassVar[float]
+    #: Whether `_unload` can be called while the service runs.
+    unloads: ClassVar[bool] = False
 
     def __init__(self, entries: Sequence[E], path: Path, default_max_tokens: int) -> None:
         """path: the configuration file, for errors."""
@@ -177,7 +179,38 @@ class ModelPool(ABC, Generic[E, R]):
         self._by_name = {
             name: slot for slot in self._slots for name in self._model_names(slot.entry)
         }
+        self._dropping: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def reconfigure(self, entries: Sequence[E]) -> None:
+        """Serve these models: an entry that stays the same keeps its model, others are unloaded.
+
+        Calls that run end with the model that they have. Raises ConfigError, and changes nothing,
+        if a model that runs would have to be unloaded and cannot be.
+        """
+        kept = {slot.entry.name: slot for slot in self._slots if slot.entry in entries}
+        gone = [slot for slot in self._slots if slot is not kept.get(slot.entry.name)]
+        for slot in gone:
+            if slot.running is not None and not self.unloads:
+                raise ConfigError(
+                    f"{self._path}: models: {slot.entry.name} is loaded, and its engine ends with "
+                    "the service only: restart the service to change or remove it"
+                )
+        slots = [kept.get(entry.name) or ModelSlot[E, R](entry, self._path) for entry in entries]
+        self._by_name = {name: slot for slot in slots for name in self._model_names(slot.entry)}
+        self._slots = [*slots, *gone]
+        for slot in gone:
+            task = asyncio.create_task(self._drop(slot))
+            self._dropping.add(task)
+            task.add_done_callback(self._dropping.discard)
+
+    async def _drop(self, slot: ModelSlot[E, R]) -> None:
+        """Unload a model that is no longer configured, after its calls."""
+        slot.cancel()
+        while slot.users:  # noqa: ASYNC110 - seldom, so that no call pays for an event
+            await asyncio.sleep(0.1)
+        await self._unload(slot)
+        self._slots.remove(slot)
 
     def slot(self, name: str) -> ModelSlot[E, R]:
         """The slot of a model. Raises ModelNotFound, which lists the configured models."""
@@ -220,6 +253,8 @@ class ModelPool(ABC, Generic[E, R]):
 
     async def aclose(self) -> None:
         """Cancel loads and unload every model."""
+        for task in self._dropping:
+            task.cancel()
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*map(self._unload, self._slots))

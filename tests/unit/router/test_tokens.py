@@ -287,7 +287,7 @@ def test_the_command_makes_lists_and_revokes_tokens(
     path.write_text(path.read_text().replace("  bob:", "  # Bob's laptop\n  bob:"))
     table = TokenTable.load(path)
     found = [table.find(token.strip()) for token in (alice, bob, "arena-x")]
-    assert found == ["alice", "bob", None]
+    assert [holder and holder.name for holder in found] == ["alice", "bob", None]
     assert table.entries["alice"].models == ("hf_", "openrouter_openai/")
     assert (table.entries["alice"].usd_per_day, table.entries["bob"].max_in_flight) == (
         Decimal("2.5"),
