@@ -24,7 +24,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         "KV_CACHE_PRECISION": "f32",
     },
-    "fast": {},
+    # By default, keys are quantized channel by channel over a block, again at each new token: a
+    # prompt that is read in other pieces would get other keys.
+    "fast": {"KEY_CACHE_QUANT_MODE": "BY_TOKEN"},
 }
 #: Other processes use the same cores, so no thread is bound to one.
 _ALWAYS: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}

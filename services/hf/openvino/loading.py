@@ -93,6 +93,7 @@ def _load_openvino(
     try:
         export = make_export(
             folder,
+            # Over weights of 4 bits, the kernels of bfloat16 depend on the number of tokens.
             half=fast,
             trust_remote_code=entry.trust_remote_code,
             allow_pickle=entry.allow_pickle,

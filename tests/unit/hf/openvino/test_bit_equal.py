@@ -8,8 +8,9 @@ import pytest
 
 from arena_llm.types import Choices, Completion, GenerationRequest, Regex, ReturnOptions
 from services.hf.loading import LoadedModel
-from tests.unit.hf.conftest import Models
-from tests.unit.hf.engine_driver import DrivenRequest, DrivenScoring, engine, request
+from tests.unit.hf.conftest import Checkpoints
+from tests.unit.hf.engine_driver import DrivenRequest, DrivenScoring, engine, load_tiny
+from tests.unit.hf.engine_driver import request as generation
 
 WORDS = ["the", "board", "is empty", "choose", "a", "move", "yes", "or", "no", *"012345678"]
 MOVES = Choices(tuple(f"x({row},{column})" for row in range(3) for column in range(3)))
@@ -22,16 +23,16 @@ def make(index: int) -> GenerationRequest:
     text = " ".join(draw.choice(WORDS) for _ in range(draw.choice([1, 3, 10, 30, 60, 90])))
     match index % 5:
         case 0:
-            return request(text, returns=LOGPROBS, max_tokens=6, temperature=0.0)
+            return generation(text, returns=LOGPROBS, max_tokens=6, temperature=0.0)
         case 1:
-            return request(text, returns=LOGPROBS, max_tokens=12, seed=index)
+            return generation(text, returns=LOGPROBS, max_tokens=12, seed=index)
         case 2:
             choices = Choices(("1", "12", "123 4", "yes or no"))
-            return request(text, choices, LOGPROBS, seed=index)
+            return generation(text, choices, LOGPROBS, seed=index)
         case 3:
-            return request(text, Regex("[a-e]{3,9}x"), LOGPROBS, max_tokens=12, seed=index)
+            return generation(text, Regex("[a-e]{3,9}x"), LOGPROBS, max_tokens=12, seed=index)
         case _:
-            return request(text, MOVES, seed=index)
+            return generation(text, MOVES, seed=index)
 
 
 def bits(completion: Completion) -> object:
@@ -39,9 +40,9 @@ def bits(completion: Completion) -> object:
     return completion.text, trace and (trace.ids, trace.logprobs, trace.top_logprobs)
 
 
-@pytest.fixture(scope="module")
-def loaded(model: Models) -> LoadedModel:
-    return model("llama", "openvino")
+@pytest.fixture(scope="module", params=["exact", "fast"])
+def loaded(checkpoint: Checkpoints, request: pytest.FixtureRequest) -> LoadedModel:
+    return load_tiny(checkpoint("llama"), engine="openvino", precision=request.param)
 
 
 @pytest.fixture(scope="module")
