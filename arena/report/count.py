@@ -7,11 +7,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arena.games.sandbox import Sandbox
 from arena.games.scale import GameScale, find_scale
 from arena.report.answers import AnswerStats
+from arena.report.corrected import find_corrected
 from arena.report.exact import Exact, find_exact
 from arena.report.load import Results
 from arena.report.origins import Origins
@@ -154,7 +155,9 @@ def summarise(results: Results, replays: int | None = REPLAYS) -> Summary:
                 summary.replays[episode.episode] = verify(
                     episode, moves, results.reader.seats_of(episode), sandbox.play_actions
                 )
-        summary.exact = find_exact(results, summary.scales, sandbox)
+        exact = find_exact(results, summary.scales, sandbox)
+        corrected = find_corrected(results, summary.scales, exact.returns, sandbox)
+        summary.exact = replace(exact, returns=[*exact.returns, *corrected])
         summary.unjudged = judge.problems
     summary.failures = _group_failures(results)
     summary.units = Units(episodes, summary.scales, results.participants)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, permutations
 from operator import attrgetter
@@ -20,13 +20,14 @@ from arena.games.sandbox import Sandbox
 from arena.games.scale import GameScale, find_scale
 from arena.report.load import Results
 from arena.report.units import is_deterministic
+from arena.results.columns import Kind
 from arena.results.rows import EpisodeRow, ModelRow, MoveRow
 from arena.statistics.intervals import RETURNS, Mean, mean_interval, student_interval
 
 #: At most this many episodes of a game are read for their moves.
 MAX_EPISODES = 2_000
 #: With fewer deals, Student's interval covers too little.
-_FEW_DEALS = 10
+FEW_DEALS = 10
 #: With more players whose whole policies are known, only the line-ups that played are compared.
 _MOST_SCORED = 20
 #: Stands for a player that plays at random, in every game. No player has an empty name.
@@ -40,7 +41,7 @@ _Policies = Mapping[str, Mapping[str, Probabilities]]
 class ExactReturn:
     """A player's expected return against others, over the seat orders that were played.
 
-    estimator: exact, or exact given deals. deals: how many; 0 if exact.
+    estimator: exact, exact given deals, or corrected. deals: how many; 0 if exact.
     """
 
     game: str
@@ -83,7 +84,9 @@ def find_exact(
     exploitability: dict[tuple[str, str], float] = {}
     baselines: dict[str, float] = {}
     for game in sorted({*scales, *scored}):
-        episodes = _choose(results, game, uniform | stored)
+        episodes = choose_episodes(
+            results, game, lambda kind: (uniform | stored).issuperset(kind.agents)
+        )
         policies = scored.get(game, {})
         scale = scales.get(game) or find_scale(game, (), sandbox)
         lineups = {row.agents for row in episodes}
@@ -91,7 +94,7 @@ def find_exact(
             lineups |= {*permutations([*policies, *sorted(uniform)], scale.players)}
         if not lineups and not policies:
             continue
-        observed = [_observe(row, results.moves(row), players) for row in episodes]
+        observed = [observe(row, results.moves(row), players) for row in episodes]
         deals = sorted({row.seed for row in episodes})
         try:
             found, exploitable = sandbox.call(
@@ -139,14 +142,13 @@ def _read_policies(results: Results) -> Mapping[str, _Policies]:
     return policies
 
 
-def _choose(results: Results, game: str, known: set[str]) -> list[EpisodeRow]:
-    """Return finished episodes of these players, with all games of a deal."""
+def choose_episodes(results: Results, game: str, fits: Callable[[Kind], bool]) -> list[EpisodeRow]:
+    """Return finished episodes of a game whose kinds fit, with all games of a deal."""
     columns = results.columns
-    fits = columns.where(
-        kind.game == game and kind.status == "finished" and known.issuperset(kind.agents)
-        for kind in columns.kinds
+    chosen = columns.where(
+        kind.game == game and kind.status == "finished" and fits(kind) for kind in columns.kinds
     )
-    return [results.reader.pick(number) for number in columns.id[fits][:MAX_EPISODES].tolist()]
+    return [results.reader.pick(number) for number in columns.id[chosen][:MAX_EPISODES].tolist()]
 
 
 def _has_scores(player: ModelRow) -> bool:
@@ -161,9 +163,10 @@ def _settings(player: ModelRow) -> dict[str, object]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _observe(
+def observe(
     episode: EpisodeRow, moves: Sequence[MoveRow], players: Mapping[str, ModelRow]
 ) -> Observed:
+    """Return an episode with the probabilities that are known."""
     plies: list[dict[int, int]] = []
     known: dict[tuple[int, int], Probabilities] = {}
     for _, rows in groupby(moves, attrgetter("ply")):
@@ -237,7 +240,7 @@ def _join_seats(
                 ]
                 value = (
                     student_interval(means)
-                    if len(means) >= _FEW_DEALS
+                    if len(means) >= FEW_DEALS
                     else mean_interval(means, scale.low, scale.high, RETURNS)
                 )
                 yield ExactReturn(

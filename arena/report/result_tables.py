@@ -217,7 +217,8 @@ def make_exact(summary: Summary) -> Table:
             "estimator",
             numeric=False,
             explain="exact: over all deals and moves; exact given deals: over all moves, with a "
-            "95 % interval for the luck of the deals",
+            "95 % interval for the luck of the deals; corrected: the mean of the episodes, without "
+            "the luck of the deals and of moves whose probabilities are known",
         ),
         Column("deals", explain="how many deals were drawn", extra=1),
     )
@@ -235,8 +236,8 @@ def make_exact(summary: Summary) -> Table:
         for found in summary.exact.returns
     ]
     note = (
-        "Of players whose move probabilities are stored (score, random, local players that "
-        "always answer alike), in games whose positions are all known."
+        "Exact values need players whose move probabilities are stored (score, random, local "
+        "players that always answer alike), in games whose positions are all known."
     )
     return Table("exact", "Expected returns", columns, rows, note)
 

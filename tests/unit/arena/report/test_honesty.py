@@ -55,6 +55,24 @@ def test_forfeits_are_beside_the_mean_return(tmp_path: Path) -> None:
     assert score["interval"][1] < 0.5
 
 
+def test_the_luck_of_deals_and_of_a_random_player_is_corrected(tmp_path: Path) -> None:
+    games = [
+        play("kuhn_poker", pair, number)
+        for number in range(12)
+        for pair in (("hf_one", "random"), ("random", "hf_one"))
+    ]
+    tables_ = tables(write(tmp_path / "r.db", games))
+    own = row(tables_["exact"], player="hf_one")
+    assert (own["estimator"], own["deals"]) == ("corrected", 12)
+    low, high = own["expected return"]["interval"]
+    sampled = row(tables_["returns"], player="hf_one")["mean return"]["interval"]
+    assert high - low < sampled[1] - sampled[0]
+    # A forfeit ends what the correction counts on, and few deals say too little.
+    for played in ([*games[:-1], forfeit(games[-1], 1)], games[:18]):
+        path = write(tmp_path / f"{len(played)}.db", played)
+        assert "exact" not in tables(path)
+
+
 def test_failed_episodes_have_a_column_in_which_they_are_losses(tmp_path: Path) -> None:
     games = [play("tic_tac_toe", ("hf_one", "random"), number) for number in range(4)]
     down = [replace(found.row, status="failed", reason="UNAVAILABLE x") for found in games[2:]]
