@@ -40,6 +40,7 @@ def up(supervisor: Supervisor) -> None:
                 supervisor.revive()
             _wait_serving(supervisor, running)
             say(f"already up: {_list(addresses(supervisor))}")
+            _name_page(running)
             if state.problem:
                 complain(state.problem)
             _ask(supervisor)
@@ -54,6 +55,7 @@ def up(supervisor: Supervisor) -> None:
             supervisor.start(services, listening)
             _wait_serving(supervisor, services)
             say(f"up: {_list(listening)}")
+            _name_page(services)
             _ask(supervisor)
         except BaseException:
             supervisor.stop()
@@ -106,6 +108,13 @@ def addresses(supervisor: Supervisor) -> dict[str, str]:
 
 def _list(listening: dict[str, str]) -> str:
     return ", ".join(f"{name} on {address}" for name, address in listening.items())
+
+
+def _name_page(services: Sequence[ManagedService]) -> None:
+    """Print the address of the router's page, if the configuration says which port it has."""
+    page = next(service.metrics for service in services if service.name == "router")
+    if page is not None and not page.endswith(":0"):
+        say(f"what is called, and by whom: http://{reachable(page)}/ or .venv/bin/arena-llm top")
 
 
 def _checked_addresses(services: Sequence[ManagedService]) -> dict[str, str]:

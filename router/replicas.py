@@ -86,8 +86,11 @@ def _read(address: str, info: ServiceInfo) -> tuple[ReplicaInfo, BackendInfo]:
     """Read what a replica says about itself. A router behind this one has several backends."""
     own = info.backends[0] if len(info.backends) == 1 else BackendInfo("")
     first = own.replicas[0] if len(own.replicas) == 1 else ReplicaInfo("", ReplicaState.SERVING)
-    replica = ReplicaInfo(
-        address, first.state, first.detail, info.software_version, info.contract_revision
+    replica = replace(
+        first,
+        address=address,
+        software_version=info.software_version,
+        contract_revision=info.contract_revision,
     )
     # A backend of the first revision has limits for the service alone.
     return replica, replace(own, limits=own.limits or info.limits)

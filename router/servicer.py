@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from arena_llm.types import BackendInfo
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from router import fanout
@@ -23,6 +24,7 @@ from router.fallback import list_models as list_fallbacks
 from router.replicas import describe, shorten_window
 from router.reply import note_failure, note_last_event, note_reply
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
+from router.status import STATUS_SECONDS, Status
 from services.common.admission import Admission
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
@@ -95,8 +97,8 @@ class Router:
         raise AssertionError("unreachable")
 
     def pages(self) -> Mapping[str, Page]:
-        """None yet."""
-        return {}
+        """The page that shows what the calls take, and who makes them."""
+        return Status(self._describe_backends).pages()
 
     def drain(self) -> None:
         """Running calls end by themselves."""
@@ -172,12 +174,17 @@ class Router:
         async with CallScope("GetServiceInfo", context):
             check_known(parse(service_info_pb2.GetServiceInfoRequest, data), data)
             seconds, hops = self._bound(context), _count_hops(context)
-            backends = await asyncio.gather(
-                *(describe(backend, seconds, hops) for backend in self._backends.values())
-            )
+            backends = await self._describe_backends(seconds, hops)
             limits = shorten_window(make_limits(self._config), backends)
             answer = make_service_info(self.name, limits, backends)
             return to_message(answer, service_info_pb2.GetServiceInfoResponse).SerializeToString()
+
+    async def _describe_backends(
+        self, seconds: float = STATUS_SECONDS, metadata: Metadata = ()
+    ) -> Sequence[BackendInfo]:
+        return await asyncio.gather(
+            *(describe(backend, seconds, metadata) for backend in self._backends.values())
+        )
 
     async def _forward_unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord

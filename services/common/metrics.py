@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.common.metric_names import METRICS, Metric
 
@@ -41,6 +41,13 @@ Figures = Iterable[tuple[tuple[str, ...], float]]
 #: The figures of a metric with these labels, by the metric's key and the labels. Of a histogram
 #: the sum, then the count of each bucket; else one.
 Series = dict[tuple[str, ...], list[float]]
+
+
+class CallLoad(NamedTuple):
+    """Calls that run now. waiting: those of them that wait for a place; 0 without metrics."""
+
+    in_flight: int
+    waiting: int
 
 
 class Meter:
@@ -165,6 +172,17 @@ class Meter:
         for collector in self._more:
             registry.register(collector)
         return registry
+
+    def load(self) -> CallLoad:
+        """The calls of all workers now."""
+        if not self.is_open:
+            return CallLoad(self._in_flight, 0)
+        self.read()
+        sums = {"in_flight": 0.0, "waiting": 0.0}
+        for key, figures in self.totals().items():
+            if key[0] in sums:
+                sums[key[0]] += figures[0]
+        return CallLoad(int(sums["in_flight"]), int(sums["waiting"]))
 
     def totals(self) -> Series:
         """The figures of all workers together."""

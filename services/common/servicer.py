@@ -34,6 +34,7 @@ from services.common.call import CallRecord, CallScope
 from services.common.errors import ModelNotFound
 from services.common.exporter import Page
 from services.common.handlers import Context, check_client, parse
+from services.common.metrics import meter
 from services.common.pages import make_page
 from services.common.peers import Peers
 from services.common.reply import (
@@ -258,7 +259,16 @@ class LlmServicer:
         async with CallScope("GetServiceInfo", context):
             check_known(parse(service_info_pb2.GetServiceInfoRequest, data), data)
             detail = "; ".join(map(describe_breaker, self._backend.list_breakers()[:_MOST_SHOWN]))
-            replica = ReplicaInfo("", ReplicaState.SERVING, detail, SOFTWARE_VERSION, REVISION)
+            load = meter.load()
+            replica = ReplicaInfo(
+                "",
+                ReplicaState.SERVING,
+                detail,
+                SOFTWARE_VERSION,
+                REVISION,
+                calls_in_flight=load.in_flight - 1,  # without this one
+                calls_waiting=load.waiting,
+            )
             limits = self._limits
             backend = BackendInfo(self.name, (self._requests.prefix,), (replica,), limits=limits)
             answer = make_service_info(self.name, self._limits, [backend])

@@ -92,8 +92,8 @@ def test_the_arena_uses_the_client_alone() -> None:
 
 def test_the_client_imports_only_what_it_declares() -> None:
     allowed = {"grpc", "google", "grpc_health", "arena_llm"}
-    # Of the extra arena-llm[yaml], and imported where it is used.
-    allowed |= {"yaml"}
+    # Of the extras arena-llm[yaml] and arena-llm[top], and imported where they are used.
+    allowed |= {"yaml", "rich"}
     foreign = {
         pair
         for pair in packages("client/src")

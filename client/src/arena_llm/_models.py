@@ -230,13 +230,19 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """One process of a backend. detail: what is wrong and how to fix it."""
+    """One process of a backend.
+
+    detail: what is wrong and how to fix it. calls_in_flight, calls_waiting: calls that run there
+    now, and those of them that wait for a place.
+    """
 
     address: str
     state: ReplicaState = ReplicaState.UNKNOWN
     detail: str = ""
     software_version: str = ""
     contract_revision: int = 0
+    calls_in_flight: int = 0
+    calls_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ TARGET_VARIABLE = "ARENA_LLM_TARGET"
 TOKEN_VARIABLE = "ARENA_LLM_TOKEN"  # noqa: S105 - a name, not a token
 #: The router's configuration file reads its port from the same variable.
 PORT_VARIABLE = "ARENA_ROUTER_PORT"
+#: Of the router's metrics and its page.
+METRICS_PORT_VARIABLE = "ARENA_ROUTER_METRICS_PORT"
 DEFAULT_PORT = 50050
 #: Default timeout of a call in seconds: enough for a long completion behind a full queue.
 DEFAULT_TIMEOUT = 600.0
@@ -50,7 +52,12 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _MAX_PATH = 107
 #: A password in a URL, which an error must not show.
 _PASSWORD = re.compile(r"(?<=//)[^/]*@")
-_SETTINGS = "|".join((TARGET_VARIABLE, PORT_VARIABLE, TOKEN_VARIABLE, SWITCH, *VARIABLES.values()))
+_SETTINGS = "|".join(
+    (
+        *(TARGET_VARIABLE, PORT_VARIABLE, METRICS_PORT_VARIABLE, TOKEN_VARIABLE, SWITCH),
+        *VARIABLES.values(),
+    )
+)
 _SETTING = re.compile(rf"""^\s*(?:export\s+)?({_SETTINGS})\s*=\s*["']?([^"'#\s]*)""", re.M)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from arena_llm.cli import tokens
+from arena_llm.cli import tokens, top
 from arena_llm.cli.output import Output, as_plain, error_fields, format_credits, format_price
 from arena_llm.client import Client
 from arena_llm.command_line import PRICE_HEADER
@@ -272,6 +272,7 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
+    "top": Command("show live what is called, and by whom", top.run, top.add_arguments),
     "models": Command("list every reachable model", list_models),
     "check": Command("say whether models are usable now; fail if one is not", check, _add_models),
     "generate": Command("print one completion", generate, _add_generate),

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from arena_llm.v1 import models_pb2 as arena__llm_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rena_llm/v1/service_info.proto\x12\x0c\x61rena_llm.v1\x1a\x19\x61rena_llm/v1/models.proto\"\x17\n\x15GetServiceInfoRequest\"\xd2\x01\n\x16GetServiceInfoResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x19\n\x11\x63ontract_revision\x18\x03 \x01(\x05\x12\x1f\n\x17minimum_client_revision\x18\x04 \x01(\x05\x12$\n\x06limits\x18\x05 \x01(\x0b\x32\x14.arena_llm.v1.Limits\x12+\n\x08\x62\x61\x63kends\x18\x06 \x03(\x0b\x32\x19.arena_llm.v1.BackendInfo\"\xbc\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x1b\n\x13max_bytes_in_flight\x18\x02 \x01(\x03\x12\x1b\n\x13max_calls_in_flight\x18\x03 \x01(\x05\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x05\x12\x12\n\nmax_images\x18\x05 \x01(\x05\x12\x17\n\x0fmax_image_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12request_id_seconds\x18\x07 \x01(\x05\"\xab\x01\n\x0b\x42\x61\x63kendInfo\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x10\n\x08prefixes\x18\x02 \x03(\t\x12+\n\x08replicas\x18\x03 \x03(\x0b\x32\x19.arena_llm.v1.ReplicaInfo\x12&\n\x07\x63redits\x18\x04 \x01(\x0b\x32\x15.arena_llm.v1.Credits\x12$\n\x06limits\x18\x05 \x01(\x0b\x32\x14.arena_llm.v1.Limits\"\x8e\x01\n\x0bReplicaInfo\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.arena_llm.v1.ReplicaState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x18\n\x10software_version\x18\x04 \x01(\t\x12\x19\n\x11\x63ontract_revision\x18\x05 \x01(\x05*\x83\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_SERVING\x10\x01\x12\x1a\n\x16REPLICA_STATE_DRAINING\x10\x02\x12\x1d\n\x19REPLICA_STATE_UNREACHABLE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rena_llm/v1/service_info.proto\x12\x0c\x61rena_llm.v1\x1a\x19\x61rena_llm/v1/models.proto\"\x17\n\x15GetServiceInfoRequest\"\xd2\x01\n\x16GetServiceInfoResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x19\n\x11\x63ontract_revision\x18\x03 \x01(\x05\x12\x1f\n\x17minimum_client_revision\x18\x04 \x01(\x05\x12$\n\x06limits\x18\x05 \x01(\x0b\x32\x14.arena_llm.v1.Limits\x12+\n\x08\x62\x61\x63kends\x18\x06 \x03(\x0b\x32\x19.arena_llm.v1.BackendInfo\"\xbc\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x1b\n\x13max_bytes_in_flight\x18\x02 \x01(\x03\x12\x1b\n\x13max_calls_in_flight\x18\x03 \x01(\x05\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x05\x12\x12\n\nmax_images\x18\x05 \x01(\x05\x12\x17\n\x0fmax_image_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12request_id_seconds\x18\x07 \x01(\x05\"\xab\x01\n\x0b\x42\x61\x63kendInfo\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x10\n\x08prefixes\x18\x02 \x03(\t\x12+\n\x08replicas\x18\x03 \x03(\x0b\x32\x19.arena_llm.v1.ReplicaInfo\x12&\n\x07\x63redits\x18\x04 \x01(\x0b\x32\x15.arena_llm.v1.Credits\x12$\n\x06limits\x18\x05 \x01(\x0b\x32\x14.arena_llm.v1.Limits\"\xbe\x01\n\x0bReplicaInfo\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.arena_llm.v1.ReplicaState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x18\n\x10software_version\x18\x04 \x01(\t\x12\x19\n\x11\x63ontract_revision\x18\x05 \x01(\x05\x12\x17\n\x0f\x63\x61lls_in_flight\x18\x06 \x01(\x05\x12\x15\n\rcalls_waiting\x18\x07 \x01(\x05*\x83\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_SERVING\x10\x01\x12\x1a\n\x16REPLICA_STATE_DRAINING\x10\x02\x12\x1d\n\x19REPLICA_STATE_UNREACHABLE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'arena_llm.v1.service_info_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICASTATE']._serialized_start=825
-  _globals['_REPLICASTATE']._serialized_end=956
+  _globals['_REPLICASTATE']._serialized_start=873
+  _globals['_REPLICASTATE']._serialized_end=1004
   _globals['_GETSERVICEINFOREQUEST']._serialized_start=76
   _globals['_GETSERVICEINFOREQUEST']._serialized_end=99
   _globals['_GETSERVICEINFORESPONSE']._serialized_start=102
@@ -43,5 +43,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BACKENDINFO']._serialized_start=506
   _globals['_BACKENDINFO']._serialized_end=677
   _globals['_REPLICAINFO']._serialized_start=680
-  _globals['_REPLICAINFO']._serialized_end=822
+  _globals['_REPLICAINFO']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

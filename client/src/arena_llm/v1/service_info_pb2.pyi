@@ -72,15 +72,19 @@ class BackendInfo(_message.Message):
     def __init__(self, backend: _Optional[str] = ..., prefixes: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., credits: _Optional[_Union[_models_pb2.Credits, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class ReplicaInfo(_message.Message):
-    __slots__ = ("address", "state", "detail", "software_version", "contract_revision")
+    __slots__ = ("address", "state", "detail", "software_version", "contract_revision", "calls_in_flight", "calls_waiting")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_REVISION_FIELD_NUMBER: _ClassVar[int]
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    CALLS_WAITING_FIELD_NUMBER: _ClassVar[int]
     address: str
     state: ReplicaState
     detail: str
     software_version: str
     contract_revision: int
-    def __init__(self, address: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., detail: _Optional[str] = ..., software_version: _Optional[str] = ..., contract_revision: _Optional[int] = ...) -> None: ...
+    calls_in_flight: int
+    calls_waiting: int
+    def __init__(self, address: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., detail: _Optional[str] = ..., software_version: _Optional[str] = ..., contract_revision: _Optional[int] = ..., calls_in_flight: _Optional[int] = ..., calls_waiting: _Optional[int] = ...) -> None: ...
