@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from arena.games.disguise import ORIGINALS
 from arena.report.answers import Share
 from arena.report.cells import (
     count_cell,
@@ -21,7 +22,7 @@ from arena.report.layout import Cell, Column, Row, Table
 from arena.report.outcomes import WinDrawLoss
 from arena.report.ratings import Ratings
 from arena.solvers.episodes import find_range
-from arena.statistics.intervals import RETURNS
+from arena.statistics.intervals import RETURNS, Mean, subtract
 from arena.statistics.ratings import MAX_ALL_PAIRS, Strength
 
 
@@ -307,6 +308,50 @@ def make_quality(summary: Summary) -> Table:
         )
     ]
     return Table("quality", "Move quality", columns, rows)
+
+
+def make_disguises(summary: Summary) -> Table:
+    """Make the table that compares games with their disguises."""
+    columns = (
+        Column("player", numeric=False),
+        Column("game", numeric=False),
+        Column("disguise", numeric=False),
+        Column("original", explain="the player's score; in games without winners its mean return"),
+        Column("disguised", explain="the same under other words"),
+        Column("difference", explain=(
+            "original minus disguised, with its 95 % interval: above 0, the player plays better "
+            "where it may recall what it has read than where it must reason"
+        )),
+    )  # fmt: skip
+    rows = []
+    for disguise in summary.games:
+        original = ORIGINALS.get(disguise, "")
+        for agent in sorted(summary.participants):
+            first, second = (
+                _mean_result(summary, agent, game) if game in summary.games else None
+                for game in (original, disguise)
+            )
+            if first is not None and second is not None:
+                rows.append(
+                    Row(
+                        (
+                            *(Cell(text, value=text) for text in (agent, original, disguise)),
+                            mean_cell(first),
+                            mean_cell(second),
+                            mean_cell(subtract(first, second)),
+                        )
+                    )
+                )
+    return Table("disguises", "Under other words", columns, rows)
+
+
+def _mean_result(summary: Summary, agent: str, game: str) -> Mean | None:
+    """Return a player's score, or its mean return in a game without winners."""
+    if summary.is_competitive(game):
+        found = summary.outcomes.get((agent, game))
+        return found.scores.mean() if found else None
+    returns = summary.returns.get((agent, game))
+    return returns.mean if returns else None
 
 
 def make_seats(summary: Summary) -> Table:

@@ -19,6 +19,7 @@ from arena.report.model_tables import make_answers, make_calls, make_ends, make_
 from arena.report.result_tables import (
     list_result_notes,
     make_differences,
+    make_disguises,
     make_exact,
     make_exploitability,
     make_outcomes,
@@ -46,6 +47,7 @@ def make_tables(summary: Summary) -> Tables:
         make_exact,
         make_exploitability,
         make_quality,
+        make_disguises,
         make_seats,
         make_units,
         make_answers,

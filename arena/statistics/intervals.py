@@ -6,6 +6,7 @@ value is the mean of its games. Functions take many samples together: arguments 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -109,6 +110,19 @@ def student_interval(values: Sequence[float] | Floats, population: int | None = 
         error *= (1 - n / population) ** 0.5
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return Mean(mean, mean - half, mean + half, n, "student")
+
+
+def subtract(first: Mean, second: Mean) -> Mean:
+    """Return the difference of two independent means with its interval.
+
+    Each end of it is as far from the difference as the ends of both intervals together, which need
+    not be symmetric. Source: Zou and Donner, "Construction of confidence limits about effect
+    measures" (2008).
+    """
+    difference = first.value - second.value
+    low = math.hypot(first.value - first.low, second.high - second.value)
+    high = math.hypot(first.high - first.value, second.value - second.low)
+    return Mean(difference, difference - low, difference + high, min(first.n, second.n))
 
 
 def two_sided_p(n: float, total: float, spread: float, floor: float = SCORES) -> float:
