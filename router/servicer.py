@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -18,6 +27,8 @@ from arena_llm.wire import to_message
 from router import fanout
 from router.access import NO_CHARGE, Charge, find_tenant, make_access
 from router.backend import Backend
+from router.cache.cache import ReplyCache
+from router.cache.call import CachedCall
 from router.config import RouterConfig
 from router.fallback import FailedCall, Fallbacks, PassedOver, add_field, extend_error
 from router.fallback import list_models as list_fallbacks
@@ -52,6 +63,7 @@ class Router:
         self._backends: dict[str, Backend] = {}
         #: Of backends whose routes are gone.
         self._closing: set[asyncio.Task[None]] = set()
+        self.cache = ReplyCache(config.cache, self._ask_revision) if config.cache else None
 
     async def start(self) -> None:
         """Open a channel to each backend.
@@ -59,6 +71,8 @@ class Router:
         An unreachable backend does not stop the router; only its own calls fail.
         """
         await self._access.start()
+        if self.cache is not None:
+            await self.cache.start()
         self._backends = self._open_backends(self._config)
 
     def _open_backends(self, config: RouterConfig) -> dict[str, Backend]:
@@ -109,6 +123,8 @@ class Router:
         for task in self._closing:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
+        if self.cache is not None:
+            await self.cache.aclose()
         await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
@@ -137,7 +153,7 @@ class Router:
                             yield message
                     return
                 async with (
-                    self._start("StreamGenerate", request, data, context, record) as forwarded,
+                    self._call("StreamGenerate", request, data, context, record) as forwarded,
                     aclosing(forwarded.messages()) as messages,
                 ):
                     async for message in messages:
@@ -153,22 +169,30 @@ class Router:
         async with CallScope("IsAvailable", context) as record:
             request = parse(models_pb2.IsAvailableRequest, data)
             record.add_request(request.model, "", {})
-            return await self._forward_availability(request.model, data, context, record)
+            forward = partial(self._forward_availability, request.model, data, context, record)
+            return await self._answer(request, forward)
 
     async def ListModels(self, data: bytes, context: Context) -> bytes:
         async with CallScope("ListModels", context):
             request = parse(models_pb2.ListModelsRequest, data)
             check_client(context)
             check_known(request, data)
-            seconds, hops = self._bound(context), _count_hops(context)
-            backends = self._backends.values()
-            answers = await fanout.list_models(backends, request.name_prefix, seconds, hops)
-            models, unreachable = fanout.merge_models(answers, self._backends)
-            models = [model for model in models if self._access.may_list(model.name)]
-            page, token = make_page(models, request)
-            return models_pb2.ListModelsResponse(
-                models=page, next_page_token=token, unreachable=unreachable
-            ).SerializeToString()
+            return await self._answer(request, partial(self._list_models, request, context))
+
+    async def _list_models(self, request: models_pb2.ListModelsRequest, context: Context) -> bytes:
+        seconds, hops = self._bound(context), _count_hops(context)
+        backends = self._backends.values()
+        answers = await fanout.list_models(backends, request.name_prefix, seconds, hops)
+        models, unreachable = fanout.merge_models(answers, self._backends)
+        models = [model for model in models if self._access.may_list(model.name)]
+        page, token = make_page(models, request)
+        return models_pb2.ListModelsResponse(
+            models=page, next_page_token=token, unreachable=unreachable
+        ).SerializeToString()
+
+    async def _answer(self, request: Message, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return the answer to a question about models, which a recording has, too."""
+        return await (ask() if self.cache is None else self.cache.answer(request, ask))
 
     async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
         async with CallScope("GetServiceInfo", context):
@@ -189,7 +213,7 @@ class Router:
     async def _forward_unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
-        return await self._start(rpc, request, data, context, record).reply()
+        return await self._call(rpc, request, data, context, record).reply()
 
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
@@ -223,28 +247,47 @@ class Router:
         for model in models:
             find_prefix(model, self._backends)
 
-        def start(model: str, data: bytes) -> ForwardedCall:
+        def start(model: str, data: bytes) -> ForwardedCall | CachedCall:
             envelope = generate_pb2.GenerateRequest(
                 model=model,
                 session=request.session,
                 request_id=request.request_id,
                 labels=dict(request.labels),
             )
-            return self._start(rpc, envelope, data, context, record)
+            return self._call(rpc, envelope, data, context, record)
 
         return Fallbacks((request.model, *models), start, data, record)
+
+    def _call(
+        self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
+    ) -> ForwardedCall | CachedCall:
+        """Return the call to the request's backend, which the cache may answer."""
+        start = partial(self._start, rpc, request, data, context, record)
+        if self.cache is None:
+            return start()
+        _add_request(request, record)
+        self._access.check_model(request.model)
+        self._find(request.model, record)
+        request_id = getattr(request, "request_id", "")
+        return CachedCall(self.cache, type(request), request.model, request_id, data, start, record)
+
+    async def _ask_revision(self, model: str) -> str | None:
+        """Return a model's revision, "" if its backend does not know it; None without an answer."""
+        backend = self._backends[find_prefix(model, self._backends)]
+        request = models_pb2.IsAvailableRequest(model=model).SerializeToString()
+        call = backend.call("IsAvailable", request, self._config.ask_timeout_seconds)
+        try:
+            return models_pb2.IsAvailableResponse.FromString(await call).model.model_revision
+        except grpc.aio.AioRpcError:
+            return None
+        finally:
+            call.cancel()
 
     def _start(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> ForwardedCall:
         """Start the call to the request's backend, with the caller's remaining time."""
-        session = ""
-        if isinstance(request, score_pb2.CountTokensRequest):
-            record.add_request(request.model, "", {})
-        else:
-            # The same request_id goes to the same replica, which knows its reply.
-            session = request.session or request.request_id
-            record.add_request(request.model, request.session, request.labels, request.request_id)
+        session = _add_request(request, record)
         charge = self._access.admit(request.model, record)
         backend = self._find(request.model, record)
         metadata = build_metadata(_received(context), session, find_tenant())
@@ -370,6 +413,16 @@ class ForwardedCall:
         if pairs := tuple(metadata):  # otherwise gRPC sends the headers with the first message
             self._initial_sent = True
             await self._context.send_initial_metadata(pairs)
+
+
+def _add_request(request: Any, record: CallRecord) -> str:
+    """Add a request to the log's line, and return the name by which its replica is chosen."""
+    if isinstance(request, score_pb2.CountTokensRequest):
+        record.add_request(request.model, "", {})
+        return ""
+    record.add_request(request.model, request.session, request.labels, request.request_id)
+    # The same request_id goes to the same replica, which knows its reply.
+    return str(request.session or request.request_id)
 
 
 def _received(context: Context) -> Metadata:

@@ -58,7 +58,7 @@ class ModelReply:
     include those of an earlier call with the same request_id, whose reply was lost.
     enforcement: how the choices were enforced. tokens: the tokens of the reply as JSON (see
     tokens.py). failed_models: those that were called before the model that answered, with their
-    reasons.
+    reasons. cached: the router's cache had the reply, so it cost nothing.
     """
 
     text: str
@@ -84,6 +84,7 @@ class ModelReply:
     served_by: ServedBy = NOT_KNOWN
     tokens: str = ""
     failed_models: str = ""
+    cached: bool = False
 
 
 #: How an agent calls a model. Raises arena_llm.ArenaError.

@@ -223,6 +223,8 @@ def _columns(answer: Answer) -> dict[str, Any]:
     if (call := answer.call) is not None:
         columns |= _copy(call, _CALL_COLUMNS) | _copy(call.served_by, _SERVED_COLUMNS)
         columns["replayed"] = int(call.replayed)
+        if call.cached:
+            columns["cached"] = 1
     return columns
 
 

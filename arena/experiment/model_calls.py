@@ -261,6 +261,7 @@ def _make_reply(
         refusal=result.message.refusal,
         finish_reason=name_of(result.finish_reason),
         replayed=result.replayed,
+        cached=result.cached,
         enforcement=name_of(result.enforcement),
         tokens=tokens_to_json(tokens) if tokens else "",
         failed_models=", ".join(f"{one.model}: {one.reason}" for one in result.failed_models),

@@ -86,6 +86,7 @@ class MoveRow:
     request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace. reading:
     by which rule the reply was read, and the strict reader's verdict (reply.describe_reading).
     failed_models: those that could not answer before `model`: "NAME: REASON", joined by commas.
+    cached: 1 if the router's cache had the reply.
     """
 
     episode: str
@@ -127,6 +128,7 @@ class MoveRow:
     tokens: str | None = None
     reading: str | None = None
     failed_models: str | None = None
+    cached: int | None = None
 
 
 class Origin(NamedTuple):

@@ -46,7 +46,7 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(
         (
             "action", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cost_picousd",
-            "attempts", "failed_attempts_picousd", "replayed",
+            "attempts", "failed_attempts_picousd", "replayed", "cached",
         ),
         _Int | None,
     ),

@@ -3,6 +3,7 @@
 BackendError
 ├── UnknownPrefix          NOT_FOUND            no backend serves this prefix
 ├── ModelNotFound          NOT_FOUND            not configured, or upstream 404
+├── NotRecorded            NOT_FOUND            the replayed recording has no reply to this
 ├── InvalidRequest         INVALID_ARGUMENT     a field is wrong
 ├── ContextTooLong         INVALID_ARGUMENT     prompt + max_tokens exceed the context
 ├── Unsupported            UNIMPLEMENTED        this backend cannot do that
@@ -112,6 +113,10 @@ class UnknownPrefix(BackendError):
 
 class ModelNotFound(BackendError):
     code, reason = grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"
+
+
+class NotRecorded(BackendError):
+    code, reason = grpc.StatusCode.NOT_FOUND, "NOT_RECORDED"
 
 
 class InvalidRequest(BackendError):

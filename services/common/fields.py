@@ -19,7 +19,7 @@ _PARTS = "conversation.messages.parts"
 ALWAYS_HONOURED = frozenset(
     (
         *("model", "prompt", "conversation", f"{_PARTS}.text", f"{_PARTS}.cache", "tools.cache"),
-        *("session", "request_id", "labels"),
+        *("session", "request_id", "labels", "cache_use"),
     )
 )
 

@@ -23,18 +23,20 @@ _OVERHEAD = 320
 Request = generate_pb2.GenerateRequest | score_pb2.ScoreRequest
 
 
-def digest_request(request: Request) -> bytes:
-    """Return what two requests have in common if all but their hints is the same.
+def digest_request(request: Any) -> bytes:
+    """Return what two requests of any kind have in common if all but their hints is the same.
 
     Clears the hints of the request.
     """
+    fields = request.DESCRIPTOR.fields_by_name
     for name in _HINTS:
-        request.ClearField(name)
-    if request.HasField("conversation"):
+        if name in fields:
+            request.ClearField(name)
+    if "conversation" in fields and request.HasField("conversation"):
         for message in request.conversation.messages:
             for part in message.parts:
                 part.ClearField("cache")
-    if isinstance(request, generate_pb2.GenerateRequest):
+    if "tools" in fields:
         for tool in request.tools:
             tool.ClearField("cache")
     digest = _begin_digest(request)
@@ -48,20 +50,21 @@ def digest_fields(request: Request, data: bytes, found: Scan) -> bytes:
     Hints inside its parts count here, too.
     """
     digest = _begin_digest(request)
-    numbers = {request.DESCRIPTOR.fields_by_name[name].number for name in _HINTS}
+    fields = request.DESCRIPTOR.fields_by_name
+    numbers = {fields[name].number for name in _HINTS if name in fields}
     for number, begin, end in found.top:
         if number not in numbers:
             digest.update(memoryview(data)[begin:end])
     return digest.digest()
 
 
-def _begin_digest(request: Request) -> blake2b:
+def _begin_digest(request: Any) -> blake2b:
     """Begin with the kind of the request: an id stands for one request of any kind."""
     return blake2b(request.DESCRIPTOR.name.encode(), digest_size=16)
 
 
 #: Fields that do not change the reply.
-_HINTS = ("session", "request_id", "labels")
+_HINTS = ("session", "request_id", "labels", "cache_use")
 
 
 class SharedCall:

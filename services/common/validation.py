@@ -132,6 +132,11 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             )
 
 
+def _check_cache_use(use: int) -> None:
+    if use not in generate_pb2.CacheUse.values():
+        raise make_unknown_value("cache_use", use)
+
+
 def _check_boundary(boundary: int) -> None:
     if boundary not in score_pb2.ContinuationBoundary.values():
         raise make_unknown_value("boundary", boundary)
@@ -345,6 +350,7 @@ _FIELD_CHECKS: Mapping[str, Callable[[Any], None]] = {
     "tools": _check_tools,
     "continuations": _check_continuations,
     "boundary": _check_boundary,
+    "cache_use": _check_cache_use,
     "top_logprobs": _check_top_logprobs,
     "template_arguments_json": lambda text: _check_json("template_arguments_json", text),
     "provider_options_json": lambda text: _check_json("provider_options_json", text),

@@ -113,9 +113,9 @@ def test_the_parts_that_make_up_does_not_need_come_when_they_are_asked_for(
     environment.main("services", "all")
     environment.main("services")
     assert [left - vllm for left, _ in made] == [
-        {"torch", "ray", "parquet", "certs", "dev"},
-        {"torch", "parquet", "certs", "dev"},
-        *[{"parquet", "certs", "dev"}] * 2,
+        {"torch", "ray", "parquet", "solvers", "valkey", "certs", "dev"},
+        {"torch", "parquet", "solvers", "valkey", "certs", "dev"},
+        *[{"parquet", "solvers", "valkey", "certs", "dev"}] * 2,
         *[set()] * 2,
     ]
     assert [torch for _, torch in made] == [False, False, True, True, True, True]

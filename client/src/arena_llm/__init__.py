@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from arena_llm.types import (
         Attempt,
         Availability,
+        CacheUse,
         CallReport,
         Capability,
         Completion,
@@ -104,6 +105,7 @@ __all__ = [
     "Availability",
     "CallCancelledError",
     "CallReport",
+    "CacheUse",
     "Capability",
     "Client",
     "Completion",
@@ -194,6 +196,7 @@ _MODULES = {
     "Attempt": "types",
     "Availability": "types",
     "CallReport": "types",
+    "CacheUse": "types",
     "Capability": "types",
     "Completion": "types",
     "Continuation": "types",

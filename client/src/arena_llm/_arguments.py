@@ -18,6 +18,7 @@ from arena_llm.types import (
     DEFAULT_SAMPLING,
     PARAMETERS,
     AnyJsonObject,
+    CacheUse,
     Choices,
     Constraint,
     Continuation,
@@ -71,6 +72,7 @@ def build_request(
     template_arguments: Mapping[str, Any] | None = None,
     provider_options: Mapping[str, Any] | None = None,
     fallback_models: Sequence[str] | None = None,
+    cache_use: CacheUse | str | None = None,
     **parameters: Any,
 ) -> GenerationRequest:
     groups = _group_parameters(parameters)
@@ -101,6 +103,7 @@ def build_request(
         fallback_models=None
         if fallback_models is None
         else check_list("fallback_models.names", fallback_models),
+        cache_use=cache_use,  # type: ignore[arg-type]  # the mapper also takes its text
     )
 
 

@@ -214,6 +214,16 @@ PARAMETERS: Mapping[str, Parameter] = {
 PARAMETERS_BY_PATH: Mapping[str, Parameter] = {p.path: p for p in PARAMETERS.values()}
 
 
+class CacheUse(StrEnum):
+    """Whether the router's cache may answer, if it has one.
+
+    None: if the request is greedy or seeded. ALLOW: in any case. BYPASS: never.
+    """
+
+    ALLOW = "allow"
+    BYPASS = "bypass"
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderRouting:
     """Which upstream provider may answer. Hosted backends only.
@@ -317,6 +327,7 @@ class GenerateOptions(TypedDict, total=False):
     fallback_models: models that the router calls in order if the model cannot answer for a reason
         that waiting does not cure, such as missing credits. An empty list: none, also if the
         router's configuration has some. reply.failed_models says which were called before.
+    cache_use: a CacheUse ("allow" or "bypass"). reply.cached says that the cache answered.
     """
 
     max_tokens: int | None
@@ -355,3 +366,4 @@ class GenerateOptions(TypedDict, total=False):
     template_arguments: Mapping[str, Any] | None
     provider_options: Mapping[str, Any] | None
     fallback_models: Sequence[str] | None
+    cache_use: CacheUse | str | None

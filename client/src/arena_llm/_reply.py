@@ -260,7 +260,8 @@ class Completion:
     the same request_id: nothing was paid for this call. attempts: the requests to a provider;
     none on a local backend. enforcement: None without a constraint. warnings: what the caller
     should know, such as a setting that the provider changed. failed_models: those that were called
-    before the model that answered, in order; empty if the requested model answered.
+    before the model that answered, in order; empty if the requested model answered. cached: the
+    router's cache had the reply, so this call cost nothing.
     """
 
     message: Message
@@ -279,6 +280,7 @@ class Completion:
     enforcement: Enforcement | None = None
     warnings: tuple[str, ...] = ()
     failed_models: tuple[FailedModel, ...] = ()
+    cached: bool = False
 
     @property
     def text(self) -> str:

@@ -61,6 +61,7 @@ from arena_llm._options import (
     PARAMETERS,
     PARAMETERS_BY_PATH,
     AnyJsonObject,
+    CacheUse,
     Choices,
     Constraint,
     GenerateOptions,
@@ -112,6 +113,7 @@ __all__ = [
     "Availability",
     "BackendInfo",
     "CacheHint",
+    "CacheUse",
     "CallReport",
     "Capability",
     "Choices",
@@ -216,6 +218,7 @@ class GenerationRequest:
     template_arguments_json: str = ""
     provider_options_json: str = ""
     fallback_models: tuple[str, ...] | None = None
+    cache_use: CacheUse | None = None
     deadline: float | None = None
 
     @property

@@ -2,4 +2,4 @@
 
 #: The revision of the contract in proto/arena_llm/v1. Each change of it raises this by one;
 #: proto/CHANGES.md says what each revision changed.
-REVISION = 6
+REVISION = 7

@@ -43,6 +43,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_TOKEN_REJECTED: _ClassVar[ErrorReason]
     ERROR_REASON_MODEL_NOT_ALLOWED: _ClassVar[ErrorReason]
     ERROR_REASON_QUOTA_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_RECORDED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_UNKNOWN_PREFIX: ErrorReason
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason
@@ -80,3 +81,4 @@ ERROR_REASON_TOKEN_MISSING: ErrorReason
 ERROR_REASON_TOKEN_REJECTED: ErrorReason
 ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason
+ERROR_REASON_NOT_RECORDED: ErrorReason

@@ -9,6 +9,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class CacheUse(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CACHE_USE_UNSPECIFIED: _ClassVar[CacheUse]
+    CACHE_USE_ALLOW: _ClassVar[CacheUse]
+    CACHE_USE_BYPASS: _ClassVar[CacheUse]
+
 class GrammarSyntax(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRAMMAR_SYNTAX_UNSPECIFIED: _ClassVar[GrammarSyntax]
@@ -41,6 +47,9 @@ class ProgressState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROGRESS_STATE_LOADING: _ClassVar[ProgressState]
     PROGRESS_STATE_WAITING: _ClassVar[ProgressState]
     PROGRESS_STATE_GENERATING: _ClassVar[ProgressState]
+CACHE_USE_UNSPECIFIED: CacheUse
+CACHE_USE_ALLOW: CacheUse
+CACHE_USE_BYPASS: CacheUse
 GRAMMAR_SYNTAX_UNSPECIFIED: GrammarSyntax
 GRAMMAR_SYNTAX_GBNF: GrammarSyntax
 GRAMMAR_SYNTAX_LARK: GrammarSyntax
@@ -64,7 +73,7 @@ PROGRESS_STATE_WAITING: ProgressState
 PROGRESS_STATE_GENERATING: ProgressState
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "conversation", "raw", "config", "constraint", "reasoning", "tools", "tool_choice", "returns", "routing", "session", "request_id", "labels", "template_arguments_json", "provider_options_json", "fallback_models")
+    __slots__ = ("model", "prompt", "conversation", "raw", "config", "constraint", "reasoning", "tools", "tool_choice", "returns", "routing", "session", "request_id", "labels", "template_arguments_json", "provider_options_json", "fallback_models", "cache_use")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +98,7 @@ class GenerateRequest(_message.Message):
     TEMPLATE_ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_MODELS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_USE_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     conversation: _content_pb2.Conversation
@@ -106,7 +116,8 @@ class GenerateRequest(_message.Message):
     template_arguments_json: str
     provider_options_json: str
     fallback_models: FallbackModels
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., conversation: _Optional[_Union[_content_pb2.Conversation, _Mapping]] = ..., raw: _Optional[_Union[_content_pb2.RawPrompt, _Mapping]] = ..., config: _Optional[_Union[GenerationConfig, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_content_pb2.Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[_content_pb2.ToolChoice, _Mapping]] = ..., returns: _Optional[_Union[ReturnOptions, _Mapping]] = ..., routing: _Optional[_Union[ProviderRouting, _Mapping]] = ..., session: _Optional[str] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., template_arguments_json: _Optional[str] = ..., provider_options_json: _Optional[str] = ..., fallback_models: _Optional[_Union[FallbackModels, _Mapping]] = ...) -> None: ...
+    cache_use: CacheUse
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., conversation: _Optional[_Union[_content_pb2.Conversation, _Mapping]] = ..., raw: _Optional[_Union[_content_pb2.RawPrompt, _Mapping]] = ..., config: _Optional[_Union[GenerationConfig, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_content_pb2.Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[_content_pb2.ToolChoice, _Mapping]] = ..., returns: _Optional[_Union[ReturnOptions, _Mapping]] = ..., routing: _Optional[_Union[ProviderRouting, _Mapping]] = ..., session: _Optional[str] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., template_arguments_json: _Optional[str] = ..., provider_options_json: _Optional[str] = ..., fallback_models: _Optional[_Union[FallbackModels, _Mapping]] = ..., cache_use: _Optional[_Union[CacheUse, str]] = ...) -> None: ...
 
 class FallbackModels(_message.Message):
     __slots__ = ("names",)

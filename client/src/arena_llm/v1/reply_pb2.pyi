@@ -60,7 +60,7 @@ LOGPROB_KIND_RAW: LogprobKind
 LOGPROB_KIND_SAMPLED: LogprobKind
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("message", "text", "finish_reason", "stop_match", "native_finish_reason", "usage", "served_by", "id", "request_id", "replayed", "timings", "prompt_tokens", "completion_tokens", "attempts", "enforcement", "warnings", "failed_models")
+    __slots__ = ("message", "text", "finish_reason", "stop_match", "native_finish_reason", "usage", "served_by", "id", "request_id", "replayed", "timings", "prompt_tokens", "completion_tokens", "attempts", "enforcement", "warnings", "failed_models", "cached")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class GenerateResponse(_message.Message):
     ENFORCEMENT_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     FAILED_MODELS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     message: _content_pb2.Message
     text: str
     finish_reason: FinishReason
@@ -95,7 +96,8 @@ class GenerateResponse(_message.Message):
     enforcement: Enforcement
     warnings: _containers.RepeatedScalarFieldContainer[str]
     failed_models: _containers.RepeatedCompositeFieldContainer[FailedModel]
-    def __init__(self, message: _Optional[_Union[_content_pb2.Message, _Mapping]] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_match: _Optional[_Union[StopMatch, _Mapping]] = ..., native_finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., id: _Optional[str] = ..., request_id: _Optional[str] = ..., replayed: bool = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., prompt_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., completion_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., enforcement: _Optional[_Union[Enforcement, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., failed_models: _Optional[_Iterable[_Union[FailedModel, _Mapping]]] = ...) -> None: ...
+    cached: bool
+    def __init__(self, message: _Optional[_Union[_content_pb2.Message, _Mapping]] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_match: _Optional[_Union[StopMatch, _Mapping]] = ..., native_finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., id: _Optional[str] = ..., request_id: _Optional[str] = ..., replayed: bool = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., prompt_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., completion_tokens: _Optional[_Union[TokenTrace, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., enforcement: _Optional[_Union[Enforcement, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., failed_models: _Optional[_Iterable[_Union[FailedModel, _Mapping]]] = ..., cached: bool = ...) -> None: ...
 
 class FailedModel(_message.Message):
     __slots__ = ("model", "reason", "detail")

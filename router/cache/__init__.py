@@ -1,0 +1,1 @@
+"""The router's cache of replies, which can also record and replay calls."""
