@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from arena.experiment.load import load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.results.reader import Reader
+from arena.results.rows import MoveRow
 from arena.results.upgrade import open_to_read
 from arena_llm import AsyncClient
 from arena_llm.types import Attempt, Availability, CostBasis, Delta, Model, ModelState, Usage
@@ -63,8 +64,8 @@ class House(NamedTuple):
 
 
 @asynccontextmanager
-async def routing(address: str, store: object, **cache: Any) -> AsyncIterator[tuple[Any, Router]]:
-    """A router with a cache in front of a service: a stub, and the router."""
+async def routing(address: str, store: object, **cache: Any) -> AsyncIterator[tuple[str, Router]]:
+    """A router with a cache in front of a service: its address, and the router."""
     config = RouterConfig.model_validate(
         {
             "listen": "127.0.0.1:0",
@@ -73,8 +74,8 @@ async def routing(address: str, store: object, **cache: Any) -> AsyncIterator[tu
         }
     )
     router = Router(config)
-    async with serving(router) as server, stub(server.address) as llm:
-        yield llm, router
+    async with serving(router) as server:
+        yield server.address, router
 
 
 Open = Callable[..., AbstractAsyncContextManager[House]]
@@ -88,7 +89,10 @@ async def open_house(tmp_path: Path) -> AsyncIterator[Open]:
         async def opened(*, asks: bool = True, **cache: Any) -> AsyncIterator[House]:
             """asks: ask for the model's revision first, which takes no step of the script then."""
             store = cache.pop("store", tmp_path / "folder/replies.sqlite")
-            async with routing(server.address, store, **cache) as (llm, router):
+            async with (
+                routing(server.address, store, **cache) as (address, router),
+                stub(address) as llm,
+            ):
                 if asks:
                     await router.cache._find_revision("hf_model")
                 yield House(llm, router, backend)
@@ -446,49 +450,44 @@ temperature: 0
 models: [hf_a, hf_b]
 """
 #: Columns that differ from run to run.
-VOLATILE = {"latency_ms": None, "request_id": None, "cached": None, "attempts": None}
-PAID = {"cost_picousd": None, "cost_basis": None}
+VOLATILE = ("latency_ms", "request_id", "cached", "attempts", "cost_picousd", "cost_basis")
+
+Moves = dict[str, list[MoveRow]]
+
+
+async def play_experiment(llm: AsyncClient, folder: Path, name: str, text: str) -> Moves:
+    """Play an experiment into a results file of its own, and return its moves by episode."""
+    file = folder / "e.yaml"
+    await asyncio.to_thread(file.write_text, text)
+    results = folder / f"{name}.sqlite"
+    await scripted_experiment.run(load_experiment(file), results, ModelCaller(llm, "e"))
+    with open_to_read(results) as connection:
+        reader = Reader(connection)
+        return {row.episode: reader.moves(row) for row in reader.episodes()}
+
+
+def comparable(moves: Moves) -> Moves:
+    """Return the moves without the columns that differ from run to run."""
+    without: dict[str, Any] = dict.fromkeys(VOLATILE)
+    return {e: [replace(row, **without) for row in rows] for e, rows in moves.items()}
 
 
 async def test_a_rerun_of_an_experiment_costs_nothing_and_gives_the_same_rows(
     tmp_path: Path,
 ) -> None:
-    file = tmp_path / "e.yaml"
-    file.write_text(EXPERIMENT)
-    experiment = load_experiment(file)
     backend = PlayingBackend(tmp_path)
-    config = RouterConfig.model_validate(
-        {
-            "listen": "127.0.0.1:0",
-            "routes": {"hf_": {"targets": ["127.0.0.1:1"]}},
-            "cache": {"store": str(tmp_path / "replies.sqlite")},
-        }
-    )
-    async with serving(LlmServicer(backend)) as service:
-        route = config.routes["hf_"].model_copy(update={"targets": [service.address]})
-        config = config.model_copy(update={"routes": {"hf_": route}})
-        async with serving(Router(config)) as server, AsyncClient(server.address) as llm:
-            caller = ModelCaller(llm, "e")
-            runs = []
-            for name in ("one", "two"):
-                asked = len(backend.history)
-                results = tmp_path / f"{name}.sqlite"
-                await scripted_experiment.run(experiment, results, caller)
-                with open_to_read(results) as connection:
-                    reader = Reader(connection)
-                    moves = {row.episode: reader.moves(row) for row in reader.episodes()}
-                runs.append((moves, len(backend.history) - asked))
+    store = tmp_path / "replies.sqlite"
+    async with (
+        serving(LlmServicer(backend)) as service,
+        routing(service.address, store) as (address, _),
+        AsyncClient(address) as llm,
+    ):
+        first = await play_experiment(llm, tmp_path, "one", EXPERIMENT)
+        paid = len(backend.history)
+        second = await play_experiment(llm, tmp_path, "two", EXPERIMENT)
+        assert (len(backend.history), len(first)) == (paid, 4)
     backend._calls.close()
-    (first, paid), (second, none) = runs
     assert paid > 10
-    assert none == 0
-    assert len(first) == 4
-
-    def comparable(moves: Any) -> list[Any]:
-        return [replace(move, **VOLATILE, **PAID) for move in moves]
-
-    assert {e: comparable(m) for e, m in first.items()} == {
-        e: comparable(m) for e, m in second.items()
-    }
+    assert comparable(first) == comparable(second)
     answers = [move for moves in second.values() for move in moves if move.model]
     assert {(move.cached, move.cost_picousd) for move in answers} == {(1, 0)}
