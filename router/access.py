@@ -29,6 +29,7 @@ from services.common.errors import (
     TokenRejected,
 )
 from services.common.handlers import Context
+from services.common.tenant import has_share, make_overload
 from services.common.validation import MAX_NAME
 
 _SCHEME = "bearer "
@@ -108,11 +109,13 @@ class TokenAccess(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # gener
         self.interceptors: Sequence[Any] = (self,)
         self._book = UsageBook(config.usage)
         self._in_flight: dict[str, int] = {}
+        self._all_in_flight = 0
         self._set(config, path)
 
     def _set(self, config: RouterConfig, path: Path) -> None:
         self._table = TokenTable.load(path)
         self._workers = config.workers
+        self._places = config.max_calls_in_flight
         services = {_HEALTH: config.open_health, _REFLECTION: config.open_reflection}
         self._open = tuple(prefix for prefix, is_open in services.items() if is_open)
 
@@ -179,10 +182,12 @@ class TokenAccess(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # gener
         return holder
 
     def _check_quotas(self, name: str, entry: TokenEntry) -> None:
-        most = entry.max_in_flight
+        running, most = self._in_flight.get(name, 0), entry.max_in_flight
+        if self._places and not has_share(running, self._all_in_flight, self._places):
+            raise make_overload(name, running)
         if most is not None:
             most = max(1, most // self._workers)
-            if (running := self._in_flight.get(name, 0)) >= most:
+            if running >= most:
                 raise _make_quota_error(name, "max_in_flight", running, most, 1.0)
         if not entry.has_day:
             return
@@ -200,11 +205,13 @@ class TokenAccess(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # gener
 
     def enter(self, name: str) -> None:
         """Count a call that begins."""
+        self._all_in_flight += 1
         self._in_flight[name] = self._in_flight.get(name, 0) + 1
         self._book.add(name, calls=1)
 
     def leave(self, name: str, tokens: int, picousd: int) -> None:
         """Count what a call has taken."""
+        self._all_in_flight -= 1
         self._in_flight[name] -= 1
         if tokens or picousd:
             self._book.add(name, tokens=tokens, picousd=picousd)

@@ -11,6 +11,7 @@ import grpc
 from router.config import ip_version
 from services.common.config import is_unix
 from services.common.errors import RouteLoop, UnknownPrefix
+from services.common.tenant import TENANT_HEADER
 from services.common.validation import MAX_NAME, check_model_is_set
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -38,8 +39,6 @@ MAX_HOPS = 4
 
 #: The metadata with the caller's token, which only the router needs.
 AUTHORIZATION = "authorization"
-#: The name of the caller's token: the services let the callers of a busy model take turns.
-TENANT_HEADER = "arena-tenant"
 
 #: Headers of the caller's own connection, which are not forwarded.
 _NOT_FORWARDED = frozenset({"user-agent", "content-type", "te", "host", HOPS_HEADER, AUTHORIZATION})

@@ -14,6 +14,7 @@ from arena_llm.errors import DETAILS_TRAILER, never_connected
 from services.common.claims import IdClaims
 from services.common.errors import BackendDown
 from services.common.handlers import SERVICE, Context
+from services.common.tenant import TENANT_HEADER
 
 #: The metadata of a call that comes from another worker.
 _HEADER = "arena-worker"
@@ -52,7 +53,7 @@ class Peers:
         if (channel := self._find(self._claims, request_id)) is None:
             return
         call = channel.unary_stream(f"/{SERVICE.full_name}/{rpc}")(
-            data, timeout=context.time_remaining(), metadata=((_HEADER, "1"),)
+            data, timeout=context.time_remaining(), metadata=_hand_over(context)
         )
         try:
             async for reply in call:
@@ -82,6 +83,12 @@ class Peers:
             options = (*message_options(), ("grpc.enable_http_proxy", 0))
             self._channels[port] = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
         return self._channels[port]
+
+
+def _hand_over(context: Context) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the metadata of a call to another worker: that it is one, and its tenant."""
+    tenant = (pair for pair in context.invocation_metadata() or () if pair[0] == TENANT_HEADER)
+    return ((_HEADER, "1"), *tenant)
 
 
 def _is_handed(context: Context) -> bool:

@@ -49,6 +49,7 @@ from services.common.requests import RequestReader
 from services.common.service_info import SOFTWARE_VERSION, make_limits, make_service_info
 from services.common.shared_calls import SharedCalls
 from services.common.streaming import Streams
+from services.common.tenant import set_tenant
 from services.common.unknown import check_known
 from services.common.validation import check_model
 
@@ -202,6 +203,7 @@ class LlmServicer:
     ) -> tuple[GenerationRequest, bytes]:
         """Return the request, and its digest if its caller gave it an id."""
         check_client(context)
+        set_tenant(context)
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
         return await self._requests.read_generate(data, record, deadline)
@@ -210,6 +212,7 @@ class LlmServicer:
         async with CallScope("Score", context) as record:
             with self._admit(data):
                 check_client(context)
+                set_tenant(context)
                 request, digest = await self._requests.read_score(data, record)
                 if digest and self._peers.exist:
                     found = await self._peers.ask("Score", request.request_id, data, context)

@@ -26,6 +26,7 @@ from services.common.errors import (
     UpstreamUnavailable,
 )
 from services.common.local.checks import check_sums
+from services.common.tenant import take_turns
 from services.hf.batching import ReadPrompt, Rows, select_prefill_batch
 from services.hf.budget import MemoryAccount
 from services.hf.errors import diagnose, log_failure, make_dead_error
@@ -257,7 +258,9 @@ class HfEngine:
         """Take over what has arrived. The lock is held for the exchange of two lists alone."""
         with self._changed:
             arrived, self._arrived = self._arrived, []
-        self._waiting.extend(arrived)
+        if arrived:
+            self._waiting.extend(arrived)
+            self._waiting = deque(take_turns(self._waiting, lambda item: item.tenant))
 
     def _keep_waiting(self, items: Iterable[Item], begun: Iterable[Item]) -> None:
         """Let only these wait, and begin to work on others."""

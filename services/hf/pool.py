@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from services.common.local.pool import ModelPool, ModelSlot
 from services.common.local.request import PromptReader
 from services.common.local.trace import make_count, make_scoring
 from services.common.log import log
+from services.common.tenant import TENANT, Shares
 from services.hf.budget import MemoryAccount, MemoryBudget, default_budget
 from services.hf.checkpoint import is_downloaded, locate, weight_bytes
 from services.hf.config import HfConfig, HfModel
@@ -49,8 +50,15 @@ class RunningModel:
     """A loaded model, its engine, and a thread that prepares its requests."""
 
     def __init__(
-        self, model: LoadedModel, engine: HfEngine, account: MemoryAccount, default_max_tokens: int
+        self,
+        model: LoadedModel,
+        engine: HfEngine,
+        account: MemoryAccount,
+        default_max_tokens: int,
+        places: int,
     ) -> None:
+        """places: requests that may run or wait."""
+        self._shares = Shares(places)
         self.model = model
         self.engine = engine
         self.account = account
@@ -76,6 +84,14 @@ class RunningModel:
         self, request: GenerationRequest, *, stream: bool
     ) -> AsyncGenerator[Delta | Completion, None]:
         """Yield deltas, if the caller reads a stream, then the completion."""
+        with self._shares.hold(TENANT.get()):
+            async with aclosing(self._run(request, stream)) as events:
+                async for event in events:
+                    yield event
+
+    async def _run(
+        self, request: GenerationRequest, stream: bool
+    ) -> AsyncGenerator[Delta | Completion, None]:
         events: asyncio.Queue[Delta | Completion | BaseException] = asyncio.Queue()
         put = _thread_safe_put(events)
         sequence = await self._in_thread(
@@ -85,6 +101,7 @@ class RunningModel:
             self._default_max_tokens,
             put if stream else _completions(put),
         )
+        sequence.tenant = TENANT.get()
         self.engine.submit(sequence)
         try:
             while True:
@@ -101,11 +118,13 @@ class RunningModel:
         """The log-probability of each continuation."""
         results: asyncio.Queue[Scored | BaseException] = asyncio.Queue()
         job = await self._in_thread(prepare_scoring, self.model, request, _thread_safe_put(results))
-        self.engine.submit(job)
-        try:
-            scored = await results.get()
-        finally:
-            job.cancel()
+        job.tenant = TENANT.get()
+        with self._shares.hold(job.tenant):
+            self.engine.submit(job)
+            try:
+                scored = await results.get()
+            finally:
+                job.cancel()
         if isinstance(scored, BaseException):
             raise scored
         scoring = make_scoring(
@@ -221,7 +240,9 @@ class HfPool(ModelPool[HfModel, RunningModel]):
                 loop.call_soon_threadsafe(self._handle_death, slot, running, error)
 
         engine = HfEngine(model.name, model.forward, limits, account, model.test_prompt, on_dead)
-        running = RunningModel(model, engine, account, self._config.default_max_tokens)
+        config = self._config
+        places = config.max_waiting + config.max_batch
+        running = RunningModel(model, engine, account, config.default_max_tokens, places)
         return running
 
     def _handle_death(self, slot: HfSlot, running: RunningModel, error: BackendError) -> None:

@@ -39,12 +39,12 @@ ScoringSink = Callable[[Scored | BaseException], None]
 class Sequence:
     """A generation: the prompt, how to continue it, and the tokens so far.
 
-    max_tokens: most tokens to generate. eos: tokens that end the completion. stop_ids: tokens
-    of the request that end it, too. min_tokens: a stop string ends it after this many.
-    returns: what to return beside the text. fills_context: the context is full after max_tokens.
-    parser: separates the parts of the reply; None if it is only text. unread: tokens that the
-    model has to read next; at first, the whole prompt. tokens: those generated so far. cached:
-    tokens of the prompt that came from the prefix cache.
+    max_tokens: most tokens to generate. eos: tokens that end the completion. stop_ids: tokens of
+    the request that end it, too. min_tokens: a stop string ends it after this many. returns: what
+    to return beside the text. fills_context: the context is full after max_tokens. tenant: whose
+    request it is; tenants take turns. parser: separates the parts of the reply; None if it is only
+    text. unread: tokens that the model has to read next; at first, the whole prompt. tokens: those
+    generated so far. cached: tokens of the prompt that came from the prefix cache.
     """
 
     served_by: ServedBy
@@ -62,6 +62,7 @@ class Sequence:
     parser: ReplyParser | None = None
     cancelled: bool = False
     failed: bool = False
+    tenant: str = ""
     cached: int = 0
     unread: list[int] = field(init=False)
     tokens: list[int] = field(default_factory=list)
@@ -221,6 +222,7 @@ class ScoringJob:
     """Continuations to score. `sink` receives a Scored, or an error.
 
     top: the number of alternatives at each position. with_prompt: score the prompt's tokens, too.
+    tenant: whose job it is.
     """
 
     prompt: list[int]
@@ -229,6 +231,7 @@ class ScoringJob:
     top: int = 0
     with_prompt: bool = False
     cancelled: bool = False
+    tenant: str = ""
 
     @property
     def width(self) -> int:

@@ -19,6 +19,7 @@ from services.common.hosted.config import HostedConfig
 from services.common.hosted.line import Line, Waiter
 from services.common.hosted.pace import Pacer, Sent
 from services.common.log import log
+from services.common.tenant import has_share, make_overload
 
 #: Model names come from callers, so this many queues are kept before idle ones are dropped.
 _MAX_QUEUES = 4096
@@ -112,7 +113,7 @@ class ModelQueue:
         now = self._limits.clock()
         if not self.waiting and not self._limits.is_full and self._due(now) <= now:
             return self._send(tokens, now)
-        self._check(deadline, again, now)
+        self._check(deadline, again, tenant, now)
         waiter: Waiter[Place] = Waiter(tokens)
         if again:
             self._line.add_again(waiter)
@@ -198,7 +199,7 @@ class ModelQueue:
         self._limits.enter_place()
         return Place(self, self._pacer.send(now), tokens)
 
-    def _check(self, deadline: float | None, again: bool, now: float) -> None:
+    def _check(self, deadline: float | None, again: bool, tenant: str, now: float) -> None:
         """Raise the error of a call that need not wait."""
         if (refusal := self._refusal(now)) is not None:
             raise refusal
@@ -209,6 +210,9 @@ class ModelQueue:
                 f"{self._model}: {self._pacer.in_flight} calls run and {self.waiting} wait",
                 retry_after=1.0,
             )
+        held = self._line.count(tenant)
+        if tenant and not again and not has_share(held, self.waiting, self._max_queue):
+            raise make_overload(tenant, held)
         busy = now - self._busy_since
         if deadline is None or busy < _BUSY or not self._sent_while_busy:
             return

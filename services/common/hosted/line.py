@@ -33,6 +33,10 @@ class Line(Generic[T]):
     def add_again(self, waiter: Waiter[T]) -> None:
         self._again.append(waiter)
 
+    def count(self, tenant: str) -> int:
+        """Return how many calls of a tenant wait, with those whose callers have just left."""
+        return len(self._tenants.get(tenant, ()))
+
     def first(self) -> Waiter[T] | None:
         """Return the call whose turn it is."""
         self._drop_gone()

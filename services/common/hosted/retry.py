@@ -18,6 +18,7 @@ from services.common.hosted.errors import is_transient
 from services.common.hosted.limits import CallLimits, Place
 from services.common.hosted.report import add_attempts, failed
 from services.common.metrics import Figures, meter
+from services.common.tenant import TENANT
 
 T = TypeVar("T")
 
@@ -184,7 +185,9 @@ class Retrier:
         Raises BreakerOpen, and the errors of CallLimits.enter.
         """
         self.breakers.check(model)
-        place = await self._limits.enter(model, deadline, again=again, tokens=tokens)
+        place = await self._limits.enter(
+            model, deadline, again=again, tokens=tokens, tenant=TENANT.get()
+        )
         try:
             return place, self.breakers.begin(model)
         except BreakerOpen as error:  # it has opened while the call waited

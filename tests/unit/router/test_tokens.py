@@ -358,3 +358,15 @@ def test_a_new_day_begins_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert book.today("alice").calls == 3
     now[0] += seconds_to_midnight(now[0])
     assert book.today("alice").calls == 0
+
+
+async def test_a_flood_of_one_token_leaves_places_for_another(tmp_path: Path) -> None:
+    settings = {"max_calls_in_flight": 4}
+    async with guarded(tmp_path, settings, alice=entry(ALICE), bob=entry(BOB)) as line:
+        line.backend.enqueue(*[hang] * 2)
+        flood = [line.generate() for _ in range(2)]
+        await eventually(lambda: line.backend.running == 2)
+        assert reason(await failure(line.generate())) == "OVERLOADED"
+        assert (await line.generate(BOB)).text == "ok"
+        for call in flood:
+            call.cancel()
