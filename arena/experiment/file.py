@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -156,7 +156,8 @@ class ExperimentFile(_Episodes):
     which the model plays. agents, opponents, anchors: the settings of each player, by name; anchors
     play in the round robin of the models, and ratings are relative to the first by name. results:
     a file that ends in .sqlite, or a folder for arena.sqlite, relative to the working
-    directory; several experiments can share it. until: see UntilEntry. episodes_in_flight: how
+    directory; several experiments can share it. until: see UntilEntry. pairing: adaptive:
+    each deal goes to the two players whose games narrow the ratings most. episodes_in_flight: how
     many episodes are played at the same time. The two budgets hold for all runs of the experiment
     together. prices: by model, where no service knows the price. patience: seconds for which a run
     waits for a model that is not available; after them its episodes stay open.
@@ -172,6 +173,7 @@ class ExperimentFile(_Episodes):
     opponents: dict[_Name, dict[str, Any]] = Field({})
     anchors: dict[_Name, dict[str, Any]] = Field({})
     until: UntilEntry | None = None
+    pairing: Literal["all", "adaptive"] = "all"
     episodes_in_flight: PositiveInt = 64
     max_cost_usd: PositiveFloat | None = None
     max_tokens_total: PositiveInt | None = None

@@ -108,6 +108,8 @@ class _Reader:
         defaults = self._read_llm_defaults()
         settings = self._read_settings()
         self._check_groups()
+        if settings:
+            self._check_pairing(settings)
         # With wrong settings, check what can be checked without them.
         checked = settings or self._read_valid_settings()
         players = list(_list_players(checked)) if checked else []
@@ -225,6 +227,14 @@ class _Reader:
         if self._config.get("anchors") and self._config.get("opponents"):
             self._add("anchors, opponents", "give only one of the two")
 
+    def _check_pairing(self, settings: ExperimentFile) -> None:
+        if settings.pairing == "all":
+            return
+        if settings.until is None:
+            self._add("pairing", "adaptive needs until:, which says when the ratings are known")
+        if settings.opponents or len(settings.models) + len(settings.anchors) < 3:
+            self._add("pairing", "adaptive needs three or more models and anchors, all against all")
+
     def _read_participants(
         self, players: Sequence[_Player], defaults: Mapping[str, Any]
     ) -> Iterator[tuple[str, AgentSettings]]:
@@ -266,6 +276,10 @@ class _Reader:
                 self._add(where, f"{game.spec} is listed twice")
             specs.add(game.spec)
             self._check_players(where, game, participants)
+            if settings.pairing == "adaptive" and game.players != 2:
+                self._add(
+                    where, f"{game.spec} has {game.players} players; adaptive pairing needs 2"
+                )
             try:
                 tables = _list_lineups(settings, game)
             except ValueError as error:

@@ -26,6 +26,7 @@ from arena_llm import ArenaError
 from arena_llm.types import Price
 
 if TYPE_CHECKING:
+    from arena.runners.pairing import AdaptivePairing
     from arena.runners.stopping import StoppingRule
 
 #: Seconds between two looks at episodes that other processes play.
@@ -187,17 +188,23 @@ class Coordinator:
         # Long games first: a long game that starts last would run alone at the end.
         missing.sort(key=self._expected_moves, reverse=True)
         self._rule: StoppingRule | None = None
+        self._pairing: AdaptivePairing | None = None
         if experiment.settings.until is not None:
             # Deals in their order, so that runs that stop early share them.
             missing.sort(key=lambda spec: spec.number)
             query = make_query(experiment.row, keys, experiment.models)
             # scipy takes a second to load
             from arena.report.load import open_results
+            from arena.runners.pairing import AdaptivePairing
             from arena.runners.stopping import StoppingRule
 
             with open_results(job.results, query) as results:
                 self._rule = StoppingRule(experiment, results.columns)
-        self._queue = FairQueue(missing, self._find_models)
+                if experiment.settings.pairing == "adaptive":
+                    self._pairing = AdaptivePairing(
+                        specs, missing, self._rule.games, results.columns
+                    )
+        self._queue = FairQueue(() if self._pairing else missing, self._find_models)
         self._elsewhere: dict[str, EpisodeSpec] = {}
         self._looked = float("-inf")
         self._failed: dict[str, str] = {}
@@ -238,6 +245,9 @@ class Coordinator:
                 else:
                     self._queue.end(spec.episode)
                     await self._pass_over(spec)
+            elif self._pairing and (batch := self._pairing.next()):
+                for spec in batch:
+                    self._queue.add(spec)
             elif not self._elsewhere:
                 return None
             elif not await self._look_again():
@@ -306,7 +316,10 @@ class Coordinator:
         progress.answers += len(answers)
         progress.illegal += len(answers) - answers.count("ok")
         if self._rule is not None:
-            self._rule.add(row, moves)
+            ended = self._rule.describe(row, moves)
+            self._rule.add(ended)
+            if self._pairing is not None:
+                self._pairing.add(ended)
             progress.enough = progress.enough or self._rule.look()
 
     async def leave_open(self, episode: str, model: str, reason: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 
 from arena.experiment.file import Experiment
 from arena.games.scale import describe_game
@@ -22,45 +22,58 @@ _GROWTH = 1.1
 
 
 class StoppingRule:
-    """Looks at the deals that all line-ups have played, in the order of their numbers.
+    """Looks at the deals that have been played in all line-ups, in the order of their numbers.
 
-    So a run that stops early has the first deals of a run that does not. Only competitive games
-    count: see GameScale.
+    So a run that stops early has the first deals of a run that does not. With adaptive pairing,
+    each pair has deals of its own. Only competitive games count: see GameScale.
     """
 
-    def __init__(self, experiment: Experiment, earlier: Episodes) -> None:
+    def __init__(self, experiment: Experiment, earlier: Iterable[Ended]) -> None:
         """earlier: the episodes that have ended before."""
         self._until = experiment.settings.until
+        self._adaptive = experiment.settings.pairing == "adaptive"
         scales = {game.spec: describe_game(game.spec) for game in experiment.games}
         self._scales = {game: scale for game, scale in scales.items() if scale is not None}
-        self._lineups = {
-            game.spec: len(game.lineups)
+        competitive = [
+            game
             for game in experiment.games
             if game.spec in self._scales and self._scales[game.spec].competitive
-        }
+        ]
+        #: The games in which players can win.
+        self.games = frozenset(game.spec for game in competitive)
+        #: How many episodes a deal has.
+        self._sizes = Counter(
+            self._find_group(game.spec, lineup) for game in competitive for lineup in game.lineups
+        )
         self._participants = {row.agent: row for row in experiment.models}
-        self._deals: defaultdict[tuple[str, int], list[Ended]] = defaultdict(list)
+        self._deals: defaultdict[Hashable, list[Ended]] = defaultdict(list)
         self._complete: list[Ended] = []
         self._number = 0
-        self._next_look = _LEAST
+        self._next_look = max(_LEAST, 2 * len(self._sizes)) if self._adaptive else _LEAST
         for ended in earlier:
-            self._add(ended)
+            self.add(ended)
 
-    def add(self, row: EpisodeRow, moves: Sequence[MoveRow]) -> None:
+    def _find_group(self, game: str, agents: Sequence[str]) -> Hashable:
+        """Return what has deals of its own: a game, or a pair of players in it."""
+        return (game, tuple(sorted(agents))) if self._adaptive else game
+
+    def add(self, ended: Ended) -> None:
         """Count an episode that has ended. Failed ones are played again, so they do not count."""
-        kind = Kind(row.game, row.agents, row.status, row.loser, row.returns)
-        replaced = any(move.policy == "random" for move in moves)
-        self._add(Ended(kind, row.seed, hash_trajectory(moves), replaced))
-
-    def _add(self, ended: Ended) -> None:
-        game = ended.kind.game
-        if ended.kind.status == "failed" or game not in self._lineups:
+        if ended.kind.status == "failed" or ended.kind.game not in self.games:
             return
-        deal = self._deals[game, ended.deal]
+        group = self._find_group(ended.kind.game, ended.kind.agents)
+        deal = self._deals[group, ended.deal]
         deal.append(ended)
-        if len(deal) == self._lineups[game]:
+        if len(deal) == self._sizes[group]:
             self._complete += deal
             self._number += 1
+
+    @staticmethod
+    def describe(row: EpisodeRow, moves: Sequence[MoveRow]) -> Ended:
+        """Return what counts of an episode that has just been played."""
+        kind = Kind(row.game, row.agents, row.status, row.loser, row.returns)
+        replaced = any(move.policy == "random" for move in moves)
+        return Ended(kind, row.seed, hash_trajectory(moves), replaced)
 
     def look(self) -> str:
         """Return why the run can end; empty if more is needed, or if nothing is new."""
@@ -72,16 +85,15 @@ class StoppingRule:
         points = _count_points(episodes, units) if self._until.decided else []
         width, intervals = self._until.width, []
         if width is not None:
-            found = rate_episodes(episodes, units, self._lineups).strengths
+            found = rate_episodes(episodes, units, self.games).strengths
             intervals = [(one.low, one.high) for one in found]
         reason = should_stop(points, intervals, width).reason
-        if reason == "narrow":
-            return f"all ratings are known within {width:g} points, after {self._number} deals"
-        return (
-            f"the better player of every pair is known, after {self._number} deals"
-            if reason
-            else ""
+        deals = (
+            f"{self._number} deals of two players" if self._adaptive else f"{self._number} deals"
         )
+        if reason == "narrow":
+            return f"all ratings are known within {width:g} points, after {deals}"
+        return f"the better player of every pair is known, after {deals}" if reason else ""
 
 
 def _count_points(episodes: Episodes, units: Units) -> list[tuple[float, float]]:
