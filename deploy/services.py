@@ -38,7 +38,7 @@ _PREPARE = {
 #: Variables that every service sees.
 _COMMON = (
     *("PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH"),
-    *("XDG_*", "SSL_CERT_*", "PYTHON*", "ARENA_*"),
+    *("XDG_*", "SSL_CERT_*", "PYTHON*", "ARENA_*", "OTEL_*"),
 )
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from arena_llm.tracing import tracing
 from arena_llm.types import BackendInfo
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
@@ -291,6 +292,7 @@ class Router:
         charge = self._access.admit(request.model, record)
         backend = self._find(request.model, record)
         metadata = build_metadata(_received(context), session, find_tenant())
+        metadata = tracing.replace_headers(metadata, record.span)
         call = backend.call(rpc, data, context.time_remaining(), metadata)
         return ForwardedCall(call, backend, context, record, charge)
 

@@ -77,7 +77,12 @@ class ModelCaller:
         options |= {
             "messages": [Message(role, content) for role, content in call.messages],  # type: ignore[arg-type]  # agents know the roles
             "session": _make_session(key.episode),
-            "labels": {"experiment": self._experiment, "player": f"player_{key.seat}"},
+            "labels": {
+                "experiment": self._experiment,
+                "player": f"player_{key.seat}",
+                "game": key.episode[-_MOST_OF_LABEL:],  # the end says which
+                "ply": str(key.ply),
+            },
         }
         if call.preferred_schema and await self._has_structured_output(call.model):
             options["json_schema"] = call.preferred_schema
@@ -210,6 +215,10 @@ def _add(before: int | None, tokens: int | None) -> int | None:
 
 def _attempts_of(result: Completion | Scoring) -> Sequence[Attempt]:
     return result.attempts if isinstance(result, Completion) else ()
+
+
+#: Characters of a label.
+_MOST_OF_LABEL = 128
 
 
 def _make_session(episode: str) -> str:

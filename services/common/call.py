@@ -6,13 +6,15 @@ import asyncio
 import secrets
 import time
 import traceback as tracebacks
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import islice
 from types import TracebackType
+from typing import Any
 
 import grpc
 
+from arena_llm.tracing import TRACE_HEADERS, add_spans, tracing
 from arena_llm.v1 import reply_pb2
 from arena_llm.wire import to_message
 from services.common.errors import (
@@ -26,6 +28,20 @@ from services.common.handlers import Context
 from services.common.log import log
 from services.common.metrics import meter
 from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME, MAX_SESSION
+
+#: Fields of the line that are attributes of the span.
+_ATTRIBUTES = {
+    "model": "gen_ai.request.model",
+    "session": "gen_ai.conversation.id",
+    "id": "gen_ai.response.id",
+    "prompt_tokens": "gen_ai.usage.input_tokens",
+    "completion_tokens": "gen_ai.usage.output_tokens",
+    "request_id": "arena.request_id",
+    "cost_usd": "arena.cost_usd",
+    "backend": "arena.backend",
+    "token": "arena.token",
+    "replayed": "arena.replayed",
+}
 
 _NOT_IN_KEYS = str.maketrans(dict.fromkeys(' ="', "_"))
 
@@ -45,8 +61,12 @@ class CallRecord:
         self.status = "OK"
         self._fields: dict[str, object] = {}
         self._usage: reply_pb2.Usage | None = None
+        #: The span of the call; None without traces.
+        self.span: Any = None
         #: For the metrics.
         self.timings: reply_pb2.Timings | None = None
+        #: Parts of the span, with the seconds at which each ends.
+        self._parts: list[tuple[str, float]] = []
         meter.begin()
 
     def add(self, **fields: object) -> None:
@@ -85,9 +105,36 @@ class CallRecord:
     def add_timings(self, timings: reply_pb2.Timings) -> None:
         """Add the times that are known."""
         self.timings = timings
+        if self.span is not None:
+            queue, first, total = (
+                getattr(timings, f"{name}_seconds") for name in ("queue", "first_token", "total")
+            )
+            rest = [("prefill", first), ("decode", total)]
+            # A reply that came whole has no time of its first token.
+            whole = [("generation", total)]
+            self._parts = [("queue", queue), *(rest if 0 < first < total else whole)]
         for name in ("queue", "first_token"):
             if timings.HasField(field := f"{name}_seconds"):
                 self._fields[f"{name}_s"] = round(getattr(timings, field), 4)
+
+    def begin_span(self, headers: Iterable[tuple[str, str | bytes]]) -> None:
+        """Begin the span of the call, which continues the trace of the caller's headers."""
+        parent = {key: value for key, value in headers if key in TRACE_HEADERS}
+        self.span = tracing.start(self.rpc, "SERVER", parent=parent)
+        tracing.enter(self.span)
+
+    def _end_span(self, seconds: float) -> None:
+        if self._parts:
+            add_spans(self.span, time.time() - seconds, self._parts)
+        fields = self._fields
+        found = {name: fields[key] for key, name in _ATTRIBUTES.items() if key in fields}
+        found |= {
+            f"arena.{key.removeprefix('label.')}": value
+            for key, value in fields.items()
+            if key.startswith("label.")
+        }
+        problem = "" if self.status == "OK" else str(fields.get("reason", self.status))
+        tracing.end(self.span, found, problem=problem)
 
     def end(self) -> None:
         """Write the line, a warning if the call failed, and count the call."""
@@ -96,6 +143,8 @@ class CallRecord:
         level = "info" if self.status in ("OK", "CANCELLED") else "warning"
         fields = {"rpc": self.rpc, "status": self.status, **self._fields, "total_s": elapsed}
         log.emit(level, "call", fields)
+        if self.span is not None:
+            self._end_span(seconds)
         meter.end(self.rpc, self.status, self._fields, seconds, self._usage, self.timings)
 
 
@@ -129,6 +178,8 @@ class CallScope:
         self._record = CallRecord(rpc)
 
     async def __aenter__(self) -> CallRecord:
+        if tracing.is_on:
+            self._record.begin_span(self._context.invocation_metadata() or ())
         return self._record
 
     async def __aexit__(

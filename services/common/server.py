@@ -23,6 +23,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from arena_llm.connection import Options, accept_ping_options, message_options, ping_options
+from arena_llm.tracing import tracing
 from services.common.backend import BaseLLMBackend
 from services.common.config import (
     ConfigError,
@@ -170,6 +171,7 @@ class Server:
         if self._exporter is not None and self._sampling is not None:
             self._sampling.cancel()
             await asyncio.to_thread(self._exporter.close)
+        await asyncio.to_thread(tracing.flush)
         log.info("stopped", **self._place)
 
     def _export(self) -> None:
@@ -308,6 +310,7 @@ def run(
     if service.forwards_calls:
         _use_batch_scheduling()
         _return_freed_memory()
+    tracing.name(f"arena-llm-{service.name}")
     if config is not None and config.metrics is not None:
         meter.open(service.name, config.model_names)
     try:
@@ -331,7 +334,7 @@ def launch(
     that the service reads, besides ARENA_*.
     """
     configure_logging()
-    patterns = ("ARENA_*", *environment)
+    patterns = ("ARENA_*", "OTEL_*", *environment)
     try:
         load_dotenv(patterns)
         drop_other_keys(patterns)

@@ -30,7 +30,7 @@ BACKENDS = sorted(
     for folder in (ROOT / "services").iterdir()
     if folder.name != "common" and (folder / "__init__.py").exists()
 )
-HEAVY = ("torch", "vllm", "litellm", "transformers", "openai", "rich", "pygments")
+HEAVY = ("torch", "vllm", "litellm", "transformers", "openai", "rich", "pygments", "opentelemetry")
 
 
 @cache
@@ -92,8 +92,8 @@ def test_the_arena_uses_the_client_alone() -> None:
 
 def test_the_client_imports_only_what_it_declares() -> None:
     allowed = {"grpc", "google", "grpc_health", "arena_llm"}
-    # Of the extras arena-llm[yaml] and arena-llm[top], and imported where they are used.
-    allowed |= {"yaml", "rich"}
+    # Of the extras arena-llm[yaml], [top] and [otel], and imported where they are used.
+    allowed |= {"yaml", "rich", "opentelemetry"}
     foreign = {
         pair
         for pair in packages("client/src")

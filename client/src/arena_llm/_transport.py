@@ -34,6 +34,7 @@ from arena_llm.errors import (
     unreadable_reply,
 )
 from arena_llm.tls import Tls, find_tls, open_channel
+from arena_llm.tracing import trace_call, tracing
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
 T = TypeVar("T")
@@ -161,6 +162,8 @@ class Link(ABC):
             )
         method = getattr(opened.stub, call.method)
         metadata = call.metadata + self._credentials
+        if tracing.is_on:
+            return opened.track(trace_call(method, timeout, metadata, call))
         return opened.track(method(call.request, timeout=timeout, metadata=metadata))
 
     def _new(self) -> _OpenChannel:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from arena_llm.tracing import tracing
 from arena_llm.types import Attempt
 from services.common.errors import BackendError, RateLimited
 from services.common.hosted.breaker import BreakerOpen, Breakers, Trial
@@ -150,14 +151,17 @@ class Retrier:
                 raise
             begun = time.perf_counter()
             queue_seconds += begun - arrived
+            span = tracing.start("provider request", "CLIENT")
             try:
                 value = await attempt()
             except RateLimited as error:
+                tracing.end(span, problem=error.reason)
                 trial.end(error)
                 place.leave(error)
                 meter.count_attempt(model, error.reason)
                 failures = (*failures, failed(error, time.perf_counter() - begun))
             except BackendError as error:
+                tracing.end(span, problem=error.reason)
                 trial.end(error)
                 place.leave(error)
                 meter.count_attempt(model, error.reason)
@@ -169,11 +173,13 @@ class Retrier:
                     raise
                 await asyncio.sleep(pause)
             except BaseException as error:
+                tracing.end(span, problem=type(error).__name__)
                 trial.end(error)
                 place.leave(error)
                 raise
             else:
                 trial.end()
+                tracing.end(span)
                 meter.count_attempt(model)
                 return Outcome(value, failures, begun, queue_seconds), place
 

@@ -121,7 +121,9 @@ async def test_a_completion() -> None:
     assert request.messages == (Message("system", "s"), Message("user", "u"))
     assert request.sampling == Sampling(temperature=0.5)
     assert request.request_id == reply.request_id == ID
-    assert request.labels == {"experiment": "tournament", "player": "player_1"}
+    assert request.labels["experiment"] == "tournament"
+    assert request.labels["player"] == "player_1"
+    assert {"game", "ply"} <= request.labels.keys()  # a trace is found by them
 
 
 SCHEMA = '{"type": "object"}'

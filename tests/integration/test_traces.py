@@ -1,0 +1,143 @@
+"""One trace from a client to the provider, as a receiver of OTLP gets it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+
+from arena_llm.tracing import is_requested
+from tests.support.ports import free_ports
+from tests.support.processes import ServiceProcess, router_process
+from tests.support.providers import PROVIDERS
+from tests.support.upstreams.openrouter import OpenRouterUpstream
+from tests.support.upstreams.server import Fault
+from tests.support.waiting import eventually
+
+PROMPT = "the-secret-prompt"
+CALL = f"""
+from arena_llm import Client
+with Client() as llm:
+    llm.generate("openrouter_a/b", {PROMPT!r}, session="game-7",
+                 labels={{"experiment": "one", "game": "game-7", "ply": "3"}})
+"""
+
+
+class Receiver(TraceServiceServicer):
+    """Keeps the spans of all processes, each with the name of its service."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, Any]] = []
+
+    def Export(self, request: Any, context: Any) -> Any:
+        for resource in request.resource_spans:
+            names = {a.key: a.value.string_value for a in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans += [(names["service.name"], span) for span in scope.spans]
+        return otlp.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    found = Receiver()
+    add_TraceServiceServicer_to_server(found, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    yield found
+    server.stop(None)
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+
+
+async def test_one_move_is_one_trace(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = PROVIDERS["openrouter"].key
+    monkeypatch.setenv("OPENROUTER_API_KEY", key)
+    target, service = (f"127.0.0.1:{port}" for port in free_ports(2))
+    monkeypatch.setenv("ARENA_LLM_TARGET", target)
+    async with OpenRouterUpstream() as upstream:
+        upstream.enqueue(Fault(503, "busy"))
+        models = tmp_path / "openrouter_models.yaml"
+        models.write_text(
+            json.dumps(
+                {"listen": service, "base_url": upstream.url, "models": [], "backoff_seconds": 0.01}
+            )
+        )
+        config = tmp_path / "router.yaml"
+        config.write_text(
+            json.dumps({"listen": target, "routes": {"openrouter_": {"targets": [service]}}})
+        )
+        processes = [
+            ServiceProcess(service, "-m", "services.openrouter", "--config", str(models)),
+            router_process(target, config),
+        ]
+        try:
+            for process in processes:
+                await asyncio.to_thread(process.start)
+            done = await asyncio.to_thread(
+                subprocess.run, [sys.executable, "-c", CALL], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            await eventually(lambda: len(receiver.spans) >= 7)
+        finally:
+            for process in processes:
+                process.__exit__()
+
+    by_place = {(who, span.name): span for who, span in receiver.spans}
+    client = by_place["arena-llm-client", "Generate"]
+    router = by_place["arena-llm-router", "Generate"]
+    hosted = by_place["arena-llm-openrouter", "Generate"]
+    assert {span.trace_id for _, span in receiver.spans} == {client.trace_id}
+    assert not client.parent_span_id
+    assert router.parent_span_id == client.span_id
+    assert hosted.parent_span_id == router.span_id
+    inside = [span for _, span in receiver.spans if span.parent_span_id == hosted.span_id]
+    names = ["generation", "provider request", "provider request", "queue"]
+    assert sorted(span.name for span in inside) == names
+
+    # One move of one game can be found, and what it took.
+    for span in (router, hosted):
+        found = attributes(span)
+        assert (found["arena.game"], found["arena.ply"]) == ("game-7", "3")
+        assert found["gen_ai.request.model"] == "openrouter_a/b"
+        assert found["gen_ai.usage.output_tokens"] > 0
+    problems = [attributes(span).get("error.type") for span in inside if "request" in span.name]
+    assert sorted(problems, key=str) == [None, "UPSTREAM_UNAVAILABLE"]
+
+    # Never a prompt or a key.
+    sent = "".join(str(span) for _, span in receiver.spans)
+    assert PROMPT not in sent
+    assert key not in sent
+
+
+def test_traces_are_opt_in() -> None:
+    assert not is_requested({})
+    receiver = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4317"}
+    assert is_requested(receiver)
+    assert not is_requested({**receiver, "OTEL_SDK_DISABLED": "true"})
+    assert not is_requested({**receiver, "OTEL_TRACES_EXPORTER": "none"})
+    code = "import sys, arena_llm.aio, router.servicer, services.common.hosted.retry; "
+    code += "print(any(name.startswith('opentelemetry') for name in sys.modules))"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
