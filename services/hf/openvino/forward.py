@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
@@ -60,7 +61,12 @@ class PagedForward:
         self._pending: Reading | None = None
         #: The rows of the running batch.
         self.rows: list[PagedRow] = []
-        self._pace = Pace()
+        #: By the magnitude of the number of rows.
+        self._paces: defaultdict[int, Pace] = defaultdict(Pace)
+
+    @property
+    def _pace(self) -> Pace:
+        return self._paces[len(self.rows).bit_length()]
 
     def pass_tokens(self, limit: int) -> int:
         return min(limit, self._pace.piece) if self.rows else limit
@@ -71,7 +77,7 @@ class PagedForward:
     def uncached(self) -> PagedForward:
         forward = copy(self)
         forward.prefixes, forward._pending, forward.rows = None, None, []
-        forward._pace = Pace()
+        forward._paces = defaultdict(Pace)
         return forward
 
     def cache_bytes(self, widths: Sequence[int]) -> int:

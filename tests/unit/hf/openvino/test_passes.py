@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import pytest
@@ -80,7 +81,7 @@ def end(driven: DrivenRequest) -> Completion:
 def test_a_stream_gets_a_token_in_every_pass_beside_callers_of_choices(
     loaded: LoadedModel, watched: Watched
 ) -> None:
-    watched.forward._pace = EverySecond()
+    watched.forward._paces = defaultdict(EverySecond)
     with engine(watched.forward, max_batch=32) as running:
         stream = DrivenRequest(loaded, running, request("8", Regex("[89]{900}"), max_tokens=300))
         stream.next()
