@@ -15,6 +15,9 @@ from services.common.log import log
 from services.hf.forward import Forward, finite_rows
 from services.hf.memory import release_memory
 
+#: What torch and OpenVINO say if an allocation on the CPU fails.
+_NO_MEMORY = ("can't allocate memory", "bad_alloc")
+
 
 def try_out(forward: Forward, prompt: list[int]) -> None:
     """Read a prompt and take one step, without the prefix cache.
@@ -89,10 +92,14 @@ def log_failure(name: str, error: Exception) -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """True if an allocation failed, on the CPU or a GPU."""
-    # torch raises its own error, a RuntimeError, for a GPU; and a plain one for the CPU.
+    # torch raises its own error, a RuntimeError, for a GPU; and a plain one for the CPU, as
+    # OpenVINO does.
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+        and (
+            type(error).__name__ == "OutOfMemoryError"
+            or any(text in str(error) for text in _NO_MEMORY)
+        )
     )
 
 

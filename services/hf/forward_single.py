@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerMixin
 
 from services.common.local.containment import contained
 from services.common.local.trace import ScoredText, ScoredToken
@@ -169,7 +169,7 @@ def _count_bytes(value: Any) -> int:
         return sum(map(_count_bytes, value.values()))
     if isinstance(value, (list, tuple)):
         return sum(map(_count_bytes, value))
-    if isinstance(value, (Cache, CacheLayerMixin)):
+    if isinstance(value, (Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin)):
         return _count_bytes(vars(value))
     return 0
 

@@ -130,8 +130,9 @@ def test_inputs_that_fail_do_not_end_the_engine(loaded: LoadedModel, stepped: St
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223:\nstd::bad_alloc"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=["memory", "torch on a GPU", "torch on a CPU", "OpenVINO"],
 )
 def test_running_out_of_memory_fails_only_the_call(
     loaded: LoadedModel, stepped: Stepped, error: Exception

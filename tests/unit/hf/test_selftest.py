@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -284,3 +286,34 @@ def test_the_kinds_of_forward_passes(model: Callable[[str], LoadedModel]) -> Non
     assert model("bart").forward.prefixes is None
     assert "runs one row at a time" in model("bart").note
     assert "one row" not in model("qwen3").note
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "jamba", "bart"])
+def test_the_size_of_a_state_is_learned(
+    model: Callable[[str], LoadedModel], architecture: str
+) -> None:
+    """The bound of a row's memory is what its state really takes, here counted by pickling it."""
+    forward = model(architecture).forward
+    assert isinstance(forward, SingleForward)
+    fresh = SingleForward(forward.model)
+    assert fresh.cache_bytes([40]) == 0, "nothing is known before a prompt was read"
+    with torch.inference_mode():
+        rows = [finished(fresh.prefill([[7] * length]))[0] for length in (10, 60)]
+    sizes = [_tensor_bytes(row.state) for row in rows]
+    assert sizes[0] > 0
+    assert fresh.cache_bytes([10, 60]) == pytest.approx(sum(sizes), rel=0.02)
+
+
+def _tensor_bytes(state: dict[str, Any]) -> int:
+    buffer = io.BytesIO()
+    tensors: dict[int, torch.Tensor] = {}
+
+    class Collect(pickle.Pickler):
+        def persistent_id(self, item: Any) -> int | None:
+            if isinstance(item, torch.Tensor):
+                tensors[id(item)] = item
+                return id(item)
+            return None
+
+    Collect(buffer).dump(state)
+    return sum(tensor.nbytes for tensor in tensors.values())
