@@ -14,6 +14,7 @@ from rich.text import Text
 
 from arena.cli.output import show
 from arena.experiment.budget import NEAR
+from arena.experiment.patience import Outage
 from arena.report.formatting import format_dollars
 from arena.results.spending import Spent
 from arena.runners.coordinator import RunProgress
@@ -70,7 +71,15 @@ def _display(run: RunProgress, remaining: str) -> Group:
         Text(_format_games(run), style="bold"),
         Text(remaining, style="cyan"),
     )
-    return Group(line, Text("  ".join(_list_figures(run)), style="dim"))
+    figures = Text("  ".join(_list_figures(run)), style="dim")
+    waiting = (Text(_format_outage(model, one)) for model, one in sorted(run.waiting.items()))
+    return Group(line, figures, *waiting)
+
+
+def _format_outage(model: str, outage: Outage) -> str:
+    until = time.strftime("%H:%M:%S", time.localtime(outage.until))
+    seconds = time.time() - outage.since
+    return f"waiting for {model} for {seconds:.0f} s, until {until} (patience:): {outage.reason}"
 
 
 def _format_games(run: RunProgress) -> str:
@@ -121,6 +130,11 @@ def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
         yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
     if now.spent.unbounded and not before.spent.unbounded and now.budget_key == "max_cost_usd":
         yield "warning: the cost of some requests is unknown; max_cost_usd does not count it"
+    for model in sorted(now.waiting.keys() - before.waiting.keys()):
+        yield _format_outage(model, now.waiting[model])
+    for model in sorted(before.waiting.keys() - now.waiting.keys()):
+        if (ended := time.time()) < before.waiting[model].until:
+            yield f"{model} answers again, after {ended - before.waiting[model].since:.0f} s"
     for reason in now.open.keys() - before.open.keys():
         yield f"{reason}: its episodes stay open"
     if now.lost > before.lost:

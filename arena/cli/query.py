@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from arena.cli import output
+from arena.experiment.file import Experiment
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import schedule
 from arena.games.game import find_path
 from arena.results.database import ResultsError
 from arena.results.reader import Query, make_query
+from arena.results.versions import count_other_versions
 
 
 def add_query(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +36,27 @@ def read_query(args: argparse.Namespace) -> Query | None:
         return None
     experiment = load_experiment(args.config)
     args.results = args.results or [experiment.results]
+    for path in args.results:
+        warn_of_versions(experiment, path)
     keys = (spec.episode for spec in schedule(experiment))
     # A file of one's own may import games; a results file may come from somebody else.
     own = frozenset(filter(None, (find_path(game.spec) for game in experiment.games)))
     return make_query(experiment.row, keys, experiment.models, own)
+
+
+def warn_of_versions(experiment: Experiment, path: Path) -> None:
+    """Say how many episodes do not count because a prompt or the reader has changed since.
+
+    Raises ResultsError.
+    """
+    lineups = (
+        (game.spec, lineup, [game.versions[name] for name in lineup])
+        for game in experiment.games
+        for lineup in game.lineups
+    )
+    if path.exists() and (count := count_other_versions(path, experiment.models, lineups)):
+        others = f"{count:,} episode{'s' * (count != 1)}"
+        output.say(
+            f"{path}: {others} of an earlier prompt or reader do not count for this experiment; "
+            f"`arena report {path}` shows all"
+        )

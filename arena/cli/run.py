@@ -12,6 +12,7 @@ from rich.console import Console
 
 from arena.cli import output
 from arena.cli.progress import MAX_REASONS, ProgressDisplay, list_spending, share
+from arena.cli.query import warn_of_versions
 from arena.cli.validate import (
     ValidationReport,
     add_common_arguments,
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         if not report.models_can_run:
             return 1
         prices = {check.model: check.price for check in report.checks if check.price is not None}
+    warn_of_versions(experiment, experiment.results)
     tally = asyncio.run(_play(args, experiment, replay, console, prices))
     _summarise(tally, experiment, Console(emoji=False))
     missing = tally.total - tally.episodes.total() + tally.episodes["failed"]

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from arena.agents.calls import ModelCall, ModelReply, describe_usage, is_lost, name_of
-from arena.experiment.patience import ModelAway, Patience
+from arena.experiment.patience import ModelAway, Outage, Patience
 from arena.experiment.prices import add_cost
 from arena.results.rows import CallKey
 from arena.results.tokens import tokens_to_json
@@ -55,6 +55,11 @@ class ModelCaller:
         self._prices = prices or {}
         self._patience = Patience(patience)
         self._structured: dict[str, bool] = {}  # by model, as far as known
+
+    @property
+    def outages(self) -> dict[str, Outage]:
+        """The models that this process waits for now."""
+        return self._patience.outages
 
     async def __call__(self, key: CallKey, call: ModelCall, request_id: str) -> ModelReply:
         """The model's reply. Raises ArenaError, and ModelAway (see patience.py).

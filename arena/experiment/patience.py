@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import NamedTuple
 
 from arena_llm import ArenaError
 
@@ -29,6 +30,14 @@ class ModelAway(Exception):
         self.error = error
 
 
+class Outage(NamedTuple):
+    """A model that is waited for. since, until: seconds since 1970. reason: the last error's."""
+
+    since: float
+    until: float
+    reason: str
+
+
 class Patience:
     """Waits for models, up to so many seconds after the first failure of each.
 
@@ -38,10 +47,18 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._away: dict[str, float] = {}
+        self._outages: dict[str, Outage] = {}
+
+    @property
+    def outages(self) -> dict[str, Outage]:
+        """The models that are waited for now."""
+        now = time.time()
+        return {model: found for model, found in self._outages.items() if found.until > now}
 
     def answered(self, model: str) -> None:
         """Note that a model answered, perhaps with an error of another kind."""
         self._away.pop(model, None)
+        self._outages.pop(model, None)
 
     def find_pause(self, model: str, error: ArenaError, tries: int) -> float | None:
         """Return seconds to wait before the next try; None if the error does not pass by waiting.
@@ -56,6 +73,10 @@ class Patience:
         pause = error.retry_after or min(_FIRST * 2**tries, _LONGEST)
         pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
         remaining = since + self.seconds - now
+        clock = time.time()
+        reason = f"{error.code} {error}"
+        began = self._outages[model].since if model in self._outages else clock
+        self._outages[model] = Outage(began, began + self.seconds, reason)
         if remaining <= 0:
             raise ModelAway(model, self.seconds, error)
         return min(pause, remaining)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from arena.agents.calls import ModelReply
 from arena.experiment.file import Experiment
 from arena.experiment.ledger import Backend, Ledger
+from arena.experiment.patience import Outage
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
@@ -62,8 +63,9 @@ class RunProgress:
     models' answers in episodes that ended in this run. spent: of all runs. budget: used share of
     the tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
     models are expected to make in this run, and moves made. failures: reasons of this run's
-    failed episodes. open: how many episodes stay open because of each reason. lost: workers that
-    died and were replaced. stopped: why no more episodes are started; "" while the run continues.
+    failed episodes. open: how many episodes stay open because of each reason. waiting: models that
+    are waited for. lost: workers that died and were replaced. stopped: why no more episodes are
+    started; "" while the run continues.
     remedy: how to play the rest. enough: why the rest is not needed.
     """
 
@@ -81,6 +83,7 @@ class RunProgress:
     done: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     open: Counter[str] = field(default_factory=Counter)
+    waiting: Mapping[str, Outage] = field(default_factory=dict)
     lost: int = 0
     stopped: str = ""
     remedy: str = ""
@@ -209,6 +212,7 @@ class Coordinator:
         self._looked = float("-inf")
         self._failed: dict[str, str] = {}
         self._away: dict[str, str] = {}
+        self._outages: dict[int, Mapping[str, Outage]] = {}
         self._played_by: dict[int, set[str]] = {}
         self._calls: Counter[str] = Counter()
         work = sum(map(self._expected_moves, missing))
@@ -329,6 +333,10 @@ class Coordinator:
             self._progress.open[self._away[model]] += 1
             await self._ledger.drop(episode)
 
+    async def note_outages(self, worker: int, outages: Mapping[str, Outage]) -> None:
+        """Note for which models a worker waits."""
+        self._outages[worker] = outages
+
     async def stop(self, episode: str, reason: str, remedy: str) -> None:
         """Start no more episodes, because of the reason that ended this one."""
         self._progress.stopped, self._progress.remedy = reason, remedy
@@ -360,6 +368,11 @@ class Coordinator:
             episodes=now.episodes.copy(),
             failures=now.failures.copy(),
             open=now.open.copy(),
+            waiting={
+                model: found
+                for outages in self._outages.values()
+                for model, found in outages.items()
+            },
             playing=len(playing),
             elsewhere=len(self._elsewhere),
             spent=spent,

@@ -14,7 +14,8 @@ from arena.agents.base import PlayerLeft
 from arena.experiment.budget import BudgetSpent
 from arena.experiment.episode import play_episode, seat_players
 from arena.experiment.ledger import ask_through_ledger
-from arena.experiment.patience import ModelAway
+from arena.experiment.model_calls import ModelCaller
+from arena.experiment.patience import ModelAway, Outage
 from arena.games.game import Game
 from arena.runners.coordinator import Coordinator, Job, RunProgress
 
@@ -59,7 +60,22 @@ async def play(coordinator: Coordinator, job: Job, places: int, worker: int = 0)
             else:
                 await coordinator.finish(row, moves)
 
-    await run_all(play_next() for _ in range(places))
+    reporting = asyncio.ensure_future(_report_outages(coordinator, job.backend, worker))
+    try:
+        await run_all(play_next() for _ in range(places))
+    finally:
+        reporting.cancel()
+        await asyncio.wait([reporting])
+
+
+async def _report_outages(coordinator: Coordinator, backend: object, worker: int) -> None:
+    """Tell the coordinator for which models this worker waits, whenever that changes."""
+    noted: dict[str, Outage] = {}
+    while isinstance(backend, ModelCaller):
+        if (outages := backend.outages) != noted:
+            noted = outages
+            await coordinator.note_outages(worker, noted)
+        await asyncio.sleep(_INTERVAL)
 
 
 async def run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from arena.cli import progress
 from arena.cli.progress import ProgressDisplay
+from arena.experiment.patience import Outage
 from arena.results.spending import Spent
 from arena.runners.coordinator import RunProgress
 
@@ -55,6 +57,20 @@ def test_unknown_tokens_and_costs() -> None:
     assert "$0.31 + at most $0.10, 10%" in text_of_bounded
     assert "warning" not in text_of_bounded
     assert "warning: the cost of some requests is unknown; max_cost_usd does not count it" in text
+
+
+def test_a_model_that_is_waited_for_is_a_line() -> None:
+    """Once without a terminal, with the time until which the run waits; and when it is over."""
+    now = time.time()
+    away = {"hf_a": Outage(now - 12, now + 288, "UNAVAILABLE is gone")}
+    waiting = replace(TALLY, waiting=away)
+    until = time.strftime("%H:%M:%S", time.localtime(now + 288))
+    lines = shown(TALLY, waiting, waiting, TALLY, terminal=False).splitlines()
+    assert lines[1:] == [
+        f"waiting for hf_a for 12 s, until {until} (patience:): UNAVAILABLE is gone",
+        "hf_a answers again, after 12 s",
+    ]
+    assert f"waiting for hf_a for 12 s, until {until}" in shown(waiting, terminal=True)
 
 
 def test_in_a_terminal_it_is_a_bar() -> None:

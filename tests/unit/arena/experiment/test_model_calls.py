@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -51,6 +53,7 @@ from services.common.errors import (
 )
 from services.common.servicer import LlmServicer
 from tests.support.scripted import ScriptedBackend, completion, serving
+from tests.support.waiting import eventually
 
 KEY = CallKey("tic_tac_toe/0/a,b", 3, 1, 0)
 ID = "0123456789abcdef-0"
@@ -331,6 +334,25 @@ async def test_a_model_that_is_not_available_is_waited_for(
         reply = await ask(KEY, CALL, ID)
     assert reply.text == "x(0,0)"
     assert reply.unknown_attempts == 2 * lost
+
+
+async def test_a_run_knows_for_which_models_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arena.experiment.patience._FIRST", 0.01)
+    backend, begun = Backend(), time.time()
+    async with serving(LlmServicer(backend)) as server, AsyncClient(server.address) as client:
+        caller = ModelCaller(client, "tournament", patience=60)
+        backend.enqueue(BackendDown("is gone", retry_after=5), "x(0,0)")
+        asking = asyncio.create_task(caller(KEY, CALL, ID))
+        await eventually(lambda: caller.outages)
+        (found,) = caller.outages.items()
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert found[0] == "hf_model"
+        assert begun <= found[1].since <= time.time()
+        assert found[1].until == found[1].since + 60
+        assert "is gone" in found[1].reason
+        await caller(KEY, CALL, ID)
+        assert caller.outages == {}
 
 
 @pytest.mark.parametrize("hint", [None, 0.01])
