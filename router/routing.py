@@ -32,6 +32,8 @@ class Headers(grpc.aio.Metadata):
 
 #: The session, else the request_id, percent-encoded; the ring hash chooses a replica by it.
 SESSION_HEADER = "arena-session"
+#: The name of the model, by which proxies choose a route.
+MODEL_HEADER = "arena-model"
 #: The number of routers that a call has passed.
 HOPS_HEADER = "arena-hops"
 #: Routers in a row that a call may pass. A call that passes more goes in a circle.
@@ -67,11 +69,15 @@ def find_prefix(model: str, prefixes: Iterable[str]) -> str:
 
 
 def build_metadata(
-    received: Iterable[tuple[str, str | bytes]], session: str = "", tenant: str = ""
+    received: Iterable[tuple[str, str | bytes]],
+    session: str = "",
+    tenant: str = "",
+    model: str = "",
 ) -> Metadata:
     """Return the metadata for the backend: the caller's headers, the hops and the session.
 
-    tenant: the name of the caller's token; "": that of the caller's headers, if any.
+    tenant: the name of the caller's token; "": that of the caller's headers, if any. model: the
+    model that is called, which may be another one than the caller's header for proxies names.
 
     A header holds printable ASCII only, so the session is percent-encoded. It is cut after
     MAX_NAME characters: every backend refuses a longer one.
@@ -86,6 +92,9 @@ def build_metadata(
             hops = str(value)
         elif key == TENANT_HEADER and tenant:
             pass  # only the router knows who calls
+        elif key == MODEL_HEADER and model and value != model:
+            if model.isascii() and model.isprintable():
+                metadata.append((key, model))
         elif key not in _NOT_FORWARDED and not key.startswith(_RESERVED):
             metadata.append((key, value))
             has_session = has_session or key == SESSION_HEADER

@@ -291,7 +291,7 @@ class Router:
         session = _add_request(request, record)
         charge = self._access.admit(request.model, record)
         backend = self._find(request.model, record)
-        metadata = build_metadata(_received(context), session, find_tenant())
+        metadata = build_metadata(_received(context), session, find_tenant(), request.model)
         metadata = tracing.replace_headers(metadata, record.span)
         call = backend.call(rpc, data, context.time_remaining(), metadata)
         return ForwardedCall(call, backend, context, record, charge)

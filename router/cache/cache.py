@@ -25,6 +25,7 @@ from router.cache.valkey import ValkeyStore
 from services.common.errors import NotRecorded
 from services.common.handlers import SMALL, parse, parse_scanned, scan
 from services.common.log import log
+from services.common.metrics import meter
 
 #: Seconds for which a model's revision is known. A service that restarts may have another one.
 _REVISION_SECONDS = 60.0
@@ -36,9 +37,10 @@ AskRevision = Callable[[str], Awaitable[str | None]]
 
 @dataclass(slots=True)
 class CacheCounts:
-    """For metrics. joined: calls that waited for an equal one. kept: replies that were stored.
+    """What the cache has done.
 
-    errors: of the store; such calls went on without it.
+    joined: calls that waited for an equal one. kept: replies that were stored. errors: of the
+    store; such calls went on without it.
     """
 
     hits: int = 0
@@ -158,8 +160,10 @@ class ReplyCache:
             entry = await asyncio.shield(running)
         if entry is None:
             self.counts.misses += 1
+            meter.count_cached("miss")
         else:
             self.counts.hits += 1
+            meter.count_cached("hit")
         return entry
 
     async def _look_up(self, key: Key) -> bytes | None:
@@ -181,6 +185,7 @@ class ReplyCache:
             )
         self._replayed[place] += 1
         self.counts.hits += 1
+        meter.count_cached("hit")
         return entry
 
     async def keep(self, key: Key, entry: bytes) -> None:
@@ -203,6 +208,7 @@ class ReplyCache:
         if self.mode == "record":
             raise error
         self.counts.errors += 1
+        meter.count_cached("error")
         log.warning("the cache does not work", type=type(error).__name__, reason=str(error)[:200])
 
 

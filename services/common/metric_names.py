@@ -32,6 +32,7 @@ REASON = Label("error_type", "error.type")
 TOKEN_TYPE = Label("gen_ai_token_type", "gen_ai.token.type")
 BACKEND = Label("backend")
 CODE = Label("code")
+OUTCOME = Label("outcome")
 #: The name of a token of the router, which its operator chose.
 CLIENT = Label("client")
 
@@ -119,6 +120,12 @@ METRICS: Mapping[str, Metric] = {
         "counter",
         "Sessions whose call was answered by another replica than the one before.",
         (BACKEND,),
+    ),
+    "cache": Metric(
+        "arena_llm_cache_calls_total",
+        "counter",
+        "Calls that the router's cache may answer: hit, miss, or error of its store.",
+        (OUTCOME,),
     ),
     "in_flight": Metric("arena_llm_calls_in_flight", "gauge", "Calls that run."),
     "waiting": Metric(

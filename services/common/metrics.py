@@ -125,6 +125,11 @@ class Meter:
         if self.is_open:
             self._count(1, "sessions_moved", backend)
 
+    def count_cached(self, outcome: str) -> None:
+        """Count a call that the router's cache may answer."""
+        if self.is_open:
+            self._count(1, "cache", outcome)
+
     def watch(self, key: str, figures: Callable[[], Figures]) -> None:
         """Show a gauge. figures: returns its figures; called on the event loop every second."""
         if self.is_open:

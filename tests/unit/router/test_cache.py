@@ -139,6 +139,15 @@ async def test_only_what_may_be_equal_is_kept(open_house: Open, rpc: str, name: 
         assert (house.router.cache.counts.hits, house.router.cache.counts.kept) == (kept, kept)
 
 
+async def test_hits_and_misses_are_counted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[str] = []
+    monkeypatch.setattr("router.cache.cache.meter.count_cached", outcomes.append)
+    for _ in range(2):
+        await house.ask()
+    await house.ask(config={})  # not for the cache
+    assert outcomes == ["miss", "hit"]
+
+
 async def test_a_hit_is_marked_and_costs_nothing(house: House) -> None:
     usage = Usage(3, 1, cost_picousd=30, cost_basis=CostBasis.BILLED)
     whole = replace(

@@ -171,3 +171,12 @@ def test_each_port_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARENA_ROUTER_PORT", "8")
     config = load_config(Path("configs/router.yaml"), RouterConfig)
     assert (config.routes["hf_"].targets, config.listen) == (["127.0.0.1:7"], "127.0.0.1:8")
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"), [("hf_a", ["hf_a"]), ("hf_b", ["hf_b"]), ("hf_\u00e9", []), ("", ["hf_a"])]
+)
+def test_the_header_for_proxies_names_the_model_that_is_called(model: str, sent: list[str]) -> None:
+    """A fallback is another model than the caller's."""
+    metadata = build_metadata([("arena-model", "hf_a")], model=model)
+    assert [value for key, value in metadata if key == "arena-model"] == sent
