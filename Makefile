@@ -1,10 +1,12 @@
 # Arena LLM. Each target makes what it needs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-all setup-vllm lock up down status logs demo certs grpcurl proto contract lint test test-fast test-gpu bench
+.PHONY: help setup setup-all setup-vllm lock up down status doctor logs demo certs grpcurl proto contract lint test test-fast test-gpu bench
 
 # Without bytecode every process compiles what it imports: litellm takes 10 s instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
+# The commands are run from this folder and import from it.
+unexport PYTHONSAFEPATH
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,6 +53,9 @@ down: $(INSTALLED) ## Stop the services
 # error for it.
 status: $(INSTALLED) ## Show each service: state, pid, health, address, memory
 	@$(DEPLOY) status || true
+
+doctor: $(INSTALLED) ## Check this machine and this installation; say what is wrong and how to fix it
+	@$(DEPLOY) doctor
 
 logs: $(INSTALLED) ## Show the logs and follow them (SERVICE=hf, N=100 lines, FOLLOW=0)
 	@$(DEPLOY) logs $(if $(SERVICE),--service $(SERVICE)) $(if $(N),--lines $(N)) $(if $(filter 0,$(FOLLOW)),--no-follow)

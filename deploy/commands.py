@@ -10,11 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from arena_llm import ArenaError
+from arena_llm import ArenaError, Client
+from arena_llm.types import ReplicaState
 from deploy import environment
+from deploy.doctor import doctor
 from deploy.output import complain, open_streams, say
 from deploy.probe import health, memory, reachable
 from deploy.services import ALL_SERVICES, ROOT, run_dir
@@ -62,7 +65,7 @@ def _run_to_status(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("up", "down", "prepare", "target", "grpcurl"):
+    for name in ("up", "down", "prepare", "target", "grpcurl", "doctor"):
         commands.add_parser(name)
     certs = commands.add_parser("certs")
     certs.add_argument("hosts", nargs="*")
@@ -85,6 +88,8 @@ def _run(arguments: argparse.Namespace, supervisor: Supervisor) -> int:
             prepare(ALL_SERVICES)
         case "target":
             say(target(supervisor))
+        case "doctor":
+            return doctor(supervisor)
         case "grpcurl":
             say(grpcurl())
         case "certs":
@@ -131,9 +136,24 @@ def status(supervisor: Supervisor, *, as_json: bool) -> int:
         for line in ([key.upper() for key in rows[0]], *(row.values() for row in rows)):
             cells = ["-" if cell is None else str(cell) for cell in line]
             say("{:11} {:9} {:>8}  {:12} {:22} {:>9}".format(*cells))
+        for line in _list_lost(addresses(supervisor)["router"]):
+            say(line)
     if system.problem:
         complain(system.problem)
     return 0 if system.managed and all(row["health"] == "SERVING" for row in rows) else 1
+
+
+def _list_lost(router: str) -> Iterator[str]:
+    """Yield a line for each backend that the router reaches on some of its replicas only."""
+    if health(router) != "SERVING":
+        return
+    with contextlib.suppress(ArenaError), Client(reachable(router), timeout=5) as llm:
+        for backend in llm.service_info().backends:
+            lost = [one for one in backend.replicas if one.state != ReplicaState.SERVING]
+            serving = len(backend.replicas) - len(lost)
+            if lost and serving:
+                names = "; ".join(f"{one.address} is {one.state}" for one in lost)
+                yield f"{backend.backend}: {serving} of {len(backend.replicas)} replicas: {names}"
 
 
 def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: bool) -> None:

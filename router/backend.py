@@ -14,10 +14,12 @@ from arena_llm.connection import message_options, ping_options, reconnect_option
 from arena_llm.errors import DETAILS_TRAILER, NOT_CONNECTED
 from arena_llm.tls import open_channel
 from arena_llm.v1 import models_pb2
-from router.config import Route
+from router.config import Route, ip_version
 from router.routing import Headers, Metadata, build_service_config, build_target
+from services.common.call import CallRecord
 from services.common.errors import BackendDown, BackendError, DeadlineExceeded
 from services.common.handlers import SERVICE
+from services.common.metrics import meter
 
 #: How gRPC's balancers and resolvers begin a message when there was no connection.
 _NEVER_CONNECTED = (
@@ -35,6 +37,15 @@ _ABOUT_TO_BEGIN = 60.0
 
 #: The operating system's error in the message of a failed connection: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
+
+
+#: Sessions whose replica is remembered.
+_MOST_SESSIONS = 10_000
+
+
+def is_one_address(target: str) -> bool:
+    """Whether a target is one address, not a host's name, which may have several."""
+    return target.startswith("unix:") or ip_version(target) is not None
 
 
 def channel_options(route: Route) -> Sequence[tuple[str, int | str]]:
@@ -100,6 +111,10 @@ class Backend:
         self.addresses = ", ".join(route.targets)
         self._route = route
         self._stamp = _stamp(route)
+        #: Whether another replica may answer in place of a lost one.
+        self.has_replicas = len(route.targets) > 1 or not is_one_address(route.targets[0])
+        #: The replica that has answered the last call of each session, the latest last.
+        self._homes: dict[str, str] = {}
         #: The channel to each replica that GetServiceInfo has asked.
         self._replicas: dict[str, Any] = {}
         self._connections = [_Wire(route) for _ in range(route.connections)]
@@ -120,6 +135,18 @@ class Backend:
         if address not in self._replicas:
             self._replicas[address] = _open_channel(self._route, [address])
         return self._replicas[address].unary_unary(f"/{SERVICE.full_name}/GetServiceInfo")
+
+    def note_replica(self, record: CallRecord) -> None:
+        """Count the session of a call as moved if another replica has answered the one before."""
+        session, replica = record.get("session"), record.get("replica")
+        if not self.has_replicas or not isinstance(session, str) or not isinstance(replica, str):
+            return
+        before = self._homes.pop(session, replica)
+        self._homes[session] = replica
+        if before != replica:
+            meter.count_move(self.name)
+        if len(self._homes) > _MOST_SESSIONS:
+            del self._homes[next(iter(self._homes))]
 
     def explain_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
         """Return the error for a lost connection or deadline; None if the backend answered.

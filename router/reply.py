@@ -53,6 +53,8 @@ def note_failure(
 ) -> reply_pb2.Usage | None:
     """The same for a failed call, by the details of its error."""
     report = read_report(trailers)
+    if report is not None and report.request_id and not record.has("request_id"):
+        record.add(request_id=report.request_id[:MAX_NAME])
     if report is None or not report.HasField("usage"):
         return None
     record.add_usage(report.usage)
@@ -60,12 +62,16 @@ def note_failure(
 
 
 def _note(record: CallRecord, reply: Any) -> reply_pb2.Usage | None:
+    if reply.request_id and not record.has("request_id"):
+        record.add(request_id=reply.request_id[:MAX_NAME])
     if isinstance(reply, reply_pb2.GenerateResponse):
         if reply.id:
             record.add(id=reply.id[:MAX_NAME])
         if reply.replayed:
             record.add(replayed=True)
             return None
+    if reply.served_by.replica:
+        record.add(replica=reply.served_by.replica[:MAX_NAME])
     if not reply.HasField("usage"):
         return None
     usage: reply_pb2.Usage = reply.usage

@@ -42,6 +42,7 @@ from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
 from services.common.exporter import Page
 from services.common.handlers import SMALL, Context, check_client, parse, scan
+from services.common.log import log
 from services.common.pages import make_page
 from services.common.service_info import make_limits, make_service_info
 from services.common.unknown import check_known
@@ -110,6 +111,9 @@ class Router:
         """Never return: without backends the router still answers BACKEND_DOWN."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
+
+    def listens_on(self, address: str) -> None:
+        """A reply names the service that answers, not the router."""
 
     def pages(self) -> Mapping[str, Page]:
         """The page that shows what the calls take, and who makes them."""
@@ -214,6 +218,14 @@ class Router:
     async def _forward_unary(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> bytes:
+        """Return the reply. If a replica is lost before it has answered, another one is asked."""
+        try:
+            return await self._call(rpc, request, data, context, record).reply()
+        except BackendDown as error:
+            backend = self._find(request.model, record)
+            if not backend.has_replicas or error.metadata.get("reached") != "true":
+                raise
+            log.warning("a replica was lost; another one is asked", detail=error.message)
         return await self._call(rpc, request, data, context, record).reply()
 
     async def _forward_availability(
@@ -357,6 +369,7 @@ class ForwardedCall:
             if trailing := await call.trailing_metadata():
                 self._context.set_trailing_metadata(tuple(trailing))
             self._charge.add_usage(note_reply(self._record, reply))
+            self._backend.note_replica(self._record)
         except grpc.aio.AioRpcError as error:
             await self._end(error)
             raise AssertionError("unreachable") from error
@@ -390,6 +403,7 @@ class ForwardedCall:
                 await self._end(error)
             else:
                 self._charge.add_usage(note_last_event(self._record, self._last))
+                self._backend.note_replica(self._record)
         finally:
             self._call.cancel()
             self._charge.close()

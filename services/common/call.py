@@ -73,6 +73,10 @@ class CallRecord:
         """Add fields to the line."""
         self._fields.update(fields)
 
+    def get(self, field: str) -> object:
+        """The value of a field of the line; None if it has none."""
+        return self._fields.get(field)
+
     def has(self, field: str) -> bool:
         """Whether the line has this field."""
         return field in self._fields

@@ -28,6 +28,7 @@ _REMEDY = "save the file as UTF-8"
 #: Replaces bytes that cannot be read.
 _UNREADABLE = "\ufffd"
 
+_SINGLE_QUOTED = re.compile(r"[^=]*=\s*'")
 _NAME = re.compile(r"(?:export\s+)?([^\s=#]+)")
 
 
@@ -147,17 +148,23 @@ def read_env_file(path: Path) -> tuple[Mapping[str, str | None], str]:
         text = content.decode("utf-8-sig", "replace")
         problem = _problem(path, content)
     good, unreadable = [], {}
+    literal: dict[str, str | None] = {}  # in single quotes ${NAME} stands for itself, as in a shell
     for statement in parse_stream(io.StringIO(text)):
         original = statement.original.string
         if not statement.error:
             good.append(original)
+            if statement.key is not None:
+                literal.pop(statement.key, None)
+                if _SINGLE_QUOTED.match(original):
+                    literal[statement.key] = statement.value
             continue
         body = original.lstrip()
         line = statement.original.line + original.count("\n", 0, len(original) - len(body))
         problem = problem or f"{path}: line {line}: is not NAME=value, or a quote is open"
         if name := _NAME.match(body):
             unreadable[name[1]] = _UNREADABLE
-    return {**dotenv_values(stream=io.StringIO("".join(good))), **unreadable}, problem
+    values = dotenv_values(stream=io.StringIO("".join(good)))
+    return {**values, **literal, **unreadable}, problem
 
 
 def is_readable(text: str) -> bool:

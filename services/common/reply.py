@@ -210,6 +210,8 @@ class ReplyBuilder:
     def __init__(self, backend: BaseLLMBackend[Any]) -> None:
         self._name = backend.name
         self._prefix = f"{backend.name}_"
+        #: host:port of this process.
+        self.replica = ""
         #: True if the models run on this machine, so that they cost nothing.
         self.is_free = not backend.forwards_calls
 
@@ -249,6 +251,7 @@ class ReplyBuilder:
         served_by, usage, timings = message.served_by, message.usage, message.timings
         served_by.backend = self._name
         served_by.service_version = SOFTWARE_VERSION
+        served_by.replica = self.replica
         if not served_by.model:
             served_by.model = request.model
         if self.is_free and not usage.HasField("cost_picousd"):
@@ -264,7 +267,7 @@ class ReplyBuilder:
 
     def served_by(self, model: str) -> ServedBy:
         """Return what is known about who answers before there is an answer."""
-        return ServedBy(self._name, model, service_version=SOFTWARE_VERSION)
+        return ServedBy(self._name, model, replica=self.replica, service_version=SOFTWARE_VERSION)
 
 
 #: What marks a serialized reply as replayed when it is appended to it: of two values of a field,

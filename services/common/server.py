@@ -12,6 +12,7 @@ import ctypes
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
@@ -83,6 +84,9 @@ class Service(LlmHandlers, Protocol):
     forwards_calls: bool
     interceptors: Sequence[Any]
 
+    def listens_on(self, address: str) -> None:
+        """Its address, with the port that the system chose."""
+
     def pages(self) -> Mapping[str, Page]:
         """What is served over HTTP beside /metrics."""
 
@@ -98,6 +102,12 @@ class Service(LlmHandlers, Protocol):
     def drain(self) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+def name_host(address: str) -> str:
+    """Return an address that tells this machine from others: with its name if it is any address."""
+    host, _, port = address.rpartition(":")
+    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104
 
 
 class Server:
@@ -144,6 +154,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         log.info("listening", **self._place, address=self.address)
+        self._service.listens_on(name_host(self.address))
         self._export()
         await self._service.start()
         if self._worker is not None:

@@ -85,6 +85,10 @@ class LlmServicer:
         self._replies = ReplyBuilder(backend)
         self._streams = Streams(backend, self._replies, self._calls)
 
+    def listens_on(self, address: str) -> None:
+        """Name the address in replies."""
+        self._replies.replica = address
+
     def pages(self) -> Mapping[str, Page]:
         """None: a service shows its metrics only."""
         return {}

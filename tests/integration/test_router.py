@@ -180,6 +180,27 @@ async def test_sessions_keep_their_replica_move_and_return(replicas: Fleet) -> N
         assert await homes() == first
 
 
+async def test_another_replica_answers_a_call_whose_replica_is_lost(
+    replicas: Fleet, tmp_path: Path
+) -> None:
+    finish = tmp_path / "finish"
+    async with stub(replicas.router.address) as llm:
+        home = (await llm.Generate(request(session="game"))).text
+        call = llm.Generate(request(prompt=f"until {finish}", session="game"))
+        other = ({"hf0", "hf1"} - {home}).pop()
+        await until_running(replicas.backends[home].address, 1)
+        replicas.backends[home].kill()
+        await until_running(replicas.backends[other].address, 1)
+        finish.touch()
+        reply = await call
+    assert reply.text == other
+    assert reply.served_by.replica == replicas.backends[other].address
+    log = replicas.router.log()
+    assert "a replica was lost; another one is asked" in log
+    (line,) = [one for one in log.splitlines() if f"id={reply.request_id}" in one]
+    assert f"replica={reply.served_by.replica}" in line
+
+
 async def test_a_stopped_backend_is_named_and_delays_no_other(pair: Fleet) -> None:
     vllm = pair.backends["vllm"]
     async with stub(pair.router.address) as llm:
@@ -212,8 +233,12 @@ async def test_calls_of_a_hanging_backend_end_and_others_continue(replicas: Flee
         for name in ("hf0", "vllm"):
             replicas.backends[name].signal(signal.SIGSTOP)
         async with asyncio.timeout(40):  # without pings, grpc needs more than a minute
-            errors = await asyncio.gather(*ended)
-        assert [reason(error) for error in errors] == ["BACKEND_DOWN"] * 3
+            errors = await asyncio.gather(*ended[:2])
+        assert [reason(error) for error in errors] == ["BACKEND_DOWN"] * 2
+        # The other replica of hf has got the third call, which had no reply yet.
+        await until_running(replicas.backends["hf1"].address, 1)
+        ended[2].cancel()
+        await until_running(replicas.backends["hf1"].address, 0)
         assert reason(await failure(llm.Generate(request("vllm_x")))) == "BACKEND_DOWN"
         assert (await llm.Generate(request(session=homes["hf0"]))).text == "hf1"
         for name in ("hf0", "vllm"):

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -242,6 +242,26 @@ class SyncLink(Link):
         return open_channel(grpc, self.target, self.tls, channel_options(self.target))
 
 
+class _QueueErrors:
+    """Drops an error that grpc.aio causes in every event loop but one of a process.
+
+    All loops watch one queue, each of them reads it when it has something, and those that come late
+    find nothing (BlockingIOError). The call is not affected. Other errors go where they went.
+    """
+
+    def __init__(self, before: Callable[[AbstractEventLoop, Any], Any] | None) -> None:
+        self._before = before
+
+    def __call__(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        is_theirs = "PollerCompletionQueue" in str(context.get("message"))
+        if is_theirs and isinstance(context.get("exception"), BlockingIOError):
+            return
+        if self._before is None:
+            loop.default_exception_handler(context)
+        else:
+            self._before(loop, context)
+
+
 class AsyncLink(Link):
     """One channel for each event loop, because an object of grpc.aio stays with its loop."""
 
@@ -249,6 +269,9 @@ class AsyncLink(Link):
         return get_running_loop()
 
     def _connect(self) -> Any:
+        loop = get_running_loop()
+        if not isinstance(before := loop.get_exception_handler(), _QueueErrors):
+            loop.set_exception_handler(_QueueErrors(before))
         return open_channel(aio, self.target, self.tls, channel_options(self.target))
 
     def _new(self) -> _OpenChannel:

@@ -18,7 +18,7 @@ from services.common.config import (
     config_path,
     load_config,
 )
-from services.common.environment import drop_other_keys, load_dotenv
+from services.common.environment import drop_other_keys, load_dotenv, read_env_file
 
 
 class Config(ServiceConfig):
@@ -253,6 +253,20 @@ def test_a_line_of_a_dotenv_that_is_not_a_variable(
         with pytest.raises(ConfigError, match=f"; {name} is needed$"):
             load_dotenv(["MINE_*"], said.append)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("'a${HOME}b'", "a${HOME}b"),
+        ("'a$HOME'", "a$HOME"),
+        ('"a${MINE_OTHER}"', "asecret"),
+        ("a${MINE_OTHER}", "asecret"),
+    ],
+)
+def test_single_quotes_keep_a_dotenvs_value(env_file: Path, value: str, read: str) -> None:
+    env_file.write_text(f"MINE_OTHER='secret'\nMINE_KEY={value}\n")
+    assert read_env_file(env_file)[0]["MINE_KEY"] == read
 
 
 def test_a_dotenv_with_a_byte_order_mark(env_file: Path) -> None:

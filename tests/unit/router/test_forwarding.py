@@ -90,6 +90,9 @@ class Bare:
         self.remaining: list[float | None] = []
         self.sent = 0
 
+    def listens_on(self, address: str) -> None:
+        """Have no use for it."""
+
     def drain(self) -> None:
         """Have nothing to end."""
 

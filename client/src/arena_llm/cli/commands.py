@@ -254,6 +254,11 @@ def health(client: Client, args: argparse.Namespace, output: Output) -> int:
             for replica in backend.replicas
             if replica.state != ReplicaState.SERVING or replica.detail
         ]
+        for backend in info.backends:
+            states = [replica.state for replica in backend.replicas]
+            serving = states.count(ReplicaState.SERVING)
+            if 0 < serving < len(states):
+                rows.append((backend.backend, f"{serving} of {len(states)} replicas", "-"))
         output.table(("WHERE", "STATUS", "DETAIL"), rows)
     return 0 if status == "SERVING" else 1
 
