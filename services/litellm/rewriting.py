@@ -16,9 +16,15 @@ import httpx
 
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.completion import Extras
-from services.common.hosted.errors import convert_failure
+from services.common.hosted.errors import convert_failure, paid
 from services.common.hosted.events import BOM, EventDecoder, begins_event, holds_events, is_json
-from services.common.hosted.failures import Failure, find_reported, read_failure, read_words
+from services.common.hosted.failures import (
+    Failure,
+    find_reported,
+    is_whole,
+    read_failure,
+    read_words,
+)
 from services.common.hosted.http import MAX_ERROR_BYTES
 from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Redactor
@@ -27,6 +33,7 @@ from services.common.hosted.values import (
     count,
     is_complete_json,
     label,
+    list_objects,
     load_json,
     load_values,
     number,
@@ -151,7 +158,10 @@ class RawAnswer:
         if not isinstance(value, dict):
             return None
         if (failure := read_failure(find_reported(value))) is not None:
-            raise self.to_error(failure)
+            error = self.to_error(failure)
+            raise paid(error) if is_whole(value) else error
+        if "error" in value:  # it says nothing, but litellm would fail
+            value = {name: inner for name, inner in value.items() if name != "error"}
         if "choices" in value or label(value.get("object")).startswith("chat.completion"):
             self.has_known_format = True
             return [clean_openai(value, self, streamed)]
@@ -333,9 +343,15 @@ class RewrittenBody(httpx.AsyncByteStream):
             if not data.startswith(b"["):  # as the end mark does
                 words = self._answer.keep_words(data)
                 if self._answer.has_known_format:
-                    raise self._answer.to_error(Failure(words)) from None
+                    error = self._answer.to_error(Failure(words))
+                    error.metadata["upstream_status"] = "200"  # it may have been paid for
+                    raise error from None
             return b"data: " + data + b"\n\n"
-        events = self._answer.rewrite(value, True)
+        if value is None or isinstance(value, list):
+            found = [self._answer.rewrite(one, True) or [one] for one in list_objects([value])]
+            events: list[Any] | None = [event for part in found for event in part]
+        else:
+            events = self._answer.rewrite(value, True)
         if events is None:
             return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
         return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 from async_lru import alru_cache
 from pydantic_core import to_json
 from yarl import URL
@@ -21,9 +22,9 @@ from yarl import URL
 from arena_llm.types import CallReport
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.config import Timeouts
-from services.common.hosted.errors import redirected, silent, too_slow
+from services.common.hosted.errors import paid, redirected, silent, too_slow
 from services.common.hosted.events import EventDecoder, holds_events, is_json
-from services.common.hosted.failures import find_failure, read_error_body, read_words
+from services.common.hosted.failures import find_failure, is_whole, read_error_body, read_words
 from services.common.hosted.http import (
     MAX_ERROR_BYTES,
     check_size,
@@ -35,7 +36,7 @@ from services.common.hosted.journal import REQUEST_ID, Entry
 from services.common.hosted.keys import Keys, Redactor
 from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
 from services.common.hosted.usage import parse_usage
-from services.common.hosted.values import is_complete_json, load_json, load_values
+from services.common.hosted.values import is_complete_json, list_objects, load_json, load_values
 from services.common.hosted.waits import read_wait
 from services.openrouter.config import DIALECTS, OpenRouterConfig
 from services.openrouter.errors import to_error, unreadable
@@ -89,10 +90,10 @@ class OpenRouterUpstream:
         entry: notes that it is sent, and gives it an id.
         """
         async with self._request("POST", self._chat, timeouts, to_json(body), entry) as response:
-            values = _parse_values(await self._read_json(response))
+            values = list_objects(_parse_values(await self._read_json(response)))
         if len(values) > 1:
             raise UnreadableAnswer("openrouter sent several answers in place of one")
-        return self._checked(_parse(parse_answer, values[0]))
+        return self._checked(_parse(parse_answer, values[0] if values else None))
 
     async def stream(
         self, body: Mapping[str, Any], timeouts: Timeouts, entry: Entry | None = None
@@ -109,7 +110,8 @@ class OpenRouterUpstream:
                 piece += next_piece
             if is_json(piece):
                 # Not a stream of events but one answer, an error, or chunks in a row.
-                for value in _parse_values(await self._read_json(response, piece)):
+                values = list_objects(_parse_values(await self._read_json(response, piece)))
+                for value in values or [None]:
                     yield self._checked(_parse(reader.parse, value))
                 return
             decoder = EventDecoder(self._config.max_answer_bytes)
@@ -119,8 +121,9 @@ class OpenRouterUpstream:
                 for data in decoder.feed(piece):
                     if data == b"[DONE]":
                         return
-                    yield self._checked(_parse(reader.parse, self._parse_event(data)))
-                    events += 1
+                    for value in self._parse_event(data):
+                        yield self._checked(_parse(reader.parse, value))
+                        events += 1
                 size += len(piece)
                 check_size(size, self._config.max_stream_bytes, "max_stream_bytes")
                 piece = await anext(pieces, b"")
@@ -128,8 +131,9 @@ class OpenRouterUpstream:
             if last == b"[DONE]":
                 return
             if is_complete_json(last):
-                yield self._checked(_parse(reader.parse, _parse_json(last)))
-                events += 1
+                for value in list_objects([_parse_json(last)]):
+                    yield self._checked(_parse(reader.parse, value))
+                    events += 1
             if not events:
                 raise unreadable(f"{self._describe(response, begun)}, and holds no event")
         # Other servers need not send an end mark: finish_reason shows whether the text is whole.
@@ -142,6 +146,8 @@ class OpenRouterUpstream:
             error = to_error(failure, 200, self._redact)
             if answer.usage is not None:
                 error.report = CallReport(usage=parse_usage(answer.usage))
+            if answer.choice is not None and is_whole({"choices": [answer.choice.source]}):
+                raise paid(error, error.report)
             raise error
         return answer
 
@@ -199,6 +205,9 @@ class OpenRouterUpstream:
             reason = self._redact(f"{type(error).__name__}: {error.message}", 200)
             raise UnreadableAnswer(f"openrouter's answer is not readable HTTP: {reason}") from error
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, ContentEncodingError):  # may have been paid for
+                reason = self._redact(str(error.__cause__.message), 200)
+                raise UnreadableAnswer(f"openrouter's answer is not readable: {reason}") from error
             drop_idle(self._session)
             reason = self._redact(f"{type(error).__name__}: {error}", 200)
             raise UpstreamUnavailable(f"the connection to openrouter failed: {reason}") from error
@@ -224,9 +233,10 @@ class OpenRouterUpstream:
         kind = self._redact(response.content_type, 100)
         return f"it is {kind} ({words})" if words else f"it is {kind}"
 
-    def _parse_event(self, data: bytes) -> Any:
+    def _parse_event(self, data: bytes) -> list[Any]:
+        """The chunks in an event: usually one, and none in an event that says nothing."""
         try:
-            return load_json(data)
+            return list_objects([load_json(data)])
         except ValueError as error:
             if data.startswith(b"{"):  # part of a completion, which has been paid for
                 raise UnreadableAnswer("openrouter sent an event that is not JSON") from error

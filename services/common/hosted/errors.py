@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from arena_llm.types import CallReport
 from services.common.errors import (
     ApiKeyRejected,
     BackendError,
@@ -178,3 +179,10 @@ def convert_failure(
         kind=kind,
         metadata=details,
     )
+
+
+def paid(error: BackendError, report: CallReport | None = None) -> UnreadableAnswer:
+    """The error for an error that came with a completion: it has been paid for, so it is not
+    requested again."""
+    metadata = {**error.metadata, "upstream_status": "200"}
+    return UnreadableAnswer(error.message, metadata=metadata, report=report)

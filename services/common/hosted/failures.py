@@ -85,7 +85,7 @@ def _read(value: Any, depth: int) -> Failure | None:
     if isinstance(value, str) and (inner := _load_text(value)) is not None:
         failure = _read(inner, depth + 1)
         return failure if failure is None or failure.message else Failure(value[:_MAX_TEXT])
-    if value in ("", None, False) or value == {} or value == []:
+    if value in ("", "null", None, False) or value == {} or value == []:
         return None
     if depth >= _MAX_DEPTH:
         return Failure(_dump(value))
@@ -127,9 +127,12 @@ def find_failure(answer: ProviderAnswer) -> Failure | None:
 def find_reported(value: dict[str, Any]) -> Any:
     """Find the error in an answer with HTTP 200: in a field, or the whole answer if it is nothing
     else. None if it holds none."""
+    has_content = any(value.get(name) for name in ("choices", "candidates", "content"))
     for name in ("error", "errors"):
         error = value.get(name)
-        if error is not None and error is not True and _read(error, 0) is not None:
+        if error is None or error is True or (failure := _read(error, 0)) is None:
+            continue
+        if not has_content or _says_something(error, failure):
             return value
     if value.get("choices"):
         return None
@@ -140,6 +143,29 @@ def find_reported(value: dict[str, Any]) -> Any:
     if fields.keys() <= _ABOUT_ERRORS and any(_read_words(fields.get(n), 0) for n in _TEXTS):
         return value
     return value if value.get("object") == "error" else None
+
+
+def _says_something(error: Any, failure: Failure) -> bool:
+    """Whether an error beside a completion is one: some servers always send the field."""
+    if isinstance(error, dict) and number(error.get("code")) in (0, 200):
+        return False
+    return bool(failure.message or failure.status or failure.kinds)
+
+
+def is_whole(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer has a completion that has ended well, in the format of OpenAI, Anthropic
+    or Gemini."""
+    if answer.get("stop_reason") and answer.get("content"):
+        return True
+    choices = answer.get("choices") or answer.get("candidates")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return False
+    finish = choice.get("finish_reason") or choice.get("finishReason")
+    message = choice.get("message") or choice.get("content")
+    texts = ("content", "tool_calls", "parts")
+    has_content = isinstance(message, dict) and any(message.get(name) for name in texts)
+    return has_content and finish not in (None, "error")
 
 
 def read_words(body: bytes) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from pydantic_core import from_json
@@ -75,6 +77,15 @@ def load_values(data: bytes) -> list[Any]:
     if not values:
         raise problem
     return values
+
+
+def list_objects(values: Iterable[Any]) -> list[Any]:
+    """Return the values, and the items of lists in place of these.
+
+    Some servers send an answer or all chunks in a list, and null to keep a connection alive.
+    """
+    items = chain.from_iterable(value if isinstance(value, list) else (value,) for value in values)
+    return [item for item in items if item is not None]
 
 
 def _parse_integer(text: str) -> int | float:

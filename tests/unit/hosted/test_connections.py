@@ -101,9 +101,12 @@ async def test_a_compressed_answer_is_read(
         upstream.default = Fault(body=bomb, content_type=kind, headers=headers)
         error = await fail(llm, streamed, provider.model)
         assert "max_answer_bytes" in error.message
+    async with start(max_attempts=3) as llm:
         upstream.default = Fault(body=usual, content_type=kind, headers=headers)
+        upstream.history.clear()
         error = await fail(llm, streamed, provider.model)
         assert error.reason == "UPSTREAM_UNAVAILABLE"
+        assert len(upstream.history) == 1, "what cannot be unpacked has been paid for"
         words = pack(b'{"error": {"message": "no such luck"}}')
         upstream.default = Fault(400, body=words, headers=headers)
         assert "no such luck" in (await fail(llm, streamed, provider.model)).message

@@ -12,7 +12,7 @@ from typing import Any
 
 from arena_llm import ArenaError, AsyncClient
 from tests.support.upstreams.server import Call, Fault, Reply
-from tests.unit.hosted.conftest import STREAMED, Provider, Start, call
+from tests.unit.hosted.conftest import OPENAI_FORMAT, STREAMED, Provider, Start, call
 
 TEXT = "seven of nine"
 
@@ -130,3 +130,52 @@ async def test_one_wrong_field(
             if len(upstream.history) > 1:
                 wrong.append(f"{place}: bought {len(upstream.history)} times, {got!r}"[:200])
     assert not wrong, "\n".join(wrong[:60]) + f"\n{len(wrong)} in all"
+
+
+#: What servers send as the error of a completion that has none.
+NO_ERRORS: list[Any] = [
+    *(None, False, True, "", "null", {}, [], {"message": None}, {"message": ""}, {"code": 0}),
+    *({"code": None, "message": None}, {"code": 200, "message": "OK"}, {"error": None}),
+]
+ERRORS: list[Any] = ["boom", {"code": 429, "message": "slow down"}, {"message": ["boom"]}, ["boom"]]
+
+
+async def test_an_error_beside_a_completion(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    """One that says nothing is none. With any other one the completion has been paid for."""
+    async with start(max_attempts=3) as llm:
+        await call(llm, False, provider.model)
+        whole = upstream.answer(upstream.history[0], Reply(TEXT))
+        for error in NO_ERRORS:
+            upstream.default = Fault(body=json.dumps({**whole, "error": error}).encode())
+            assert await outcome(llm, provider, False) == TEXT, error
+        for error in ERRORS:
+            upstream.default = Fault(body=json.dumps({**whole, "error": error}).encode())
+            upstream.history.clear()
+            got = await outcome(llm, provider, False)
+            assert isinstance(got, ArenaError), error
+            assert got.reason == "UPSTREAM_UNAVAILABLE", error
+            assert ("boom" in str(got)) or ("slow down" in str(got))
+            assert len(upstream.history) == 1, error
+            assert got.report.attempts[0].cost_picousd != 0, error
+
+
+#: Events that say nothing, anywhere in a stream.
+NOTHING = [b"data: null\n\n", b"data: []\n\n", b"data: [null]\n\n", b": waiting\n\n"]
+
+
+@OPENAI_FORMAT
+async def test_events_that_say_nothing(start: Start, upstream: Any, provider: Provider) -> None:
+    async with start(max_attempts=1) as llm:
+        await call(llm, True, provider.model)
+        events = upstream.events(upstream.history[0], Reply(TEXT, pieces=["seven ", "of nine"]))
+        for nothing in NOTHING:
+            for place in range(len(events)):
+                body = b"".join([*events[:place], nothing, *events[place:]])
+                upstream.default = Fault(body=body, content_type="text/event-stream")
+                assert await outcome(llm, provider, True) == TEXT, (nothing, place)
+        separate = b"".join(events).split(b"\n\n")
+        chunks = [data for _, data in map(split_event, separate) if data is not None]
+        upstream.default = Fault(body=json.dumps(chunks).encode())
+        assert await outcome(llm, provider, True) == TEXT, "all chunks in a list"
