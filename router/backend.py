@@ -148,27 +148,30 @@ class Backend:
         if len(self._homes) > _MOST_SESSIONS:
             del self._homes[next(iter(self._homes))]
 
-    def explain_failure(self, error: grpc.aio.AioRpcError) -> BackendError | None:
+    def explain_failure(
+        self, error: grpc.aio.AioRpcError, addresses: str = ""
+    ) -> BackendError | None:
         """Return the error for a lost connection or deadline; None if the backend answered.
 
         Errors of a service have status details; errors that gRPC makes in this process have
         none. A missed deadline always gives the same error, whether this process or the
-        backend noticed it first.
+        backend noticed it first. addresses: the replica that was asked; default: all of them.
         """
+        addresses = addresses or self.addresses
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(
-                f"backend {self.name} at {self.addresses} did not answer in time"
-            )
+            return DeadlineExceeded(f"backend {self.name} at {addresses} did not answer in time")
         trailers: Any = error.trailing_metadata()
         if error.code() not in _BROKEN or DETAILS_TRAILER in trailers:
             return None
         text = error.details() or ""
         if text.startswith(_NEVER_CONNECTED):
             cause = _CAUSE.search(text)
-            return self._down(f"cannot be reached ({cause[1] if cause else text})", reached=False)
-        return self._down(f"is gone: the connection broke during the call ({text})", reached=True)
+            problem = f"cannot be reached ({cause[1] if cause else text})"
+            return self._down(addresses, problem, reached=False)
+        problem = f"is gone: the connection broke during the call ({text})"
+        return self._down(addresses, problem, reached=True)
 
-    def _down(self, problem: str, *, reached: bool) -> BackendDown:
+    def _down(self, addresses: str, problem: str, *, reached: bool) -> BackendDown:
         """Return the error that names this backend, its addresses and how to start it.
 
         reached: whether the backend may have got the call, so that a provider may bill it.
@@ -176,10 +179,10 @@ class Backend:
         start = self._route.start
         remedy = f"start it with `{start}`" if start else "check that it runs"
         return BackendDown(
-            f"backend {self.name} at {self.addresses} {problem}; {remedy}",
+            f"backend {self.name} at {addresses} {problem}; {remedy}",
             metadata={
                 "backend": self.name,
-                "addresses": self.addresses,
+                "addresses": addresses,
                 "reached": str(reached).lower(),
             },
         )

@@ -52,9 +52,9 @@ async def _list(backend: Backend, name_prefix: str, seconds: float, metadata: Me
         request.page_token = page.next_page_token
 
 
-def explain(backend: Backend, error: grpc.aio.AioRpcError) -> str:
-    """Return in one line why a backend did not answer."""
-    if failure := backend.explain_failure(error):
+def explain(backend: Backend, error: grpc.aio.AioRpcError, addresses: str = "") -> str:
+    """Return in one line why a backend did not answer. addresses: the replica that was asked."""
+    if failure := backend.explain_failure(error, addresses):
         return failure.message
     return f"backend {backend.name} answered {error.code().name}: {error.details()}"
 

@@ -76,7 +76,7 @@ async def _ask(
     except grpc.aio.AioRpcError as error:
         failure = backend.explain_failure(error)
         state = ReplicaState.UNREACHABLE if failure else ReplicaState.UNKNOWN
-        return ReplicaInfo(address, state, explain(backend, error)), None
+        return ReplicaInfo(address, state, explain(backend, error, address)), None
     finally:
         call.cancel()
     return _read(address, from_message(answer, ServiceInfo))

@@ -9,9 +9,9 @@ const TABLES = {
     columns: [
       ["Backend", (r) => r.backend],
       ["Replica", (r) => r.address],
-      ["State", (r) => r.state, (r) => (r.state === "serving" ? "good" : "bad")],
-      ["In flight", (r) => count(r.in_flight), "number"],
-      ["Waiting", (r) => count(r.waiting), "number"],
+      ["State", (r) => r.state, "", (r) => (r.state === "serving" ? "good" : "bad")],
+      ["In flight", (r) => (r.state === "unreachable" ? "–" : count(r.in_flight)), "number"],
+      ["Waiting", (r) => (r.state === "unreachable" ? "–" : count(r.waiting)), "number"],
       ["", (r) => r.detail],
     ],
   },
@@ -26,7 +26,7 @@ const TABLES = {
       ["Tokens in/s", (m) => rate(m.input_per_s), "number"],
       ["Tokens out/s", (m) => rate(m.output_per_s), "number"],
       ["Calls", (m) => count(m.calls), "number"],
-      ["Failed", (m) => count(m.failed), (m) => (m.failed ? "number bad" : "number")],
+      ["Failed", (m) => count(m.failed), "number", (m) => (m.failed ? "bad" : "")],
       ["Cost", (m) => dollars(m.cost_usd), "number"],
     ],
   },
@@ -70,10 +70,9 @@ function row(cells) {
 function draw(status) {
   for (const [id, table] of Object.entries(TABLES)) {
     const rows = table.rows(status).map((item) =>
-      row(table.columns.map(([, text, kind]) =>
-        cell("td", text(item), typeof kind === "function" ? kind(item) : kind))));
-    const head = row(table.columns.map(([name, , kind]) =>
-      cell("th", name, typeof kind === "string" ? kind : "")));
+      row(table.columns.map(([, text, kind, mark]) =>
+        cell("td", text(item), [kind, mark?.(item)].filter(Boolean).join(" ")))));
+    const head = row(table.columns.map(([name, , kind]) => cell("th", name, kind)));
     if (!rows.length) rows.push(row([cell("td", table.empty, "empty")]));
     document.getElementById(id).replaceChildren(head, ...rows);
   }

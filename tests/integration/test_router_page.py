@@ -80,7 +80,10 @@ def test_the_page_is_live(watched: Watched, browser: Chrome) -> None:
     until(lambda: " 5 1 $0" in text_of(browser, "models"))
     watched.replicas[1].kill()
     until(lambda: "hf (1 of 2)" in text_of(browser, "backends"))
-    assert "unreachable" in text_of(browser, "backends")
+    (lost,) = [line for line in text_of(browser, "backends").splitlines() if "unreachable" in line]
+    other, gone = (replica.address for replica in watched.replicas)
+    assert gone in lost
+    assert other not in lost
     watched.replicas[1].start()
     until(lambda: "hf (2 of 2)" in text_of(browser, "backends"))
 

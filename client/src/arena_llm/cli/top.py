@@ -157,12 +157,17 @@ def _replica_cells(backend: Mapping[str, Any]) -> list[tuple[str, ...]]:
             "" if place else name,
             replica["address"],
             replica["state"],
-            str(replica["in_flight"]),
-            str(replica["waiting"]),
+            *_calls(replica),
             replica["detail"],
         )
         for place, replica in enumerate(replicas)
     ]
+
+
+def _calls(replica: Mapping[str, Any]) -> tuple[str, str]:
+    if replica["state"] == "unreachable":  # not known
+        return "-", "-"
+    return str(replica["in_flight"]), str(replica["waiting"])
 
 
 def _model_cells(model: Mapping[str, Any]) -> tuple[str, ...]:
