@@ -319,3 +319,20 @@ def test_seeds(load: Load) -> None:
     assert schedule(load(text + "\nseed: 1"))[0].seed != specs[0].seed
     # Neither does the experiment's name.
     assert schedule(load(text + "\nname: other")) == specs
+
+
+def test_models_that_may_answer_in_place_of_others_are_checked_as_well(load: Load) -> None:
+    experiment = load(
+        """
+        games: [tic_tac_toe]
+        fallback_models: [hf_c]
+        models: [hf_a, {name: hf_b, fallback_models: [hf_d, hf_a]}]
+        """
+    )
+    assert set(experiment.places) == {"hf_a", "hf_b", "hf_c", "hf_d"}
+    options = {}
+    for name, settings in experiment.participants.items():
+        assert isinstance(settings, LlmSettings)
+        assert "fallback_models.names" in settings.request_fields
+        options[name] = settings.sampling["fallback_models"]
+    assert options == {"hf_a": ["hf_c"], "hf_b": ["hf_d", "hf_a"]}
