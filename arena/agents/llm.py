@@ -29,7 +29,7 @@ from arena.agents.reply import (
 )
 from arena.agents.settings import LlmSettings, PromptSettings
 from arena.agents.version import hash_prompts
-from arena.games.game import Game
+from arena.games.game import Game, GameError
 from arena_llm.types import FinishReason
 
 #: The seed of a call has 53 bits, so that every JSON reader keeps it.
@@ -52,6 +52,14 @@ class LlmAgent(Agent):
         self._prompt = settings.prompt or PromptSettings()
         self._conversation: Messages = ()  # before the turn
         self._latest: tuple[int, Messages, ParsedReply] | None = None
+
+    @classmethod
+    def check_game(cls, settings: LlmSettings, game: Game) -> None:
+        """Raise GameError if the game has no board of the form that the settings name."""
+        form = (settings.prompt or PromptSettings()).board
+        if form not in (None, "standard") and form not in game.text.forms:
+            forms = ", ".join(("standard", *game.text.forms))
+            raise GameError(f"prompt.board: {game.name} has the forms {forms}, not {form!r}")
 
     @classmethod
     def version(cls, settings: LlmSettings, game: Game) -> str:

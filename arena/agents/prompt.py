@@ -108,7 +108,11 @@ def _render_turn(
     return template.render(
         "turn",
         side=text.side(turn.seat),
-        position=text.position(turn.state, turn.seat),
+        position=(
+            text.position(turn.state, turn.seat)
+            if prompt.board in (None, "standard")
+            else text.position_as(prompt.board or "", turn.state, turn.seat)
+        ),
         actions=listed,
         explained=any(action.note for action in listed),
         **_format(reply, prompt),

@@ -140,7 +140,8 @@ class PromptSettings(StrictModel):
     (by the turn's seed), or hidden: they are not listed at all. conversation: send the whole game
     as a conversation, with the model's own replies, in place of a single message for each turn.
     examples: turns of another game with a reply in the right format, before the first turn; the
-    actions are drawn at random. persona: completes "You are ..." in the system message.
+    actions are drawn at random. persona: completes "You are ..." in the system message. board: how
+    the position is written: standard, or another form of the game (see GameText.forms).
     """
 
     template: Annotated[str, AfterValidator(_check_template)] = STANDARD
@@ -148,6 +149,8 @@ class PromptSettings(StrictModel):
     conversation: bool = False
     examples: Annotated[int, Field(ge=0, le=8)] = 0
     persona: str = ""
+    # None: standard. A file without the key keeps its fingerprint.
+    board: Annotated[str, Field(min_length=1)] | None = None
 
 
 class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates its fields above

@@ -19,6 +19,7 @@ from pydantic import (
 
 from arena.agents.settings import AgentSettings, LlmSettings, StrictModel
 from arena.experiment.budget import Budget
+from arena.experiment.conditions import check_conditions
 from arena.experiment.prices import PriceEntry
 from arena.results.rows import ExperimentRow, ModelRow, canonical_json
 from arena_llm.types import Price
@@ -149,6 +150,15 @@ def check_model_name(name: object) -> None:
         raise ValueError(f"must be a model's full name, such as {example}, or a mapping with name")
 
 
+#: By setting, the values that each model plays with.
+_Conditions = dict[str, Annotated[list[Any], Field(min_length=1)]]
+
+
+def _check_conditions(conditions: _Conditions) -> _Conditions:
+    check_conditions(conditions)
+    return conditions
+
+
 class ExperimentFile(_Episodes):
     """The keys of the file, except the defaults of llm agents (LLM_DEFAULTS).
 
@@ -156,8 +166,9 @@ class ExperimentFile(_Episodes):
     which the model plays. agents, opponents, anchors: the settings of each player, by name; anchors
     play in the round robin of the models, and ratings are relative to the first by name. results:
     a file that ends in .sqlite, or a folder for arena.sqlite, relative to the working
-    directory; several experiments can share it. until: see UntilEntry. pairing: adaptive:
-    each deal goes to the two players whose games narrow the ratings most. episodes_in_flight: how
+    directory; several experiments can share it. conditions: see conditions.py. until: see
+    UntilEntry. pairing: adaptive: each deal goes to the two players whose games narrow the ratings
+    most. episodes_in_flight: how
     many episodes are played at the same time. The two budgets hold for all runs of the experiment
     together. prices: by model, where no service knows the price. patience: seconds for which a run
     waits for a model that is not available; after them its episodes stay open.
@@ -172,6 +183,7 @@ class ExperimentFile(_Episodes):
     models: list[Annotated[dict[str, Any], BeforeValidator(_read_model)]] = Field([])
     opponents: dict[_Name, dict[str, Any]] = Field({})
     anchors: dict[_Name, dict[str, Any]] = Field({})
+    conditions: Annotated[_Conditions, AfterValidator(_check_conditions)] = Field({})
     until: UntilEntry | None = None
     pairing: Literal["all", "adaptive"] = "all"
     episodes_in_flight: PositiveInt = 64

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from arena.agents.settings import (
     RoutingSettings,
     explain_validation_error,
 )
+from arena.experiment.conditions import cross_conditions
 from arena.experiment.file import (
     LLM_DEFAULTS,
     Assumptions,
@@ -112,7 +114,7 @@ class _Reader:
             self._check_pairing(settings)
         # With wrong settings, check what can be checked without them.
         checked = settings or self._read_valid_settings()
-        players = list(_list_players(checked)) if checked else []
+        players = list(_list_players(checked, defaults)) if checked else []
         participants = dict(self._read_participants(players, defaults))
         games: list[GamePlan] = []
         if checked and players:
@@ -220,6 +222,8 @@ class _Reader:
             self._add("agents, models", "give only one of the two")
         elif not agents and not models:
             self._add("agents, models", "one of the two is required")
+        if self._config.get("conditions") and not models:
+            self._add("conditions", "need models: that play with them")
         if self._config.get("opponents") and not models:
             self._add("opponents", "need models: to play against")
         if self._config.get("anchors") and not models:
@@ -321,11 +325,17 @@ class _Reader:
             return ""
 
 
-def _list_players(settings: ExperimentFile) -> Iterator[_Player]:
+def _list_players(
+    settings: ExperimentFile, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[_Player]:
+    """defaults: of llm agents."""
+    prompt = defaults.get("prompt") or {}
     for index, entry in enumerate(settings.models):
         own = {key: value for key, value in entry.items() if key not in ("name", "as")}
         name = entry["name"]
-        yield _Player(f"models[{index}]", entry.get("as", name), own | _as_llm(name))
+        crossed = cross_conditions(entry.get("as", name), own, settings.conditions, prompt)
+        for player, values in crossed:
+            yield _Player(f"models[{index}]", player, values | _as_llm(name))
     groups = {
         "agents": settings.agents,
         "opponents": settings.opponents,
@@ -347,7 +357,7 @@ def _list_lineups(settings: ExperimentFile, game: Game) -> tuple[tuple[str, ...]
         game.players,
         agents=list(settings.agents),
         models=[
-            *(entry.get("as", entry["name"]) for entry in settings.models),
+            *(one.name for one in _list_players(settings) if one.where.startswith("models")),
             *settings.anchors,
         ],
         opponents=list(settings.opponents),

@@ -19,7 +19,7 @@ class GameScale:
 
     competitive: what one player gains, others lose, so that the players can be ranked. low,
     high: bounds of a return. chance: whether the game has chance events, so that a deal can
-    favour a player. players: number of seats.
+    favour a player. players: number of seats. generic: the game's rules are not written out.
     """
 
     competitive: bool
@@ -27,6 +27,7 @@ class GameScale:
     high: float
     chance: bool
     players: int = 2
+    generic: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -68,6 +69,7 @@ def describe_game(game: str) -> GameScale | None:
             float(loaded.raw.max_utility()),
             not loaded.deterministic,
             loaded.players,
+            loaded.text.generic,
         )
     except Exception:  # OpenSpiel's games raise errors of many types
         return None

@@ -30,6 +30,7 @@ from arena.results.columns import (
 )
 from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 from arena.solvers.episodes import JudgedMoves, MoveJudge
+from arena.statistics.intervals import Mean
 
 #: A larger file is not replayed as a whole: this takes a second, and a report of a million
 #: episodes' other figures takes ten.
@@ -123,6 +124,14 @@ class Summary:
     def is_competitive(self, game: str) -> bool:
         """Return whether a game has winners and losers."""
         return self.scales[game].competitive
+
+    def result(self, agent: str, game: str) -> Mean | None:
+        """Return a player's score, or its mean return in a game without winners."""
+        if self.is_competitive(game):
+            found = self.outcomes.get((agent, game))
+            return found.scores.mean() if found else None
+        returns = self.returns.get((agent, game))
+        return returns.mean if returns else None
 
     @property
     def unverified(self) -> dict[str, str]:

@@ -16,13 +16,14 @@ from arena.report.cells import (
     rate_cell,
     share_cell,
 )
+from arena.report.conditions import compare_conditions
 from arena.report.count import Summary
 from arena.report.formatting import NONE, format_count, format_p, format_percent
 from arena.report.layout import Cell, Column, Row, Table
 from arena.report.outcomes import WinDrawLoss
 from arena.report.ratings import Ratings
 from arena.solvers.episodes import find_range
-from arena.statistics.intervals import RETURNS, Mean, subtract
+from arena.statistics.intervals import RETURNS, subtract
 from arena.statistics.ratings import MAX_ALL_PAIRS, Strength
 
 
@@ -33,6 +34,12 @@ def list_result_notes(summary: Summary) -> Iterator[str]:
         yield (
             f"In {', '.join(others)}, what one player gains others need not lose, so nobody wins: "
             "players are compared by their returns, and have no rating there."
+        )
+    generic = [game for game in summary.games if summary.scales[game].generic]
+    if generic:
+        yield (
+            f"The rules of {', '.join(generic)} are not written out for the players: the results "
+            "there also depend on what a model knows about the game."
         )
     for game, units in summary.units.games.items():
         if units.copies:
@@ -328,7 +335,7 @@ def make_disguises(summary: Summary) -> Table:
         original = ORIGINALS.get(disguise, "")
         for agent in sorted(summary.participants):
             first, second = (
-                _mean_result(summary, agent, game) if game in summary.games else None
+                summary.result(agent, game) if game in summary.games else None
                 for game in (original, disguise)
             )
             if first is not None and second is not None:
@@ -345,13 +352,41 @@ def make_disguises(summary: Summary) -> Table:
     return Table("disguises", "Under other words", columns, rows)
 
 
-def _mean_result(summary: Summary, agent: str, game: str) -> Mean | None:
-    """Return a player's score, or its mean return in a game without winners."""
-    if summary.is_competitive(game):
-        found = summary.outcomes.get((agent, game))
-        return found.scores.mean() if found else None
-    returns = summary.returns.get((agent, game))
-    return returns.mean if returns else None
+def make_conditions(summary: Summary) -> Table:
+    """Make the table that compares the conditions of one model."""
+    columns = (
+        Column("model", numeric=False),
+        Column("game", numeric=False),
+        Column("setting", numeric=False),
+        Column("values", numeric=False),
+        Column("results", explain=(
+            "score with each value; in games without winners the mean return; over all players of "
+            "the model that differ in this setting alone"
+        )),
+        Column("difference", explain="the second minus the first, with its 95 % interval"),
+        Column("first legal", explain="turns whose first answer was legal", extra=1),
+    )  # fmt: skip
+    rows = [
+        Row(
+            (
+                *(Cell(text, value=text) for text in (found.model, found.game, found.setting)),
+                Cell(" / ".join(clip_value(value) for value in found.values), value=found.values),
+                Cell(
+                    " / ".join(f"{mean.value:.2f}" for mean in found.results),
+                    value=[mean.value for mean in found.results],
+                ),
+                mean_cell(found.difference),
+                Cell(" / ".join(map(format_percent, found.legal)), value=found.legal),
+            )
+        )
+        for found in compare_conditions(summary)
+    ]
+    return Table("conditions", "Conditions", columns, rows)
+
+
+def clip_value(value: str) -> str:
+    """Return a setting's value, shortened: a system message may be long."""
+    return value if len(value) <= 30 else f"{value[:29]}…"
 
 
 def make_seats(summary: Summary) -> Table:

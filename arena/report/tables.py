@@ -18,6 +18,7 @@ from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
 from arena.report.model_tables import make_answers, make_calls, make_ends, make_origins
 from arena.report.result_tables import (
     list_result_notes,
+    make_conditions,
     make_differences,
     make_disguises,
     make_exact,
@@ -47,6 +48,7 @@ def make_tables(summary: Summary) -> Tables:
         make_exact,
         make_exploitability,
         make_quality,
+        make_conditions,
         make_disguises,
         make_seats,
         make_units,

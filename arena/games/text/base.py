@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import pyspiel
@@ -39,7 +39,7 @@ class GameText(ABC):
     by scripts/utils/measure_games.py. generic: the rules are not written out, so that results
     also depend on what a model knows about the game. case_matters: two different actions may
     differ only in upper and lower case. ornaments: characters at the end of an action's name that
-    are a comment on it, such as + for check.
+    are a comment on it, such as + for check. forms: names of other ways to write a position.
     """
 
     games: ClassVar[tuple[str, ...]] = ()
@@ -48,6 +48,7 @@ class GameText(ABC):
     generic: bool = False
     case_matters: bool = False
     ornaments: str = ""
+    forms: ClassVar[tuple[str, ...]] = ()
     rules: str
 
     @abstractmethod
@@ -66,6 +67,10 @@ class GameText(ABC):
     @abstractmethod
     def position(self, state: State, seat: int) -> str:
         """Return the position as the seat sees it."""
+
+    def position_as(self, form: str, state: State, seat: int) -> str:
+        """Return the position as the seat sees it, in one of the `forms`."""
+        raise ValueError(f"there is no form {form!r}")
 
     def note(self, state: State, seat: int, action: LegalAction) -> str:
         """Return what a legal action means in this position; "" if its name is enough."""
@@ -143,6 +148,20 @@ def _show(value: Any) -> str:
         return str(pyspiel.game_parameters_to_string(value))
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return json.dumps(text) if "\n" in text or not text else text
+
+
+def list_cells(rows: Sequence[tuple[str, Sequence[str]]], name: Callable[[str, int], str]) -> str:
+    """Return the cells of a grid as a list for each kind of piece; "." is a free cell.
+
+    name: returns the name of a cell, given the row's name and the column's number.
+    """
+    found: dict[str, list[str]] = {}
+    for row, cells in rows:
+        for column, piece in enumerate(cells):
+            if piece != ".":
+                found.setdefault(piece, []).append(name(row, column))
+    lines = (f"{piece}: {', '.join(cells)}" for piece, cells in sorted(found.items()))
+    return "\n".join(lines) or "none"
 
 
 def draw_grid(rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[str]) -> str:

@@ -7,12 +7,13 @@ from typing import ClassVar
 import pyspiel
 
 from arena.games.state import State
-from arena.games.text.base import GameText, Playout, draw_grid
+from arena.games.text.base import GameText, Playout, draw_grid, list_cells
 
 
 class BreakthroughText(GameText):
     games = ("breakthrough",)
     ornaments = "*"
+    forms = ("list",)
     # OpenSpiel writes a row as one digit and a column as one letter.
     bounds: ClassVar = {"rows": (2, 9), "columns": (2, 26)}
     playouts: ClassVar = {"breakthrough": Playout(2, 64.2, 630)}
@@ -45,6 +46,14 @@ Returns: 1 for a win, -1 for a loss."""
     def position(self, state: State, seat: int) -> str:
         return f"The board (. is a free cell):\n{self.board(state)}"
 
+    def position_as(self, form: str, state: State, seat: int) -> str:
+        cells = list_cells(_rows(state), lambda row, column: f"{self._columns[column]}{row}")
+        return f"The pieces; all other cells are free:\n{cells}"
+
     def board(self, state: State) -> str:
-        lines = str(state).rstrip("\n").split("\n")[:-1]
-        return draw_grid([(line[0], line[1:]) for line in lines], self._columns)
+        return draw_grid(_rows(state), self._columns)
+
+
+def _rows(state: State) -> list[tuple[str, str]]:
+    lines = str(state).rstrip("\n").split("\n")[:-1]
+    return [(line[0], line[1:]) for line in lines]

@@ -21,6 +21,7 @@ Castling moves king and rook to the cells where they stand after castling in sta
 
 class ChessText(GameText):
     games = ("chess",)
+    forms = ("fen", "grid", "moves")
     case_matters = True
     ornaments = "+#!?"
     playouts: ClassVar = {"chess": Playout(2, 351.9, 1460)}
@@ -45,10 +46,21 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
         return _SIDES[seat]
 
     def position(self, state: State, seat: int) -> str:
+        return f"{self._moves(state)}\nThe position:\n{self.board(state)}"
+
+    def position_as(self, form: str, state: State, seat: int) -> str:
+        match form:
+            case "fen":
+                return f"The position, as FEN: {state}"
+            case "grid":
+                return f"The position:\n{self.board(state).rpartition('FEN:')[0].rstrip()}"
+        return self._moves(state)
+
+    def _moves(self, state: State) -> str:
         played = [move.text for move in state.history if move.seat != CHANCE]
         pairs = (" ".join(played[ply : ply + 2]) for ply in range(0, len(played), 2))
         score = " ".join(f"{number}. {pair}" for number, pair in enumerate(pairs, 1))
-        return f"Moves so far: {score or 'none'}\nThe position:\n{self.board(state)}"
+        return f"Moves so far: {score or 'none'}"
 
     def board(self, state: State) -> str:
         fen = str(state)

@@ -14,6 +14,7 @@ _DISCS = "xo"
 
 class ConnectFourText(GameText):
     games = ("connect_four",)
+    forms = ("list",)
     bounds: ClassVar = {"rows": (1, 50), "columns": (1, 50), "x_in_row": (2, 50)}
     playouts: ClassVar = {"connect_four": Playout(2, 20.7, 361)}
 
@@ -44,6 +45,14 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
             "The board (. is a free cell), with the top row first and the columns' numbers "
             f"above it:\n{self.board(state)}"
         )
+
+    def position_as(self, form: str, state: State, seat: int) -> str:
+        columns = list(zip(*reversed(str(state).split()), strict=True))
+        lines = (
+            f"column {name}: {', '.join(cell for cell in cells if cell != '.') or 'empty'}"
+            for name, cells in zip(self._columns, columns, strict=True)
+        )
+        return "The discs of each column, from the bottom to the top:\n" + "\n".join(lines)
 
     def board(self, state: State) -> str:
         rows = (self._columns, *str(state).split())

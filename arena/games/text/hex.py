@@ -7,7 +7,7 @@ from typing import ClassVar
 import pyspiel
 
 from arena.games.state import State
-from arena.games.text.base import GameText, Playout
+from arena.games.text.base import GameText, Playout, list_cells
 
 _SIDES = (
     "You are player 0. Your stones are x; they must connect the top row and the bottom row.",
@@ -22,6 +22,7 @@ o is placed on the cell with row and column exchanged."""
 
 class HexText(GameText):
     games = ("hex",)
+    forms = ("list",)
     # OpenSpiel writes a column as one letter; nobody can win on a single row or column.
     bounds: ClassVar = {"board_size": (2, 26), "num_rows": (2, 26), "num_cols": (2, 26)}
     playouts: ClassVar = {"hex": Playout(2, 106.9, 859)}
@@ -56,6 +57,11 @@ Returns: 1 for a win, -1 for a loss."""
 
     def position(self, state: State, seat: int) -> str:
         return f"The board (. is a free cell):\n{self.board(state)}"
+
+    def position_as(self, form: str, state: State, seat: int) -> str:
+        rows = [(str(n), line.split()) for n, line in enumerate(str(state).split("\n"), 1)]
+        cells = list_cells(rows, lambda row, column: f"{self._columns[column]}{row}")
+        return f"The stones; all other cells are free:\n{cells}"
 
     def board(self, state: State) -> str:
         head = " " * (self._width + 1) + " ".join(self._columns)

@@ -7,13 +7,14 @@ from typing import ClassVar
 import pyspiel
 
 from arena.games.state import State
-from arena.games.text.base import GameText, Playout, draw_grid
+from arena.games.text.base import GameText, Playout, draw_grid, list_cells
 
 _MARKS = "xo"
 
 
 class TicTacToeText(GameText):
     games = ("tic_tac_toe",)
+    forms = ("list",)
     playouts: ClassVar = {"tic_tac_toe": Playout(2, 7.6, 312)}
 
     def __init__(self, game: pyspiel.Game) -> None:
@@ -35,6 +36,13 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
     def position(self, state: State, seat: int) -> str:
         return f"The board (. is a free cell):\n{self.board(state)}"
 
+    def position_as(self, form: str, state: State, seat: int) -> str:
+        cells = list_cells(_rows(state), lambda row, column: f"({row},{column})")
+        return f"The marked cells; all others are free:\n{cells}"
+
     def board(self, state: State) -> str:
-        rows = [(str(index), line) for index, line in enumerate(str(state).split("\n"))]
-        return draw_grid(rows, "012")
+        return draw_grid(_rows(state), "012")
+
+
+def _rows(state: State) -> list[tuple[str, str]]:
+    return [(str(index), line) for index, line in enumerate(str(state).split("\n"))]
