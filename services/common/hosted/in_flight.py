@@ -18,7 +18,7 @@ _COMPARED, _MOST_COMPARED = 5, 200
 _BETWEEN, _TURNS = 60, 3
 #: Calls let in above the lowest refusal that still fit: answers cross with calls on their way.
 _SLACK, _SLACK_FROM, _SLACK_SHARE = 1, 10, 0.02
-#: Calls let in at the bound until it grows, at most.
+#: Calls let in at the bound until it grows.
 _GROWS_AFTER = 30
 #: More refusals than this, and this share of the calls let in, mean that the bound is wrong.
 _WRONG, _WRONG_SHARE = 5, 0.15
@@ -68,7 +68,7 @@ class InFlightBound:
             return
         self._total += 1
         self._at_bound += in_flight >= self.bound
-        if self._at_bound >= min(self.bound, _GROWS_AFTER):
+        if self._at_bound >= _GROWS_AFTER:
             self.bound += self._step
             self._step *= 2
             self._at_bound = 0

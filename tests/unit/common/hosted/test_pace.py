@@ -45,6 +45,7 @@ LIMITS: dict[str, tuple[Callable[[], Limiter], dict[str, Any], float, float, flo
     "sliding 10 s": (lambda: SlidingWindow(10), {}, 6000, 0.88, 1.15),
     "20 in flight": (lambda: InFlight(20), {"takes": quick}, 5900, 0.95, 1.1),
     "20 in flight, usual": (lambda: InFlight(20), {}, 1446, 0.95, 1.15),
+    "3 in flight": (lambda: InFlight(3), {"callers": 60, "seconds": 240}, 434, 0.8, 1.2),
     "heavy tail": (TokenBucket, {"takes": heavy}, 6010, 0.95, 1.1),
     "500/s": (lambda: TokenBucket(500), {"takes": quick, "seconds": 60}, 30_000, 0.88, 1.1),
     "right hint": (TokenBucket, {"hint": lambda hint: hint}, 6010, 0.95, 1.1),
