@@ -311,6 +311,7 @@ def test_an_unknown_field_is_refused_at_any_depth(kind: type[ProtoMessage]) -> N
 
 #: A request with one message of each kind that has an enum.
 WITH_ENUMS: list[tuple[str, Change]] = [
+    ("cache_use", lambda r: None),
     ("constraint.grammar.syntax", put("constraint.grammar.text", "a")),
     ("reasoning.effort", lambda r: None),
     ("reasoning.visibility", lambda r: None),
