@@ -229,8 +229,9 @@ def test_health(run, script: Script, target: str) -> None:
     assert out.splitlines()[0].split() == ["WHERE", "STATUS", "DETAIL"]
     assert out.splitlines()[1].split() == [target, "SERVING", "router", "1.2.3"]
     assert out.splitlines()[2].split() == ["vllm", "h:1", "UNREACHABLE", "start", "it"]
+    assert out.splitlines()[3].split() == ["vllm", "1", "of", "2", "replicas", "-"]
     assert (code, err) == (0, "")
-    assert len(out.splitlines()) == 3
+    assert len(out.splitlines()) == 4
     document = json.loads(run("health", "--json")[1])
     assert (document["target"], document["status"]) == (target, "SERVING")
     assert document["backends"][0]["replicas"][0]["state"] == "unreachable"
