@@ -22,7 +22,7 @@ from arena.report.page import write_html
 from arena.report.terminal import WIDE, print_tables
 from arena.results.database import ResultsError
 from arena.results.merge import merge
-from arena.results.store import warn_of_loss
+from arena.results.opening import warn_of_loss
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from arena.experiment.plan import make_plan
 from arena.experiment.power import Needed, Power, list_needed, list_powers
 from arena.experiment.uses import list_uses
 from arena.results.database import ResultsError
-from arena.results.store import check_results
+from arena.results.opening import check_results
 from arena_llm import Client
 from arena_llm.cli.output import as_plain, format_credits, format_price
 from arena_llm.command_line import PRICE_HEADER, add_target, add_timeout

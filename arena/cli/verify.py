@@ -14,9 +14,9 @@ from arena.cli.query import add_query, read_query
 from arena.games.sandbox import Sandbox
 from arena.report.load import open_results
 from arena.report.replay import verify
+from arena.results.opening import warn_of_loss
 from arena.results.reader import Query
 from arena.results.rows import PLAYED
-from arena.results.store import warn_of_loss
 
 #: Further episodes that are not confirmed are only counted.
 _MAX_PROBLEMS = 20

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from arena.results.database import raise_results_errors, transaction
+from arena.results.opening import open_to_write
 from arena.results.reader import Reader
 from arena.results.rows import EpisodeRow, FailedCallRow, MoveRow
 from arena.results.spending import SUMS
-from arena.results.store import open_to_write
 from arena.results.transcript import fold
 from arena.results.upgrade import open_to_read
 from arena.results.writer import Writer

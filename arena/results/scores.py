@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from arena.results.database import raise_results_errors, transaction
+from arena.results.opening import OpenFile
 from arena.results.reader import Reader, make_query
 from arena.results.rows import ExperimentRow, ModelRow, ScoreRow
-from arena.results.store import OpenFile
 from arena.results.writer import Writer
 
 

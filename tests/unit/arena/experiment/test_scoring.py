@@ -24,9 +24,9 @@ from arena.games.sandbox import Sandbox
 from arena.report.exact import Exact, find_exact
 from arena.report.load import open_results
 from arena.results.merge import merge
+from arena.results.opening import open_to_write
 from arena.results.rows import CallKey, ModelRow, ScoreRow
 from arena.results.scores import ScoreStore
-from arena.results.store import open_to_write
 from arena_llm import ArenaError
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from arena.agents.calls import ModelReply
-from arena.results import store as store_module
 from arena.results.database import ResultsError, connect
 from arena.results.merge import merge
+from arena.results.opening import check_results
 from arena.results.reader import Reader, make_query
 from arena.results.rows import (
     CallKey,
@@ -29,7 +29,7 @@ from arena.results.rows import (
     MoveRow,
 )
 from arena.results.spending import Spent
-from arena.results.store import Store, check_results
+from arena.results.store import Store
 from arena.results.upgrade import open_to_read
 from arena_llm.types import ServedBy
 from tests.support.results import content
@@ -258,7 +258,7 @@ def test_a_copy_without_its_log_is_noticed(path: Path, tmp_path: Path) -> None:
 def test_a_network_file_system_is_refused_unless_it_is_allowed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "find_network_disk", lambda path: "nfs4")
+    monkeypatch.setattr("arena.results.opening.find_network_disk", lambda path: "nfs4")
     for use in (lambda: Store(path, EXPERIMENT, MODELS), lambda: check_results(path)):
         with pytest.raises(ResultsError, match=r"file system \(nfs4\).*--allow-network-disk"):
             use()

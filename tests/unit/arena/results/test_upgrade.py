@@ -22,10 +22,11 @@ from arena.report.load import open_results
 from arena.results.database import ResultsError, connect
 from arena.results.export import export
 from arena.results.merge import merge
+from arena.results.opening import check_results
 from arena.results.reader import Reader
 from arena.results.rows import CallKey, ExperimentRow, convert_old_reply
 from arena.results.spending import Spent
-from arena.results.store import Store, check_results
+from arena.results.store import Store
 from arena.results.upgrade import open_to_read
 from tests.support.results import content
 from tests.support.scripted_experiment import CENT

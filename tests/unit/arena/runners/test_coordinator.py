@@ -9,7 +9,8 @@ import pytest
 
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import EpisodeSpec
-from arena.runners.coordinator import Coordinator, FairQueue, Job
+from arena.runners.coordinator import Coordinator, Job
+from arena.runners.queue import FairQueue
 from tests.support.scripted_experiment import Script
 
 
