@@ -101,19 +101,12 @@ def require_vllm() -> None:
     assert (ROOT / ".venv-vllm" / ".complete").exists(), "run `make setup-vllm`"
 
 
-def make_tiny(folder: Path, *, thinks: bool = False) -> Path:
-    """A random chat model that computes NaN after the letter BAD, and has no embedding of FAR.
-
-    thinks: a model that may write the tokens <think> and </think>, as reasoning models do, and
-    never computes NaN.
-    """
-    words = ["<think>", "</think>"] if thinks else []
-    size = {**SIZE, "vocab_size": SIZE["vocab_size"] + len(words)}
-    make_checkpoint(folder, "llama", chat=True, **size)
-    if not thinks:
-        silence_token(spoil_token(folder, BAD), BAD)
+def make_tiny(folder: Path) -> Path:
+    """A random chat model that computes NaN after the letter BAD, and has no embedding of FAR."""
+    make_checkpoint(folder, "llama", chat=True, **SIZE)
+    silence_token(spoil_token(folder, BAD), BAD)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens([*words, FAR])
+    tokenizer.add_tokens([FAR])
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -21,6 +21,11 @@ from tests.support.system import System
 THINKER, VIEWER = "vllm_thinker", "vllm_viewer"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that end the services last."""
+    items.sort(key=lambda item: item.path.name == "test_vllm_deaths.py")
+
+
 @pytest.fixture(scope="package")
 def system(local_system: System) -> Iterator[System]:
     """The shared system. These tests are the last that use it, and they end its processes."""

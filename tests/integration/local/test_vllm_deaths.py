@@ -1,42 +1,35 @@
 """A vLLM engine that hangs or dies, and a service that is killed or stopped.
 
-These tests depend on each other, in order: each ends the engine that the one before it left,
-and uses the restart for what else needs a fresh engine. They run last in this folder.
+These tests depend on each other, in order, and run last in this folder: they end the engines that
+all other tests share. The conftest puts them there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import grpc
 import psutil
 import pytest
-import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from arena_llm import AsyncClient, Client
+from arena_llm import AsyncClient
 from arena_llm.errors import UnavailableError
-from arena_llm.types import Capability, Completion, FinishReason
 from deploy.probe import health
-from deploy.services import VLLM
-from tests.support.local_models import LocalService, make_tiny
+from tests.integration.local.conftest import THINKER
+from tests.support.local_models import LocalService
 from tests.support.local_system import HANG_SECONDS
+from tests.support.processes import ServiceProcess
 from tests.support.system import System
 from tests.support.waiting import eventually, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-THINKER = "vllm_thinker"
-CHOICES = ["Bet", "Pass"]
-#: Hot enough for a random model to end its reasoning now and then.
-THINK: dict[str, Any] = {"max_tokens": 400, "temperature": 2.0}
 
 
 @pytest.fixture
@@ -44,17 +37,10 @@ def service(system: System) -> LocalService:
     return LocalService("vllm", system)
 
 
-@pytest.fixture
-def llm(system: System) -> Iterator[Client]:
-    with Client(system.target) as client:
-        yield client
-
-
-def find_core(system: System) -> psutil.Process:
-    """The core of the service's only engine."""
-    children = psutil.Process(system.pid("vllm")).children()
-    (core,) = [child for child in children if "EngineCore" in child.name()]
-    return core
+def find_cores(service: int) -> list[psutil.Process]:
+    """The cores of a service's engines."""
+    children = psutil.Process(service).children()
+    return [child for child in children if "EngineCore" in child.name()]
 
 
 def find_engines(service: psutil.Process) -> list[psutil.Process]:
@@ -79,15 +65,12 @@ def find_socket_folders(system: System) -> set[Path]:
     return {path.parent for path in temporary.rglob("*") if path.is_socket()}
 
 
-async def test_a_hung_engine_ends_the_service(
-    system: System, service: LocalService, folder: Path
-) -> None:
-    """Calls fail, health changes, and the supervisor restarts the service with other models."""
+async def test_a_hung_engine_ends_the_service(system: System, service: LocalService) -> None:
+    """Calls fail, health changes, and the supervisor restarts the service."""
     old = system.pid("vllm")
-    core = find_core(system)
+    [core] = find_cores(old)
     [scratch] = find_socket_folders(system)
     assert scratch.parent.name.startswith("arena-vllm-")
-    use_thinker(system, folder)
     async with (
         AsyncClient(service.address) as llm,
         grpc.aio.insecure_channel(service.address) as channel,
@@ -104,62 +87,15 @@ async def test_a_hung_engine_ends_the_service(
     assert f"the engine of {service.tiny} has hung for {HANG_SECONDS} s" in service.log()
     assert not is_alive(core)
     assert not scratch.parent.exists()
-    wait_until(lambda: health(service.address) == "SERVING", 300)
 
 
-def use_thinker(system: System, folder: Path) -> None:
-    """Configure one model, which reasons, for the next start of the service."""
-    config = Path(system.env["ARENA_CONFIG_DIR"]) / VLLM.config
-    entry = {
-        "name": THINKER,
-        "model_path": str(make_tiny(folder / "thinker", thinks=True)),
-        "reasoning_parser": "deepseek_r1",
-        "engine_args": {"kv_cache_memory_bytes": 1 << 28},
-    }
-    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "models": [entry]}))
-
-
-def test_reasoning_is_separate_from_the_answer(llm: Client) -> None:
-    """Also in a stream. A random model does not always get to an answer."""
-    [model] = [model for model in llm.list_models() if model.name == THINKER]
-    assert Capability.REASONING in model.capabilities
-    answered = 0
-    for seed in range(8):
-        whole = llm.generate(THINKER, "Your move?", seed=seed, **THINK)
-        stream = llm.stream(THINKER, "Your move?", seed=seed, **THINK)
-        assert "".join(stream) == stream.completion.text == whole.text
-        # The end of the reasoning may cut a character, which one of them then shows.
-        assert stream.completion.reasoning.rstrip("\ufffd") == whole.reasoning.rstrip("\ufffd")
-        assert "</think>" not in whole.reasoning
-        reasoned, generated = whole.usage.reasoning_tokens, whole.usage.completion_tokens
-        assert reasoned is not None
-        assert generated is not None
-        assert 0 < reasoned <= generated
-        if whole.text:
-            answered += 1
-            assert reasoned < generated
-    assert answered
-
-
-def test_a_choice_follows_the_reasoning(llm: Client) -> None:
-    prompts = [f"{n}: your move?" for n in range(24)]
-    replies = [*dict(llm.generate_many(THINKER, prompts, choices=CHOICES, **THINK)).values()]
-    chosen = [reply for reply in replies if isinstance(reply, Completion)]
-    assert chosen
-    assert {reply.text for reply in chosen} <= set(CHOICES)
-    assert all(reply.finish_reason == FinishReason.STOP for reply in chosen)
-    assert any(reply.reasoning for reply in chosen)
-    refused = {str(reply) for reply in replies if not isinstance(reply, Completion)}
-    assert all("its reasoning" in text or "raise config.max_tokens" in text for text in refused)
-
-
-async def test_a_killed_engine_core_ends_the_service(system: System, service: LocalService) -> None:
-    """kill -9 under load: calls fail, health changes, the supervisor restarts the service."""
-    old = system.pid("vllm")
-    core = find_core(system)
-    assert os.getpgid(core.pid) == core.pid != os.getpgid(old)
-    workers = core.children(recursive=True)
-    async with AsyncClient(system.target) as llm:
+async def test_a_killed_engine_core_ends_the_service(models_service: ServiceProcess) -> None:
+    """kill -9 under load: calls fail, health changes, and the service ends with its engines."""
+    cores = find_cores(models_service.process.pid)
+    assert len(cores) == 2
+    assert all(os.getpgid(core.pid) == core.pid for core in cores)
+    workers = [*cores, *(worker for core in cores for worker in core.children(recursive=True))]
+    async with AsyncClient(models_service.address) as llm:
 
         async def generate_repeatedly(number: int) -> None:
             while True:  # until it fails: a reply may be short
@@ -172,13 +108,14 @@ async def test_a_killed_engine_core_ends_the_service(system: System, service: Lo
                 if load is not None and load.running:
                     break
                 await asyncio.sleep(0.005)
-        core.send_signal(signal.SIGKILL)
-        await eventually(lambda: health(service.address) != "SERVING")
+        cores[0].send_signal(signal.SIGKILL)
+        await eventually(lambda: health(models_service.address) != "SERVING")
         results = await asyncio.gather(*calls, return_exceptions=True)
     reasons = {getattr(error, "reason", None) or repr(error) for error in results}
     assert reasons <= {"UPSTREAM_UNAVAILABLE", "BACKEND_DOWN"}
-    await eventually(lambda: system.pid("vllm") not in (0, old), 120)
-    assert f"the engine of {THINKER} has died" in service.log()
+    await eventually(lambda: models_service.process.poll() is not None, 120)
+    assert models_service.process.returncode > 0
+    assert re.search("the engine of vllm_(thinker|viewer) has died", models_service.log())
     await eventually(lambda: not any(map(is_alive, workers)))
 
 
