@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -15,7 +14,6 @@ from collections.abc import (
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
@@ -26,22 +24,23 @@ from arena_llm.types import BackendInfo
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from router import fanout
-from router.access import NO_CHARGE, Charge, find_tenant, make_access
+from router.access import find_tenant, make_access
 from router.backend import Backend
 from router.cache.cache import ReplyCache
 from router.cache.call import CachedCall
 from router.config import RouterConfig
-from router.fallback import FailedCall, Fallbacks, PassedOver, add_field, extend_error
+from router.envelope import add_request, read_envelope
+from router.fallback import Fallbacks, add_field
 from router.fallback import list_models as list_fallbacks
+from router.forwarding import ForwardedCall
 from router.replicas import describe, shorten_window
-from router.reply import note_failure, note_last_event, note_reply
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from router.status import STATUS_SECONDS, Status
 from services.common.admission import Admission
 from services.common.call import CallRecord, CallScope
-from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix, read_reason
+from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix
 from services.common.exporter import Page
-from services.common.handlers import SMALL, Context, check_client, parse, scan
+from services.common.handlers import Context, check_client, parse
 from services.common.log import log
 from services.common.pages import make_page
 from services.common.service_info import make_limits, make_service_info
@@ -135,7 +134,7 @@ class Router:
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
             with self._admit(data):
-                request = await _read_envelope(generate_pb2.GenerateRequest, data)
+                request = await read_envelope(generate_pb2.GenerateRequest, data)
                 fallbacks = self._find_fallbacks("Generate", request, data, context, record)
                 if fallbacks is not None:
                     return await fallbacks.reply()
@@ -144,13 +143,13 @@ class Router:
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record:
             with self._admit(data):
-                request = await _read_envelope(score_pb2.ScoreRequest, data)
+                request = await read_envelope(score_pb2.ScoreRequest, data)
                 return await self._forward_unary("Score", request, data, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
             with self._admit(data):
-                request = await _read_envelope(generate_pb2.GenerateRequest, data)
+                request = await read_envelope(generate_pb2.GenerateRequest, data)
                 fallbacks = self._find_fallbacks("StreamGenerate", request, data, context, record)
                 if fallbacks is not None:
                     async with aclosing(fallbacks.messages(request.request_id)) as messages:
@@ -167,7 +166,7 @@ class Router:
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record:
             with self._admit(data):
-                request = await _read_envelope(score_pb2.CountTokensRequest, data)
+                request = await read_envelope(score_pb2.CountTokensRequest, data)
                 return await self._forward_unary("CountTokens", request, data, context, record)
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
@@ -278,7 +277,7 @@ class Router:
         start = partial(self._start, rpc, request, data, context, record)
         if self.cache is None:
             return start()
-        _add_request(request, record)
+        add_request(request, record)
         self._access.check_model(request.model)
         self._find(request.model, record)
         request_id = getattr(request, "request_id", "")
@@ -300,7 +299,7 @@ class Router:
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> ForwardedCall:
         """Start the call to the request's backend, with the caller's remaining time."""
-        session = _add_request(request, record)
+        session = add_request(request, record)
         charge = self._access.admit(request.model, record)
         backend = self._find(request.model, record)
         metadata = build_metadata(_received(context), session, find_tenant(), request.model)
@@ -323,144 +322,8 @@ class Router:
         return backend
 
 
-class ForwardedCall:
-    """A call to a backend: the caller's call gets its metadata, and its trailers or its error.
-
-    `reply` and leaving the block cancel the call to the backend, so that a caller that has
-    disconnected leaves no work behind, and close the caller's charge.
-    """
-
-    __slots__ = (
-        *("_backend", "_call", "_charge", "_context", "_initial_sent", "_last", "_record"),
-        *("failed", "passed_over"),
-    )
-
-    def __init__(
-        self,
-        call: Any,
-        backend: Backend,
-        context: Context,
-        record: CallRecord,
-        charge: Charge = NO_CHARGE,
-    ) -> None:
-        charge.open()
-        self._charge = charge
-        self._call = call
-        self._backend = backend
-        self._context = context
-        self._record = record
-        self._initial_sent = False
-        #: Reasons for which PassedOver is raised, and the models that failed before: see Fallbacks.
-        self.passed_over: frozenset[str] = frozenset()
-        self.failed: Sequence[FailedCall] = ()
-        self._last = b""
-
-    async def __aenter__(self) -> ForwardedCall:
-        return self
-
-    async def reply(self) -> bytes:
-        """Return the reply of a unary call, after sending its initial metadata."""
-        call = self._call
-        try:
-            reply: bytes = await call
-            # Usually both are empty.
-            if initial := await call.initial_metadata():
-                await self._send_initial(initial)
-            if trailing := await call.trailing_metadata():
-                self._context.set_trailing_metadata(tuple(trailing))
-            self._charge.add_usage(note_reply(self._record, reply))
-            self._backend.note_replica(self._record)
-        except grpc.aio.AioRpcError as error:
-            await self._end(error)
-            raise AssertionError("unreachable") from error
-        finally:
-            call.cancel()
-            self._charge.close()
-        return reply
-
-    async def messages(self, *, initial: bool = True) -> AsyncGenerator[bytes, None]:
-        """Yield the messages. Each is read only after the previous one has been sent.
-
-        initial: also send the initial metadata, which is possible once in a call.
-        """
-        if initial:
-            await self._send_initial(await self._call.initial_metadata())
-        async for message in self._call:
-            self._last = message
-            self._charge.add_message()
-            yield message
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self._context.set_trailing_metadata(tuple(await self._call.trailing_metadata()))
-            if isinstance(error, grpc.aio.AioRpcError):
-                await self._end(error)
-            else:
-                self._charge.add_usage(note_last_event(self._record, self._last))
-                self._backend.note_replica(self._record)
-        finally:
-            self._call.cancel()
-            self._charge.close()
-
-    async def _end(self, error: grpc.aio.AioRpcError) -> None:
-        if failure := self._backend.explain_failure(error):
-            raise failure from error
-        trailers: tuple[Any, ...] = tuple(error.trailing_metadata())
-        self._charge.add_usage(note_failure(self._record, trailers))
-        reason, message = read_reason(trailers), error.details() or ""
-        if reason in self.passed_over:
-            raise PassedOver(error, reason) from error
-        if self.failed:
-            message, trailers = extend_error(message, trailers, self.failed)
-        if not self._initial_sent:  # a stream that fails midway has sent it
-            await self._send_initial(error.initial_metadata())
-        self._record.status = error.code().name
-        if reason:
-            self._record.add(reason=reason)
-        await self._context.abort(error.code(), message, trailers)
-
-    async def _send_initial(self, metadata: Any) -> None:
-        if pairs := tuple(metadata):  # otherwise gRPC sends the headers with the first message
-            self._initial_sent = True
-            await self._context.send_initial_metadata(pairs)
-
-
-def _add_request(request: Any, record: CallRecord) -> str:
-    """Add a request to the log's line, and return the name by which its replica is chosen."""
-    if isinstance(request, score_pb2.CountTokensRequest):
-        record.add_request(request.model, "", {})
-        return ""
-    record.add_request(request.model, request.session, request.labels, request.request_id)
-    # The same request_id goes to the same replica, which knows its reply.
-    return str(request.session or request.request_id)
-
-
 def _received(context: Context) -> Metadata:
     return tuple(context.invocation_metadata() or ())
-
-
-#: What the router reads of a request; it forwards the rest unread.
-_ENVELOPE = ("model", "session", "request_id", "labels", "fallback_models")
-
-
-async def _read_envelope(message_type: type[M], data: bytes) -> M:
-    """Return the fields of a request that the router needs."""
-    if len(data) <= SMALL:
-        return parse(message_type, data)
-    return await asyncio.to_thread(_pick_envelope, message_type, data)
-
-
-def _pick_envelope(message_type: type[M], data: bytes) -> M:
-    fields = message_type.DESCRIPTOR.fields_by_name
-    numbers = {fields[name].number for name in _ENVELOPE if name in fields}
-    envelope = scan(message_type.DESCRIPTOR, data, deep=False).pick(data, numbers)
-    return parse(message_type, envelope)
 
 
 def _count_hops(context: Context) -> Metadata:

@@ -20,11 +20,12 @@ from arena_llm.types import (
     Price,
 )
 from services.common.errors import ApiKeyMissing, BackendError, UpstreamUnavailable
-from services.common.hosted.backend import HostedBackend, ProviderCall
+from services.common.hosted.backend import HostedBackend
 from services.common.hosted.completion import Expectation
 from services.common.hosted.http import check_proxies
 from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
+from services.common.hosted.provider_call import ProviderCall
 from services.common.hosted.request import ResponseFormat, build_apart
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
 from services.litellm.fields import list_fields

@@ -9,11 +9,12 @@ from typing import Any
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Model, Price
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
-from services.common.hosted.backend import HostedBackend, ProviderCall
+from services.common.hosted.backend import HostedBackend
 from services.common.hosted.completion import Expectation
 from services.common.hosted.config import Timeouts
 from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Redactor, load_keys, url_secrets
+from services.common.hosted.provider_call import ProviderCall
 from services.common.hosted.request import HONOURED, ResponseFormat, build_apart, request_field
 from services.common.hosted.response import ProviderAnswer
 from services.common.log import log

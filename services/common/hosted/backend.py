@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,25 +24,27 @@ from arena_llm.types import (
 from services.common.backend import BaseLLMBackend, BreakerState, describe_breaker
 from services.common.errors import (
     BackendError,
-    Interrupted,
     InvalidRequest,
     ModelNotFound,
     Unsupported,
     UpstreamUnavailable,
 )
-from services.common.hosted.completion import CompletionBuilder
 from services.common.hosted.config import HostedConfig
 from services.common.hosted.constraints import generate_constrained
-from services.common.hosted.errors import is_transient
-from services.common.hosted.journal import Bill, Entry, Journal
+from services.common.hosted.journal import Bill, Journal
 from services.common.hosted.keys import Redactor
 from services.common.hosted.most import find_most_paid
+from services.common.hosted.provider_call import (
+    ProviderCall,
+    explain_missing,
+    next_event,
+    open_stream,
+    request_completion,
+)
 from services.common.hosted.report import (
     add_attempts,
     add_failures,
     describe_cost,
-    end_request,
-    fail_request,
     succeeded,
     with_attempts,
     with_cost,
@@ -55,27 +57,6 @@ C = TypeVar("C", bound=HostedConfig[Any])
 
 #: Models that are remembered because they refused a JSON schema.
 _MAX_REMEMBERED = 4096
-
-_Event = Delta | Completion
-
-
-class ProviderCall(ABC):
-    """A request in the provider's format. Each attempt calls `complete` or `stream` again."""
-
-    @abstractmethod
-    async def complete(self, entry: Entry) -> Completion:
-        """Request a whole completion. entry: notes that the request is sent."""
-
-    @abstractmethod
-    def stream(self, entry: Entry) -> tuple[CompletionBuilder, AsyncGenerator[Any, None]]:
-        """Request a stream. Return its chunks, and the builder to feed with them.
-
-        Closing the generator ends the provider's request.
-        """
-
-    async def explain(self, error: ModelNotFound) -> BackendError:
-        """Return the error to raise for a 404. A subclass may find a more precise one."""
-        return error
 
 
 class HostedBackend(BaseLLMBackend[C]):
@@ -194,7 +175,7 @@ class HostedBackend(BaseLLMBackend[C]):
                 async with self._retrier.open(
                     request.model,
                     request.deadline,
-                    lambda: _open_stream(call, bill.begin()),
+                    lambda: open_stream(call, bill.begin()),
                     self._estimate_tokens(request),
                 ) as outcome:
                     first = time.perf_counter() - arrived
@@ -202,14 +183,14 @@ class HostedBackend(BaseLLMBackend[C]):
                     async with aclosing(events):
                         while isinstance(event, Delta):
                             yield event
-                            event = await _continue(events)
+                            event = await next_event(events)
                         outcome.tokens = _count_tokens(event)
                         completion = _add_measurements(event, outcome, arrived, first)
                         completion = await self._add_earlier(completion, request, bill)
                         answered = True
                         yield self._hide_keys_in(completion)
             except ModelNotFound as error:
-                raise await _explain(call, error) from error.__cause__
+                raise await explain_missing(call, error) from error.__cause__
         except BackendError as error:
             await self._complete_report(error, request, bill)
             raise
@@ -356,12 +337,12 @@ class HostedBackend(BaseLLMBackend[C]):
             outcome = await self._retrier.call(
                 request.model,
                 request.deadline,
-                lambda: _complete(call, bill.begin()),
+                lambda: request_completion(call, bill.begin()),
                 self._estimate_tokens(request),
                 _count_tokens,
             )
         except ModelNotFound as error:
-            raise await _explain(call, error) from error.__cause__
+            raise await explain_missing(call, error) from error.__cause__
         return _add_measurements(outcome.value, outcome, arrived)
 
     def _estimate_tokens(self, request: GenerationRequest) -> int:
@@ -374,67 +355,6 @@ def _count_tokens(completion: Completion) -> int | None:
     if usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
     return usage.prompt_tokens + usage.completion_tokens
-
-
-async def _explain(call: ProviderCall, error: ModelNotFound) -> BackendError:
-    """The error to raise for a 404, with what the call has tried."""
-    explained = await call.explain(error)
-    explained.report = error.report
-    return explained
-
-
-async def _complete(call: ProviderCall, entry: Entry) -> Completion:
-    """Request a whole completion, and note what the request cost."""
-    try:
-        completion = await call.complete(entry)
-    except BackendError as error:
-        fail_request(entry, error)
-        raise
-    end_request(entry, completion)
-    return completion
-
-
-async def _open_stream(
-    call: ProviderCall, entry: Entry
-) -> tuple[_Event, AsyncGenerator[_Event, None]]:
-    """Wait for the first event of a stream. Return it and the generator of the others."""
-    events = _read_events(call, entry)
-    return await anext(events), events
-
-
-async def _continue(events: AsyncGenerator[_Event, None]) -> _Event:
-    """Return the next event. Raises Interrupted if the answer breaks off: it is not retried."""
-    try:
-        return await anext(events)
-    except UpstreamUnavailable as error:
-        if not is_transient(error):
-            raise
-        raise Interrupted(
-            error.message, metadata=error.metadata, report=error.report
-        ) from error.__cause__
-
-
-async def _read_events(call: ProviderCall, entry: Entry) -> AsyncGenerator[_Event, None]:
-    builder, chunks = call.stream(entry)
-    begun = False
-    try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                deltas = builder.feed(chunk)
-                entry.name(builder.id)
-                for delta in deltas:
-                    begun = True
-                    yield delta
-        for delta in builder.flush():
-            yield delta
-        completion = builder.completion()
-        end_request(entry, completion)
-        yield completion
-    except BackendError as error:
-        if builder.provider:
-            error.metadata.setdefault("provider", builder.provider)
-        fail_request(entry, error, begun or builder.reasoned)
-        raise
 
 
 def _add_measurements(

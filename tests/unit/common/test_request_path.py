@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from arena_llm.v1 import content_pb2, generate_pb2
-from router.servicer import _read_envelope
+from router.envelope import read_envelope
 from services.common.servicer import LlmServicer
 from tests.support.scripted import ScriptedBackend
 
@@ -118,7 +118,7 @@ async def test_no_request_holds_the_event_loop(make: Callable[[], bytes], place:
     holds = []
     for _ in range(TRIES):  # the shortest counts: other threads of the process take CPU, too
         if place == "router":
-            run: Any = _read_envelope(generate_pb2.GenerateRequest, data)
+            run: Any = read_envelope(generate_pb2.GenerateRequest, data)
         else:
             run = LlmServicer(ScriptedBackend()).Generate(data, context)  # type: ignore[arg-type]
         holds.append(await measure(run))
