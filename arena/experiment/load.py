@@ -10,8 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,7 +21,6 @@ from arena.agents.settings import (
     RoutingSettings,
     explain_validation_error,
 )
-from arena.experiment.conditions import cross_conditions
 from arena.experiment.file import (
     LLM_DEFAULTS,
     Assumptions,
@@ -34,9 +32,16 @@ from arena.experiment.file import (
     UntilEntry,
     check_model_name,
 )
-from arena.experiment.lineups import lineups
+from arena.experiment.players import (
+    Player,
+    as_llm,
+    find_models,
+    find_versions,
+    list_lineups,
+    list_players,
+)
 from arena.experiment.prices import PriceEntry
-from arena.games.game import Game, GameError, find_path, needs_trial
+from arena.games.game import Game, GameError, find_path
 from arena.games.sandbox import Sandbox
 from arena.results.rows import canonical_json
 from arena_llm.yaml_file import YamlError, read_mapping
@@ -82,14 +87,6 @@ def load_file(path: Path) -> Experiment | ModelsFile:
     return reader.read_experiment() if reader.is_experiment else reader.read_models_file()
 
 
-class _Player(NamedTuple):
-    """An entry of models, agents, opponents or anchors. where: its path in the file."""
-
-    where: str
-    name: str
-    settings: Mapping[str, Any]
-
-
 class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -114,7 +111,7 @@ class _Reader:
             self._check_pairing(settings)
         # With wrong settings, check what can be checked without them.
         checked = settings or self._read_valid_settings()
-        players = list(_list_players(checked, defaults)) if checked else []
+        players = list(list_players(checked, defaults)) if checked else []
         participants = dict(self._read_participants(players, defaults))
         games: list[GamePlan] = []
         if checked and players:
@@ -124,7 +121,7 @@ class _Reader:
         text = self._make_json()
         if settings is None or self._problems:
             raise self._error()
-        places = _find_models(players)
+        places = find_models(players)
         for player in participants.values():
             for model in (isinstance(player, LlmSettings) and player.fallback_models) or ():
                 places.setdefault(model, ("fallback_models",))
@@ -143,15 +140,15 @@ class _Reader:
             except ValueError as error:
                 self._add(f"models[{index}]", str(error))
             else:
-                players.append(_Player(f"models[{index}]", str(name), _as_llm(str(name))))
+                players.append(Player(f"models[{index}]", str(name), as_llm(str(name))))
         for key in ("agents", "opponents", "anchors"):
             agents = self._config.get(key) or {}
             if not isinstance(agents, Mapping):
                 self._add(key, "must be a mapping")
                 continue
-            players += [_Player(f"{key}.{name}", name, agent) for name, agent in agents.items()]
+            players += [Player(f"{key}.{name}", name, agent) for name, agent in agents.items()]
         dict(self._read_participants(players, self._read_llm_defaults()))
-        places = _find_models(players)
+        places = find_models(players)
         if not places and not self._problems:
             self._add("models, agents", "the file names no model")
         if self._problems:
@@ -240,7 +237,7 @@ class _Reader:
             self._add("pairing", "adaptive needs three or more models and anchors, all against all")
 
     def _read_participants(
-        self, players: Sequence[_Player], defaults: Mapping[str, Any]
+        self, players: Sequence[Player], defaults: Mapping[str, Any]
     ) -> Iterator[tuple[str, AgentSettings]]:
         """The name and the settings of each player whose entry is valid."""
         names: set[str] = set()
@@ -285,7 +282,7 @@ class _Reader:
                     where, f"{game.spec} has {game.players} players; adaptive pairing needs 2"
                 )
             try:
-                tables = _list_lineups(settings, game)
+                tables = list_lineups(settings, game)
             except ValueError as error:
                 self._add(where, f"{game.spec} {error}")
                 continue
@@ -293,7 +290,7 @@ class _Reader:
             assumed |= entry.estimate.model_dump(exclude_none=True)
             repeats = entry.repeats or settings.repeats or 1
             try:
-                versions = _find_versions(game, participants, sandbox)
+                versions = find_versions(game, participants, sandbox)
             except GameError as error:
                 self._add(where, f"{game.spec}: {error}")
                 continue
@@ -325,70 +322,6 @@ class _Reader:
             return ""
 
 
-def _list_players(
-    settings: ExperimentFile, defaults: Mapping[str, Any] = MappingProxyType({})
-) -> Iterator[_Player]:
-    """defaults: of llm agents."""
-    prompt = defaults.get("prompt") or {}
-    for index, entry in enumerate(settings.models):
-        own = {key: value for key, value in entry.items() if key not in ("name", "as")}
-        name = entry["name"]
-        crossed = cross_conditions(entry.get("as", name), own, settings.conditions, prompt)
-        for player, values in crossed:
-            yield _Player(f"models[{index}]", player, values | _as_llm(name))
-    groups = {
-        "agents": settings.agents,
-        "opponents": settings.opponents,
-        "anchors": settings.anchors,
-    }
-    for key, group in groups.items():
-        for name, agent in group.items():
-            yield _Player(f"{key}.{name}", name, agent)
-
-
-def _as_llm(model: str) -> dict[str, str]:
-    return {"type": "llm", "model": model}
-
-
-def _list_lineups(settings: ExperimentFile, game: Game) -> tuple[tuple[str, ...], ...]:
-    """Raises ValueError if the players do not fit the game's seats."""
-    swap = settings.swap_seats
-    return lineups(
-        game.players,
-        agents=list(settings.agents),
-        models=[
-            *(one.name for one in _list_players(settings) if one.where.startswith("models")),
-            *settings.anchors,
-        ],
-        opponents=list(settings.opponents),
-        swap_seats=bool(settings.models) if swap is None else swap,
-    )
-
-
-def _find_versions(
-    game: Game, participants: Mapping[str, AgentSettings], sandbox: Sandbox
-) -> dict[str, str]:
-    """Return the version of each participant in a game. Raises GameError.
-
-    Agents may play the game to find it, so a game that might end the process is played in
-    the sandbox.
-    """
-    settings = tuple(participants.values())
-    if needs_trial(game.spec, {}):
-        versions = sandbox.call(_list_versions, game.spec, settings)
-    else:
-        versions = _list_versions(game.spec, settings, game)
-    return dict(zip(participants, versions, strict=True))
-
-
-def _list_versions(
-    spec: str, participants: Sequence[AgentSettings], game: Game | None = None
-) -> list[str]:
-    """game: the game of this spec, if it is loaded."""
-    game = game or Game.load(spec)
-    return [find_agent(one.type).version(one, game) for one in participants]
-
-
 def _explain_duplicate(where: str, name: str) -> str:
     if where.startswith("models"):
         return (
@@ -396,13 +329,3 @@ def _explain_duplicate(where: str, name: str) -> str:
             f"{{name: {name}, as: another-name, ...}}"
         )
     return f"{name} is the name of another player"
-
-
-def _find_models(players: Sequence[_Player]) -> dict[str, tuple[str, ...]]:
-    """Each model, and the places that name it, in the order of the file."""
-    places: dict[str, tuple[str, ...]] = {}
-    for where, _, entry in players:
-        if isinstance(entry, Mapping) and isinstance(model := entry.get("model"), str):
-            place = where if where.startswith("models") else f"{where}.model"
-            places[model] = (*places.get(model, ()), place)
-    return places

@@ -15,16 +15,18 @@ from arena.report.cells import (
 from arena.report.count import Summary
 from arena.report.formatting import format_count, format_dollars, format_percent
 from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
-from arena.report.model_tables import make_answers, make_calls, make_ends, make_origins
-from arena.report.result_tables import (
-    list_result_notes,
+from arena.report.measure_tables import (
     make_conditions,
-    make_differences,
     make_disguises,
     make_exact,
     make_exploitability,
-    make_outcomes,
     make_quality,
+)
+from arena.report.model_tables import make_answers, make_calls, make_ends, make_origins
+from arena.report.result_tables import (
+    list_result_notes,
+    make_differences,
+    make_outcomes,
     make_ratings,
     make_returns,
     make_seats,

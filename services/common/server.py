@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
-import gc
 import os
 import signal
 import socket
@@ -42,6 +40,7 @@ from services.common.listener import add_listener, limit_options
 from services.common.log import configure_logging, log
 from services.common.metrics import meter
 from services.common.peers import Peers
+from services.common.process import return_freed_memory, tune_gc, use_batch_scheduling
 from services.common.reflection import Reflection
 from services.common.reload import Reloader
 from services.common.servicer import LlmServicer
@@ -200,19 +199,6 @@ class Server:
             await self._health.set(name, status)
 
 
-def _tune_gc(forwards_calls: bool) -> None:
-    """Freeze the objects that exist after startup, so that the garbage collector skips them.
-
-    A process that forwards calls has no large objects in cycles, so that it may collect them
-    seldom: with Python's own threshold, the calls in flight cause a collection at every tenth call,
-    which takes 2 % of the CPU. Server does not do this, because it affects the whole process.
-    """
-    gc.collect()
-    gc.freeze()
-    if forwards_calls:
-        gc.set_threshold(10_000)
-
-
 async def serve(
     service: Service,
     listen: str,
@@ -271,41 +257,13 @@ async def _start_and_watch(
     follow: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> None:
     await server.start()
-    _tune_gc(forwards_calls)
+    tune_gc(forwards_calls)
     following = asyncio.create_task(follow()) if follow else None
     try:
         await server.failed()
     finally:
         if following is not None:
             following.cancel()
-
-
-def _use_batch_scheduling() -> None:
-    """Run this process under SCHED_BATCH: a message to it does not preempt another process.
-
-    If callers, router and services share few cores, they otherwise interrupt each other at
-    every message, which costs 15 % of a small call's CPU (`python -m bench.openrouter`). An
-    idle core is used immediately either way. New threads inherit the policy; see sched(7).
-    """
-    if hasattr(os, "SCHED_BATCH"):  # Linux
-        # A sandbox may forbid it. Only speed depends on it.
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-#: Parameters of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-
-
-def _return_freed_memory() -> None:
-    """Let glibc return the memory of large messages to the system when they are freed.
-
-    By default it keeps up to 64 MB after it has seen large blocks, and has a heap for each thread.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_MMAP_THRESHOLD, 128 * 1024)
-        mallopt(_TRIM_THRESHOLD, 128 * 1024)
-        mallopt(_ARENA_MAX, 2)
 
 
 def run(
@@ -319,8 +277,8 @@ def run(
     # A thread that checks a large request gives way to the event loop after a millisecond.
     sys.setswitchinterval(0.001)
     if service.forwards_calls:
-        _use_batch_scheduling()
-        _return_freed_memory()
+        use_batch_scheduling()
+        return_freed_memory()
     tracing.name(f"arena-llm-{service.name}")
     if config is not None and config.metrics is not None:
         meter.open(service.name, config.model_names)

@@ -8,12 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from arena_llm.types import Completion, Delta
-from services.common.errors import (
-    BackendError,
-    Interrupted,
-    ModelNotFound,
-    UpstreamUnavailable,
-)
+from services.common.errors import BackendError, Interrupted, ModelNotFound, UpstreamUnavailable
 from services.common.hosted.completion import CompletionBuilder
 from services.common.hosted.errors import is_transient
 from services.common.hosted.journal import Entry
