@@ -5,8 +5,7 @@ size: bytes of a file with so many of them. Their moves are those of a hundred p
     because compressing a million takes ten minutes; each episode has its own key, deal and row.
 resuming: CPU time of `arena run` over 100,000 episodes, of which the file has 60,000, until the
     first one would be played: the keys, the query, and the queue.
-reporting: CPU time to count units and outcomes, and what each player did in each game, in SQL.
-checking: CPU time of the check of a file of unknown origin, which precedes any report.
+reporting: CPU time of `arena report`: the check of the file, the tables and the page.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ from typing import Any
 from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import schedule
+from arena.report.embed import Report
+from arena.report.page import write_html
 from arena.results.database import connect
 from arena.results.reader import Reader
 from arena.results.rows import CallKey
@@ -153,26 +154,14 @@ def _resume(folder: Path, results: Path, figures: dict[str, float]) -> None:
     asyncio.run(coordinator.close())
 
 
-#: By game, line-up and deal: units, from the index alone. By player and game: from `seats`.
-_UNITS = "SELECT count(*) FROM (SELECT 1 FROM episodes GROUP BY game, lineup, deal)"
-_OUTCOMES = """
-SELECT game, lineup, status, loser, returns, count(*), count(DISTINCT trajectory) FROM episodes
-GROUP BY game, lineup, status, loser, returns
-"""
-_COUNTS = """
-SELECT player, game, sum(calls), sum(illegal + unparseable), sum(prompt_tokens),
-    sum(completion_tokens), sum(seats.cost_picousd)
-FROM seats JOIN episodes ON episodes.id = seats.episode GROUP BY player, game
-"""
-
-
 def _report(results: Path, figures: dict[str, float]) -> None:
-    with _cpu(figures, "checking_s"), closing(connect(results)):
-        pass
-    with closing(connect(results, thorough=False)) as connection, _cpu(figures, "reporting_s"):
-        (figures["units"],) = connection.execute(_UNITS).fetchone()
-        figures["outcomes"] = sum(row[5] for row in connection.execute(_OUTCOMES))
-        figures["answers"] = sum(row[2] for row in connection.execute(_COUNTS))
+    """The work of `arena report`: check the file, compute the tables, write the page."""
+    page = results.with_suffix(".html")
+    with _cpu(figures, "reporting_s"):
+        report = Report.load(results)
+        write_html(report, page)
+    figures["reported"] = report.summary.statuses.total()
+    figures["page_mb"] = page.stat().st_size / 1e6
 
 
 def run(count: int = EPISODES) -> dict[str, float]:
