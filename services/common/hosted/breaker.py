@@ -6,8 +6,8 @@ are refused without a request to the provider. From time to time one call is let
 Any answer to it closes the breaker; if it fails, the time to the next probe doubles.
 
 Here and not in the router, because only this service sees the single attempts, and knows whose
-fault a failure is. None of the libraries fits (purgatory, pybreaker, aiobreaker): they open at a
-number of failures without a time, and a half-open breaker lets all calls through together.
+fault a failure is. A library does not fit: purgatory, the maintained one for asyncio, opens at a
+number of failures, however short the outage.
 
 Answers of any other kind, such as RATE_LIMITED, show that the provider works. They close a breaker.
 """
