@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from arena_llm.v1 import generate_pb2, reply_pb2, score_pb2
+from arena_llm.v1 import error_pb2, generate_pb2, reply_pb2, score_pb2
 from services.common.call import CallRecord
 from services.common.errors import read_report
 from services.common.handlers import SMALL, scan
@@ -59,6 +59,22 @@ def note_failure(
         return None
     record.add_usage(report.usage)
     return report.usage
+
+
+def add_lost_request(data: bytes) -> bytes:
+    """Return a reply of Generate with the attempt of a replica that was lost before it.
+
+    A provider may have billed it, so what the call has cost together is not known any more.
+    """
+    reply = reply_pb2.GenerateResponse.FromString(data)
+    if reply.usage.cost_basis == reply_pb2.COST_BASIS_FREE:
+        return data
+    attempts = [reply_pb2.Attempt(reason=error_pb2.ERROR_REASON_BACKEND_DOWN), *reply.attempts]
+    del reply.attempts[:]
+    reply.attempts.extend(attempts)
+    reply.usage.ClearField("cost_picousd")
+    reply.usage.ClearField("cost_basis")
+    return reply.SerializeToString()
 
 
 def _note(record: CallRecord, reply: Any) -> reply_pb2.Usage | None:

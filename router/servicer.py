@@ -27,6 +27,7 @@ from router.fallback import Fallbacks, add_field
 from router.fallback import list_models as list_fallbacks
 from router.forwarding import ForwardedCall
 from router.replicas import describe, shorten_window
+from router.reply import add_lost_request
 from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
 from router.status import STATUS_SECONDS, Status
 from services.common.admission import Admission
@@ -218,7 +219,8 @@ class Router:
             if not backend.has_replicas or error.metadata.get("reached") != "true":
                 raise
             log.warning("a replica was lost; another one is asked", detail=error.message)
-        return await self._call(rpc, request, data, context, record).reply()
+        reply = await self._call(rpc, request, data, context, record).reply()
+        return add_lost_request(reply) if rpc == "Generate" else reply
 
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord

@@ -8,22 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
-    TraceServiceServicer,
-    add_TraceServiceServicer_to_server,
-)
 
 from arena_llm.tracing import is_requested
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process
 from tests.support.providers import PROVIDERS
+from tests.support.traces import Receiver, attributes, receiving
 from tests.support.upstreams.openrouter import OpenRouterUpstream
 from tests.support.upstreams.server import Fault
 from tests.support.waiting import eventually
@@ -37,35 +30,12 @@ with Client() as llm:
 """
 
 
-class Receiver(TraceServiceServicer):
-    """Keeps the spans of all processes, each with the name of its service."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, Any]] = []
-
-    def Export(self, request: Any, context: Any) -> Any:
-        for resource in request.resource_spans:
-            names = {a.key: a.value.string_value for a in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.spans += [(names["service.name"], span) for span in scope.spans]
-        return otlp.ExportTraceServiceResponse()
-
-
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    server = grpc.server(ThreadPoolExecutor(2))
-    found = Receiver()
-    add_TraceServiceServicer_to_server(found, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-    yield found
-    server.stop(None)
-
-
-def attributes(span: Any) -> dict[str, Any]:
-    return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+    with receiving() as (found, environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
 
 
 async def test_one_move_is_one_trace(

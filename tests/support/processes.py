@@ -16,6 +16,7 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from arena_llm.tls import find_tls, open_channel
 from tests.support.guard import kill_at_exit
 
 
@@ -51,9 +52,8 @@ class ServiceProcess:
         return self
 
     def _serving(self) -> bool:
-        with grpc.insecure_channel(
-            self.address, options=(("grpc.use_local_subchannel_pool", 1),)
-        ) as channel:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with open_channel(grpc, self.address, find_tls(None), options) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(
                     health_pb2.HealthCheckRequest(), timeout=1

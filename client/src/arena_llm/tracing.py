@@ -11,6 +11,7 @@ Spans never have prompts, replies or keys.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -39,6 +40,7 @@ class Tracing:
         self._service = service
         self._api: Any = None
         self._tracer: Any = None
+        self._setting_up = threading.Lock()
         self.is_on = is_requested()
 
     def name(self, service: str) -> None:
@@ -137,9 +139,10 @@ class Tracing:
             )
             return False
         self._api = trace
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            trace.set_tracer_provider(self._make_provider())
-        self._tracer = trace.get_tracer("arena_llm")
+        with self._setting_up:  # several threads may make their first call at the same time
+            if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+                trace.set_tracer_provider(self._make_provider())
+            self._tracer = trace.get_tracer("arena_llm")
         return True
 
     def _make_provider(self) -> Any:
