@@ -258,7 +258,7 @@ async def test_the_model_is_listed_and_available(target: Target) -> None:
     fields = available.model.supported_fields
     assert "prompt" in fields
     if available.model.supported_fields_known:
-        assert set(fields) <= ALWAYS_HONOURED | target.backend.fields
+        assert set(fields) <= ALWAYS_HONOURED | target.backend.fields | {FALLBACKS}
 
 
 @pytest.mark.parametrize("suffix", ["no-such-model", ""])

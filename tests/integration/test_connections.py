@@ -18,6 +18,7 @@ from router import backend as router_backend
 from router.config import Route, RouterConfig
 from router.servicer import Router
 from services.common import server
+from services.common.config import ServiceConfig
 from services.common.servicer import LlmServicer
 from tests.support import quick_pings
 from tests.support.name_server import NameServer, serve_names
@@ -40,7 +41,10 @@ def make_router(*targets: str) -> Router:
 
 def test_both_ends_notice_within_30_seconds() -> None:
     """A ping is due after PING_MS of silence, and grpc waits PING_TIMEOUT_MS for its answer."""
-    for options in (connection.ping_options(), server.server_options()):
+    for options in (
+        connection.ping_options(),
+        server.server_options(ServiceConfig(listen="127.0.0.1:0")),
+    ):
         times = dict(options)
         assert times["grpc.keepalive_time_ms"] + times["grpc.http2.ping_timeout_ms"] < 30_000
 
