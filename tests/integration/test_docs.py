@@ -81,7 +81,8 @@ def steps() -> list[tuple[Path, str, str]]:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The system of somebody who follows the text. Nothing is up yet."""
-    reader = System(tmp_path_factory.mktemp("reader") / "run")
+    page = {"ARENA_ROUTER_METRICS_PORT": str(free_ports(1)[0])}  # for `arena-llm top`
+    reader = System(tmp_path_factory.mktemp("reader") / "run", page)
     yield reader
     reader.close()
 
