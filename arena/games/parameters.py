@@ -60,6 +60,8 @@ def check_parameters(
             raise ParameterError(
                 f"{where} must be of type {expected.__name__}, not {value!r} (default: {default!r})"
             )
+        if value == default:  # a game's own default is allowed, such as -1 for "as many as fit"
+            continue
         if isinstance(value, dict):
             inner = {name: item for name, item in value.items() if name != "name"}
             inner_kind = find_type(str(value.get("name")))

@@ -185,7 +185,8 @@ async def test_closing_ends_calls_that_wait_for_a_connection(
     assert await asyncio.to_thread(waits.wait, 20)
     await settle(llm.close())
     results = await running
-    assert results[0].reason == "CANCELLED"
+    if call != "generate_many":  # a call that begins after `close` finds a closed client
+        assert results[0].reason == "CANCELLED"
     assert all(isinstance(error, CLOSED[error.reason]) for error in results)
 
 

@@ -182,7 +182,7 @@ async def test_an_unknown_option_is_a_type_error(either) -> None:
             await settle(method(MODEL, "p", tempreature=1))
     with pytest.raises(TypeError, match=r"'tempreature'; did you mean temperature\?"):
         either.generate_many(MODEL, ["p"], tempreature=1)
-    with pytest.raises(TypeError, match="'zzz'; the options are choices, frequency_penalty, "):
+    with pytest.raises(TypeError, match="'zzz'; the options are cache_use, choices, "):
         await settle(either.generate(MODEL, "p", zzz=1))
 
 

@@ -39,6 +39,7 @@ FILL: dict[str, Callable[[Any], object]] = {
     "constraint.choices.values": lambda r: r.constraint.choices.values.extend(WORDS),
     "routing.providers": lambda r: r.routing.providers.extend(WORDS),
     "routing.precisions": lambda r: r.routing.precisions.extend(WORDS),
+    "fallback_models.names": lambda r: r.fallback_models.names.extend(WORDS),
     "tools": lambda r: r.tools.extend([content_pb2.Tool(name="move")] * MAX_FIELDS),
     "tool_choice.names": lambda r: r.tool_choice.names.extend(WORDS),
     "continuations": lambda r: r.continuations.extend(
