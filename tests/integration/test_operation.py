@@ -1,4 +1,4 @@
-"""A day of an operator, in a minute: a tournament goes on while everything around it changes.
+"""A day of an operator, in a minute: a tournament continues while everything around it changes.
 
 Two replicas of a hosted service stand behind a router, all with TLS, tokens and traces. While the
 games are played, certificates are renewed, the router's configuration is reloaded, the provider is
@@ -146,7 +146,7 @@ async def running(
         yield system, receiver
 
 
-async def test_a_tournament_goes_on_while_everything_changes(
+async def test_a_tournament_continues_while_everything_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoice = Invoice()
@@ -162,7 +162,7 @@ async def test_a_tournament_goes_on_while_everything_changes(
         )
 
         async def further(answers: int) -> None:
-            """Wait until so many more moves were answered, which shows that the games go on."""
+            """Wait until so many more moves were answered, which shows that the games continue."""
             enough = invoice.answers + answers
             await eventually(lambda: invoice.answers >= enough)
 
