@@ -43,7 +43,7 @@ def test_a_page_with_10_000_episodes_opens_quickly(tmp_path: Path) -> None:
         # The list has a hundred rows, and grows on request.
         assert page.script("return document.querySelectorAll('*').length") < 5_000
         assert "2,000 episodes are shown without prompts" in page.text("#replays .note")
-        assert "1000 without moves" in page.text("#replays .note")
+        assert "1,000 without moves" in page.text("#replays .note")
         # The last episode opens by its address.
         page.open(episode="episode 9999")
         page.until(lambda: "#10000" in page.text("#stage h3"))
