@@ -165,14 +165,8 @@ def install_cpu_torch(venv: Path, version: str) -> bool:
 
 
 def uv_environ(**more: str) -> dict[str, str]:
-    """The environment of uv: certificates that pip is configured to trust are trusted.
-
-    Where Python may not keep the bytecode that it compiles, uv compiles all modules: else every
-    process would compile what it imports, for seconds.
-    """
+    """The environment of uv: certificates that pip is configured to trust are trusted."""
     environ = {**os.environ, **more}
-    if sys.dont_write_bytecode:
-        environ.setdefault("UV_COMPILE_BYTECODE", "1")
     if certificates := dict(pip_settings()).get("cert"):
         environ.setdefault("SSL_CERT_FILE", certificates)
     return environ
