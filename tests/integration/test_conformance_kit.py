@@ -29,7 +29,7 @@ class Broken(BaseLLMBackend[BrokenConfig]):
 
     async def generate_response(self, request):
         try:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)  # a caller on a busy machine cancels within it
         except asyncio.CancelledError:
             await asyncio.Event().wait()
         names = {"broken_a": self.config.text}
