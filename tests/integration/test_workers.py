@@ -116,7 +116,8 @@ async def test_two_workers_are_one_service(service: Pair) -> None:
     assert (await eventually_answered(address, "same")).text in ("a1", "b2")
     await eventually(lambda: len(workers(process)) == 2 and killed not in workers(process))
     assert other in workers(process)
-    await eventually(lambda: calls_of(process) == 28)  # those of the killed worker, too
+    # Those of the killed worker, too. A call that it had counted may have been asked again.
+    await eventually(lambda: calls_of(process) >= 28)
 
     # Both finish their calls after SIGTERM.
     hold = asyncio.Event()
