@@ -1,8 +1,8 @@
 """Reads every stored reply again, with the strict and the lenient reader: `arena audit`.
 
-It answers two questions about the instrument itself. Was a move played that the model did not
-choose? And how many good moves were lost because of their format, and not because of how the model
-plays? Both readers read all replies, also those of the reader that a run has not used.
+It answers two questions about the readers. Was a move played that the model did not choose? And how
+many good moves were lost only because of their format? Both readers read all replies, whichever of
+them the run has used.
 """
 
 from __future__ import annotations

@@ -3,17 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = (
-    "router",
-    "openrouter",
-    "latency",
-    "gateways",
-    "rates",
-    "hf",
-    "vllm",
-    "arena",
-    "store",
-)
+from bench import BENCHMARKS
 
 names = sys.argv[1:] or BENCHMARKS
 for unknown in set(names) - set(BENCHMARKS):

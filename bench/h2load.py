@@ -50,7 +50,7 @@ def load(
             *("h2load", "--threads=1", f"--clients={connections}"),
             *(f"--max-concurrent-streams={callers // connections}", f"--duration={seconds:g}"),
             *("--warm-up-time=1", f"--data={data}", f"--log-file={log}"),
-            *([] if headers is GRPC else ["--h1"]),
+            *([] if "te" in headers else ["--h1"]),
             *(f"--header={name}: {value}" for name, value in headers.items()),
         ]
         done = subprocess.run([*command, url], capture_output=True, text=True, timeout=120)

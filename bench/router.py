@@ -34,8 +34,9 @@ from arena_llm.types import (
 )
 from arena_llm.v1 import generate_pb2
 from bench import harness
+from bench.goals import Goal
 from services.common.backend import BaseLLMBackend
-from services.common.config import ServiceConfig
+from services.common.config import ServerTls, ServiceConfig
 from services.common.log import configure_logging
 from services.common.server import run as run_server
 from services.common.servicer import LlmServicer
@@ -48,6 +49,18 @@ METHOD = "/arena_llm.v1.LlmService/Generate"
 REQUEST = generate_pb2.GenerateRequest(
     model="hf_instant", prompt=harness.PROMPT, session="game-1", labels={"player": "x"}
 ).SerializeToString()
+
+
+#: That of 10 callers.
+GOALS = (
+    Goal("calls/s of the smallest proxy in Python", ("unary", "10", "router", "x_yardstick"),
+         ">=", 0.8, "x"),
+    Goal("calls/s of the backend without a router", ("unary", "10", "router", "x_direct"),
+         ">=", 0.4, "x"),
+    Goal("memory of the router after the calls", ("start", "rss_mb_after_load"), "<=", 80, "MB"),
+    Goal("until the router serves", ("start", "ready_s"), "<=", 1.5, "s"),
+    Goal("import arena_llm", ("start", "import_arena_llm_s"), "<=", 0.3, "s"),
+)  # fmt: skip
 
 
 class InstantBackend(BaseLLMBackend[ServiceConfig]):
@@ -66,10 +79,15 @@ class InstantBackend(BaseLLMBackend[ServiceConfig]):
         return [Model("hf_instant")]
 
 
-def serve_backend(listen: str) -> None:
-    """Run the backend."""
+def serve_backend(listen: str, certificates: str = "") -> None:
+    """Run the backend. certificates: the folder of those of an encrypted listener."""
     configure_logging()
-    run_server(LlmServicer(InstantBackend(ServiceConfig(listen=listen))), listen)
+    tls = None
+    if certificates:
+        folder = Path(certificates)
+        tls = ServerTls(certificate=folder / "server.crt", key=folder / "server.key")
+    config = ServiceConfig(listen=listen, tls=tls)
+    run_server(LlmServicer(InstantBackend(config)), listen, config=config)
 
 
 async def serve_yardstick(listen: str, target: str) -> None:
@@ -166,13 +184,13 @@ def main() -> None:
     for callers, ways in results["unary"].items():
         harness.print_ways(f"unary, {callers} callers", ways)
     harness.print_table("router", ["figure", "value"], list(results["start"].items()))
-    harness.write_results("router", results)
+    harness.write_results("router", GOALS, results)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["backend", listen]:
-            serve_backend(listen)
+        case ["backend", listen, *certificates]:
+            serve_backend(listen, *certificates)
         case ["yardstick", listen, target]:
             uvloop.run(serve_yardstick(listen, target))
         case _:

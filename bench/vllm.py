@@ -27,6 +27,7 @@ from typing import Any
 
 from arena_llm import AsyncClient
 from bench import harness
+from bench.goals import Goal
 
 #: The interpreter of vLLM's environment.
 PYTHON = Path(".venv-vllm/bin/python")
@@ -81,6 +82,21 @@ class Measured:
     seconds: float
     first: list[float]
 
+
+GOALS = (
+    *(
+        Goal(f"tokens/s of the bare engine, callers: {callers}",
+             ("whole", str(callers), "router", "x_bare"), ">=", 0.95, "x")
+        for callers in REQUESTS
+    ),
+    *(
+        Goal(f"first text, later than of the bare engine, callers: {callers}",
+             ("stream", str(callers), "router", "later_ms"), "<=", 5, "ms")
+        for callers in REQUESTS
+    ),
+    Goal("requests/s of vllm serve, 32 callers, short replies",
+         ("short", "router", "x_vllm_serve"), ">=", 1.2, "x"),
+)  # fmt: skip
 
 Way = Callable[[Load], Awaitable[Measured]]
 
@@ -148,24 +164,27 @@ async def arena(target: str) -> AsyncIterator[Way]:
         yield lambda load: _measure(stream if load.stream else whole, load)
 
 
-@asynccontextmanager
-async def openai(url: str) -> AsyncIterator[Way]:
+def openai(url: str) -> Way:
     """The official client and vLLM's server; whole replies."""
     from openai import AsyncOpenAI
 
-    async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    async def run(load: Load) -> Measured:
+        # A client for each round: the server closes connections that are idle for five seconds.
+        async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
 
-        async def whole(prompt: str, tokens: int) -> tuple[int, float]:
-            reply = await client.chat.completions.create(
-                model=MODEL,
-                messages=[{"role": "user", "content": prompt}],
-                max_tokens=tokens,
-                temperature=0,
-            )
-            assert reply.usage is not None
-            return reply.usage.completion_tokens, 0.0
+            async def whole(prompt: str, tokens: int) -> tuple[int, float]:
+                reply = await client.chat.completions.create(
+                    model=MODEL,
+                    messages=[{"role": "user", "content": prompt}],
+                    max_tokens=tokens,
+                    temperature=0,
+                )
+                assert reply.usage is not None
+                return reply.usage.completion_tokens, 0.0
 
-        yield lambda load: _measure(whole, load)
+            return await _measure(whole, load)
+
+    return run
 
 
 @asynccontextmanager
@@ -273,7 +292,7 @@ async def _ways(folder: Path) -> AsyncIterator[dict[str, Way]]:
             "bare": alone,
             "direct": await stack.enter_async_context(arena(system.service)),
             "router": await stack.enter_async_context(arena(system.target)),
-            "vllm serve": await stack.enter_async_context(openai(f"http://{server}/v1")),
+            "vllm serve": openai(f"http://{server}/v1"),
         }
 
 
@@ -322,6 +341,7 @@ def _compare(rounds: dict[str, list[Measured]]) -> dict[str, dict[str, float]]:
         }
         if first := [seconds for each in measured for seconds in each.first]:
             table[name]["first_ms"] = 1e3 * statistics.median(first)
+            table[name]["later_ms"] = table[name]["first_ms"] - table["bare"]["first_ms"]
     return table
 
 
@@ -370,7 +390,7 @@ def main() -> None:
         harness.print_ways(f"vllm: {title} of {TOKENS} tokens", rows)
     title = f"vllm: {SHORT_CALLERS} callers, prompts of 32 tokens, replies of {SHORT_TOKENS}"
     harness.print_ways(title, results["short"])
-    harness.write_results("vllm", results)
+    harness.write_results("vllm", GOALS, results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make certs`: an authority of this laboratory, and certificates that it has signed.
+"""`make certs`: a certificate authority, and certificates that it signs.
 
 The authority is made once; its key must stay on the machine that makes certificates. Every call
 makes new certificates for the services and for their callers, so that it also renews them: running
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -18,6 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from deploy.supervisor import DeployError
 
 #: A name in the certificate of every service: the `server_name` of a route to several machines.
 SERVICE_NAME = "arena-llm"
@@ -28,20 +31,28 @@ _DAYS = 365
 _SKEW = datetime.timedelta(hours=1)
 
 
+#: A host's name; a certificate may have * for its first part.
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*")
+
+
 def make_certificates(folder: Path, hosts: Sequence[str]) -> list[Path]:
     """Write ca, server and client, each as .crt and .key, and return the paths that are new.
 
-    hosts: further names and IP addresses of the machines on which services listen.
+    hosts: further names and IP addresses of the machines on which services listen; empty: those
+    of the present certificate. Raises DeployError.
     """
+    for host in hosts:
+        if not _is_address(host) and not _HOST.fullmatch(host):
+            raise DeployError(
+                f"HOSTS: {host!r} is not an IP address or a host's name (without a port; a name "
+                "with other letters in its form with xn--)"
+            )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made: list[Path] = []
     if not (folder / "ca.crt").exists():
         made += _make_authority(folder)
-    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-    key = cast(
-        ec.EllipticCurvePrivateKey,
-        serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None),
-    )
+    authority, key = _read_authority(folder)
+    hosts = hosts or list_names(folder / "server.crt")
     names = tuple(dict.fromkeys((SERVICE_NAME, *_LOCAL, *hosts)))
     uses = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
     for name, use in uses.items():
@@ -59,6 +70,35 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> list[Path]:
         )
         made += _write(folder / name, certificate, own)
     return made
+
+
+def list_names(path: Path) -> Sequence[str]:
+    """Return the names and addresses of a certificate; none if there is no such file."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
+        return ()
+    return [str(name.value) for name in names]
+
+
+def _read_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate, key = folder / "ca.crt", folder / "ca.key"
+    try:
+        authority = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        if private.public_key() != authority.public_key():
+            raise ValueError
+    except FileNotFoundError:
+        problem = f"{key} is missing"
+    except (ValueError, TypeError):
+        problem = f"{certificate} and {key} are not an authority and its key"
+    else:
+        return authority, cast(ec.EllipticCurvePrivateKey, private)
+    raise DeployError(
+        f"{problem}: make certificates on the machine that has both files, or move {folder} away: "
+        "then a new authority is made, which callers must get"
+    )
 
 
 def _make_authority(folder: Path) -> list[Path]:
@@ -100,11 +140,16 @@ def _begin(
     )
 
 
-def _make_name(host: str) -> x509.GeneralName:
+def _is_address(host: str) -> bool:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
+        ipaddress.ip_address(host)
     except ValueError:
-        return x509.DNSName(host)
+        return False
+    return True
+
+
+def _make_name(host: str) -> x509.GeneralName:
+    return x509.IPAddress(ipaddress.ip_address(host)) if _is_address(host) else x509.DNSName(host)
 
 
 def _write(

@@ -10,19 +10,30 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from arena_llm import ArenaError, Client
+from arena_llm.suggestions import did_you_mean
+from arena_llm.tls import Tls
 from arena_llm.types import ReplicaState
 from deploy import environment
+from deploy.changes import RunningSystem
 from deploy.doctor import doctor
+from deploy.instances import ask_health, find_tls, split_name
 from deploy.output import complain, open_streams, say
-from deploy.probe import health, memory, reachable
-from deploy.services import ALL_SERVICES, ROOT, run_dir
+from deploy.probe import explain_tls, health, memory, reachable
+from deploy.services import (
+    ALL_SERVICES,
+    ROOT,
+    ManagedService,
+    find_service,
+    run_dir,
+)
 from deploy.supervisor import DeployError, Process, Supervisor
-from deploy.up import addresses, prepare, up
+from deploy.up import addresses, find_target, prepare, up
 from services.common.config import ConfigError
 from services.common.environment import load_dotenv
 
@@ -51,7 +62,10 @@ def _run_to_status(arguments: argparse.Namespace) -> int:
         needed = _LENIENT.get(arguments.command)
         # Keys are left to the services that need them.
         load_dotenv(("ARENA_*",), complain if needed else None, needed)
-        return _run(arguments, Supervisor(run_dir()))
+        supervisor = Supervisor(run_dir())
+        # By one name in all processes, however this command was called.
+        os.environ["ARENA_RUN_DIR"] = str(supervisor.run_dir)
+        return _run(arguments, supervisor)
     except (DeployError, ConfigError, ArenaError) as error:
         complain(f"{arguments.command}: {error}")
     except OSError as error:  # such as a full disk
@@ -71,8 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     certs.add_argument("hosts", nargs="*")
     certs.add_argument("--folder", type=Path, default=Path("certs"))
     commands.add_parser("status").add_argument("--json", action="store_true")
+    scale = commands.add_parser("scale")
+    scale.add_argument("service")
+    scale.add_argument("count", metavar="N", type=int)
+    commands.add_parser("restart").add_argument("service")
     logs = commands.add_parser("logs")
-    logs.add_argument("--service", choices=[s.name for s in ALL_SERVICES])
+    logs.add_argument("--service")
     logs.add_argument("--lines", type=int, default=20)
     logs.add_argument("--no-follow", dest="follow", action="store_false")
     return parser
@@ -86,6 +104,11 @@ def _run(arguments: argparse.Namespace, supervisor: Supervisor) -> int:
             return down(supervisor)
         case "prepare":
             prepare(ALL_SERVICES)
+        case "scale":
+            with supervisor.lock():
+                RunningSystem(supervisor).scale(_find(arguments.service), arguments.count)
+        case "restart":
+            restart(supervisor, arguments.service)
         case "target":
             say(target(supervisor))
         case "doctor":
@@ -108,9 +131,34 @@ def down(supervisor: Supervisor) -> int:
     return 0
 
 
+def restart(supervisor: Supervisor, name: str) -> None:
+    """Restart a service, or one replica of it, after its calls in flight have ended."""
+    service_name, _ = split_name(name)
+    service = _find(service_name)
+    with supervisor.lock():
+        system = RunningSystem(supervisor)
+        running = system.instances(service)
+        if not running:
+            raise DeployError(f"{name} does not run: run {service.start}")
+        found = [one for one in running if name in (service_name, one.name)]
+        if not found:
+            names = ", ".join(instance.name for instance in running)
+            raise DeployError(f"{name} does not run: there is {names}")
+        system.check_place(service)
+        system.restart(found)
+
+
+def _find(name: str) -> ManagedService:
+    with contextlib.suppress(KeyError):
+        return find_service(name)
+    names = [service.name for service in ALL_SERVICES]
+    known = ", ".join(names)
+    raise DeployError(f"no service {name}{did_you_mean(name, names) or '.'} There are {known}")
+
+
 def target(supervisor: Supervisor) -> str:
     """The ARENA_LLM_TARGET of this system."""
-    return reachable(addresses(supervisor)["router"])
+    return find_target(supervisor)
 
 
 def status(supervisor: Supervisor, *, as_json: bool) -> int:
@@ -125,7 +173,7 @@ def status(supervisor: Supervisor, *, as_json: bool) -> int:
             "service": name,
             "state": process.state,
             "pid": process.pid or None,
-            "health": health(address) if process.pid else None,
+            "health": ask_health(name, address) if process.pid else None,
             "address": address,
             "memory_mb": round(memory(process.pid) / 1e6) if process.pid else None,
         }
@@ -136,18 +184,38 @@ def status(supervisor: Supervisor, *, as_json: bool) -> int:
         for line in ([key.upper() for key in rows[0]], *(row.values() for row in rows)):
             cells = ["-" if cell is None else str(cell) for cell in line]
             say("{:11} {:9} {:>8}  {:12} {:22} {:>9}".format(*cells))
-        for line in _list_lost(addresses(supervisor)["router"]):
+        for line in _list_unreachable(rows):
+            complain(line)
+        for line in _list_lost(addresses(supervisor)["router"], find_tls(find_service("router"))):
             say(line)
     if system.problem:
         complain(system.problem)
     return 0 if system.managed and all(row["health"] == "SERVING" for row in rows) else 1
 
 
-def _list_lost(router: str) -> Iterator[str]:
+def _list_unreachable(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each running service that its encryption keeps out of reach."""
+    for row in rows:
+        if row["health"] != "UNREACHABLE":
+            continue
+        name = row["service"]
+        try:
+            problem = explain_tls(row["address"], find_service(split_name(name)[0]).caller_tls)
+        except ConfigError as error:
+            yield f"{name} cannot be asked: {error}"
+        else:
+            if problem:
+                yield f"{name} cannot be asked: {problem}; make up restarts it with its file"
+
+
+def _list_lost(router: str, tls: Tls | None = None) -> Iterator[str]:
     """Yield a line for each backend that the router reaches on some of its replicas only."""
-    if health(router) != "SERVING":
+    if health(router, tls) != "SERVING":
         return
-    with contextlib.suppress(ArenaError), Client(reachable(router), timeout=5) as llm:
+    with (
+        contextlib.suppress(ArenaError),
+        Client(reachable(router), timeout=5, tls=tls or False) as llm,
+    ):
         for backend in llm.service_info().backends:
             lost = [one for one in backend.replicas if one.state != ReplicaState.SERVING]
             serving = len(backend.replicas) - len(lost)
@@ -158,8 +226,11 @@ def _list_lost(router: str) -> Iterator[str]:
 
 def logs(supervisor: Supervisor, service: str | None, lines: int, *, follow: bool) -> None:
     """Show the last lines of the logs; on a terminal, then show new lines as they come."""
-    names = [service] if service else [s.name for s in ALL_SERVICES]
-    files = [str(path) for path in map(supervisor.log, names) if path.exists()]
+    order = [s.name for s in ALL_SERVICES]
+    found = sorted(supervisor.logs(), key=lambda name: (order.index(split_name(name)[0]), name))
+    if service and service not in found:
+        _find(split_name(service)[0])
+    files = [str(supervisor.log(name)) for name in found if service in (None, name)]
     if not files:
         raise DeployError(f"no logs in {supervisor.run_dir / 'logs'}: make up writes them")
     follow = follow and os.isatty(1)
@@ -172,10 +243,11 @@ def certs(folder: Path, hosts: list[str]) -> None:
     """Make certificates, and say how they are used."""
     if find_spec("cryptography") is None and Path(sys.prefix) == ROOT / ".venv":
         environment.add_parts({"certs"})
-    from deploy.certificates import make_certificates
+    from deploy.certificates import list_names, make_certificates
 
     for path in make_certificates(folder, hosts):
         say(f"wrote {path}")
+    say(f"services have the names {', '.join(list_names(folder / 'server.crt'))}")
     say(f"keep {folder / 'ca.key'} on this machine; docs/security.md says where the others belong")
 
 

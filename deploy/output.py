@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import re
 import sys
 from typing import TextIO
 
-from arena_llm.terminal import discard, escape_unencodable, escape_unsafe, open_closed_files
+from arena_llm.terminal import (
+    discard,
+    escape_unencodable,
+    escape_unsafe,
+    fold,
+    open_closed_files,
+)
+
+#: What stands between a name and its address.
+_PLACE = re.compile(r"(?<=\S) on (?=\S+:\d|unix:)")
+_JOINT = "\N{NO-BREAK SPACE}"
 
 
 def open_streams() -> None:
@@ -32,10 +43,17 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:  # it was closed when the command started
         return
     try:
-        stream.write(escape_unsafe(text))
+        stream.write(_break_lines(stream, escape_unsafe(text)))
         stream.flush()
     except OSError as error:
         discard(stream)
         # A reader that has left (`make up | head -1`) needs no message.
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):
             complain(f"the output cannot be written: {error.strerror}")
+
+
+def _break_lines(stream: TextIO, text: str) -> str:
+    """Break lines for a terminal. An address stays on the line of its name."""
+    if not stream.isatty():
+        return text
+    return fold(stream, _PLACE.sub(f"{_JOINT}on{_JOINT}", text)).replace(_JOINT, " ")

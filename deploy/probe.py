@@ -1,16 +1,20 @@
-"""What can be seen of services from outside: health, ports, memory."""
+"""The state of services as seen from outside: health, ports, memory."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
+import ssl
+from collections.abc import Collection
 
 import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from arena_llm.tls import Tls, find_tls, open_channel
-from services.common.config import is_unix
+from arena_llm.connection import split_host_port
+from arena_llm.tls import Tls, open_channel
+from services.common.addresses import is_unix
 
 
 def reachable(address: str) -> str:
@@ -21,14 +25,9 @@ def reachable(address: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host) + ":" + port  # noqa: S104
 
 
-def health(address: str) -> str:
-    """SERVING, NOT_SERVING, or UNREACHABLE.
-
-    Some listeners may be encrypted, and others not: with ARENA_LLM_CA and its like, both are tried.
-    """
-    settings = dict.fromkeys((find_tls(None), None))
-    answers = (_ask_health(reachable(address), tls) for tls in settings)
-    return next((answer for answer in answers if answer != _UNREACHABLE), _UNREACHABLE)
+def health(address: str, tls: Tls | None = None, *, over_http: bool = False) -> str:
+    """SERVING, NOT_SERVING, or UNREACHABLE. over_http: the service answers HTTP, at /ready."""
+    return (_ask_ready if over_http else _ask_health)(reachable(address), tls)
 
 
 _UNREACHABLE = "UNREACHABLE"
@@ -44,6 +43,62 @@ def _ask_health(target: str, tls: Tls | None) -> str:
         except grpc.RpcError:
             return _UNREACHABLE
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+def _ask_ready(target: str, tls: Tls | None) -> str:
+    host, port = split_host_port(target)
+    connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=_HTTP_SECONDS)
+    try:
+        if tls is not None:
+            context = ssl.create_default_context(cafile=tls.ca or None)
+            if tls.certificate:
+                context.load_cert_chain(tls.certificate, tls.key)
+            raw = socket.create_connection((host.strip("[]"), port), timeout=_HTTP_SECONDS)
+            connection.sock = context.wrap_socket(raw, server_hostname=tls.server_name or host)
+        connection.request("GET", "/ready")
+        return "SERVING" if connection.getresponse().status == 200 else "NOT_SERVING"
+    except (OSError, http.client.HTTPException):
+        return _UNREACHABLE
+    finally:
+        connection.close()
+
+
+def explain_tls(address: str, tls: Tls | None) -> str:
+    """Why a listener that accepts connections cannot be called: its encryption; else "".
+
+    tls: how it would be called, by its configuration.
+    """
+    target = reachable(address)
+    if is_unix(target):
+        return ""
+    host, port = split_host_port(target)
+    host = host.strip("[]")
+    context = ssl.create_default_context(cafile=tls.ca or None if tls else None)
+    if tls is None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    elif tls.certificate:
+        context.load_cert_chain(tls.certificate, tls.key)
+    context.set_alpn_protocols(["h2"])
+    try:
+        with socket.create_connection((host, port), timeout=_TLS_SECONDS) as raw:
+            try:
+                name = (tls and tls.server_name) or host
+                context.wrap_socket(raw, server_hostname=name).close()
+            except ssl.SSLCertVerificationError as error:
+                return f"its certificate is refused: {error.verify_message}"
+            except TimeoutError:
+                return ""
+            except OSError:
+                return "it listens without TLS, and its file has tls:" if tls else ""
+    except OSError:
+        return ""  # nothing listens
+    return "" if tls else "it listens with TLS, and its file has no tls:"
+
+
+_TLS_SECONDS = 2.0
+
+#: More than a gateway waits for its router.
+_HTTP_SECONDS = 7.0
 
 
 def port_problem(address: str) -> str:
@@ -63,22 +118,45 @@ def port_problem(address: str) -> str:
     return ""
 
 
-def free_port_after(address: str) -> int | None:
-    """A free port above an address's own, in steps of 100; None if its own is 0 or all are used."""
+def free_port_after(address: str, taken: Collection[str] = ()) -> int | None:
+    """A free port above an address's own, in steps of 100; None if its own is 0 or all are used.
+
+    taken: addresses that are not free, although nothing listens there yet.
+    """
     if is_unix(address):
         return None
     host, _, port = address.rpartition(":")
     candidates = range(int(port) + 100, 65536, 100) if int(port) else ()
-    return next((free for free in candidates if not port_problem(f"{host}:{free}")), None)
+    return next(
+        (
+            free
+            for free in candidates
+            if (other := f"{host}:{free}") not in taken and not port_problem(other)
+        ),
+        None,
+    )
 
 
 def _holder(port: int) -> str:
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            listening = connection.status == psutil.CONN_LISTEN and connection.pid
-            if listening and connection.laddr and connection.laddr.port == port:
-                name = psutil.Process(connection.pid).name()
-                return f" (held by {name}, pid {connection.pid})"
+    """Say in brackets what has the port: a server, or a connection to elsewhere."""
+    try:
+        sockets = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port]
+    except psutil.Error:
+        return ""
+    # The default ports are among those that Linux gives to outgoing connections.
+    sockets.sort(key=lambda c: (c.status != psutil.CONN_LISTEN, c.pid is None))
+    for connection in sockets:
+        process = "a process of another user"
+        if connection.pid is not None:
+            try:
+                process = f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+            except psutil.Error:
+                continue  # it has just ended
+        if connection.status == psutil.CONN_LISTEN:
+            return f" (held by {process})"
+        if connection.status == psutil.CONN_ESTABLISHED:
+            return f" (a connection of {process} has it: try again when that has ended)"
+        return " (a closing connection has it: try again in a minute)"
     return ""
 
 

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import fcntl
-import io
 import json
 import os
-import shlex
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from pydantic import TypeAdapter
 
+from deploy.instances import Instance, split_name
 from deploy.manager import SOCKET, ManagerError, call_manager
-from deploy.services import ROOT, ManagedService, visible_environment
-from services.common.config import Address
+from deploy.manager_config import STOP_WAIT, render_config
+from deploy.services import ALL_SERVICES, ROOT, common_environment, find_service
+from services.common.addresses import Address
 
 #: Set to the run folder in every process of a run, so that `members` finds all of them.
 MARK = "ARENA_SUPERVISED_BY"
 
-#: Seconds until a service that was asked to stop is killed; more than the time that it gives
-#: its calls after SIGTERM.
-STOP_WAIT = 40
+#: States of a process that runs, in supervisord's words.
+_ALIVE = ("STARTING", "RUNNING", "STOPPING", "BACKOFF")
 
-#: addresses.json: the address of each service.
+#: addresses.json: the address of each process.
 _ADDRESSES = TypeAdapter(dict[str, Address])
 
 #: supervisord sets it for a service, whose children inherit it.
@@ -78,12 +78,20 @@ class Supervisor:
         self.socket = self.run_dir / SOCKET
         self._conf = self.run_dir / "supervisord.conf"
         self._addresses = self.run_dir / "addresses.json"
+        #: What the router reads, see router/targets.py.
+        self.replicas = self.run_dir / "replicas.json"
         #: Bytes that each log had at `mark_logs`.
         self._log_sizes: dict[str, int] = {}
 
     def log(self, name: str) -> Path:
         """The log of a service."""
         return self.run_dir / "logs" / f"{name}.log"
+
+    def logs(self) -> list[str]:
+        """The names of the processes that have a log."""
+        known = {service.name for service in ALL_SERVICES}
+        names = (path.stem for path in (self.run_dir / "logs").glob("*.log"))
+        return [name for name in names if split_name(name)[0] in known]
 
     def mark_logs(self, names: Iterable[str]) -> None:
         """Let `log_lines` skip what these logs hold now."""
@@ -114,15 +122,13 @@ class Supervisor:
         finally:
             os.close(file)
 
-    def start(self, services: Sequence[ManagedService], addresses: dict[str, str]) -> None:
-        """Start the manager, which starts every service. Raises DeployError."""
-        environ = visible_environment(services, os.environ) | {
+    def start(self) -> None:
+        """Start the manager, which starts no service by itself. Raises DeployError."""
+        environ = common_environment(os.environ) | {
             MARK: str(self.run_dir),
             "PYTHONUNBUFFERED": "1",
         }
-        _write_private(self._conf, render_config(services, environ))
-        _write_private(self._addresses, json.dumps(addresses))
-        self.mark_logs(service.name for service in services)
+        _write_private(self._conf, render_config([]))
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-m", "deploy.manager", str(self.run_dir)],
             env=environ, cwd=ROOT, capture_output=True, text=True, check=False,
@@ -131,6 +137,76 @@ class Supervisor:
             # Some of its errors end with the whole environment, keys included.
             reason = done.stderr.split("{")[0].strip()
             raise DeployError(f"the process manager does not start: {reason}")
+
+    def add(self, instances: Sequence[Instance], environ: Mapping[str, str]) -> None:
+        """Start processes, the last one first. Raises DeployError.
+
+        environ: all variables; each service gets those that it may see.
+        """
+        new = {instance.name: instance for instance in instances}
+        self._write({**self._read_instances(), **new})
+        self.mark_logs(new)
+        self._call("reloadConfig")
+        for name, instance in reversed(new.items()):
+            seen = instance.service.sees(environ)
+            self._call("addProcessGroup", name)
+            self._call("arena.prepare", name, json.dumps(seen), instance.service.stamp(seen))
+            self._call("startProcess", name, False)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Stop processes after their calls in flight have ended. Raises DeployError."""
+        self._stop(names)
+        self._write({k: v for k, v in self._read_instances().items() if k not in names})
+        self._call("reloadConfig")
+
+    def restart(self, instance: Instance, environ: Mapping[str, str]) -> None:
+        """Stop a process as `remove` does, and start it as `add` does. Raises DeployError."""
+        self._stop([instance.name])
+        self.add([instance], environ)
+
+    def _stop(self, names: Sequence[str]) -> None:
+        for name in names:
+            with contextlib.suppress(DeployError):  # it has stopped by itself
+                self._call("stopProcess", name, False)
+        self._wait_stopped(names)
+        for name in names:
+            self._call("removeProcessGroup", name)
+
+    def signal(self, name: str, signum: str) -> None:
+        """Send a signal, such as HUP, to a process that runs."""
+        with contextlib.suppress(ManagerError):
+            call_manager(self.run_dir, "signalProcess", name, signum)
+
+    def starts(self) -> dict[str, tuple[dict[str, str], str]]:
+        """The variables and the stamp with which each process was started. Raises DeployError."""
+        starts: dict[str, tuple[dict[str, str], str]] = json.loads(self._call("arena.list"))
+        return starts
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        try:
+            return call_manager(self.run_dir, method, *arguments)
+        except ManagerError as error:
+            raise DeployError(f"the process manager {error}") from error
+
+    def _wait_stopped(self, names: Sequence[str]) -> None:
+        give_up = time.monotonic() + STOP_WAIT + 10
+        while any(self.processes()[name].state in _ALIVE for name in names):
+            if time.monotonic() > give_up:
+                raise DeployError(f"{', '.join(names)} does not stop")
+            time.sleep(0.05)
+
+    def _write(self, instances: Mapping[str, Instance]) -> None:
+        _write_private(self._conf, render_config(instances.values()))
+        addresses = {name: instance.address for name, instance in instances.items()}
+        _write_private(self._addresses, json.dumps(addresses))
+
+    def _read_instances(self) -> dict[str, Instance]:
+        """The processes that this run folder has, in their order."""
+        found = {}
+        for name, address in self.addresses().items():
+            service, number = split_name(name)
+            found[name] = Instance(find_service(service), number, address)
+        return found
 
     def inspect(self) -> SystemState:
         """Ask the manager what runs; if it does not answer, look for the processes."""
@@ -164,6 +240,7 @@ class Supervisor:
 
     def revive(self) -> None:
         """Start the services that the manager no longer restarts. Raises DeployError."""
+        self._wait_stopped([n for n, one in self.processes().items() if one.state == "STOPPING"])
         for name, process in self.processes().items():
             if process.state in ("FATAL", "EXITED", "STOPPED"):
                 try:
@@ -194,7 +271,8 @@ class Supervisor:
         for process in _wait_gone(survivors):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        for path in (self.socket, self._conf, self._addresses, self.run_dir / "supervisord.pid"):
+        files = (self._conf, self._addresses, self.replicas, self.run_dir / "supervisord.pid")
+        for path in (self.socket, *files):
             path.unlink(missing_ok=True)
         return stopping or bool(members)
 
@@ -209,59 +287,6 @@ class Supervisor:
                 if process.environ().get(MARK) == str(self.run_dir):
                     members.append(process)
         return members
-
-
-def render_config(services: Sequence[ManagedService], environ: Iterable[str]) -> str:
-    """The text of supervisord.conf. It has names of variables, never values.
-
-    Paths are relative to the run folder, where the manager is started.
-    """
-    config = configparser.RawConfigParser()
-    config["unix_http_server"] = {"file": SOCKET, "chmod": "0700"}
-    config["rpcinterface:supervisor"] = {
-        "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
-    }
-    config["supervisord"] = {
-        "pidfile": "supervisord.pid",
-        "logfile": "logs/supervisord.log",
-        "logfile_maxbytes": "1MB",
-        "logfile_backups": "1",
-        "umask": "077",
-        "identifier": "arena-llm",
-    }
-    if os.geteuid() == 0:  # otherwise the manager warns that it runs as root
-        config["supervisord"]["user"] = "root"
-    names = list(environ)
-    for place, service in enumerate(services):
-        unset = [word for name in service.hides(names) for word in ("-u", name)]
-        command = ["env", *unset, str(service.python), "-m", service.module]
-        config[f"program:{service.name}"] = {
-            "command": shlex.join(command),
-            "directory": str(ROOT),
-            # The highest priority starts last and stops first.
-            "priority": str(len(services) - place),
-            # After a crash in the first seconds each restart waits longer, up to this many
-            # tries. After a later crash the restart is immediate.
-            "autorestart": "true",
-            "startsecs": "5",
-            "startretries": "60",
-            # SIGTERM goes to the service alone, which ends its children in order. If they
-            # outlive the wait, the whole process group is killed.
-            "stopsignal": "TERM",
-            "stopwaitsecs": str(STOP_WAIT),
-            "stopasgroup": "false",
-            "killasgroup": "true",
-            "redirect_stderr": "true",
-            "stdout_logfile": f"logs/{service.name}.log",
-            "stdout_logfile_maxbytes": "10MB",
-            "stdout_logfile_backups": "3",
-        }
-    for section in config.values():
-        for key, value in section.items():
-            section[key] = value.replace("%", "%%")
-    text = io.StringIO()
-    config.write(text)
-    return text.getvalue()
 
 
 def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:

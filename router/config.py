@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 
-from arena_llm.tls import Tls
-from router.cache.config import CacheConfig
-from services.common.config import Address, SharedConfig, StrictModel
+from services.common.addresses import Address, HostPort, is_loopback, is_unix
+from services.common.config import ConnectionTls, SharedConfig, StrictModel
 from services.common.validation import MAX_FALLBACKS
 
 
@@ -21,6 +29,11 @@ def ip_version(address: str) -> int | None:
         return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).version
     except ValueError:
         return None
+
+
+def is_one_address(target: str) -> bool:
+    """Whether a target is one address, not a host's name, which may have several."""
+    return is_unix(target) or ip_version(target) is not None
 
 
 def _check_targets(targets: list[str]) -> list[str]:
@@ -39,26 +52,6 @@ def _check_targets(targets: list[str]) -> list[str]:
     return targets
 
 
-class RouteTls(StrictModel):
-    """The encryption of a route, as in arena_llm.tls.Tls; relative paths begin at the working
-    directory."""
-
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-    server_name: str = ""
-
-    @model_validator(mode="after")
-    def _check_pair(self) -> Self:
-        self.settings  # noqa: B018 - it refuses a certificate without its key
-        return self
-
-    @property
-    def settings(self) -> Tls:
-        """The same for a connection."""
-        return Tls(self.ca, self.certificate, self.key, self.server_name)
-
-
 class Route(StrictModel):
     """Where the models of one prefix are served.
 
@@ -71,13 +64,19 @@ class Route(StrictModel):
     connections: to each target. A target with several workers needs some, because each connection
     leads to one worker; calls go to the connection with the fewest.
     tls: the encryption of these connections; None: none.
+    hold: calls, of each worker, that may wait for a replica while none serves, each until its
+    deadline; 0: such a call fails with BACKEND_DOWN. For a backend that scales to zero.
+    application: the target is the ingress of Ray Serve, which runs the backend under this name.
+    It gets the name, and what remains of the deadline, as metadata.
     """
 
     targets: Annotated[list[Address], Field(min_length=1), AfterValidator(_check_targets)]
     policy: Literal["round_robin", "session"] = "session"
     start: str = ""
     connections: Annotated[int, Field(ge=1, le=256)] = 1
-    tls: RouteTls | None = None
+    tls: ConnectionTls | None = None
+    hold: Annotated[int, Field(ge=0)] = 0
+    application: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]*$")] = ""
 
     @model_validator(mode="after")
     def _check_server_name(self) -> Self:
@@ -88,8 +87,13 @@ class Route(StrictModel):
         return self
 
 
-def _default_usage() -> Path:
-    return Path(os.environ.get("ARENA_RUN_DIR") or ".run") / "usage.sqlite"
+def _read_blank(value: Any) -> Any:
+    """Return None for the value of a variable that is not set."""
+    return value or None
+
+
+def _in_run_dir(name: str) -> Path:
+    return Path(os.environ.get("ARENA_RUN_DIR") or ".run") / name
 
 
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
@@ -98,32 +102,97 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*
 FallbackList = Annotated[list[str], Field(min_length=1, max_length=MAX_FALLBACKS)]
 
 
+_CACHE_SCHEMES = ("valkey", "valkeys", "unix")
+
+
+def _default_cache() -> str:
+    return os.path.join(os.environ.get("ARENA_CACHE_DIR") or ".cache", "replies.sqlite")
+
+
+class CacheConfig(StrictModel):
+    """The section `cache`: where replies are kept, and for which calls.
+
+    mode: cache answers an equal call again; record forwards every call and keeps its reply; replay
+    answers with the recorded replies alone, and calls no backend. store: a file of this machine,
+    relative to the working directory, or valkey://HOST:PORT, which several routers can share.
+    models: patterns of names; other models are never answered by the cache. max_bytes: of all
+    replies in the file; the least recently used ones are dropped. A Valkey server has its own
+    bound (maxmemory). max_reply_bytes: a larger reply is not kept. max_age_seconds: of a reply.
+    A recording has no bounds of bytes and age.
+    """
+
+    mode: Literal["cache", "record", "replay"] = "cache"
+    store: Annotated[str, Field(min_length=1)] = Field(default_factory=_default_cache)
+    models: Annotated[list[str], Field(min_length=1)] = Field(["*"])
+    max_bytes: PositiveInt = 2**30
+    max_reply_bytes: PositiveInt = 4 * 2**20
+    max_age_seconds: Annotated[float, Field(gt=0, le=10 * 365 * 86_400)] = 30 * 86_400.0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the store is a server, and not a file."""
+        return urlsplit(self.store).scheme in _CACHE_SCHEMES
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.is_shared and self.mode != "cache":
+            raise ValueError(f"mode {self.mode} needs a file as store")
+        return self
+
+
+#: Patterns of the variables that the file may name, besides ARENA_*.
+ENVIRONMENT = ("VALKEY_*",)
+
+
 class RouterConfig(SharedConfig):
     """The whole file.
 
     routes: by prefix. A call goes to the longest prefix that its model's name starts with.
-    ask_timeout_seconds: how long ListModels and IsAvailable wait for a backend.
-    tokens: the file of tokens, relative to the working directory, see router/tokens.py; None:
-    anybody may call. usage: the file that counts what each token uses; default: usage.sqlite in
-    $ARENA_RUN_DIR. open_health, open_reflection: whether these services need no token.
-    fallbacks: by model, those that answer in its place if it cannot for a reason that waiting does
-    not cure. They hold for requests that do not set `fallback_models`. cache: answers equal calls
-    again, records or replays; None: no cache.
+    replicas: the file of the replicas that `make scale` has started, see router/targets.py;
+    default: replicas.json in $ARENA_RUN_DIR. ask_timeout_seconds: how long ListModels and
+    IsAvailable wait for a backend. tokens: the file of tokens, relative to the working directory,
+    see router/tokens.py; None: anybody may call. usage: the file that counts what each token uses;
+    default: usage.sqlite in $ARENA_RUN_DIR. open_health, open_reflection: whether these services
+    need no token. edge: the address of Envoy, see deploy/edge. fallbacks: by model, those that
+    answer if it cannot, for a reason that waiting does not fix. They hold for requests
+    that do not set `fallback_models`. cache: answers equal calls again, records or replays; None:
+    no cache.
     """
 
+    # Half of max_calls_in_flight, so that one machine cannot take all of it. A service has one
+    # caller, the router.
+    max_calls_of_address: Annotated[int, Field(ge=0)] = 2048
     routes: Annotated[dict[Prefix, Route], Field(min_length=1)]
     ask_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
-    tokens: Path | None = None
-    usage: Path = Field(default_factory=_default_usage)
+    replicas: Path = Field(default_factory=partial(_in_run_dir, "replicas.json"))
+    tokens: Annotated[Path | None, BeforeValidator(_read_blank)] = None
+    usage: Path = Field(default_factory=partial(_in_run_dir, "usage.sqlite"))
     open_health: bool = True
     open_reflection: bool = False
+    edge: HostPort | None = None
     fallbacks: dict[str, FallbackList] = Field({})
     cache: CacheConfig | None = None
 
     @classmethod
     def needs_restart(cls, key: str) -> bool:
         """Whether a running router keeps the value of a key when its file changes."""
-        return key == "cache" or super().needs_restart(key)
+        return key in ("usage", "edge") or super().needs_restart(key)
+
+    @model_validator(mode="after")
+    def _check_edge(self) -> Self:
+        is_safe = self.tls is not None and self.knows_callers
+        if self.edge and not is_safe and not self.insecure and not is_loopback(self.edge):
+            raise ValueError(
+                f"edge: other machines can reach {self.edge}: it needs the router's tls and tokens "
+                "(see docs/security.md), or an address of 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_capture(self) -> Self:
+        if self.capture_content:
+            raise ValueError("capture_content: the router reads no prompts; set it for a service")
+        return self
 
     @model_validator(mode="after")
     def _check_recording(self) -> Self:
@@ -139,7 +208,7 @@ class RouterConfig(SharedConfig):
                 if not name.startswith(tuple(self.routes)):
                     raise ValueError(f"{place}: no route has the prefix of {name!r}")
                 if name in (model, *names)[:index]:
-                    raise ValueError(f"{place}: {name!r} is called before")
+                    raise ValueError(f"{place}: {name!r} is already called before this place")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Calls other models if a model cannot answer for a reason that waiting does not cure.
+"""Calls other models if a model cannot answer for a reason that waiting does not fix.
 
 A model that is overloaded, limited or down is waited for. One without credits, key or permission
 stays so: the next model of the list gets the same request. That happens only before the first
@@ -12,14 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import grpc
-from google.rpc import error_details_pb2, status_pb2
-
-from arena_llm.errors import DETAILS_TRAILER
-from arena_llm.v1 import call_report_pb2, error_pb2, generate_pb2, models_pb2, reply_pb2
+from arena_llm.v1 import error_pb2, generate_pb2, models_pb2, reply_pb2
+from router.events import JoinedStream
+from router.failure import CallFailed, extend_own
+from router.ledger import Reports, add_reports
 from services.common.call import CallRecord
-from services.common.errors import MAX_DETAILS_BYTES, BackendError, cut_message, cut_text
+from services.common.errors import BackendError
 from services.common.handlers import scan
+from services.common.trailers import cut_text
 from services.common.validation import check_fallbacks
 
 #: What waiting does not cure, and the next model may not have.
@@ -41,22 +41,13 @@ _FIELDS = generate_pb2.GenerateRequest.DESCRIPTOR.fields_by_name
 _RENAMED = frozenset((_FIELDS["model"].number, _FIELDS["fallback_models"].number))
 
 
-class PassedOver(Exception):
-    """A model cannot answer, and the next one is called. error: how its call ended."""
-
-    def __init__(self, error: grpc.aio.AioRpcError, reason: str) -> None:
-        super().__init__(reason)
-        self.error = error
-        self.reason = reason
-
-
 class FailedCall(NamedTuple):
-    """A model that could not answer. report: what it tried and paid, if it says so."""
+    """A model that could not answer. reports: what it tried and paid, if it says so."""
 
     model: str
     reason: str
     detail: str
-    report: call_report_pb2.CallReport | None
+    reports: Reports
 
 
 def list_models(
@@ -83,78 +74,77 @@ def name_model(data: bytes, model: str) -> bytes:
 class Fallbacks:
     """One call over a list of models. start: begins a call to a model, with its own request.
 
-    record: of the caller's call. failed: the models that could not answer.
+    record, request_id: of the caller's call. failed: the models that could not answer.
     """
 
     models: Sequence[str]
     start: Callable[[str, bytes], Any]
     data: bytes
     record: CallRecord
+    request_id: str
     failed: list[FailedCall] = field(default_factory=list)
 
     async def reply(self) -> bytes:
         """Return the reply of the first model that can answer."""
         for place, model in enumerate(self.models):
             try:
-                return add_failed(await self._begin(place, model).reply(), self.failed)
-            except PassedOver as passed:
-                self._note(model, passed)
+                reply = await self.start(model, name_model(self.data, model)).reply()
+            except CallFailed as failed:
+                self._pass_over(place, failed)
             except BackendError as error:
-                self._explain(error)
-                raise
+                raise self._explain(error) from error
+            else:
+                message = reply_pb2.GenerateResponse.FromString(reply)
+                _add_failed(message, self.failed)
+                return message.SerializeToString()
         raise AssertionError("the last model is never passed over")
 
-    async def messages(self, request_id: str) -> AsyncGenerator[bytes, None]:
+    async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the events of the first model that can answer, after a start of our own.
 
         Who answers is not known at the start.
         """
-        start = generate_pb2.StreamStart(request_id=request_id)
-        yield generate_pb2.StreamGenerateResponse(start=start).SerializeToString()
-        sequence = 1
+        stream = JoinedStream()
+        yield stream.start(self.request_id)
         for place, model in enumerate(self.models):
+            call = self.start(model, name_model(self.data, model))
+            stream.join()
             try:
-                async with (
-                    self._begin(place, model) as call,
-                    aclosing(call.messages(initial=False)) as messages,
-                ):
+                async with aclosing(call.messages(initial=False)) as messages:
                     async for message in messages:
-                        event = generate_pb2.StreamGenerateResponse.FromString(message)
-                        kind = event.WhichOneof("event")
-                        if kind == "start":
+                        if (event := stream.read(message)) is None:
                             continue
-                        if kind != "progress":
-                            call.passed_over = frozenset()  # the first token has come
+                        kind = event.WhichOneof("event")
                         if kind in ("completion", "interruption"):
                             _add_failed(getattr(event, kind), self.failed)
-                        event.sequence = sequence
-                        sequence += 1
-                        yield event.SerializeToString()
+                        yield stream.add(event)
                 return
-            except PassedOver as passed:
-                self._note(model, passed)
+            except CallFailed as failed:
+                if stream.has_answer:
+                    raise self._after(failed) from failed
+                self._pass_over(place, failed)
             except BackendError as error:
-                self._explain(error)
-                raise
+                raise self._explain(error) from error
 
-    def _begin(self, place: int, model: str) -> Any:
-        call = self.start(model, name_model(self.data, model))
-        call.failed = self.failed
-        if place + 1 < len(self.models):
-            call.passed_over = UNFIT if place else REASONS
-        return call
-
-    def _note(self, model: str, passed: PassedOver) -> None:
-        detail = cut_text(passed.error.details() or "", _MAX_DETAIL)
-        trailers: Any = passed.error.trailing_metadata()
-        report = _read_report(tuple(trailers))
-        self.failed.append(FailedCall(model, passed.reason, detail, report))
+    def _pass_over(self, place: int, failed: CallFailed) -> None:
+        """Note that a model could not answer. Raises the error if no other one may."""
+        is_last = place + 1 == len(self.models)
+        if is_last or failed.reason not in (UNFIT if place else REASONS):
+            raise self._after(failed) from failed
+        detail = cut_text(failed.message, _MAX_DETAIL)
+        one = FailedCall(self.models[place], failed.reason, detail, failed.reports)
+        self.failed.append(one)
+        self.record.pass_over()
         self.record.add(failed_models=describe(self.failed))
 
-    def _explain(self, error: BackendError) -> None:
-        """Say in an error of the router itself which models failed before."""
-        if self.failed:
-            error.metadata["failed_models"] = describe(self.failed)
+    def _after(self, failed: CallFailed) -> CallFailed:
+        return failed.after(_list_reports(self.failed), describe(self.failed))
+
+    def _explain(self, error: BackendError) -> Exception:
+        """Return an error of the router itself, with what the models before it took."""
+        if not self.failed:
+            return error
+        return extend_own(error, _list_reports(self.failed), describe(self.failed))
 
 
 def describe(failed: Sequence[FailedCall]) -> str:
@@ -162,87 +152,16 @@ def describe(failed: Sequence[FailedCall]) -> str:
     return ", ".join(f"{one.model}: {one.reason}" for one in failed)
 
 
-def add_failed(reply: bytes, failed: Sequence[FailedCall]) -> bytes:
-    """Return a serialized GenerateResponse with the models that failed before, and their cost."""
-    if not failed:
-        return reply
-    message = reply_pb2.GenerateResponse.FromString(reply)
-    _add_failed(message, failed)
-    return message.SerializeToString()
+def _list_reports(failed: Sequence[FailedCall]) -> Reports:
+    return [report for one in failed for report in one.reports]
 
 
 def _add_failed(message: reply_pb2.GenerateResponse, failed: Sequence[FailedCall]) -> None:
+    """Add to an answer the models that failed before, and what they took."""
     for one in failed:
         reason = error_pb2.ErrorReason.Value(f"ERROR_REASON_{one.reason}")
         message.failed_models.add(model=one.model, reason=reason, detail=one.detail)
-    _add_reports(message, failed)
-
-
-def _add_reports(
-    message: reply_pb2.GenerateResponse | call_report_pb2.CallReport, failed: Sequence[FailedCall]
-) -> None:
-    """Add what failed calls tried and paid to a reply, or to the report of an error.
-
-    A call without a report has not reached a provider.
-    """
-    reports = [one.report for one in failed if one.report is not None]
-    earlier = [attempt for report in reports for attempt in report.attempts]
-    own = list(message.attempts)
-    del message.attempts[:]
-    message.attempts.extend([*earlier, *own])
-    usage = message.usage
-    for report in reports:
-        if not report.usage.HasField("cost_picousd") and report.attempts:
-            usage.ClearField("cost_picousd")
-            usage.ClearField("cost_basis")
-        elif usage.HasField("cost_picousd"):
-            usage.cost_picousd += report.usage.cost_picousd
-
-
-def extend_error(
-    details: str, trailers: tuple[tuple[str, str | bytes], ...], failed: Sequence[FailedCall]
-) -> tuple[str, tuple[tuple[str, str | bytes], ...]]:
-    """Return an error's message and trailers with the models that failed before the last one."""
-    names = describe(failed)
-    extended = tuple(
-        (key, _extend_status(value, names, failed) if isinstance(value, bytes) else value)
-        if key == DETAILS_TRAILER
-        else (key, value)
-        for key, value in trailers
-    )
-    return cut_message(f"{details} (models that failed before: {names})"), extended
-
-
-def _extend_status(data: bytes, names: str, failed: Sequence[FailedCall]) -> bytes:
-    status = status_pb2.Status.FromString(data)
-    info, report = error_details_pb2.ErrorInfo(), call_report_pb2.CallReport()
-    report.usage.cost_picousd = 0  # the last call has no report if it paid nothing
-    _add_reports(report, failed)
-    has_report = bool(report.attempts)
-    for detail in status.details:
-        if detail.Unpack(info):
-            info.metadata["failed_models"] = cut_text(names, 400)
-            detail.Pack(info)
-        elif detail.Unpack(report):
-            _add_reports(report, failed)
-            detail.Pack(report)
-            has_report = False
-    if has_report:
-        status.details.add().Pack(report)
-    extended = status.SerializeToString()
-    return extended if len(extended) <= MAX_DETAILS_BYTES else data
-
-
-def _read_report(
-    trailers: tuple[tuple[str, str | bytes], ...],
-) -> call_report_pb2.CallReport | None:
-    report = call_report_pb2.CallReport()
-    for key, value in trailers:
-        if key == DETAILS_TRAILER and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                if detail.Unpack(report):
-                    return report
-    return None
+    add_reports(message, _list_reports(failed))
 
 
 def add_field(model: models_pb2.ModelInfo) -> None:

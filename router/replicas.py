@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import grpc
 
@@ -14,17 +12,17 @@ from arena_llm.types import BackendInfo, Limits, ReplicaInfo, ReplicaState, Serv
 from arena_llm.v1 import service_info_pb2
 from arena_llm.wire import from_message
 from router.backend import Backend
-from router.config import ip_version
 from router.fanout import explain
 from router.routing import Metadata
-from services.common.config import is_unix
 
 _REQUEST = service_info_pb2.GetServiceInfoRequest().SerializeToString()
 
 
 async def describe(backend: Backend, seconds: float, metadata: Metadata) -> BackendInfo:
     """Return the backend with one item for each replica, each asked with this timeout."""
-    addresses = await _resolve(backend.targets)
+    addresses = backend.replicas.addresses
+    if not addresses:
+        return _describe_none(backend)
     answers = await asyncio.gather(
         *(_ask(backend, address, seconds, metadata) for address in addresses)
     )
@@ -36,7 +34,25 @@ async def describe(backend: Backend, seconds: float, metadata: Metadata) -> Back
         key=lambda found: found.request_id_seconds,
         default=None,
     )
+    if backend.held:
+        first = replicas[0]
+        detail = "; ".join(filter(None, (_describe_held(backend), first.detail)))
+        waiting = first.calls_waiting + backend.held
+        replicas = (replace(first, detail=detail, calls_waiting=waiting), *replicas[1:])
     return BackendInfo(backend.name, (backend.prefix,), replicas, credits, limits)
+
+
+def _describe_none(backend: Backend) -> BackendInfo:
+    """Return a backend whose name has no address, or was not looked up yet."""
+    state, detail = ReplicaState.UNREACHABLE, "there is no replica: the name has no address"
+    if backend.holds:
+        state, detail = ReplicaState.UNKNOWN, f"there is no replica; {_describe_held(backend)}"
+    replica = ReplicaInfo(backend.addresses, state, detail, calls_waiting=backend.held)
+    return BackendInfo(backend.name, (backend.prefix,), (replica,))
+
+
+def _describe_held(backend: Backend) -> str:
+    return f"calls that wait for a replica that serves: {backend.held}"
 
 
 def shorten_window(limits: Limits, backends: Iterable[BackendInfo]) -> Limits:
@@ -48,28 +64,11 @@ def shorten_window(limits: Limits, backends: Iterable[BackendInfo]) -> Limits:
     return replace(limits, request_id_seconds=min(times, default=0))
 
 
-async def _resolve(targets: Sequence[str]) -> Sequence[str]:
-    """Return the addresses of the replicas: every address that a host's name resolves to."""
-    if len(targets) > 1 or is_unix(targets[0]) or ip_version(targets[0]):
-        return targets
-    host, _, port = targets[0].rpartition(":")
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    except OSError:
-        return targets  # the call says what is wrong with the name
-    addresses: list[str] = []
-    place: Any
-    for family, *_, place in found:
-        name = f"[{place[0]}]" if family is socket.AF_INET6 else place[0]
-        addresses.append(f"{name}:{place[1]}")
-    return list(dict.fromkeys(addresses))
-
-
 async def _ask(
     backend: Backend, address: str, seconds: float, metadata: Metadata
 ) -> tuple[ReplicaInfo, BackendInfo | None]:
     """Return a replica, and what it says about its backend if it answers."""
+    metadata += backend.serve_metadata(seconds)
     call = backend.replica(address)(_REQUEST, timeout=seconds, metadata=metadata)
     try:
         answer = service_info_pb2.GetServiceInfoResponse.FromString(await call)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from arena_llm.v1 import error_pb2, generate_pb2, reply_pb2, score_pb2
+from arena_llm.v1 import generate_pb2, reply_pb2, score_pb2
 from services.common.call import CallRecord
-from services.common.errors import read_report
 from services.common.handlers import SMALL, scan
+from services.common.trailers import read_report
 from services.common.validation import MAX_NAME
 
 _TYPES: dict[str, Any] = {
@@ -18,13 +18,20 @@ _TYPES: dict[str, Any] = {
     "Score": score_pb2.ScoreResponse,
 }
 #: What is read of a large reply.
-_FIGURES = frozenset(("id", "request_id", "replayed", "usage", "served_by", "timings"))
+_FIGURES = frozenset(("id", "request_id", "replayed", "usage", "served_by", "timings", "attempts"))
 
 
-def note_reply(record: CallRecord, data: bytes) -> reply_pb2.Usage | None:
+class Paid(NamedTuple):
+    """What a call counts for a token's quotas: tokens, and 10^-12 US dollars."""
+
+    tokens: int
+    picousd: int
+
+
+def note_reply(record: CallRecord, data: bytes) -> Paid | None:
     """Add to the record what the reply of a unary call says, and return what it has paid.
 
-    None if that is not known, or nothing was paid for this call.
+    None if it does not say.
     """
     kind = _TYPES.get(record.rpc)
     if kind is None:
@@ -38,8 +45,8 @@ def note_reply(record: CallRecord, data: bytes) -> reply_pb2.Usage | None:
         return None
 
 
-def note_last_event(record: CallRecord, data: bytes) -> reply_pb2.Usage | None:
-    """The same for the last event of a stream."""
+def note_last_event(record: CallRecord, data: bytes) -> Paid | None:
+    """Note the latest event of a stream; return what it paid, None before its end."""
     try:
         event = generate_pb2.StreamGenerateResponse.FromString(data)
     except DecodeError:
@@ -48,36 +55,33 @@ def note_last_event(record: CallRecord, data: bytes) -> reply_pb2.Usage | None:
     return _note(record, getattr(event, kind)) if kind in ("completion", "interruption") else None
 
 
-def note_failure(
-    record: CallRecord, trailers: Iterable[tuple[str, str | bytes]]
-) -> reply_pb2.Usage | None:
-    """The same for a failed call, by the details of its error."""
+def note_failure(record: CallRecord, trailers: Iterable[tuple[str, str | bytes]]) -> Paid | None:
+    """Note a failed call, by the details of its error; return what it paid."""
     report = read_report(trailers)
     if report is not None and report.request_id and not record.has("request_id"):
         record.add(request_id=report.request_id[:MAX_NAME])
-    if report is None or not report.HasField("usage"):
+    if report is None:
         return None
-    record.add_usage(report.usage)
-    return report.usage
+    if report.HasField("usage"):
+        record.add_usage(report.usage)
+    return _count(report.usage, report.attempts)
 
 
-def add_lost_request(data: bytes) -> bytes:
-    """Return a reply of Generate with the attempt of a replica that was lost before it.
-
-    A provider may have billed it, so what the call has cost together is not known any more.
-    """
-    reply = reply_pb2.GenerateResponse.FromString(data)
-    if reply.usage.cost_basis == reply_pb2.COST_BASIS_FREE:
-        return data
-    attempts = [reply_pb2.Attempt(reason=error_pb2.ERROR_REASON_BACKEND_DOWN), *reply.attempts]
-    del reply.attempts[:]
-    reply.attempts.extend(attempts)
-    reply.usage.ClearField("cost_picousd")
-    reply.usage.ClearField("cost_basis")
-    return reply.SerializeToString()
+def count_most(attempts: Iterable[reply_pb2.Attempt]) -> int:
+    """Return what attempts have cost, in 10^-12 US dollars: the most if the cost is not known."""
+    return sum(
+        one.cost_picousd if one.HasField("cost_picousd") else one.max_cost_picousd
+        for one in attempts
+    )
 
 
-def _note(record: CallRecord, reply: Any) -> reply_pb2.Usage | None:
+def _count(usage: reply_pb2.Usage, attempts: Iterable[reply_pb2.Attempt]) -> Paid:
+    is_known = usage.HasField("cost_picousd")
+    picousd = usage.cost_picousd if is_known else count_most(attempts)
+    return Paid(usage.prompt_tokens + usage.completion_tokens, picousd)
+
+
+def _note(record: CallRecord, reply: Any) -> Paid:
     if reply.request_id and not record.has("request_id"):
         record.add(request_id=reply.request_id[:MAX_NAME])
     if isinstance(reply, reply_pb2.GenerateResponse):
@@ -85,12 +89,10 @@ def _note(record: CallRecord, reply: Any) -> reply_pb2.Usage | None:
             record.add(id=reply.id[:MAX_NAME])
         if reply.replayed:
             record.add(replayed=True)
-            return None
+            return Paid(0, 0)
     if reply.served_by.replica:
         record.add(replica=reply.served_by.replica[:MAX_NAME])
-    if not reply.HasField("usage"):
-        return None
-    usage: reply_pb2.Usage = reply.usage
-    record.add_usage(usage)
-    record.timings = reply.timings  # in the log of the service
-    return usage
+    if reply.HasField("usage"):
+        record.add_usage(reply.usage)
+        record.timings = reply.timings  # in the log of the service
+    return _count(reply.usage, getattr(reply, "attempts", ()))

@@ -3,44 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
-import grpc
 from google.protobuf.message import Message
 
-from arena_llm.tracing import tracing
+from arena_llm.tracing import continue_trace
 from arena_llm.types import BackendInfo
 from arena_llm.v1 import generate_pb2, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from router import fanout
-from router.access import find_tenant, make_access
+from router.access import Access, find_tenant
 from router.backend import Backend
+from router.backends import Backends
 from router.cache.cache import ReplyCache
 from router.cache.call import CachedCall
 from router.config import RouterConfig
+from router.costs import RequestCosts
 from router.envelope import add_request, read_envelope
+from router.failure import CallFailed
 from router.fallback import Fallbacks, add_field
 from router.fallback import list_models as list_fallbacks
 from router.forwarding import ForwardedCall
-from router.replicas import describe, shorten_window
-from router.reply import add_lost_request
-from router.routing import HOPS_HEADER, Metadata, build_metadata, find_prefix
+from router.replicas import shorten_window
+from router.routing import Metadata, build_metadata, find_prefix
 from router.status import STATUS_SECONDS, Status
+from router.targets import expand_routes
 from services.common.admission import Admission
 from services.common.call import CallRecord, CallScope
 from services.common.errors import BackendDown, DeadlineExceeded, UnknownPrefix
 from services.common.exporter import Page
 from services.common.handlers import Context, check_client, parse
-from services.common.log import log
+from services.common.hops import HOPS_HEADER
 from services.common.pages import make_page
 from services.common.service_info import make_limits, make_service_info
 from services.common.unknown import check_known
 
-M = TypeVar("M", bound=Message)
+
+class Forwarding(Protocol):
+    """A call on behalf of a caller: to a backend, over several models, or to the cache."""
+
+    async def reply(self) -> bytes:
+        """Return the reply of a unary call. Raises CallFailed and BackendError."""
+
+    def messages(self) -> AsyncGenerator[bytes, None]:
+        """Yield the messages of a stream. Raises the same."""
 
 
 class Router:
@@ -51,14 +69,17 @@ class Router:
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
-        self._admission = Admission(config.max_calls_in_flight, config.max_bytes_in_flight)
+        self._admission = Admission(config)
         self._admit = self._admission.admit
-        self._access = make_access(config)
-        self.interceptors = self._access.interceptors
-        self._backends: dict[str, Backend] = {}
+        self._access = Access(config)
+        self.guards = self._access.guards
+        self._backends = Backends()
         #: Of backends whose routes are gone.
         self._closing: set[asyncio.Task[None]] = set()
-        self.cache = ReplyCache(config.cache, self._ask_revision) if config.cache else None
+        self.cache = self._make_cache(config)
+
+    def _make_cache(self, config: RouterConfig) -> ReplyCache | None:
+        return ReplyCache(config.cache, self._ask_revision) if config.cache else None
 
     async def start(self) -> None:
         """Open a channel to each backend.
@@ -68,37 +89,55 @@ class Router:
         await self._access.start()
         if self.cache is not None:
             await self.cache.start()
-        self._backends = self._open_backends(self._config)
-
-    def _open_backends(self, config: RouterConfig) -> dict[str, Backend]:
-        """Return a backend for each route; a route that stays the same keeps its own."""
-        opened = {}
-        for prefix, route in config.routes.items():
-            old = self._backends.get(prefix)
-            opened[prefix] = old if old and old.serves(route) else Backend(prefix, route)
-        return opened
+        routes = expand_routes(self._config)
+        self._backends.replace(await self._backends.prepare(routes))
 
     @property
     def watched(self) -> Iterable[Path]:
-        """The file of tokens, and the certificates of the routes."""
+        """The files of replicas and tokens, and the certificates of the routes."""
+        yield self._config.replicas
         if self._config.tokens is not None:
             yield self._config.tokens
         for route in self._config.routes.values():
             if route.tls is not None:
                 yield from map(Path, route.tls.settings.files)
 
-    async def reconfigure(self, config: RouterConfig) -> None:
-        """Let the next call use other routes, tokens and limits. Raises ConfigError."""
-        self._access.reconfigure(config)
-        new = self._open_backends(config)
-        gone = [backend for backend in self._backends.values() if backend not in new.values()]
-        self._config, self._backends = config, new
-        self._admission.max_calls = config.max_calls_in_flight
-        self._admission.max_bytes = config.max_bytes_in_flight
-        for backend in gone:
-            task = asyncio.create_task(backend.close_later())
+    async def reconfigure(self, config: RouterConfig) -> Sequence[str]:
+        """Let the next call use other routes, tokens, limits, and another cache: all of them, or,
+        after an error, none.
+
+        Returns the names of what has changed in the files that it names. Raises ConfigError.
+        """
+        routes = expand_routes(config)
+        cache = await self._open_cache(config)
+        try:
+            change_access = await self._access.prepare(config)
+            new = await self._backends.prepare(routes)
+        except BaseException:
+            if cache is not None and cache is not self.cache:
+                await cache.aclose()
+            raise
+        # From here on nothing waits, so that no call meets a part of the change.
+        changed = [*change_access(), *self._backends.list_renewed(new)]
+        gone: list[Backend | ReplyCache] = [*self._backends.replace(new)]
+        if self.cache is not None and self.cache is not cache:
+            gone.append(self.cache)
+        self._config, self.cache = config, cache
+        self._admission.reconfigure(config)
+        for one in gone:
+            task = asyncio.create_task(one.close_later())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+        return changed
+
+    async def _open_cache(self, config: RouterConfig) -> ReplyCache | None:
+        """Return the cache of a configuration: the one that is open if nothing has changed."""
+        if config.cache == self._config.cache:
+            return self.cache
+        cache = self._make_cache(config)
+        if cache is not None:
+            await cache.start()
+        return cache
 
     async def failed(self) -> str:
         """Never return: without backends the router still answers BACKEND_DOWN."""
@@ -123,45 +162,40 @@ class Router:
         await asyncio.gather(*self._closing, return_exceptions=True)
         if self.cache is not None:
             await self.cache.aclose()
-        await asyncio.gather(*(backend.aclose() for backend in self._backends.values()))
+        await self._backends.aclose()
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 request = await read_envelope(generate_pb2.GenerateRequest, data)
-                fallbacks = self._find_fallbacks("Generate", request, data, context, record)
-                if fallbacks is not None:
-                    return await fallbacks.reply()
-                return await self._forward_unary("Generate", request, data, context, record)
+                call = self._begin("Generate", request, data, context, record)
+                return await _reply(call, context, record)
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 request = await read_envelope(score_pb2.ScoreRequest, data)
-                return await self._forward_unary("Score", request, data, context, record)
+                call = self._call("Score", request, data, context, record)
+                return await _reply(call, context, record)
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 request = await read_envelope(generate_pb2.GenerateRequest, data)
-                fallbacks = self._find_fallbacks("StreamGenerate", request, data, context, record)
-                if fallbacks is not None:
-                    async with aclosing(fallbacks.messages(request.request_id)) as messages:
+                call = self._begin("StreamGenerate", request, data, context, record)
+                try:
+                    async with aclosing(call.messages()) as messages:
                         async for message in messages:
                             yield message
-                    return
-                async with (
-                    self._call("StreamGenerate", request, data, context, record) as forwarded,
-                    aclosing(forwarded.messages()) as messages,
-                ):
-                    async for message in messages:
-                        yield message
+                except CallFailed as failed:
+                    await failed.send(context, record)
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 request = await read_envelope(score_pb2.CountTokensRequest, data)
-                return await self._forward_unary("CountTokens", request, data, context, record)
+                call = self._call("CountTokens", request, data, context, record)
+                return await _reply(call, context, record)
 
     async def IsAvailable(self, data: bytes, context: Context) -> bytes:
         async with CallScope("IsAvailable", context) as record:
@@ -204,23 +238,7 @@ class Router:
     async def _describe_backends(
         self, seconds: float = STATUS_SECONDS, metadata: Metadata = ()
     ) -> Sequence[BackendInfo]:
-        return await asyncio.gather(
-            *(describe(backend, seconds, metadata) for backend in self._backends.values())
-        )
-
-    async def _forward_unary(
-        self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
-    ) -> bytes:
-        """Return the reply. If a replica is lost before it has answered, another one is asked."""
-        try:
-            return await self._call(rpc, request, data, context, record).reply()
-        except BackendDown as error:
-            backend = self._find(request.model, record)
-            if not backend.has_replicas or error.metadata.get("reached") != "true":
-                raise
-            log.warning("a replica was lost; another one is asked", detail=error.message)
-        reply = await self._call(rpc, request, data, context, record).reply()
-        return add_lost_request(reply) if rpc == "Generate" else reply
+        return await self._backends.describe(seconds, metadata)
 
     async def _forward_availability(
         self, model: str, data: bytes, context: Context, record: CallRecord
@@ -228,10 +246,16 @@ class Router:
         """Return the backend's answer. If it cannot be reached, say so in the answer."""
         self._access.check_model(model)
         try:
-            backend = self._find(model, record)
+            backend = self._backends.find(model, record)
             metadata = build_metadata(_received(context))
-            call = backend.call("IsAvailable", data, self._bound(context), metadata)
-            reply = await ForwardedCall(call, backend, context, record).reply()
+            if backend.holds:  # a question about one model starts a replica, too
+                remaining = context.time_remaining()
+                await backend.hold(None if remaining is None else 0.9 * remaining)
+
+            def start() -> Any:
+                return backend.call("IsAvailable", data, self._bound(context), metadata)
+
+            reply = await _reply(ForwardedCall(start, backend, context, record), context, record)
             answered = models_pb2.IsAvailableResponse.FromString(reply)
             add_field(answered.model)
             return answered.SerializeToString()
@@ -239,22 +263,22 @@ class Router:
             answer = fanout.make_unavailable(error)
             return to_message(answer, models_pb2.IsAvailableResponse).SerializeToString()
 
-    def _find_fallbacks(
+    def _begin(
         self,
         rpc: str,
         request: generate_pb2.GenerateRequest,
         data: bytes,
         context: Context,
         record: CallRecord,
-    ) -> Fallbacks | None:
-        """Return the call over several models; None if only the request's model may answer."""
+    ) -> Forwarding:
+        """Return the call to the request's model, and to others if they may answer, too."""
         models = list_fallbacks(request, self._config.fallbacks)
         if not models:
-            return None
+            return self._call(rpc, request, data, context, record)
         for model in models:
             find_prefix(model, self._backends)
 
-        def start(model: str, data: bytes) -> ForwardedCall | CachedCall:
+        def start(model: str, data: bytes) -> Forwarding:
             envelope = generate_pb2.GenerateRequest(
                 model=model,
                 session=request.session,
@@ -263,44 +287,42 @@ class Router:
             )
             return self._call(rpc, envelope, data, context, record)
 
-        return Fallbacks((request.model, *models), start, data, record)
+        return Fallbacks((request.model, *models), start, data, record, request.request_id)
 
     def _call(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
-    ) -> ForwardedCall | CachedCall:
+    ) -> Forwarding:
         """Return the call to the request's backend, which the cache may answer."""
         start = partial(self._start, rpc, request, data, context, record)
         if self.cache is None:
             return start()
         add_request(request, record)
         self._access.check_model(request.model)
-        self._find(request.model, record)
+        self._backends.find(request.model, record)
         request_id = getattr(request, "request_id", "")
         return CachedCall(self.cache, type(request), request.model, request_id, data, start, record)
 
     async def _ask_revision(self, model: str) -> str | None:
         """Return a model's revision, "" if its backend does not know it; None without an answer."""
-        backend = self._backends[find_prefix(model, self._backends)]
-        request = models_pb2.IsAvailableRequest(model=model).SerializeToString()
-        call = backend.call("IsAvailable", request, self._config.ask_timeout_seconds)
-        try:
-            return models_pb2.IsAvailableResponse.FromString(await call).model.model_revision
-        except grpc.aio.AioRpcError:
-            return None
-        finally:
-            call.cancel()
+        found = await self._backends.ask(model, self._config.ask_timeout_seconds)
+        return None if found is None else found.model_revision
 
     def _start(
         self, rpc: str, request: Any, data: bytes, context: Context, record: CallRecord
     ) -> ForwardedCall:
-        """Start the call to the request's backend, with the caller's remaining time."""
+        """Return the call to the request's backend, with the caller's remaining time."""
         session = add_request(request, record)
         charge = self._access.admit(request.model, record)
-        backend = self._find(request.model, record)
+        backend = self._backends.find(request.model, record)
         metadata = build_metadata(_received(context), session, find_tenant(), request.model)
-        metadata = tracing.replace_headers(metadata, record.span)
-        call = backend.call(rpc, data, context.time_remaining(), metadata)
-        return ForwardedCall(call, backend, context, record, charge)
+        metadata = continue_trace(metadata, record.trace_headers)
+
+        def start() -> Any:
+            return backend.call(rpc, data, context.time_remaining(), metadata)
+
+        seconds = partial(self._bound, context)
+        costs = RequestCosts(self._backends.ask, request.model, data, seconds)
+        return ForwardedCall(start, backend, context, record, charge, costs)
 
     def _bound(self, context: Context) -> float:
         """Return the seconds to wait for a backend without which the router can answer.
@@ -311,10 +333,14 @@ class Router:
         longest = self._config.ask_timeout_seconds
         return longest if remaining is None else min(longest, 0.9 * remaining)
 
-    def _find(self, model: str, record: CallRecord) -> Backend:
-        backend = self._backends[find_prefix(model, self._backends)]
-        record.add(backend=backend.name)
-        return backend
+
+async def _reply(call: Forwarding, context: Context, record: CallRecord) -> bytes:
+    """Return the reply of a call, or end the caller's call with its error."""
+    try:
+        return await call.reply()
+    except CallFailed as failed:
+        await failed.send(context, record)
+        raise AssertionError("unreachable") from failed
 
 
 def _received(context: Context) -> Metadata:

@@ -105,10 +105,11 @@ def _show_backend(backend: BackendInfo) -> dict[str, Any]:
 
 
 def _show_models(totals: Series, recent: Series, seconds: float) -> list[dict[str, Any]]:
-    """The models that were called since the start, the busiest first."""
+    """The models that were called since the start, those that are called most first."""
     rows: dict[str, dict[str, Any]] = defaultdict(
         lambda: (
-            {"calls": 0.0, "failed": 0.0, "calls_per_s": 0.0, "cost_usd": 0.0}
+            {"backend": "", "in_flight": 0.0, "calls": 0.0, "failed": 0.0}
+            | {"calls_per_s": 0.0, "cost_usd": 0.0}
             | {"input_per_s": 0.0, "output_per_s": 0.0, "p50_s": None, "p99_s": None}
         )
     )
@@ -121,13 +122,17 @@ def _show_models(totals: Series, recent: Series, seconds: float) -> list[dict[st
             row["failed"] += figures[0] if labels[3] not in ("OK", "CANCELLED") else 0.0
         elif key == "cost":
             rows[labels[0]]["cost_usd"] += figures[0]
+        elif key == "in_flight" and labels[0] and figures[0]:
+            rows[labels[0]]["in_flight"] += figures[0]
     times: dict[str, list[float]] = {}
     for (key, *labels), figures in recent.items():
         if key == "calls" and labels[1]:
             rows[labels[1]]["calls_per_s"] += figures[0] / seconds
         elif key == "tokens" and labels[2] in ("input", "output"):
             rows[labels[0]][f"{labels[2]}_per_s"] += figures[0] / seconds
-        elif key == "duration" and labels[0] in ("Generate", "StreamGenerate", "Score"):
+        elif (
+            key == "duration" and labels[1] and labels[0] in ("Generate", "StreamGenerate", "Score")
+        ):
             known = times.get(labels[1], [0.0] * len(figures))
             times[labels[1]] = [sum(pair) for pair in zip(known, figures, strict=True)]
     for model, figures in times.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from decimal import Decimal
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -21,7 +22,7 @@ TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-
 
 
 class TokenEntry(StrictModel):
-    """One token. Without a limit, there is none.
+    """One token. A limit that is None does not apply.
 
     sha256: of the token, in hexadecimal. models: the prefixes of the models that it may call.
     calls_per_day, tokens_per_day, usd_per_day: from midnight to midnight, UTC. They are checked
@@ -35,7 +36,7 @@ class TokenEntry(StrictModel):
     usd_per_day: Annotated[Decimal, Field(gt=0)] | None = None
     max_in_flight: PositiveInt | None = None
 
-    @property
+    @cached_property
     def has_day(self) -> bool:
         """Whether it has a limit of a day."""
         limits = (self.calls_per_day, self.tokens_per_day, self.usd_per_day)
@@ -51,7 +52,7 @@ def _read_entries(value: Any) -> Any:
 
 
 class TokensFile(StrictModel):
-    """The whole file. Without an entry, nobody may call."""
+    """The file of tokens. Without an entry, all calls are refused."""
 
     tokens: Annotated[dict[TokenName, TokenEntry], BeforeValidator(_read_entries)]
 

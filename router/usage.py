@@ -1,4 +1,4 @@
-"""What each token has used today: in memory, and in a file that all workers of the router share.
+"""The use of each token today: in memory, and in a file that all workers of the router share.
 
 The file is SQLite, with a row for each day and token, so that a restart keeps the quotas and an
 operator can read who has used what: `sqlite3 .run/usage.sqlite 'select * from usage'`.
@@ -45,11 +45,6 @@ class Amounts:
     tokens: int = 0
     picousd: int = 0
 
-    def add(self, calls: int = 0, tokens: int = 0, picousd: int = 0) -> None:
-        self.calls += calls
-        self.tokens += tokens
-        self.picousd += picousd
-
 
 def seconds_to_midnight(now: float) -> float:
     """Seconds until the day ends, UTC. now: time.time()."""
@@ -65,6 +60,7 @@ class UsageBook:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._day = 0  # since 1970
+        self._midnight = 0.0  # when it ends, by time.time()
         #: Of all workers, at the last exchange with the file.
         self._saved: Mapping[str, Amounts] = {}
         #: Of this process since then: what is being written, and what came later.
@@ -74,34 +70,46 @@ class UsageBook:
         self._failed = False
 
     async def start(self) -> None:
-        """Read the file, and begin to write it once a second."""
+        """Read the file, and begin to write it once a second, unless it does so already."""
+        if self._writer is not None:
+            return
         await self.exchange()
         self._writer = asyncio.create_task(self._keep_writing())
 
     async def aclose(self) -> None:
         """Write what is new."""
-        if self._writer is not None:
-            self._writer.cancel()
+        if self._writer is None:
+            return
+        self._writer.cancel()
         await self.exchange()
 
     def today(self, token: str) -> Amounts:
         """Return what a token has used today."""
-        self._begin_day()
+        if time.time() >= self._midnight:
+            self._begin_day()
         total = Amounts()
         for part in (self._saved, self._writing, self._new):
             if (amounts := part.get(token)) is not None:
-                total.add(amounts.calls, amounts.tokens, amounts.picousd)
+                total.calls += amounts.calls
+                total.tokens += amounts.tokens
+                total.picousd += amounts.picousd
         return total
 
-    def add(self, token: str, calls: int = 0, tokens: int = 0, picousd: int = 0) -> None:
+    def add(self, token: str, calls: int, tokens: int, picousd: int) -> None:
         """Add what a token has used."""
-        self._begin_day()
-        if (amounts := self._new.get(token)) is None:
+        if time.time() >= self._midnight:
+            self._begin_day()
+        amounts = self._new.get(token)
+        if amounts is None:
             amounts = self._new[token] = Amounts()
-        amounts.add(calls, tokens, picousd)
+        amounts.calls += calls
+        amounts.tokens += tokens
+        amounts.picousd += picousd
 
     def _begin_day(self) -> None:
-        if (day := int(time.time() // _DAY)) != self._day:
+        now = time.time()
+        self._midnight = now + seconds_to_midnight(now)
+        if (day := int(now // _DAY)) != self._day:
             self._day, self._saved, self._writing, self._new = day, {}, {}, {}
 
     async def _keep_writing(self) -> None:

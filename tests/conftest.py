@@ -15,11 +15,16 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
+    from tests.support.ray_serve import RayServe
     from tests.support.system import System
 
 # Make idle OpenMP threads sleep: spinning threads slow down other models on the same cores.
 # Set before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# pytest imports readline, which puts the width of a terminal here; no test has a terminal.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
 
 # Tests of several processes run the same services at the same time.
 for _name in ("router", *(path.parent.name for path in Path("services").glob("*/__main__.py"))):
@@ -36,6 +41,16 @@ HOSTED = PurePosixPath("tests/unit/hosted")
 LITELLM_CONFORMANCE = re.compile(r"^tests/conformance/.*\[(openai|anthropic|gemini)[\]-]")
 VLLM_CONFORMANCE = re.compile(r"^tests/conformance/.*\[vllm[\]-]")
 LOCAL = PurePosixPath("tests/integration/local")
+
+#: Tests that use the Ray cluster of `ray_serve`.
+RAY_CONFORMANCE = re.compile(r"^tests/conformance/.*\[ray[\]-]")
+RAY = PurePosixPath("tests/integration/ray")
+
+#: Folders whose tests start servers.
+INTEGRATION = {Path(__file__).parent / name for name in ("integration", "doors")}
+
+#: The clusters of this process.
+_clusters: list[RayServe] = []
 
 #: Memory for one worker and the engines that its tests start.
 WORKER_BYTES = 5 * 2**30
@@ -82,7 +97,14 @@ def _test_file(nodeid: str) -> PurePosixPath:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run slow tests first: short ones then fill the time that remains on each worker."""
+    """Mark the tests of servers, and run slow tests first: short ones then fill the time that
+    remains on each worker."""
+    for item in items:
+        if not INTEGRATION.isdisjoint(item.path.parents):
+            item.add_marker(pytest.mark.integration)
+            if not item.get_closest_marker("timeout"):
+                # The first test of a file starts its servers.
+                item.add_marker(pytest.mark.timeout(600))
     items.sort(key=_rank)
 
 
@@ -103,3 +125,25 @@ def local_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     system = start_local_system(tmp_path_factory.mktemp("local"), tmp_path_factory.mktemp("t"))
     yield system
     system.close()
+
+
+@pytest.fixture(scope="session")
+def ray_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayServe]:
+    """The hf service on a Ray cluster, for the tests in RAY and the conformance tests of ray."""
+    from tests.support.ray_serve import RayServe  # imports torch
+
+    with RayServe(tmp_path_factory.mktemp("ray")) as serve:
+        _clusters.append(serve)
+        yield serve
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the cluster after the last test that uses it: it takes CPU while it is idle."""
+    if _uses_ray_serve(item) and not (nextitem and _uses_ray_serve(nextitem)):
+        for serve in _clusters:
+            serve.stop()
+
+
+def _uses_ray_serve(item: pytest.Item) -> bool:
+    return bool(RAY_CONFORMANCE.match(item.nodeid)) or RAY in _test_file(item.nodeid).parents

@@ -39,10 +39,17 @@ class ModelCall:
     answer: Callable[[], Awaitable[ModelReply]] | None = field(default=None, compare=False)
     preferred_schema: str = ""
 
+    def __post_init__(self) -> None:
+        for message in self.messages:
+            match message:
+                case (str(), str()):
+                    continue
+            raise TypeError('ModelCall.messages must be pairs such as ("user", "Your move?")')
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What the model answered. None, or an empty text: not known, or there is none.
+    """What the model answered. None or an empty text: unknown or missing.
 
     text: empty if continuations were scored (then logprobs has one natural logarithm for each of
     them, in the same order), if the model refused, and if no reply of the model satisfied the
@@ -57,8 +64,9 @@ class ModelReply:
     that each request of unknown cost can have cost. finds_lost: these attempts
     include those of an earlier call with the same request_id, whose reply was lost.
     enforcement: how the choices were enforced. tokens: the tokens of the reply as JSON (see
-    tokens.py). failed_models: those that were called before the model that answered, with their
-    reasons. cached: the router's cache had the reply, so it cost nothing.
+    tokens.py). prompt_ids: the ids of the prompt's tokens, as a JSON list. failed_models: those
+    that were called before the model that answered, with their reasons. cached: the router's
+    cache had the reply, so it cost nothing.
     """
 
     text: str
@@ -83,6 +91,7 @@ class ModelReply:
     enforcement: str = ""
     served_by: ServedBy = NOT_KNOWN
     tokens: str = ""
+    prompt_ids: str = ""
     failed_models: str = ""
     cached: bool = False
 
@@ -133,6 +142,19 @@ def is_lost(error: ArenaError) -> bool:
         and error.code != "UNIMPLEMENTED"
         and error.metadata.get("reached") != "false"
     )
+
+
+#: Reasons of attempts whose backend the router has lost, before it knew a provider.
+_LOST_BY_ROUTER = frozenset(("BACKEND_DOWN", "DEADLINE_EXCEEDED"))
+
+
+def is_lost_attempt(attempt: Attempt) -> bool:
+    """Whether only the router knows of an attempt.
+
+    Its service may tell later what it took, to a call with the same request_id.
+    """
+    known = attempt.provider or attempt.upstream_id or attempt.http_status
+    return not known and attempt.reason in _LOST_BY_ROUTER
 
 
 def name_of(value: StrEnum | None) -> str:

@@ -29,6 +29,8 @@ class Terminal:
         self.lock = asyncio.Lock()
         self._console = console or Console()
         self.descriptor = descriptor
+        #: The input has ended, so no further game asks.
+        self.has_ended = False
         self._read = b""
         self._owner: State | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -60,8 +62,10 @@ class Terminal:
         return self._owner is None or self._owner is game
 
     def show(self, text: str) -> None:
-        # Without markup: boards and actions contain brackets.
-        self._console.print(escape_unsafe(text), markup=False, highlight=False, soft_wrap=True)
+        # Without markup: boards and actions contain brackets. A terminal breaks lines within words.
+        console = self._console
+        wraps = console.is_terminal
+        console.print(escape_unsafe(text), markup=False, highlight=False, soft_wrap=not wraps)
 
     async def read_line(self) -> str | None:
         """The next line without its line break; None if the input has ended or is closed."""
@@ -75,6 +79,7 @@ class Terminal:
                 break
             self._read += chunk
         if not self._read:
+            self.has_ended = True
             return None
         line, _, self._read = self._read.partition(b"\n")
         return line.decode(errors="replace").rstrip("\r")
@@ -94,6 +99,9 @@ class Terminal:
 
 #: The process's terminal, shared by all of its games.
 _shared_terminal = cache(Terminal)
+
+
+_LEFT = "the player at the terminal has left"
 
 
 class HumanAgent(Agent):
@@ -122,6 +130,8 @@ class HumanAgent(Agent):
     async def _read_action(self, turn: Turn) -> ModelReply:
         await self._terminal.claim(turn.state)
         async with self._terminal.lock:
+            if self._terminal.has_ended:
+                raise PlayerLeft(_LEFT)
             self._show(turn)
             while (line := await self._terminal.read_line()) is not None:
                 text = line.strip()
@@ -130,7 +140,7 @@ class HumanAgent(Agent):
                         text, PERSON, 0.0, prompt_tokens=0, completion_tokens=0, cost_picousd=0
                     )
                 self._terminal.show(f"{text!r} is not a legal action. Your action:")
-        raise PlayerLeft("the player at the terminal has left")
+        raise PlayerLeft(_LEFT)
 
     def finish(self, ending: Ending) -> None:
         """Show how the game ended, and let the next game have the terminal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,9 +174,14 @@ class LlmAgent(Agent):
 def list_names(turn: Turn) -> Names:
     """How a reply may call the legal actions of a turn."""
     text = turn.game.text
+    names = [{*text.aliases_at(turn.state, action)} for action in turn.legal]
+    shared = Counter(name for own in names for name in own)
     return Names(
         turn.legal,
-        [text.aliases(action.text) for action in turn.legal],
+        [
+            (*text.aliases(action.text), *(name for name in own if shared[name] == 1))
+            for action, own in zip(turn.legal, names, strict=True)
+        ],
         [text.note(turn.state, turn.seat, action) for action in turn.legal],
         text.case_matters,
         text.ornaments,

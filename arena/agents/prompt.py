@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from arena.agents.base import Answer, Turn
 from arena.agents.settings import PromptSettings, ReplyFormat
@@ -15,6 +15,8 @@ from arena.games.game import CHANCE, Game, LegalAction
 
 #: Pairs of (role, content), as in ModelCall.
 Messages = tuple[tuple[str, str], ...]
+
+_Action = TypeVar("_Action")
 
 _DEFAULT = PromptSettings()
 
@@ -82,7 +84,7 @@ def _open(
     for shown, action in _draw_examples(turn.game.spec, prompt.examples):
         content = _render_turn(template, shown, reply, prompt)
         messages = _append_user(messages, template.render("example", turn=content))
-        messages.append(("assistant", _write_reply(action, reply)))
+        messages.append(("assistant", write_reply(action, reply)))
     return messages
 
 
@@ -121,17 +123,21 @@ def _render_turn(
 
 def list_actions(turn: Turn, prompt: PromptSettings, *, quoted: bool) -> Iterator[ListedAction]:
     """The legal actions in the order of the prompt; none if they are hidden."""
-    legal = list(turn.legal)
-    match prompt.actions:
-        case "hidden":
-            return
-        case "reversed":
-            legal.reverse()
-        case "shuffled":
-            random.Random(turn.seed).shuffle(legal)  # noqa: S311 - repeatable, not secret
-    for action in legal:
+    if prompt.actions == "hidden":
+        return
+    for action in order_actions(turn.legal, prompt.actions, turn.seed):
         note = turn.game.text.note(turn.state, turn.seat, action)
         yield ListedAction(quote(action) if quoted else action.text, note)
+
+
+def order_actions(legal: Sequence[_Action], order: str, seed: int) -> list[_Action]:
+    """Return legal actions in an order of PromptSettings. seed: of the turn."""
+    ordered = list(legal)
+    if order == "reversed":
+        ordered.reverse()
+    elif order == "shuffled":
+        random.Random(seed).shuffle(ordered)  # noqa: S311 - repeatable, not secret
+    return ordered
 
 
 def list_legal_actions(turn: Turn, *, quoted: bool) -> str:
@@ -164,7 +170,7 @@ def _draw_examples(spec: str, number: int) -> tuple[tuple[Turn, LegalAction], ..
     return tuple(examples)
 
 
-def _write_reply(action: LegalAction, reply: ReplyFormat) -> str:
+def write_reply(action: LegalAction, reply: ReplyFormat) -> str:
     """A reply that chooses an action, in the requested format."""
     if reply == "choices":
         return action.text

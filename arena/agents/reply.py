@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from arena.agents.base import AnswerStatus
-from arena.agents.extract import Choice, NoChoice, find_choice, names_another
+from arena.agents.extract import Choice, find_choice, names_another
+from arena.agents.objects import NoChoice
 from arena.games.game import LegalAction
 
 #: Must change whenever a reply is read differently: it is part of an episode's key.
-READER_VERSION = 2
+READER_VERSION = 5
 
 #: A longer reply is rejected without being parsed.
 MAX_CHARACTERS = 100_000
@@ -77,9 +78,9 @@ def read_leniently(text: str, names: Names) -> ParsedReply:
     except RecursionError:
         return _unparseable("the reply is nested too deeply")
     reasoning = choice.reasoning.encode(errors="replace").decode()
-    found = match_action(choice.value, names)
+    found = match_action(choice.value, names) or _match_contrast(choice.value, names)
     if found is None:
-        if choice.rule.endswith("bare") and _is_sentence(choice.value, names):
+        if choice.rule.endswith(("bare", "sentence")) and _is_sentence(choice.value, names):
             return _unparseable("the reply does not name an action")
         problem = f"{_shorten(choice.value)} is not a legal action"
         return ParsedReply(AnswerStatus.ILLEGAL, problem=problem, reasoning=reasoning)
@@ -104,6 +105,35 @@ def _unparseable(problem: str) -> ParsedReply:
     return ParsedReply(AnswerStatus.UNPARSEABLE, problem=problem)
 
 
+_NOT = r"(?:not|instead\s+of|rather\s+than|over)"
+#: A value that names its choice and an action that it is not.
+_CONTRASTS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?P<chosen>.+?)\s*\(\s*(?:and\s+)?{_NOT}\s+(?P<other>.+?)\s*\)",
+        rf"(?P<chosen>.+?)[\s,;\u2013\u2014-]+(?:(?:and|but)\s+)?{_NOT}\s+(?P<other>.+)",
+        r"not\s+(?P<other>.+?),?\s+but\s+(?:rather\s+)?(?P<chosen>.+)",
+    )
+]
+#: Characters of such a value.
+_MAX_CONTRAST = 200
+
+
+def _match_contrast(value: str, names: Names) -> tuple[LegalAction, str] | None:
+    """The chosen one of a value such as "Nf3 (not d4)" or "not e4 but d4".
+
+    Both must be legal actions, and different ones: "not sure" is no contrast.
+    """
+    if len(value) > _MAX_CONTRAST:
+        return None
+    for pattern in _CONTRASTS:
+        if match := pattern.fullmatch(_AROUND.sub("", value)):
+            chosen, other = (match_action(match[name], names) for name in ("chosen", "other"))
+            if chosen and other and chosen[0] != other[0]:
+                return chosen[0], "contrast"
+    return None
+
+
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))  # noqa: RUF001 - these are meant
 _AROUND = re.compile(r"^[\s\"'`*]+|[\s\"'`*]+$")
 _NOTED = re.compile(r"\s*\((?:here: )?(.*)\)\s*")
@@ -113,9 +143,9 @@ def match_action(value: str, names: Names) -> tuple[LegalAction, str] | None:
     """The legal action with this name, and how it was matched; "" if exactly.
 
     spaces: after removing spaces and quotes around it. spelling: with another case, spaces,
-    dashes or ornaments. alias, note: by an alias, or by the prompt's explanation. Each must name
-    one action only. Actions with the same alias are the same move in the game's own notation; the
-    first one is taken.
+    dashes, ornaments or a full stop. alias, note: by an alias, or by the prompt's explanation. Each
+    must name one action only. Actions with the same alias are the same move in the game's own
+    notation; the first one is taken.
     """
 
     def equal(texts: Sequence[str], value: str, form: Callable[[str], str]) -> list[LegalAction]:
@@ -147,9 +177,15 @@ def match_action(value: str, names: Names) -> tuple[LegalAction, str] | None:
 
 
 def _spell(text: str, names: Names) -> str:
-    text = "".join(unicodedata.normalize("NFKC", text).translate(_DASHES).split())
-    if names.ornaments:
-        text = text.rstrip(names.ornaments) or text
+    normal = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    # Cf: characters that nobody sees, such as a zero-width space.
+    text = "".join(
+        str(unicodedata.decimal(sign, sign))  # digits of other scripts
+        for sign in normal
+        if unicodedata.category(sign) != "Cf" and sign > " "
+    )
+    for ending in (names.ornaments, ".!"):
+        text = text.rstrip(ending) or text
     return text if names.case_matters else text.casefold()
 
 

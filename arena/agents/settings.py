@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from arena.agents.template import STANDARD, load_template
-from arena_llm.suggestions import did_you_mean
+from arena_llm.suggestions import did_you_mean, strip_label
 from arena_llm.types import PARAMETERS, Parameter
 
 #: How a model replies. json: a JSON object with its reasoning and one of the legal actions; a
@@ -291,7 +291,7 @@ def explain_validation_error(problem: ErrorDetails, keys: Iterable[str]) -> str:
         valid = sorted(keys)
         hint = did_you_mean(str(problem["loc"][-1]), valid, most=1)
         return f"unknown key{hint or '; the keys are ' + ', '.join(valid)}"
-    reason = problem["msg"].removeprefix("Value error, ")
+    reason = strip_label(problem["msg"])
     if wording := _WORDING.get(problem["type"]):
         limits = problem.get("ctx", {}).items()
         values = {

@@ -14,21 +14,30 @@ from importlib import import_module
 from arena.cli import output
 from arena.experiment.load import ExperimentError
 from arena.experiment.recording import RecordingError
+from arena.plugins import PluginError, find_plugin_error
 from arena.results.database import ResultsError
-from arena.runners.ray import RayError
+from arena.runners.crew import RayError
 from arena_llm import ArenaError
-from arena_llm.command_line import FAILED, INTERRUPTED, USAGE, HintingParser, parse_arguments
+from arena_llm.command_line import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    HintingParser,
+    add_version,
+    parse_arguments,
+)
 
 #: The commands and their help. A module is imported if its command is used: the report's
 #: libraries take a second to load.
 COMMANDS: Mapping[str, str] = {
     "validate": "check before an expensive run whether all models can run, and what it will cost",
     "run": "play an experiment; a second run continues an interrupted one",
+    "live": "watch running games and play against a model, in the browser",
     "report": "print ratings and rates, and write a page with every move",
-    "exploitability": "score a model wherever it can have to move: exact values without games",
+    "exploitability": "score a model at every decision of a game: exact results without playing",
     "verify": "replay all stored episodes with OpenSpiel, and compare their results",
-    "audit": "read all stored replies again: moves lost by their format, or played unchosen",
-    "export": "write the tables of a results file as CSV or Parquet",
+    "audit": "read all stored replies again: count moves lost by their format, or never chosen",
+    "export": "write results as tables, logs or training data for other programs",
     "merge": "copy the episodes of several results files into one",
 }
 
@@ -58,13 +67,17 @@ def _run(argv: Sequence[str]) -> int:
         return code
     except (ExperimentError, RecordingError, ResultsError) as error:
         return _fail(error, USAGE)
-    except (ArenaError, RayError) as error:
+    except (ArenaError, RayError, PluginError) as error:
         wrong_usage = getattr(error, "reason", "") == "INVALID_TARGET"
         return _fail(error, USAGE if wrong_usage else FAILED)
     except KeyboardInterrupt:
         done = {"run": "played", "exploitability": "scored"}.get(args.command)
         saved = f": everything {done} so far is saved; the same command continues" if done else ""
         return _fail(f"interrupted{saved}", INTERRUPTED)
+    except Exception as error:
+        if (failure := find_plugin_error(error)) is None:
+            raise
+        return _fail(failure)
 
 
 def _fail(problem: object, code: int = FAILED) -> int:
@@ -81,8 +94,9 @@ def _make_parsers(
         description="Let language models play games, and report the results.",
         epilog="Exit codes: 0 success; 1 failed episodes, models that cannot run, a spent "
         "budget, a player who left, or output that cannot be written; 2 wrong usage or a wrong "
-        "file.",
+        "file; 130 interrupted.",
     )
+    add_version(parser, "arena-llm-services")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subparsers: dict[str, argparse.ArgumentParser] = {}
     for name, text in COMMANDS.items():

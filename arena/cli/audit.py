@@ -7,44 +7,58 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
-
-from rich.console import Console
 
 from arena.audit import AuditCounts, StoredReply, Verdict, audit, audit_episode
 from arena.cli import output
+from arena.cli.query import find_results
 from arena.games.game import GameError
 from arena.games.sandbox import Sandbox
+from arena.report.layout import Column
 from arena.report.load import open_results
 from arena.results.rows import ModelRow
 
-_HEADER = (
-    "player", "replies", "strict", "lenient", "first legal", "good moves lost", "not chosen",
-)  # fmt: skip
+_COLUMNS = (
+    Column("player", numeric=False),
+    Column("replies"),
+    Column("strict", explain="replies in exactly the requested format, with a legal move"),
+    Column("lenient", explain="replies that name a legal move as their choice"),
+    Column("first legal", explain="first answers of a turn among the lenient ones", extra=1),
+    Column(
+        "good moves lost",
+        explain="replies that name a legal move and were not accepted, with the 95 % interval of "
+        "their share",
+    ),
+    Column("not chosen", explain="moves that were played and the reply does not choose; must be 0"),
+)
+_RULES = (Column("rule of the lenient reader", numeric=False), Column("replies"))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the results file."""
-    parser.add_argument("results", type=Path, metavar="FILE", help="a results file of arena run")
+    parser.add_argument(
+        "results", type=find_results, metavar="FILE", help="a results file of arena run"
+    )
+    output.add_wide(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables; 1 if a move was played that the model did not choose."""
-    console = Console(emoji=False, markup=False, highlight=False)
+    console = output.make_console(wide=args.wide)
     with open_results(args.results) as results, closing(Sandbox()) as sandbox:
-        episodes = ((episode, results.moves(episode)) for episode in results.episodes)
+        episodes = ((episode, results.moves(episode)) for episode in results.first(None))
         formats = {name: _read_format(row) for name, row in results.participants.items()}
         counts, problems = audit(episodes, formats, partial(_audit_safely, sandbox))
     if not counts:
         output.show(console, "no replies of language models that are texts")
     else:
-        output.show_table(console, _HEADER, [_row(name, one) for name, one in counts.items()])
+        rows = [_row(name, counts[name]) for name in sorted(counts)]
+        output.show_table(console, _COLUMNS, rows, "use --wide")
         output.show(console, "")
         rules = sum((one.rules for one in counts.values()), start=AuditCounts().rules)
-        rows = [(rule, f"{number:,}") for rule, number in rules.most_common()]
-        output.show_table(console, ("rule of the lenient reader", "replies"), rows)
-    for name, problem in problems.items():
-        output.say(f"{name}: not audited: {problem}")
+        output.show_table(
+            console, _RULES, [(rule, f"{number:,}") for rule, number in rules.most_common()]
+        )
+    output.say_some([f"{name}: not audited: {problem}" for name, problem in problems.items()])
     return 1 if any(one.unchosen for one in counts.values()) else 0
 
 
@@ -74,9 +88,9 @@ def _row(name: str, counts: AuditCounts) -> tuple[str, ...]:
     return (
         name,
         f"{counts.replies:,}",
-        f"{counts.strict / counts.replies:.1%}",
-        f"{counts.lenient / counts.replies:.1%}",
-        f"{counts.first_legal / counts.first:.1%}" if counts.first else "-",
-        f"{counts.lost:,} ({counts.lost / counts.replies:.1%}, {low:.1%} to {high:.1%})",
+        f"{100 * counts.strict / counts.replies:.1f} %",
+        f"{100 * counts.lenient / counts.replies:.1f} %",
+        f"{100 * counts.first_legal / counts.first:.1f} %" if counts.first else "-",
+        f"{counts.lost:,} ({100 * low:.1f} to {100 * high:.1f} %)",
         f"{counts.unchosen:,}",
     )

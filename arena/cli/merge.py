@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from arena.cli import output
+from arena.cli.query import find_results
+from arena.report.formatting import format_count
 from arena.results.merge import merge
 
 
@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the files and the target."""
     parser.add_argument(
         "results",
-        type=Path,
+        type=find_results,
         nargs="+",
         metavar="FILE",
         help="results files of `arena run`, also of earlier releases; they are not changed",
@@ -31,8 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Copy all episodes and print how many were new."""
     merged = merge(args.results, args.to, network_disk=args.allow_network_disk)
-    console = Console(emoji=False, markup=False, highlight=False)
-    output.show(console, f"{args.to}: {merged.added:,} new episodes, {merged.known:,} known ones")
+    console = output.make_console()
+    added = format_count(merged.added, "new episode")
+    output.show(console, f"{args.to}: {added}, {format_count(merged.known, 'known one')}")
     if merged.conflicts:
         output.show(
             console,

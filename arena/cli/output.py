@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
 
-from arena_llm.terminal import discard, escape_unencodable, one_line
+from arena.report.fitting import WIDE, StyledRow, break_name, print_fitting
+from arena.report.layout import Column
+from arena_llm.command_line import find_command
+from arena_llm.terminal import discard, escape_unencodable, fold, fold_words, one_line
 
 #: Longer lines of messages and errors are cut.
 LONGEST_LINE = 4_000
+
+#: Of problems of one kind, further ones are only counted.
+_MOST = 20
 
 
 class SafeStream:
@@ -90,20 +98,72 @@ def _replace_closed() -> None:
 
 
 def show(console: Console, text: str) -> None:
-    """Print a text as one line, without wrapping it."""
-    console.print(Text(one_line(text, LONGEST_LINE)), soft_wrap=True)
+    """Print a text as one line; in a terminal, as lines of whole words, unless it is indented."""
+    line = one_line(text, LONGEST_LINE)
+    if console.is_terminal:
+        line = fold_words(line, console.width)
+    console.print(Text(line), soft_wrap=True)
 
 
-def show_table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns, without wrapping them."""
-    cells = [header, *([one_line(cell, LONGEST_LINE) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.print(Text(line.rstrip()), soft_wrap=True)
+def make_command(*words: object) -> str:
+    """A command of this program, as a shell takes it."""
+    return shlex.join([find_command("arena"), *map(str, words)])
+
+
+def show_command(console: Console, *words: object) -> None:
+    """Print a command to copy: indented, on one line."""
+    show(console, f"  {make_command(*words)}")
+
+
+def add_wide(parser: argparse._ActionsContainer) -> None:
+    """Add the option --wide."""
+    parser.add_argument(
+        "--wide", action="store_true", help="show all columns, also on a narrow terminal"
+    )
+
+
+def make_console(*, wide: bool = False, stderr: bool = False) -> Console:
+    """Standard output or error, as wide as the terminal; wide: wide enough for any table.
+
+    Without a terminal it is wide: rich would assume 80 columns and break names and numbers.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    fits = (stream.isatty() or "COLUMNS" in os.environ) and not wide
+    width = None if fits else WIDE
+    return Console(emoji=False, markup=False, highlight=False, width=width, stderr=stderr)
+
+
+def show_table(
+    console: Console,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    rest: str = "use --json",
+) -> None:
+    """Print rows in the columns that fit, and what these show, as the report's tables do.
+
+    rest: how to see the columns that are left out.
+    """
+    safe = [[one_line(cell, LONGEST_LINE) for cell in row] for row in rows]
+
+    def list_rows(limit: int) -> list[StyledRow]:
+        return [
+            ([Text(cell if " " in cell else break_name(cell, limit)) for cell in row], None)
+            for row in safe
+        ]
+
+    print_fitting(console, columns, list_rows, rest=rest, plain=True)
 
 
 def say(problem: object) -> None:
     """Print an error to stderr; each line starts with the command's name."""
     for line in str(problem).splitlines():
-        sys.stderr.write(f"arena: {one_line(line, LONGEST_LINE)}\n")
+        text = f"arena: {one_line(line, LONGEST_LINE)}"
+        sys.stderr.write(f"{fold(sys.stderr, text)}\n")
+
+
+def say_some(problems: Collection[str]) -> None:
+    """Print the first of many errors to stderr, and how many more there are."""
+    for problem in list(problems)[:_MOST]:
+        say(problem)
+    if len(problems) > _MOST:
+        say(f"and {len(problems) - _MOST:,} more")

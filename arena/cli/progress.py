@@ -15,9 +15,9 @@ from rich.text import Text
 from arena.cli.output import show
 from arena.experiment.budget import NEAR
 from arena.experiment.patience import Outage
-from arena.report.formatting import format_dollars
 from arena.results.spending import Spent
-from arena.runners.coordinator import RunProgress
+from arena.runners.job import RunProgress
+from arena_llm.prices import format_dollars
 
 #: The largest number of different reasons of failed episodes that are shown.
 MAX_REASONS = 10
@@ -93,16 +93,16 @@ def _list_figures(run: RunProgress) -> list[str]:
         *([f"{run.elsewhere} in other processes"] if run.elsewhere else []),
         *([f"{failed} failed"] if failed else []),
         *([f"{share(run.illegal, run.answers)} illegal"] if run.answers else []),
-        *list_spending(run.spent, f"${run.spent.cost_usd:.2f}"),
-        *([f"{run.budget:.0%} of {run.budget_key}"] if run.budget_key else []),
+        *list_spending(run.spent),
+        *([f"{100 * run.budget:.0f} % of {run.budget_key}"] if run.budget_key else []),
     ]
 
 
-def list_spending(spent: Spent, dollars: str) -> list[str]:
-    """The tokens and the cost of a run. dollars: the known cost, formatted."""
+def list_spending(spent: Spent) -> list[str]:
+    """The tokens and the cost of a run."""
     return [
         f"{spent.tokens:,} tokens" + " + unknown" * bool(spent.uncounted),
-        dollars
+        format_dollars(spent.cost_picousd)
         + (f" + at most {format_dollars(spent.unpriced_picousd)}" if spent.bounded else "")
         + " + unknown" * bool(spent.unbounded),
     ]
@@ -127,7 +127,7 @@ def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
         for reason in now.failures.keys() - before.failures.keys():
             yield f"an episode failed: {reason}"
     if before.budget < NEAR <= now.budget:
-        yield f"warning: {now.budget:.0%} of {now.budget_key} is used"
+        yield f"warning: {100 * now.budget:.0f} % of {now.budget_key} is used"
     if now.spent.unbounded and not before.spent.unbounded and now.budget_key == "max_cost_usd":
         yield "warning: the cost of some requests is unknown; max_cost_usd does not count it"
     for model in sorted(now.waiting.keys() - before.waiting.keys()):
@@ -139,5 +139,9 @@ def _list_news(before: RunProgress, now: RunProgress) -> Iterator[str]:
         yield f"{reason}: its episodes stay open"
     if now.lost > before.lost:
         yield "a worker died: its episodes are played again"
+    for node in sorted(now.refused.keys() - before.refused.keys()):
+        yield f"node {node} gets no episodes: {now.refused[node]}"
+    for node in sorted(before.refused.keys() - now.refused.keys()):
+        yield f"node {node} is not refused any more"
     if now.stopped and not before.stopped:
         yield f"{now.stopped}: no further calls are made"

@@ -1,4 +1,4 @@
-"""The option --config of `arena report` and `arena export`: the episodes of an experiment."""
+"""What `arena report`, `verify` and `export` read: results files, or those of an experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from arena.cli import output
-from arena.experiment.file import Experiment
+from arena.experiment.file import RESULTS_NAME, Experiment
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import schedule
 from arena.games.game import find_path
@@ -15,13 +15,28 @@ from arena.results.reader import Query, make_query
 from arena.results.versions import count_other_versions
 
 
+def find_results(text: str) -> Path:
+    """A results file, by its own path or by that of its folder."""
+    path = Path(text)
+    inside = path / RESULTS_NAME
+    return inside if inside.is_file() else path
+
+
 def add_query(parser: argparse.ArgumentParser) -> None:
-    """Add the option that selects the episodes of an experiment."""
+    """Add the results files, and the option that selects the episodes of an experiment."""
+    parser.add_argument(
+        "results",
+        type=find_results,
+        nargs="*",
+        metavar="FILE",
+        help="results files of `arena run`, or their folders; export reads one (default: the "
+        "experiment's)",
+    )
     parser.add_argument(
         "--config",
         type=Path,
         metavar="EXPERIMENT",
-        help="count only the episodes that this experiment asks for (default: all in the file)",
+        help="count only the episodes of this experiment (default: all in the file)",
     )
 
 
@@ -58,5 +73,5 @@ def warn_of_versions(experiment: Experiment, path: Path) -> None:
         others = f"{count:,} episode{'s' * (count != 1)}"
         output.say(
             f"{path}: {others} of an earlier prompt or reader do not count for this experiment; "
-            f"`arena report {path}` shows all"
+            f"`{output.make_command('report', path)}` shows all"
         )

@@ -11,15 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from arena.cli import output
 from arena.cli.query import add_query, read_query
 from arena.report.count import REPLAYS
 from arena.report.embed import Report
 from arena.report.layout import to_json
 from arena.report.page import write_html
-from arena.report.terminal import WIDE, print_tables
+from arena.report.terminal import print_tables
 from arena.results.database import ResultsError
 from arena.results.merge import merge
 from arena.results.opening import warn_of_loss
@@ -27,13 +25,6 @@ from arena.results.opening import warn_of_loss
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the results files, the page's path, and the output format."""
-    parser.add_argument(
-        "results",
-        type=Path,
-        nargs="*",
-        metavar="FILE",
-        help="results files of arena run, reported together (default: the experiment's)",
-    )
     add_query(parser)
     parser.add_argument(
         "--html", type=Path, metavar="PAGE", help="path of the page (default: FILE as .html)"
@@ -43,14 +34,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_read_number,
         default=REPLAYS,
         metavar="N",
-        help="verify with OpenSpiel, and show on the page, the moves of the first N episodes, or of"
-        f" all (default: {REPLAYS:,})",
+        help="the first N episodes, or all, are verified with OpenSpiel and shown move by move "
+        f"(default: {REPLAYS:,})",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the tables as JSON")
-    form.add_argument(
-        "--wide", action="store_true", help="show all columns, however narrow the terminal is"
-    )
+    output.add_wide(form)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     problem = None
     # Write the page first: a reader of the tables, such as `head`, may end this process.
     try:
-        if page.resolve() in [path.resolve() for path in args.results]:
+        if os.path.realpath(page) in map(os.path.realpath, args.results):
             raise ResultsError(f"{page}: is the results file: choose another page with --html")
         write_html(report, page)
     except ResultsError as error:
@@ -77,16 +66,12 @@ def run(args: argparse.Namespace) -> int:
         json.dump(to_json(report.tables), sys.stdout, indent=1)
         sys.stdout.write("\n")
     else:
-        # Without a terminal, rich would assume 80 columns and break names and numbers.
-        fits = (sys.stdout.isatty() or "COLUMNS" in os.environ) and not args.wide
-        width = None if fits else WIDE
-        print_tables(report, Console(emoji=False, markup=False, highlight=False, width=width))
+        print_tables(report, output.make_console(wide=args.wide))
     if problem is not None:
         output.say(problem)
         return 1
     if not args.json:
-        console = Console(emoji=False, markup=False, highlight=False)
-        output.show(console, f"page: {page}")
+        output.show(output.make_console(), f"page: {page}")
     return 0
 
 

@@ -25,8 +25,7 @@ from arena.experiment.load import ExperimentError, load_experiment
 from arena.experiment.model_calls import ModelCaller
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.experiment.schedule import schedule
-from arena.report.formatting import format_dollars
-from arena.runners.coordinator import Job, RunProgress
+from arena.runners.job import Job, RunProgress
 from arena.runners.ray import run_ray
 from arena.runners.worker import run_sequential
 from arena_llm import AsyncClient, Client
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=True, emoji=False)
     prices: dict[str, Price] = {}
     if replay is None:
-        report = _check(args, experiment, console)
+        report = _check(args, experiment)
         if not report.models_can_run:
             return 1
         prices = {check.model: check.price for check in report.checks if check.price is not None}
@@ -99,13 +98,13 @@ def _open_recording(path: Path, experiment: Experiment) -> RecordedModels:
     return RecordedModels(path, {spec.episode: spec.name for spec in schedule(experiment)})
 
 
-def _check(args: argparse.Namespace, experiment: Experiment, console: Console) -> ValidationReport:
+def _check(args: argparse.Namespace, experiment: Experiment) -> ValidationReport:
     with Client(**find_connection(args.target)) as client:
         report = check_experiment(
             client, experiment, lenient=args.lenient, network_disk=args.allow_network_disk
         )
     if report.checks:
-        print_report(report, console, quiet=False, brief=True)
+        print_report(report, output.make_console(stderr=True), quiet=False, brief=True)
     return report
 
 
@@ -128,7 +127,10 @@ async def _play(
     console: Console,
     prices: Mapping[str, Price],
 ) -> RunProgress:
-    async with AsyncClient(**find_connection(args.target)) as client:
+    connection = find_connection(args.target)
+    if args.runner == "ray" and (target := experiment.settings.ray.target) is not None:
+        connection["target"] = target  # for the nodes
+    async with AsyncClient(**connection) as client:
         backend = replay or ModelCaller(
             client, experiment.name, experiment.prices, experiment.settings.patience
         )
@@ -155,7 +157,7 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
     ]
     # A run that plays nothing new has no answers.
     illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal"
-    spending = list_spending(tally.spent, format_dollars(tally.spent.cost_picousd))
+    spending = list_spending(tally.spent)
     lines = [
         f"{tally.total} episode{'s' * (tally.total != 1)}: {', '.join(outcomes)}",
         ", ".join([*([illegal] if tally.answers else []), *spending]),
@@ -166,8 +168,8 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
         *(["the same command plays the failed episodes again"] if tally.failures else []),
         *([f"stopped: {tally.stopped}; {tally.remedy}"] if tally.stopped else []),
         *([f"enough: {tally.enough}"] if tally.enough else []),
-        f"results: {experiment.results} (arena report {experiment.results} --config"
-        f" {experiment.path})",
+        f"results: {experiment.results}",
     ]
     for line in lines:
         output.show(console, line)
+    output.show_command(console, "report", experiment.results, "--config", experiment.path)

@@ -23,12 +23,29 @@ from arena.experiment.load import ExperimentError, ModelsFile, load_file
 from arena.experiment.plan import make_plan
 from arena.experiment.power import Needed, Power, list_needed, list_powers
 from arena.experiment.uses import list_uses
+from arena.report.layout import Column
 from arena.results.database import ResultsError
 from arena.results.opening import check_results
 from arena_llm import Client
 from arena_llm.cli.output import as_plain, format_credits, format_price
 from arena_llm.command_line import PRICE_HEADER, add_target, add_timeout
 from arena_llm.connection import find_connection
+from arena_llm.prices import format_dollars
+
+_CHECKS = (
+    Column("MODEL", numeric=False),
+    Column("BACKEND", numeric=False, extra=2),
+    Column("STATUS", numeric=False),
+    Column(PRICE_HEADER, numeric=False, extra=1),
+    Column("DETAIL", numeric=False),
+)
+_COSTS = (
+    Column("MODEL", numeric=False),
+    Column("CALLS"),
+    Column("PROMPT TOKENS"),
+    Column("COMPLETION TOKENS"),
+    Column("COST", numeric=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +71,7 @@ class ValidationReport:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the models or the file that names them, and the options of the check."""
     models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument("--models", nargs="+", metavar="MODEL", help="full names")
+    models.add_argument("--models", nargs="+", metavar="MODEL", help="full names of models")
     models.add_argument(
         "--config",
         type=Path,
@@ -105,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         document["models"] = document.pop("checks")
         _print_json(document)
     else:
-        console = Console(emoji=False, markup=False, highlight=False)
+        console = output.make_console()
         print_report(report, console, quiet=args.quiet)
     return int(not can_run)
 
@@ -188,8 +205,9 @@ def print_report(
     if shown:
         output.show_table(
             console,
-            ("MODEL", "BACKEND", "STATUS", PRICE_HEADER, "DETAIL"),
+            _CHECKS,
             (_make_row(check, report.places.get(check.model, ()), shared) for check in shown),
+            "arena validate --json shows all",
         )
     if not quiet:
         # The models of one backend share its credits.
@@ -230,11 +248,11 @@ def _make_row(
 
 
 def _print_estimate(costs: Estimate, console: Console, *, quiet: bool, brief: bool) -> None:
-    if not (quiet or brief):
+    if costs.models and not (quiet or brief):
         output.show(console, "")
         output.show_table(
             console,
-            ("MODEL", "CALLS", "PROMPT TOKENS", "COMPLETION TOKENS", "COST"),
+            _COSTS,
             (
                 (
                     model.model,
@@ -265,21 +283,24 @@ def _describe_powers(report: ValidationReport) -> Iterator[str]:
     if not report.needed:
         return
     needed = ", ".join(
-        f"{row.score:.0%}: {row.episodes:,} ({row.with_draws:,} with 30 % draws)"
+        f"{row.episodes:,} for {100 * row.score:.0f} % ({row.with_draws:,} with 30 % draws)"
         for row in report.needed
     )
-    yield f"independent episodes that tell a score from 50 % in 4 of 5 experiments: {needed}"
+    yield (
+        "independent episodes needed to tell a score from 50 %, in 4 of 5 experiments: " + needed
+    )
     for power in report.powers:
         if power.episodes:
-            found = (
-                f"{power.score:.0%}" if power.score else f"not even {report.needed[-1].score:.0%}"
-            )
-            yield f"{power.game}: {power.episodes:,} episodes of each pair tell {found} from 50 %"
+            pairs = f"{power.game}: {power.episodes:,} episodes of each pair"
+            if power.score:
+                yield f"{pairs} tell {100 * power.score:.0f} % from 50 %"
+            else:
+                most = report.needed[-1].score
+                yield f"{pairs} are too few to tell even {100 * most:.0f} % from 50 %"
 
 
 def _format_cost(picousd: int | None, *, at_least: bool = False) -> str:
     if picousd is None:
         return "unknown"
-    usd = picousd / 10**12
-    text = "<$0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+    text = format_dollars(picousd)
     return f"at least {text}" if at_least else text

@@ -18,15 +18,9 @@ from arena.results.opening import warn_of_loss
 from arena.results.reader import Query
 from arena.results.rows import PLAYED
 
-#: Further episodes that are not confirmed are only counted.
-_MAX_PROBLEMS = 20
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the results file and the query."""
-    parser.add_argument(
-        "results", type=Path, nargs="*", metavar="FILE", help="results files of arena run"
-    )
     add_query(parser)
 
 
@@ -39,25 +33,24 @@ def run(args: argparse.Namespace) -> int:
 def _verify(path: Path, query: Query | None) -> int:
     if warning := warn_of_loss(path):
         output.say(f"warning: {warning}")
-    console = Console(emoji=False, markup=False, highlight=False)
+    console = output.make_console()
     checked, problems = 0, dict[str, str]()
+    progress = Console(stderr=True, emoji=False)
     with open_results(path, query) as results, closing(Sandbox(own=results.own_games)) as sandbox:
         for episode in track(
             results.first(None),
             "verifying",
             len(results.columns),
-            console=Console(stderr=True, emoji=False),
+            console=progress,
             transient=True,
+            disable=not progress.is_terminal,  # it would print an empty line
         ):
             if episode.status in PLAYED:
                 checked += 1
                 moves, seats = results.moves(episode, light=True), results.reader.seats_of(episode)
                 if problem := verify(episode, moves, seats, sandbox.play_actions).problem:
                     problems[episode.name] = problem
-    for name, problem in list(problems.items())[:_MAX_PROBLEMS]:
-        output.say(f"{path}: {name}: {problem}")
-    if (more := len(problems) - _MAX_PROBLEMS) > 0:
-        output.say(f"{path}: and {more:,} more")
+    output.say_some([f"{path}: {name}: {problem}" for name, problem in problems.items()])
     others = len(results.columns) - checked
     unplayed = f"; {others:,} episodes have none" if others else ""
     confirmed = f"OpenSpiel confirms {checked - len(problems):,} of {checked:,} results"

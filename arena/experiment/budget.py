@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
-from arena_llm.types import to_picousd, to_usd
+from arena_llm.prices import format_dollars
+from arena_llm.types import to_picousd
 
 #: Share of a budget, or of the credits, above which there is a warning.
 NEAR = 0.8
@@ -53,8 +54,9 @@ class Budget:
         """How much of each limit is used, such as "$0.81 of max_cost_usd 1"."""
         parts = []
         if self.max_cost_usd is not None:
-            unknown = f" + at most ${to_usd(spent.unpriced_picousd):.4f}" if spent.bounded else ""
-            parts.append(f"${spent.cost_usd:.4f}{unknown} of max_cost_usd {self.max_cost_usd:g}")
+            most = f" + at most {format_dollars(spent.unpriced_picousd)}" if spent.bounded else ""
+            cost = format_dollars(spent.cost_picousd)
+            parts.append(f"{cost}{most} of max_cost_usd {self.max_cost_usd:g}")
         if self.max_tokens_total is not None:
             parts.append(f"{spent.tokens} of max_tokens_total {self.max_tokens_total}")
         return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Conditions: every model plays with every combination of some settings, as a player of its own."""
+"""Conditions: every model plays with every combination of some settings, each as a player."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from arena.agents.registry import build_agent
 from arena.agents.settings import AgentSettings, Policy
 from arena.experiment.schedule import EpisodeSpec, turn_seed
 from arena.games.game import CHANCE, Game
+from arena.plugins import PluginError
+from arena.results.reader import explain_unusable
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm import ArenaError
 
@@ -83,13 +85,20 @@ class _Episode:
             if self._ply == self._spec.max_plies:
                 # Another attempt would end here too, so this is a result, not a failure.
                 reason = f"max_plies: not over after {self._ply} plies"
-                return self._row("truncated", reason=reason, returns=state.returns())
+                return self._result("truncated", reason)
             if state.is_chance:
                 self._draw()
             elif ended := await self._move():
                 return ended
             self._ply += 1
-        return self._row("finished", returns=state.returns())
+        return self._result("finished")
+
+    def _result(self, status: str, reason: str | None = None) -> tuple[EpisodeRow, list[MoveRow]]:
+        """Return the row of a game that was played, as failed if its returns are no numbers."""
+        returns = self.state.returns()
+        if problem := explain_unusable(status, len(self._spec.agents), None, returns):
+            return self._row("failed", reason=problem)
+        return self._row(status, reason=reason, returns=returns)
 
     def _draw(self) -> None:
         action, text = self.state.draw_chance(self._chance)
@@ -144,7 +153,7 @@ class _Episode:
             seat,
             self._ply,
             legal,
-            turn_seed(self._spec, seat, self._ply),
+            turn_seed(self._spec.seed, seat, self._ply),
             self._spec.agents,
             self._spec.number,
         )
@@ -164,15 +173,11 @@ class _Episode:
                 failed = replace(blank, attempt=number, status="error", problem=why)
                 rows.append(replace(failed, **_failure_columns(error)))
                 return TurnResult(rows, ended="failed", reason=why)
+            _check_answer(agent, answer, texts)
             action, policy_step = answer.action, None
             if answer.status is not AnswerStatus.OK:
                 policy_step = policy.after(number)
                 action = _draw_action(turn) if policy_step == "random" else None
-            elif action not in texts:
-                raise ValueError(
-                    f"{type(agent).__qualname__}.act returned the action {action!r}, which is not "
-                    "legal: return the action of one of turn.legal, or the status ILLEGAL"
-                )
             rows.append(
                 replace(
                     blank,
@@ -200,6 +205,23 @@ class _Episode:
         return row, self._moves
 
 
+def _check_answer(agent: Agent, answer: Answer, legal: Mapping[int, str]) -> None:
+    """Raise PluginError if an agent has returned something else than an answer."""
+    where = f"{type(agent).__module__}.{type(agent).__qualname__}.act returned"
+    if not isinstance(answer, Answer):
+        raise PluginError(f"{where} {type(answer).__name__}: return an arena.agents.base.Answer")
+    if not isinstance(answer.status, AnswerStatus):
+        raise PluginError(f"{where} the status {answer.status!r}: return an AnswerStatus")
+    if answer.status is AnswerStatus.OK and answer.action not in legal:
+        raise PluginError(
+            f"{where} the action {answer.action!r}, which is not legal: return the action of one "
+            "of turn.legal, or the status ILLEGAL"
+        )
+    for name in ("problem", "prompt", "reply", "reasoning", "reading"):
+        if not isinstance(getattr(answer, name), str):
+            raise PluginError(f"{where} an Answer whose {name} is not text")
+
+
 def _draw_action(turn: Turn) -> int:
     return random.Random(turn.seed).choice(turn.legal).action  # noqa: S311 - repeatable, not secret
 
@@ -209,7 +231,7 @@ _ANSWER_COLUMNS = ("problem", "prompt", "reply", "reasoning", "reading")
 _CALL_COLUMNS = (
     "model", "latency_ms", "finish_reason", "prompt_tokens", "completion_tokens",
     "reasoning_tokens", "cost_picousd", "cost_basis", "attempts", "failed_attempts_picousd",
-    "request_id", "enforcement", "tokens", "failed_models",
+    "request_id", "enforcement", "tokens", "prompt_ids", "failed_models",
 )  # fmt: skip
 _SERVED_COLUMNS = (
     "provider", "region", "precision", "model_revision", "system_fingerprint", "engine",

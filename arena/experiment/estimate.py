@@ -10,8 +10,8 @@ from arena.experiment.budget import NEAR, Budget
 from arena.experiment.checks import ModelCheck
 from arena.experiment.plan import Plan, Work
 from arena_llm import Credits, FreePrice, PriceTable, UnknownPrice
-from arena_llm.prices import find_rates
-from arena_llm.types import Price, PriceUnit, to_usd
+from arena_llm.prices import find_rates, format_dollars
+from arena_llm.types import Price, PriceUnit
 
 #: Prices that an estimate can leave out, because they are for parts of the prompt that would
 #: otherwise have its usual price, or for images, which the arena does not send.
@@ -76,8 +76,8 @@ def estimate_cost(
         cost = _add_up(own)
         about = "at least" if _is_bound(own) else "about"
         line = (
-            f"{backend}: will cost {about} ${to_usd(cost):.2f}, "
-            f"and ${to_usd(credit):.2f} of credits are left"
+            f"{backend}: will cost {about} {format_dollars(cost)}, "
+            f"and {format_dollars(credit)} of credits are left"
         )
         if cost > credit:
             failures.append(line)
@@ -152,8 +152,8 @@ def _compare_with_budget(
     tokens = sum(model.prompt_tokens + model.completion_tokens for model in models)
     stops = "the run will stop before its end"
     if budget.max_cost_picousd is not None and picousd > budget.max_cost_picousd:
-        about = f"about ${to_usd(picousd):,.2f}"
-        yield f"{about} is over max_cost_usd {budget.max_cost_usd:g}: {stops}"
+        cost = format_dollars(picousd)
+        yield f"about {cost} is over max_cost_usd {budget.max_cost_usd:g}: {stops}"
     limit = budget.max_tokens_total
     if limit is not None and tokens > limit:
         yield f"about {tokens:,.0f} tokens is over max_tokens_total {limit:,}: {stops}"

@@ -22,6 +22,7 @@ from arena.experiment.budget import Budget
 from arena.experiment.conditions import check_conditions
 from arena.experiment.prices import PriceEntry
 from arena.results.rows import ExperimentRow, ModelRow, canonical_json
+from arena_llm.connection import parse_hosts
 from arena_llm.types import Price
 
 #: Settings of llm agents that a file may also set once for the whole experiment.
@@ -32,6 +33,11 @@ RESULTS_NAME = "arena.sqlite"
 
 _NAME = re.compile(r"[^\s,/\\][^,/\\\x00-\x1f]{0,99}")
 _MODEL = re.compile(r"[^\s,]{1,256}")
+
+
+def name_results(path: Path) -> Path:
+    """The results file of a path: a file that ends in .sqlite, or a folder for one."""
+    return path if path.suffix == ".sqlite" else path / RESULTS_NAME
 
 
 def _check_name(text: str) -> str:
@@ -104,6 +110,15 @@ def _check_address(address: str | None) -> str | None:
     return address
 
 
+def _check_target(target: str | None) -> str | None:
+    if target is not None:
+        try:
+            parse_hosts(target)
+        except ValueError as error:
+            raise ValueError(f"{error}: write HOST:PORT") from None
+    return target
+
+
 class UntilEntry(StrictModel):
     """When the results are enough; `episodes:` is then the most that is played.
 
@@ -122,9 +137,13 @@ class UntilEntry(StrictModel):
 
 
 class RayEntry(StrictModel):
-    """address: of a running Ray cluster; None: `arena run --runner ray` starts Ray here."""
+    """address: of a running Ray cluster; None: `arena run --runner ray` starts Ray here.
+
+    target: the router's address for the nodes of the cluster; None: the one of the command.
+    """
 
     address: Annotated[str | None, AfterValidator(_check_address)] = None
+    target: Annotated[str | None, AfterValidator(_check_target)] = None
 
 
 def _to_mapping(entry: Any) -> Any:
@@ -248,8 +267,7 @@ class Experiment:
     @property
     def results(self) -> Path:
         """The results file that the experiment's file names."""
-        path = Path(self.settings.results)
-        return path if path.suffix == ".sqlite" else path / RESULTS_NAME
+        return name_results(Path(self.settings.results))
 
     @property
     def row(self) -> ExperimentRow:

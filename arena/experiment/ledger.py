@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from arena.agents.calls import PERSON, Ask, ModelCall, ModelReply, describe_usage, is_lost
+from arena.agents.calls import (
+    PERSON,
+    Ask,
+    ModelCall,
+    ModelReply,
+    describe_usage,
+    is_lost,
+    is_lost_attempt,
+)
 from arena.experiment.budget import Budget, PendingCalls
 from arena.experiment.patience import ModelAway
 from arena.experiment.prices import find_most
@@ -142,11 +150,13 @@ class Ledger:
         """
         model = self._pending.end(key)
         report = error.report or CallReport()
-        took = describe_usage(report.usage, report.attempts)
+        lost = [attempt for attempt in report.attempts if is_lost_attempt(attempt)]
+        attempts = tuple(attempt for attempt in report.attempts if attempt not in lost)
+        took = describe_usage(report.usage, attempts)
         place = (key.episode, key.ply, key.seat, key.attempt, 0)
         reason = f"{error.code} {error.reason}".strip()
         figures = (took["prompt_tokens"], took["completion_tokens"], took["cost_picousd"])
-        is_unknown = bool(report.attempts) and took["cost_picousd"] is None
+        is_unknown = bool(attempts) and took["cost_picousd"] is None
         most = self._most.pop(key, None)
         if took["max_cost_picousd"] is not None:
             most = took["max_cost_picousd"]
@@ -155,6 +165,11 @@ class Ledger:
         if error.report is None and is_lost(error):
             rows.append(FailedCallRow(*place, LOST))
         rows = [replace(r, max_cost_picousd=most) if r.cost_picousd is None else r for r in rows]
+        bounds = [attempt.max_cost_picousd for attempt in lost]
+        rows += [
+            FailedCallRow(*place, LOST, max_cost_picousd=most if bound is None else bound)
+            for bound in bounds
+        ]
         if self._is_free(model):
             rows = [replace(r, cost_picousd=r.cost_picousd or 0) for r in rows if r.reason != LOST]
         self._spent = self._store.put_failed_calls(key, rows, took["finds_lost"])
@@ -207,6 +222,8 @@ def ask_through_ledger(
 
     def ask_for(key: CallKey) -> Ask:
         async def ask(call: ModelCall) -> ModelReply:
+            if not isinstance(call, ModelCall):
+                raise TypeError(f"ask takes a ModelCall, not {type(call).__name__}")
             request = request_to_json(call)
             if (stored := await ledger.recall(key, request, call.model)) is not None:
                 return stored

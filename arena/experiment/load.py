@@ -37,6 +37,7 @@ from arena.experiment.players import (
     as_llm,
     find_models,
     find_versions,
+    list_entrants,
     list_lineups,
     list_players,
 )
@@ -233,8 +234,12 @@ class _Reader:
             return
         if settings.until is None:
             self._add("pairing", "adaptive needs until:, which says when the ratings are known")
-        if settings.opponents or len(settings.models) + len(settings.anchors) < 3:
-            self._add("pairing", "adaptive needs three or more models and anchors, all against all")
+        if settings.opponents or len(list_entrants(settings)) < 3:
+            self._add(
+                "pairing",
+                "adaptive needs three or more players, all against all: models, each in all of "
+                "its conditions, and anchors",
+            )
 
     def _read_participants(
         self, players: Sequence[Player], defaults: Mapping[str, Any]

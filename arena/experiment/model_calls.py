@@ -10,10 +10,17 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from arena.agents.calls import ModelCall, ModelReply, describe_usage, is_lost, name_of
+from arena.agents.calls import (
+    ModelCall,
+    ModelReply,
+    describe_usage,
+    is_lost,
+    is_lost_attempt,
+    name_of,
+)
 from arena.experiment.patience import ModelAway, Outage, Patience
 from arena.experiment.prices import add_cost
-from arena.results.rows import CallKey
+from arena.results.rows import CallKey, canonical_json
 from arena.results.tokens import tokens_to_json
 from arena_llm import (
     ArenaError,
@@ -55,6 +62,19 @@ class ModelCaller:
         self._prices = prices or {}
         self._patience = Patience(patience)
         self._structured: dict[str, bool] = {}  # by model, as far as known
+
+    @property
+    def target(self) -> str:
+        """The address that calls go to."""
+        return self._client.target
+
+    async def check_router(self, seconds: float) -> None:
+        """Raise ArenaError if the router does not answer within `seconds`."""
+        await self._client.health(timeout=seconds)
+
+    def limit_router_patience(self, seconds: float) -> None:
+        """Wait so long for the router itself; then raise RouterAway."""
+        self._patience.router_seconds = seconds
 
     @property
     def outages(self) -> dict[str, Outage]:
@@ -130,8 +150,9 @@ class ModelCaller:
                 if pause is None and outage is None:
                     _add_lost(error, lost)
                     raise
-                earlier = error.report or CallReport()
-                was_lost = is_lost(error)
+                earlier, lost_attempts = _split_lost(error.report or CallReport())
+                lost += lost_attempts
+                was_lost = is_lost(error) and not lost_attempts
             await asyncio.sleep(outage or pause or 0)
             if outage is not None:
                 outages += 1
@@ -206,6 +227,21 @@ def _describe_silence(error: ArenaError) -> CallReport:
     return CallReport(usage=Usage(cost_picousd=0))
 
 
+def _split_lost(report: CallReport) -> tuple[CallReport, int]:
+    """Return what a try took without its attempts that were lost, and the number of these.
+
+    A later try tells what they took, if their service remembers it.
+    """
+    kept = tuple(attempt for attempt in report.attempts if not is_lost_attempt(attempt))
+    lost = len(report.attempts) - len(kept)
+    if not lost:
+        return report, 0
+    costs = [attempt.cost_picousd for attempt in kept]
+    known = [cost for cost in costs if cost is not None]
+    cost = sum(known) if known == costs != [] else None
+    return CallReport(attempts=kept, usage=replace(report.usage, cost_picousd=cost)), lost
+
+
 def _add_lost(error: ArenaError, tries: int) -> None:
     """Add tries without an outcome, which may have cost something, to an error's report."""
     if tries:
@@ -269,6 +305,7 @@ def _make_reply(
         logprobs = tuple(score.logprob for score in result)
         return ModelReply("", logprobs=logprobs, **describe_usage(took.usage), **common)
     tokens = result.completion_tokens if call.store_tokens else None
+    prompt = result.prompt_tokens if call.store_tokens else None
     return ModelReply(
         text=result.text,
         reasoning=result.reasoning,
@@ -278,6 +315,7 @@ def _make_reply(
         cached=result.cached,
         enforcement=name_of(result.enforcement),
         tokens=tokens_to_json(tokens) if tokens else "",
+        prompt_ids=canonical_json(prompt.ids) if prompt and prompt.ids else "",
         failed_models=", ".join(f"{one.model}: {one.reason}" for one in result.failed_models),
         **describe_usage(took.usage, took.attempts),
         **common,

@@ -11,6 +11,9 @@ from arena_llm import ArenaError
 #: Reasons of UNAVAILABLE that a restart of a service ends. Others say themselves when to retry.
 _OUTAGES = frozenset(("BACKEND_DOWN", "CONNECTION_LOST", "UNREACHABLE"))
 
+#: The reason of an error that the client itself makes if nothing answers at its target.
+_NO_ROUTER = "UNREACHABLE"
+
 #: Pauses in seconds if the error does not say how long: the first one and the longest.
 _FIRST, _LONGEST = 0.5, 10.0
 
@@ -30,6 +33,13 @@ class ModelAway(Exception):
         self.error = error
 
 
+class RouterAway(ModelAway):
+    """The router could not be reached from this machine for longer than it waits for it.
+
+    Other machines may reach it, so the model is not given up.
+    """
+
+
 class Outage(NamedTuple):
     """A model that is waited for. since, until: seconds since 1970. reason: the last error's."""
 
@@ -42,10 +52,14 @@ class Patience:
     """Waits for models, up to so many seconds after the first failure of each.
 
     All calls of a process share it, so a model that answers one of them is available for all.
+
+    router_seconds: how long it waits for the router itself; None: as for a model.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, router_seconds: float | None = None) -> None:
         self.seconds = seconds
+        self.router_seconds = router_seconds
+        self._router_away: float | None = None
         self._away: dict[str, float] = {}
         self._outages: dict[str, Outage] = {}
 
@@ -59,11 +73,13 @@ class Patience:
         """Note that a model answered, perhaps with an error of another kind."""
         self._away.pop(model, None)
         self._outages.pop(model, None)
+        self._router_away = None
 
     def find_pause(self, model: str, error: ArenaError, tries: int) -> float | None:
         """Return seconds to wait before the next try; None if the error does not pass by waiting.
 
-        tries: earlier ones of this call that failed so. Raises ModelAway if the patience is over.
+        tries: earlier ones of this call that failed so. Raises ModelAway if the patience is over,
+        and RouterAway.
         """
         if error.code != "UNAVAILABLE" or not (error.retry_after or error.reason in _OUTAGES):
             self.answered(model)
@@ -77,6 +93,12 @@ class Patience:
         reason = f"{error.code} {error}"
         began = self._outages[model].since if model in self._outages else clock
         self._outages[model] = Outage(began, began + self.seconds, reason)
+        if self.router_seconds is not None and error.reason == _NO_ROUTER:
+            if self._router_away is None:
+                self._router_away = now
+            remaining = min(remaining, self._router_away + self.router_seconds - now)
+            if remaining <= 0:
+                raise RouterAway(model, self.router_seconds, error)
         if remaining <= 0:
             raise ModelAway(model, self.seconds, error)
         return min(pause, remaining)

@@ -49,16 +49,19 @@ def as_llm(model: str) -> dict[str, str]:
     return {"type": "llm", "model": model}
 
 
+def list_entrants(settings: ExperimentFile) -> list[str]:
+    """Return who plays all against all: each model in each condition, and the anchors."""
+    models = (one.name for one in list_players(settings) if one.where.startswith("models"))
+    return [*models, *settings.anchors]
+
+
 def list_lineups(settings: ExperimentFile, game: Game) -> tuple[tuple[str, ...], ...]:
     """Return who plays whom. Raises ValueError if the players do not fit the game's seats."""
     swap = settings.swap_seats
     return lineups(
         game.players,
         agents=list(settings.agents),
-        models=[
-            *(one.name for one in list_players(settings) if one.where.startswith("models")),
-            *settings.anchors,
-        ],
+        models=list_entrants(settings),
         opponents=list(settings.opponents),
         swap_seats=bool(settings.models) if swap is None else swap,
     )

@@ -44,7 +44,7 @@ class PriceEntry(StrictModel):
 
     @property
     def price(self) -> Price:
-        """The same as a table, in 10^-12 dollars for one token."""
+        """The price as a table, in 10^-12 dollars for one token."""
         dollars = {
             PriceUnit.PROMPT_TOKEN: self.prompt,
             PriceUnit.COMPLETION_TOKEN: self.completion,

@@ -30,6 +30,7 @@ from arena.results.rows import (
 )
 from arena_llm import ArenaError
 from arena_llm.errors import BY_CODE, UnknownError
+from arena_llm.suggestions import strip_label
 from arena_llm.types import CallReport
 
 
@@ -262,7 +263,8 @@ def _read_lines(path: Path, *, unfinished: bool = False) -> Iterator[RecordedLin
                 except ValidationError as error:
                     first = error.errors()[0]
                     where = ".".join(map(str, first["loc"]))
-                    reason = f"{where}: {first['msg']}" if where else first["msg"]
+                    reason = strip_label(first["msg"])
+                    reason = f"{where}: {reason}" if where else reason
                     raise RecordingError(f"{path}:{number}: {reason}") from error
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error

@@ -75,7 +75,10 @@ def _find_engine() -> str:
     return version("open_spiel")
 
 
-def turn_seed(spec: EpisodeSpec, seat: int, ply: int) -> int:
-    """The seed of one turn, 63 bits. It does not depend on who sits in the seat."""
-    text = f"{spec.seed},{seat},{ply}"
+def turn_seed(deal: int, seat: int, ply: int) -> int:
+    """The seed of one turn, 63 bits. It does not depend on who sits in the seat.
+
+    deal: the seed of the episode.
+    """
+    text = f"{deal},{seat},{ply}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) >> 1

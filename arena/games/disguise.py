@@ -2,7 +2,8 @@
 
 A model that knows a game may recall moves that it has read; under other words it must reason. A
 disguise is a game of its own for OpenSpiel: every position, legal action, chance event and return
-is that of the original, and only the names of the actions differ.
+is that of the original. The names of the actions differ, and so may their numbers, because prompts
+list actions by number: the original's order would give it away.
 """
 
 from __future__ import annotations
@@ -19,8 +20,35 @@ ORIGINALS: dict[str, str] = {}
 Rename = Callable[[int, str], str]
 
 
-def register_disguise(name: str, title: str, original: str, rename: Rename) -> None:
-    """Register a disguise with OpenSpiel. It has the original's default parameters."""
+class Numbering:
+    """The numbers of a disguise's actions. order: the original's numbers in the disguise's order;
+    empty if they are the same. Chance events always have the original's numbers.
+    """
+
+    def __init__(self, order: Sequence[int] = ()) -> None:
+        self._originals = tuple(order)
+        self._own = {action: number for number, action in enumerate(order)}
+
+    def to_original(self, action: int) -> int:
+        """Return the original's number of an action."""
+        return self._originals[action] if self._originals else action
+
+    def to_disguised(self, action: int) -> int:
+        """Return the disguise's number of an action of the original."""
+        return self._own[action] if self._own else action
+
+
+#: The numbering of each disguise.
+NUMBERINGS: dict[str, Numbering] = {}
+
+
+def register_disguise(
+    name: str, title: str, original: str, rename: Rename, order: Sequence[int] = ()
+) -> None:
+    """Register a disguise with OpenSpiel. It has the original's default parameters.
+
+    order: see Numbering.
+    """
     kind = pyspiel.load_game(original).get_type()
     disguised = pyspiel.GameType(
         short_name=name,
@@ -40,15 +68,21 @@ def register_disguise(name: str, title: str, original: str, rename: Rename) -> N
     )
 
     # A class and no function: OpenSpiel lets go of it after Python has ended.
-    members = {"kind": disguised, "original": original, "rename": staticmethod(rename)}
+    numbering = Numbering(order)
+    members = {
+        "kind": disguised, "original": original, "rename": staticmethod(rename),
+        "numbering": numbering,
+    }  # fmt: skip
     pyspiel.register_game(disguised, type(name, (DisguisedGame,), members))
     ORIGINALS[name] = original
+    NUMBERINGS[name] = numbering
 
 
 class DisguisedGame(pyspiel.Game):  # type: ignore[misc]  # OpenSpiel has no types
-    """The original with other names of the actions; a subclass for each disguise."""
+    """The original with other names and numbers of the actions; a subclass for each disguise."""
 
     kind: ClassVar[pyspiel.GameType]
+    numbering: ClassVar[Numbering]
     original: ClassVar[str]
     rename: ClassVar[Rename]
 
@@ -76,24 +110,27 @@ class DisguisedState(pyspiel.State):  # type: ignore[misc]  # OpenSpiel has no t
         super().__init__(game)
         self.inner: pyspiel.State = game.inner.new_initial_state()
         self._rename: Rename = type(game).rename
+        self._numbering = type(game).numbering
 
     def current_player(self) -> int:
         return int(self.inner.current_player())
 
     def _legal_actions(self, player: int) -> list[int]:
-        return list(self.inner.legal_actions(player))
+        return sorted(map(self._numbering.to_disguised, self.inner.legal_actions(player)))
 
     def chance_outcomes(self) -> list[tuple[int, float]]:
         return list(self.inner.chance_outcomes())
 
     def _apply_action(self, action: int) -> None:
-        self.inner.apply_action(action)
+        is_chance = self.inner.is_chance_node()
+        self.inner.apply_action(action if is_chance else self._numbering.to_original(action))
 
     def _apply_actions(self, actions: Sequence[int]) -> None:
-        self.inner.apply_actions(list(actions))
+        self.inner.apply_actions(list(map(self._numbering.to_original, actions)))
 
     def _action_to_string(self, player: int, action: int) -> str:
-        return self._rename(player, self.inner.action_to_string(player, action))
+        original = action if player < 0 else self._numbering.to_original(action)
+        return self._rename(player, self.inner.action_to_string(player, original))
 
     def is_terminal(self) -> bool:
         return bool(self.inner.is_terminal())

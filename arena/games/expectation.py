@@ -248,38 +248,26 @@ def _tabulate(
     policy: Policy,
     table: dict[str, list[tuple[int, float]]],
     left: list[int],
+    reached: bool = True,
 ) -> None:
-    """Fill the table with a seat's probabilities wherever any opponent can lead the game."""
+    """Fill the table with a seat's probabilities wherever any opponent can lead the game.
+
+    reached: False where the player never goes. Nothing has to be known there, but OpenSpiel needs
+    some probabilities.
+    """
     left[0] -= 1
     if left[0] < 0:
         raise _Unknown
     if state.is_terminal():
         return
-    actions = state.legal_actions()
-    if not state.is_chance_node() and state.current_player() == seat:
-        found = _decide(state, seat, policy)
-        key = state.information_state_string(seat)
-        table[key] = [(action, found.get(action, 0.0)) for action in actions]
-        # Where the player never goes, nothing has to be known.
-        for action in set(actions) - found.keys():
-            _fill(state.child(action), seat, table, left)
-        actions = list(found)
-    for action in actions:
-        _tabulate(state.child(action), seat, policy, table, left)
-
-
-def _fill(
-    state: pyspiel.State, seat: int, table: dict[str, list[tuple[int, float]]], left: list[int]
-) -> None:
-    """Give the positions that are never reached any probabilities: OpenSpiel needs some."""
-    left[0] -= 1
-    if left[0] < 0:
-        raise _Unknown
-    if state.is_terminal():
-        return
-    actions = state.legal_actions()
+    actions = played = state.legal_actions()
     if not state.is_chance_node() and state.current_player() == seat:
         key = state.information_state_string(seat)
-        table.setdefault(key, [(action, 1 / len(actions)) for action in actions])
+        if reached:
+            found = _decide(state, seat, policy)
+            table[key] = [(action, found.get(action, 0.0)) for action in actions]
+            played = list(found)
+        else:
+            table.setdefault(key, [(action, 1 / len(actions)) for action in actions])
     for action in actions:
-        _fill(state.child(action), seat, table, left)
+        _tabulate(state.child(action), seat, policy, table, left, reached and action in played)

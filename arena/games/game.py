@@ -12,18 +12,14 @@ import pyspiel
 
 from arena.games.parameters import ParameterError, check_parameters
 from arena.games.state import CHANCE, LegalAction, State
-from arena.games.text import GameText, find_text, register, text_bounds
-from arena.plugins import find_installed, is_dotted_path, load_class
+from arena.games.text import GROUP, GameText, find_text, has_text, load_text, text_bounds
+from arena.plugins import find_offered, find_plugin_error, is_dotted_path
 from arena_llm.suggestions import did_you_mean
 
 __all__ = ["ALIASES", "CHANCE", "Game", "GameError", "LegalAction", "State", "needs_trial"]
 
 #: The arena's own names of games, and OpenSpiel's names of the same games.
 ALIASES = {"matching_pennies": "matrix_mp"}
-
-#: Installed packages offer games under this group of entry points: OpenSpiel's name of a game,
-#: and a subclass of GameText whose module registers the game with OpenSpiel.
-GROUP = "arena.games"
 
 #: Maximum length of a name with parameters: OpenSpiel's longest defaults have 1,000 characters.
 _MAX_NAME_LENGTH = 10_000
@@ -71,12 +67,16 @@ class Game:
         short, parameters = _parse(name, params or {})
         try:
             raw = pyspiel.load_game(short, parameters)
-            _check_playable(raw)
-            return cls(raw, find_text(raw), find_path(name))
+            state = _check_playable(raw)
+            text = find_text(raw)
+            if not type(text).__module__.startswith("arena."):
+                _check_text(text, state)
+            return cls(raw, text, find_path(name))
         except MemoryError:
             raise GameError(f"game {short}: needs more memory than the limit") from None
         except Exception as error:  # OpenSpiel's games raise errors of many types
-            raise GameError(f"game {short}: {_first_line(error)}") from None
+            reason = find_plugin_error(error) or _first_line(error)
+            raise GameError(f"game {short}: {reason}") from None
 
     @property
     def identity(self) -> str:
@@ -134,16 +134,20 @@ def find_path(name: str) -> str:
     return path if is_dotted_path(path) else ""
 
 
-def _import_game(path: str, name: str = "") -> str:
+def _import_game(path: str) -> str:
     """Import the class of a game, which registers it. Returns OpenSpiel's name of the game."""
+    text = _import_text(path)
+    if not text.games or isinstance(text.games, str):
+        raise GameError(f'game {path}: its class attribute must be `games = ("NAME",)`')
+    return str(text.games[0])
+
+
+def _import_text(name: str) -> type[GameText]:
+    """Import a class of words by its dotted path, or the name under which it is offered."""
     try:
-        text = load_class(path, GameText, name)
+        return load_text(name)
     except ValueError as error:
         raise GameError(f"game {error}") from None
-    if not text.games:
-        raise GameError(f"game {path}: its class attribute `games` must name the game")
-    register(text)
-    return str(text.games[0])
 
 
 _ARENA_NAMES = {theirs: ours for ours, theirs in ALIASES.items()}
@@ -153,18 +157,21 @@ def _find_type(name: str) -> pyspiel.GameType:
     if name.startswith("python_"):
         # This import registers them. It is slow.
         import open_spiel.python.games  # noqa: F401
-    installed = find_installed(GROUP)
-    if name in installed:
-        _import_game(installed[name], name)
+    offered = find_offered(GROUP)
+    if name in offered and not has_text(name):
+        _import_text(name)
     kinds = {kind.short_name: kind for kind in pyspiel.registered_games()}
     if name not in kinds:
-        hint = did_you_mean(name, [*kinds, *ALIASES, *installed])
+        hint = did_you_mean(name, [*kinds, *ALIASES, *offered])
         raise GameError(f"game {name!r}: OpenSpiel has no game with this name{hint}")
     return kinds[name]
 
 
-def _check_playable(game: pyspiel.Game) -> None:
-    """Raise ValueError, or OpenSpiel's own error, if the first positions cannot be played."""
+def _check_playable(game: pyspiel.Game) -> State:
+    """Return the first position in which a player moves.
+
+    Raises ValueError, or OpenSpiel's own error, if it cannot be played.
+    """
     kind = game.get_type()
     if kind.dynamics == pyspiel.GameType.Dynamics.MEAN_FIELD:
         raise ValueError("is a mean field game, which has no seats for players")
@@ -176,6 +183,30 @@ def _check_playable(game: pyspiel.Game) -> None:
         state.apply({CHANCE: state.draw_chance(rng).action})
     for seat in state.players_to_move():
         state.legal_actions(seat)  # fails in games that do not number their actions
+    return state
+
+
+def _check_text(text: GameText, state: State) -> None:
+    """Raise ValueError, or what the class raises, if its words cannot be used in a position."""
+    where = f"{type(text).__module__}.{type(text).__qualname__}"
+    words: list[tuple[str, object]] = [
+        ("rules", getattr(text, "rules", None)),
+        ("board", text.board(state)),
+    ]
+    for seat in state.players_to_move():
+        words += [("side", text.side(seat)), ("position", text.position(state, seat))]
+        for action in state.legal_actions(seat):
+            words.append(("note", text.note(state, seat, action)))
+            for method, found in (
+                ("aliases", text.aliases(action.text)),
+                ("aliases_at", text.aliases_at(state, action)),
+            ):
+                if not isinstance(found, tuple):
+                    raise ValueError(f"{where}: {method} returned no tuple")
+                words += [(f"a name of {method}", name) for name in found]
+    for name, value in words:
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: {name} is {type(value).__name__}, and must be text")
 
 
 def _first_line(error: BaseException) -> str:

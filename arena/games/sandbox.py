@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -19,14 +20,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from arena.games.game import Game, GameError, find_path, needs_trial
 
-#: Time limit for one game, in seconds.
+#: Limit for one game, in seconds of CPU time: a busy machine does not change what is verified.
 SECONDS = 30.0
+#: The limit of elapsed time is so many times as long. It ends games that wait without computing.
+_WALL = 10
 #: Limit of the process's address space, in bytes.
 MEMORY = 4 * 2**30
 #: After this many games that ended the process, the sandbox refuses all other games.
 _MAX_LOST = 3
 
-_COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from arena.games.sandbox import serve; serve()"
+_COMMAND = "import sys; sys.path[:] = sys.argv[4:]; from arena.games.sandbox import serve; serve()"
 
 
 _Result = TypeVar("_Result")
@@ -69,16 +72,22 @@ def _load(game: str) -> Game:
 class Sandbox:
     """Runs functions that load or play a game in another process.
 
-    The process starts with the first game and ends with `close`. seconds: time limit for one
-    game. memory: limit of the process's address space, in bytes. own: dotted paths of
-    games to import. The sandbox does not protect from these, so they must not come from a results
-    file.
+    The process starts with the first game and ends with `close`. seconds: limit of CPU time for
+    one game. memory: limit of the process's address space, in bytes. own: dotted paths of games to
+    import. The sandbox does not protect from these, so they must not come from a results file.
+    wall: limit of elapsed time for one game, in seconds; by default many times the other one.
     """
 
     def __init__(
-        self, seconds: float = SECONDS, memory: int = MEMORY, *, own: Collection[str] = ()
+        self,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        *,
+        own: Collection[str] = (),
+        wall: float | None = None,
     ) -> None:
         self._seconds = seconds
+        self._wall = seconds * _WALL if wall is None else wall
         self._memory = memory
         self._own = own
         self._lost: dict[str, str] = {}
@@ -124,14 +133,16 @@ class Sandbox:
             self._start()
         try:
             self._connection.send((function, game, *arguments))
-            if self._connection.poll(self._seconds):
+            if self._connection.poll(self._wall):
                 result: _Result = self._connection.recv()
                 return result
-            problem = f"OpenSpiel took more than {self._seconds:g} seconds"
+            problem = f"OpenSpiel took more than {self._wall:g} seconds"
+            self.close()
         except (EOFError, OSError):
             problem = "OpenSpiel ended its process"
+            if self.close() == -signal.SIGPROF:
+                problem = f"OpenSpiel took more than {self._seconds:g} seconds of CPU time"
         self._lost[game] = problem
-        self.close()
         raise GameError(problem)
 
     def _start(self) -> None:
@@ -141,7 +152,7 @@ class Sandbox:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter
                 [
                     *(sys.executable, "-c", _COMMAND),
-                    *(str(theirs.fileno()), str(self._memory), *sys.path),
+                    *(str(theirs.fileno()), str(self._memory), str(self._seconds), *sys.path),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -150,24 +161,30 @@ class Sandbox:
             )
         self._connection = Connection(ours.detach())
 
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._connection.close()
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+    def close(self) -> int | None:
+        """End the process. Returns its exit code, which is the number of a signal below 0."""
+        if self._process is None:
+            return None
+        self._connection.close()
+        self._process.kill()
+        code = self._process.wait()
+        self._process = None
+        return code
 
 
 def serve() -> None:
     """Serve requests in the sandbox's process until the connection is closed."""
-    descriptor, memory = map(int, sys.argv[1:3])
+    descriptor, memory, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
         with suppress(ValueError, OSError):  # macOS does not limit the address space
             resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it ends the process
     connection = Connection(descriptor)
     with suppress(EOFError, OSError):
         while True:
             function, *arguments = connection.recv()
-            connection.send(function(*arguments))
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # the process's CPU time
+            result = function(*arguments)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            connection.send(result)
     os._exit(0)  # without cleanup: OpenSpiel may be in any state

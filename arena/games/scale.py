@@ -1,4 +1,4 @@
-"""What the returns of a game mean: who wins, or how much somebody gets."""
+"""What the returns of a game mean: who wins, or how much each player gets."""
 
 from __future__ import annotations
 

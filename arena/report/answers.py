@@ -1,4 +1,4 @@
-"""What a player answered, and what the answers took."""
+"""A player's answers: their legality, tokens, cost and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUMS = (
     "turns", "first_legal", "calls", "prompt_tokens", "completion_tokens", "reasoning_tokens",
     "reasoned", "uncounted", "cost_picousd",
 )  # fmt: skip
-_RARE = ("replayed", "retried", "failed_attempts_picousd")
+_RARE = ("replayed", "cached", "fallbacks", "retried", "failed_attempts_picousd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,11 @@ class AnswerStats:
     why replies ended, other than by themselves. cost_picousd: in 10^-12 US dollars. uncounted,
     unpriced: calls with unknown tokens, and with unknown cost. reasoned: calls whose reasoning
     tokens are known.
-    replayed: calls whose reply was that of an earlier call. retried: calls with several requests
-    to the provider; failed_attempts_picousd: what those of them cost that failed. unknown_requests:
-    requests without a stored reply that the provider may have billed.
+    replayed: calls whose reply was that of an earlier call. cached: that the router's cache
+    answered. fallbacks: that another model answered, because the player's could not. retried:
+    calls with several requests to the provider; failed_attempts_picousd: what those of them cost
+    that failed. unknown_requests: requests without a stored reply that the provider may have
+    billed.
     """
 
     turns: int = 0
@@ -64,6 +66,8 @@ class AnswerStats:
     cost_picousd: int = 0
     unpriced: int = 0
     replayed: int = 0
+    cached: int = 0
+    fallbacks: int = 0
     retried: int = 0
     failed_attempts_picousd: int = 0
     unknown_requests: int = 0

@@ -67,6 +67,14 @@ def mean_cell(mean: Mean | None) -> Cell:
     return Cell(text, detail and f"({detail}", _mean_value(mean) or None)
 
 
+def percent_cell(mean: Mean | None) -> Cell:
+    """Return a cell with a difference of shares and its interval, in per cent with signs."""
+    if mean is None:
+        return Cell(NONE)
+    value, low, high = (f"{100 * number:+z.0f}" for number in mean[:3])
+    return Cell(f"{value} %", f"({low} to {high})", _mean_value(mean))
+
+
 def ends_cell(low: float, high: float, sign: str = "") -> Cell:
     """Return a cell with the ends of an interval; None in JSON is an open end."""
     ends = [end if math.isfinite(end) else None for end in (low, high)]
@@ -85,7 +93,7 @@ def _mean_value(mean: Mean | None) -> dict[str, object]:
 
 
 def tokens_cell(stats: AnswerStats, total: int, unknown: int) -> Cell:
-    """Return a cell with the tokens per move, if the tokens of so many calls are unknown."""
+    """Return a cell with the tokens per move. unknown: calls whose tokens are not known."""
     mean = stats.per_turn(total)
     text = join_unknown(format_number(mean), known=unknown < stats.calls, unknown=unknown > 0)
     return Cell(text, value=None if unknown else mean)

@@ -1,4 +1,4 @@
-"""Sampled returns without the luck that is known, where exact ones are not; see correction.py."""
+"""Sampled returns, corrected for known luck, if exact returns are unknown; see correction.py."""
 
 from __future__ import annotations
 

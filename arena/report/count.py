@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,7 @@ from arena.report.exact import Exact, find_exact
 from arena.report.load import Results
 from arena.report.origins import Origins
 from arena.report.outcomes import MoveQuality, ReturnStats, WinDrawLoss
+from arena.report.places import ListPlace, PlaceStats, find_places, read_order
 from arena.report.ratings import Ratings, compare_players, rate_episodes
 from arena.report.replay import VerifiedReplay, verify
 from arena.report.units import Units, is_local
@@ -35,6 +36,9 @@ from arena.statistics.intervals import Mean
 #: A larger file is not replayed as a whole: this takes a second, and a report of a million
 #: episodes' other figures takes ten.
 REPLAYS = 1_000
+
+#: An episode, a model, and the places of what it chose there.
+_Found = tuple[EpisodeRow, str, list[ListPlace]]
 
 #: A stored call error starts with its code and reason: "CODE REASON message".
 _ERROR = re.compile(r"[A-Z_]+( [A-Z_]+)?\b")
@@ -66,8 +70,9 @@ class Summary:
     games. ratings: over all competitive games; game_ratings: by game, if there are several.
     units: what is independent. exact: returns that need no sample. read: the episodes whose moves
     were read. replays: of those of them that were finished or truncated. origins: who answered
-    for an agent. judged: how good the moves of an episode were. unjudged: why those of a game were
-    not judged. quality: of each agent's moves.
+    for an agent. judged: how good the moves of an episode were. unjudged: why those
+    of a game were not judged. unreached: see MoveJudge. places: of
+    the actions that models chose. quality: of each agent's moves.
     """
 
     name: str
@@ -103,6 +108,8 @@ class Summary:
     replays: dict[str, VerifiedReplay] = field(default_factory=dict)
     judged: dict[str, JudgedMoves] = field(default_factory=dict)
     unjudged: dict[str, str] = field(default_factory=dict)
+    unreached: Counter[str] = field(default_factory=Counter)
+    places: dict[tuple[str, str], PlaceStats] = field(default_factory=dict)
     quality: dict[tuple[str, str], MoveQuality] = field(
         default_factory=lambda: defaultdict(MoveQuality)
     )
@@ -150,13 +157,17 @@ def summarise(results: Results, replays: int | None = REPLAYS) -> Summary:
     summary.games = sorted({kind.game for kind in kinds})
     _count_answers(summary, results)
     summary.read = tuple(results.first(replays))
+    orders = {name: read_order(row) for name, row in results.participants.items()}
+    found_places: list[_Found] = []
     with closing(Sandbox(own=results.own_games)) as sandbox:
         judge = MoveJudge(sandbox)
         for game in summary.games:
             played = (kind.returns for kind in kinds if kind.game == game and kind.returns)
             summary.scales[game] = find_scale(game, played, sandbox)
         for episode in summary.read:
-            moves = results.moves(episode, light=True)
+            legal = any(orders.get(agent) for agent in episode.agents)
+            moves = results.moves(episode, light=True, legal=legal)
+            found_places += _find_places(episode, moves, orders)
             _count_latencies(summary, episode, moves)
             if judged := judge.judge(episode, moves):
                 summary.judged[episode.episode] = judged
@@ -168,10 +179,15 @@ def summarise(results: Results, replays: int | None = REPLAYS) -> Summary:
         corrected = find_corrected(results, summary.scales, exact.returns, sandbox)
         summary.exact = replace(exact, returns=[*exact.returns, *corrected])
         summary.unjudged = judge.problems
+        summary.unreached = judge.unreached
     summary.failures = _group_failures(results)
     summary.units = Units(episodes, summary.scales, results.participants)
     _count_outcomes(summary, episodes)
     _count_quality(summary, results)
+    answered = summary.units.episode[results.find_places(found[0] for found in found_places)]
+    for (episode, agent, chosen), unit in zip(found_places, answered.reshape(-1, 1), strict=True):
+        own = summary.places.setdefault((agent, episode.game), PlaceStats(orders[agent]))
+        own.add(unit, chosen)
     for agent, places, shares in count_illegal(results.reader, episodes, results.answers):
         _count_illegal(summary, episodes, agent, places, shares)
     anchor = _find_anchor(results.config)
@@ -228,14 +244,26 @@ def _count_illegal(
 
 
 def _count_quality(summary: Summary, results: Results) -> None:
-    for episode in summary.read:
+    judged = [episode for episode in summary.read if episode.episode in summary.judged]
+    units = summary.units.episode[results.find_places(judged)]
+    for episode, unit in zip(judged, units.reshape(-1, 1), strict=True):
         regrets: defaultdict[str, list[float]] = defaultdict(list)
-        for (_, seat), judged in summary.judged.get(episode.episode, {}).items():
-            regrets[episode.agents[seat]].append(judged.regret)
-        if regrets:
-            unit = summary.units.episode[results.find_place(episode)]
+        for (_, seat), move in summary.judged[episode.episode].items():
+            regrets[episode.agents[seat]].append(move.regret)
         for agent, found in regrets.items():
             summary.quality[agent, episode.game].add(unit, found)
+
+
+def _find_places(
+    episode: EpisodeRow, moves: Sequence[MoveRow], orders: Mapping[str, str]
+) -> Iterator[_Found]:
+    by_agent: defaultdict[str, list[ListPlace]] = defaultdict(list)
+    for seat, agent in enumerate(episode.agents):
+        if order := orders.get(agent):
+            by_agent[agent] += find_places(episode, moves, seat, order)
+    for agent, places in by_agent.items():
+        if places:
+            yield episode, agent, places
 
 
 def _group_failures(results: Results) -> list[FailureGroup]:
@@ -244,8 +272,9 @@ def _group_failures(results: Results) -> list[FailureGroup]:
     unfit = episodes.id[episodes.where(kind.status not in PLAYED for kind in episodes.kinds)]
     culprits = read_culprits(results.reader) if len(unfit) else {}
     groups: dict[tuple[str, ...], FailureGroup] = {}
-    rows = ((results.reader.pick(number), culprits.get(number, ())) for number in unfit.tolist())
-    for episode, agents in sorted(rows, key=lambda row: (row[0].name, row[0].episode)):
+    found = zip(results.reader.pick(unfit.tolist()), unfit.tolist(), strict=True)
+    for episode, number in sorted(found, key=lambda row: (row[0].name, row[0].episode)):
+        agents = culprits.get(number, ())
         reason = episode.reason or "no reason given"
         error = _ERROR.match(reason)
         kind = error[0] if error else episode.status

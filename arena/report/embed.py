@@ -23,6 +23,7 @@ from arena.report.tables import MAX_LINKS, make_tables
 from arena.results.reader import Query
 from arena.results.rows import PLAYED, MoveRow
 from arena.solvers.episodes import JudgedMove
+from arena_llm.prices import format_dollars
 from arena_llm.types import FinishReason
 
 #: Uncompressed size of a part, in characters.
@@ -182,7 +183,7 @@ def _make_step(move: MoveRow, judged: JudgedMove | None, full: bool) -> dict[str
             "model": clip(move.model),
             "ms": move.latency_ms,
             "tokens": _tokens(move),
-            "picousd": move.cost_picousd,
+            "cost": None if move.cost_picousd is None else format_dollars(move.cost_picousd),
             "served": clip(_served(move)),
             "enforcement": clip(move.enforcement),
             "end": None if move.finish_reason == FinishReason.STOP else clip(move.finish_reason),

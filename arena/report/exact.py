@@ -148,7 +148,7 @@ def choose_episodes(results: Results, game: str, fits: Callable[[Kind], bool]) -
     chosen = columns.where(
         kind.game == game and kind.status == "finished" and fits(kind) for kind in columns.kinds
     )
-    return [results.reader.pick(number) for number in columns.id[chosen][:MAX_EPISODES].tolist()]
+    return list(results.reader.pick(columns.id[chosen][:MAX_EPISODES].tolist()))
 
 
 def _has_scores(player: ModelRow) -> bool:

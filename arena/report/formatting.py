@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from arena_llm.prices import format_dollars
+
 if TYPE_CHECKING:
     from arena.statistics.intervals import Mean
 
@@ -28,8 +30,8 @@ def format_mean(mean: Mean | None) -> str:
     if mean is None:
         return NONE
     if mean.method == "exact":
-        return f"{mean.value:+.2f} (exact)"
-    return f"{mean.value:+.2f} ({mean.low:+.2f} to {mean.high:+.2f})"
+        return f"{mean.value:+z.2f} (exact)"
+    return f"{mean.value:+z.2f} ({mean.low:+z.2f} to {mean.high:+z.2f})"
 
 
 def format_ends(low: float, high: float, sign: str = "") -> str:
@@ -37,11 +39,11 @@ def format_ends(low: float, high: float, sign: str = "") -> str:
     if math.isinf(low) and math.isinf(high):
         return "any"
     if math.isinf(high):
-        return f"≥ {low:{sign}.0f}"
+        return f"≥ {low:{sign}z.0f}"
     if math.isinf(low):
-        return f"≤ {high:{sign}.0f}"
+        return f"≤ {high:{sign}z.0f}"
     between = " to " if sign or low < 0 else "-"
-    return f"{low:{sign}.0f}{between}{high:{sign}.0f}"
+    return f"{low:{sign}z.0f}{between}{high:{sign}z.0f}"
 
 
 def format_p(value: float) -> str:
@@ -56,7 +58,7 @@ def format_number(value: float | None) -> str:
 
 def format_signed(value: float | None) -> str:
     """Format a number with two decimals and a sign."""
-    return NONE if value is None else f"{value:+.2f}"
+    return NONE if value is None else f"{value:+z.2f}"
 
 
 def format_percent(value: float | None) -> str:
@@ -69,16 +71,6 @@ def format_duration(ms: float | None) -> str:
     if ms is None:
         return NONE
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
-
-
-def format_dollars(picousd: float | None) -> str:
-    """Format an amount in dollars: two decimals, or two significant digits if it is small."""
-    if picousd is None:
-        return NONE
-    value = picousd / 10**12
-    if value == 0 or value >= 0.1:
-        return f"${value:,.2f}"
-    return f"${value:.2g}" if value >= 0.0001 else f"${value:.1e}"
 
 
 def format_cost(picousd: int, *, known: bool, unknown: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -46,18 +46,32 @@ class Results:
 
     def first(self, count: int | None) -> Iterator[EpisodeRow]:
         """Yield the first episodes, by the number of their deal; None: all."""
-        rows = self.reader.select("SELECT id FROM episodes WHERE {wanted} ORDER BY number, key")
-        for (number,) in rows.fetchall() if count is None else rows.fetchmany(count):
-            yield self.reader.pick(number)
+        rows = self.reader.select(
+            "SELECT id FROM episodes WHERE {wanted} ORDER BY number, key LIMIT ?",
+            -1 if count is None else count,
+        )
+        return self.reader.pick([number for (number,) in rows])
 
-    def find_place(self, episode: EpisodeRow) -> Numbers:
-        """Return the place of a stored episode in the columns, as an array of one number."""
-        ((number,),) = self.reader.select("SELECT id FROM episodes WHERE key = ?", episode.episode)
-        return np.flatnonzero(self.columns.id == number)
+    def find_places(self, episodes: Iterable[EpisodeRow]) -> Numbers:
+        """Return the places of stored episodes in the columns."""
+        numbers = [
+            number
+            for episode in episodes
+            for (number,) in self.reader.select(
+                "SELECT id FROM episodes WHERE key = ?", episode.episode
+            )
+        ]
+        return self.columns.find(np.array(numbers, np.int64))
 
-    def moves(self, episode: EpisodeRow, *, light: bool = False) -> list[MoveRow]:
-        """Return the moves of an episode in the order of play. light: without the TEXTS."""
-        return self.reader.moves(episode, TEXTS if light else ())
+    def moves(
+        self, episode: EpisodeRow, *, light: bool = False, legal: bool = False
+    ) -> list[MoveRow]:
+        """Return the moves of an episode in the order of play.
+
+        light: without the TEXTS. legal: but with the legal actions.
+        """
+        left_out = tuple(name for name in TEXTS if not (legal and name == "legal_actions"))
+        return self.reader.moves(episode, left_out if light else ())
 
     def failed_calls(self) -> Iterator[tuple[EpisodeRow, FailedCallRow]]:
         """Yield the calls that failed although they took something, of the stored episodes."""

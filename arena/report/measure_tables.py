@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from arena.games.disguise import ORIGINALS
 from arena.report.answers import Share
-from arena.report.cells import count_cell, mean_cell, nonzero_cell, share_cell
+from arena.report.cells import (
+    count_cell,
+    mean_cell,
+    nonzero_cell,
+    percent_cell,
+    rate_cell,
+    share_cell,
+)
 from arena.report.conditions import compare_conditions
 from arena.report.count import Summary
 from arena.report.formatting import NONE, format_percent
 from arena.report.layout import Cell, Column, Row, Table
+from arena.report.places import PlaceStats
 from arena.solvers.episodes import find_range
 from arena.statistics.intervals import RETURNS, subtract
 
@@ -82,7 +90,7 @@ def make_exploitability(summary: Summary) -> Table:
 
 
 def _plain_cell(value: float | None) -> Cell:
-    return Cell(NONE if value is None else f"{value:.3f}", value=value)
+    return Cell(NONE if value is None else f"{value:z.3f}", value=value)
 
 
 def make_quality(summary: Summary) -> Table:
@@ -114,6 +122,79 @@ def make_quality(summary: Summary) -> Table:
         )
     ]
     return Table("quality", "Move quality", columns, rows)
+
+
+#: Places of a list that the terminal shows; JSON has all.
+_SHOWN = 5
+
+
+def make_places(summary: Summary) -> Table:
+    """Make the table of where in the prompt's list the chosen actions stood."""
+    columns = (
+        Column("game", numeric=False),
+        Column("player", numeric=False),
+        Column("order", numeric=False, explain=(
+            "of the list: as the game numbers its actions (listed), reversed, or shuffled, in a "
+            "new order at every turn"
+        )),
+        Column("turns", explain="with a choice among several listed actions", extra=3),
+        Column("first", explain="how often the first one was chosen"),
+        Column("by chance", key="by_chance", extra=2, explain=(
+            "how often the first would be, and the last, if all places were equally likely"
+        )),
+        Column("first, bias", key="first_bias", explain=(
+            "the share of turns with the first one, less that by chance, on average over the "
+            "episodes, with its 95 % interval"
+        )),
+        Column("last", explain="how often the last one was chosen", extra=1),
+        Column("last, bias", key="last_bias", explain="as for the first", extra=1),
+        Column("depth", extra=2, explain=(
+            "the mean place, from 0 % for the first to 100 % for the last, with its 95 % interval; "
+            "50 % without a bias"
+        )),
+        Column("by place", key="by_place", numeric=False, extra=4, explain=(
+            "how often each place was chosen / would be by chance, from the first one"
+        )),
+    )  # fmt: skip
+    rows = [
+        Row(
+            (
+                *(Cell(text, value=text) for text in (game, agent, found.order)),
+                count_cell(found.turns),
+                share_cell(Share(found.first_chosen, found.turns)),
+                Cell(format_percent(found.by_chance / found.turns), value=found.by_chance),
+                percent_cell(found.first.mean(*_BIAS)),
+                share_cell(Share(found.last_chosen, found.turns)),
+                percent_cell(found.last.mean(*_BIAS)),
+                rate_cell(found.depths.mean()),
+                _places_cell(found),
+            )
+        )
+        for (agent, game), found in sorted(
+            summary.places.items(), key=lambda item: (item[0][1], item[0][0])
+        )
+    ]
+    note = (
+        "Position bias: does a model prefer a place of the list? In a shuffled list, every place "
+        "is equally likely to hold a good action, so without a bias the figures are those by "
+        "chance. In a listed or reversed one, a difference may also say where the good actions "
+        "stand: compare with `prompt: {actions: shuffled}`."
+    )
+    return Table("places", "Place in the list", columns, rows, note)
+
+
+#: Bounds of a difference from the share by chance, which is at most one half.
+_BIAS = (-0.5, 1.0)
+
+
+def _places_cell(found: PlaceStats) -> Cell:
+    values = [
+        {"place": place + 1, "chosen": found.chosen[place], "expected": found.expected[place]}
+        for place in sorted(found.expected)
+    ]
+    shown = [f"{found.chosen[place]}/{found.expected[place]:.1f}" for place in range(_SHOWN)]
+    text = ", ".join(shown[: len(values)]) + (", ..." if len(values) > _SHOWN else "")
+    return Cell(text, value=values)
 
 
 def make_disguises(summary: Summary) -> Table:
@@ -171,7 +252,7 @@ def make_conditions(summary: Summary) -> Table:
                 *(Cell(text, value=text) for text in (found.model, found.game, found.setting)),
                 Cell(" / ".join(clip_value(value) for value in found.values), value=found.values),
                 Cell(
-                    " / ".join(f"{mean.value:.2f}" for mean in found.results),
+                    " / ".join(f"{mean.value:z.2f}" for mean in found.results),
                     value=[mean.value for mean in found.results],
                 ),
                 mean_cell(found.difference),

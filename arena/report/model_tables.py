@@ -19,13 +19,13 @@ from arena.report.count import Summary
 from arena.report.formatting import (
     NONE,
     format_cost,
-    format_dollars,
     format_duration,
     format_percent,
 )
 from arena.report.layout import Cell, Column, Row, Table
 from arena.report.origins import Origins
 from arena.results.rows import Origin
+from arena_llm.prices import format_dollars
 
 
 def make_answers(summary: Summary) -> Table:
@@ -168,7 +168,11 @@ def make_calls(summary: Summary) -> Table:
             tokens_cell(stats, stats.completion_tokens, stats.uncounted),
             tokens_cell(stats, stats.reasoning_tokens, stats.calls - stats.reasoned),
             Cell(cost_text, value=cost),
-            Cell(format_dollars(per_move), value=per_move and round(per_move)),
+            _cost_cell(per_move),
         )
         rows.append(Row(cells, agent, game))
     return Table("calls", "Calls of models", columns, rows, by_game=True)
+
+
+def _cost_cell(picousd: float | None) -> Cell:
+    return Cell(NONE) if picousd is None else Cell(format_dollars(picousd), value=round(picousd))

@@ -11,6 +11,7 @@ import numpy as np
 from arena.games.scale import GameScale
 from arena.results.columns import Floats, Kind, Numbers
 from arena.results.rows import PLAYED, EpisodeRow
+from arena.statistics.groups import mean_by_group
 from arena.statistics.intervals import RETURNS, SCORES, Mean, mean_interval
 
 
@@ -68,8 +69,7 @@ class Sample:
         """Return the mean with its interval; None without units. low, high: bounds of a value."""
         if not sum(map(len, self._units)):
             return None
-        unit = np.unique(np.concatenate(self._units), return_inverse=True)[1]
-        values = np.bincount(unit, np.concatenate(self._values)) / np.bincount(unit)
+        values = mean_by_group(np.concatenate(self._units), np.concatenate(self._values))
         return mean_interval(values, low, high, floor)
 
 

@@ -19,7 +19,7 @@ from arena.report.layout import Table
 from arena.results.database import ResultsError
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("tables.js", "data.js", "boards.js", "list.js", "answer.js", "viewer.js")
+SCRIPTS = ("tables.js", "elements.js", "data.js", "boards.js", "list.js", "answer.js", "viewer.js")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ def rate_episodes(
     agents = sorted({agent for kind in played for agent in kind.agents})
     index = {agent: number for number, agent in enumerate(agents)}
     seats: dict[tuple[str, int], int] = {}
+    several_seats = any(len(kind.agents) > 2 for kind in played)
     cells, scores, parts = [], [], []
     for kind, places in episodes.by_kind():
         if kind.game not in games:
@@ -94,8 +95,9 @@ def rate_episodes(
             cells.append((one, two, *effects))
             scores.append(found.score)
             pair = min(one, two) * len(agents) + max(one, two)
-            # In games of several seats, each pair is a unit of its own.
-            unit = units.lineup[places] * len(agents) ** 2 + pair
+            unit = units.lineup[places]
+            if several_seats:  # each pair is a unit of its own
+                unit = unit * len(agents) ** 2 + pair
             parts.append((unit, units.cluster[places], units.weight[places]))
     if not parts:
         return Ratings(agents)
@@ -112,7 +114,7 @@ def rate_episodes(
         unit,
         cluster,
         weight,
-        any(len(kind.agents) > 2 for kind in played),
+        several_seats,
     )
     rated = rate(matches, len(agents), None if anchor is None else index.get(anchor))
     keys = list(seats)

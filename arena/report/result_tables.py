@@ -93,7 +93,7 @@ def _rating_row(
 ) -> Row:
     agent = rated.name(found.player)
     cells = [
-        Cell(f"{found.rating:.0f}", value=found.rating),
+        Cell(f"{found.rating:z.0f}", value=found.rating),
         ends_cell(found.low, found.high),
         count_cell(found.games),
     ]
@@ -121,7 +121,7 @@ def make_differences(summary: Summary) -> Table:
         Row(
             (
                 Cell(other := rated.name(found.second), value=other),
-                Cell(f"{found.points:+.0f}", value=found.points),
+                Cell(f"{found.points:+z.0f}", value=found.points),
                 ends_cell(found.low, found.high, "+"),
                 Cell(format_percent(found.score), value=found.score),
                 Cell(format_p(found.adjusted), value=found.adjusted),
@@ -234,7 +234,7 @@ def make_seats(summary: Summary) -> Table:
                     count_cell(count.games),
                     rate_cell(count.scores.mean()),
                     *_outcome_cells(count),
-                    Cell(f"{effect.points:+.0f}", value=effect.points)
+                    Cell(f"{effect.points:+z.0f}", value=effect.points)
                     if effect and known
                     else Cell("not known" if effect else ""),
                     ends_cell(effect.low, effect.high, "+") if effect and known else Cell(""),

@@ -13,13 +13,14 @@ from arena.report.cells import (
     make_address,
 )
 from arena.report.count import Summary
-from arena.report.formatting import format_count, format_dollars, format_percent
+from arena.report.formatting import format_count, format_percent
 from arena.report.layout import Cell, Column, Fact, Row, Table, Tables
 from arena.report.measure_tables import (
     make_conditions,
     make_disguises,
     make_exact,
     make_exploitability,
+    make_places,
     make_quality,
 )
 from arena.report.model_tables import make_answers, make_calls, make_ends, make_origins
@@ -33,6 +34,7 @@ from arena.report.result_tables import (
     make_units,
 )
 from arena.results.rows import PLAYED
+from arena_llm.prices import format_dollars
 
 #: At most this many kinds of failures, and of unverified results, are listed.
 MAX_FAILURES = 20
@@ -50,6 +52,7 @@ def make_tables(summary: Summary) -> Tables:
         make_exact,
         make_exploitability,
         make_quality,
+        make_places,
         make_conditions,
         make_disguises,
         make_seats,
@@ -138,6 +141,15 @@ def _notes(summary: Summary) -> Iterator[str]:
             f"{format_count(total.replayed, 'answer')} came from an earlier call with the same "
             "request_id, whose reply was lost, and cost nothing more."
         )
+    if total.cached:
+        yield (
+            f"{format_count(total.cached, 'answer')} came from the router's cache and cost nothing."
+        )
+    if total.fallbacks:
+        yield (
+            f"{format_count(total.fallbacks, 'answer')} came from a model of fallback_models, "
+            "because the player's own could not answer; failed_models of the moves says why."
+        )
     if total.retried:
         cost = format_dollars(total.failed_attempts_picousd)
         yield (
@@ -145,6 +157,12 @@ def _notes(summary: Summary) -> Iterator[str]:
             f"failed requests cost {cost} as far as known."
         )
     yield from summary.unjudged.values()
+    for game, number in sorted(summary.unreached.items()):
+        if number:
+            yield (
+                f"{game}: {format_count(number, 'move')} in positions that equilibrium play does "
+                "not reach are not judged: no move is right or wrong there."
+            )
     if summary.unverified:
         yield f"OpenSpiel does not confirm {format_count(len(summary.unverified), 'result')}."
 

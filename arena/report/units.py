@@ -16,6 +16,7 @@ import numpy as np
 from arena.games.scale import GameScale
 from arena.results.columns import Episodes, Flags
 from arena.results.rows import ModelRow
+from arena.statistics.groups import renumber
 
 #: Prefixes of the backends whose engine runs here and is repeatable.
 _LOCAL = ("hf_", "vllm_")
@@ -76,15 +77,18 @@ class Units:
         games = _number(kind.game for kind in kinds)
         self._order = episodes.of_kind(_number((kind.game, kind.agents) for kind in kinds))
         players = episodes.of_kind(_number((kind.game, *sorted(kind.agents)) for kind in kinds))
-        # What was dealt: 0, if nothing was drawn.
-        deals = np.unique(episodes.deal, return_inverse=True)[1] + 1
+        # What was dealt: 0, if nothing was drawn. Episodes are in the order of their deals.
+        deals = np.cumsum(np.diff(episodes.deal, prepend=episodes.deal[:1]) != 0) + 1
         self._deal = np.where(self._fixed, 0, deals)
-        self.lineup = players * (count + 1) + self._deal
-        on_deal = episodes.of_kind(games) * (count + 1) + self._deal
+        self.lineup = renumber(players * (count + 1) + self._deal)
+        self.cluster = self.lineup
         chance = episodes.where(scales[kind.game].chance for kind in kinds)
-        # The numbers of clusters of both sorts differ in their sign.
-        self.cluster = np.where(chance, -1 - on_deal, self.lineup)
-        self.episode = np.where(self._fixed, -1 - self._order, np.arange(count))
+        if chance.any():
+            on_deal = episodes.of_kind(games) * (count + 1) + self._deal
+            # The numbers of clusters of both sorts differ in their sign.
+            self.cluster = renumber(np.where(chance, -1 - on_deal, self.lineup))
+        last = len(kinds) - 1
+        self.episode = np.where(self._fixed, last - self._order, last + 1 + np.arange(count))
         # How often each fixed line-up was played: together, its episodes count once.
         played = np.bincount(self._order[self._fixed], minlength=len(kinds))
         self.weight = np.where(self._fixed, 1 / np.maximum(played[self._order], 1), 1.0)
@@ -95,19 +99,20 @@ class Units:
                 self.games[name] = self._count(episodes, ended)
 
     def _count(self, episodes: Episodes, chosen: Flags) -> GameUnits:
-        units, unit = np.unique(self.lineup[chosen], return_inverse=True)
+        unit = renumber(self.lineup[chosen])
+        units = int(unit.max()) + 1
         fixed = self._order[chosen & self._fixed]
         # How many different seat orders a unit has, and how many it could have.
         kinds = len(episodes.kinds)
         orders = np.unique(unit * kinds + self._order[chosen]) // kinds
-        rotations = np.zeros(len(units), np.int64)
+        rotations = np.zeros(units, np.int64)
         rotations[unit] = episodes.of_kind(
             len(set(_rotations(kind.agents))) for kind in episodes.kinds
         )[chosen]
         return GameUnits(
             episodes=int(chosen.sum()),
-            deals=len(np.unique(self._deal[chosen])),
-            units=len(units),
+            deals=int(renumber(self._deal[chosen]).max()) + 1,
+            units=units,
             distinct=len(np.unique(episodes.trajectory[chosen])),
             copies=len(fixed) - len(np.unique(fixed)),
             swapped=bool(((np.bincount(orders) == rotations) & (rotations > 1)).all()),
@@ -121,7 +126,7 @@ def _number(values: Iterable[Hashable]) -> list[int]:
 
 
 def is_deterministic(player: ModelRow) -> bool:
-    """Return whether a player always answers a position alike, by its settings.
+    """Return whether a player is deterministic: the same answer to the same position.
 
     True for alpha-beta search, and for local models that take the likeliest action or have
     temperature 0. Hosted models are not repeatable, even at temperature 0.

@@ -1,13 +1,14 @@
 """The episodes of a file as columns, and what their seats did, added up.
 
-So a report on a million episodes takes seconds: its figures need no move, and most episodes are
-of the same few kinds.
+A report on a million episodes takes seconds, because its figures need no moves, and most episodes
+are of the same few kinds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -28,6 +29,10 @@ COUNTS = (
     "turns", "first_legal", "calls", "ok", "illegal", "unparseable", "errors", "prompt_tokens",
     "completion_tokens", "reasoning_tokens", "reasoned", "uncounted", "cost_picousd", "unpriced",
 )  # fmt: skip
+
+
+#: Episodes whose seats are added up together.
+_SORTED = 5_000
 
 
 class Kind(NamedTuple):
@@ -207,24 +212,38 @@ def read_counts(reader: Reader) -> Iterator[SeatCounts]:
         )
     }
     sums = ", ".join(f"sum(seats.{name})" for name in COUNTS)
-    for player, game, listed, details, seats, *values in reader.select(
-        f"SELECT player, game, origins, details, count(*), {sums} FROM seats"  # noqa: S608 - our own names
-        " JOIN episodes ON episodes.id = seats.episode WHERE {wanted}"
-        " GROUP BY player, game, origins, details"
-    ):
+    totals: dict[tuple[int, int, str, str], Sequence[int]] = {}
+    for first, last in _split(reader):
+        for player, game, listed, details, *values in reader.select(
+            "SELECT player, game, ifnull(origins, ''), ifnull(details, ''), count(*),"  # noqa: S608 - our own names
+            f" {sums} FROM seats JOIN episodes ON episodes.id = seats.episode"
+            " WHERE seats.episode BETWEEN ? AND ? AND {wanted} GROUP BY 1, 2, 3, 4",
+            first,
+            last,
+        ):
+            group = player, game, listed, details
+            before = totals.get(group)
+            totals[group] = values if before is None else [*map(add, before, values)]
+    for (player, game, listed, details), (seats, *counts) in sorted(totals.items()):
         yield SeatCounts(
             reader.player(player),
             reader.game(game),
             seats,
-            dict(zip(COUNTS, values, strict=True)),
+            dict(zip(COUNTS, counts, strict=True)),
             _parse_origins(listed, origins),
-            parse_details(details),
+            parse_details(details or None),
         )
 
 
-def _parse_origins(
-    text: str | None, origins: Mapping[int, Origin]
-) -> list[tuple[Origin, int, int]]:
+def _split(reader: Reader) -> Iterator[tuple[int, int]]:
+    """Yield ranges of episodes' ids that hold all of them, each only so many that SQLite sorts
+    their seats in the processor's cache, which halves the time."""
+    ids = [number for (number,) in reader.select("SELECT id FROM episodes ORDER BY id")]
+    for place in range(0, len(ids), _SORTED):
+        yield ids[place], ids[min(place + _SORTED, len(ids)) - 1]
+
+
+def _parse_origins(text: str, origins: Mapping[int, Origin]) -> list[tuple[Origin, int, int]]:
     try:
         counts = _Origins.validate_json(text or "[]")
         return [(origins[number], answers, illegal) for number, answers, illegal in counts]

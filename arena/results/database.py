@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +21,7 @@ from arena.results.integrity import (
     check_file,
     check_schema,
 )
+from arena.results.overflow import OVERFLOW, describe_overflow
 from arena.results.rows import UnreadableRow
 
 #: PRAGMA application_id of every results file: "aRLM".
@@ -31,6 +32,11 @@ _MAX_ROW = 256 * 2**20
 
 #: Seconds that a process waits for another process's transaction.
 _TIMEOUT = 60.0
+#: Kinds of errors that waiting does not cure.
+_OF_DISK = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR))
+
+#: Seconds that the last process that writes waits for those that read.
+_CLOSING_SECONDS = 1.0
 
 
 class ResultsError(Exception):
@@ -45,7 +51,8 @@ def raise_results_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ResultsError(f"{path}: cannot be used: {error.strerror or error}") from error
     except sqlite3.Error as error:
-        raise ResultsError(f"{path}: cannot be used: {error}") from error
+        reason = describe_overflow(path) if str(error) == OVERFLOW else error
+        raise ResultsError(f"{path}: cannot be used: {reason}") from error
     except UnicodeEncodeError as error:
         missing = error.object[error.start : error.end]
         reason = f"the locale's encoding, {error.encoding}, lacks {missing!r} of its name"
@@ -174,9 +181,10 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            # Another process uses the file. SQLite does not wait by itself here.
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            # Another process uses the file, and SQLite does not wait by itself here. For a disk
+            # that is full or broken there is nothing to wait for.
+            if error.sqlite_errorcode & 0xFF in _OF_DISK or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
@@ -217,12 +225,21 @@ def mark_open(connection: sqlite3.Connection, run_id: str = "") -> str:
 def mark_closed(path: Path) -> None:
     """Put everything into one file, as the last process that writes to it. Raises ResultsError.
 
-    Does nothing while a process reads the file; the next one that writes to it will do it.
+    If a process reads the file for longer than a moment, the next one that writes to it will do it.
     """
     with raise_results_errors(path), closing(connect(path, write=True)) as connection:
         connection.execute("UPDATE meta SET open = 0")
-        with suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode = DELETE")
+        # `arena live` reads for a moment only, but often.
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.01)
+            else:
+                return
 
 
 def has_write_ahead_log(path: Path) -> bool:

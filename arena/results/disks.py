@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def find_network_disk(path: Path, mounts: Path = _MOUNTS) -> str:
         lines = mounts.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    path = path.resolve()
+    # Unlike Path.resolve, this is no error for links in a circle; opening them is one.
+    path = Path(os.path.realpath(path))
     kind = ""
     longest = -1
     for line in lines:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -46,13 +46,57 @@ def merge(sources: Sequence[Path], target: Path, *, network_disk: bool = False) 
     """
     merged = Merged()
     with open_to_write(target, network_disk=network_disk) as opened:
+        naming = [_Naming.read(opened.connection)]
         for path in sources:
             with open_to_read(path) as source, raise_results_errors(path):
-                _Merge(source, opened.connection, merged).run()
+                found = _Merge(source, opened.connection, merged)
+                found.run()
+                naming.append(_Naming.read(source, found.players))
+        with raise_results_errors(target), transaction(opened.connection):
+            _name_alike(opened.connection, naming)
     return merged
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Naming:
+    """What a file calls its experiments and players: the latest file decides.
+
+    latest: when its latest run started, with the key of that run. names: rows of the table, with
+    the target's ids of the players, in their order.
+    """
+
+    latest: tuple[int, str]
+    experiments: Sequence[tuple[str, str]]
+    names: Sequence[tuple[str, str, int]]
+
+    @classmethod
+    def read(cls, file: sqlite3.Connection, players: Mapping[int, int] | None = None) -> _Naming:
+        """players: the id in the target of each player; None: the same."""
+        run = file.execute("SELECT started, key FROM runs ORDER BY started DESC, key DESC LIMIT 1")
+        rows = file.execute("SELECT experiment, name, player FROM names ORDER BY id").fetchall()
+        if players is not None:
+            rows = [(*name, players[player]) for *name, player in rows if player in players]
+        experiments = file.execute("SELECT name, config FROM experiments ORDER BY name")
+        return cls(run.fetchone() or (0, ""), experiments.fetchall(), rows)
+
+
+def _name_alike(target: sqlite3.Connection, naming: Sequence[_Naming]) -> None:
+    """Give experiments and players the names of the latest file, in any order of the files."""
+    # Another process may have added names meanwhile.
+    naming = [_Naming.read(target), *sorted(naming)]
+    experiments = {name: config for found in naming for name, config in found.experiments}
+    target.executemany("INSERT OR REPLACE INTO experiments VALUES (?, ?)", experiments.items())
+    rows: dict[tuple[str, str, int], None] = {}
+    for row in (row for found in naming for row in found.names):
+        rows.pop(row, None)
+        rows[row] = None
+    if list(rows) != list(naming[0].names):
+        Writer(target).put_names(rows)
+
+
 class _Merge:
+    """Copies one file. players: the id in the target of each player, by its id in the source."""
+
     def __init__(
         self, source: sqlite3.Connection, target: sqlite3.Connection, merged: Merged
     ) -> None:
@@ -61,6 +105,7 @@ class _Merge:
         self._merged = merged
         self._from = Reader(source)
         self._writer = Writer(target)
+        self.players: dict[int, int] = {}
 
     def run(self) -> None:
         target = self._target
@@ -83,7 +128,7 @@ class _Merge:
 
     def _copy_players(self) -> dict[str, int]:
         """Returns the id of each player in the target, by its name in the source."""
-        ids: dict[int, int] = {}
+        ids = self.players
         for number, *values in self._source.execute(
             "SELECT id, key, type, model, config, copy FROM players ORDER BY id"
         ):

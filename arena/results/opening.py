@@ -24,10 +24,8 @@ from arena.results.database import (
     use_write_ahead_log,
 )
 from arena.results.disks import find_network_disk
+from arena.results.integrity import WHOLE
 from arena.results.spending import give_up_sent_calls
-
-#: Size in bytes up to which a file is checked completely before a run: it takes less than a second.
-_CHECKED = 64 * 2**20
 
 
 class OpenFile(NamedTuple):
@@ -51,7 +49,7 @@ def open_to_write(
             check_disk(path, allowed=network_disk)
             path.parent.mkdir(parents=True, exist_ok=True)
             # All names of a file, such as symbolic links, must have one lock file.
-            file = path.resolve()
+            file = Path(os.path.realpath(path))
             claims = Claims(file.with_name(f"{file.name}.lock"))
             finished = undo.enter_context(_leave(claims, file))
             connection = undo.enter_context(closing(connect(path, write=True)))
@@ -98,7 +96,7 @@ def warn_of_loss(path: Path, *, write: bool = False) -> str:
     """
     has_log = has_write_ahead_log(path)
     with raise_results_errors(path):
-        small = path.exists() and path.stat().st_size <= _CHECKED
+        small = path.exists() and path.stat().st_size <= WHOLE
     with (
         raise_results_errors(path),
         closing(connect(path, empty=write, thorough=write and small)) as connection,

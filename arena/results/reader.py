@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from arena.results.integrity import has_table
 from arena.results.keys import hash_text, identify_players
@@ -24,6 +24,7 @@ from arena.results.rows import (
     ScoreRow,
     SeatRow,
     UnreadableRow,
+    parse_json,
 )
 from arena.results.transcript import TranscriptError, decompress, unfold
 
@@ -34,6 +35,9 @@ _Logprobs = TypeAdapter(tuple[tuple[int, float], ...])
 
 #: Maximum length of a player's or a game's name.
 MAX_NAME = 10_000
+
+#: Episodes that are read together.
+_AT_A_TIME = 500
 
 _EPISODE = "id, key, game, lineup, deal, number, status, reason, loser, returns, plies, ended"
 _SEAT_COLUMNS = tuple(field.name for field in fields(SeatRow) if field.name != "details")
@@ -115,7 +119,7 @@ class Reader:
 
     def _find_played(self) -> set[int]:
         lineups = self._execute(f"SELECT DISTINCT lineup FROM episodes WHERE {self._where}")  # noqa: S608 - our own names
-        played = {player for (text,) in lineups for player in _parse(_Lineup, "lineup", text)}
+        played = {player for (text,) in lineups for player in parse_json(_Lineup, "lineup", text)}
         if self._has_scores and self._where == "1":
             played |= {player for (player,) in self._execute("SELECT DISTINCT player FROM scores")}
         for player in played - self.players.keys():
@@ -156,17 +160,20 @@ class Reader:
     def find(self, key: str) -> EpisodeRow | None:
         """Return an episode; None if it is not stored."""
         row = self._execute("SELECT id FROM episodes WHERE key = ?", (key,)).fetchone()
-        return self.pick(row[0]) if row else None
+        return next(self.pick([row[0]])) if row else None
 
-    def pick(self, number: int) -> EpisodeRow:
-        """Return the episode of a row, by its id."""
-        row = self._execute(f"SELECT {_EPISODE} FROM episodes WHERE id = ?", (number,)).fetchone()  # noqa: S608 - our own names
-        versions = self._execute(
-            "SELECT version FROM seats WHERE episode = ? ORDER BY seat", (number,)
-        )
-        return self._make_episode(row, tuple(version for (version,) in versions))
+    def pick(self, numbers: Sequence[int]) -> Iterator[EpisodeRow]:
+        """Yield the episodes with these ids, in the same order."""
+        for first in range(0, len(numbers), _AT_A_TIME):
+            part = numbers[first : first + _AT_A_TIME]
+            listed = ", ".join(map(str, part))
+            versions = self._versions(f"WHERE episode IN ({listed})")
+            rows = self._execute(f"SELECT {_EPISODE} FROM episodes WHERE id IN ({listed})")  # noqa: S608 - whole numbers
+            found = {row[0]: row for row in rows}
+            for number in part:
+                yield self._make_episode(found[number], versions.get(number, ()))
 
-    def select(self, sql: str, *values: str) -> sqlite3.Cursor:
+    def select(self, sql: str, *values: str | int) -> sqlite3.Cursor:
         """Run a query. {wanted} in it stands for the condition that selects the episodes."""
         return self._execute(sql.format(wanted=self._where), values)
 
@@ -201,6 +208,8 @@ class Reader:
         ).fetchone()
         if row is None:
             return []
+        if not isinstance(row[1], bytes):
+            raise UnreadableRow("transcripts.moves holds a value that is not a BLOB")
         try:
             moves = unfold(decompress(row[1], self._dictionary(row[0])), episode, without)
         except TranscriptError as error:
@@ -237,7 +246,7 @@ class Reader:
                     self.game(game),
                     version,
                     state,
-                    _parse(_Logprobs, "scores.logprobs", logprobs),
+                    parse_json(_Logprobs, "scores.logprobs", logprobs),
                 )
 
     def failed_calls(self) -> Iterator[FailedCallRow]:
@@ -256,11 +265,14 @@ class Reader:
         ).fetchone()
         return int(count)
 
-    def _versions(self) -> dict[int, tuple[str, ...]]:
-        """Return the versions of the seats of each episode that has any, by the episode's id."""
+    def _versions(self, where: str = "") -> dict[int, tuple[str, ...]]:
+        """Return the versions of the seats of each episode that has any, by the episode's id.
+
+        where: which episodes, as SQL.
+        """
         versions: dict[int, list[str]] = {}
         for episode, version in self._execute(
-            "SELECT episode, version FROM seats ORDER BY episode, seat"
+            f"SELECT episode, version FROM seats {where} ORDER BY episode, seat"  # noqa: S608 - ids
         ):
             versions.setdefault(episode, []).append(version)
         return {number: tuple(found) for number, found in versions.items() if any(found)}
@@ -268,7 +280,7 @@ class Reader:
     def agents(self, lineup: str) -> tuple[str, ...]:
         """Return the names of the players of a stored line-up."""
         if (agents := self._lineups.get(lineup)) is None:
-            agents = tuple(map(self.player, _parse(_Lineup, "lineup", lineup)))
+            agents = tuple(map(self.player, parse_json(_Lineup, "lineup", lineup)))
             self._lineups[lineup] = agents
         return agents
 
@@ -316,20 +328,10 @@ def explain_unusable(
 
 def parse_returns(text: str | None, where: str) -> tuple[float, ...] | None:
     """Return stored returns. Raises UnreadableRow, which names where they are."""
-    found: tuple[float, ...] | None = _parse(_Returns, where, text)
+    found: tuple[float, ...] | None = parse_json(_Returns, where, text)
     return found
 
 
 def parse_details(text: str | None) -> dict[str, Any]:
     """Return the column details of the table seats. Raises UnreadableRow."""
-    return _parse(_Details, "seats.details", text) or {}
-
-
-def _parse(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:
-    """Return the value of a JSON column; None if it is NULL."""
-    if text is None:
-        return None
-    try:
-        return kind.validate_json(text)
-    except ValidationError as error:
-        raise UnreadableRow(f"{where}: {error.errors()[0]['msg']}") from error
+    return parse_json(_Details, "seats.details", text) or {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any, NamedTuple, Self
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from arena.agents.calls import ModelCall, ModelReply
 from arena_llm.types import to_picousd
@@ -83,8 +83,9 @@ class MoveRow:
 
     The columns from model on describe the model's reply. They have the names of the fields of
     ModelReply and ServedBy. replayed: 1 if it is the reply to an earlier call with this
-    request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace. reading:
-    by which rule the reply was read, and the strict reader's verdict (reply.describe_reading).
+    request_id, which was lost; it is paid once. tokens: JSON of the message TokenTrace.
+    prompt_ids: JSON list of the ids of the prompt's tokens. reading: by which rule the reply was
+    read, and the strict reader's verdict (reply.describe_reading).
     failed_models: those that could not answer before `model`: "NAME: REASON", joined by commas.
     cached: 1 if the router's cache had the reply.
     """
@@ -126,6 +127,7 @@ class MoveRow:
     replica: str | None = None
     service_version: str | None = None
     tokens: str | None = None
+    prompt_ids: str | None = None
     reading: str | None = None
     failed_models: str | None = None
     cached: int | None = None
@@ -164,7 +166,8 @@ class SeatRow:
     """What a seat did in an episode, counted; see the table seats.
 
     details: policies and ends (counts by what was done about illegal answers, and by why replies
-    ended), replayed, retried, failed_attempts_picousd. Counts that are 0 are left out.
+    ended), replayed, cached, fallbacks (answers of another model), retried,
+    failed_attempts_picousd. Counts that are 0 are left out.
     """
 
     seat: int
@@ -298,3 +301,16 @@ def convert_old_reply(reply: dict[str, Any]) -> dict[str, Any]:
     values = dict(reply)
     usd = values.pop("cost_usd")
     return values if usd is None else values | {"cost_picousd": to_picousd(usd)}
+
+
+def parse_json(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:
+    """Return the value of a JSON column; None if it is NULL.
+
+    where: the table and column, for the message of UnreadableRow.
+    """
+    if text is None:
+        return None
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        raise UnreadableRow(f"{where}: {error.errors()[0]['msg']}") from error

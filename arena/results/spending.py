@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from decimal import Decimal
 
 from arena.agents.calls import ModelReply
 from arena.results.rows import FailedCallRow
@@ -26,11 +25,6 @@ class Spent:
     unpriced: int = 0
     bounded: int = 0
     unpriced_picousd: int = 0
-
-    @property
-    def cost_usd(self) -> Decimal:
-        """The known cost in US dollars, exactly."""
-        return Decimal(self.cost_picousd).scaleb(-12)
 
     def __neg__(self) -> Spent:
         return Spent(*(-value for value in self.values()))

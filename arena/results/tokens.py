@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from arena_llm.types import TokenTrace
 from arena_llm.v1 import reply_pb2
-from arena_llm.wire import from_message, to_message
+from arena_llm.wire import to_message
 
 
 def tokens_to_json(tokens: TokenTrace) -> str:
@@ -19,12 +19,3 @@ def tokens_to_json(tokens: TokenTrace) -> str:
     message = to_message(tokens, reply_pb2.TokenTrace)
     values = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return json.dumps(values, separators=(",", ":"), sort_keys=True)
-
-
-def tokens_from_json(text: str) -> TokenTrace:
-    """Parse the column moves.tokens. Raises ValueError."""
-    try:
-        message = json_format.Parse(text, reply_pb2.TokenTrace())
-    except json_format.ParseError as error:
-        raise ValueError(f"the stored tokens cannot be read: {error}") from error
-    return from_message(message, TokenTrace)

@@ -181,6 +181,8 @@ def _count_details(own: Sequence[MoveRow], calls: Sequence[MoveRow]) -> dict[str
             )
         ),
         "replayed": sum(bool(move.replayed) for move in calls),
+        "cached": sum(bool(move.cached) for move in calls),
+        "fallbacks": sum(bool(move.failed_models) for move in calls),
         "retried": sum((move.attempts or 0) > 1 for move in calls),
         "failed_attempts_picousd": sum(move.failed_attempts_picousd or 0 for move in calls),
     }

@@ -14,9 +14,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from arena.results.database import (
     connect,
@@ -33,9 +32,9 @@ from arena.results.rows import (
     FailedCallRow,
     ModelRow,
     MoveRow,
-    UnreadableRow,
     canonical_json,
     convert_old_reply,
+    parse_json,
     reply_from_json,
 )
 from arena.results.spending import (
@@ -150,8 +149,8 @@ class _Old:
         for row in self._execute(f"SELECT {', '.join(names)} FROM episodes ORDER BY episode"):  # noqa: S608 - our own names
             values = dict(zip(names, row, strict=True))
             where = f"episode {values['episode']!r}"
-            values["agents"] = _parse(_AGENTS, f"{where}: agents", values["agents"])
-            values["returns"] = _parse(_RETURNS, f"{where}: returns", values["returns"])
+            values["agents"] = parse_json(_AGENTS, f"{where}: agents", values["agents"])
+            values["returns"] = parse_json(_RETURNS, f"{where}: returns", values["returns"])
             yield EpisodeRow(**values)
 
     def _rename(self, old: EpisodeRow, identities: Mapping[str, str]) -> EpisodeRow:
@@ -181,7 +180,7 @@ class _Old:
         for row in rows:
             values = dict(zip(names, row, strict=True))
             where = f"a move of {episode!r}: legal_actions"
-            values["legal_actions"] = _parse(_LEGAL, where, values["legal_actions"])
+            values["legal_actions"] = parse_json(_LEGAL, where, values["legal_actions"])
             moves.append(MoveRow(**values))
         return moves
 
@@ -248,13 +247,3 @@ def _convert_reply(text: str) -> str:
         return canonical_json(convert_old_reply(json.loads(text)))
     except (ValueError, ArithmeticError, TypeError, RecursionError):
         return text  # not a reply of the arena: reading it will say so
-
-
-def _parse(kind: TypeAdapter[Any], where: str, text: str | None) -> Any:
-    """Return the value of a JSON column; None if it is NULL."""
-    if text is None:
-        return None
-    try:
-        return kind.validate_json(text)
-    except ValidationError as error:
-        raise UnreadableRow(f"{where}: {error.errors()[0]['msg']}") from error

@@ -60,10 +60,9 @@ class Writer:
         return self._find("players", columns, (key, kind, model, config, copy), key=1)
 
     def put_names(self, names: Iterable[tuple[str, str, int]]) -> None:
-        """Store rows of (experiment, name, player) that are not stored yet."""
+        """Store rows of (experiment, name, player). The last ones are the latest names."""
         self._connection.executemany(
-            "INSERT INTO names (experiment, name, player) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            names,
+            "INSERT OR REPLACE INTO names (experiment, name, player) VALUES (?, ?, ?)", names
         )
 
     def put_episode(

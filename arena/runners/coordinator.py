@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from arena.agents.calls import ModelReply
-from arena.experiment.file import Experiment
-from arena.experiment.ledger import Backend, Ledger
+from arena.experiment.ledger import Ledger
 from arena.experiment.patience import Outage
 from arena.experiment.recording import RecordedModels, Recorder
 from arena.experiment.schedule import EpisodeSpec, schedule
 from arena.games.text import UNKNOWN_PLAYOUT, measured_playouts
 from arena.results.reader import make_query
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
-from arena.results.spending import Spent
 from arena.results.store import Store
+from arena.runners.job import Job, RunProgress
 from arena.runners.queue import FairQueue
 from arena_llm import ArenaError
-from arena_llm.types import Price
 
 if TYPE_CHECKING:
     from arena.runners.pairing import AdaptivePairing
@@ -36,66 +34,13 @@ _PAUSE = 0.2
 _SEAT = re.compile(r"\bseat \d+: ")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The input of a runner. It can be pickled.
-
-    backend: answers the calls. results: path of the results file. record: path of the recording
-    of all requests and replies; None: no recording. prices: of models, as far as known.
-    network_disk: allow results on one.
-    """
-
-    experiment: Experiment
-    backend: Backend
-    results: Path
-    record: Path | None = None
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    network_disk: bool = False
-
-
-@dataclass(slots=True)
-class RunProgress:
-    """How far a run is.
-
-    total: all episodes of the experiment. episodes: ended episodes by status, of all runs;
-    failed ones of this run only. others: those that other processes have ended meanwhile.
-    elsewhere: episodes in play in other processes. playing: episodes in play. answers, illegal:
-    models' answers in episodes that ended in this run. spent: of all runs. budget: used share of
-    the tightest limit, 0 without a limit. budget_key: that limit's key. work, done: moves that
-    models are expected to make in this run, and moves made. failures: reasons of this run's
-    failed episodes. open: how many episodes stay open because of each reason. waiting: models that
-    are waited for. lost: workers that died and were replaced. stopped: why no more episodes are
-    started; "" while the run continues.
-    remedy: how to play the rest. enough: why the rest is not needed.
-    """
-
-    total: int
-    episodes: Counter[str] = field(default_factory=Counter)
-    others: int = 0
-    elsewhere: int = 0
-    playing: int = 0
-    answers: int = 0
-    illegal: int = 0
-    spent: Spent = field(default_factory=Spent)
-    budget: float = 0.0
-    budget_key: str = ""
-    work: float = 0.0
-    done: float = 0.0
-    failures: Counter[str] = field(default_factory=Counter)
-    open: Counter[str] = field(default_factory=Counter)
-    waiting: Mapping[str, Outage] = field(default_factory=dict)
-    lost: int = 0
-    stopped: str = ""
-    remedy: str = ""
-    enough: str = ""
-
-
 class Coordinator:
     """Hands out episodes to workers and stores their replies and results: one for each run.
 
     Its methods are coroutines, so that workers in other processes can use it in the same way
-    (see ray.py). If a worker number joins twice, the worker has died: its episodes are queued
-    again, and their stored replies are reused.
+    (see ray.py). Workers share the episodes in flight evenly: who joins gets a share as episodes of
+    others end, and the share of a worker that has left goes to the others. The episodes of a worker
+    that died are queued again, and their stored replies are reused.
     """
 
     def __init__(self, job: Job) -> None:
@@ -154,38 +99,59 @@ class Coordinator:
         self._failed: dict[str, str] = {}
         self._away: dict[str, str] = {}
         self._outages: dict[int, Mapping[str, Outage]] = {}
-        self._played_by: dict[int, set[str]] = {}
+        self._in_play: dict[int, set[str]] = {}  # by worker
+        self._recorded = 0
         self._calls: Counter[str] = Counter()
         work = sum(map(self._expected_moves, missing))
         enough = self._rule.look() if self._rule else ""
         self._progress = RunProgress(len(specs), ended, work=work, enough=enough)
+        wanted = len(specs) - ended.total()
+        #: The largest number of episodes in play.
+        self.places = max(1, min(experiment.settings.episodes_in_flight, wanted))
 
     async def join(self, worker: int) -> str:
-        """Register a worker that starts, or that starts again after its death.
+        """Register a worker that starts. Each worker has another number.
 
         Returns the id of the runs over the results file (see Store.run_id).
         """
-        if worker in self._played_by:
-            self._progress.lost += 1
-        for episode in self._played_by.get(worker, ()):
-            if episode in self._queue.taken:
-                await self._drop(episode)
-        self._played_by[worker] = set()
+        self._in_play[worker] = set()
         return self._ledger.run_id
 
-    async def take(self, worker: int) -> EpisodeSpec | float | None:
-        """Return the next episode for a worker; None if none is left or the run has stopped.
+    async def share(self) -> int:
+        """Return how many episodes each worker may play now."""
+        return math.ceil(self.places / max(1, len(self._in_play)))
 
-        A number: other processes play all that is left. Ask again after so many seconds, because
-        they may die.
+    async def leave(self, worker: int, died: bool = False) -> int:
+        """Take back the episodes of a worker that has ended.
+
+        Returns a count that grows with each stored reply and each episode that has ended.
         """
+        for episode in self._in_play.pop(worker, ()):
+            await self._drop(episode)
+        self._outages.pop(worker, None)
+        self._progress.lost += died
+        return self._recorded
+
+    async def list_workers(self) -> frozenset[int]:
+        """Return the workers that have joined and have not left."""
+        return frozenset(self._in_play)
+
+    async def take(self, worker: int) -> EpisodeSpec | float | None:
+        """Return the next episode for a worker.
+
+        None: none is left, the run has stopped, the worker has its share in play, or it counts as
+        dead. A number: other processes play all that is left. Ask again after so many seconds,
+        because they may die.
+        """
+        if len(self._in_play.get(worker, range(self.places))) >= await self.share():
+            return None
         while not (self._progress.stopped or self._progress.enough):
             if spec := self._queue.take():
                 if away := self._find_models(spec) & self._away.keys():
                     self._queue.end(spec.episode)
                     self._progress.open[self._away[min(away)]] += 1
                 elif await self._ledger.begin(spec.episode):
-                    self._played_by[worker].add(spec.episode)
+                    self._in_play[worker].add(spec.episode)
                     return spec
                 else:
                     self._queue.end(spec.episode)
@@ -198,6 +164,11 @@ class Coordinator:
             elif not await self._look_again():
                 return _PAUSE
         return None
+
+    async def has_waiting(self) -> bool:
+        """Return whether an episode waits to be played in this run."""
+        over = self._progress.stopped or self._progress.enough
+        return not over and not (self._queue.is_empty and not self._elsewhere)
 
     async def _pass_over(self, spec: EpisodeSpec) -> None:
         """Note an episode that another process plays or has ended."""
@@ -234,6 +205,7 @@ class Coordinator:
     async def record(self, key: CallKey, request: str, reply: ModelReply) -> ModelReply:
         """See Ledger.record."""
         self._calls[key.episode] += 1
+        self._recorded += 1
         return await self._ledger.record(key, request, reply)
 
     async def failed(
@@ -247,8 +219,9 @@ class Coordinator:
 
         Does nothing if another worker has the episode now, because this one seemed to be dead.
         """
-        if (spec := self._queue.end(row.episode)) is None:
+        if (spec := self._end(row.episode)) is None:
             return
+        self._recorded += 1
         await self._ledger.finish(row, moves)
         progress = self._progress
         progress.episodes[row.status] += 1
@@ -269,7 +242,7 @@ class Coordinator:
 
     async def leave_open(self, episode: str, model: str, reason: str) -> None:
         """Give up an episode of a model that is not available, and start no others of it."""
-        if self._queue.end(episode) is not None:
+        if self._end(episode) is not None:
             self._away.setdefault(model, reason)
             self._progress.open[self._away[model]] += 1
             await self._ledger.drop(episode)
@@ -281,7 +254,12 @@ class Coordinator:
     async def stop(self, episode: str, reason: str, remedy: str) -> None:
         """Start no more episodes, because of the reason that ended this one."""
         self._progress.stopped, self._progress.remedy = reason, remedy
+        self._forget(episode)
         await self._drop(episode)
+
+    async def note_refused(self, refused: Mapping[str, str]) -> None:
+        """Note which nodes of a cluster get no episodes, and why."""
+        self._progress.refused = refused
 
     async def settle(self) -> None:
         """Count again those that failed here: another process may have ended them since."""
@@ -325,6 +303,14 @@ class Coordinator:
     async def close(self) -> None:
         """Close the results. The last process leaves a single file."""
         self._files.close()
+
+    def _end(self, episode: str) -> EpisodeSpec | None:
+        self._forget(episode)
+        return self._queue.end(episode)
+
+    def _forget(self, episode: str) -> None:
+        for episodes in self._in_play.values():
+            episodes.discard(episode)
 
     async def _drop(self, episode: str) -> None:
         self._queue.put_back(episode)

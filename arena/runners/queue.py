@@ -39,6 +39,11 @@ class FairQueue:
         """The episodes in play, by id."""
         return {episode: spec for episode, (_, spec) in self._taken.items()}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no episode waits."""
+        return not any(self._waiting.values())
+
     def take(self) -> EpisodeSpec | None:
         """Take the next episode to play; None if no episode waits."""
         groups = [(models, waiting) for models, waiting in self._waiting.items() if waiting]

@@ -43,6 +43,6 @@ def load(game: pyspiel.Game) -> ConnectFourSolver | None:
     except ImportError:
         raise SolverMissing(
             "connect_four: moves are not judged without the package bitbully: run "
-            "`make setup WITH=solvers`"
+            "`make setup WITH=solvers`, or install the extra solvers of arena-llm-services"
         ) from None
     return ConnectFourSolver(Board, BitBully())

@@ -11,13 +11,15 @@ from collections import defaultdict
 
 import pyspiel
 
-from arena.solvers import Judged, judge_values
+from arena.solvers import Judged, Unreached, judge_values
 
 #: Iterations of CFR+: more of them take minutes for Leduc poker, and change no value by more than
 #: the tolerance.
 _ITERATIONS = 150
-#: The opponent takes each action at least so often: so everything can be valued that can happen.
-_TREMBLE = 1e-6
+#: Nothing is judged where the equilibrium leads more rarely, as a share of the deals that the seat
+#: can have: play there changes next to nothing, so CFR+ leaves it at almost any value. After these
+#: iterations, actions that the equilibrium never takes have smaller shares than this.
+_REACHED = 3e-3
 
 
 class EquilibriumSolver:
@@ -35,35 +37,47 @@ class EquilibriumSolver:
             lambda: defaultdict(float)
         )
         self._weights: defaultdict[str, float] = defaultdict(float)
-        self._walk(game.new_initial_state(), (1.0, 1.0))
+        self._reached: defaultdict[str, float] = defaultdict(float)
+        self._dealt: defaultdict[str, float] = defaultdict(float)
+        self._walk(game.new_initial_state(), 1.0, (1.0, 1.0))
 
     def judge(self, state: pyspiel.State, action: int) -> Judged | None:
         key = state.information_state_string()
+        if not self.is_reached(key):
+            raise Unreached
         weight = self._weights[key]
         values = {legal: total / weight for legal, total in self._sums[key].items()}
         return judge_values(values, action, self.tolerance)
 
-    def _walk(self, state: pyspiel.State, reach: tuple[float, float]) -> float:
-        """Return player 0's value of a position. reach: what each player's rivals bring there."""
+    def is_reached(self, key: str) -> bool:
+        """Return whether the equilibrium leads to an information state."""
+        return self._reached[key] > _REACHED * self._dealt[key]
+
+    def _walk(self, state: pyspiel.State, dealt: float, reach: tuple[float, float]) -> float:
+        """Return player 0's value of a position.
+
+        dealt: the probability of its chance events. reach: that each player's moves lead there.
+        """
         if state.is_terminal():
             return float(state.returns()[0])
         if state.is_chance_node():
             expected = 0.0
             for action, share in state.chance_outcomes():
-                below = (reach[0] * share, reach[1] * share)
-                expected += share * self._walk(state.child(action), below)
+                expected += share * self._walk(state.child(action), dealt * share, reach)
             return expected
         seat, key = state.current_player(), state.information_state_string()
         policy = dict(self._policy[key])
         sign = 1 if seat == 0 else -1
         value = 0.0
-        self._weights[key] += reach[seat]
+        weight = dealt * reach[1 - seat]  # of the position, among those that look alike
+        self._weights[key] += weight
+        self._reached[key] += weight * reach[seat]
+        self._dealt[key] += dealt
         for action in state.legal_actions():
             share = policy.get(action, 0.0)
-            seen = max(share, _TREMBLE)
-            below = (reach[0], reach[1] * seen) if seat == 0 else (reach[0] * seen, reach[1])
-            worth = self._walk(state.child(action), below)
-            self._sums[key][action] += reach[seat] * sign * worth
+            below = (reach[0] * share, reach[1]) if seat == 0 else (reach[0], reach[1] * share)
+            worth = self._walk(state.child(action), dealt, below)
+            self._sums[key][action] += weight * sign * worth
             value += share * worth
         return value
 

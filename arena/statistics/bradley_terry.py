@@ -81,10 +81,6 @@ class Fit:
     expected: Floats
     covariance: Floats
 
-    def log_likelihood(self, log_odds: Floats) -> Floats:
-        """Return the penalised log likelihood; the virtual draws stay those of the fit."""
-        return _likelihood(self.games, self.points, log_odds)
-
 
 def fit(design: Design, games: Floats, points: Floats) -> Fit:
     """Fit the model. games: the number in each cell. points: of the first player in them."""
@@ -180,20 +176,25 @@ class _Profile:
 
     def move_to(self, value: Floats) -> None:
         """Give the contrasts these values, and all other effects their best values."""
+        size = self._design.effects
+        system = np.zeros((len(value), size + 1, size + 1))
+        system[:, size, :size] = self.contrast
+        system[:, :size, size] = -self.contrast
         for _ in range(_ROUNDS):
-            expected = expit(self._design.predict(self._effects))
-            weights = self._games * expected * (1 - expected)
+            log_odds = self._design.predict(self._effects)
+            expected = expit(log_odds)
+            # Not 1 - expected, which is 0 where the chance of a point is below 1e-16.
+            weights = self._games * expected * expit(-log_odds)
+            # Newton's step that also closes the gap. One system for both, because the information
+            # alone is singular to rounding if the contrast is far out.
+            system[:, :size, :size] = self._design.information(weights)
             gradient = self._design.collect(self._points - self._games * expected)
-            both = np.stack([gradient, self.contrast], axis=2)
-            solved = np.linalg.solve(self._design.information(weights), both)
-            free, along = solved[..., 0], solved[..., 1]
-            length = np.einsum("re,re->r", self.contrast, along)
             gap = value - self._contrast_of(self._effects)
-            pull = (gap - np.einsum("re,re->r", self.contrast, free)) / length
-            step = free + pull[:, None] * along
+            solved = _solve(system, np.column_stack([gradient, gap]))
+            step = solved[:, :size]
             self._effects = self._effects + _shorten(step)
             # How fast the log likelihood falls if the value grows.
-            self._slope = pull
+            self._slope = solved[:, size]
             if np.abs(step).max(initial=0) < 1e-9:
                 break
 

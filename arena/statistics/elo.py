@@ -17,5 +17,5 @@ def to_elo(score: float) -> float:
 
 
 def to_score(points: float) -> float:
-    """Return the expected score of a player who is so many points stronger."""
+    """Return the expected score, from 0 to 1, of a player who is stronger by `points`."""
     return 1 / (1 + math.exp(-points / POINTS))

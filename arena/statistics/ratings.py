@@ -14,8 +14,8 @@ from scipy.special import chdtrc, chdtri
 from arena.statistics.bradley_terry import Design, Fit, drop_at_zero, fit, profile
 from arena.statistics.dependence import Games, cluster_factor, unit_factor
 from arena.statistics.elo import MEAN, POINTS, to_elo, to_score
-from arena.statistics.intervals import LEVEL, bounded_interval, two_sided_p
-from arena.statistics.multiple import holm
+from arena.statistics.groups import renumber
+from arena.statistics.intervals import LEVEL, bounded_interval, holm, two_sided_p
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -53,7 +53,7 @@ class Matches:
         arrays = (getattr(self, name)[chosen] for name in self.__slots__[:-1])
         picked = dict(zip(self.__slots__[:-1], arrays, strict=True))
         for name in ("unit", "cluster"):
-            picked[name] = np.unique(picked[name], return_inverse=True)[1]
+            picked[name] = renumber(picked[name])
         return Matches(**picked, several_seats=self.several_seats)
 
 

@@ -1,4 +1,4 @@
-"""Looking at results while they come in, without claims that a later look would take back.
+"""Tests of results while a run continues, valid after every look.
 
 A 95 % test after every ten games of two equal players finds a difference in a third of all runs.
 An e-value may be looked at after every game: it exceeds 20 in at most 5 % of runs of equal

@@ -11,7 +11,8 @@ const TABLES = {
       ["Replica", (r) => r.address],
       ["State", (r) => r.state, "", (r) => (r.state === "serving" ? "good" : "bad")],
       ["In flight", (r) => (r.state === "unreachable" ? "–" : count(r.in_flight)), "number"],
-      ["Waiting", (r) => (r.state === "unreachable" ? "–" : count(r.waiting)), "number"],
+      // The router itself counts the calls that wait for a replica.
+      ["Waiting", (r) => (r.state === "unreachable" && !r.waiting ? "–" : count(r.waiting)), "number"],
       ["", (r) => r.detail],
     ],
   },
@@ -20,6 +21,7 @@ const TABLES = {
     rows: (status) => status.models,
     columns: [
       ["Model", (m) => m.model],
+      ["In flight", (m) => count(m.in_flight), "number"],
       ["Calls/s", (m) => rate(m.calls_per_s), "number"],
       ["p50", (m) => seconds(m.p50_s), "number"],
       ["p99", (m) => seconds(m.p99_s), "number"],
@@ -51,7 +53,9 @@ function replicas(backend) {
 
 const count = (n) => Math.round(n).toLocaleString("en");
 const rate = (n) => (n ? n.toLocaleString("en", { maximumSignificantDigits: 3 }) : "0");
-const dollars = (n) => (n ? `$${n.toFixed(n < 1 ? 4 : 2)}` : "$0");
+// As format_dollars of arena_llm.prices does.
+const dollars = (n) => "$" + n.toLocaleString("en", n && n < 0.0995
+  ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const seconds = (n) => (n === null ? "–" : n < 1 ? `${Math.round(n * 1000)} ms` : `${n.toFixed(1)} s`);
 
 function cell(tag, text, kind) {

@@ -8,9 +8,10 @@ what it does not have.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from arena_llm.v1 import generate_pb2
-from router.cache.config import CacheConfig
 from router.cache.entry import digest, may_keep, pack, unpack
+from router.cache.lease import Lease
 from router.cache.sqlite import SqliteStore
 from router.cache.valkey import ValkeyStore
+from router.config import CacheConfig
 from services.common.errors import NotRecorded
 from services.common.handlers import SMALL, parse, parse_scanned, scan
 from services.common.log import log
@@ -30,9 +32,19 @@ from services.common.metrics import meter
 #: Seconds for which a model's revision is known. A service that restarts may have another one.
 _REVISION_SECONDS = 60.0
 _MAX_REVISIONS = 4096
+#: Seconds in which a call that has found the cache begins to use it.
+_ABOUT_TO_BEGIN = 5.0
+
+#: Seconds for which a process claims a request. It renews the claim while its call runs.
+CLAIM_SECONDS = 5.0
+#: Seconds between two looks at a request that another process has claimed, the first and the last.
+_FIRST_LOOK, _LAST_LOOK = 0.02, 0.25
+
+#: A request before the store: its digest and its scope.
+Place = tuple[bytes, str]
 
 #: Returns the revision of a model, or None if its backend does not answer.
-AskRevision = Callable[[str], Awaitable[str | None]]
+AskRevision = Callable[[str], Coroutine[Any, Any, str | None]]
 
 
 @dataclass(slots=True)
@@ -70,17 +82,46 @@ class ReplyCache:
         self._ask_revision = ask_revision
         self._store: Any = ValkeyStore(config) if config.is_shared else SqliteStore(config)
         self._revisions: dict[str, tuple[asyncio.Task[str | None], float]] = {}
-        self._running: dict[tuple[bytes, str], asyncio.Future[bytes | None]] = {}
-        self._replayed: Counter[tuple[bytes, str]] = Counter()
+        #: Names this process among those that share the store.
+        self._owner = secrets.token_hex(8)
+        self._leases: dict[Place, Lease] = {}
+        self._renewing: asyncio.Task[None] | None = None
+        self._releasing: set[asyncio.Task[Any]] = set()
+        #: Whether the store has answered the last time.
+        self._works = True
+        self._replayed: Counter[Place] = Counter()
+        self._calls = 0
 
     async def start(self) -> None:
         """Open the store. Raises ConfigError."""
         await self._store.open()
+        if self.mode == "cache":
+            self._renewing = asyncio.create_task(self._keep_claims())
+
+    def __enter__(self) -> ReplyCache:
+        """A block around a call that uses the cache."""
+        self._calls += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls -= 1
+
+    async def close_later(self) -> None:
+        """Close after the calls that run, and after those that are about to begin."""
+        try:
+            await asyncio.sleep(_ABOUT_TO_BEGIN)
+            while self._calls:  # noqa: ASYNC110 - seldom, so that no call pays for an event
+                await asyncio.sleep(1.0)
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close the store."""
         for task, _ in self._revisions.values():
             task.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await asyncio.gather(*self._releasing)
         await self._store.close()
 
     async def find_key(self, kind: type[Message], model: str, data: bytes) -> Key | None:
@@ -113,16 +154,13 @@ class ReplyCache:
         session = getattr(request, "session", "")
         return Key(digest(request), session)
 
-    async def _ask(self, model: str) -> str | None:
-        return await self._ask_revision(model)
-
     async def _find_revision(self, model: str) -> str | None:
         known = self._revisions.get(model)
         if known is None or known[1] < time.monotonic():
             if len(self._revisions) >= _MAX_REVISIONS:
                 self._revisions.clear()
             loop = asyncio.get_running_loop()
-            task: asyncio.Task[str | None] = loop.create_task(self._ask(model))
+            task: asyncio.Task[str | None] = loop.create_task(self._ask_revision(model))
             known = self._revisions[model] = task, time.monotonic() + _REVISION_SECONDS
         revision = await asyncio.shield(known[0])
         if revision is None:
@@ -137,42 +175,96 @@ class ReplyCache:
         if self.mode == "cache":
             return await ask()
         key = Key(digest(request), "")
-        if self.mode == "replay":
-            return unpack(await self._replay(key))[0]
-        found = await ask()
-        await self._store.put(key.digest, key.scope, pack(found))  # the newest answer
-        return found
+        with self:
+            if self.mode == "replay":
+                return unpack(await self._replay(key))[0]
+            found = await ask()
+            await self._store.put(key.digest, key.scope, pack(found))  # the newest answer
+            return found
 
-    async def get(self, key: Key) -> bytes | None:
-        """Return the kept reply to a request; None if the call must be forwarded.
+    async def get(self, key: Key) -> bytes | Lease:
+        """Return the kept reply to a request, or a lease: then the call must be forwarded.
 
         While an equal call runs, wait for its reply. Raises NotRecorded in a replay.
         """
         if self.mode == "record":
-            return None
+            return Lease()
         if self.mode == "replay":
             return await self._replay(key)
-        entry = await self._look_up(key)
-        running = self._running.get((key.digest, key.scope))
-        if entry is None and running is not None:
+        place = key.digest, key.scope
+        found: bytes | Lease | None = await self._try(self._store.get(*place))
+        works = self._works
+        while found is None and (lease := self._leases.get(place)) is not None:
             self.counts.joined += 1
-            # None: it has failed, and this call goes its own way.
-            entry = await asyncio.shield(running)
-        if entry is None:
+            found = await asyncio.shield(lease.reply)
+            if lease.failed:
+                found = Lease()
+        if found is None:
+            found = await self._lead(place, works)
+        if isinstance(found, Lease):
             self.counts.misses += 1
             meter.count_cached("miss")
         else:
             self.counts.hits += 1
             meter.count_cached("hit")
+        return found
+
+    async def _lead(self, place: Place, works: bool) -> bytes | Lease:
+        """Claim a request before all processes that share the store. works: whether it does.
+
+        If another one has claimed it, wait for its reply. A process that has ended renews no claim,
+        so that its claims expire.
+        """
+        lease = self._leases[place] = Lease(lambda: self._end_lease(place, works))
+        entry: bytes | None = None
+        try:
+            if works:
+                entry = await self._wait_for_claim(place)
+        except BaseException:
+            lease.__exit__()
+            raise
+        if entry is None:
+            return lease
+        lease.answer(entry)
+        lease.__exit__()
         return entry
 
-    async def _look_up(self, key: Key) -> bytes | None:
+    async def _wait_for_claim(self, place: Place) -> bytes | None:
+        """Claim a request. Returns the reply if another process has answered it before that."""
+        pause = _FIRST_LOOK
+        while await self._try(self._store.claim(*place, self._owner, CLAIM_SECONDS)) is False:
+            entry: bytes | None = await self._try(self._store.get(*place))
+            if entry is not None:
+                return entry
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, _LAST_LOOK)
+        # It may have been answered just before it was claimed.
+        return await self._try(self._store.get(*place)) if self._works else None
+
+    def _end_lease(self, place: Place, works: bool) -> None:
+        del self._leases[place]
+        if works:
+            task = asyncio.create_task(self._try(self._store.release(*place, self._owner)))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+    async def _keep_claims(self) -> None:
+        """Renew the claims of calls that take long."""
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS / 3)
+            for place in list(self._leases):
+                await self._try(self._store.renew(*place, self._owner, CLAIM_SECONDS))
+
+    async def _try(self, answer: Awaitable[Any]) -> Any:
+        """Return what the store answers; None if it does not work."""
         try:
-            entry: bytes | None = await self._store.get(key.digest, key.scope)
+            found = await answer
         except Exception as error:
+            self._works = False
             self._note(error)
             return None
-        return entry
+        self._works = True
+        return found
 
     async def _replay(self, key: Key) -> bytes:
         place = (key.digest, key.scope)
@@ -199,10 +291,6 @@ class ReplyCache:
         except Exception as error:
             self._note(error)
 
-    def run(self, key: Key) -> Running:
-        """Note that the call to a request is forwarded, so that equal ones wait for it."""
-        return Running(self._running, (key.digest, key.scope))
-
     def _note(self, error: Exception) -> None:
         """A store that does not work fails no call, unless it records."""
         if self.mode == "record":
@@ -210,32 +298,3 @@ class ReplyCache:
         self.counts.errors += 1
         meter.count_cached("error")
         log.warning("the cache does not work", type=type(error).__name__, reason=str(error)[:200])
-
-
-class Running:
-    """A block around a forwarded call. Its reply, or None at its end, goes to those that wait."""
-
-    __slots__ = ("_calls", "_future", "_place")
-
-    def __init__(
-        self,
-        calls: dict[tuple[bytes, str], asyncio.Future[bytes | None]],
-        place: tuple[bytes, str],
-    ) -> None:
-        self._calls, self._place = calls, place
-        self._future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-
-    def __enter__(self) -> Running:
-        self._calls.setdefault(self._place, self._future)
-        return self
-
-    def answer(self, entry: bytes) -> None:
-        """Give the reply to those that wait."""
-        if not self._future.done():
-            self._future.set_result(entry)
-
-    def __exit__(self, *_: object) -> None:
-        if self._calls.get(self._place) is self._future:
-            del self._calls[self._place]
-        if not self._future.done():
-            self._future.set_result(None)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-from types import TracebackType
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from google.protobuf.message import Message
 
 from arena_llm.v1 import generate_pb2
 from router.cache.cache import Key, ReplyCache
-from router.cache.entry import Event, make_events, make_reply, pack, unpack
+from router.cache.entry import make_events, make_reply, pack, unpack
+from router.cache.lease import Lease
+from router.events import Event, JoinedStream
+from router.forwarding import ForwardedCall
 from services.common.call import CallRecord
 from services.common.streaming import PROGRESS_SECONDS
 
@@ -21,10 +23,10 @@ _WAITING = generate_pb2.Progress(state=generate_pb2.PROGRESS_STATE_WAITING)
 
 
 class CachedCall:
-    """The same as a ForwardedCall, which it makes if the cache has no reply.
+    """A call that the cache answers, or a ForwardedCall if the cache has no reply.
 
-    kind: the type of the request. model, request_id: of the request. forward: starts the call to
-    the backend. Each call is used once: by `reply`, or as a block around `messages`.
+    kind: the type of the request. model, request_id: of the request. forward: makes the call to
+    the backend.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class CachedCall:
         model: str,
         request_id: str,
         data: bytes,
-        forward: Callable[[], Any],
+        forward: Callable[[], ForwardedCall],
         record: CallRecord,
     ) -> None:
         self._cache = cache
@@ -42,52 +44,25 @@ class CachedCall:
         self._model = model
         self._request_id = request_id
         self._data = data
-        self._start = forward
+        self._forward = forward
         self._record = record
-        self._inner: Any = None
-        self._passed_over: frozenset[str] = frozenset()
-        self.failed: Sequence[Any] = ()
-
-    @property
-    def passed_over(self) -> frozenset[str]:
-        """See ForwardedCall."""
-        return self._passed_over
-
-    @passed_over.setter
-    def passed_over(self, reasons: frozenset[str]) -> None:
-        self._passed_over = reasons
-        if self._inner is not None:
-            self._inner.passed_over = reasons
-
-    async def __aenter__(self) -> CachedCall:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Nothing: `messages` ends the call that it makes."""
-
-    def _forward(self) -> Any:
-        self._inner = call = self._start()
-        call.passed_over, call.failed = self._passed_over, self.failed
-        return call
 
     async def reply(self) -> bytes:
         """Return the kept reply, or that of the backend."""
+        with self._cache:
+            return await self._reply()
+
+    async def _reply(self) -> bytes:
         key = await self._cache.find_key(self._kind, self._model, self._data)
         if key is None:
-            whole: bytes = await self._forward().reply()
-            return whole
-        if (entry := await self._cache.get(key)) is not None:
-            return self._answer(entry)
-        with self._cache.run(key) as running:
-            reply: bytes = await self._forward().reply()
-            entry = pack(reply)
-            await self._cache.keep(key, entry)
-            running.answer(entry)
+            return await self._forward().reply()
+        found = await self._cache.get(key)
+        if isinstance(found, bytes):
+            return self._answer(found)
+        with found:
+            reply = await self._forward().reply()
+            await self._cache.keep(key, entry := pack(reply))
+            found.answer(entry)
             return reply
 
     def _answer(self, entry: bytes) -> bytes:
@@ -101,55 +76,49 @@ class CachedCall:
 
     async def messages(self, *, initial: bool = True) -> AsyncGenerator[bytes, None]:
         """Yield the events of the kept reply, or those of the backend."""
+        with self._cache:
+            async with aclosing(self._messages(initial)) as messages:
+                async for message in messages:
+                    yield message
+
+    async def _messages(self, initial: bool) -> AsyncGenerator[bytes, None]:
         key = await self._cache.find_key(self._kind, self._model, self._data)
-        if key is None:
-            async for message in self._forwarded(initial):
-                yield message
-            return
-        looking = asyncio.ensure_future(self._cache.get(key))
-        sequence = 0
-        try:
-            while not (await asyncio.wait((looking,), timeout=PROGRESS_SECONDS))[0]:
-                # It waits for an equal call, and shows signs of life.
-                if not sequence:
-                    start = generate_pb2.StreamStart(request_id=self._request_id)
-                    yield Event(start=start).SerializeToString()
-                    sequence = 1
-                yield Event(sequence=sequence, progress=_WAITING).SerializeToString()
-                sequence += 1
-            entry = looking.result()
-        finally:
-            looking.cancel()
-        if entry is not None:
+        stream = JoinedStream()
+        found: bytes | Lease | None = None
+        if key is not None:
+            with _looking(self._cache, key) as looking:
+                while not (await asyncio.wait((looking,), timeout=PROGRESS_SECONDS))[0]:
+                    # It waits for an equal call, and shows signs of life.
+                    if not stream.has_begun:
+                        yield stream.start(self._request_id)
+                    yield stream.add(Event(progress=_WAITING))
+                found = looking.result()
+            stream.join()
+        if isinstance(found, bytes):
             self._record.add(cached=True)
-            for event in make_events(entry, self._request_id, self._seconds()):
-                if sequence:
-                    if event.HasField("start"):
-                        continue
-                    event.sequence = sequence
-                    sequence += 1
-                yield event.SerializeToString()
+            for event in make_events(found, self._request_id, self._seconds()):
+                if (message := stream.take(event.SerializeToString())) is not None:
+                    yield message
             return
-        async with aclosing(self._forward_and_keep(key, initial)) as messages:
+        initial = initial and not stream.has_begun
+        if key is None or found is None:
+            messages = self._forward().messages(initial=initial)
+        else:
+            messages = self._forward_and_keep(key, found, initial)
+        async with aclosing(messages):
             async for message in messages:
-                if sequence:
-                    event = Event.FromString(message)
-                    if event.HasField("start"):
-                        continue
-                    event.sequence = sequence
-                    sequence += 1
-                    message = event.SerializeToString()
-                yield message
+                if not stream.has_begun:
+                    yield message
+                elif (joined := stream.take(message)) is not None:
+                    yield joined
 
-    async def _forwarded(self, initial: bool) -> AsyncGenerator[bytes, None]:
-        async with self._forward() as call, aclosing(call.messages(initial=initial)) as messages:
-            async for message in messages:
-                yield message
-
-    async def _forward_and_keep(self, key: Key, initial: bool) -> AsyncGenerator[bytes, None]:
+    async def _forward_and_keep(
+        self, key: Key, lease: Lease, initial: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the messages of the backend, and keep the reply that they bring."""
         deltas: list[bytes] = []
-        with self._cache.run(key) as running:
-            async with aclosing(self._forwarded(initial)) as messages:
+        with lease:
+            async with aclosing(self._forward().messages(initial=initial)) as messages:
                 async for message in messages:
                     event = Event.FromString(message)
                     match event.WhichOneof("event"):
@@ -158,5 +127,24 @@ class CachedCall:
                         case "completion":
                             entry = pack(event.completion.SerializeToString(), deltas)
                             await self._cache.keep(key, entry)
-                            running.answer(entry)
+                            lease.answer(entry)
                     yield message
+
+
+@contextmanager
+def _looking(cache: ReplyCache, key: Key) -> Iterator[asyncio.Task[Any]]:
+    """Look for a reply in a task. A lease that no call has taken ends with the block."""
+    task: asyncio.Task[bytes | Lease] = asyncio.create_task(cache.get(key))
+    try:
+        yield task
+    except BaseException:
+        task.cancel()
+        task.add_done_callback(_end_lease)
+        raise
+
+
+def _end_lease(task: asyncio.Task[bytes | Lease]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        found = task.result()
+        if isinstance(found, Lease):
+            found.__exit__()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from router.cache.config import CacheConfig
+from router.config import CacheConfig
 from services.common.config import ConfigError
 
 T = TypeVar("T")
@@ -44,6 +44,14 @@ _SCHEMA = (
     """CREATE TRIGGER dropped AFTER DELETE ON replies
         BEGIN UPDATE total SET bytes = bytes - old.bytes; END""",
 )
+#: Requests whose call runs in a process. Not in _SCHEMA, because older files lack it.
+_CLAIMS = """CREATE TABLE IF NOT EXISTS claims (
+    digest BLOB NOT NULL, scope TEXT NOT NULL, owner TEXT NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (digest, scope)
+) WITHOUT ROWID"""
+_CLAIM = """INSERT INTO claims VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+    SET owner = excluded.owner, until = excluded.until WHERE claims.until < ?"""
+_OURS = "digest = ? AND scope = ? AND owner = ?"
 
 
 class SqliteStore:
@@ -76,6 +84,26 @@ class SqliteStore:
     async def put(self, digest: bytes, scope: str, reply: bytes) -> None:
         """Keep the reply of a model's revision."""
         await self._run(lambda: self._put(digest, scope, 0, reply))
+
+    async def claim(self, digest: bytes, scope: str, owner: str, seconds: float) -> bool:
+        """Claim a request for a process, and return whether no other one has claimed it."""
+        return await self._run(lambda: self._claim(digest, scope, owner, seconds))
+
+    async def renew(self, digest: bytes, scope: str, owner: str, seconds: float) -> None:
+        """Keep a claim for `seconds` from now, if the process still has it."""
+        until = self._clock() + seconds
+        change = f"UPDATE claims SET until = ? WHERE {_OURS}"  # noqa: S608 - a constant
+        await self._run(lambda: self._connection.execute(change, (until, digest, scope, owner)))
+
+    async def release(self, digest: bytes, scope: str, owner: str) -> None:
+        """Give up a claim, if the process still has it."""
+        change = f"DELETE FROM claims WHERE {_OURS}"  # noqa: S608 - a constant
+        await self._run(lambda: self._connection.execute(change, (digest, scope, owner)))
+
+    def _claim(self, digest: bytes, scope: str, owner: str, seconds: float) -> bool:
+        now = self._clock()
+        row = (digest, scope, owner, now + seconds, now)
+        return self._connection.execute(_CLAIM, row).rowcount > 0
 
     async def append(self, digest: bytes, session: str, reply: bytes) -> None:
         """Add a reply to a recording, after those to equal requests of the session."""
@@ -122,6 +150,8 @@ class SqliteStore:
                 run(statement)
         elif (application, version) != (_APPLICATION, _VERSION):
             raise sqlite3.DatabaseError("it is not a file of replies of this release")
+        if not self._is_recording:
+            run(_CLAIMS)
         run("COMMIT")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")

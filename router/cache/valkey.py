@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from router.cache.config import CacheConfig
+from router.config import CacheConfig
 from services.common.config import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class ValkeyStore:
             from valkey.exceptions import ValkeyError
         except ImportError as error:
             raise ConfigError(
-                "cache.store: a Valkey server needs the part valkey: make setup WITH=valkey"
+                "cache.store: a Valkey server needs the extra valkey of arena-llm-services: in a "
+                "checkout make setup WITH=valkey"
             ) from error
         self._server = Valkey.from_url(
             self._config.store, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT
@@ -55,6 +56,29 @@ class ValkeyStore:
         milliseconds = int(1000 * self._config.max_age_seconds)
         await self._server.set(_name(digest, scope), reply, px=milliseconds)
 
+    async def claim(self, digest: bytes, scope: str, owner: str, seconds: float) -> bool:
+        """Claim a request for a process, and return whether no other one has claimed it."""
+        name = _name(digest, scope, "claim")
+        return bool(await self._server.set(name, owner, nx=True, px=int(1000 * seconds)))
 
-def _name(digest: bytes, scope: str) -> str:
-    return f"arena-llm:reply:{base64.urlsafe_b64encode(digest).decode()}:{scope}"
+    async def renew(self, digest: bytes, scope: str, owner: str, seconds: float) -> None:
+        """Keep a claim for `seconds` from now, if the process still has it."""
+        name = _name(digest, scope, "claim")
+        await self._run(_RENEW, name, owner, str(int(1000 * seconds)))
+
+    async def release(self, digest: bytes, scope: str, owner: str) -> None:
+        """Give up a claim, if the process still has it."""
+        await self._run(_RELEASE, _name(digest, scope, "claim"), owner)
+
+    async def _run(self, script: str, name: str, *arguments: str) -> None:
+        running: Any = self._server.eval(script, 1, name, *arguments)
+        await running
+
+
+_IF_OURS = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call({}) end"
+_RENEW = _IF_OURS.format("'pexpire', KEYS[1], ARGV[2]")
+_RELEASE = _IF_OURS.format("'del', KEYS[1]")
+
+
+def _name(digest: bytes, scope: str, what: str = "reply") -> str:
+    return f"arena-llm:{what}:{base64.urlsafe_b64encode(digest).decode()}:{scope}"

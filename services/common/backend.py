@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
+from arena_llm.subclass import find_problem
+from arena_llm.terminal import one_line
 from arena_llm.types import (
     Availability,
+    CallReport,
     Completion,
     CountRequest,
     Delta,
@@ -26,8 +31,15 @@ from arena_llm.types import (
     ToolCallDelta,
 )
 from services.common.config import ConfigError, ServiceConfig
+from services.common.log import list_frames, log
 
 C = TypeVar("C", bound=ServiceConfig)
+
+#: A name becomes the prefix of its models, which ends with the first underscore.
+_NAME = re.compile(r"[a-z][a-z0-9]*")
+
+#: Characters of an exception's text in a message.
+_MOST_SHOWN = 500
 
 
 class BreakerState(NamedTuple):
@@ -98,6 +110,11 @@ class BaseLLMBackend(ABC, Generic[C]):
         """
         return {}
 
+    @classmethod
+    def count_uncallable(cls, config: C) -> Mapping[str, int]:
+        """The variables that are not set, such as keys, and how many listed models need each."""
+        return {}
+
     async def start(self) -> None:
         """Prepare to serve. Health becomes SERVING when this returns."""
 
@@ -117,6 +134,12 @@ class BaseLLMBackend(ABC, Generic[C]):
         """
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
+
+    def keep_report(self, request_id: str, report: CallReport) -> None:
+        """Keep what a failed call took whose callers had left, for the next with its request_id.
+
+        The default keeps nothing: only calls that are paid for need it.
+        """
 
     def drain(self) -> None:
         """Prepare to stop. Running calls may end, but not wait for something slow to load."""
@@ -150,8 +173,9 @@ class BaseLLMBackend(ABC, Generic[C]):
         default yields one delta for each part.
         """
         completion = await self.generate_response(request)
-        for delta in split_message(completion.message):
-            yield delta
+        if isinstance(completion, Completion):
+            for delta in split_message(completion.message):
+                yield delta
         yield completion
 
     async def score(self, request: ScoringRequest) -> Scoring:
@@ -161,6 +185,44 @@ class BaseLLMBackend(ABC, Generic[C]):
     async def count_tokens(self, request: CountRequest) -> TokenCount:
         """Return the number of tokens of an input."""
         raise NotImplementedError(f"{type(self).__name__} sets can_count_tokens without the method")
+
+
+def check_backend(kind: type[BaseLLMBackend[Any]]) -> None:
+    """Raise ConfigError if a class of a backend is not complete."""
+    name, config = getattr(kind, "name", None), getattr(kind, "config_type", None)
+    if not (problem := find_problem(kind, BaseLLMBackend)):
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            problem = (
+                f"must have a name of small letters and digits, such as 'parrot', not {name!r}"
+            )
+        elif not (isinstance(config, type) and issubclass(config, ServiceConfig)):
+            problem = "must have a config_type, a subclass of services.common.config.ServiceConfig"
+        elif not isinstance(kind.fields, Set):
+            problem = "must have fields that are a frozenset, such as frozenset({'config.stop'})"
+    if problem:
+        raise ConfigError(f"the backend {_name_class(kind)} {problem}")
+
+
+@contextmanager
+def report_failed_start(kind: type[BaseLLMBackend[Any]]) -> Iterator[None]:
+    """Turn an exception of a backend that is made or started into a ConfigError of one line.
+
+    The log has the frames. A ConfigError of the backend itself stays unchanged.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        name, raised = _name_class(kind), type(error).__qualname__
+        frames = list_frames(error)
+        log.error("the backend cannot start", backend=name, type=raised, frames=frames)
+        reason = f"{raised}: {one_line(str(error), _MOST_SHOWN)}"
+        raise ConfigError(f"the backend {name} cannot start: {reason}") from error
+
+
+def _name_class(kind: type[BaseLLMBackend[Any]]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def split_message(message: Message) -> Iterator[Delta]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-import traceback as tracebacks
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import islice
@@ -14,19 +13,14 @@ from typing import Any
 
 import grpc
 
-from arena_llm.tracing import TRACE_HEADERS, add_spans, tracing
+from arena_llm.tracing import add_spans, tracing
 from arena_llm.v1 import reply_pb2
 from arena_llm.wire import to_message
-from services.common.errors import (
-    BackendError,
-    ContractError,
-    Internal,
-    build_trailers,
-    cut_message,
-)
+from services.common.errors import BackendError, ContractError, Internal
 from services.common.handlers import Context
-from services.common.log import log
+from services.common.log import list_frames, log
 from services.common.metrics import meter
+from services.common.trailers import build_trailers, cut_message
 from services.common.validation import MAX_LABEL, MAX_LABELS, MAX_NAME, MAX_SESSION
 
 #: Fields of the line that are attributes of the span.
@@ -61,13 +55,19 @@ class CallRecord:
         self.status = "OK"
         self._fields: dict[str, object] = {}
         self._usage: reply_pb2.Usage | None = None
-        #: The span of the call; None without traces.
+        #: Of the models that were called before the present one.
+        self._earlier: reply_pb2.Usage | None = None
+        #: The span of the call; None if its trace is not kept.
         self.span: Any = None
+        #: With which its trace continues in the next process, see Tracing.accept.
+        self.trace_headers: tuple[tuple[str, Any], ...] = ()
         #: For the metrics.
         self.timings: reply_pb2.Timings | None = None
+        #: When the span began, by time.time().
+        self._began = 0.0
         #: Parts of the span, with the seconds at which each ends.
         self._parts: list[tuple[str, float]] = []
-        meter.begin()
+        meter.begin(self._fields)
 
     def add(self, **fields: object) -> None:
         """Add fields to the line."""
@@ -97,14 +97,23 @@ class CallRecord:
 
     def add_usage(self, usage: reply_pb2.Usage) -> None:
         """Add the tokens and the cost that are known. They add up if several models were called."""
-        if self._usage is not None:
-            usage = _add(self._usage, usage)
-        self._usage = usage
+        self._usage = usage = usage if self._usage is None else _add(self._usage, usage)
+        if self._earlier is not None:
+            usage = _add(self._earlier, usage)
         for name in ("prompt_tokens", "completion_tokens"):
             if usage.HasField(name):
                 self._fields[name] = getattr(usage, name)
         if usage.HasField("cost_picousd"):
             self._fields["cost_usd"] = _to_usd(usage.cost_picousd)
+
+    def pass_over(self) -> None:
+        """Count what the call took so far under its model's name: another model is called."""
+        if self._usage is None:
+            return
+        meter.count_paid(self._fields, self._usage)
+        earlier = self._earlier
+        self._earlier = self._usage if earlier is None else _add(earlier, self._usage)
+        self._usage = None
 
     def add_timings(self, timings: reply_pb2.Timings) -> None:
         """Add the times that are known."""
@@ -123,13 +132,12 @@ class CallRecord:
 
     def begin_span(self, headers: Iterable[tuple[str, str | bytes]]) -> None:
         """Begin the span of the call, which continues the trace of the caller's headers."""
-        parent = {key: value for key, value in headers if key in TRACE_HEADERS}
-        self.span = tracing.start(self.rpc, "SERVER", parent=parent)
-        tracing.enter(self.span)
+        self._began = time.time()
+        self.span, self.trace_headers = tracing.accept(self.rpc, headers, self._began)
 
-    def _end_span(self, seconds: float) -> None:
+    def _end_span(self) -> None:
         if self._parts:
-            add_spans(self.span, time.time() - seconds, self._parts)
+            add_spans(self.span, self._began, self._parts)
         fields = self._fields
         found = {name: fields[key] for key, name in _ATTRIBUTES.items() if key in fields}
         found |= {
@@ -148,7 +156,7 @@ class CallRecord:
         fields = {"rpc": self.rpc, "status": self.status, **self._fields, "total_s": elapsed}
         log.emit(level, "call", fields)
         if self.span is not None:
-            self._end_span(seconds)
+            self._end_span()
         meter.end(self.rpc, self.status, self._fields, seconds, self._usage, self.timings)
 
 
@@ -220,10 +228,7 @@ _SHOWN = (AttributeError, TypeError, NameError, ImportError, NotImplementedError
 def _log_bug(error: Exception) -> Internal:
     """Log an unexpected exception and return the error for the caller."""
     error_id = secrets.token_hex(6)
-    frames = [
-        f"{frame.filename}:{frame.lineno} {frame.name}"
-        for frame in tracebacks.extract_tb(error.__traceback__)
-    ]
+    frames = list_frames(error)
     details = {"message": _safe(str(error), 300)} if isinstance(error, _SHOWN) else {}
     log.error("bug", error_id=error_id, type=type(error).__qualname__, **details, frames=frames)
     bug = "a bug of this service"

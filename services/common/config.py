@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,10 +19,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from arena_llm.connection import check_socket_path, split_host_port
-from arena_llm.suggestions import did_you_mean
+from arena_llm.suggestions import did_you_mean, strip_label
 from arena_llm.terminal import one_line
+from arena_llm.tls import Tls
 from arena_llm.yaml_file import YamlError, read_mapping
+from services.common.addresses import Address, HostPort, is_loopback, is_unix
 
 
 class ConfigError(Exception):
@@ -34,52 +33,6 @@ class ConfigError(Exception):
 def config_path(filename: str) -> Path:
     """Return the path of a configuration file: in $ARENA_CONFIG_DIR, else in ./configs."""
     return Path(os.environ.get("ARENA_CONFIG_DIR") or "configs") / filename
-
-
-def _check_host_port(value: str) -> str:
-    try:
-        split_host_port(value, lowest_port=0)
-    except ValueError as error:
-        raise ValueError(
-            f"{value!r} {error}: write host:port, such as 127.0.0.1:50051, with a name or an IP "
-            "address (IPv6 in brackets) and a port from 0 to 65535"
-        ) from None
-    return value
-
-
-def _check_address(value: str) -> str:
-    if not is_unix(value):
-        return _check_host_port(value)
-    try:
-        check_socket_path(value.removeprefix(_UNIX))
-    except ValueError as error:
-        raise ValueError(f"{value!r} {error}: write unix:PATH") from None
-    return value
-
-
-_UNIX = "unix:"
-
-
-def is_unix(address: str) -> bool:
-    """Whether an address is the path of a socket."""
-    return address.startswith(_UNIX)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach a listener. A name but localhost may be any address."""
-    host = address.rpartition(":")[0].strip("[]").lower()
-    if is_unix(address) or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-#: "host:port"; port 0 lets the system choose one.
-HostPort = Annotated[str, AfterValidator(_check_host_port)]
-#: The same, or "unix:PATH".
-Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class StrictModel(BaseModel):
@@ -111,53 +64,64 @@ class ServerTls(StrictModel):
 _FIXED = frozenset(
     {
         *("listen", "tls", "insecure", "max_connections", "max_streams", "max_idle_seconds"),
-        *("request_id_seconds", "request_id_bytes", "workers", "metrics"),
+        *("request_id_seconds", "request_id_bytes", "workers", "metrics", "drain_seconds"),
     }
 )
 
 
 #: All that a service with engines reads again.
-RELOADED_LOCALLY = frozenset({"models", "max_calls_in_flight", "max_bytes_in_flight"})
+RELOADED_LOCALLY = frozenset(
+    {"models", "max_calls_in_flight", "max_bytes_in_flight", "max_calls_of_address"}
+)
 
 
-class ServiceConfig(StrictModel):
-    """The keys that the configuration of every service has.
+class ConnectionTls(StrictModel):
+    """The encryption of outgoing connections, as in arena_llm.tls.Tls; relative paths begin at the
+    working directory."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        self.settings  # noqa: B018 - it refuses a certificate without its key
+        return self
+
+    @property
+    def settings(self) -> Tls:
+        """The same settings, in the client's type."""
+        return Tls(self.ca, self.certificate, self.key, self.server_name)
+
+
+class ListenerConfig(StrictModel):
+    """The keys that the configuration of every process with a listener has.
 
     listen: host:port, or unix:PATH for a socket that the file system protects. tls: certificate
     and key; None: no encryption. insecure: listen beyond loopback without encryption, or without
     knowing the callers. max_connections: of all callers together; further ones are refused.
-    max_streams: calls at a time on one connection; the caller's grpc lets further ones wait.
     max_idle_seconds: after it, a connection without calls is closed; callers connect again by
     themselves. metrics: address for Prometheus, over HTTP at /metrics; None: no metrics.
-    request_id_seconds: how long the reply to a request_id is kept after its call has ended, so
-    that the same request does not pay twice; 0 turns this off. request_id_bytes: of all kept
-    replies together. max_calls_in_flight, max_bytes_in_flight: of all calls and their requests; 0
-    means no limit.
+    drain_seconds: that running calls have to finish after SIGTERM; then they are cancelled.
+    max_calls_in_flight, max_bytes_in_flight: of all calls and their requests; 0 means no limit.
     """
 
     listen: Address
     tls: ServerTls | None = None
     insecure: bool = False
     max_connections: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1024
-    max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = 4096
     max_idle_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0
     metrics: HostPort | None = None
-    request_id_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
-    request_id_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    drain_seconds: Annotated[float, Field(gt=0, le=86_400)] = 30.0
     max_calls_in_flight: Annotated[int, Field(ge=0)] = 4096
     max_bytes_in_flight: Annotated[int, Field(ge=0)] = 512 * 2**20
     _path: Path = PrivateAttr(default=Path())
-    _whole: ServiceConfig | None = PrivateAttr(default=None)
 
     @classmethod
     def needs_restart(cls, key: str) -> bool:
         """Whether a running service keeps the value of a key when its file changes."""
         return key in _FIXED
-
-    @property
-    def whole(self) -> ServiceConfig:
-        """The configuration of all workers together: this one, if there is one process only."""
-        return self._whole or self
 
     @property
     def knows_callers(self) -> bool:
@@ -194,6 +158,29 @@ class ServiceConfig(StrictModel):
         return self._path
 
 
+class ServiceConfig(ListenerConfig):
+    """The keys that the configuration of every service has.
+
+    max_streams: calls at a time on one connection; the caller's grpc lets further ones wait.
+    request_id_seconds: how long the reply to a request_id is kept after its call has ended, so
+    that the same request does not pay twice; 0 turns this off. request_id_bytes: of all kept
+    replies together. max_calls_of_address: calls in flight of one machine; those of this machine
+    are not counted. 0 means no limit. capture_content: traces have prompts and completions.
+    """
+
+    max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = 4096
+    request_id_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    request_id_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    max_calls_of_address: Annotated[int, Field(ge=0)] = 0
+    capture_content: bool = False
+    _whole: ServiceConfig | None = PrivateAttr(default=None)
+
+    @property
+    def whole(self) -> ServiceConfig:
+        """The configuration of all workers together: this one, if there is one process only."""
+        return self._whole or self
+
+
 class SharedConfig(ServiceConfig):
     """The configuration of a service that may run as several processes.
 
@@ -212,15 +199,15 @@ class SharedConfig(ServiceConfig):
     def of_worker(self) -> Self:
         """Return the configuration of one worker: its part of the bounds."""
         bounds = (
-            *("max_calls_in_flight", "max_bytes_in_flight", "request_id_bytes"),
-            "max_connections",
+            *("max_calls_in_flight", "max_bytes_in_flight", "max_calls_of_address"),
+            *("request_id_bytes", "max_connections"),
         )
         own = divide(self, self.workers, bounds)
         own._whole = self
         return own
 
 
-def of_process(config: ServiceConfig) -> Any:
+def of_process(config: ListenerConfig) -> Any:
     """Return the configuration of this process: that of a worker, if there are several."""
     if isinstance(config, SharedConfig) and config.workers > 1:
         return config.of_worker()
@@ -269,9 +256,9 @@ def check_names(entries: Sequence[ModelEntry], prefix: str) -> None:
     seen: set[str] = set()
     for entry in entries:
         if not entry.name.startswith(prefix) or entry.name == prefix:
-            raise ValueError(f"{entry.name!r} must be {prefix!r} followed by a name")
+            raise ValueError(f"models: {entry.name!r} must be {prefix!r} followed by a name")
         if entry.name in seen:
-            raise ValueError(f"{entry.name!r} is listed twice")
+            raise ValueError(f"models: {entry.name!r} is listed twice")
         seen.add(entry.name)
 
 
@@ -308,8 +295,11 @@ _MAX_LENGTH = 400
 C = TypeVar("C", bound=BaseModel)
 
 
-def load_config(path: Path, config_type: type[C]) -> C:
-    """Read and check one YAML file.
+def load_config(path: Path, config_type: type[C], values: Mapping[str, Any] = {}) -> C:
+    """Read and check one YAML file. values: of keys, in place of those in the file.
+
+    A type that ignores unknown keys gets its own keys alone: other ones may name variables that
+    this process must not have.
 
     Raises ConfigError for a missing file, broken YAML, a duplicate key, an unknown key and
     a value out of range. The message has the file and, if there is one, the key.
@@ -318,8 +308,18 @@ def load_config(path: Path, config_type: type[C]) -> C:
         raw = read_mapping(path)
     except YamlError as error:
         raise ConfigError(f"{error}") from error
+    if config_type.model_config.get("extra") != "forbid":
+        raw = {key: value for key, value in raw.items() if key in config_type.model_fields}
+    config = check_config(path, config_type, {**_expand_values(raw, path), **values})
+    if isinstance(config, ListenerConfig):
+        config._path = path
+    return config
+
+
+def check_config(path: Path, config_type: type[C], values: Mapping[str, Any]) -> C:
+    """Return a configuration of these values. path: for the errors. Raises ConfigError."""
     try:
-        config = config_type.model_validate(_expand_values(raw, path))
+        return config_type.model_validate(values)
     except ValidationError as error:
         problems = error.errors()
         lines = [
@@ -328,16 +328,15 @@ def load_config(path: Path, config_type: type[C]) -> C:
         if len(problems) > len(lines):
             lines.append(f"{path}: and {len(problems) - len(lines)} more")
         raise ConfigError("\n".join(lines)) from error
-    if isinstance(config, ServiceConfig):
-        config._path = path
-    return config
 
 
 def _describe(problem: ErrorDetails, config_type: type[BaseModel]) -> str:
     """Return the key, the reason and, for an unknown key, the most similar one."""
-    key = one_line(_format_key(problem["loc"]), _MAX_LENGTH) or "the file"
+    key = one_line(_format_key(problem["loc"]), _MAX_LENGTH)
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {one_line(problem['msg'], _MAX_LENGTH)}"
+        reason = one_line(strip_label(problem["msg"]), _MAX_LENGTH)
+        # An error of the file as a whole names its keys itself.
+        return f"{key}: {reason}" if key else reason
     hint = did_you_mean(str(problem["loc"][-1]), set(_all_keys(config_type)), most=1)
     return f"{key}: unknown key{hint}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import socketserver
 import threading
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from arena_llm.connection import is_loopback
 from services.common.config import ConfigError
 from services.common.metrics import meter
 
@@ -106,8 +106,7 @@ class Exporter:
 def _is_loopback(address: str) -> bool:
     """Whether host:port, or a host alone, is this machine's own."""
     try:
-        host = urlsplit(f"//{address}").hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return is_loopback(urlsplit(f"//{address}").hostname or "")
     except ValueError:
         return False
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from arena_llm.suggestions import did_you_mean
 from arena_llm.v1 import content_pb2, generate_pb2, score_pb2
 from services.common.backend import BaseLLMBackend
+from services.common.config import ConfigError
 from services.common.errors import Unsupported
 
 _PARTS = "conversation.messages.parts"
@@ -60,7 +62,8 @@ class Refusals:
 
     def __init__(self, backend: BaseLLMBackend[Any]) -> None:
         if unknown := backend.fields - PATHS:
-            raise TypeError(f"{type(backend).__name__}.fields: {min(unknown)} is not a field")
+            hint = did_you_mean(min(unknown), PATHS) or "; docs/fields.md lists them"
+            raise ConfigError(f"{type(backend).__name__}.fields: {min(unknown)} is no field{hint}")
         self._backend = backend
         self.honoured = ALWAYS_HONOURED | backend.fields
         #: Fields that need no closer look, and the honoured fields of the single groups.

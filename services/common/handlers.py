@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from arena_llm.v1 import llm_service_pb2
+from services.common.digits import read_digits
 from services.common.errors import OTHER_REVISION, ClientTooOld, InvalidRequest
 from services.common.service_info import MINIMUM_CLIENT_REVISION
 
@@ -74,9 +75,10 @@ def check_client(context: Context) -> None:
     A caller without the header "arena-contract", such as grpcurl, is served.
     """
     for key, value in context.invocation_metadata() or ():
-        if key != CONTRACT_HEADER or not isinstance(value, str) or not value.isdecimal():
+        if key != CONTRACT_HEADER or not isinstance(value, str):
             continue
-        if int(value) < (minimum := MINIMUM_CLIENT_REVISION):
+        revision = read_digits(value)
+        if revision is not None and revision < (minimum := MINIMUM_CLIENT_REVISION):
             raise ClientTooOld(
                 f"the client implements revision {value} of the contract, and this service needs "
                 f"{minimum} or more: install the version of arena-llm that the service has",

@@ -20,6 +20,7 @@ import re
 import select
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -186,6 +187,14 @@ def configure_logging() -> None:
     """
     protect_output()
     log.write_to(LineWriter(sys.stderr.buffer))
+
+
+def list_frames(error: BaseException) -> list[str]:
+    """Return the places in the code through which an error came, without its text."""
+    return [
+        f"{frame.filename}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
 
 
 def _quote(text: str) -> str:

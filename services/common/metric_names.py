@@ -127,9 +127,15 @@ METRICS: Mapping[str, Metric] = {
         "Calls that the router's cache may answer: hit, miss, or error of its store.",
         (OUTCOME,),
     ),
-    "in_flight": Metric("arena_llm_calls_in_flight", "gauge", "Calls that run."),
+    "in_flight": Metric("arena_llm_calls_in_flight", "gauge", "Calls that run.", (MODEL,)),
     "waiting": Metric(
         "arena_llm_calls_waiting", "gauge", "Calls that wait for a place.", _OF_MODEL
+    ),
+    "held": Metric(
+        "arena_llm_calls_held",
+        "gauge",
+        "Calls that wait for a replica of a backend that has none, at a route with `hold`.",
+        (BACKEND,),
     ),
     "running": Metric(
         "arena_llm_engine_running", "gauge", "Requests in the engine's batch.", _OF_MODEL

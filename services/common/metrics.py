@@ -5,7 +5,7 @@
     meter.watch("waiting", figures)        # a gauge, read every second
 
 What a caller writes never becomes a label. A model's name is one if the configuration lists it or
-a call of it was answered; all other names share the label "other".
+a call of it took tokens or money; all other names share the label "other".
 
 The figures are plain lists, because a call has about ten of them: adding to those of
 prometheus_client takes 17 us, to these 4. Workers of a service exchange theirs once a second, in
@@ -61,7 +61,8 @@ class Meter:
         self._service = ""
         self._models: set[str] = set()
         self._series: Series = {}
-        self._in_flight = 0
+        #: The fields of each call that runs, by their identity.
+        self._running: dict[int, Mapping[str, Any]] = {}
         self._watched: list[tuple[str, Callable[[], Figures]]] = []
         self._more: list[Any] = []
 
@@ -69,16 +70,16 @@ class Meter:
         """Begin to record. models: names that become labels before a call was answered."""
         self._service = service
         self._models = set(models)
-        self._watched = [("in_flight", lambda: [((), self._in_flight)])]
+        self._watched = [("in_flight", self._count_running)]
         self.is_open = True
 
     def add(self, collector: Any) -> None:
         """Show what an engine's library measures, too: a collector of prometheus_client."""
         self._more.append(collector)
 
-    def begin(self) -> None:
-        """A call has begun."""
-        self._in_flight += 1
+    def begin(self, fields: Mapping[str, Any]) -> None:
+        """A call has begun. fields: of its line in the log; more may come."""
+        self._running[id(fields)] = fields
 
     def end(
         self,
@@ -94,18 +95,13 @@ class Meter:
         fields: of its line in the log: model, backend, reason, token. usage, timings: of its reply,
         as messages; None if it has none.
         """
-        self._in_flight -= 1
+        self._running.pop(id(fields), None)
         # Another worker that answers for this one counts the call.
         if not self.is_open or "handed_over" in fields:
             return
-        model = fields.get("model", "")
-        if model and model not in self._models:
-            if code == "OK" and usage is not None and len(self._models) < _MOST_MODELS:
-                self._models.add(model)
-            else:
-                model = OTHER
-        backend = fields.get("backend", self._service)
-        client = fields.get("token", "")
+        if code == "OK" and usage is not None:
+            self._learn(fields)
+        model, backend, client = self._labels_of(fields)
         self._count(1, "calls", rpc, model, backend, code, fields.get("reason", ""))
         self._observe(seconds, "duration", rpc, model, backend)
         if client:
@@ -114,6 +110,26 @@ class Meter:
             self._count_usage(usage, model, backend, client)
         if timings is not None:
             self._time(timings, model, backend, usage)
+
+    def count_paid(self, fields: Mapping[str, Any], usage: Any) -> None:
+        """Count what a model took that another one answers for. fields, usage: as in `end`."""
+        if self.is_open:
+            self._learn(fields)
+            model, backend, client = self._labels_of(fields)
+            self._count_usage(usage, model, backend, client)
+
+    def _learn(self, fields: Mapping[str, Any]) -> None:
+        """Let the model of a call that took something become a label."""
+        model = fields.get("model", "")
+        if model and len(self._models) < _MOST_MODELS:
+            self._models.add(model)
+
+    def _labels_of(self, fields: Mapping[str, Any]) -> tuple[str, str, str]:
+        """Return the labels of a call: model, backend and client."""
+        model = fields.get("model", "")
+        if model and model not in self._models:
+            model = OTHER
+        return model, fields.get("backend", self._service), fields.get("token", "")
 
     def count_attempt(self, model: str, reason: str = "") -> None:
         """Count a request to a provider. reason: of its failure."""
@@ -136,7 +152,7 @@ class Meter:
             self._watched.append((key, figures))
 
     def unwatch(self, key: str, figures: Callable[[], Figures]) -> None:
-        """Show these figures of a gauge no longer."""
+        """Stop showing these figures of a gauge."""
         if (key, figures) in self._watched:
             self._watched.remove((key, figures))
 
@@ -181,7 +197,7 @@ class Meter:
     def load(self) -> CallLoad:
         """The calls of all workers now."""
         if not self.is_open:
-            return CallLoad(self._in_flight, 0)
+            return CallLoad(len(self._running), 0)
         self.read()
         sums = {"in_flight": 0.0, "waiting": 0.0}
         for key, figures in self.totals().items():
@@ -211,6 +227,11 @@ class Meter:
     def _copy(self) -> Series:
         # A copy of a dictionary is made in one step, so other threads may need no lock.
         return {key: list(figures) for key, figures in self._series.copy().items()}
+
+    def _count_running(self) -> Figures:
+        for fields in self._running.values():
+            model = fields.get("model", "")
+            yield (model if not model or model in self._models else OTHER,), 1
 
     def _count(self, amount: float, *key: str) -> None:
         figures = self._series.get(key)

@@ -14,6 +14,7 @@ from arena_llm.errors import DETAILS_TRAILER, never_connected
 from services.common.claims import IdClaims
 from services.common.errors import BackendDown
 from services.common.handlers import SERVICE, Context
+from services.common.hops import HOPS_HEADER
 from services.common.tenant import TENANT_HEADER
 
 #: The metadata of a call that comes from another worker.
@@ -87,8 +88,9 @@ class Peers:
 
 def _hand_over(context: Context) -> tuple[tuple[str, str | bytes], ...]:
     """Return the metadata of a call to another worker: that it is one, and its tenant."""
-    tenant = (pair for pair in context.invocation_metadata() or () if pair[0] == TENANT_HEADER)
-    return ((_HEADER, "1"), *tenant)
+    kept = (TENANT_HEADER, HOPS_HEADER)
+    caller = (pair for pair in context.invocation_metadata() or () if pair[0] in kept)
+    return ((_HEADER, "1"), *caller)
 
 
 def _is_handed(context: Context) -> bool:

@@ -13,7 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.common.config import ConfigError, ModelEntry, ServiceConfig, of_process
+from services.common.config import (
+    ConfigError,
+    ListenerConfig,
+    ModelEntry,
+    check_config,
+    of_process,
+)
 from services.common.environment import DOTENV, DotenvChange, read_dotenv_again
 from services.common.log import log
 from services.common.metrics import meter
@@ -31,9 +37,10 @@ class Reloadable(Protocol):
     def watched(self) -> Iterable[Path]:
         """Further files that its configuration names."""
 
-    async def reconfigure(self, config: Any) -> None:
+    async def reconfigure(self, config: Any) -> Iterable[str] | None:
         """Let the next call use another configuration; calls that run keep theirs.
 
+        Returns the names of what has changed in the files that it names; None if there are none.
         Raises ConfigError if it cannot be used; nothing has changed then.
         """
 
@@ -45,7 +52,7 @@ class Reloader:
     """
 
     def __init__(
-        self, path: Path, load: Callable[[], ServiceConfig], environment: Sequence[str]
+        self, path: Path, load: Callable[[], ListenerConfig], environment: Sequence[str]
     ) -> None:
         self._path = path
         self._load = load
@@ -57,7 +64,7 @@ class Reloader:
         """Read the configuration again even if no file has changed."""
         self._wanted.set()
 
-    async def follow(self, service: Reloadable, config: ServiceConfig) -> None:
+    async def follow(self, service: Reloadable, config: ListenerConfig) -> None:
         """Apply every change to a service, which has this configuration now. Never returns."""
         self._stamps |= self._stamp(service.watched)
         while True:
@@ -75,14 +82,14 @@ class Reloader:
             config = await self._reload(service, config, files)
 
     async def _reload(
-        self, service: Reloadable, old: ServiceConfig, files: Sequence[str]
-    ) -> ServiceConfig:
+        self, service: Reloadable, old: ListenerConfig, files: Sequence[str]
+    ) -> ListenerConfig:
         """Return the configuration that the service has now."""
         environ: DotenvChange | None = None
         try:
             environ = read_dotenv_again(self._environment)
             new, fixed = _keep_fixed(old, self._load())
-            await service.reconfigure(of_process(new))
+            found = await service.reconfigure(of_process(new))
         except Exception as error:  # not even a bug may end a service that runs
             if environ is not None:
                 environ.undo()
@@ -91,7 +98,7 @@ class Reloader:
             log.error("configuration not reloaded", files=files, reason=reason)
             return old
         meter.know(new.model_names)
-        changed = [*list_changes(old, new), *environ.names]
+        changed = [*list_changes(old, new), *(found or ()), *environ.names]
         log.info("configuration reloaded", files=files, changed=", ".join(changed) or "nothing")
         if fixed:
             log.warning("a change needs a restart", keys=", ".join(fixed))
@@ -102,10 +109,11 @@ class Reloader:
         return self._stamp(watched)
 
     def _stamp(self, watched: Iterable[Path]) -> dict[Path, object]:
-        return {path: _stamp(path) for path in (self._path, DOTENV, *watched)}
+        return {path: stamp_file(path) for path in (self._path, DOTENV, *watched)}
 
 
-def _stamp(path: Path) -> object:
+def stamp_file(path: Path) -> object:
+    """What differs once a file has been written again, replaced or removed."""
     try:
         status = path.stat()
     except OSError as error:
@@ -113,18 +121,30 @@ def _stamp(path: Path) -> object:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _keep_fixed(old: ServiceConfig, new: ServiceConfig) -> tuple[ServiceConfig, list[str]]:
+def _keep_fixed(old: ListenerConfig, new: ListenerConfig) -> tuple[ListenerConfig, list[str]]:
     """Return the new configuration with the old values of the keys that need a restart, and these
-    keys."""
+    keys.
+
+    Raises ConfigError if the two do not fit: a file that moves the listener to loopback and drops
+    the tokens is valid, but this process still listens for other machines.
+    """
     fixed = {
         name: getattr(old, name)
         for name in type(new).model_fields
         if new.needs_restart(name) and getattr(old, name) != getattr(new, name)
     }
-    return (new.model_copy(update=fixed) if fixed else new), sorted(fixed)
+    keys = sorted(fixed)
+    if not fixed:
+        return new, keys
+    merged = new.model_copy(update=fixed)
+    try:
+        check_config(new.path, type(new), dict(merged))
+    except ConfigError as error:
+        raise ConfigError(f"{error} (only a restart changes {', '.join(keys)})") from error
+    return merged, keys
 
 
-def list_changes(old: ServiceConfig, new: ServiceConfig) -> Iterator[str]:
+def list_changes(old: ListenerConfig, new: ListenerConfig) -> Iterator[str]:
     """Yield the names of what has changed; never a value, which may be a key."""
     for name in type(new).model_fields:
         before, after = getattr(old, name), getattr(new, name)
@@ -133,11 +153,16 @@ def list_changes(old: ServiceConfig, new: ServiceConfig) -> Iterator[str]:
         before, after = _by_name(before), _by_name(after)
         if before is None or after is None:
             yield name
-            continue
-        for key in dict.fromkeys((*before, *after)):
-            if before.get(key) != after.get(key):
-                sign = "-" if key not in after else "+" if key not in before else ""
-                yield f"{name}.{sign}{key}"
+        else:
+            yield from list_entries(name, before, after)
+
+
+def list_entries(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the changes of a mapping: .+KEY is new, .-KEY is removed, .KEY has changed."""
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) != after.get(key):
+            sign = "-" if key not in after else "+" if key not in before else ""
+            yield f"{name}.{sign}{key}"
 
 
 def _by_name(value: Any) -> Mapping[str, Any] | None:

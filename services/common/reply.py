@@ -30,6 +30,7 @@ from arena_llm.types import (
     JsonSchema,
     Message,
     Model,
+    Reasoning,
     Refusal,
     Scoring,
     ScoringRequest,
@@ -43,6 +44,7 @@ from arena_llm.v1 import reply_pb2
 from arena_llm.wire import FieldError, to_message
 from services.common.backend import BaseLLMBackend
 from services.common.call import CallRecord
+from services.common.captured import capture
 from services.common.errors import ContractError, InvalidRequest, repair_text
 from services.common.log import log
 from services.common.service_info import SOFTWARE_VERSION
@@ -65,14 +67,21 @@ _read_counts = attrgetter(*_COUNTS)
 T = TypeVar("T")
 
 
-def check_type(value: object, expected: type[T], source: str) -> T:
+def check_type(value: object, expected: type[T], source: str, verb: str = "returned") -> T:
     """Return the value. Raises ContractError if it has another type.
 
-    source: what returned it, for the message, such as "generate_response".
+    source, verb: for the message, such as "generate_response returned".
     """
     if not isinstance(value, expected):
-        raise ContractError(f"{source} returned a {type(value).__name__}, not {expected.__name__}")
+        raise ContractError(f"{source} {verb} a {type(value).__name__}, not {expected.__name__}")
     return value
+
+
+def check_fields(completion: Completion) -> None:
+    """Raise ContractError if a field whose value is a class has another type."""
+    check_type(completion.message, Message, "Completion.message", "is")
+    check_type(completion.usage, Usage, "Completion.usage", "is")
+    check_type(completion.served_by, ServedBy, "Completion.served_by", "is")
 
 
 def check_completion(completion: Completion, request: GenerationRequest) -> Completion:
@@ -128,6 +137,11 @@ def _check_parts(message: Message) -> None:
                 raise ContractError("a tool call of the completion has no id or no name")
             case Image() | ToolResult():
                 raise ContractError(f"the completion has a part of the kind {part.kind!r}")
+            case Text() | Reasoning() | Refusal() | ToolCall():
+                pass
+            case _:
+                kind = type(part).__name__
+                raise ContractError(f"a part of Completion.message is a {kind}, not a Part")
 
 
 def _check_constraint(completion: Completion, request: GenerationRequest) -> None:
@@ -173,7 +187,7 @@ def _is_json(text: str) -> bool:
 def check_scoring(scoring: Scoring, request: ScoringRequest) -> Scoring:
     """Return scores that can be sent. Raises ContractError if they do not fit the request."""
     if len(scoring.scores) != len(request.continuations):
-        raise ContractError("there is not one score for each continuation")
+        raise ContractError("there must be one score for each continuation")
     if any(math.isnan(score.logprob) for score in scoring.scores):
         raise ContractError("a log-probability is NaN")
     return replace(scoring, usage=repair_usage(scoring.usage))
@@ -214,6 +228,7 @@ class ReplyBuilder:
         self.replica = ""
         #: True if the models run on this machine, so that they cost nothing.
         self.is_free = not backend.forwards_calls
+        self._captures = backend.config.capture_content
 
     def build(
         self,
@@ -227,6 +242,7 @@ class ReplyBuilder:
         first: when the first part of the completion arrived, by time.perf_counter(); None for one
         that came whole.
         """
+        check_fields(completion)
         if self.is_free and completion.usage.cost_picousd is None:  # also for a report of an error
             usage = replace(completion.usage, cost_picousd=0, cost_basis=CostBasis.FREE)
             completion = replace(completion, usage=usage)
@@ -235,6 +251,8 @@ class ReplyBuilder:
             raise ContractError(f"the completion's model does not start with {self._prefix!r}")
         if completion.id:
             record.add(id=completion.id[:MAX_NAME])
+        if self._captures and record.span is not None:
+            record.span.set_attributes(capture(request, completion))
         message = build_message(completion, reply_pb2.GenerateResponse)
         self.complete(message, request, record, first)
         return message.SerializeToString()

@@ -21,23 +21,18 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from arena_llm.command_line import add_version
 from arena_llm.connection import Options, accept_ping_options, message_options, ping_options
 from arena_llm.tracing import tracing
-from services.common.backend import BaseLLMBackend
-from services.common.config import (
-    ConfigError,
-    ServiceConfig,
-    config_path,
-    is_unix,
-    load_config,
-    of_process,
-)
+from services.common.addresses import is_unix
+from services.common.backend import BaseLLMBackend, check_backend, report_failed_start
+from services.common.config import ConfigError, ServiceConfig, config_path, load_config, of_process
 from services.common.environment import drop_other_keys, load_dotenv
 from services.common.exporter import Exporter, Page
 from services.common.handlers import SERVICE, LlmHandlers, llm_service_handler
 from services.common.health import Health
 from services.common.listener import add_listener, limit_options
-from services.common.log import configure_logging, log
+from services.common.log import configure_logging, list_frames, log
 from services.common.metrics import meter
 from services.common.peers import Peers
 from services.common.process import return_freed_memory, tune_gc, use_batch_scheduling
@@ -48,13 +43,16 @@ from services.common.workers import Worker, port_in_use, run_workers
 
 C = TypeVar("C", bound=ServiceConfig)
 
-#: Seconds that running calls have to finish after SIGTERM.
-GRACE = 30.0
+#: Seconds between NOT_SERVING and the end of the listener: callers that watch the health choose
+#: another replica meanwhile, so that no call arrives at a listener that is being closed.
+NOTICE = 0.1
 #: Seconds after which a caller is asked to connect again.
 CONNECTION_SECONDS = 300
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Keys of a configuration that differ between replicas.
+_OWN_KEYS = ("listen", "metrics")
 
 
 def server_options(config: ServiceConfig, shares_port: bool = False) -> Options:
@@ -76,12 +74,12 @@ class Service(LlmHandlers, Protocol):
     """The handlers, with a start and an end.
 
     forwards_calls: True if it forwards calls to another server and computes little itself.
-    interceptors: gRPC's, around every call of the server.
+    guards: handlers of gRPC that are asked before all others, for every call of the server.
     """
 
     name: str
     forwards_calls: bool
-    interceptors: Sequence[Any]
+    guards: Sequence[Any]
 
     def listens_on(self, address: str) -> None:
         """Its address, with the port that the system chose."""
@@ -96,7 +94,7 @@ class Service(LlmHandlers, Protocol):
     @property
     def watched(self) -> Iterable[Path]: ...
 
-    async def reconfigure(self, config: Any) -> None: ...
+    async def reconfigure(self, config: Any) -> Iterable[str] | None: ...
 
     def drain(self) -> None: ...
 
@@ -126,16 +124,15 @@ class Server:
         config = config or ServiceConfig(listen=listen)
         self._service = service
         self._worker = worker
+        self._drain_seconds = config.drain_seconds
         self._metrics = config.metrics if worker is None else worker.metrics
         self._exporter: Exporter | None = None
         self._sampling: asyncio.Task[None] | None = None
         #: What its lines in the log say about the process.
         self._place = {"service": service.name, "pid": os.getpid()}
-        self._server = grpc.aio.server(
-            interceptors=service.interceptors, options=server_options(config, worker is not None)
-        )
+        self._server = grpc.aio.server(options=server_options(config, worker is not None))
         self._health = Health()
-        self._server.add_generic_rpc_handlers((llm_service_handler(service),))
+        self._server.add_generic_rpc_handlers((*service.guards, llm_service_handler(service)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE.full_name, health.SERVICE_NAME)
         self._server.add_generic_rpc_handlers((Reflection(names),))
@@ -148,14 +145,21 @@ class Server:
             self._peer_port = self._server.add_insecure_port("127.0.0.1:0")
 
     async def start(self) -> None:
-        """Start the server, then the service. Health is SERVING once the service is ready."""
+        """Start the server and the service. Health is SERVING once the service is ready.
+
+        A service that loads models is started last, so that its health can be asked meanwhile.
+        """
         # The library's health servicer starts as SERVING.
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._service.listens_on(name_host(self.address))
+        if self._service.forwards_calls:
+            # It is ready soon, and a call that came before would find no route.
+            await self._service.start()
         await self._server.start()
         log.info("listening", **self._place, address=self.address)
-        self._service.listens_on(name_host(self.address))
         self._export()
-        await self._service.start()
+        if not self._service.forwards_calls:
+            await self._service.start()
         if self._worker is not None:
             self._worker.claims.open_port(self._peer_port)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -168,13 +172,16 @@ class Server:
         log.error("failed", **self._place, reason=reason)
         return reason
 
-    async def stop(self, grace: float = GRACE) -> None:
+    async def stop(self, grace: float | None = None) -> None:
         """Set NOT_SERVING, let running calls finish, then stop the service.
 
-        grace: seconds after which the remaining calls are cancelled.
+        grace: seconds after which the remaining calls are cancelled; None: the configuration's
+        drain_seconds.
         """
         log.info("stopping", **self._place)
+        grace = self._drain_seconds if grace is None else grace
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(min(NOTICE, grace / 2))
         self._service.drain()
         await self._server.stop(grace)
         await self._service.aclose()
@@ -240,7 +247,13 @@ async def serve(
     stop.cancel()
     if life.done():
         error = life.exception()
-        await server.stop(grace=1.0)
+        try:
+            await server.stop(grace=1.0)
+        except Exception as failure:
+            if error is None:
+                raise
+            # What has not started may not be able to stop either.
+            log.warning("not stopped", type=type(failure).__qualname__, frames=list_frames(failure))
         if error is not None:
             raise error
         return 1
@@ -298,9 +311,10 @@ def launch(
 ) -> None:
     """Run `python -m <name> [--config FILE]`: read the configuration, then serve.
 
-    filename: name of the default configuration file. build_service: makes the service of this
-    process from its configuration and the other workers. environment: patterns of the variables
-    that the service reads, besides ARENA_*.
+    --listen and --metrics take precedence over the file, for replicas that share it. filename: name
+    of the default configuration file. build_service: makes the service of this process from its
+    configuration and the other workers. environment: patterns of the variables that the service
+    reads, besides ARENA_*.
     """
     configure_logging()
     patterns = ("ARENA_*", "OTEL_*", *environment)
@@ -308,10 +322,14 @@ def launch(
         load_dotenv(patterns)
         drop_other_keys(patterns)
         parser = argparse.ArgumentParser(prog=f"python -m {name}")
+        add_version(parser, "arena-llm-services")
         default = config_path(filename)
         parser.add_argument("--config", type=Path, default=default, help=f"default: {default}")
+        for key in _OWN_KEYS:
+            parser.add_argument(f"--{key}", help=f"in place of `{key}` in the file")
         arguments = parser.parse_args()
-        load = partial(load_config, arguments.config, config_type)
+        own_values = {key: value for key in _OWN_KEYS if (value := getattr(arguments, key))}
+        load = partial(load_config, arguments.config, config_type, own_values)
         reloader = Reloader(arguments.config, load, patterns)
         config: Any = load()
         own = of_process(config)
@@ -329,18 +347,29 @@ def launch(
                 ),
                 config.metrics,
             )
+        service = build_service(config, Peers())
     except ConfigError as error:
         sys.exit(f"{error}")
-    run(build_service(config, Peers()), config.listen, config=config, reloader=reloader)
+    run(service, config.listen, config=config, reloader=reloader)
 
 
 def main(backend_type: type[BaseLLMBackend[Any]]) -> None:
-    """Run `python -m services.<name> [--config FILE]`."""
+    """Run a backend as a service: `python -m MODULE [--config FILE]`."""
+    try:
+        check_backend(backend_type)
+    except ConfigError as error:
+        sys.exit(f"{error}")
     name = backend_type.name
+
+    def build(config: Any, peers: Peers) -> LlmServicer:
+        with report_failed_start(backend_type):
+            backend = backend_type(config)
+        return LlmServicer(backend, peers)
+
     launch(
         f"services.{name}",
         f"{name}_models.yaml",
         backend_type.config_type,
-        lambda config, peers: LlmServicer(backend_type(config), peers),
+        build,
         backend_type.environment,
     )

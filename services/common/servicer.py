@@ -29,9 +29,9 @@ from arena_llm.types import (
 from arena_llm.v1 import REVISION, models_pb2, score_pb2, service_info_pb2
 from arena_llm.wire import to_message
 from services.common.admission import Admission
-from services.common.backend import BaseLLMBackend, describe_breaker
+from services.common.backend import BaseLLMBackend, describe_breaker, report_failed_start
 from services.common.call import CallRecord, CallScope
-from services.common.errors import ModelNotFound
+from services.common.errors import BackendError, ModelNotFound
 from services.common.exporter import Page
 from services.common.handlers import Context, check_client, parse
 from services.common.metrics import meter
@@ -62,13 +62,15 @@ _MOST_SHOWN = 5
 class LlmServicer:
     """LlmService over one backend. peers: the other workers of the service."""
 
-    interceptors: Sequence[Any] = ()
+    guards: Sequence[Any] = ()
 
     def __init__(self, backend: BaseLLMBackend[Any], peers: Peers | None = None) -> None:
         self.name = backend.name
         self.forwards_calls = backend.forwards_calls
         config = backend.config
-        self._calls = SharedCalls(config.request_id_seconds, config.request_id_bytes)
+        self._calls = SharedCalls(
+            config.request_id_seconds, config.request_id_bytes, self._keep_report
+        )
         self._peers = peers or Peers()
         #: Of backends whose configuration is no longer used; see `reconfigure`.
         self._closing: set[asyncio.Task[None]] = set()
@@ -78,7 +80,7 @@ class LlmServicer:
         """Let the next call use a backend."""
         config = backend.config
         self._backend = backend
-        self._admission = Admission(config.max_calls_in_flight, config.max_bytes_in_flight)
+        self._admission = Admission(config)
         self._admit = self._admission.admit
         self._limits = make_limits(config)
         self._requests = RequestReader(backend, shares=config.request_id_seconds > 0)
@@ -95,7 +97,8 @@ class LlmServicer:
 
     async def start(self) -> None:
         """Start the backend."""
-        await self._backend.start()
+        with report_failed_start(type(self._backend)):
+            await self._backend.start()
 
     async def failed(self) -> str:
         """Wait until the backend cannot continue, and return the reason."""
@@ -144,7 +147,7 @@ class LlmServicer:
 
     async def Generate(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Generate", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 request, digest = await self._read_request(data, context, record)
                 if digest and self._peers.exist:
                     found = await self._peers.ask("Generate", request.request_id, data, context)
@@ -154,6 +157,11 @@ class LlmServicer:
                 run = partial(self._generate, request, record)
                 reply, is_replayed = await self._share(request.request_id, digest, run, record)
                 return mark_replayed(reply) if is_replayed else reply
+
+    def _keep_report(self, request_id: str, error: Exception) -> None:
+        """Let the next call with this request_id tell what one took whose callers had left."""
+        if isinstance(error, BackendError) and error.report is not None:
+            self._backend.keep_report(request_id, error.report)
 
     async def _generate(self, request: GenerationRequest, record: CallRecord) -> bytes:
         completion = check_type(
@@ -183,7 +191,7 @@ class LlmServicer:
 
     async def StreamGenerate(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         async with CallScope("StreamGenerate", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 request, digest = await self._read_request(data, context, record)
                 if digest and self._peers.exist:
                     replies = self._peers.stream(
@@ -214,7 +222,7 @@ class LlmServicer:
 
     async def Score(self, data: bytes, context: Context) -> bytes:
         async with CallScope("Score", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 check_client(context)
                 set_tenant(context)
                 request, digest = await self._requests.read_score(data, record)
@@ -235,7 +243,7 @@ class LlmServicer:
 
     async def CountTokens(self, data: bytes, context: Context) -> bytes:
         async with CallScope("CountTokens", context) as record:
-            with self._admit(data):
+            with self._admit(data, context):
                 check_client(context)
                 request = await self._requests.read_count(data, record)
                 count = check_type(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from hashlib import blake2b
 from typing import Any
 
@@ -95,6 +95,11 @@ class SharedCall:
         finally:
             self.leave()
 
+    @property
+    def has_callers(self) -> bool:
+        """Whether a caller waits for its result."""
+        return self._callers > 0
+
     def enter(self) -> None:
         """Add a caller. `join` does; the reader of a stream waits for the task itself."""
         self._callers += 1
@@ -128,12 +133,19 @@ class SharedCalls:
     """The calls that run, and the replies of those that ended, by request_id.
 
     seconds: the window in which a reply is kept; 0 means not at all. max_bytes: of all kept
-    replies together; the oldest are dropped first.
+    replies together; the oldest are dropped first. on_unheard: gets the failure of a call that has
+    run to its end without callers, and its request_id.
     """
 
-    def __init__(self, seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        max_bytes: int,
+        on_unheard: Callable[[str, Exception], None] = lambda request_id, error: None,
+    ) -> None:
         self._seconds = seconds
         self._max_bytes = max_bytes
+        self._on_unheard = on_unheard
         self._calls: dict[str, SharedCall] = {}
         self._kept: dict[str, _Kept] = {}  # the oldest first
         self._bytes = 0
@@ -197,6 +209,8 @@ class SharedCalls:
             reply = await run
         except BaseException as error:
             self._forget(request_id, call)
+            if isinstance(error, Exception) and not call.has_callers:
+                self._on_unheard(request_id, error)
             call.fail(error)
             raise
         self._forget(request_id, call)

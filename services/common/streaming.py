@@ -1,4 +1,4 @@
-"""The events of a stream: numbered deltas, signs of life, and its completion or interruption."""
+"""The events of a stream: numbered deltas, progress, and its completion or interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ from arena_llm.wire import from_message, to_message
 from services.common.backend import BaseLLMBackend, split_message
 from services.common.call import CallRecord
 from services.common.errors import BackendError, ContractError, repair_text
-from services.common.reply import ReplyBuilder, build_message, check_type, mark_replayed
+from services.common.reply import (
+    ReplyBuilder,
+    build_message,
+    check_fields,
+    check_type,
+    mark_replayed,
+)
 from services.common.shared_calls import SharedCalls
 
 #: Seconds of silence after which a stream sends a sign of life.
@@ -105,6 +111,7 @@ class Streams:
                         first = time.perf_counter()
                         feed.progress = _GENERATING
                     if isinstance(event, Completion):
+                        check_fields(event)
                         numbering.check(event)
                         return self._replies.build(request, event, record, first)
                     for delta in numbering.number(check_type(event, Delta, "stream_response")):

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from services.common.errors import Overloaded
 from services.common.handlers import Context
+from services.common.hops import set_hops
 
 T = TypeVar("T")
 
@@ -20,20 +21,22 @@ TENANT: ContextVar[str] = ContextVar("tenant", default="")
 
 
 def set_tenant(context: Context) -> None:
-    """Note who makes this call, for everything that it starts."""
-    for key, value in context.invocation_metadata() or ():
+    """Note who makes this call, and its hops, for everything that it starts."""
+    metadata = tuple(context.invocation_metadata() or ())
+    set_hops(metadata)
+    for key, value in metadata:
         if key == TENANT_HEADER:
             TENANT.set(str(value))
             return
 
 
 def has_share(held: int, taken: int, places: int) -> bool:
-    """Whether a tenant that holds so many places may have another one.
+    """Whether a tenant that holds `held` places may have another one.
 
-    It may while it holds fewer than are free: alone, it gets half of all places, and there is
-    always one for another tenant (the dynamic thresholds of Choudhury and Hahne, 1998).
+    It may while it holds fewer places than are free: alone, it gets half of all places, and a place
+    is always free for another tenant (the dynamic thresholds of Choudhury and Hahne, 1998).
 
-    taken: places that all tenants hold.
+    taken: places that all tenants hold. places: all places.
     """
     return held < max(1, places - taken)
 
@@ -64,7 +67,7 @@ class Shares:
 
 
 def make_overload(tenant: str, held: int) -> Overloaded:
-    """Return the error of a tenant that has its share of what is left."""
+    """Return the error of a tenant that holds its whole share of the places."""
     return Overloaded(
         f"{held} calls of {tenant} run or wait, which is its share while others call: try again "
         "later",

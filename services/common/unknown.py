@@ -1,6 +1,6 @@
 """Refuses fields and values of enums that this revision of the contract does not have.
 
-Each is a wish of the caller that would be ignored. In replies they are ignored.
+To ignore such a field would ignore a wish of the caller. In replies unknown fields are ignored.
 """
 
 from __future__ import annotations

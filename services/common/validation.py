@@ -68,14 +68,14 @@ def check_generate(request: generate_pb2.GenerateRequest) -> None:
 
 
 def check_score(request: score_pb2.ScoreRequest) -> None:
-    """The same for a request for scores."""
+    """Check a request for scores. Raises InvalidRequest."""
     _check_request(request)
     if not request.continuations and not request.prompt_logprobs:
         raise make_field_error("continuations", "must hold at least one continuation")
 
 
 def check_count_tokens(request: score_pb2.CountTokensRequest) -> None:
-    """The same for a request for a count."""
+    """Check a request for a number of tokens. Raises InvalidRequest."""
     _check_request(request)
 
 

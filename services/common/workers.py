@@ -135,6 +135,8 @@ class _Team:
             if isinstance(end.code, str):
                 sys.stderr.write(f"{end.code}\n")
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except ConfigError as error:
+            sys.stderr.write(f"{error}\n")
         except BaseException:
             traceback.print_exc()
         finally:

@@ -120,7 +120,7 @@ class HfConfig(ServiceConfig):
     def _no_tokens(cls, values: Any) -> Any:
         if isinstance(values, dict) and "max_cache_tokens" in values:
             raise ValueError(
-                "max_cache_tokens is gone, because it bounded no memory: remove it, and set "
+                "max_cache_tokens is not a key any more: remove it, and set "
                 "memory_budget_gb, which bounds weights, caches and prefixes together"
             )
         return values

@@ -11,7 +11,7 @@ from services.common.errors import (
     Overloaded,
     UpstreamUnavailable,
 )
-from services.common.log import log
+from services.common.log import list_frames, log
 from services.hf.forward import Forward, finite_rows
 from services.hf.memory import release_memory
 
@@ -83,11 +83,7 @@ def make_dead_error(name: str, error: BaseException) -> ModelMisconfigured:
 
 def log_failure(name: str, error: Exception) -> None:
     """Log where a pass failed, without the error's text, which may repeat a prompt."""
-    frames = [
-        f"{frame.filename}:{frame.lineno} {frame.name}"
-        for frame in traceback.extract_tb(error.__traceback__)
-    ]
-    log.error("pass", model=name, type=type(error).__qualname__, frames=frames)
+    log.error("pass", model=name, type=type(error).__qualname__, frames=list_frames(error))
 
 
 def is_out_of_memory(error: Exception) -> bool:

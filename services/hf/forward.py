@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -194,3 +195,37 @@ def join_texts(texts: Iterable[ScoredText]) -> ScoredText:
     pieces = list(texts)
     tokens = [token for piece in pieces for token in piece.tokens]
     return ScoredText(tokens, all(piece.is_greedy for piece in pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """What the service's configuration says about every model. See HfConfig.
+
+    cache_bytes: the most that rows of one model can ever take.
+    """
+
+    step_tokens: int
+    cache_bytes: int = 1 << 28
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCore:
+    """The forward pass of a model, and what it says about itself.
+
+    embedded: how many token ids it can read. tokens: how many it can read and write. ends: the end
+    tokens of its generation config. suppressed: tokens that it never writes. size: bytes of its
+    weights. note: why it does not run on OpenVINO, or empty. file: the weights, if the process
+    maps them.
+    """
+
+    forward: Forward
+    embedded: int
+    tokens: int
+    ends: tuple[int, ...]
+    suppressed: tuple[int, ...]
+    size: int
+    precision: str
+    engine: str
+    note: str = ""
+    file: Path | None = None

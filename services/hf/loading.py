@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from arena_llm.types import ServedBy
@@ -14,14 +16,17 @@ from services.common.local.probe import make_test_prompt
 from services.common.local.request import PromptReader
 from services.common.local.vocabulary import Vocabulary
 from services.common.local.writing import CompletionEncoder
+from services.common.log import log
 from services.hf.config import HfModel
-from services.hf.description import check_torch, describe, needs_torch
+from services.hf.context import read_context_length
+from services.hf.description import Description, check_torch, needs_torch
 from services.hf.embedded import prepare
 from services.hf.errors import try_out
-from services.hf.forward import Forward
+from services.hf.forward import Forward, LoadLimits, ModelCore
 from services.hf.grammar import GrammarCompiler
 from services.hf.memory import drop_pages, release_memory
-from services.hf.openvino.loading import LoadLimits, ModelCore, load_core
+from services.hf.openvino import loading as openvino_loading
+from services.hf.tokenizer import read_tokenizer
 from services.hf.weights import check_weights, find_weights
 
 
@@ -74,7 +79,7 @@ def _load(entry: HfModel, folder: Path, device: str, limits: LoadLimits) -> Load
         if is_embedded(folder) and not find_weights(folder, allow_pickle=False):
             prepare(folder, weights=True)
         check_weights(entry, folder)
-    description = describe(entry, folder, device)
+    description = _describe(entry, folder, device)
     tokenizer, length = description.tokenizer, description.context_length
     template = None
     if entry.chat_template is not None:
@@ -86,7 +91,7 @@ def _load(entry: HfModel, folder: Path, device: str, limits: LoadLimits) -> Load
             "in the model's entry"
         )
 
-    core = load_core(entry, folder, device, limits, description)
+    core = _load_core(entry, folder, device, limits, description)
     eos = _end_tokens(core, tokenizer)
     reader = PromptReader(
         entry.name,
@@ -129,6 +134,50 @@ def _load(entry: HfModel, folder: Path, device: str, limits: LoadLimits) -> Load
         size=core.size,
         note=core.note,
     )
+
+
+def _describe(entry: HfModel, folder: Path, device: str) -> Description:
+    """What the files of a folder say. Imports torch if the model needs it."""
+    if not needs_torch(entry, device) and (tokenizer := read_tokenizer(folder)) is not None:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return Description(tokenizer, read_context_length(entry, _Config(**settings)), False)
+    from services.hf import transformers_model
+
+    return transformers_model.describe(entry, folder)
+
+
+class _Config(SimpleNamespace):
+    """The settings of config.json, as transformers gives them."""
+
+    def get_text_config(self, decoder: bool) -> _Config:
+        return self
+
+
+def _load_core(
+    entry: HfModel, folder: Path, device: str, limits: LoadLimits, description: Description
+) -> ModelCore:
+    """The model on the engine that its entry asks for.
+
+    auto: OpenVINO on a CPU, if it computes there what transformers does. device: cpu or cuda.
+    Raises ModelMisconfigured if the entry asks for OpenVINO and the model cannot run there.
+    """
+    reason = ""
+    if entry.engine != "transformers":
+        try:
+            return openvino_loading.load_model(entry, folder, device, limits)
+        except openvino_loading.Unfit as error:
+            if entry.engine == "openvino":
+                raise ModelMisconfigured(
+                    f"{entry.name} cannot run on OpenVINO: {error}; set engine: transformers in "
+                    "its entry"
+                ) from error
+            reason = f"runs on transformers: {error}"
+            log.info("transformers", model=entry.name, reason=str(error))
+    # Imported here, because it imports torch.
+    from services.hf import transformers_model
+
+    core = transformers_model.load_model(entry, folder, device, limits, description)
+    return replace(core, note="; ".join(filter(None, (reason, core.note))))
 
 
 def _end_tokens(core: ModelCore, tokenizer: Any) -> frozenset[int]:

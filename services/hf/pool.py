@@ -36,10 +36,9 @@ from services.hf.config import HfConfig, HfModel
 from services.hf.description import check_torch
 from services.hf.engine import EngineLimits, HfEngine
 from services.hf.errors import is_device_lost
-from services.hf.forward import Scored
+from services.hf.forward import LoadLimits, Scored
 from services.hf.loading import LoadedModel, load
 from services.hf.memory import release_memory
-from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import Sink
 

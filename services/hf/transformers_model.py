@@ -16,9 +16,9 @@ from services.common.local.checks import describe_precision
 from services.hf.config import HfModel
 from services.hf.context import read_context_length
 from services.hf.description import Description
+from services.hf.forward import LoadLimits, ModelCore
 from services.hf.forward_causal import suppressed_tokens, usable_tokens
 from services.hf.forward_single import SingleForward
-from services.hf.openvino.loading import LoadLimits, ModelCore
 from services.hf.selftest import make_forward
 from services.hf.weights import check_fit
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,11 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         #: The import of litellm, which the first call begins.
         self._loading: asyncio.Future[None] | None = None
         self._stops = False
+
+    @classmethod
+    def count_uncallable(cls, config: LiteLlmConfig) -> Mapping[str, int]:
+        """What litellm's tables say. Takes seconds, because it imports litellm."""
+        return _load_catalogue(config).count_missing()
 
     async def start(self) -> None:
         """Read the keys. Nothing is sent to a provider, and no key is needed."""
@@ -196,6 +201,15 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         except BackendError:
             return None, None
         return details.price, details.max_output_tokens
+
+    async def _find_key_variable(self, model: str) -> str:
+        try:
+            details = await self._catalogue.find(model)
+        except BackendError:
+            return ""
+        from services.litellm.catalogue import name_key  # litellm is imported by now
+
+        return name_key(details)
 
     async def _takes_schema(self, model: str) -> bool:
         return (await self._find_callable(model)).takes_schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -144,6 +145,10 @@ class LiteLlmCatalogue:
             if _has_provider(entry)
         }
 
+    def count_missing(self) -> Mapping[str, int]:
+        """The variables that are not set, and how many listed models need each."""
+        return Counter(name for model in self._models.values() for name in model.missing)
+
     async def find(self, name: str) -> ProviderModel:
         """Find a model by its full name. Raises ModelNotFound, InvalidRequest."""
         if (model := self._models.get(name)) is not None:
@@ -228,6 +233,12 @@ def _look_up(entry: LiteLlmModel, *, listed: bool) -> ProviderModel:
         entry=entry,
         missing=_find_missing(entry, provider, key, address),
     )
+
+
+def name_key(model: ProviderModel) -> str:
+    """The variable that holds the key of a model that can be called; "" if it is not known."""
+    usual = _USUAL_VARIABLE.get(model.provider, f"{model.provider.upper()}_API_KEY")
+    return model.entry.key_variable or (usual if usual in os.environ else "")
 
 
 def _find_missing(

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from services.common.errors import (
     ApiKeyRejected,
@@ -22,16 +21,11 @@ from services.common.errors import (
 )
 from services.common.hosted.errors import (
     OPENAI_CODES,
-    convert_failure,
     make_error,
 )
-from services.common.hosted.failures import Failure
 from services.common.hosted.keys import Redactor
 from services.common.hosted.waits import read_wait
 from services.common.hosted.wording import find_kind
-
-if TYPE_CHECKING:
-    from services.litellm.rewriting import RawAnswer
 
 #: By litellm's class (https://docs.litellm.ai/docs/exception_mapping) or the provider's own
 #: code, if it says more than the HTTP status. For all others the status decides.
@@ -65,25 +59,14 @@ _AROUND = re.compile(
 )
 
 
-def convert_reported(
-    error: Exception, failure: Failure, answer: RawAnswer, provider: str, redact: Redactor
-) -> BackendError:
-    """Make the error for an answer with an error status.
+def guess_type(error: Exception) -> str:
+    """The name of litellm's class if it says more than that the provider failed, else "".
 
-    error: what litellm raised for it. Its class counts if it says more than the status and the
-    provider's names and words do not, because litellm recognises some errors by their messages.
+    litellm recognises some errors by their messages.
     """
     name = type(error).__name__
     says_more = not issubclass(TYPES.get(name, UpstreamUnavailable), UpstreamUnavailable)
-    return convert_failure(
-        failure,
-        answer.status,
-        provider,
-        redact,
-        retry_after=answer.retry_after,
-        types=TYPES,
-        guess=name if says_more else "",
-    )
+    return name if says_more else ""
 
 
 def convert_exception(

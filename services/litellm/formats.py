@@ -6,14 +6,14 @@ OpenAI's format has the most variants, so only the fields that litellm needs are
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from services.common.errors import UnreadableAnswer
-from services.common.hosted.failures import find_failure
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.response import (
     ProviderChoice,
     ProviderMessage,
+    find_failure,
     find_stop,
     parse_answer,
     parse_message,
@@ -22,10 +22,7 @@ from services.common.hosted.response import (
 )
 from services.common.hosted.tokens import format_rows
 from services.common.hosted.values import count, label
-
-if TYPE_CHECKING:
-    from services.litellm.rewriting import RawAnswer
-
+from services.litellm.raw_answer import RawAnswer
 
 # --- https://platform.openai.com/docs/api-reference/chat ---------------------------
 

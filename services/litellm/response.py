@@ -22,7 +22,7 @@ from services.common.hosted.values import count, label, picousd
 from services.common.log import log
 from services.litellm.config import PREFIX
 from services.litellm.parts import ThoughtReader, find_form, make_origin, read_call
-from services.litellm.rewriting import RawAnswer
+from services.litellm.raw_answer import RawAnswer
 
 if TYPE_CHECKING:
     from services.litellm.catalogue import ProviderModel

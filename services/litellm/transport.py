@@ -10,45 +10,23 @@ use neither. They get their destination from the environment, which no allowed o
 
 from __future__ import annotations
 
-import re
-import secrets
 import ssl
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from contextvars import ContextVar
 
 import aiohttp
 import httpx
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from services.common.errors import (
-    BackendError,
-    InvalidRequest,
-    ModelMisconfigured,
-    UnreadableAnswer,
-    UpstreamUnavailable,
-)
-from services.common.hosted.config import Timeouts
+from services.common.errors import UnreadableAnswer, UpstreamUnavailable
 from services.common.hosted.errors import redirected, silent
 from services.common.hosted.failures import read_error_body
 from services.common.hosted.http import MAX_ERROR_BYTES, check_size, drop_idle, find_proxy
-from services.common.hosted.journal import REQUEST_ID, Entry
-from services.common.hosted.request import OPTIONS
 from services.common.hosted.waits import read_wait
-from services.litellm.rewriting import RawAnswer, RewrittenBody, asks_for_stream
-
-#: The server that litellm calls if it knows no address, and the providers that really use it.
-_OPENAI = "api.openai.com"
-_OPENAI_PROVIDERS = ("openai", "text-completion-openai")
-
-#: OpenAI's SDK retries by itself for providers such as baseten and ai21, because litellm does not
-#: pass our max_retries to it. This response header stops it. A broken connection has no response,
-#: so the SDK's next request is answered here.
-_NO_RETRY = {"x-should-retry": "false"}
-_BROKEN = {"error": {"message": "the connection broke off"}}
-
+from services.litellm.exchange import CURRENT, NO_RETRY, Exchange, origin
+from services.litellm.rewriting import RewrittenBody, asks_for_stream
 
 #: The headers in which Azure and Groq name the region of an answer. OpenRouter can name one, too,
 #: but that of its own server.
@@ -59,142 +37,6 @@ _CODINGS = ("identity", "gzip", "x-gzip", "deflate")
 _ANY_HEADER = 32 + zlib.MAX_WBITS
 #: Bytes that are decompressed before the bounds are checked.
 _UNPACKED = 64 * 1024
-
-
-class Exchange:
-    """The HTTP requests of one call to litellm, from `begin` to `aclose`.
-
-    provider: litellm's name of the provider.
-    max_answer: bytes of a whole answer, or of a line of a stream.
-    max_stream: bytes of a whole stream; None: the call is not streamed.
-    origins: the servers that the call may use; None: all.
-    name: the name of the model if a caller chose it. It may not choose the server.
-    answer: keeps the answer as the provider sent it.
-    timeouts: of the attempt; None: those of litellm.
-    failure: why the exchange was aborted, which takes precedence over what litellm says.
-    sent: whether a request was sent.
-    """
-
-    def __init__(
-        self,
-        provider: str,
-        max_answer: int,
-        max_stream: int | None = None,
-        *,
-        origins: frozenset[str] | None = None,
-        name: str = "",
-        answer: RawAnswer | None = None,
-        timeouts: Timeouts | None = None,
-    ) -> None:
-        self.provider = provider
-        self.timeouts = timeouts
-        self.max_answer = max_answer
-        self.max_stream = max_stream
-        self.failure: BackendError | None = None
-        self.sent = False
-        self.answer = answer
-        self._origins = origins
-        self._domains = [part for part in re.split(r"[/:@]", name.lower()) if "." in part]
-        self._streams: list[httpx.AsyncByteStream] = []
-
-    @property
-    def pinned(self) -> bool:
-        """Whether only some servers are allowed."""
-        return self._origins is not None
-
-    def begin(self) -> None:
-        """Assign all further requests of this task to this exchange."""
-        _current.set(self)
-
-    def admit(self, request: httpx.Request, blocking: bool = False) -> httpx.Response | None:
-        """Check the destination of a request before it is sent.
-
-        blocking: whether a synchronous client sends it.
-        Returns a response if the request must not be sent but answered with it. Raises
-        httpx.ReadError if the destination is not allowed; `failure` says why.
-        """
-        if (problem := self._check(request.url) or self.failure) is not None:
-            raise self.abort(problem)
-        if request.headers.get("x-stainless-retry-count", "0") != "0":
-            return httpx.Response(503, request=request, headers=_NO_RETRY, json=_BROKEN)
-        self.sent = True
-        if (entry := self.entry) is not None:
-            request.headers[REQUEST_ID] = entry.header
-            entry.send()
-        return None
-
-    @property
-    def entry(self) -> Entry | None:
-        """What notes that a request is sent."""
-        return self.answer.entry if self.answer is not None else None
-
-    def abort(self, failure: BackendError) -> httpx.ReadError:
-        """End the exchange. Returns the error to raise, which litellm understands."""
-        self.failure = failure
-        return httpx.ReadError(failure.message)
-
-    def _check(self, url: httpx.URL) -> BackendError | None:
-        if url.host == _OPENAI and self.provider not in _OPENAI_PROVIDERS:
-            return ModelMisconfigured(
-                f"litellm knows no address of {self.provider} and would ask {_OPENAI}: set "
-                "api_base in the model's entry"
-            )
-        if any(domain in url.host for domain in self._domains):
-            return InvalidRequest(
-                f"the model's name would choose the server ({url.host[:100]}): only a model "
-                "that the configuration lists can do that",
-                field="model",
-            )
-        if self._origins is not None and origin(url) not in self._origins:
-            return InvalidRequest(
-                f"provider_options would send the call to {origin(url)[:100]}; without them it "
-                f"goes to {' and '.join(sorted(self._origins)) or 'no server'}",
-                field=OPTIONS,
-            )
-        return None
-
-    def add(self, stream: httpx.AsyncByteStream) -> None:
-        """Close this stream together with the exchange."""
-        self._streams.append(stream)
-
-    async def aclose(self) -> None:
-        """Close all streams."""
-        for stream in self._streams:
-            await stream.aclose()
-
-
-class Rehearsal(Exchange):
-    """Records where litellm would send a call, without sending it.
-
-    Requests of synchronous clients that do not contain `prompt` are sent, because they fetch what
-    the call needs, such as a token.
-
-    seen: the servers of all requests. reached: whether litellm came to the request of the call.
-    """
-
-    def __init__(self, provider: str, max_answer: int, name: str = "") -> None:
-        super().__init__(provider, max_answer, name=name)
-        self.prompt = f"rehearsal-{secrets.token_hex(16)}"
-        self.seen: set[str] = set()
-        self.reached = False
-
-    def admit(self, request: httpx.Request, blocking: bool = False) -> httpx.Response | None:
-        super().admit(request)
-        self.seen.add(origin(request.url))
-        if blocking and self.prompt.encode() not in request.content:
-            return None
-        self.reached = True
-        # A status that neither litellm nor an SDK retries.
-        return httpx.Response(400, request=request, json={"error": {"message": "a rehearsal"}})
-
-
-def origin(url: httpx.URL) -> str:
-    """The server of a URL: scheme, host and port."""
-    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    return f"{url.scheme}://{url.host}:{port}"
-
-
-_current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -257,7 +99,7 @@ class _Body(httpx.AsyncByteStream):
 
 class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has no types
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _current.get()
+        exchange = CURRENT.get()
         if exchange is not None and (prepared := exchange.admit(request)) is not None:
             return prepared
         _set_timeouts(request, exchange)
@@ -300,7 +142,7 @@ class _Transport(LiteLLMAiohttpTransport):  # type: ignore[misc] # litellm has n
                     "not requested"
                 )
             )
-        response.headers.update(_NO_RETRY)
+        response.headers.update(NO_RETRY)
         response.stream = _Body(response.stream, exchange, response.is_error, coding)
         if (answer := exchange.answer) is None:
             return response
@@ -359,7 +201,7 @@ _send_async = httpx.AsyncHTTPTransport.handle_async_request
 
 
 def _checked_send(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
-    exchange = _current.get()
+    exchange = CURRENT.get()
     if exchange is None:
         return _send(self, request)
     return exchange.admit(request, blocking=True) or _check_redirect(_send(self, request), request)
@@ -368,7 +210,7 @@ def _checked_send(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Re
 async def _checked_send_async(
     self: httpx.AsyncHTTPTransport, request: httpx.Request
 ) -> httpx.Response:
-    exchange = _current.get()
+    exchange = CURRENT.get()
     if exchange is None:
         return await _send_async(self, request)
     _set_timeouts(request, exchange)

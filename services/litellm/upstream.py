@@ -28,9 +28,10 @@ from services.common.hosted.request import OPTIONS
 from services.common.log import log
 from services.litellm.catalogue import ProviderModel
 from services.litellm.config import LiteLlmConfig
-from services.litellm.errors import convert_exception, convert_reported
-from services.litellm.rewriting import RawAnswer
-from services.litellm.transport import Exchange, Rehearsal, install
+from services.litellm.errors import convert_exception, guess_type
+from services.litellm.exchange import Exchange, Rehearsal
+from services.litellm.raw_answer import RawAnswer
+from services.litellm.transport import install
 
 #: services.common.hosted.retry is the only layer that retries, and callers run their own tools:
 #: litellm's gateway for tools needs a library that is not installed.
@@ -201,7 +202,7 @@ class LiteLlmUpstream:
         if answer is not None and answer.failure is not None:
             return answer.failure
         if answer is not None and answer.reported is not None:
-            return convert_reported(error, answer.reported, answer, provider, self._redact)
+            return answer.to_error(answer.reported, guess_type(error))
         if answer is not None and answer.words and not answer.answered:
             return answer.no_answer("text")
         succeeded = answer is not None and answer.succeeded and not answer.broken

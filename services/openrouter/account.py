@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from arena_llm.prices import format_dollars
 from arena_llm.suggestions import did_you_mean
 from arena_llm.types import Availability, Credits, FreePrice, Model, ModelState, to_picousd
 from services.common.errors import (
@@ -177,14 +178,14 @@ def _judge(model: Model, credits: Credits) -> Availability:
     unknown."""
     left = _remaining(credits)
     if left is not None and left <= 0:
-        detail = f"{_dollars(left)} left on OpenRouter: add credits or raise the key's limit"
+        detail = f"{format_dollars(left)} left on OpenRouter: add credits or raise the key's limit"
         if left == 0 and isinstance(model.price, FreePrice):
             detail += "; a free model may still answer if asked"
         return _unavailable(detail, "INSUFFICIENT_CREDITS", credits, model)
     return Availability(
         True,
         ModelState.READY,
-        "this key may not see its credits" if left is None else f"{_dollars(left)} left",
+        "this key may not see its credits" if left is None else f"{format_dollars(left)} left",
         warnings=_warnings(left),
         credits=credits,
         model=model,
@@ -201,11 +202,7 @@ def _warnings(left: int | None) -> tuple[str, ...]:
     if left is None or left >= _SOON_LOW:
         return ()
     name = "Low balance" if left < _LOW else "Balance warning"
-    return (f"{name}: {_dollars(left)} left on OpenRouter",)
-
-
-def _dollars(picousd: int) -> str:
-    return f"${picousd / 1e12:.2f}"
+    return (f"{name}: {format_dollars(left)} left on OpenRouter",)
 
 
 def _unavailable(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from arena_llm.types import Availability, Completion, GenerationRequest, Model, Price
 from services.common.errors import BackendError, InvalidRequest, ModelNotFound, Unsupported
@@ -29,7 +31,7 @@ from services.openrouter.request import (
     required_fields,
 )
 from services.openrouter.response import OpenRouterBuilder, parse_completion
-from services.openrouter.upstream import OpenRouterUpstream
+from services.openrouter.upstream import KEY_VARIABLE, OpenRouterUpstream
 
 #: Seconds that a list of models waits for the catalogue.
 _LIST_WAIT = 1.5
@@ -42,6 +44,14 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
     config_type = OpenRouterConfig
     environment = ("OPENROUTER_*", "*_proxy", "*_PROXY", "SSL_CERT_*")
     fields = HONOURED | ROUTING
+
+    @classmethod
+    def count_uncallable(cls, config: OpenRouterConfig) -> Mapping[str, int]:
+        """The key, unless it is set, is not needed, or a user of the base URL takes its place."""
+        needed = DIALECTS[config.dialect].needs_key and not urlsplit(config.base_url).username
+        if not needed or not config.models or os.environ.get(KEY_VARIABLE):
+            return {}
+        return {KEY_VARIABLE: len(config.models)}
 
     async def start(self) -> None:
         """Read the key and make the caches. Nothing is sent, and no key is needed."""
@@ -60,6 +70,9 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         await self._account.aclose()
         await self._catalogue.aclose()
         await self.upstream.aclose()
+
+    async def _find_key_variable(self, model: str) -> str:
+        return KEY_VARIABLE
 
     async def _check_model(self, model: str) -> Availability:
         """Check the key, its credits and the catalogue, which are cached for some seconds."""

@@ -192,6 +192,6 @@ def make_origin(provider: str, model: str) -> str:
 
 
 def slug(provider: str) -> str:
-    """The name by which a provider is requested, from the one that answers have."""
+    """The name of a provider in requests, from its name in answers."""
     name = provider.lower().replace(" ", "-")
     return _SLUGS.get(name, name)

@@ -21,10 +21,11 @@ from yarl import URL
 
 from arena_llm.types import CallReport
 from services.common.errors import BackendError, UnreadableAnswer, UpstreamUnavailable
+from services.common.hops import list_hop_headers
 from services.common.hosted.config import Timeouts
 from services.common.hosted.errors import paid, redirected, silent, too_slow
 from services.common.hosted.events import EventDecoder, holds_events, is_json
-from services.common.hosted.failures import find_failure, is_whole, read_error_body, read_words
+from services.common.hosted.failures import is_whole, read_error_body, read_words
 from services.common.hosted.http import (
     MAX_ERROR_BYTES,
     check_size,
@@ -34,7 +35,7 @@ from services.common.hosted.http import (
 )
 from services.common.hosted.journal import REQUEST_ID, Entry
 from services.common.hosted.keys import Keys, Redactor
-from services.common.hosted.response import ChunkReader, ProviderAnswer, parse_answer
+from services.common.hosted.response import ChunkReader, ProviderAnswer, find_failure, parse_answer
 from services.common.hosted.usage import parse_usage
 from services.common.hosted.values import is_complete_json, list_objects, load_json, load_values
 from services.common.hosted.waits import read_wait
@@ -164,9 +165,9 @@ class OpenRouterUpstream:
         if (problem := self.key_problem()) is not None:
             raise problem
         try:
-            headers = self._headers
+            headers = {**(self._headers or {}), **list_hop_headers()}
             if entry is not None:
-                headers = {**(headers or {}), REQUEST_ID: entry.header}
+                headers[REQUEST_ID] = entry.header
                 entry.send()
             async with self._session.request(
                 method,

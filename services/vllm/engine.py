@@ -39,6 +39,8 @@ from services.common.local.grammars import constraint_field
 from services.common.local.pool import misconfigured
 from services.common.local.request import PromptReader
 from services.common.local.trace import ScoredToken, make_count, make_scoring
+from services.common.tenant import TENANT, Shares
+from services.common.turns import Turns
 from services.vllm.config import VllmConfig, VllmModel
 from services.vllm.gate import GroupGate
 from services.vllm.images import ImagePrompt, make_input
@@ -60,6 +62,10 @@ Adapter = Any
 
 #: Seconds between two checks of the core.
 _CHECK_INTERVAL = 0.1
+
+#: For each so many places of the batch, one more call is in the core, which takes it in the step in
+#: which another one ends. Otherwise a place would be free for a step, and a move has few steps.
+_AHEAD = 8
 
 
 class VllmEngine:
@@ -84,6 +90,11 @@ class VllmEngine:
         self._calls = 0
         self._hangs = False
         self._gate = GroupGate()
+        places = started.max_running * started.llm.vllm_config.parallel_config.data_parallel_size
+        self._most = places + config.max_waiting
+        self._shares = Shares(self._most)
+        self._turns = Turns(places + max(1, places // _AHEAD))
+        started.stats.count_held = lambda: self._turns.waiting
         #: True if the engine has vLLM's first model runner: see GroupGate.
         self._mixed_up: bool = not started.llm.vllm_config.use_v2_model_runner
 
@@ -146,7 +157,8 @@ class VllmEngine:
         """The engine reports its load only when it runs a step, so its numbers can be stale."""
         stats, unfinished = self._started.stats, self._llm.get_num_unfinished_requests()
         running = min(stats.running, unfinished)
-        return EngineLoad(running, unfinished - running, stats.generated)
+        waiting = unfinished - running + self._turns.waiting
+        return EngineLoad(running, waiting, stats.generated)
 
     async def try_out(self, adapter: Adapter = None) -> None:
         """Generate a token: some models load but cannot run, and first calls are slow.
@@ -186,30 +198,37 @@ class VllmEngine:
             if request.constraint is None and prepared.params.structured_outputs is not None:
                 field = "tools"
             prompt, params = prepared.prompt, prepared.params
-            builder = VllmCompletionBuilder(
-                request, prepared, arrived, self.reader, self._started.vocabulary
-            )
-            inputs = make_input(prompt)
-            async with aclosing(self._outputs(inputs, params, adapter, field)) as outputs:
-                async for output in outputs:
-                    deltas = builder.append(output)
-                    for delta in deltas if stream else ():
-                        yield delta
-                    last = output
-                    if builder.stopped:
-                        break  # the engine aborts the request
-            if wants_logprobs(request.returns) and not returns_logprobs(params):
-                places = range(builder.reasoning_tokens, len(builder.tokens))
-                logprobs = await self._make_scorer(adapter).replay(
-                    prompt, builder.tokens, places, request.returns
+            ready = time.perf_counter()
+            async with self._turns.take(TENANT.get()):
+                builder = VllmCompletionBuilder(
+                    request,
+                    prepared,
+                    arrived,
+                    self.reader,
+                    self._started.vocabulary,
+                    waited=time.perf_counter() - ready,
                 )
-                builder.add_logprobs(builder.tokens[places.start :], logprobs)
-            completion = builder.finish(last)
-            yield replace(
-                completion,
-                usage=_count_images(completion.usage, prompt),
-                served_by=self._name_model(request.model),
-            )
+                inputs = make_input(prompt)
+                async with aclosing(self._outputs(inputs, params, adapter, field)) as outputs:
+                    async for output in outputs:
+                        deltas = builder.append(output)
+                        for delta in deltas if stream else ():
+                            yield delta
+                        last = output
+                        if builder.stopped:
+                            break  # the engine aborts the request
+                if wants_logprobs(request.returns) and not returns_logprobs(params):
+                    places = range(builder.reasoning_tokens, len(builder.tokens))
+                    logprobs = await self._make_scorer(adapter).replay(
+                        prompt, builder.tokens, places, request.returns
+                    )
+                    builder.add_logprobs(builder.tokens[places.start :], logprobs)
+                completion = builder.finish(last)
+                yield replace(
+                    completion,
+                    usage=_count_images(completion.usage, prompt),
+                    served_by=self._name_model(request.model),
+                )
 
     async def score(self, request: ScoringRequest) -> Scoring:
         """The log-probability of each continuation."""
@@ -217,10 +236,11 @@ class VllmEngine:
         top = request.top_logprobs or 0
         with self._admit():
             prompt, continuations = await self._in_thread(self.reader.read_scoring, request)
-            scored, cached = await scorer.score(prompt, continuations, top)
-            scored_prompt: list[ScoredToken] = []
-            if request.prompt_logprobs:
-                scored_prompt = await scorer.score_prompt(prompt, top)
+            async with self._turns.take(TENANT.get()):
+                scored, cached = await scorer.score(prompt, continuations, top)
+                scored_prompt: list[ScoredToken] = []
+                if request.prompt_logprobs:
+                    scored_prompt = await scorer.score_prompt(prompt, top)
         check_sums(request.model, [token.logprob for token in scored_prompt])
         check_sums(request.model, [text.logprob for text in scored])
         scoring = make_scoring(
@@ -303,14 +323,16 @@ class VllmEngine:
 
     @contextmanager
     def _admit(self) -> Iterator[None]:
-        """Count a call while it runs. Raises Overloaded if the queue is full."""
-        if self._calls >= self._started.max_running + self._config.max_waiting:
+        """Count a call while it runs. Raises Overloaded if the queue is full, or if the tenant has
+        its share of it."""
+        if self._calls >= self._most:
             raise Overloaded(
                 f"this model already has {self._calls} calls; try again later", retry_after=1.0
             )
         self._calls += 1
         try:
-            yield
+            with self._shares.hold(TENANT.get()):
+                yield
         finally:
             self._calls -= 1
 

@@ -18,10 +18,11 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json",
 
 _LORA_PREFIX = "base_model.model."
 
-#: Parts of pydantic's errors to leave out: all arguments, and where to read about pydantic.
+#: Parts of pydantic's errors to leave out: all arguments, labels, and where to read about pydantic.
 _NOISE = re.compile(
     r" ?\[type=\w+, input_value=ArgsKwargs.*?, input_type=ArgsKwargs\]"
     r"| ?For further information visit \S+"
+    r"|\bValue error, "
 )
 
 #: A pattern in the error of a failed start, and how to fix it.

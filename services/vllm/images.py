@@ -59,7 +59,7 @@ class VllmPromptReader(PromptReader):
         self._renderer = renderer
 
     def read_scoring(self, request: ScoringRequest) -> tuple[list[int], list[list[int]]]:
-        """The same for images, which cannot be used with everything that a request may ask."""
+        """Return the tokens; with images, some fields are refused as Unsupported."""
         if isinstance(request.input, Conversation) and [*list_images(request.input.messages)]:
             joined = request.boundary is ContinuationBoundary.JOINED
             for field, used in (("boundary", joined), ("prompt_logprobs", request.prompt_logprobs)):

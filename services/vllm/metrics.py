@@ -36,6 +36,8 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
     def __init__(self) -> None:
         self.ranks: defaultdict[int, RankStats] = defaultdict(RankStats)
         self.generated = 0
+        #: Requests that the service holds back until it is their caller's turn.
+        self.count_held: Callable[[], int] = lambda: 0
         # (second, tokens generated before it), for each second with new tokens.
         self._history: deque[tuple[int, int]] = deque()
 
@@ -47,7 +49,7 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
     @property
     def waiting(self) -> int:
         """Requests that wait for a place."""
-        return sum(rank.waiting for rank in self.ranks.values())
+        return sum(rank.waiting for rank in self.ranks.values()) + self.count_held()
 
     @property
     def cache_usage(self) -> float:

@@ -53,8 +53,8 @@ class VllmCompletionBuilder:
     """Builds one request's completion from vLLM's outputs.
 
     arrived: time.perf_counter() when the request came. vocabulary: None if the bytes of the tokens
-    are not known. tokens: those generated so far. reasoning_tokens: how many of them are reasoning;
-    they come first.
+    are not known. waited: seconds before the engine got the request. tokens: those generated so
+    far. reasoning_tokens: how many of them are reasoning; they come first.
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class VllmCompletionBuilder:
         arrived: float,
         reader: PromptReader,
         vocabulary: Vocabulary | None,
+        waited: float = 0.0,
     ) -> None:
         self._reader = reader
         self._request = request
         self._prompt = prepared.prompt
         self._choice_ends = prepared.choice_ends
         self._arrived = arrived
+        self._waited = waited
         self._parser = prepared.parser
         self._end = prepared.make_end(vocabulary)
         self._vocabulary = vocabulary
@@ -201,7 +203,7 @@ class VllmCompletionBuilder:
             usage=usage,
             stop_match=match,
             id=output.request_id,
-            timings=self._timings(output.metrics),
+            timings=make_timings(output.metrics, self._waited, time.perf_counter() - self._arrived),
             prompt_tokens=prompt_tokens,
             completion_tokens=(
                 None if returns == DEFAULT_RETURNS else self._trace(with_text=returns.raw_text)
@@ -275,12 +277,18 @@ class VllmCompletionBuilder:
             return FinishReason.CONTEXT
         return _REASONS.get(reason, FinishReason.UNKNOWN)
 
-    def _timings(self, metrics: Any) -> Timings:
-        total = time.perf_counter() - self._arrived
-        if metrics is None:
-            return Timings(0.0, total, total)
-        queue = max(0.0, metrics.scheduled_ts - metrics.queued_ts)
-        return Timings(queue, min(total, metrics.first_token_latency), total)
+
+def make_timings(metrics: Any, waited: float, total: float) -> Timings:
+    """Return the times of a call from what its engine measured (vLLM's RequestStateStats).
+
+    metrics: None if the engine measured nothing. waited: seconds before the engine got the call.
+    total: seconds of the whole call.
+    """
+    if metrics is None:
+        return Timings(0.0, total, total)
+    queue = max(0.0, metrics.scheduled_ts - metrics.queued_ts)
+    first = waited + metrics.first_token_latency
+    return Timings(waited + queue, min(total, first), total)
 
 
 def is_complete(constraint: Constraint | None, text: str) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -21,9 +22,17 @@ from services.common.backend import BaseLLMBackend
 from services.common.config import load_config
 from services.common.server import Server, Service
 from services.common.servicer import LlmServicer
+from tests.support.edge import edge_before
+from tests.support.ports import free_ports
 from tests.support.system import System
 from tests.support.upstreams.openai import LOGPROBS
 from tests.support.upstreams.server import Reply
+
+if TYPE_CHECKING:
+    from tests.support.ray_serve import RayServe
+
+#: What calls go through: nothing, the router, or Envoy before the router.
+Door = Literal["service", "router", "edge"]
 
 #: Fields of all requests to a backend that honours them, so that replies are short and repeatable.
 STEADY: Mapping[str, int] = {"max_tokens": 16, "seed": 1}
@@ -45,7 +54,7 @@ class Calls(ABC):
 class Target:
     """A backend that is being served, and the model to call.
 
-    address: of the service, or of the router before it. fields: those that the model lists.
+    address: of the service, or of what stands before it. fields: those that the model lists.
     patience: seconds that a cancelled call may take to leave the backend. prepare: makes a fake
     provider answer a request with a field, by its path; None without one.
     """
@@ -125,44 +134,51 @@ class CountedCalls(Calls):
 
 @asynccontextmanager
 async def serve(
-    backend: BaseLLMBackend[Any], routed: bool, model: str = "", patience: float = 20.0
+    backend: BaseLLMBackend[Any], door: Door, model: str = "", patience: float = 20.0
 ) -> AsyncIterator[Target]:
     """Serve a backend on a free port. Without `model`, its first listed model is called.
 
-    routed: calls go through a router.
+    door: what the calls go through.
     """
     async with AsyncExitStack() as stack:
         address = await _start_server(stack, LlmServicer(backend))
-        if routed:
+        if door != "service":
             routes = {f"{backend.name}_": Route(targets=[address])}
-            config = RouterConfig(listen="127.0.0.1:0", routes=routes, ask_timeout_seconds=20)
-            address = await _start_server(stack, Router(config))
+            router, edge = (f"127.0.0.1:{port}" for port in free_ports(2))
+            config = RouterConfig(listen=router, edge=edge, routes=routes, ask_timeout_seconds=20)
+            address = await _start_server(stack, Router(config), router)
+        if door == "edge":
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            await stack.enter_async_context(edge_before(config, folder))
+            address = edge
         llm = await stack.enter_async_context(AsyncClient(address, timeout=120))
         model = model or (await llm.list_models())[0].name
         fields, calls = await list_fields(llm, model), CountedCalls(backend)
         yield Target(type(backend), llm, address, model, fields, patience, calls)
 
 
-async def _start_server(stack: AsyncExitStack, service: Service) -> str:
+async def _start_server(
+    stack: AsyncExitStack, service: Service, listen: str = "127.0.0.1:0"
+) -> str:
     """Start a server that stops with the stack; return its address."""
-    server = Server(service, "127.0.0.1:0")
+    server = Server(service, listen)
     await server.start()
     stack.push_async_callback(server.stop, grace=0)
     return server.address
 
 
 @asynccontextmanager
-async def serve_parrot(routed: bool) -> AsyncIterator[Target]:
+async def serve_parrot(door: Door) -> AsyncIterator[Target]:
     """The example in the documentation."""
     from examples.parrot import ParrotBackend, ParrotConfig
 
     file = Path(__file__).parents[2] / "examples/parrot.yaml"
-    async with serve(ParrotBackend(load_config(file, ParrotConfig)), routed) as target:
+    async with serve(ParrotBackend(load_config(file, ParrotConfig)), door) as target:
         yield target
 
 
 @asynccontextmanager
-async def serve_hf(routed: bool, folder: Path) -> AsyncIterator[Target]:
+async def serve_hf(door: Door, folder: Path) -> AsyncIterator[Target]:
     """The hf service with one small random model, which has parsers of tools and reasoning."""
     from services.hf.backend import HfBackend
     from services.hf.config import HfConfig
@@ -170,7 +186,7 @@ async def serve_hf(routed: bool, folder: Path) -> AsyncIterator[Target]:
 
     models = hf_models(folder, make_tiny(folder / "tiny"))
     settings = {"listen": "127.0.0.1:0", "device": "cpu", "models": models[1:]}
-    async with serve(HfBackend(HfConfig.model_validate(settings)), routed) as target:
+    async with serve(HfBackend(HfConfig.model_validate(settings)), door) as target:
         yield target
 
 
@@ -185,7 +201,7 @@ ANSWERS: Mapping[str, Reply] = {
 
 
 @asynccontextmanager
-async def serve_hosted(name: str, routed: bool) -> AsyncIterator[Target]:
+async def serve_hosted(name: str, door: Door) -> AsyncIterator[Target]:
     """A hosted service in front of one of the fake providers."""
     from tests.support.providers import PROVIDERS
     from tests.support.upstreams.openrouter import OpenRouterUpstream, list_everything
@@ -201,7 +217,7 @@ async def serve_hosted(name: str, routed: bool) -> AsyncIterator[Target]:
                 upstream.models = [list_everything(provider.model.removeprefix("openrouter_"))]
             url: str = upstream.url  # type: ignore[attr-defined] # of every fake
             settings = {"listen": "127.0.0.1:0", "allow_unlisted": False}
-            async with serve(provider.make_backend(url, {}, settings), routed) as target:
+            async with serve(provider.make_backend(url, {}, settings), door) as target:
 
                 def prepare(path: str) -> None:
                     upstream.default = ANSWERS.get(path) or Reply()
@@ -233,13 +249,28 @@ class ReportedCalls(Calls):
 
 
 @asynccontextmanager
-async def join_vllm(routed: bool, system: System) -> AsyncIterator[Target]:
+async def join_vllm(door: Door, system: System) -> AsyncIterator[Target]:
     """The vllm service of a running system, with its real engine."""
     from services.vllm.backend import VllmBackend
     from tests.support.local_models import LocalService
 
     service = LocalService("vllm", system)
-    address = system.target if routed else service.address
+    address = system.target if door == "router" else service.address
     async with AsyncClient(address, timeout=120) as llm:
         fields, calls = await list_fields(llm, service.tiny), ReportedCalls(llm, service.tiny)
         yield Target(VllmBackend, llm, address, service.tiny, fields, 20.0, calls)
+
+
+@asynccontextmanager
+async def join_ray(serve: RayServe) -> AsyncIterator[Target]:
+    """The hf service on Ray Serve, behind a router."""
+    from services.hf.backend import HfBackend
+    from tests.support.ray_serve import MODEL
+
+    async with AsyncExitStack() as stack:
+        route = Route(targets=[serve.address], application="hf")
+        config = RouterConfig(listen="127.0.0.1:0", routes={"hf_": route}, ask_timeout_seconds=60)
+        address = await _start_server(stack, Router(config))
+        llm = await stack.enter_async_context(AsyncClient(address, timeout=120))
+        fields, calls = await list_fields(llm, MODEL), ReportedCalls(llm, MODEL)
+        yield Target(HfBackend, llm, address, MODEL, fields, 20.0, calls)

@@ -10,6 +10,7 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 
@@ -44,8 +45,20 @@ def write_terminal(width: int) -> str:
 
 
 def write_json() -> str:
-    """The tables as JSON."""
-    return json.dumps(to_json(_report().tables), indent=1) + "\n"
+    """The tables as JSON. Numbers have nine digits: the last ones depend on the processor."""
+    return json.dumps(_cut_digits(to_json(_report().tables)), indent=1) + "\n"
+
+
+def _cut_digits(value: Any) -> Any:
+    match value:
+        case float():
+            return float(f"{value:.9g}")
+        case list():
+            return [_cut_digits(item) for item in value]
+        case dict():
+            return {key: _cut_digits(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 class _Text(HTMLParser):

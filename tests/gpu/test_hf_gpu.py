@@ -10,14 +10,20 @@ import pytest
 import yaml
 
 from arena_llm import Client
-from tests.integration.local.test_contract import (  # noqa: F401 - tests, for this device
+from tests.integration.local.test_constraints import (  # noqa: F401 - a test, for this device
+    test_an_unusual_choice_is_returned_unchanged,
+)
+from tests.integration.local.test_load import (  # noqa: F401 - tests, for this device
+    test_cancelled_calls_and_closed_streams_free_the_engine,
+    test_expired_deadlines_free_the_engine,
+)
+from tests.integration.local.test_parameters import (  # noqa: F401 - a test, for this device
+    test_every_honoured_parameter_reaches_the_engine,
+)
+from tests.integration.local.test_replies import (  # noqa: F401 - tests, for this device
     test_a_move,
     test_a_score_is_the_log_probability_of_the_text,
     test_a_stream_has_the_text_of_the_completion,
-    test_an_unusual_choice_is_returned_unchanged,
-    test_cancelled_calls_and_closed_streams_free_the_engine,
-    test_every_honoured_parameter_reaches_the_engine,
-    test_expired_deadlines_free_the_engine,
 )
 from tests.integration.system.test_hf import MODEL
 from tests.support.local_models import LocalService, hf_models, make_tiny

@@ -14,22 +14,27 @@ from arena_llm.errors import FailedPreconditionError
 from arena_llm.types import ModelState
 from deploy.services import ROOT, VLLM
 from services.common.local.checks import embedded_folder
-from tests.integration.local.test_contract import (  # noqa: F401 - tests, for this device
-    PROMPT,
+from tests.integration.local.test_constraints import (  # noqa: F401 - tests, for this device
+    test_a_text_matches_its_regex,
+    test_every_choice_can_be_returned,
+    test_json_obeys_its_schema,
+)
+from tests.integration.local.test_load import (  # noqa: F401 - tests, for this device
+    test_cancelled_calls_and_closed_streams_free_the_engine,
+    test_expired_deadlines_free_the_engine,
+)
+from tests.integration.local.test_parameters import (  # noqa: F401 - a test, for this device
+    test_every_honoured_parameter_reaches_the_engine,
+)
+from tests.integration.local.test_replies import (  # noqa: F401 - tests, for this device
     test_a_move,
     test_a_score_is_the_log_probability_of_the_text,
     test_a_stream_has_the_text_of_the_completion,
-    test_a_text_matches_its_regex,
-    test_cancelled_calls_and_closed_streams_free_the_engine,
-    test_every_choice_can_be_returned,
-    test_every_honoured_parameter_reaches_the_engine,
-    test_expired_deadlines_free_the_engine,
-    test_json_obeys_its_schema,
 )
 from tests.integration.local.test_vllm import (  # noqa: F401 - a test, for this device
     test_an_adapter_is_a_separate_model,
 )
-from tests.support.local_models import LocalService, make_tiny, vllm_models
+from tests.support.local_models import PROMPT, LocalService, make_tiny, vllm_models
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess
 

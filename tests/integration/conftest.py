@@ -1,4 +1,4 @@
-"""Marks every test of this folder, and gives it a small system."""
+"""Gives the tests of this folder a small system."""
 
 from __future__ import annotations
 
@@ -16,13 +16,3 @@ def small(tmp_path: Path) -> Iterator[SmallSystem]:
     small = SmallSystem(tmp_path / ("a long % path " * 8) / "run")
     yield small
     small.close()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.integration)
-            if not item.get_closest_marker("timeout"):
-                # The first test of a file starts its servers.
-                item.add_marker(pytest.mark.timeout(600))

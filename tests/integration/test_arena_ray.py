@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from arena.export.tables import TABLES
 from arena.results.database import ResultsError
-from arena.results.export import TABLES
 from tests.support.playing_service import Player
 from tests.support.results import content
 from tests.support.system import free_ports
@@ -140,7 +141,7 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
         await eventually(lambda: player.cancelled() > 0)
         player.release()
         out, err = driver.communicate()
-    assert driver.returncode == 0, err
+    assert driver.returncode == 0, err + out
     assert out.startswith("24 episodes: 24 finished\n")
     assert "a worker died: its episodes are played again" in err
     assert "raylet" not in out + err, "Ray prints nothing"
@@ -161,22 +162,105 @@ async def test_a_lost_worker(player: Player, tmp_path: Path, scratch: Path) -> N
     assert set(player.asked()) == set(asked), "both runners make the same calls"
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """Starts a cluster; the function waits for it and returns its address."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+class Cluster:
+    """A cluster in a process of its own, whose nodes are raylets on this machine."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        self._address = self._address or self._read()
+        return self._address
+
+    def add_node(self, **variables: str) -> psutil.Process:
+        """Add a node with one processor; returns its raylet."""
+        assert self.address
+        print(json.dumps(variables), file=self._process.stdin, flush=True)
+        return psutil.Process(int(self._read()))
+
+    def _read(self) -> str:
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Starts a cluster, whose head plays no episodes; `address` waits for it."""
     command = [sys.executable, "-m", "tests.support.cluster"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
-        yield lambda: running.stdout.readline().strip()
-        running.stdin.close()
+    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
+            yield Cluster(running)
+            running.stdin.close()
 
 
+def list_workers(raylet: psutil.Process, port: int | None = None) -> list[psutil.Process]:
+    """The workers on a node; with a port, those that are connected to it."""
+    found = []
+    for process in raylet.children():
+        with suppress(psutil.NoSuchProcess):
+            if process.cmdline()[:1] == ["ray::_work"] and (
+                port is None
+                or any(c.raddr and c.raddr.port == port for c in process.net_connections("inet"))
+            ):
+                found.append(process)
+    return found
+
+
+@pytest.mark.cluster
+async def test_a_lost_node(player: Player, tmp_path: Path, cluster: Cluster) -> None:
+    """A node joins during a run, and the one that plays is killed: others play its episodes.
+
+    Another node has a wrong version of OpenSpiel, and gets none.
+    """
+    port = int(player.address.rpartition(":")[2])
+    wrong = tmp_path / "wrong/open_spiel-0.1.dist-info"
+    wrong.mkdir(parents=True)
+    (wrong / "METADATA").write_text("Metadata-Version: 2.1\nName: open-spiel\nVersion: 0.1\n")
+    path = os.pathsep.join([str(wrong.parent), os.environ.get("PYTHONPATH", "")])
+    refused = cluster.add_node(PYTHONPATH=path)
+    first = cluster.add_node()
+    player.hold()
+    more = f"ray: {{address: '{cluster.address}'}}\nepisodes_in_flight: 20"
+    with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite", more) as driver:
+        await eventually(
+            lambda: ended(tmp_path / "ray.sqlite") == 12 or driver.poll() is not None, 120
+        )
+        assert driver.poll() is None, driver.communicate()
+        second = cluster.add_node()
+        await eventually(lambda: list_workers(second), 120)
+        assert list_workers(first, port)
+        assert not list_workers(refused)
+        for process in (first, *first.children()):  # the whole machine
+            process.kill()
+        await eventually(lambda: player.cancelled() > 0)
+        player.release()
+        out, err = driver.communicate()
+    assert driver.returncode == 0, err + out
+    assert out.startswith("24 episodes: 24 finished\n")
+    assert "a worker died: its episodes are played again" in err
+    assert "(raylet)" not in out + err, "Ray prints nothing"
+    assert "gets no episodes: it has other versions of libraries: open-spiel 0.1 (here " in err
+
+    asked = player.asked()
+    twice = {call for call, count in asked.items() if count > 1}
+    assert {call.split()[0] for call in twice} == {"hf_held"}, "all other calls had stored replies"
+    with begin(tmp_path, player, "run_multi_model_games", "sequential.sqlite") as plain:
+        out, err = plain.communicate()
+    assert plain.returncode == 0, err
+    assert rows(tmp_path / "ray.sqlite") == rows(tmp_path / "sequential.sqlite")
+    refused.kill()
+
+
+@pytest.mark.cluster
 async def test_a_killed_driver(
     player: Player,
     tmp_path: Path,
-    cluster: Callable[[], str],
+    cluster: Cluster,
     scratch: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -201,7 +285,8 @@ async def test_a_killed_driver(
     await eventually(lambda: not any(process.is_running() for process in children))
     answered = {call for call in player.asked() if not call.startswith("hf_held")}
     player.release()
-    ray = f"ray: {{address: '{cluster()}'}}"
+    cluster.add_node()
+    ray = f"ray: {{address: '{cluster.address}'}}"
     with begin(tmp_path, player, "run_ray_multi_model", "ray.sqlite", ray) as again:
         out, err = again.communicate()
     assert again.returncode == 0, err

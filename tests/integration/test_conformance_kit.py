@@ -77,12 +77,12 @@ def test_a_broken_backend_from_outside_fails_where_it_is_broken(tmp_path: Path) 
         "test_an_unknown_model_is_not_found[Broken-{}-]",
         "test_a_cancelled_call_ends_in_the_backend[Broken-{}]",
     }
-    targets = [f"{name}{routed}" for name in ("north", "west") for routed in ("", "-routed")]
+    targets = [f"{name}{door}" for name in ("north", "west") for door in ("", "-router", "-edge")]
     expected = {name.format(target) for name in wrong for target in targets}
     # "west" is not one of the choices.
     expected |= {
         f"field[Broken-{target}-{how}-constraint.choices]"
-        for target in targets[2:]
+        for target in targets[3:]
         for how in ("whole", "streamed")
     }
     assert found == expected

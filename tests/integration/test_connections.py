@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from arena_llm import AsyncClient, Client, connection
-from router import backend as router_backend
+from router import discovery
 from router.config import Route, RouterConfig
 from router.servicer import Router
 from services.common import server
@@ -109,9 +109,13 @@ async def until_answered_by(llm: AsyncClient, names: Sequence[str]) -> None:
 async def test_new_addresses_of_a_route_are_used_without_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "CONNECTION_SECONDS", 1)
     async with two_addresses() as (names, target):
-        monkeypatch.setattr(router_backend, "build_target", lambda _: target)
+        port = target.rpartition(":")[2]
+
+        async def look_up(_: str) -> tuple[str, ...]:
+            return tuple(f"{address}:{port}" for address in names.addresses)
+
+        monkeypatch.setattr(discovery, "look_up", look_up)
         router = make_router("arena.test:1")
         async with serving(router) as served, AsyncClient(served.address) as llm:
             await until_answered_by(llm, ["one"])

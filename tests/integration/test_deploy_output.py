@@ -98,7 +98,7 @@ def test_port_0_is_refused_immediately(small: SmallSystem, service: ManagedServi
     assert up.stderr == (
         f"up: {service.name} cannot listen on 127.0.0.1:0: the other services must know its port, "
         "so choose one from 1 to 65535\n"
-        f"stop what holds a port, or choose others: make up {service.variable}=PORT\n"
+        f"stop what holds a port, or choose others:\n  make up {service.variable}=PORT\n"
     )
 
 

@@ -20,6 +20,7 @@ import yaml
 
 from arena.experiment.load import load_experiment
 from deploy.services import ROOT
+from gateway.config import GatewayConfig
 from router.config import RouterConfig
 from services.hf.config import HfConfig
 from services.litellm.config import LiteLlmConfig
@@ -146,7 +147,8 @@ def test_commands_that_are_not_run_exist(reader: System, block: Block) -> None:
             path = words[2].replace(".", "/") if words[1] == "-m" else words[1]
             assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), line
         else:
-            shown = reader.run([*words[:2], "--help"])
+            command = words[: 3 if words[1] == "pip" else 2]
+            shown = reader.run([*command, "--help"])
             assert shown.returncode == 0, f"{line}\n{shown.stderr}"
             options = {word for word in words if word.startswith("--")}
             assert options <= set(re.findall(r"--[a-z-]+", shown.stdout)), line
@@ -159,6 +161,8 @@ def test_yaml_is_accepted(block: Block, tmp_path: Path) -> None:
         file = tmp_path / "experiment.yaml"
         file.write_text(block.text)
         load_experiment(file)
+    elif "router" in content:
+        GatewayConfig.model_validate({"listen": "127.0.0.1:0", **content})
     elif "models" not in content:
         routes = {"hf_": {"targets": ["127.0.0.1:1"]}}
         RouterConfig.model_validate({"listen": "127.0.0.1:0", "routes": routes, **content})

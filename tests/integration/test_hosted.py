@@ -21,7 +21,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from arena_llm import ArenaError, AsyncClient, Client, Message
 from arena_llm.types import Tool, ToolResult
-from services.common.server import GRACE
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process
 from tests.support.providers import PROVIDERS as FAKES
@@ -318,7 +317,7 @@ async def stop_after_calls_of_every_kind(fleet: Fleet) -> None:
         await watching.read()
         service.signal(signal.SIGTERM)
         # Less than the time that running calls get to finish.
-        assert await asyncio.to_thread(service.process.wait, GRACE / 2) == 0
+        assert await asyncio.to_thread(service.process.wait, 15) == 0
     lines = service.log().splitlines()
     assert "event=stopped" in lines[-1]
     assert not [line for line in lines if "event=" not in line]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.services import ROOT
-
-_UNSHARE = ["unshare", "--user", "--map-root-user", "--net"]
-
-
-def can_isolate() -> bool:
-    """Whether this machine lets a process have a network of its own."""
-    if not shutil.which("unshare") or not shutil.which("ip"):
-        return False
-    return not subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode
+from tests.support.network import UNSHARE, can_isolate
 
 
 @pytest.mark.integration
@@ -27,7 +18,7 @@ def can_isolate() -> bool:
 def test_a_local_and_a_hosted_experiment_open_no_other_connection(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.isolated_system", str(tmp_path)]
     done = subprocess.run(
-        [*_UNSHARE, sys.executable, "-m", "tests.support.isolated", *command],
+        [*UNSHARE, sys.executable, "-m", "tests.support.isolated", *command],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.certificates import make_certificates
 from deploy.probe import health
 from deploy.services import ROOT
 from tests.support.system import SmallSystem
@@ -180,3 +181,38 @@ def test_two_services_on_one_address_are_refused(small: SmallSystem) -> None:
     assert up.returncode == 1
     assert "hf cannot listen" in up.stderr
     assert "same address" in up.stderr
+
+
+def test_an_encrypted_router_is_asked_with_the_files_beside_its_certificate(
+    tmp_path: Path,
+) -> None:
+    make_certificates(tmp_path / "certs", [])
+    configs = Path(shutil.copytree(ROOT / "configs", tmp_path / "configs"))
+    files = {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"}
+    tls = {key: str(tmp_path / "certs" / name) for key, name in files.items()}
+    with (configs / "router.yaml").open("a") as file:
+        file.write(f"tls: {json.dumps(tls)}\n")
+    system = SmallSystem(tmp_path / "run", {"ARENA_CONFIG_DIR": str(configs)})
+    try:
+        system.up()
+        status = system.deploy("status")
+        assert (status.returncode, status.stderr) == (0, "")
+        encrypted = (configs / "router.yaml").read_text()
+        shutil.copy(ROOT / "configs/router.yaml", configs)
+        status = system.deploy("status")
+        says = "router cannot be asked: it listens {}; make up restarts it with its file\n"
+        assert status.returncode == 1
+        assert status.stderr == says.format("with TLS, and its file has no tls:")
+        system.up()
+        (configs / "router.yaml").write_text(encrypted)
+        status = system.deploy("status")
+        assert status.returncode == 1
+        assert status.stderr == says.format("without TLS, and its file has tls:")
+        system.down()
+        (tmp_path / "certs/client.crt").unlink()
+        up = system.deploy("up")
+        assert up.returncode == 1
+        assert "router.yaml: tls: to see whether the service works" in up.stderr
+        assert "certs/client.crt" in up.stderr
+    finally:
+        system.close()

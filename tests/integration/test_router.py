@@ -195,6 +195,8 @@ async def test_another_replica_answers_a_call_whose_replica_is_lost(
         reply = await call
     assert reply.text == other
     assert reply.served_by.replica == replicas.backends[other].address
+    # The line is written after the reply.
+    await eventually(lambda: f"id={reply.request_id}" in replicas.router.log())
     log = replicas.router.log()
     assert "a replica was lost; another one is asked" in log
     (line,) = [one for one in log.splitlines() if f"id={reply.request_id}" in one]

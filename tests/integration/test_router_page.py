@@ -11,13 +11,17 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import grpc
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from arena_llm import ArenaError, Client
+from deploy.commands import _list_lost
 from tests.support.browser import chromium, complaints, requests
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process, scripted_process
@@ -46,6 +50,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 llm.generate("hf_model", "move", session=f"game-{number}")
             with contextlib.suppress(ArenaError):
                 llm.generate("hf_model", "bug")
+        with grpc.insecure_channel(target) as channel, contextlib.suppress(grpc.RpcError):
+            channel.unary_unary("/arena_llm.v1.LlmService/Generate")(b"\xff")  # has no model
         yield Watched(f"http://{metrics}", target, router, replicas)
 
 
@@ -66,18 +72,24 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_the_page_is_live(watched: Watched, browser: Chrome) -> None:
+def test_the_page_is_live(watched: Watched, browser: Chrome, tmp_path: Path) -> None:
     browser.get(watched.page)
     until(lambda: "serving" in text_of(browser, "backends"))
     assert "hf (2 of 2)" in text_of(browser, "backends")
     (model,) = [line for line in text_of(browser, "models").splitlines() if "hf_model" in line]
-    assert re.search(r"\bms\b.*\b4 1 \$0$", model)  # calls, failed, cost
+    assert re.search(r"\bms\b.*\b4 1 \$0\.00$", model)  # calls, failed, cost
     assert "no calls with a token" in text_of(browser, "clients")
 
-    # It shows the next call and the loss of a replica without being loaded again.
-    with Client(watched.target) as llm:
-        llm.generate("hf_model", "move")
-    until(lambda: " 5 1 $0" in text_of(browser, "models"))
+    # It shows the next call, while and after it runs, and the loss of a replica without being
+    # loaded again.
+    running = tmp_path / "running"
+    with Client(watched.target) as llm, ThreadPoolExecutor(1) as thread:
+        call = thread.submit(llm.generate, "hf_model", f"until {running}")
+        until(lambda: "hf_model 1 " in text_of(browser, "models"))
+        running.touch()
+        call.result()
+    until(lambda: " 5 1 $0.00" in text_of(browser, "models"))
+    until(lambda: "hf_model 0 " in text_of(browser, "models"))
     watched.replicas[1].kill()
     until(lambda: "hf (1 of 2)" in text_of(browser, "backends"))
     (lost,) = [line for line in text_of(browser, "backends").splitlines() if "unreachable" in line]
@@ -95,10 +107,11 @@ def test_the_page_is_live(watched: Watched, browser: Chrome) -> None:
 
 
 def test_the_terminal_shows_the_same(watched: Watched) -> None:
-    def top(*options: str) -> subprocess.CompletedProcess[str]:
+    def top(*options: str, columns: int | None = 160) -> subprocess.CompletedProcess[str]:
+        others = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         return subprocess.run(
             [sys.executable, "-c", "from arena_llm.cli import main; exit(main())", "top", *options],
-            env={**os.environ, "COLUMNS": "160"},
+            env=others if columns is None else {**others, "COLUMNS": str(columns)},
             capture_output=True,
             text=True,
             check=False,
@@ -111,8 +124,47 @@ def test_the_terminal_shows_the_same(watched: Watched) -> None:
     with urllib.request.urlopen(f"{watched.page}/status.json") as answer:  # noqa: S310 - http
         (model,) = json.load(answer)["models"]
     assert line.split()[-3:] == [str(int(model["calls"])), "1", "$0.00"]
+    assert line.split()[1] == "0"  # in flight
     assert json.loads(top("--json", "--page", watched.page).stdout)["in_flight"] == 0
+
+    # A pipe has lines of any length.
+    piped = top("--page", watched.page, columns=None).stdout
+    assert re.search("^0 calls in flight.* since the router started$", piped, re.MULTILINE)
+
+    # A terminal of 80 columns still has room for a name.
+    assert "\nhf_model " in top("--page", watched.page, columns=80).stdout
 
     nowhere = top("--page", "127.0.0.1:1")
     assert nowhere.returncode == 1
     assert "no router shows its state at http://127.0.0.1:1/status.json" in nowhere.stderr
+
+
+def test_a_lost_replica_is_named_and_its_sessions_are_counted_as_moved(watched: Watched) -> None:
+    def play() -> dict[str, str]:
+        """A call of each session; who has answered."""
+        with Client(watched.target) as llm:
+            replies = {name: llm.generate("hf_model", "move", session=name) for name in games}
+        return {name: reply.served_by.replica for name, reply in replies.items()}
+
+    def count_moved() -> float:
+        with urllib.request.urlopen(f"{watched.page}/metrics") as answer:  # noqa: S310 - http
+            text = answer.read().decode()
+        found = re.search(r'^arena_llm_sessions_moved_total\{backend="hf"\} (.+)$', text, re.M)
+        return float(found[1]) if found else 0.0
+
+    # So many that both replicas have some, on any ports.
+    games = [f"game-{number}" for number in range(60)]
+    homes, other = play(), watched.replicas[0].address
+    gone = watched.replicas[1].address
+    assert {gone, other} == {*homes.values()}
+    before = count_moved()
+    watched.replicas[1].kill()
+    try:
+        until(
+            lambda: [*_list_lost(watched.target)] == [f"hf: 1 of 2 replicas: {gone} is unreachable"]
+        )
+        assert {*play().values()} == {other}
+        assert count_moved() - before == sum(home == gone for home in homes.values())
+    finally:
+        watched.replicas[1].start()
+    until(lambda: not [*_list_lost(watched.target)])

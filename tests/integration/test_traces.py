@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from arena_llm import Client
 from arena_llm.tracing import is_requested
 from tests.support.ports import free_ports
 from tests.support.processes import ServiceProcess, router_process
 from tests.support.providers import PROVIDERS
+from tests.support.tiny_models import make_checkpoint
 from tests.support.traces import Receiver, attributes, receiving
 from tests.support.upstreams.openrouter import OpenRouterUpstream
 from tests.support.upstreams.server import Fault
@@ -94,10 +97,47 @@ async def test_one_move_is_one_trace(
     problems = [attributes(span).get("error.type") for span in inside if "request" in span.name]
     assert sorted(problems, key=str) == [None, "UPSTREAM_UNAVAILABLE"]
 
-    # Never a prompt or a key.
+    # Never a key, nor what was said: no service of this test has `capture_content`.
     sent = "".join(str(span) for _, span in receiver.spans)
     assert PROMPT not in sent
+    assert "messages" not in sent
     assert key not in sent
+
+
+async def test_a_local_call_has_its_parts_and_what_was_said_if_that_is_wanted(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    tiny = make_checkpoint(tmp_path / "tiny", "llama", chat=True)
+    service = f"127.0.0.1:{free_ports(1)[0]}"
+    config = tmp_path / "hf_models.yaml"
+    models = [{"name": "hf_tiny", "model_path": str(tiny)}]
+    config.write_text(json.dumps({"listen": service, "models": models, "capture_content": True}))
+    process = ServiceProcess(service, "-m", "services.hf", "--config", str(config))
+    with process, Client(service) as llm:
+        whole = await asyncio.to_thread(llm.generate, "hf_tiny", PROMPT, max_tokens=4)
+        with llm.stream("hf_tiny", PROMPT, max_tokens=4) as stream:
+            streamed = await asyncio.to_thread(lambda: [*stream] and stream.completion)
+        await eventually(lambda: len(receiver.spans) >= 8)
+    spans = [span for _, span in receiver.spans]
+    for rpc, reply in (("Generate", whole), ("StreamGenerate", streamed)):
+        (call,) = [span for span in spans if span.name == rpc]
+        parts = [span for span in spans if span.parent_span_id == call.span_id]
+        assert [part.name for part in parts] == ["queue", "prefill", "decode"]
+        times = [time for part in parts for time in _times(part)]
+        began, ended = _times(call)
+        assert [began, *times, ended] == sorted([began, *times, ended])
+        assert min(end - begin for begin, end in map(_times, parts[1:])) > 0
+
+        found = attributes(call)
+        (asked,) = json.loads(found["gen_ai.input.messages"])
+        (answered,) = json.loads(found["gen_ai.output.messages"])
+        assert asked == {"role": "user", "parts": [{"type": "text", "content": PROMPT}]}
+        assert answered["parts"] == [{"type": "text", "content": reply.text}]
+        assert answered["finish_reason"] == reply.finish_reason.value
+
+
+def _times(span: Any) -> tuple[int, int]:
+    return span.start_time_unix_nano, span.end_time_unix_nano
 
 
 def test_traces_are_opt_in() -> None:

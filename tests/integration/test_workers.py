@@ -98,7 +98,7 @@ async def test_two_workers_are_one_service(service: Pair) -> None:
     assert sorted(reply.replayed for reply in replies) == [False] + [True] * 12
     assert {await stream(address, "same") for _ in range(6)} == {"a1"}
     assert len(upstream.history) == 1
-    assert "handed_over=True" in process.log()
+    await eventually(lambda: "handed_over=True" in process.log())
     # Each call counts once, whichever workers had it and whichever shows the figures.
     await eventually(lambda: {calls_of(process) for _ in range(6)} == {19})
 
@@ -116,6 +116,7 @@ async def test_two_workers_are_one_service(service: Pair) -> None:
     assert (await eventually_answered(address, "same")).text in ("a1", "b2")
     await eventually(lambda: len(workers(process)) == 2 and killed not in workers(process))
     assert other in workers(process)
+    await eventually(lambda: process.log().count("event=serving") == 3)
     # Those of the killed worker, too. A call that it had counted may have been asked again.
     await eventually(lambda: calls_of(process) >= 28)
 

@@ -49,7 +49,7 @@ FAULTS: dict[str, float] = {
     "truncated": 0.01,
     "gateway timeout after the generation": 0.01,
 }
-_STEPS: dict[str, tuple[Fault, bool]] = {
+STEPS: dict[str, tuple[Fault, bool]] = {
     "429": (Fault(status=429, headers={"Retry-After": "0"}), False),
     "500": (Fault(status=500), False),
     "error in a 200": (Fault(status=200), False),
@@ -93,16 +93,16 @@ class Invoice:
     def answer(self, call: Call) -> Step:
         """Decide how a call ends, and bill it if there is a generation."""
         fault = self._random.choices([*FAULTS, ""], [*FAULTS.values(), 1 - sum(FAULTS.values())])[0]
-        step, is_billed = _STEPS.get(fault, (None, True))
+        step, is_billed = STEPS.get(fault, (None, True))
         self.faults[fault or "none"] += 1
-        reply, cost = self._generate()
+        reply, cost = self.generate()
         if is_billed:
             headers = {name.lower(): value for name, value in call.headers.items()}
             request_id = headers["x-client-request-id"].rpartition("-")[0]
             self.lines[request_id].append(cost)
         return step or reply
 
-    def _generate(self) -> tuple[Reply, int]:
+    def generate(self) -> tuple[Reply, int]:
         """An answer with its usage, and its cost in 10^-12 dollars."""
         self._count += 1
         prompt = self._random.randint(1, MAX_PROMPT)

@@ -64,6 +64,7 @@ def check(path: Path, done: bytes) -> None:
 def main(folder: Path) -> None:
     expected = folder / "expected"
     live(expected, os.open(os.devnull, os.O_WRONLY))
+    whole = content(expected)
     deaths = 0
     for step in count(1, 13):  # every 13th step, to save time
         path = folder / f"{step}.sqlite"
@@ -82,7 +83,7 @@ def main(folder: Path) -> None:
         deaths += 1
         check(path, done)
         live(path, os.open(os.devnull, os.O_WRONLY))
-        assert content(path) == content(expected), step
+        assert content(path) == whole, step
         left = [name for name in os.listdir(folder) if name.startswith(f"{step}.sqlite")]
         assert left == [path.name], left
     print(deaths)

@@ -26,6 +26,7 @@ from tests.support.tiny_models import CHATML, make_checkpoint
 #: The size of the tiny model. vLLM's attention on CPUs needs heads of at least 32 numbers; the
 #: vocabulary is the tokenizer's.
 SIZE = {"hidden_size": 128, "intermediate_size": 256, "vocab_size": 310}
+PROMPT = "Tic-tac-toe. The board is empty. You are X. Answer with the number of a cell."
 #: A token for which the tiny model has no embedding.
 FAR = "<|far|>"
 #: In a prompt, it makes the chat template write FAR.

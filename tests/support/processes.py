@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from arena_llm.tls import find_tls, open_channel
+from arena_llm.tls import Tls, find_tls, open_channel
 from tests.support.guard import kill_at_exit
 
 
@@ -24,7 +25,8 @@ class ServiceProcess:
     """`python *arguments`, a gRPC service at an address. It is killed when the block ends.
 
     python: the interpreter. patience: seconds until it must serve. redirect: a redirection of
-    the shell for its output, such as `2>&-`; by default the output goes to a file.
+    the shell for its output, such as `2>&-`; by default the output goes to a file. tls: to ask for
+    its health; by default what the environment says. env: more variables of its environment.
     """
 
     def __init__(
@@ -34,15 +36,21 @@ class ServiceProcess:
         python: Path = Path(sys.executable),
         patience: float = 120,
         redirect: str = "",
+        tls: Tls | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.address = address
+        self._tls = tls
+        self._env = None if env is None else os.environ | env
         self._command = ["sh", "-c", f'exec "$@" {redirect}', "sh", str(python), *arguments]
         self._patience = patience
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed in __exit__
 
     def start(self) -> Self:
         """Start it (it may have been started before); return when health is SERVING."""
-        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        self.process = subprocess.Popen(
+            self._command, stdout=self._log, stderr=self._log, env=self._env
+        )
         self._guard = kill_at_exit(self.process.pid)
         deadline = time.monotonic() + self._patience
         while not self._serving():
@@ -53,7 +61,7 @@ class ServiceProcess:
 
     def _serving(self) -> bool:
         options = [("grpc.use_local_subchannel_pool", 1)]
-        with open_channel(grpc, self.address, find_tls(None), options) as channel:
+        with open_channel(grpc, self.address, find_tls(self._tls), options) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(
                     health_pb2.HealthCheckRequest(), timeout=1

@@ -10,7 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from arena.results.export import TABLES
+from arena.export.tables import TABLES
+from arena.results.database import connect
 from arena.results.reader import Reader
 from arena.results.rows import MoveRow
 from arena.results.transcript import compress, decompress
@@ -37,6 +38,12 @@ def content(path: Path) -> dict[str, list[Any]]:
         rows["calls"] = connection.execute("SELECT * FROM calls").fetchall()
         rows["experiments"] = connection.execute("SELECT * FROM experiments").fetchall()
     return rows
+
+
+def select(path: Path, query: str) -> list[tuple[object, ...]]:
+    """The rows of a query."""
+    with closing(connect(path)) as connection:
+        return connection.execute(query).fetchall()
 
 
 def change_moves(path: Path, change: Callable[[dict[str, list[Any]]], object]) -> None:

@@ -203,7 +203,7 @@ class PromptedBackend(ScriptedBackend):
             case "bug":
                 self.enqueue(RuntimeError("bug"))
             case str(prompt) if prompt.startswith("until "):
-                self.enqueue(partial(self._until, Path(prompt.removeprefix("until "))))
+                self.enqueue(partial(self._until, Path(prompt.removeprefix("until ").strip())))
             case _:
                 self.enqueue(self.says)
         return await super().generate_response(request)

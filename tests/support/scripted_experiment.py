@@ -26,7 +26,7 @@ from arena.games.game import Game
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
 from arena.results.store import Store
-from arena.runners.coordinator import Job
+from arena.runners.job import Job
 from arena.runners.worker import run_sequential
 from arena_llm.types import FreePrice, Price
 

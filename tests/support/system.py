@@ -43,8 +43,9 @@ class System:
         self.run_dir = run_dir
         #: The folder that holds the code.
         self.root = root
-        ports = free_ports(len(self.services))
+        *ports, page = free_ports(len(self.services) + 1)
         self.ports = dict(zip((s.name for s in self.services), ports, strict=True))
+        self.page = f"http://127.0.0.1:{page}/"
         self.target = f"127.0.0.1:{self.ports['router']}"
         self.hf_target = f"127.0.0.1:{self.ports['hf']}"
         self.supervisor = Supervisor(run_dir)
@@ -59,6 +60,7 @@ class System:
             "ARENA_LLM_TARGET": self.target,
             **{s.variable: str(self.ports[s.name]) for s in self.services},
             **{s.metrics_variable: "0" for s in self.services},
+            "ARENA_ROUTER_METRICS_PORT": str(page),
             **(environ or {}),
         }
 

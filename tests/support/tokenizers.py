@@ -10,12 +10,15 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tests.support.tiny_models import make_checkpoint
+from services.common.local.request import PromptReader
+from tests.support.tiny_models import CHATML, make_checkpoint
 
 _TEXT = [
     "The board is empty. Choose a move: 0 1 2 3 4 5 6 7 8, left or left corner. Yes or no? "
     "It's your turn!\nif x:\n    return 7\nplaying played moving moved"
 ] * 9
+#: The context length of `make_reader`.
+CONTEXT = 512
 #: Their places are those of tiny_models.
 _END, _UNKNOWN = "<|im_end|>", "<unk>"
 _SPECIALS = ["<|bos|>", _END, "<|im_start|>", _UNKNOWN]
@@ -113,3 +116,8 @@ def make_model(folder: Path, kind: str, **changes: Any) -> Path:
     make_checkpoint(folder, "llama", **changes)
     make_tokenizer(kind).save_pretrained(folder)
     return folder
+
+
+def make_reader(tokenizer: Any, template: str | None = CHATML, tokens: int = 400) -> PromptReader:
+    """A reader of prompts, for a model with CONTEXT tokens and this many embeddings."""
+    return PromptReader("hf_tiny", tokenizer, template, CONTEXT, tokens)

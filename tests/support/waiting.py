@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -10,22 +11,35 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Return when the condition holds; fail after that many seconds.
+#: Seconds for a condition. A busy machine can stand still for many.
+PATIENCE = 120
 
-    The default is generous, because a busy machine can stand still for many seconds.
-    """
+
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Return when the condition holds; fail after that many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"the condition is still false after {seconds} s"
+        assert time.monotonic() < deadline, _describe(condition, seconds)
         time.sleep(0.02)
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
+async def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """`wait_until` for an event loop."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, not an event
-            await asyncio.sleep(0.005)
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - any condition, not an event
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(_describe(condition, seconds)) from None
+
+
+def _describe(condition: Callable[[], object], seconds: float) -> str:
+    """Return a message with the condition's source, for a machine that shows messages alone."""
+    try:
+        source = " ".join(inspect.getsource(condition).split())
+    except (OSError, TypeError):  # not a function of a file
+        source = repr(condition)
+    return f"still false after {seconds} s: {source}"
 
 
 async def reaching(arrived: Callable[[], object], attempt: Callable[[float], Awaitable[T]]) -> T:

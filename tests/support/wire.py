@@ -19,6 +19,9 @@ from arena_llm.v1 import (
     score_pb2,
 )
 
+#: The methods about a prompt.
+RPCS = ["Generate", "StreamGenerate", "Score", "CountTokens"]
+
 _DETAILS = {
     "google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
     "google.rpc.BadRequest": error_details_pb2.BadRequest,
@@ -47,6 +50,16 @@ def score_request(model: str = "hf_model", **fields: Any) -> Any:
 
 def count_request(model: str = "hf_model", **fields: Any) -> Any:
     return score_pb2.CountTokensRequest(model=model, prompt="hello", **fields)
+
+
+def make_request(rpc: str, model: str = "hf_model", **fields: Any) -> Any:
+    """A request of a method about a prompt. fields: a request to count tokens has none of them."""
+    match rpc:
+        case "Score":
+            return score_request(model, **fields)
+        case "CountTokens":
+            return count_request(model)
+    return request(model, **fields)
 
 
 def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
@@ -89,3 +102,14 @@ async def until_running(address: str, count: int, model: str = "hf_model") -> No
     async with stub(address) as llm, asyncio.timeout(20):
         while (await llm.IsAvailable(ask)).load.running != count:  # noqa: ASYNC110 - asks a process
             await asyncio.sleep(0.005)
+
+
+async def read_completion(call: Any, rpc: str) -> Any:
+    """The completion of a started Generate or StreamGenerate, whose events are in order."""
+    if rpc == "Generate":
+        return await call
+    events = [event async for event in call]
+    assert [event.sequence for event in events] == list(range(len(events)))
+    kinds = [event.WhichOneof("event") for event in events]
+    assert (kinds.count("start"), kinds[0], kinds[-1]) == (1, "start", "completion")
+    return events[-1].completion

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
@@ -15,20 +17,27 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import environment, up
+from deploy import environment, output, up
+from deploy.instances import Instance, ReplicaCounts, find_sets, make_instances
+from deploy.manager_config import render_config
+from deploy.probe import free_port_after, port_problem
 from deploy.services import (
     ALL_SERVICES,
     ROOT,
     VLLM,
     ManagedService,
     ServiceNeeds,
+    common_environment,
+    find_service,
     selected_services,
-    visible_environment,
 )
-from deploy.supervisor import Supervisor, render_config
+from deploy.supervisor import Supervisor
+from router.targets import KnownReplicas
 from services.common.config import ServiceConfig
 from services.common.local.checks import embedded_folder
+from tests.support.ports import free_ports
 
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 KEYED = ManagedService(
     *("keyed", "services.keyed", "keyed_models.yaml"),
     lambda: ServiceNeeds(ServiceConfig, ("KEYED_*",)),
@@ -78,21 +87,22 @@ def test_uv_is_pinned_with_its_hashes() -> None:
 
 def test_every_backend_has_an_extra_that_is_installed() -> None:
     """`make setup` installs all extras but vLLM's, so a new backend needs no edit of a list."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    extras = PYPROJECT["project"]["optional-dependencies"]
     assert set(environment.VLLM_EXTRAS.values()) <= set(extras)
-    assert {service.name for service in ALL_SERVICES} - {"router"} <= set(extras)
+    assert {service.name for service in ALL_SERVICES} - {"router", "edge"} <= set(extras)
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[set[str], bool]]:
-    """Replaces `make`. Has the extras that were left out, and whether torch was among the rest."""
+    """Replaces `make`. Has uv's options for extras and groups, and whether torch is among them."""
     calls: list[tuple[set[str], bool]] = []
 
     def make(venv: Path, extras: list[str], cuda: bool, *, torch: bool) -> None:
+        # Without --inexact, uv removes packages that were added by hand, such as a backend.
+        always = {"--inexact", "--all-extras"}
+        assert always <= {*extras}
         venv.mkdir(exist_ok=True)
-        calls.append(({e.partition("=")[2] for e in extras if "--no-extra" in e}, torch))
+        calls.append(({word for word in extras if word not in always}, torch))
 
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "make", make)
@@ -102,21 +112,28 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[set[str]
 def test_the_parts_that_make_up_does_not_need_come_when_they_are_asked_for(
     made: list[tuple[set[str], bool]], tmp_path: Path
 ) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert environment.PARTS.keys() - {"grpcurl"} <= extras["optional-dependencies"].keys()
-    vllm = set(environment.VLLM_EXTRAS.values())
+    extras = PYPROJECT["project"]["optional-dependencies"].keys() - environment.VLLM_EXTRAS.values()
+    groups = PYPROJECT["dependency-groups"].keys() - {"deploy", "files"}
+    assert environment.PARTS.keys() - extras <= groups
     environment.main("services")
     environment.main("services", "ray")
-    environment.main("services", "torch")
+    environment.main("services", "torch", "certs")
     environment.main("services")  # such as after a change of uv.lock
     assert not (tmp_path / ".venv/.all").exists()
     environment.main("services", "all")
     environment.main("services")
-    assert [left - vllm for left, _ in made] == [
-        {"torch", "ray", "parquet", "solvers", "valkey", "certs", "dev"},
-        {"torch", "parquet", "solvers", "valkey", "certs", "dev"},
-        *[{"parquet", "solvers", "valkey", "certs", "dev"}] * 2,
-        *[set()] * 2,
+    base = {f"--no-extra={extra}" for extra in environment.VLLM_EXTRAS.values()}
+    base |= {"--group=deploy", "--group=files"}
+
+    def options(out: set[str], added: set[str]) -> set[str]:
+        return base | {f"--no-extra={name}" for name in out} | {f"--group={name}" for name in added}
+
+    later = {"parquet", "solvers", "valkey"}
+    assert [chosen for chosen, _ in made] == [
+        options(later | {"torch", "ray"}, set()),
+        options(later | {"torch"}, set()),
+        *[options(later, {"certs"})] * 2,
+        *[options(set(), groups)] * 2,
     ]
     assert [torch for _, torch in made] == [False, False, True, True, True, True]
     assert (tmp_path / ".venv/.all").exists()
@@ -206,10 +223,9 @@ def test_uv_looks_where_pip_is_configured_to_look(
 
 def test_a_key_reaches_its_own_service_only() -> None:
     environ = {"PATH": "/bin", "KEYED_API_KEY": "1", "STRANGER": "2", "ARENA_ROUTER_PORT": "3"}
-    seen = visible_environment([KEYED, PLAIN], environ)
-    assert set(seen) == {"PATH", "KEYED_API_KEY", "ARENA_ROUTER_PORT"}
-    assert KEYED.hides(seen) == []
-    assert PLAIN.hides(seen) == ["KEYED_API_KEY"]
+    assert set(common_environment(environ)) == {"PATH", "ARENA_ROUTER_PORT"}
+    assert set(KEYED.sees(environ)) == {"PATH", "KEYED_API_KEY", "ARENA_ROUTER_PORT"}
+    assert set(PLAIN.sees(environ)) == {"PATH", "ARENA_ROUTER_PORT"}
 
 
 #: A key, and the services that may see it.
@@ -221,6 +237,7 @@ _KEYS = {
     "MY_SERVER_API_KEY": {"litellm"},
     "GOOGLE_APPLICATION_CREDENTIALS": {"litellm"},
     "HF_TOKEN": {"hf", "vllm"},
+    "VALKEY_URL": {"edge", "router"},
     "GITHUB_TOKEN": set(),
     "SSH_AUTH_SOCK": set(),
 }
@@ -228,23 +245,42 @@ _KEYS = {
 
 @pytest.mark.parametrize(("variable", "services"), _KEYS.items())
 def test_no_service_sees_the_keys_of_others(variable: str, services: set[str]) -> None:
-    every = ALL_SERVICES
-    seen = visible_environment(every, {variable: "planted"})
-    assert {s.name for s in every if variable in seen and variable not in s.hides(seen)} == (
-        services
+    planted = {variable: "planted"}
+    assert {s.name for s in ALL_SERVICES if s.sees(planted)} == services
+    assert not common_environment(planted)
+
+
+def test_the_routers_configuration_may_name_its_own_variables_of_the_file_env(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The password of a cache's server, as docs/resilience.md says."""
+    text = (ROOT / "configs/router.yaml").read_text()
+    (tmp_path / "router.yaml").write_text(text + "cache: {store: '${VALKEY_URL}'}\n")
+    (tmp_path / ".env").write_text("VALKEY_URL=valkey://:password@127.0.0.1:1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARENA_CONFIG_DIR", str(tmp_path))
+    monkeypatch.delenv("VALKEY_URL", raising=False)
+    for name in ("ARENA_ROUTER_PORT", "ARENA_ROUTER_METRICS_PORT"):
+        monkeypatch.setenv(name, str(free_ports(1)[0]))
+    for service in (find_service("router"), find_service("edge")):
+        assert service.address.startswith("127.0.0.1:")  # without the password
+        assert service.read_config().cache.store == "valkey://:password@127.0.0.1:1"
+    assert "VALKEY_URL" not in os.environ
+    done = subprocess.run(
+        [sys.executable, "-m", "router"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
-    assert bool(seen) == bool(services)
-
-
-def test_the_managers_configuration_holds_no_values_of_variables() -> None:
-    text = render_config([KEYED, PLAIN], {"KEYED_API_KEY": "planted"})
-    assert "-u KEYED_API_KEY" in text
-    assert "planted" not in text
+    assert done.returncode == 1
+    assert "cache.store: the Valkey server does not answer" in done.stderr
+    assert "password" not in done.stderr
 
 
 def test_vllm_runs_in_its_own_environment() -> None:
-    text = render_config([PLAIN, VLLM], {})
-    assert f"{shlex.quote(sys.executable)} -m services.plain" in text
+    hf = find_service("hf")
+    text = render_config([Instance(one, 1, "127.0.0.1:1") for one in (hf, VLLM)])
+    assert f"{shlex.quote(sys.executable)} -m services.hf" in text
     assert f"{shlex.quote(str(VLLM.python))} -m services.vllm" in text
 
 
@@ -263,8 +299,9 @@ def test_vllm_starts_only_if_its_variable_is_set(
 def test_every_service_has_its_module_and_configuration() -> None:
     for service in ALL_SERVICES:
         assert (ROOT / service.module.replace(".", "/") / "__main__.py").is_file()
-        listen = yaml.safe_load((ROOT / "configs" / service.config).read_text())["listen"]
-        assert listen.startswith("127.0.0.1:${" + service.variable + ":-")
+        config = yaml.safe_load((ROOT / "configs" / service.config).read_text())
+        listen = config["edge" if service.name == "edge" else "listen"]
+        assert listen.startswith("${ARENA_LISTEN_HOST:-127.0.0.1}:${" + service.variable + ":-")
 
 
 def test_help_lists_every_target() -> None:
@@ -274,6 +311,7 @@ def test_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert re.findall(r"^  make ([\w-]+) ", shown.stdout, re.MULTILINE) == phony[1].split()
+    assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -309,6 +347,48 @@ def test_an_unreadable_addresses_file_counts_as_none(tmp_path: Path, content: by
     assert Supervisor(tmp_path).addresses() == {}
 
 
+def test_replicas_get_addresses_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    hf = find_service("hf")
+    first, second, *_ = (f"127.0.0.1:{port}" for port in free_ports(2))
+    monkeypatch.setenv("ARENA_HF_PORT", first.rpartition(":")[2])
+    (_, near, far) = make_instances(hf, 3, [])
+    assert len({first, near.address, far.address}) == 3
+    assert near.command[-4:] == ["--listen", near.address, "--metrics", "127.0.0.1:0"]
+    # Another service has the next address, and a replica that runs keeps its own.
+    found = make_instances(hf, 3, [near.address], {"hf-3": second})
+    assert [instance.name for instance in found] == ["hf", "hf-2", "hf-3"]
+    assert found[1].address not in (first, near.address, second)
+    assert found[2].address == second
+
+
+def test_a_unix_socket_has_no_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain_models.yaml").write_text(f"listen: unix:{tmp_path}/s")
+    monkeypatch.setenv("ARENA_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="is one socket"):
+        make_instances(PLAIN, 2, [])
+
+
+def test_the_router_is_told_who_may_be_called() -> None:
+    addresses = {"router": "127.0.0.1:1", "hf": "0.0.0.0:2", "hf-2": "0.0.0.0:3"}
+    one, two = "127.0.0.1:2", "127.0.0.1:3"
+    assert find_sets(addresses) == {one: KnownReplicas(targets=[one, two])}
+    assert find_sets(addresses, without=["hf"]) == {one: KnownReplicas(targets=[two])}
+    del addresses["hf-2"]
+    assert find_sets(addresses) == {}
+    assert find_sets(addresses, held=["hf"]) == {one: KnownReplicas(targets=[one], held=True)}
+
+
+def test_the_numbers_of_replicas(tmp_path: Path) -> None:
+    counts = ReplicaCounts(tmp_path)
+    assert counts.read("hf") == 1
+    counts.write("hf", 3)
+    assert (ReplicaCounts(tmp_path).read("hf"), counts.read("vllm")) == (3, 1)
+    counts.write("hf", 1)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "counts.json").write_text('{"hf": 1000}')
+    assert counts.read("hf") == 1
+
+
 def test_a_log_is_shown_from_this_start_on(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path)
     log = supervisor.log("hf")
@@ -321,3 +401,67 @@ def test_a_log_is_shown_from_this_start_on(tmp_path: Path) -> None:
     assert supervisor.log_lines("hf") == ["this start"]
     log.write_text("rotated\n")
     assert supervisor.log_lines("hf") == ["rotated"]
+
+
+def test_what_holds_a_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert re.search(
+            rf"in use \(held by .+, pid {os.getpid()}\)$", port_problem(f"127.0.0.1:{port}")
+        )
+        # An outgoing connection can have a service's port, too.
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            own = caller.getsockname()[1]
+            problem = port_problem(f"127.0.0.1:{own}")
+            assert "a connection of " in problem
+            assert f"pid {os.getpid()} has it: try again" in problem
+
+
+def test_the_port_that_is_offered_is_no_other_services() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    first = free_port_after(address)
+    assert first is not None
+    other = free_port_after(address, [f"127.0.0.1:{first}"])
+    assert other is not None
+    assert other > first
+
+
+def test_the_command_that_is_offered_keeps_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        monkeypatch.setenv("ARENA_HF_PORT", port)
+        monkeypatch.setenv("MAKEFLAGS", f"w --jobserver-auth=3,4 -- VLLM=0 ARENA_HF_PORT={port}")
+        with pytest.raises(
+            up.DeployError, match=r"\n  make up VLLM=0 ARENA_HF_PORT=\d+$"
+        ) as refused:
+            up._checked_instances([find_service("hf")], Supervisor(Path("unused")))
+    assert f"ARENA_HF_PORT={port}" not in str(refused.value)
+
+
+def test_a_failed_installation_says_where_packages_come_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise subprocess.CalledProcessError(1, ["pip", "install"])
+
+    monkeypatch.setattr(environment, "make", fail)
+    with pytest.raises(SystemExit, match=r"(?s)^failed: pip install\n.*check the network"):
+        environment.main("services")
+
+
+def test_an_address_stays_on_the_line_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    listening = {"hf": "127.0.0.1:50054", "router": "[::1]:50050", "edge": "unix:/run/edge"}
+    text = f"started: {', '.join(f'{name} on {place}' for name, place in listening.items())}"
+    for columns in range(25, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        output.say(text)
+        lines = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert " ".join(lines) == text
+        for name, place in listening.items():
+            assert any(f"{name} on {place}" in line for line in lines), columns

@@ -21,14 +21,23 @@ FOLDER = ROOT / "deploy/observability"
 THEIRS = {"job", "instance", "le", "up"}
 
 
-def test_the_alerts_pass_their_own_tests() -> None:
+def test_the_alerts_pass_their_own_tests(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         reason = "no promtool: apt-get install prometheus (Debian)"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    for command in (["test", "rules", "alerts_test.yaml"], ["check", "config", "prometheus.yaml"]):
+    # Debian's promtool knows no pods; everything else of the file it knows.
+    cluster = yaml.safe_load((FOLDER / "prometheus-kubernetes.yaml").read_text())
+    del cluster["scrape_configs"][0]["kubernetes_sd_configs"], cluster["rule_files"]
+    file = tmp_path / "prometheus.yaml"
+    file.write_text(yaml.safe_dump(cluster))
+    for command in (
+        ["test", "rules", "alerts_test.yaml"],
+        ["check", "config", "prometheus.yaml"],
+        ["check", "config", str(file)],
+    ):
         done = subprocess.run(
             [promtool, *command], cwd=FOLDER, capture_output=True, text=True, check=False
         )
@@ -67,6 +76,8 @@ def test_every_expression_names_metrics_and_labels_that_exist() -> None:
 def test_prometheus_looks_where_the_services_show_their_metrics() -> None:
     text = (FOLDER / "prometheus.yaml").read_text()
     for service in ALL_SERVICES:
+        if service.name == "edge":  # it has none
+            continue
         config = service.config_path.read_text()
         (port,) = re.findall(rf"{service.metrics_variable}:-(\d+)", config)
         assert f"127.0.0.1:{port}" in text

@@ -1,30 +1,34 @@
 """The text of each game: its rules, positions and measured length, one file a game.
 
-Every module in this package is loaded, and its GameText classes are found without a list.
-To add a game, add a module with a subclass that names the game in `games`.
+To add a game, add a module with a subclass of GameText that names the game in `games`, and its
+entry point in arena/entry_points.txt.
 """
 
 from __future__ import annotations
 
-import inspect
-import pkgutil
-from collections.abc import Iterator, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 
 import pyspiel
 
 from arena.games.text.base import GameText, Playout
 from arena.games.text.generic import GenericText
+from arena.plugins import find_built_in, is_dotted_path, load_class, load_offered
 
 __all__ = [
+    "GROUP",
     "UNKNOWN_PLAYOUT",
     "GameText",
     "Playout",
     "find_text",
+    "has_text",
+    "load_text",
     "measured_playouts",
-    "register",
     "text_bounds",
 ]
+
+#: The arena and installed packages offer games under this group of entry points: OpenSpiel's name
+#: of a game, and a subclass of GameText whose module registers the game if OpenSpiel lacks it.
+GROUP = "arena.games"
 
 #: Assumed for games that were not measured: near the median of the measured ones.
 UNKNOWN_PLAYOUT = Playout(2, 60.0, 420)
@@ -34,21 +38,27 @@ UNKNOWN_PLAYOUT = Playout(2, 60.0, 420)
 _CLASSES: list[type[GameText]] = []
 
 
-def register(text: type[GameText]) -> None:
-    """Use a class for the games that it names. It takes precedence over earlier ones."""
+def load_text(name: str) -> type[GameText]:
+    """Import a class by its dotted path or the name under which it is offered, and use it for the
+    games that it names.
+
+    It takes precedence over classes that were loaded before it. Raises ValueError.
+    """
+    text: type[GameText] = (
+        load_class(name, GameText) if is_dotted_path(name) else load_offered(GROUP, name, GameText)  # type: ignore[type-abstract]
+    )
     if text not in _CLASSES:
         _CLASSES.insert(0, text)
+    return text
 
 
-def _list_built_in() -> Iterator[type[GameText]]:
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        for _, value in inspect.getmembers(import_module(module.name), inspect.isclass):
-            if issubclass(value, GameText) and value.__module__ == module.name:
-                yield value
+def has_text(name: str) -> bool:
+    """Whether a class for a game, by OpenSpiel's name of it, is loaded."""
+    return any(name in text.games for text in _CLASSES)
 
 
-for _text in reversed(list(_list_built_in())):
-    register(_text)
+for _name in reversed(find_built_in(GROUP)):
+    load_text(_name)
 
 
 def find_text(game: pyspiel.Game) -> GameText:

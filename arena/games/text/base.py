@@ -80,6 +80,13 @@ class GameText(ABC):
         """Return other usual names of an action; `text` is OpenSpiel's name of it."""
         return ()
 
+    def aliases_at(self, state: State, action: LegalAction) -> tuple[str, ...]:
+        """Return other usual names of an action in this position.
+
+        A name that another action shares is not read.
+        """
+        return ()
+
     def board(self, state: State) -> str:
         """Return the position as a spectator sees it, with all hidden information."""
         return str(state)

@@ -40,6 +40,10 @@ column's letter and the row's number, with * at the end for a capture: a{rows}a{
 from a{rows} to a{rows - 1}, a{rows}b{rows - 1}* captures on b{rows - 1}.
 Returns: 1 for a win, -1 for a loss."""
 
+    def aliases(self, text: str) -> tuple[str, ...]:
+        start, end = text[:2], text[2:]
+        return tuple(f"{start}{sign}{end}" for sign in ("-", "->", "\u2192", "to"))
+
     def side(self, seat: int) -> str:
         return self._sides[seat]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import pyspiel
 
-from arena.games.state import CHANCE, State
+from arena.games.state import CHANCE, LegalAction, State
 from arena.games.text.base import GameText, Playout, draw_grid
 
 _SIDES = (
@@ -19,11 +20,23 @@ The game starts from a position of Chess960: the pieces on the first rank are sh
 Castling moves king and rook to the cells where they stand after castling in standard chess."""
 
 
+#: A move that is not castling, without check and mate.
+_SAN = re.compile(r"([KQRBN]?)[a-h]?[1-8]?x?([a-h][1-8])((?:=[QRBN])?)")
+_PIECES = {"": "pawn", "K": "king", "Q": "queen", "R": "rook", "B": "bishop", "N": "knight"}
+_FIGURES = {
+    "K": "\u2654\u265a",
+    "Q": "\u2655\u265b",
+    "R": "\u2656\u265c",
+    "B": "\u2657\u265d",
+    "N": "\u2658\u265e",
+}
+
+
 class ChessText(GameText):
     games = ("chess",)
     forms = ("fen", "grid", "moves")
     case_matters = True
-    ornaments = "+#!?"
+    ornaments = "+#!"
     playouts: ClassVar = {"chess": Playout(2, 351.9, 1460)}
 
     def __init__(self, game: pyspiel.Game) -> None:
@@ -41,6 +54,26 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
         plain = text.rstrip(self.ornaments)
         zeros = (plain.replace("O", "0"),) if plain.startswith("O-O") else ()
         return (*zeros, *((plain.replace("=", ""),) if "=" in plain else ()))
+
+    def aliases_at(self, state: State, action: LegalAction) -> tuple[str, ...]:
+        """The move with its number, in coordinates, and with other parts of its name."""
+        plain = action.text.rstrip(self.ornaments)
+        number = sum(played.seat != CHANCE for played in state.history) // 2 + 1
+        names = [f"{number}.{plain}", f"{number}...{plain}"]
+        found = _SAN.fullmatch(plain)
+        if found is None:
+            return tuple(names)
+        piece, goal, promoted = found.groups()
+        move = pyspiel.chess.action_to_move(action.action, state.raw.board())
+        start, ways = move.to_lan()[:2], ("", "-", "x")
+        origins = ("", *start, start) if piece else (start,)
+        names += [f"{piece}{origin}{way}{goal}{promoted}" for origin in origins for way in ways]
+        names += [f"{start}{way}{goal}{promoted}" for way in ways]
+        names += [f"{start}{goal}{promoted[1:].lower()}", f"P{goal}"] if not piece else []
+        names += [f"{figure}{plain[1:]}" for figure in _FIGURES.get(piece, "")]
+        for word in (_PIECES[piece], _PIECES[piece].capitalize()):
+            names += [f"{word}{way}{goal}{promoted}" for way in ("", "to", "takes")]
+        return tuple(names)
 
     def side(self, seat: int) -> str:
         return _SIDES[seat]

@@ -35,7 +35,7 @@ first column, o{last} drops o into the last column.
 Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 
     def aliases(self, text: str) -> tuple[str, ...]:
-        return (text[1:],)
+        return (text[1:], f"column {text[1:]}")
 
     def side(self, seat: int) -> str:
         return f"You are player {seat}. Your discs are {_DISCS[seat]}."

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pyspiel
 
-from arena.games.disguise import Rename, register_disguise
+from arena.games.disguise import NUMBERINGS, Rename, register_disguise
 from arena.games.state import CHANCE, LegalAction, State
 from arena.games.text.base import GameText, player
 
@@ -27,37 +27,44 @@ class DisguiseText(GameText):
     words: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, game: pyspiel.Game) -> None:
-        from arena.games.game import Game  # it imports this package
+        from arena.games.text import find_text  # this package loads this module
 
-        self._original = Game.load(self.original)
+        self._original = pyspiel.load_game(self.original)
+        self._text = find_text(self._original)
         self._pattern = re.compile("|".join(rf"\b{word}\b" for word in self.words) or r"(?!)")
 
     def position(self, state: State, seat: int) -> str:
-        return self._reword(self._original.text.position(self._undisguise(state), seat))
+        return self._reword(self._text.position(self._undisguise(state), seat))
 
     def note(self, state: State, seat: int, action: LegalAction) -> str:
         before = self._undisguise(state)
-        name = before.raw.action_to_string(seat, action.action)
-        return self._reword(
-            self._original.text.note(before, seat, LegalAction(action.action, name))
-        )
+        number = self._to_original(action.action)
+        name = before.raw.action_to_string(seat, number)
+        return self._reword(self._text.note(before, seat, LegalAction(number, name)))
 
     def board(self, state: State) -> str:
-        return self._reword(self._original.text.board(self._undisguise(state)))
+        return self._reword(self._text.board(self._undisguise(state)))
 
     def _reword(self, text: str) -> str:
         return self._pattern.sub(lambda match: self.words[match[0]], text)
 
     def _undisguise(self, state: State) -> State:
         """Return the original's position. Only for games in which the players move in turn."""
-        original = self._original.new()
+        original = State(self._original.new_initial_state())
         for played in state.history:
-            original.apply({played.seat: played.action})
+            action = played.action
+            is_chance = played.seat == CHANCE
+            original.apply({played.seat: action if is_chance else self._to_original(action)})
         return original
+
+    def _to_original(self, action: int) -> int:
+        return NUMBERINGS[self.games[0]].to_original(action)
 
 
 #: The number of each cell of tic-tac-toe: those of a line add up to 15.
 _NUMBERS = (2, 7, 6, 9, 5, 1, 4, 3, 8)
+#: The cells by their numbers. In the order of the cells they would show the square.
+_CELLS = tuple(_NUMBERS.index(number) for number in range(1, 10))
 
 
 class FifteenText(DisguiseText):
@@ -78,7 +85,7 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
     def board(self, state: State) -> str:
         taken: list[list[int]] = [[], []]
         for played in state.history:
-            taken[played.seat].append(_NUMBERS[played.action])
+            taken[played.seat].append(int(played.text))
         free = sorted({*_NUMBERS}.difference(*taken))
         lines = [f"Numbers of {player(seat)}: {_list(own)}" for seat, own in enumerate(taken)]
         return "\n".join((*lines, f"Still on the table: {_list(free)}"))
@@ -89,6 +96,8 @@ def _list(items: list[int] | list[str]) -> str:
 
 
 _BLOCKS = ("red", "blue")
+#: Not A to G, which name the columns of connect four as well.
+_TOWERS = "PQRSTUV"
 
 
 class TowersText(DisguiseText):
@@ -96,7 +105,7 @@ class TowersText(DisguiseText):
     original = "connect_four"
     rules = """\
 Game: Towers.
-Rules: seven towers, A to G, stand side by side in this order. All are empty at the start. Two \
+Rules: seven towers, P to V, stand side by side in this order. All are empty at the start. Two \
 players take turns to put a block of their color on top of a tower: player 0 has red blocks and \
 starts, player 1 has blue blocks. A tower can hold six blocks. The first player with a run of \
 four blocks of the same color wins. A run is four blocks on top of each other in one tower, or \
@@ -116,7 +125,8 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
         towers: list[list[str]] = [[] for _ in range(7)]
         for played in state.history:
             towers[played.action].append(_BLOCKS[played.seat])
-        return "\n".join(f"{'ABCDEFG'[index]}: {_list(own)}" for index, own in enumerate(towers))
+        rows = zip(_TOWERS, towers, strict=True)
+        return "\n".join(f"{name}: {_list(own)}" for name, own in rows)
 
 
 class SealsText(DisguiseText):
@@ -136,7 +146,7 @@ keeps the bowl unchanged, and Add puts 1 more coin into it. Once a player has ad
 other one makes a last move: Hold leaves the game and gives up the bowl; Add puts in 1 coin as \
 well. The game also ends when both players have held. If nobody has left, the more valuable seal \
 wins the bowl.
-Actions: Hold or Add.
+Actions: Add or Hold.
 Returns: the coins a player wins or loses overall, including the coins put in."""
 
 
@@ -145,7 +155,7 @@ class TwinStonesText(DisguiseText):
     original = "leduc_poker"
     words: ClassVar = {
         "card": "stone", "Public": "Open", "Jack": "Amber", "Queen": "Jade", "King": "Ruby",
-        "Betting": "Moves", "Chips": "Coins", "chips": "coins", "Fold": "Leave", "Call": "Match",
+        "Betting": "Moves", "Chips": "Coins", "chips": "coins", "Fold": "Quit", "Call": "Match",
         "Raise": "Push", "check": "pass",
     }  # fmt: skip
     rules = """\
@@ -155,12 +165,12 @@ Ruby most. Each of the two players puts 1 coin into a bowl and draws one stone, 
 player does not see. After a first round of moves an open stone is drawn for both, and a second \
 round follows. Player 0 moves first in each round. Match puts in as many coins as the other \
 player is ahead; if nobody is ahead, it passes. Push matches and adds 2 coins in the first round, \
-4 in the second; both players together may push at most twice in a round. Leave gives up the \
+4 in the second; both players together may push at most twice in a round. Quit gives up the \
 bowl; it is only possible if the other player is ahead. A round ends when both have moved and \
-have put in the same number of coins. If a player leaves, the other one wins the bowl. Otherwise \
+have put in the same number of coins. If a player quits, the other one wins the bowl. Otherwise \
 a stone of the same kind as the open stone wins against any other, and without such a stone the \
 one that is worth more wins; with equal stones the players share the bowl.
-Actions: Leave, Match or Push.
+Actions: Match, Push or Quit.
 Returns: the coins a player wins or loses overall, including the coins put in."""
 
 
@@ -174,11 +184,11 @@ class SealedTokensText(DisguiseText):
 Game: Sealed tokens.
 Rules: each of the two players draws a token at random. It bears a letter from A to F, which only \
 its owner sees. Players take turns, starting with player 0. On each turn a player either makes a \
-claim or says Doubt. A claim says that at least that many of the two tokens bear a certain \
-letter. Each claim must go beyond the last one: a larger number with any letter, or the same \
-number with a later letter of the alphabet. A token with an F counts as every letter. Doubt \
-challenges the last claim and ends the game: both tokens are shown. If the claim holds, the \
-player who made it wins; otherwise the player who said Doubt wins.
+claim or, after the first claim, says Doubt. A claim says that at least that many of the two \
+tokens bear a certain letter. Each claim must go beyond the last one: a larger number with any \
+letter, or the same number with a later letter of the alphabet. A token with an F counts as every \
+letter. Doubt challenges the last claim and ends the game: both tokens are shown. If the claim \
+holds, the player who made it wins; otherwise the player who said Doubt wins.
 Actions: a claim as number and letter, or Doubt. 2C says that both tokens bear a C.
 Returns: 1 for a win, -1 for a loss."""
 
@@ -201,6 +211,10 @@ Returns: 1 for a win, -1 for a loss."""
         return f"Claims so far: {_list(claims)}"
 
 
+#: The columns of hex, and of pipes.
+_PLOTS = str.maketrans("abcdefghijk", "PQRSTUVWXYZ")
+
+
 class PipesText(DisguiseText):
     games = ("arena_pipes",)
     original = "hex"
@@ -208,13 +222,13 @@ class PipesText(DisguiseText):
 Game: Pipes, on a field with 11 rows and 11 columns of plots.
 Rules: two players take turns to lay a pipe on an empty plot. Player 0 lays pipes # and starts; \
 player 1 lays pipes @. Player 0 wins with a chain of # from the top row (1) to the bottom row \
-(11), player 1 with a chain of @ from the leftmost column (A) to the rightmost column (K). A \
+(11), player 1 with a chain of @ from the leftmost column (P) to the rightmost column (Z). A \
 chain is a number of plots of which each adjoins the next. There are no draws.
 Each row is drawn half a plot further to the right than the row above it. A plot adjoins up to \
 six others: those to its left and right; above it, the plots in the same column and in the next \
 column to the right; below it, the plots in the same column and in the next column to the left. \
-For example, 2B adjoins 2A, 2C, 1B, 1C, 3B and 3A.
-Actions: the row's number and the column's letter. 1A is the top left plot, 11K the bottom right \
+For example, 2Q adjoins 2P, 2R, 1Q, 1R, 3Q and 3P.
+Actions: the row's number and the column's letter. 1P is the top left plot, 11Z the bottom right \
 plot.
 Returns: 1 for a win, -1 for a loss."""
 
@@ -226,8 +240,12 @@ Returns: 1 for a win, -1 for a loss."""
         return f"The field (. is an empty plot):\n{self.board(state)}"
 
     def board(self, state: State) -> str:
-        head, _, rows = self._original.text.board(self._undisguise(state)).partition("\n")
-        return f"{head.upper()}\n{rows.translate(str.maketrans('xo', '#@'))}"
+        head, _, rows = self._text.board(self._undisguise(state)).partition("\n")
+        return f"{head.translate(_PLOTS)}\n{rows.translate(str.maketrans('xo', '#@'))}"
+
+
+#: The columns of breakthrough, and of couriers.
+_MAP = str.maketrans("abcdefgh", "klmnopqr")
 
 
 class CouriersText(DisguiseText):
@@ -244,8 +262,8 @@ it from the map, and its place is taken. Nobody has to send a courier home. The 
 brings a courier to the farthest row (row 1 for v, row 8 for ^) wins. A player whose couriers \
 have all been sent home loses. There are no draws.
 Actions: the place that the courier leaves and the place that it reaches, each as the column's \
-letter and the row's number, with ! at the end if a courier is sent home: a8>a7 walks from a8 to \
-a7.
+letter and the row's number, with ! at the end if a courier is sent home: k8>k7 walks from k8 to \
+k7.
 Returns: 1 for a win, -1 for a loss."""
     ornaments = "!"
 
@@ -257,12 +275,17 @@ Returns: 1 for a win, -1 for a loss."""
         return f"The map (. is an empty place):\n{self.board(state)}"
 
     def board(self, state: State) -> str:
-        head, _, rows = self._original.text.board(self._undisguise(state)).partition("\n")
-        return f"{head}\n{rows.translate(str.maketrans('bw', 'v^'))}"
+        head, _, rows = self._text.board(self._undisguise(state)).partition("\n")
+        return f"{head.translate(_MAP)}\n{rows.translate(str.maketrans('bw', 'v^'))}"
 
 
-#: The letters of chess in the disguise: pieces, files, and the O of castling.
-_COURT = str.maketrans("KQRBNP" + "kqrnp" + "abcdefgh" + "O", "DETCHG" + "dethg" + "ijklmnop" + "S")
+#: The letters and signs of chess moves: pieces, files, captures, promotions, checks.
+_COURT = str.maketrans(
+    {
+        **dict(zip("KQRBN" + "abcdefgh", "DETCH" + "ijklmnop", strict=True)),
+        "x": "*", "=": "/", "+": "!", "#": "!!",
+    }
+)  # fmt: skip
 #: Those of the drawing, which has no files: here b is a bishop.
 _PIECES = str.maketrans("KQRBNPkqrbnp", "DETCHGdetchg")
 
@@ -271,7 +294,7 @@ class CourtText(DisguiseText):
     games = ("arena_court",)
     original = "chess"
     case_matters = True
-    ornaments = "+#"
+    ornaments = "!"
     rules = """\
 Game: Court.
 Rules: the hall has 64 places, in columns i to p from the left and rows 1 to 8 from the bottom. \
@@ -293,24 +316,20 @@ player whose Duke is threatened and who has no such move loses. The game is a dr
 to move has no move and the Duke is not threatened, if the same position occurs for the third \
 time, after 50 moves by each side in which no figure was taken and no Guard moved, and if neither \
 side has enough figures to win.
-Actions: the letter of the figure (none for a Guard) and the place that it moves to, with an x \
+Actions: the letter of the figure (none for a Guard) and the place that it moves to, with a * \
 before the place if a figure is taken; a Guard that takes begins with its column. If several \
-figures could move there, the column or the row of the figure follows its letter. S-S is Shelter \
-with the Tower of column p, S-S-S with that of column i. =E at the end: the Guard becomes an \
-Empress. + at the end: the rival's Duke is threatened, #: and the game is won. Examples: m4, Hn3, \
-mxl5.
+figures could move there, the column or the row of the figure follows its letter. near is Shelter \
+with the Tower of column p, far with that of column i. /E at the end: the Guard becomes an \
+Empress. ! at the end: the rival's Duke is threatened, !!: and the game is won. Examples: m4, Hn3, \
+m*l5.
 Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 
     def side(self, seat: int) -> str:
         return f"You are player {seat}. Your figures are the {('small', 'capital')[seat]} letters."
 
     def position(self, state: State, seat: int) -> str:
-        played = [move.text for move in state.history if move.seat != CHANCE]
-        pairs = (" ".join(played[ply : ply + 2]) for ply in range(0, len(played), 2))
-        score = " ".join(f"{number}. {pair}" for number, pair in enumerate(pairs, 1))
-        return (
-            f"Moves so far: {score or 'none'}\nThe hall (. is an empty place):\n{self.board(state)}"
-        )
+        moves = _list([move.text for move in state.history if move.seat != CHANCE])
+        return f"Moves so far: {moves}\nThe hall (. is an empty place):\n{self.board(state)}"
 
     def note(self, state: State, seat: int, action: LegalAction) -> str:
         return ""
@@ -322,7 +341,7 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
             for index, row in enumerate(rows.translate(_PIECES).split("/"))
         ]
         names = {
-            "K": "capital S-S", "Q": "capital S-S-S", "k": "small S-S", "q": "small S-S-S",
+            "K": "capital near", "Q": "capital far", "k": "small near", "q": "small far",
         }  # fmt: skip
         shelter = _list([name for letter, name in names.items() if letter in rights])
         return "\n".join(
@@ -336,7 +355,10 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 
 
 def _register() -> None:
-    """Register all disguises with OpenSpiel. Those of matrix games get MatrixGameText."""
+    """Register all disguises with OpenSpiel. Those of matrix games get MatrixGameText.
+
+    Actions are listed in the natural order of their own names: the last item of a row.
+    """
 
     def words(names: Mapping[str, str]) -> Rename:
         return lambda _, text: names.get(text, text)
@@ -351,34 +373,42 @@ def _register() -> None:
         return number + _LETTERS[int(face) - 1]
 
     def plot(seat: int, text: str) -> str:
-        return f"{text[1:]}{text[0].upper()}"
+        return f"{text[1:]}{text[0].translate(_PLOTS)}"
 
     def walk(seat: int, text: str) -> str:
+        text = text.translate(_MAP)
         return f"{text[:2]}>{text[2:4]}{'!' * text.endswith('*')}"
 
-    for name, title, original, rename in (
-        ("arena_fifteen", "Fifteen", "tic_tac_toe", cell),
-        ("arena_towers", "Towers", "connect_four", lambda _, text: "ABCDEFG"[int(text[1:])]),
-        ("arena_seals", "Three seals", "kuhn_poker", words({"Pass": "Hold", "Bet": "Add"})),
+    def court(seat: int, text: str) -> str:
+        text = text.translate(_COURT)
+        return text.replace("O-O-O", "far").replace("O-O", "near")
+
+    for name, title, original, rename, *order in (
+        ("arena_fifteen", "Fifteen", "tic_tac_toe", cell, _CELLS),
+        ("arena_towers", "Towers", "connect_four", lambda _, text: _TOWERS[int(text[1:])]),
+        ("arena_seals", "Three seals", "kuhn_poker", words({"Pass": "Hold", "Bet": "Add"}), (1, 0)),
         (
             "arena_twin_stones", "Twin stones", "leduc_poker",
-            words({"Fold": "Leave", "Call": "Match", "Raise": "Push"}),
+            words({"Fold": "Quit", "Call": "Match", "Raise": "Push"}), (1, 2, 0),
         ),
         ("arena_sealed_tokens", "Sealed tokens", "liars_dice", claim),
         ("arena_pipes", "Pipes", "hex", plot),
         ("arena_couriers", "Couriers", "breakthrough", walk),
-        ("arena_court", "Court", "chess", lambda _, text: text.translate(_COURT)),
-        ("arena_lamps", "Two lamps", "matrix_mp", words({"Heads": "Red", "Tails": "Green"})),
+        ("arena_court", "Court", "chess", court),
+        (
+            "arena_lamps", "Two lamps", "matrix_mp",
+            words({"Heads": "Red", "Tails": "Green"}), (1, 0),
+        ),
         (
             "arena_shops", "Two shops", "matrix_pd",
-            words({"Cooperate": "Keep the price", "Defect": "Cut the price"}),
+            words({"Cooperate": "Keep the price", "Defect": "Cut the price"}), (1, 0),
         ),
         (
             "arena_weather", "Weather", "matrix_rps",
-            words({"Rock": "Sun", "Paper": "Rain", "Scissors": "Wind"}),
+            words({"Rock": "Sun", "Paper": "Rain", "Scissors": "Wind"}), (1, 0, 2),
         ),
     ):  # fmt: skip
-        register_disguise(name, title, original, rename)
+        register_disguise(name, title, original, rename, *order)
 
 
 _register()

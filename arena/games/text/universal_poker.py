@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyspiel
@@ -18,7 +19,7 @@ _BETTING = {
         "Bet raises by a fixed number of chips: {raiseSize}, by round. The most raises in a round "
         "are {maxRaises}."
     ),
-    "nolimit": "A raise may be any number of chips that the player has.",
+    "nolimit": "The raises are those of the actions.",
 }
 #: OpenSpiel's abstractions of betting, and the actions that they allow.
 _ACTIONS = {
@@ -26,6 +27,10 @@ _ACTIONS = {
     "fc": "Fold, Call",
     "fchpa": "Fold, Call, HalfPot (raise by half of the pot), Bet (raise by the pot), AllIn",
 }
+
+
+#: What OpenSpiel says that each player has if the betting has a limit.
+_ENDLESS = 2**31 - 1
 
 
 class UniversalPokerText(GameText):
@@ -42,14 +47,18 @@ class UniversalPokerText(GameText):
         )
         public = [int(number) for number in parameters["numBoardCards"].split()]
         first = [f"player {int(seat) - 1}" for seat in parameters["firstPlayer"].split()]
-        blinds = parameters["blind"].split()
+        self._limit = parameters["betting"] == "limit"
         stacks = parameters["stack"].split()
+        # OpenSpiel does not use the stacks with a limit: nobody can run out of chips.
+        self._stacks = [_ENDLESS] * self._players if self._limit else list(map(int, stacks))
+        has = "has any number of chips" if self._limit else f"starts with {_by_seat(stacks)} chips"
+        blinds = parameters["blind"].split()
         betting = _BETTING.get(parameters["betting"], "").format(
             raiseSize=parameters.get("raiseSize", ""),
             maxRaises=parameters["maxRaises"] or "not limited",
         )
         abstraction = _ACTIONS.get(parameters["bettingAbstraction"], "as listed")
-        if parameters["betting"] == "limit":
+        if self._limit:
             abstraction = "Fold, Call, Bet"
         details = ""
         for name in ("boardCards", "handReaches", "potSize"):
@@ -58,13 +67,12 @@ class UniversalPokerText(GameText):
         self.rules = f"""\
 Game: poker with {self._players} players ({count(self._rounds, "round")}).
 Rules: the deck has the ranks {" ".join(ranks)}, from the lowest to the highest, in the suits \
-{suits}. Each player starts with {_by_seat(stacks)} chips and puts in {_by_seat(blinds)} chips \
+{suits}. Each player {has} and puts in {_by_seat(blinds)} chips \
 before the cards are dealt. Each player is dealt {count(parameters["numHoleCards"], "card")}, \
-which nobody else sees. Before the rounds, {", ".join(map(str, public))} public cards are dealt. \
-First to act in each round: {", ".join(first)}. Players may fold, call (a check if nothing is \
-owed) or raise. {betting} A round ends when all players still in have put in the same amount. If \
-all others fold, the last player wins the pot. Otherwise the best poker hand of private and \
-public cards wins; a tie splits the pot.{details}
+which nobody else sees. {_public_cards(public)} {_first(first)} Players may fold, call (a check \
+if nothing is owed) or raise. {betting} A round ends when all players still in have put in the \
+same amount. If all others fold, the last player wins the pot. Otherwise the best poker hand of \
+private and public cards wins; a tie splits the pot.{details}
 Actions: {abstraction}. Each is written with the player's number, such as "player=0 move=Call".
 Returns: the chips a player wins or loses overall, including the chips put in."""
 
@@ -77,9 +85,10 @@ Returns: the chips a player wins or loses overall, including the chips put in.""
 
     def note(self, state: State, seat: int, action: LegalAction) -> str:
         fields = dict(_FIELD.findall(state.raw.information_state_string(seat)))
-        money = [int(chips) for chips in fields["Money"].split()]
+        left = [int(chips) for chips in fields["Money"].split()]
         if action.text.endswith("move=Call"):
-            owed = money[seat] - min(money)
+            spent = self._spent(left)
+            owed = min(max(spent) - spent[seat], left[seat])
             return f"puts in {count(owed, 'chip')}" if owed else "check"
         return ""
 
@@ -99,14 +108,38 @@ Returns: the chips a player wins or loses overall, including the chips put in.""
             for played in state.history
             if played.seat != CHANCE
         ]
-        money = enumerate(fields["Money"].split())
+        left = [int(chips) for chips in fields["Money"].split()]
+        chips = f"Pot: {count(sum(self._spent(left)), 'chip')}"
+        if not self._limit:
+            own = ", ".join(f"{player(seat)}: {number}" for seat, number in enumerate(left))
+            chips = f"{chips}\nChips left: {own}"
         return (
             f"Public cards: {_cards(fields['Public'])}\n"
             f"Round: {int(fields['Round']) + 1} of {self._rounds}\n"
             f"Betting so far: {', '.join(actions) or 'none'}\n"
-            f"Pot: {fields['Pot']} chips\n"
-            f"Chips left: {', '.join(f'{player(seat)}: {chips}' for seat, chips in money)}"
+            f"{chips}"
         )
+
+    def _spent(self, left: Sequence[int]) -> list[int]:
+        """What each player has put in. OpenSpiel's own pot is what it will be after all calls."""
+        return [stack - chips for stack, chips in zip(self._stacks, left, strict=True)]
+
+
+def _public_cards(numbers: Sequence[int]) -> str:
+    """A sentence on the cards that all players see; numbers: of each round."""
+    dealt = [
+        f"{count(cards, 'public card')} before round {number}"
+        for number, cards in enumerate(numbers, 1)
+        if cards
+    ]
+    return f"Dealt for all to see: {', '.join(dealt)}." if dealt else "There are no public cards."
+
+
+def _first(names: Sequence[str]) -> str:
+    """A sentence on who acts first in each round."""
+    if len({*names}) == 1:
+        return f"In each round, {names[0]} acts first."
+    return f"First to act: {', '.join(f'{name} in round {n}' for n, name in enumerate(names, 1))}."
 
 
 def _cards(text: str) -> str:

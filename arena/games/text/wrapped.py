@@ -50,6 +50,9 @@ class WrappedText(GameText):
     def aliases(self, text: str) -> tuple[str, ...]:
         return self._inner.aliases(text)
 
+    def aliases_at(self, state: State, action: LegalAction) -> tuple[str, ...]:
+        return () if self._in_turn else self._inner.aliases_at(state, action)
+
     def side(self, seat: int) -> str:
         return self._inner.side(seat)
 

@@ -18,7 +18,7 @@ function answer(episode, step, data) {
   const facts = [
     ["model", step.model], ["latency", step.ms && `${Math.round(step.ms).toLocaleString("en")} ms`],
     ["tokens", step.tokens && `${count(step.tokens[0])} in, ${count(step.tokens[1])} out${step.tokens[2] ? ` (${step.tokens[2]} reasoning)` : ""}`],
-    ["cost", step.picousd === undefined ? step.model && "unknown" : `$${(step.picousd / 1e12).toPrecision(2)}`],
+    ["cost", step.cost ?? (step.model && "unknown")],
     ["served by", step.served], ["enforced by", step.enforcement], ["ended by", step.end],
     ["attempts", step.attempts > 1 && String(step.attempts)],
     ["regret", step.regret !== undefined && String(Number(step.regret.toFixed(3)))],

@@ -59,7 +59,7 @@ def build_request(
     messages: Messages | None,
     *,
     choices: Sequence[str] | None = None,
-    json_schema: Mapping[str, Any] | str | None = None,
+    json_schema: Mapping[str, Any] | str | JsonSchema | None = None,
     regex: str | None = None,
     grammar: Grammar | None = None,
     json_object: bool | None = None,
@@ -181,7 +181,7 @@ def _build_constraint(**options: Any) -> Constraint | None:
         match name:
             case "choices":
                 return Choices(check_list("constraint.choices", value))
-            case "json_schema":
+            case "json_schema" if not isinstance(value, JsonSchema):
                 return JsonSchema(to_json("constraint.json_schema", value))
             case "regex":
                 return Regex(value)
@@ -189,7 +189,7 @@ def _build_constraint(**options: Any) -> Constraint | None:
                 return AnyJsonObject()
             case "grammar" if not isinstance(value, Grammar):
                 raise FieldError("constraint.grammar", f"must be a Grammar, not {value!r}")
-        return value  # type: ignore[no-any-return]  # a Grammar
+        return value  # type: ignore[no-any-return]  # a Grammar or a JsonSchema
     return None
 
 

@@ -310,9 +310,9 @@ class GenerateOptions(TypedDict, total=False):
     reasoning_effort, reasoning_budget_tokens, reasoning_visibility: see ReasoningOptions.
     top_logprobs, logprob_kind, logprob_token_ids, token_ids, raw_text: see ReturnOptions.
     choices: 1 to 4096 strings; the text is exactly one of them.
-    json_schema: a JSON Schema (dict or JSON text); the text is JSON that it accepts. If
-        max_tokens ends the text earlier, it is cut off JSON: check that finish_reason is
-        not LENGTH before parsing it.
+    json_schema: a JSON Schema (dict, JSON text, or a JsonSchema with a name); the text is JSON
+        that it accepts. If max_tokens ends the text earlier, it is cut off JSON: check that
+        finish_reason is not LENGTH before parsing it.
     regex: a pattern that the whole text matches.
     grammar: a Grammar that the text follows.
     json_object: True means that the text is any JSON object.
@@ -353,7 +353,7 @@ class GenerateOptions(TypedDict, total=False):
     logprob_token_ids: Sequence[int] | None
     raw_text: bool | None
     choices: Sequence[str] | None
-    json_schema: Mapping[str, Any] | str | None
+    json_schema: Mapping[str, Any] | str | JsonSchema | None
     regex: str | None
     grammar: Grammar | None
     json_object: bool | None

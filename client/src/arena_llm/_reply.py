@@ -20,7 +20,10 @@ Bytes = bytes
 
 def to_usd(picousd: int | None) -> Decimal | None:
     """Return US dollars for 10^-12 US dollars, exactly; None for None."""
-    return None if picousd is None else Decimal(picousd).scaleb(-12)
+    if picousd is None:
+        return None
+    # Zero would be printed as 0E-12.
+    return Decimal(picousd).scaleb(-12) if picousd else Decimal(0)
 
 
 def to_picousd(usd: Decimal | float | str) -> int:

@@ -63,11 +63,16 @@ class Call(NamedTuple, Generic[T]):
     convert: Callable[[Any], T]
     model: str = ""
     session: str = ""
+    needs_router: bool = False
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Headers for proxies, which route and hash calls without reading bodies."""
-        pairs = (("arena-model", self.model), ("arena-session", self.session))
+        """Headers for proxies, which route and hash calls without reading bodies.
+
+        A call that only a router can make has no model there, so that it is led to the router.
+        """
+        model = "" if self.needs_router else self.model
+        pairs = (("arena-model", model), ("arena-session", self.session))
         headers = tuple((key, value) for key, value in pairs if _fits_header(value))
         return (*headers, ("arena-contract", str(REVISION)))
 
@@ -89,7 +94,9 @@ def build_generate_call(
     with _InvalidArguments(model):
         request = build_request(model, prompt, messages, **options)
         message = _check_size(to_message(request, generate_pb2.GenerateRequest))
-    return Call("Generate", message, _read_completion, model, request.session)
+    session = request.session or request.request_id
+    needs_router = bool(request.fallback_models)
+    return Call("Generate", message, _read_completion, model, session, needs_router)
 
 
 def build_stream_call(
@@ -162,7 +169,8 @@ def build_score_call(
         )
         message = _check_size(to_message(request, score_pb2.ScoreRequest))
     texts = [continuation.text or "" for continuation in request.continuations]
-    return Call("Score", message, partial(_read_scoring, texts), model, session)
+    home = session or request.request_id
+    return Call("Score", message, partial(_read_scoring, texts), model, home)
 
 
 def _read_scoring(texts: Sequence[str], reply: score_pb2.ScoreResponse) -> Scoring:

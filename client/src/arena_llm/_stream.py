@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from arena_llm._base import PendingCall
 from arena_llm._fork import check_fork, forked
-from arena_llm._transport import PendingCall
 from arena_llm.errors import ArenaError, FailedPreconditionError, InternalError
 from arena_llm.types import Completion, Delta, Progress, StreamStart
 from arena_llm.v1 import generate_pb2

@@ -1,8 +1,7 @@
-"""Everything between a client's method and grpc: channels, deadlines and reconnects."""
+"""A client's channels: when they are opened, replaced and closed."""
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, get_running_loop
@@ -10,34 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from arena_llm._fork import aio, check_fork, forked, grpc, leave_to_parent
 from arena_llm._request import Call
-from arena_llm.connection import (
-    DEFAULT_TIMEOUT,
-    is_local,
-    message_options,
-    ping_options,
-    reconnect_options,
-    resolve_target,
-    resolve_token,
-)
-from arena_llm.errors import (
-    CallCancelledError,
-    FailedPreconditionError,
-    InternalError,
-    InvalidArgumentError,
-    error_from_status,
-    never_connected,
-    unreadable_reply,
-)
-from arena_llm.tls import Tls, find_tls, open_channel
+from arena_llm.connection import is_local, message_options, ping_options, reconnect_options
+from arena_llm.errors import FailedPreconditionError
+from arena_llm.tls import Tls, open_channel
 from arena_llm.tracing import trace_call, tracing
 from arena_llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
 T = TypeVar("T")
+
+#: Metadata of a call.
+Headers = tuple[tuple[str, str], ...]
 
 #: Seconds that calls wait for a target that refuses connections: enough for a router to
 #: restart.
@@ -48,10 +34,6 @@ CONNECT_TIMEOUT_MS = 5000
 _QUIET_SECONDS = 5.0
 #: Seconds after which the files of TLS are looked at again.
 _STAMP_SECONDS = 1.0
-#: Seconds between two attempts to connect.
-_PAUSE = 0.1
-#: A timeout of this many seconds or more means no deadline; grpc cannot hold much more.
-_ENDLESS = 1e9
 
 
 def channel_options(target: str) -> list[tuple[str, int]]:
@@ -98,6 +80,11 @@ def build_health_call() -> Call[str]:
     return Call("Health", HealthCheckRequest(), convert)
 
 
+def make_credentials(token: str) -> Headers:
+    """Return the headers that carry a token; none for an empty one."""
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
 @dataclass(frozen=True, slots=True)
 class _OpenChannel:
     """A channel, its methods, and the asynchronous calls that run over it."""
@@ -132,7 +119,7 @@ class Link(ABC):
         self._stamped = 0.0
         #: Channels with certificates that have changed since, whose calls may still run.
         self._retired: list[tuple[Any, _OpenChannel]] = []
-        self._credentials = (("authorization", f"Bearer {token}"),) if token else ()
+        self._credentials = make_credentials(token)
         self.closed = False
         self._channels: dict[Any, _OpenChannel] = {}
         self._down_since = self._down_last = float("-inf")
@@ -145,10 +132,11 @@ class Link(ABC):
     def _connect(self) -> Any:
         """Make a channel."""
 
-    def start(self, call: Call[Any], timeout: float | None) -> Any:
+    def start(self, call: Call[Any], timeout: float | None, caller: Headers | None = None) -> Any:
         """Start a call over the channel of this event loop, or of all threads; return it.
 
-        timeout: seconds; None means no deadline.
+        timeout: seconds; None means no deadline. caller: the headers of another caller, in place of
+        this link's token.
         """
         check_fork()
         if self.tls is not None:
@@ -161,7 +149,7 @@ class Link(ABC):
                 "this client is closed: make another one", reason="CLIENT_CLOSED"
             )
         method = getattr(opened.stub, call.method)
-        metadata = call.metadata + self._credentials
+        metadata = call.metadata + (self._credentials if caller is None else caller)
         if tracing.is_on:
             return opened.track(trace_call(method, timeout, metadata, call))
         return opened.track(method(call.request, timeout=timeout, metadata=metadata))
@@ -280,105 +268,3 @@ class AsyncLink(Link):
             if loop.is_closed():
                 del self._channels[loop]
         return super()._new()
-
-
-class PendingCall(Generic[T]):
-    """One call and its deadline. Decides whether a failed call is repeated.
-
-    A call is repeated only if no connection could be made, because then no server has seen
-    it. All other failures become errors of the client.
-    """
-
-    def __init__(self, link: Link, call: Call[T], timeout: float) -> None:
-        if not isinstance(timeout, int | float) or timeout != timeout:  # NaN
-            raise InvalidArgumentError(
-                f"timeout must be seconds, not {timeout!r}",
-                reason="INVALID_REQUEST",
-                field="timeout",
-                model=call.model,
-            )
-        self._link = link
-        self.call = call
-        self._timeout = float(min(timeout, _ENDLESS))
-        self._started = False
-        self._deadline = math.inf
-
-    def start(self) -> Any:
-        """Start or repeat the call; return what grpc returns."""
-        if not self._started:
-            self._started = True
-            self._deadline = time.monotonic() + self._timeout
-        elif self._link.closed:
-            raise self.closed_error()
-        remaining = None
-        if self._timeout < _ENDLESS:
-            remaining = max(0.0, self._deadline - time.monotonic())
-        return self._link.start(self.call, remaining)
-
-    def pause_after(self, error: Exception) -> float:
-        """Return the seconds to wait before the next attempt, or raise the client's error."""
-        if not isinstance(error, grpc.RpcError):
-            # grpc raises this if the channel was closed during the call.
-            if self._link.closed:
-                raise self.closed_error() from None
-            raise error
-        if self._link.closed and error.code() is grpc.StatusCode.CANCELLED:
-            raise self.closed_error() from None
-        if never_connected(error):
-            pause = min(self._link.patience(), self._deadline - time.monotonic())
-            if pause > 0:
-                return min(pause, _PAUSE)
-        raise error_from_status(
-            error, target=self._link.target, model=self.call.model, timeout=self._timeout
-        ) from None
-
-    def unreadable_reply(self) -> InternalError:
-        """Return the error of a reply that does not parse. grpc.aio has none: it returns None."""
-        return unreadable_reply(self._link.target, self.call.model)
-
-    def closed_error(self) -> CallCancelledError:
-        """Return the error of a call whose client was closed during it."""
-        return CallCancelledError(
-            "the client was closed during the call",
-            reason="CANCELLED",
-            model=self.call.model,
-        )
-
-
-class BaseClient:
-    """A target, a default timeout, and a link that connects on first use."""
-
-    _link_type: ClassVar[type[Link]]
-
-    def __init__(
-        self,
-        target: str | None = None,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        token: str | None = None,
-        tls: Tls | bool | None = None,
-    ) -> None:
-        self.timeout = timeout
-        self._link = self._link_type(resolve_target(target), resolve_token(token), find_tls(tls))
-
-    @property
-    def target(self) -> str:
-        """The address that calls go to."""
-        return self._link.target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A connection cannot be pickled; what it is made from can, with the token.
-        link = self._link
-        return _restore, (type(self), self.target, self.timeout, link.token, link.tls or False)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.target!r}, timeout={self.timeout:g})"
-
-    def _pending(self, call: Call[T], timeout: float | None) -> PendingCall[T]:
-        return PendingCall(self._link, call, self.timeout if timeout is None else timeout)
-
-
-def _restore(
-    cls: type[BaseClient], target: str, timeout: float, token: str, tls: Tls | bool
-) -> BaseClient:
-    return cls(target, timeout=timeout, token=token, tls=tls)

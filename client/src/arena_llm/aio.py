@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Self, TypeVar, Unpack
 
 from arena_llm._arguments import Messages, Prompt
+from arena_llm._base import BaseClient, PendingCall
 from arena_llm._fork import aio, grpc
 from arena_llm._request import (
     Call,
@@ -26,7 +27,7 @@ from arena_llm._request import (
     join_pages,
 )
 from arena_llm._stream import BaseStream, StreamEvent
-from arena_llm._transport import AsyncLink, BaseClient, PendingCall, build_health_call
+from arena_llm._transport import AsyncLink, build_health_call
 from arena_llm.errors import ArenaError
 from arena_llm.types import (
     Availability,

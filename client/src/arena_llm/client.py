@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Self, TypeVar, Unpack
 
 from arena_llm._arguments import Messages, Prompt
+from arena_llm._base import BaseClient, PendingCall
 from arena_llm._fork import grpc
 from arena_llm._request import (
     Call,
@@ -24,7 +25,7 @@ from arena_llm._request import (
     join_pages,
 )
 from arena_llm._stream import BaseStream, StreamEvent
-from arena_llm._transport import BaseClient, PendingCall, SyncLink, build_health_call
+from arena_llm._transport import SyncLink, build_health_call
 from arena_llm.errors import ArenaError
 from arena_llm.types import (
     Availability,
@@ -126,7 +127,7 @@ class Client(BaseClient):
             try:
                 if isinstance(call, ArenaError):
                     return call
-                return _send(PendingCall(link, call, timeout))
+                return _send(PendingCall(link, call, timeout, self._caller))
             except ArenaError as error:
                 return error
 

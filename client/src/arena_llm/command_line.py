@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 from arena_llm.connection import DEFAULT_PORT, DEFAULT_TIMEOUT, PORT_VARIABLE, TARGET_VARIABLE
 from arena_llm.suggestions import did_you_mean
+from arena_llm.v1 import REVISION
 
 FAILED = 1
 USAGE = 2  # the same as argparse
@@ -20,14 +25,30 @@ INTERRUPTED = 130  # 128 + SIGINT, as in shells
 PRICE_HEADER = "USD PER MILLION TOKENS"
 
 
+def find_command(name: str) -> str:
+    """How a shell starts a command of this environment: by its name if it is on PATH."""
+    path = Path(sys.prefix, "bin", name)
+    found = shutil.which(name)
+    if not path.exists() or (found and Path(found).resolve() == path.resolve()):
+        return name
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+#: Lines of a usage that is shown with an error.
+_MOST_USAGE = 6
+
+
 class HintingParser(argparse.ArgumentParser):
     """A parser whose errors name what a misspelled command or value may stand for."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with the usage and the message."""
+        """Exit with the usage and the message; of a usage that would fill the screen, say where."""
         if wrong := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             message += did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), most=1)
-        super().error(message)
+        usage = self.format_usage()
+        if len(usage.splitlines()) > _MOST_USAGE:
+            usage = f"for help: {self.prog} --help\n"
+        self.exit(USAGE, f"{usage}{self.prog}: error: {message}\n")
 
 
 def parse_arguments(
@@ -70,6 +91,12 @@ def _check_options(
 
 def _list_options(parser: argparse.ArgumentParser) -> set[str]:
     return {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
+
+
+def add_version(parser: argparse.ArgumentParser, distribution: str) -> None:
+    """Add the option --version, which prints the version of the installed distribution."""
+    text = f"{distribution} {version(distribution)} (contract revision {REVISION})"
+    parser.add_argument("--version", action="version", version=text, help="print the version")
 
 
 def add_target(parser: argparse.ArgumentParser, default: str | None = None) -> None:

@@ -189,6 +189,16 @@ def find_connection(target: str | None) -> ConnectionSettings:
     )
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener at a host. Other names may be any address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def is_local(target: str) -> bool:
     """Whether a target is on this machine.
 

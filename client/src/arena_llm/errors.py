@@ -39,6 +39,9 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 #: have the same beginning, but it has details.
 NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 
+#: Bytes of a call's metadata from which on gRPC refuses some calls; twice as many it never accepts.
+_MAX_METADATA = 8192
+
 
 class ArenaError(Exception):
     """A call that failed. It can be pickled.
@@ -264,8 +267,16 @@ def _explain_local(code: str, message: str, target: str, timeout: float) -> tupl
                     "certificate, ARENA_LLM_SERVER_NAME one of its names, and "
                     "ARENA_LLM_CERTIFICATE and _KEY a certificate that it accepts"
                 )
-            elif "HTTP/2" in cause:
-                problem = f"{target} is not a gRPC server: is it the port of another program?"
+            elif "Socket closed" in cause or "reset by peer" in cause:
+                problem = (
+                    f"{target} closes the connection: if it is encrypted, set ARENA_LLM_CA, and if "
+                    "it asks for a certificate, ARENA_LLM_CERTIFICATE and _KEY"
+                )
+            elif "HTTP/2" in cause or "http1" in cause:
+                problem = (
+                    f"{target} is not a gRPC server: is it the port of another program? A "
+                    "router's is 50050 by default"
+                )
             else:
                 problem = (
                     f"nothing answers at {target}: start the services with `make up`, "
@@ -276,6 +287,12 @@ def _explain_local(code: str, message: str, target: str, timeout: float) -> tupl
             return "CONNECTION_LOST", f"the connection to {target} was lost ({message})"
         case "RESOURCE_EXHAUSTED" if "message larger than max" in message:
             return "TOO_LARGE", f"a message of this call has too many bytes ({message})"
+        case "RESOURCE_EXHAUSTED" if "metadata size exceeds" in message:
+            problem = (
+                f"the metadata of this call, such as its token, has too many bytes for {target}: "
+                f"all headers together may have {_MAX_METADATA}, their names included"
+            )
+            return "TOO_LARGE", f"{problem} ({message})"
         case "CANCELLED":
             return "CANCELLED", message
         case "DEADLINE_EXCEEDED":

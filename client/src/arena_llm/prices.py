@@ -1,6 +1,8 @@
-"""What a request costs by a price, and the most that it can cost."""
+"""What a request costs by a price, the most that it can cost, and how people read an amount."""
 
 from __future__ import annotations
+
+import math
 
 from arena_llm.types import FreePrice, Price, PriceTable, PriceUnit
 
@@ -40,3 +42,16 @@ def find_most(price: Price | None, prompt_tokens: int, completion_tokens: int | 
         prompt = max(_LONG_CACHE * prompt, written)
     completion = max(completion, most.get(PriceUnit.REASONING_TOKEN, 0))
     return most.get(PriceUnit.REQUEST, 0) + prompt_tokens * prompt + completion_tokens * completion
+
+
+#: The least amount, in dollars, that is shown with two decimals. A smaller one would lose digits.
+_DECIMALS_FROM = 0.0995
+
+
+def format_dollars(picousd: float) -> str:
+    """Format 10^-12 US dollars: two decimals, or two significant digits if it is a small amount."""
+    sign, value = "-" * (picousd < 0), abs(picousd) / 10**12
+    if value == 0 or value >= _DECIMALS_FROM:
+        return f"{sign}${value:,.2f}"
+    # Format g would write an exponent.
+    return f"{sign}${value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")

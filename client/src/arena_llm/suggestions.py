@@ -1,9 +1,12 @@
-"""Suggests the name that a misspelled one may stand for, in errors of every part."""
+"""Words of the errors about files and names that every part has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+#: What pydantic writes before the message of a validator's exception.
+_LABELS = ("Value error, ", "Assertion failed, ")
 
 
 def did_you_mean(name: str, names: Iterable[str], most: int = 3) -> str:
@@ -11,5 +14,12 @@ def did_you_mean(name: str, names: Iterable[str], most: int = 3) -> str:
 
     most: the largest number of suggestions, the most similar one first.
     """
-    similar = get_close_matches(name, list(names), most)
+    similar = get_close_matches(name, [*dict.fromkeys(names)], most)
     return f"; did you mean {' or '.join(similar)}?" if similar else ""
+
+
+def strip_label(message: str) -> str:
+    """Return a message of pydantic without the label that it puts before a validator's words."""
+    for label in _LABELS:
+        message = message.removeprefix(label)
+    return message

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 # Characters that control a terminal, are invisible, or change the order of the text: control
@@ -37,6 +39,25 @@ def one_line(text: str, max_length: int) -> str:
 def escape_on_terminal(stream: TextIO, text: str) -> str:
     """Escape unsafe characters for a terminal. A file or a pipe gets the exact text."""
     return escape_unsafe(text) if stream.isatty() else text
+
+
+def fold(stream: TextIO, text: str) -> str:
+    """Break the lines of a text between words, for a terminal. Files and pipes get the exact text.
+
+    An indented line stays whole: it is a command to copy. So does a long word, such as a path.
+    """
+    if not stream.isatty():
+        return text
+    return fold_words(text, shutil.get_terminal_size().columns)
+
+
+def fold_words(text: str, width: int) -> str:
+    """Break the lines of a text between words. width: the most characters of a line."""
+    fit = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    lines = text.split("\n")
+    return "\n".join(
+        line if len(line) <= width or line.startswith(" ") else fit.fill(line) for line in lines
+    )
 
 
 def open_closed_files() -> None:

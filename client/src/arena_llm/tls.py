@@ -54,7 +54,12 @@ class Tls:
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """Return the arguments of grpc.ssl_channel_credentials. Raises InvalidArgumentError."""
         ca, key, certificate = (
-            _read(path) if path else None for path in (self.ca, self.key, self.certificate)
+            _read(path, begin) if path else None
+            for path, begin in (
+                (self.ca, b"CERTIFICATE-----"),
+                (self.key, b"PRIVATE KEY-----"),
+                (self.certificate, b"CERTIFICATE-----"),
+            )
         )
         return ca, key, certificate
 
@@ -98,11 +103,15 @@ def _stamp(path: str) -> Any:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, part: bytes) -> bytes:
+    """Return a PEM file. grpc says nothing of use about one without the part that is needed."""
     try:
-        return Path(path).read_bytes()
+        text = Path(path).read_bytes()
     except OSError as error:
         raise _make_error(f"{path} cannot be read: {error.strerror}") from None
+    if part not in text:
+        raise _make_error(f"{path} has no {part.decode().strip('-').lower()} in PEM form")
+    return text
 
 
 def _make_error(problem: str) -> InvalidArgumentError:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from arena_llm.types import (
     Attempt,
     Availability,
+    CallReport,
     Completion,
     Delta,
     GenerationRequest,
@@ -23,6 +24,7 @@ from arena_llm.types import (
 )
 from services.common.backend import BaseLLMBackend, BreakerState, describe_breaker
 from services.common.errors import (
+    ApiKeyRejected,
     BackendError,
     InvalidRequest,
     ModelNotFound,
@@ -197,6 +199,10 @@ class HostedBackend(BaseLLMBackend[C]):
         finally:
             bill.close(answered)
 
+    def keep_report(self, request_id: str, report: CallReport) -> None:
+        """The next call with this request_id lists these attempts before its own."""
+        self._journal.keep_attempts(request_id, report.attempts)
+
     async def _generate_constrained(self, request: GenerationRequest, bill: Bill) -> Completion:
         """Return a completion. A model that refuses a JSON schema gets its constraint in words."""
         model = request.model
@@ -274,6 +280,10 @@ class HostedBackend(BaseLLMBackend[C]):
         """
         return None, None
 
+    async def _find_key_variable(self, model: str) -> str:
+        """The variable of the key that the model needs; "" if it is not known. Never raises."""
+        return ""
+
     async def _complete_report(
         self, error: BackendError, request: GenerationRequest, bill: Bill
     ) -> None:
@@ -292,6 +302,15 @@ class HostedBackend(BaseLLMBackend[C]):
                 error.report = report
             error.metadata |= describe_cost(report)
         error.message = self._redact.hide(error.message)
+        if (
+            isinstance(error, ApiKeyRejected)
+            and "variable" not in error.metadata
+            and (variable := await self._find_key_variable(request.model))
+        ):
+            error.message += (
+                f": put a valid {variable} into .env, which running services read again"
+            )
+            error.metadata["variable"] = variable
         error.metadata = {k: self._redact.hide(v) for k, v in error.metadata.items()}
         if report is not None:
             served_by = replace(

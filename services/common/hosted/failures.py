@@ -13,16 +13,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 
 from services.common.errors import repair_text
 from services.common.hosted.values import load_json, number
 from services.common.hosted.waits import find_wait
-
-if TYPE_CHECKING:
-    from services.common.hosted.response import ProviderAnswer
 
 #: Levels of lists, objects and JSON inside strings around a provider's words.
 _MAX_DEPTH = 10
@@ -111,17 +108,6 @@ def read_error_body(body: bytes, status: int, reason: str) -> Failure:
         return failure
     words = _join((f"HTTP {status} {reason}".strip(), words), ": ")
     return replace(failure or Failure(), message=words)
-
-
-def find_failure(answer: ProviderAnswer) -> Failure | None:
-    """Find the error that an answer holds, with or without a completion beside it."""
-    if (failure := read_failure(answer.error)) is not None or answer.choice is None:
-        return failure
-    if (failure := read_failure(answer.choice.error)) is not None:
-        return failure
-    if answer.choice.finish == "error":
-        return Failure("the model's provider failed")
-    return None
 
 
 def find_reported(value: dict[str, Any]) -> Any:

@@ -1,9 +1,9 @@
 """The requests to providers that cost money, on disk, so that a killed service does not lose them.
 
-A line is written before a request is sent, and another when its cost is known, or that it is not.
-If the service is killed, the next one reads them. The next call with the same request_id then
-reports them, beside its own requests. The lines have ids, the model and the cost: no prompt, no
-reply and no key.
+A line is written before a request is sent, and another at its end, with its cost, or without one if
+the cost is unknown. If the service is killed, its next process reads the lines. The next call with
+the same request_id then reports these requests beside its own. The lines have ids, the model and
+the cost: no prompt, no reply and no key.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,17 @@ class Journal:
         while len(self._lost) > _MAX_CALLS:
             self._lost.popitem(last=False)
 
+    def keep_attempts(self, request_id: str, attempts: Iterable[Attempt]) -> None:
+        """Remember the attempts of an error that no caller has heard."""
+        lost = {
+            self.next_id(): make_lost(attempt.provider, attempt.upstream_id, attempt.cost_picousd)
+            for attempt in attempts
+            if attempt.cost_picousd != 0
+        }
+        if lost:
+            self._write_kept(request_id, lost)
+            self.keep(request_id, lost)
+
     def take(self, request_id: str) -> dict[str, Attempt]:
         """Return, by id, the requests of earlier calls with this request_id, and forget them."""
         return self._lost.pop(request_id, {})
@@ -118,9 +129,12 @@ class Journal:
         for entry in self.open:
             self.write(entry.describe())
         for request_id, attempts in self._lost.items():
-            for number, attempt in attempts.items():
-                self.write({"sent": number, "request_id": request_id})
-                self.write(_describe_end(number, request_id, attempt))
+            self._write_kept(request_id, attempts)
+
+    def _write_kept(self, request_id: str, attempts: Mapping[str, Attempt]) -> None:
+        for number, attempt in attempts.items():
+            self.write({"sent": number, "request_id": request_id})
+            self.write(_describe_end(number, request_id, attempt))
 
     def _load(self, path: Path) -> None:
         """Remember the requests in a file that no caller knows of."""

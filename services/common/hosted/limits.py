@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from services.common.errors import BackendError, Overloaded, RateLimited
 from services.common.hosted.breaker import BreakerOpen
 from services.common.hosted.config import HostedConfig
-from services.common.hosted.line import Line, Waiter
 from services.common.hosted.pace import Pacer, Sent
+from services.common.line import Line, Waiter
 from services.common.log import log
 from services.common.tenant import has_share, make_overload
 
@@ -41,7 +41,7 @@ class Allowance:
         self.next = -math.inf  # when something may be spent
 
     def spend(self, amount: float, now: float) -> None:
-        """Spend so much. A negative amount gives back what was too much."""
+        """Spend an amount. A negative amount gives back an excess."""
         if self._seconds:
             start = max(self.next, now) if amount > 0 else self.next
             self.next = start + amount * self._seconds

@@ -1,10 +1,10 @@
 """When the next call to a provider may be sent: learns its limits from what it refuses.
 
 A refusal (HTTP 429) is a normal signal. While calls are refused, the model is paused, and only one
-call at a time, the probe, finds out whether it is open again. The granted rate is learned, tried a
-little higher, and forgotten; in_flight.py learns a bound on calls in flight. A burst of refusals
-counts once. What a provider says about the time to wait can only make a probe sooner, because it is
-often wrong.
+call at a time, the probe, finds out whether it is open again. The granted rate is learned, raised a
+little to test it, and forgotten after a time; in_flight.py learns a bound on calls in flight. A
+burst of refusals counts once. The time that a provider asks callers to wait can only make a probe
+earlier, because it is often wrong.
 
 Pure arithmetic over times in seconds: `limits.py` has the callers, the queue and the clock. The
 algorithm and its parameters were found by simulation over 57 kinds of limit;
@@ -167,7 +167,7 @@ class Pacer:
             self._let_in(sent, now, waiting)
 
     def drop(self, sent: Sent, now: float) -> None:
-        """The caller of a call has left, so that nobody will know."""
+        """The caller of a call has left, so the call's outcome stays unknown."""
         self.in_flight -= 1
         if not sent.is_known:
             sent.is_known = True

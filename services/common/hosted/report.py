@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from arena_llm.types import Attempt, CallReport, Completion, Usage
-from services.common.errors import BackendError, cut_text
+from services.common.errors import BackendError
 from services.common.hosted.journal import Entry
+from services.common.trailers import cut_text
 
 _MAX_DETAIL = 200  # bytes of an attempt's detail
 

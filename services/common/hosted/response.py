@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.common.errors import UnreadableAnswer, repair_text
-from services.common.hosted.failures import find_reported
+from services.common.hosted.failures import Failure, find_reported, read_failure
 from services.common.hosted.parts import CallPiece
 from services.common.hosted.tokens import TokenRow, parse_logprobs
 from services.common.hosted.usage import find_usage
@@ -111,6 +111,17 @@ def parse_answer(value: Any, index: int | None = None) -> ProviderAnswer:
         usage=find_usage(value),
         error=error,
     )
+
+
+def find_failure(answer: ProviderAnswer) -> Failure | None:
+    """Find the error that an answer holds, with or without a completion beside it."""
+    if (failure := read_failure(answer.error)) is not None or answer.choice is None:
+        return failure
+    if (failure := read_failure(answer.choice.error)) is not None:
+        return failure
+    if answer.choice.finish == "error":
+        return Failure("the model's provider failed")
+    return None
 
 
 class ChunkReader:

@@ -49,7 +49,7 @@ class Retrier:
     """Runs attempts within the limits of the service, and retries transient failures.
 
     A call that the provider's limits refuse (HTTP 429) goes back to the front of its queue, which
-    decides when it is sent again. That is no failure: it uses up no attempt.
+    decides when it is sent again. This uses up no attempt.
 
     The pause before any other retry is the provider's Retry-After. Without one it is random
     between 0 and a bound that doubles with each attempt ("full jitter":
@@ -69,7 +69,7 @@ class Retrier:
         meter.watch("breaker", self._show_breakers)
 
     def close(self) -> None:
-        """Show its gauges no longer."""
+        """Stop showing the gauges."""
         meter.unwatch("waiting", self._show_waiting)
         meter.unwatch("paused", self._show_paused)
         meter.unwatch("breaker", self._show_breakers)

@@ -31,6 +31,7 @@ from jsonschema_rs import (
     ValidationError,
 )
 
+from services.common.digits import read_digits
 from services.common.errors import InvalidRequest
 
 FIELD = "constraint.json_schema"
@@ -215,8 +216,9 @@ class _PathCounter:
         target = self._root
         for step in pointer.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(target, list) and step.isdecimal() and int(step) < len(target):
-                target = target[int(step)]
+            if isinstance(target, list):
+                place = read_digits(step)
+                target = target[place] if place is not None and place < len(target) else None
             else:
                 target = target.get(step) if isinstance(target, dict) else None
         return target

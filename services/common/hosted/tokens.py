@@ -52,7 +52,7 @@ def make_trace(rows: Sequence[TokenRow]) -> TokenTrace | None:
 
 
 def drop_rows(rows: Sequence[TokenRow], size: int) -> Sequence[TokenRow]:
-    """The rows after so many bytes of text."""
+    """Return the rows after the first `size` bytes of text."""
     place = 0
     for index, row in enumerate(rows):
         if place >= size:

@@ -40,6 +40,9 @@ from services.common.local.writing import CompletionEncoder, UnwritableError
 #: The bytes of a text that is always tokenized, which takes about 0.1 s.
 _ALWAYS_TOKENIZED = 1 << 18
 
+#: Characters of a text whose tokens are kept: 8,192 texts of any length would fill the memory.
+_MAX_CACHED = 256
+
 _NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
@@ -115,8 +118,8 @@ class PromptReader:
         # At least the bytes of the longest token: byte-level vocabularies write a byte as a
         # character that may itself take two.
         self._longest = max(len(token.encode()) for token in tokenizer.get_vocab())
-        # Cached, because games offer the same few actions again and again.
-        self._encode_completion = lru_cache(8192)(self._encode_completion_uncached)
+        # Games offer the same few actions again and again.
+        self._encode_short = lru_cache(8192)(self._encode_completion)
 
     def read_generation(
         self, request: GenerationRequest, default_max_tokens: int, *, reasons: bool = False
@@ -241,12 +244,13 @@ class PromptReader:
 
         Raises InvalidRequest with `field` if the vocabulary cannot write it.
         """
-        tokens = self._encode_completion(text)
+        encode = self._encode_short if len(text) <= _MAX_CACHED else self._encode_completion
+        tokens = encode(text)
         if tokens is None:
             raise make_unusable_error(field, f"the vocabulary of {self.name} cannot write {text!r}")
         return [*tokens]
 
-    def _encode_completion_uncached(self, text: str) -> list[int] | None:
+    def _encode_completion(self, text: str) -> list[int] | None:
         if self._writing is None:
             return self.encoder.encode(text, add_special_tokens=False)
         try:

@@ -59,7 +59,7 @@ def _is_weight(node: Any) -> bool:
 
 
 def _pack(weights: Floats) -> Any:
-    """The same weights, computed from smaller constants; None if they lie on no grid."""
+    """Return a graph that computes the weights from 4 or 8 bits; None if no such grid fits."""
     groups = weights.reshape(len(weights), -1, _GROUP)
     for find in (_four_bits, _eight_bits):
         parts = []

@@ -62,7 +62,7 @@ class Pace:
         return self.piece if self._credit >= _LONGEST * self._step else 0
 
     def record(self, prompt_tokens: int, seconds: float) -> None:
-        """Count a pass with rows, which has read so many tokens of prompts beside them."""
+        """Count a pass with rows, which also read `prompt_tokens` and took `seconds`."""
         changed = self._had_piece and not prompt_tokens
         self._had_piece = prompt_tokens > 0
         if not prompt_tokens and not changed:

@@ -59,7 +59,7 @@ def test_a_cell_of_the_heat_map_opens_its_replays(page: Page) -> None:
 def test_the_tables_show_the_counts_of_the_chosen_game(page: Page) -> None:
     page.open()
     with open_results(page.path.with_name("results.db")) as results:
-        rows = results.episodes
+        rows = list(results.first(None))
     for game in ("all games", "matrix_rps"):
         Select(page.one("#panel")).select_by_visible_text(game)
         shown = {

@@ -22,8 +22,15 @@ THINKER, VIEWER = "vllm_thinker", "vllm_viewer"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that end the services last."""
-    items.sort(key=lambda item: item.path.name == "test_vllm_deaths.py")
+    """Run the test that looks for what the others have broken after them, and the tests that end
+    the services last."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    if item.path.name == "test_vllm_deaths.py":
+        return 2
+    return int(item.name.startswith("test_the_service_still_serves["))
 
 
 @pytest.fixture(scope="package")

@@ -112,7 +112,8 @@ async def test_a_killed_engine_core_ends_the_service(models_service: ServiceProc
         await eventually(lambda: health(models_service.address) != "SERVING")
         results = await asyncio.gather(*calls, return_exceptions=True)
     reasons = {getattr(error, "reason", None) or repr(error) for error in results}
-    assert reasons <= {"UPSTREAM_UNAVAILABLE", "UNREACHABLE", "CONNECTION_LOST"}
+    # CANCELLED: the other engine was killed, and the service ended before this call.
+    assert reasons <= {"UPSTREAM_UNAVAILABLE", "UNREACHABLE", "CONNECTION_LOST", "CANCELLED"}
     await eventually(lambda: models_service.process.poll() is not None, 120)
     assert models_service.process.returncode > 0
     assert re.search("the engine of vllm_(thinker|viewer) has died", models_service.log())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import urllib.request
+from collections.abc import Sequence
 from uuid import uuid4
 
 import psutil
@@ -44,11 +46,18 @@ def test_up_shows_a_generated_text_and_a_command_to_try_next(system: System) -> 
     lines = system.deploy("up").stdout.splitlines()
     heading = lines.index(f"{MODEL}, asked {PROMPT!r}:")
     assert "Paris" in lines[heading + 1]
-    assert f"next: ARENA_LLM_TARGET={system.target} .venv/bin/arena-llm" in lines[-1]
+    assert lines[-1].startswith(f"  ARENA_LLM_TARGET={system.target} .venv/bin/arena-llm ")
     assert count_calls(system) == calls + 1
-    done = system.shell(lines[-1].removeprefix("next: "))
+    done = system.shell(lines[-1])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("0", "4")
+
+
+def test_up_prints_the_address_of_the_page(system: System) -> None:
+    said = f"what is called, and by whom: {system.page} or"
+    assert said in system.deploy("up").stdout
+    with urllib.request.urlopen(f"{system.page}status.json") as answer:  # noqa: S310 - http
+        assert [one["backend"] for one in json.load(answer)["backends"]]
 
 
 def test_status_shows_each_service(system: System) -> None:
@@ -104,8 +113,9 @@ def test_only_this_user_can_reach_the_manager(system: System) -> None:
     )
 
 
-def test_a_running_system_keeps_its_ports(system: System) -> None:
-    moved = system.run(["env", "ARENA_ROUTER_PORT=1", *system.command("up")])
+@pytest.mark.parametrize("command", [("up",), ("restart", "router")], ids=" ".join)
+def test_a_running_system_keeps_its_ports(system: System, command: Sequence[str]) -> None:
+    moved = system.run(["env", "ARENA_ROUTER_PORT=1", *system.command(*command)])
     assert moved.returncode == 1
     assert f"router is up on {system.target}, not on 127.0.0.1:1" in moved.stderr
 

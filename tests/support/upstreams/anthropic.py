@@ -72,7 +72,8 @@ class AnthropicUpstream(UpstreamServer):
     def events(self, call: Call, reply: Reply) -> list[bytes]:
         """https://docs.anthropic.com/en/docs/build-with-claude/streaming"""
         pieces = list(reply.text) if reply.pieces is None else reply.pieces
-        start = {**self._head(call), "content": [], "stop_reason": None, "usage": USAGE}
+        usage = reply.fields.get("usage", USAGE)
+        start = {**self._head(call), "content": [], "stop_reason": None, "usage": usage}
         head = _event("message_start", message=start)
         index = 0
         if reply.reasoning:
@@ -87,6 +88,7 @@ class AnthropicUpstream(UpstreamServer):
         head += _event("content_block_start", index=index, content_block=_TEXT) + _event("ping")
         reason = "tool_use" if reply.calls else "end_turn"
         ending = {"stop_reason": reason, "stop_sequence": None, **reply.fields}
+        ended = {"output_tokens": usage["output_tokens"]}
         calls = b"".join(_stream_call(index + 1 + n, *call) for n, call in enumerate(reply.calls))
         return [
             head,
@@ -96,7 +98,7 @@ class AnthropicUpstream(UpstreamServer):
             ),
             _event("content_block_stop", index=index)
             + calls
-            + _event("message_delta", delta=ending, usage={"output_tokens": 5}),
+            + _event("message_delta", delta=ending, usage=ended),
             _event("message_stop"),
         ]
 

@@ -64,10 +64,11 @@ class GeminiUpstream(UpstreamServer):
         pieces = list(reply.text) if reply.pieces is None else reply.pieces
         thoughts = [[{"text": reply.reasoning, "thought": True}]] if reply.reasoning else []
         parts = [*thoughts, *([{"text": piece}] for piece in pieces)]
+        usage = {"usageMetadata": reply.fields.get("usageMetadata", USAGE)}
         return [
             b"",  # nothing comes before the first delta
-            *(_event(self._chunk(call, part)) for part in parts),
-            *(_event(self._chunk(call, [part])) for part in _format_calls(reply)),
+            *(_event(self._chunk(call, part, **usage)) for part in parts),
+            *(_event(self._chunk(call, [part], **usage)) for part in _format_calls(reply)),
             _event(self._chunk(call, [{"text": ""}], "STOP", **reply.fields)),
         ]
 

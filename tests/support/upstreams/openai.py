@@ -74,7 +74,7 @@ class OpenAIUpstream(UpstreamServer):
         }
         end = self._chunk(call, choices=[last])
         if (call.body.get("stream_options") or {}).get("include_usage"):
-            end += self._chunk(call, choices=[], usage=USAGE)
+            end += self._chunk(call, choices=[], usage=reply.fields.get("usage", USAGE))
         return [
             *(
                 self._chunk(call, choices=[{"index": 0, "delta": delta, "finish_reason": None}])

@@ -44,6 +44,7 @@ class Reply:
     held: int | None = None  # pieces of a stream before the wait; None: all but the last
     pieces: Sequence[str] | None = None  # the deltas of a stream; None: by character
     mark: bool = True  # a stream ends with its format's last piece, such as [DONE]
+    pause: float = 0.0  # seconds between two pieces of a stream, or two quarters of an answer
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Fault:
     again: bool = False  # ... and the last of them forever
     hang: bool = False  # never answers; with `after` or `truncate`: never continues
     endless: bytes = b""  # a body that repeats this forever
+    raw: bytes = b""  # what is written to the socket, which is then closed
 
 
 Step = Reply | Fault
@@ -193,6 +195,8 @@ class UpstreamServer(ABC):
             if step.hold is not None:
                 call.holding.set()
                 await step.hold.wait()
+            if step.pause:
+                return await self._drip(request, json.dumps(self.answer(call, step)), step)
             return web.json_response(self.answer(call, step), headers=step.headers)
         response = await self._begin_stream(request, step.headers)
         pieces = self.events(call, step)
@@ -204,6 +208,19 @@ class UpstreamServer(ABC):
                 call.holding.set()
                 await step.hold.wait()
             await response.write(piece)
+            await asyncio.sleep(step.pause)
+        return response
+
+    async def _drip(self, request: web.Request, body: str, step: Reply) -> web.StreamResponse:
+        data = body.encode()
+        headers = {**step.headers, "Content-Type": "application/json"}
+        response = web.StreamResponse(headers=headers)
+        response.content_length = len(data)
+        await response.prepare(request)
+        quarter = len(data) // 4 + 1
+        for begin in range(0, len(data), quarter):
+            await response.write(data[begin : begin + quarter])
+            await asyncio.sleep(step.pause)
         return response
 
     async def _fail(self, request: web.Request, call: Call, fault: Fault) -> web.StreamResponse:
@@ -213,6 +230,10 @@ class UpstreamServer(ABC):
             return await self._fail_late(request, call, fault)
         if fault.reset and not fault.truncate:
             return _reset(request)
+        if fault.raw and request.transport is not None:
+            request.transport.write(fault.raw)  # type: ignore[attr-defined] # it is no read-only one
+            request.transport.close()
+            return web.Response()
         if fault.body is not None:
             body = fault.body
         elif fault.empty:

@@ -21,7 +21,9 @@ from arena.experiment.schedule import EpisodeSpec
 from arena.games.game import Game
 from arena.games.sandbox import Sandbox
 from arena.results.rows import EpisodeRow, MoveRow
+from tests.support import random_play
 from tests.support.game_turns import read_agent
+from tests.support.random_play import Played
 from tests.support.scripted_experiment import Script, run
 
 #: How a model writes the action that it chooses. The strict reader accepts the first one alone.
@@ -134,7 +136,50 @@ async def test_the_command_audits_a_results_file(
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split("  ")[0] == "player"
     assert [row.split()[0] for row in rows[:2]] == ["hf_a", "hf_b"]
-    assert all("100.0%  100.0%   100.0%       0 (0.0%, 0.0% to" in row for row in rows[:2])
+    assert all(row.split()[2:10] == ["100.0", "%"] * 3 + ["0", "(0.0"] for row in rows[:2])
     assert rows[-1].split() == ["strict", str(sum(int(row.split()[1]) for row in rows[:2]))]
     missing = tmp_path / "missing.sqlite"
     assert main(["audit", str(missing)]) == 2
+
+
+@pytest.fixture
+def forged(tmp_path: Path) -> Path:
+    """Results of one good episode, and of 23 in which a seat moved out of turn."""
+    agents = ("hf_a-name-of-many-words", "openrouter_someone/a-model")
+    good = random_play.play("tic_tac_toe", agents, rewrite=lambda row: [random_play.asked(row)])
+    bad = [
+        Played(
+            replace(good.row, episode=f"bad{number}", number=number),
+            (replace(good.moves[0], episode=f"bad{number}", seat=1),),
+        )
+        for number in range(1, 24)
+    ]
+    return random_play.write(tmp_path / "r.sqlite", [good, *bad])
+
+
+@pytest.mark.parametrize(("command", "code"), [("audit", 0), ("verify", 1)])
+def test_the_first_problems_are_named_and_the_others_counted(
+    command: str, code: int, forged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(forged)]) == code
+    *named, rest = capsys.readouterr().err.splitlines()
+    assert len(named) == 20
+    assert all("seat" in line for line in named)
+    assert rest == "arena: and 3 more"
+
+
+def test_the_tables_fit_into_a_terminal(
+    forged: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With such names they were 98 characters wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["audit", str(forged)]) == 0
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 80
+    # Names are broken at their punctuation, and no figure is.
+    assert {"a-model", "words", "(0.0", "43.4", "%)"} <= set(narrow.split())
+    assert "Not shown: first legal (use --wide)." in narrow
+    assert main(["audit", str(forged), "--wide"]) == 0
+    wide = capsys.readouterr().out
+    assert "first legal" in wide.splitlines()[0]
+    assert "Not shown" not in wide

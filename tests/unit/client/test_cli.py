@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from arena_llm.cli import main
 from arena_llm.connection import read_checkout_settings
-from arena_llm.v1 import models_pb2, service_info_pb2
+from arena_llm.v1 import generate_pb2, models_pb2, service_info_pb2
 from tests.unit.client.scripted import (
     MODEL,
     Fail,
@@ -169,6 +170,27 @@ def test_generate_with_instructions(run, script: Script) -> None:
     assert [(m.role, m.parts[0].text) for m in messages] == [(1, "s"), (2, "p")]
 
 
+def test_generate_says_which_model_has_answered_in_place_of_another(run, script: Script) -> None:
+    def answer(request: Any) -> Any:
+        reply = end_event("4").completion
+        reply.served_by.model = "hf_b"
+        reply.failed_models.add(model=MODEL, reason="ERROR_REASON_API_KEY_MISSING")
+        return reply
+
+    script.respond = answer
+    flags = ("--fallback-models", "hf_b", "hf_c", "--cache-use", "bypass")
+    code, out, err = run("generate", MODEL, "p", *flags)
+    assert (code, out) == (0, "4\n")
+    assert (
+        err == f"arena-llm: hf_b has answered, because others could not: {MODEL}: API_KEY_MISSING\n"
+    )
+    request = script.history[0].request
+    assert list(request.fallback_models.names) == ["hf_b", "hf_c"]
+    assert request.cache_use == generate_pb2.CACHE_USE_BYPASS
+    run("generate", MODEL, "p", "--fallback-models")
+    assert script.history[1].request.HasField("fallback_models")
+
+
 def test_generate_json(run, script: Script) -> None:
     code, out, err = run("--json", "generate", MODEL, "schön")
     document = json.loads(out)
@@ -299,7 +321,8 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: arena-llm" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert shown.startswith(("usage: arena-llm", "for help: arena-llm generate --help"))
 
 
 def test_a_checkout_names_the_port_of_its_router(
@@ -340,4 +363,5 @@ def test_an_unknown_option_is_refused_with_a_similar_one(
     assert caught.value.code == 2
     shown = capsys.readouterr().err
     assert "--temprature; did you mean --temperature?" in shown
-    assert "usage: arena-llm generate" in shown, "the usage that lists the options"
+    assert "for help: arena-llm generate --help" in shown, "its usage would fill the screen"
+    assert len(shown.splitlines()) == 2

@@ -18,6 +18,7 @@ from typing import TextIO
 import pytest
 
 from arena_llm.cli import main
+from arena_llm.cli.output import Output
 from arena_llm.v1 import models_pb2, service_info_pb2
 from tests.unit.client.scripted import (
     MODEL,
@@ -270,3 +271,26 @@ class TestShell:
         assert done.stderr.startswith("arena-llm: INVALID_REQUEST: standard input cannot be read")
         assert done.stderr.count("\n") == 1
         assert not script.history
+
+
+def test_a_row_whose_columns_do_not_fit_a_terminal_has_two_lines(
+    terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stdout, shown = terminal
+    output = Output()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        output.table(
+            ("MODEL", "CONTEXT", "CAN"), [("m" * 36, "8192", "chat " * 8), ("n", "-", "-")]
+        )
+    stdout.close()
+    assert shown().splitlines() == [
+        "MODEL",
+        "    CONTEXT  CAN",
+        "m" * 36,
+        "    8192     chat chat chat chat chat",
+        "             chat chat chat",
+        "n",
+        "    -        -",
+    ]

@@ -34,8 +34,6 @@ def test_the_console_script(target: str, script: Script) -> None:
     process = console("--target", target, "generate", MODEL, "schön")
     assert process.communicate(timeout=30) == ("schön\n", "")
     assert process.returncode == 0
-    process = console("--version")
-    assert process.communicate(timeout=30) == ("0.1.0\n", "")
 
 
 def test_ctrl_c_ends_the_call(target: str, script: Script) -> None:

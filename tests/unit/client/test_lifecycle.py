@@ -37,6 +37,36 @@ async def test_pickle_reconnects(make, target: str, script: Script) -> None:
     await settle(copy.close())
 
 
+@BOTH
+async def test_calls_on_behalf_of_another_caller(make, target: str, script: Script) -> None:
+    """They have the other caller's token, or none, and use the same connection."""
+    llm = make(target, token="mine")  # noqa: S106 - of this test only
+    other = llm.on_behalf_of("theirs", {"arena-hops": "1"})
+    for client in (llm, other, llm.on_behalf_of("")):
+        await settle(client.generate(MODEL, "hi"))
+    seen = [seen.metadata for seen in script.history]
+    assert [s.get("authorization") for s in seen] == ["Bearer mine", "Bearer theirs", None]
+    assert [s.get("arena-hops") for s in seen] == [None, "1", None]
+    assert other._link is llm._link
+    with pytest.raises(TypeError, match="another caller"):
+        pickle.dumps(other)
+    with pytest.raises(errors.InvalidArgumentError):
+        llm.on_behalf_of("two words")
+    await settle(llm.close())
+
+
+@BOTH
+async def test_metadata_with_too_many_bytes_is_named(make, target: str, script: Script) -> None:
+    llm = make(target)
+    with pytest.raises(errors.ResourceExhaustedError) as caught:
+        await settle(llm.on_behalf_of("x" * 20_000).generate(MODEL, "hi"))
+    assert caught.value.reason == "TOO_LARGE"
+    assert "metadata of this call, such as its token, has too many bytes" in caught.value.message
+    assert "may have 8192" in caught.value.message
+    assert not script.history
+    await settle(llm.close())
+
+
 def test_one_client_in_many_threads(llm: arena_llm.Client, script: Script) -> None:
     # The first calls start at the same time and race for the channel.
     together = threading.Barrier(16)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import unicodedata
 
 import pytest
 
-from arena_llm.terminal import escape_unsafe
+from arena_llm.terminal import escape_unsafe, fold, fold_words
 
 KEPT = {"\n", "\t"}
 OBEYED = {"Cc", "Cs", "Zl", "Zp"}
@@ -50,3 +51,24 @@ def test_pieces_are_escaped_as_the_whole() -> None:
     text = "a\x1b]0;title\x07b\r\nc\u202ed"
     assert "".join(map(escape_unsafe, text)) == escape_unsafe(text)
     assert escape_unsafe(text) == "a\\u001b]0;title\\u0007b\\r\nc\\u202ed"
+
+
+def test_words_stay_whole_and_so_do_commands_and_paths() -> None:
+    path = "/a/path/that-is/longer/than/the-line"
+    text = f"no such file: {path}\nchoose another:\n  make up SERVICE=hf N=3 ARENA_HF_PORT=1"
+    assert fold_words(text, 20).split("\n") == [
+        "no such file:",
+        path,
+        "choose another:",
+        "  make up SERVICE=hf N=3 ARENA_HF_PORT=1",
+    ]
+
+
+def test_only_a_terminal_gets_broken_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "10")
+    assert fold(Terminal(), "one two three") == "one two\nthree"
+    assert fold(io.StringIO(), "one two three") == "one two three"

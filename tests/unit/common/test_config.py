@@ -99,6 +99,12 @@ def test_refused(tmp_path: Path, text: str, said: list[str]) -> None:
         load(tmp_path, text)
     for word in ("hf_models.yaml", *said):
         assert word in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_an_error_of_the_file_as_a_whole_begins_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hf_models\.yaml: listen: other machines can reach"):
+        load(tmp_path, "listen: 0.0.0.0:0\n")
 
 
 @pytest.mark.parametrize("address", NOT_ADDRESSES)

@@ -11,15 +11,10 @@ import pytest
 from arena_llm import AsyncClient
 from arena_llm.errors import ResourceExhaustedError, UnavailableError
 from arena_llm.types import Attempt, CallReport, CostBasis, Delta, FinishReason, ServedBy, Usage
+from arena_llm.v1 import call_report_pb2
 from services.common import errors
-from services.common.errors import (
-    MAX_DETAILS_BYTES,
-    MAX_MESSAGE_BYTES,
-    RateLimited,
-    UpstreamUnavailable,
-    build_status,
-    cut_message,
-)
+from services.common.errors import RateLimited, UpstreamUnavailable
+from services.common.trailers import MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES, build_status, cut_message
 from tests.support.scripted import scripted
 from tests.support.wire import details, failure, reason, request, stub
 
@@ -138,7 +133,7 @@ def test_many_small_entries_of_metadata_are_bounded() -> None:
 def test_a_report_keeps_the_newest_attempts() -> None:
     attempts = tuple(Attempt(f"p{number}", detail="x" * 190) for number in range(100))
     status = build_status(RateLimited("x", report=CallReport("r", attempts, PAID)))
-    report: Any = errors.call_report_pb2.CallReport()
+    report: Any = call_report_pb2.CallReport()
     assert status.details[-1].Unpack(report)
     names = [attempt.provider for attempt in report.attempts]
     assert names == [f"p{number}" for number in range(100 - len(names), 100)]

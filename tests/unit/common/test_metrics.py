@@ -17,12 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from arena_llm.types import CallReport, Completion, Timings, Usage
 from arena_llm.v1 import models_pb2
+from router.config import RouterConfig
+from router.servicer import Router
 from services.common.config import ConfigError
-from services.common.errors import Overloaded
+from services.common.errors import Overloaded, RefusedByProvider
 from services.common.exporter import Exporter, _render
 from services.common.metric_names import METRICS
 from services.common.metrics import OTHER, Meter, meter
-from tests.support.scripted import completion, scripted
+from tests.support.scripted import completion, scripted, serving
 from tests.support.waiting import eventually
 from tests.support.wire import failure, request, stub
 
@@ -120,7 +122,6 @@ def test_so_many_models_have_a_label_of_their_own_and_no_more(
 ) -> None:
     monkeypatch.setattr("services.common.metrics._MOST_MODELS", 5)
     for number in range(20):
-        meter.begin()
         meter.end("Generate", "OK", {"model": f"hf_{number}"}, 0.1, PAID, None)
     # The configured model is one of the five.
     assert figure("arena_llm_calls_total", gen_ai_request_model="hf_3") == 1
@@ -131,12 +132,21 @@ def test_so_many_models_have_a_label_of_their_own_and_no_more(
 async def test_gauges_show_what_there_is_now(hf: Any) -> None:
     loads = {"hf_model": 3.0}
     meter.watch("waiting", lambda: [(meter.labels(name), n) for name, n in loads.items()])
-    meter.begin()
+    running = [{"model": "hf_model"}, {"model": "mine"}, {}]
+    for fields in running:
+        meter.begin(fields)
     meter.read()
-    assert figure("arena_llm_calls_in_flight") == 1
+    in_flight = {
+        model: figure("arena_llm_calls_in_flight", gen_ai_request_model=model)
+        for model in ("hf_model", OTHER, "")
+    }
+    assert in_flight == {"hf_model": 1, OTHER: 1, "": 1}
     assert figure("arena_llm_calls_waiting", **MODEL) == 3
     loads.clear()
+    for fields in running:
+        meter.end("Generate", "OK", fields, 0.1, None, None)
     meter.read()
+    assert figure("arena_llm_calls_in_flight") == 0
     assert figure("arena_llm_calls_waiting", **MODEL) == 0
 
 
@@ -180,3 +190,28 @@ def test_a_foreign_site_cannot_read_the_figures_in_a_browser() -> None:
             urllib.request.urlopen(foreign)  # noqa: S310 - http
     finally:
         exporter.close()
+
+
+async def test_the_cost_of_a_failed_model_counts_under_its_own_name() -> None:
+    """The router counts in the same meter as the two services, but with the backend's name."""
+    report = CallReport(usage=replace(PAID, cost_picousd=7 * 10**12))
+    async with scripted("a") as (backend, at_a), scripted("b") as (_, at_b):
+        config = RouterConfig.model_validate(
+            {
+                "listen": "127.0.0.1:0",
+                "routes": {"a_": {"targets": [at_a.address]}, "b_": {"targets": [at_b.address]}},
+            }
+        )
+        async with serving(Router(config)) as router, stub(router.address) as llm:
+            for rpc in ("Generate", "StreamGenerate"):
+                backend.enqueue(RefusedByProvider("no", report=report))
+                call = getattr(llm, rpc)(request("a_x", fallback_models={"names": ["b_x"]}))
+                if rpc == "Generate":
+                    await call
+                else:
+                    assert [event async for event in call]
+    costs = {
+        model: figure("arena_llm_cost_usd_total", gen_ai_request_model=model, backend=model[0])
+        for model in ("a_x", "b_x")
+    }
+    assert costs == {"a_x": 14, "b_x": 0}

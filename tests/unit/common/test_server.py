@@ -16,12 +16,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from router.config import Route, RouterConfig
 from router.servicer import Router
-from services.common.config import ConfigError
+from services.common.config import ConfigError, ServiceConfig
 from services.common.server import Server, serve
 from services.common.servicer import LlmServicer
 from tests.support.ports import free_ports
 from tests.support.processes import listens, run_to_end, scripted_process
-from tests.support.scripted import ScriptedBackend, scripted
+from tests.support.scripted import ScriptedBackend, hang, scripted, serving
 from tests.support.waiting import eventually
 from tests.support.wire import failure, request, stub, until_running
 
@@ -74,6 +74,35 @@ async def test_not_serving_until_ready_then_serving_then_failed() -> None:
     assert backend.closed
 
 
+async def test_a_forwarding_service_is_ready_before_a_call_can_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A router without routes would say that the model does not exist, which nobody repeats."""
+    steps: list[str] = []
+
+    class Forwarding(ScriptedBackend):
+        forwards_calls = True
+
+        async def start(self) -> None:
+            await asyncio.sleep(0)
+            steps.append("ready")
+
+    server = Server(LlmServicer(Forwarding()), "127.0.0.1:0")
+    listen = server._server.start
+
+    async def note() -> None:
+        steps.append("listens")
+        await listen()
+
+    monkeypatch.setattr(server._server, "start", note)
+    await server.start()
+    try:
+        assert steps == ["ready", "listens"]
+        assert await health(server.address) == SERVING
+    finally:
+        await server.stop(grace=0)
+
+
 async def test_a_backend_that_fails_ends_the_service_with_status_1() -> None:
     backend = Steps()
     backend.ready.set()
@@ -110,6 +139,18 @@ async def test_stop_lets_a_call_finish_and_refuses_new_ones() -> None:
         finish.set()
         assert (await call).text == "finished"
         await stopping
+
+
+async def test_calls_that_run_longer_than_drain_seconds_are_cancelled() -> None:
+    backend = ScriptedBackend()
+    backend.default = hang
+    config = ServiceConfig(listen="127.0.0.1:0", drain_seconds=0.1)
+    async with serving(LlmServicer(backend), config=config) as server, stub(server.address) as llm:
+        call = asyncio.ensure_future(llm.Generate(request()))
+        await eventually(lambda: backend.running)
+        await server.stop()
+        await asyncio.wait((call,))
+        assert backend.ended == ["CancelledError"]
 
 
 async def test_watchers_get_every_status_and_do_not_delay_a_stop() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from arena_llm.types import (
     Completion,
     Conversation,
     CostBasis,
-    CountRequest,
     Delta,
     FinishReason,
     FreePrice,
@@ -25,57 +23,36 @@ from arena_llm.types import (
     Message,
     Model,
     ModelState,
-    Part,
     PriceTable,
     PriceUnit,
     Progress,
     ProgressState,
     Rate,
     Reasoning,
-    Refusal,
     ReplicaState,
     Sampling,
-    Score,
-    Scoring,
-    ScoringRequest,
     ServedBy,
     Text,
-    TokenCount,
-    TokenTrace,
     ToolCall,
     ToolCallDelta,
-    ToolResult,
     Usage,
 )
-from arena_llm.v1 import REVISION, error_pb2, generate_pb2, models_pb2, reply_pb2
-from arena_llm.wire import to_message
-from services.common.backend import split_message
+from arena_llm.v1 import REVISION, error_pb2, models_pb2, reply_pb2
 from services.common.errors import UpstreamUnavailable
-from services.common.fields import ALWAYS_HONOURED, PATHS, Refusals
+from services.common.fields import PATHS
 from services.common.servicer import LlmServicer
-from tests.support.fields import EXAMPLES, make_field_request, name_field
-from tests.support.logs import capture_logs
 from tests.support.scripted import USAGE, ScriptedBackend, scripted, serving
 from tests.support.wire import (
+    RPCS,
     count_request,
     details,
     failure,
+    make_request,
     reason,
     request,
     score_request,
     stub,
 )
-
-RPCS = ["Generate", "StreamGenerate", "Score", "CountTokens"]
-
-
-def make_request(rpc: str, model: str = "hf_model") -> Any:
-    match rpc:
-        case "Score":
-            return score_request(model)
-        case "CountTokens":
-            return count_request(model)
-    return request(model)
 
 
 async def test_a_request_reaches_the_backend_as_domain_types() -> None:
@@ -359,256 +336,3 @@ async def test_the_text_of_an_error_is_repaired() -> None:
         error = await failure(llm.Generate(request()))
     assert error.code().name == "UNAVAILABLE"
     assert error.details() == "pay \ufffd"
-
-
-class RefusingBackend(ScriptedBackend):
-    """Honours temperature and choices only."""
-
-    fields = frozenset({"config.temperature", "constraint.choices"})
-    can_score = can_count_tokens = False
-    refused: ClassVar[Mapping[str, str]] = {
-        "constraint.regex": "use choices",
-        "conversation.messages.parts.image": "describe it in words",
-        "tools": "list the moves in the prompt",
-    }
-
-
-def test_every_field_has_an_example() -> None:
-    assert EXAMPLES.keys() == PATHS - ALWAYS_HONOURED
-
-
-@pytest.mark.parametrize("path", EXAMPLES)
-async def test_a_field_that_a_backend_does_not_honour_is_refused_by_name(path: str) -> None:
-    """The other fields of the request are honoured."""
-
-    class Lacking(ScriptedBackend):
-        fields = PATHS - ALWAYS_HONOURED - {path}
-
-    backend = Lacking()
-    asked = make_field_request(path, "hf_model")
-    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        for rpc in ("Generate", "StreamGenerate"):
-            error = await failure(getattr(llm, rpc)(asked))
-            assert (error.code().name, reason(error)) == ("UNIMPLEMENTED", "UNSUPPORTED")
-            violation: Any = details(error)["BadRequest"]
-            assert violation.field_violations[0].field == name_field(path)
-            assert path in error.details()
-    assert backend.history == []
-
-
-@pytest.mark.parametrize("path", EXAMPLES)
-async def test_a_field_that_a_backend_honours_reaches_it(path: str) -> None:
-    asked = make_field_request(path, "hf_model")
-    async with scripted() as (backend, server), stub(server.address) as llm:
-        if path.startswith("constraint."):
-            backend.enqueue({"choices": "3", "json_schema": '{"move": "a"}'}.get(path[11:], "a"))
-        await llm.Generate(asked)
-    sent = to_message(backend.history[0], generate_pb2.GenerateRequest)
-    sent.ClearField("request_id")
-    assert sent == asked
-
-
-@pytest.mark.parametrize("path", ["raw.text", "template_arguments_json", "tools"])
-@pytest.mark.parametrize("rpc", ["Score", "CountTokens"])
-async def test_fields_of_score_and_count_tokens_are_refused_by_name(rpc: str, path: str) -> None:
-    class Lacking(ScriptedBackend):
-        fields = PATHS - ALWAYS_HONOURED - {path}
-
-    asked = make_request(rpc)
-    fields = dict(EXAMPLES[path].fields)
-    if not all(hasattr(asked, name) for name in fields):
-        return  # Score has no tools
-    asked.MergeFrom(type(asked)(**fields))
-    backend = Lacking()
-    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        error = await failure(getattr(llm, rpc)(asked))
-    violation: Any = details(error)["BadRequest"]
-    assert (reason(error), violation.field_violations[0].field) == ("UNSUPPORTED", path)
-
-
-async def test_the_advice_of_a_refusal_is_that_of_the_field_or_its_group() -> None:
-    async with serving(LlmServicer(RefusingBackend())) as server, stub(server.address) as llm:
-        for path, advice in (
-            ("constraint.regex", "use choices"),
-            ("conversation.messages.parts.image.url", "describe it in words"),
-            ("tools", "list the moves"),
-            ("config.seed", "leave it out"),
-        ):
-            error = await failure(llm.Generate(make_field_request(path, "hf_model")))
-            assert advice in error.details()
-
-
-async def test_what_a_backend_honours_reaches_it() -> None:
-    backend = RefusingBackend()
-    backend.enqueue("b")
-    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        await llm.Generate(
-            request(config={"temperature": 0.5}, constraint={"choices": {"values": ["a", "b"]}})
-        )
-        errors = [await failure(llm.Score(score_request()))]
-        errors.append(await failure(llm.CountTokens(count_request())))
-    assert backend.history[0].sampling == Sampling(temperature=0.5)
-    assert [reason(error) for error in errors] == ["UNSUPPORTED"] * 2
-
-
-def test_a_backend_that_declares_an_unknown_field_cannot_be_served() -> None:
-    class Wrong(ScriptedBackend):
-        fields = frozenset({"config.colour"})
-
-    with pytest.raises(TypeError, match=r"Wrong\.fields: config\.colour is not a field"):
-        Refusals(Wrong())
-
-
-GOOD = Completion(Message("assistant", "a"), FinishReason.STOP, Usage(1, 1))
-
-
-def say(*parts: Part) -> Completion:
-    return replace(GOOD, message=Message("assistant", parts))
-
-
-#: What a backend returns, the request, and a part of the error that its author reads.
-BROKEN: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "another type": ({"text": "a"}, {}, "returned a dict, not"),
-    "a model without the prefix": (
-        replace(GOOD, served_by=ServedBy(model="model")),
-        {},
-        "does not start with 'hf_'",
-    ),
-    "none of the choices": (
-        GOOD,
-        {"constraint": {"choices": {"values": ["b", "c"]}}},
-        "not one of the choices",
-    ),
-    "a choice and more": (
-        say(Text("b\n")),
-        {"constraint": {"choices": {"values": ["b", "c"]}}},
-        "not one of the choices",
-    ),
-    "no JSON": (GOOD, {"constraint": {"json_schema": {"schema": "{}"}}}, "not JSON"),
-    "another role": (replace(GOOD, message=Message("user", "a")), {}, "not the assistant's"),
-    "an empty text": (say(Text("")), {}, "an empty text"),
-    "a tool call without an id": (say(ToolCall("", "move")), {}, "no id or no name"),
-    "a tool's result": (say(ToolResult("c")), {}, "kind 'tool_result'"),
-}
-
-
-class BrokenBackend(ScriptedBackend):
-    """Returns or yields the given replies."""
-
-    def __init__(self, *replies: Any) -> None:
-        super().__init__()
-        self.replies = replies
-
-    async def generate_response(self, request: GenerationRequest) -> Completion:
-        return self.replies[-1]  # type: ignore[no-any-return]
-
-    async def stream_response(
-        self, request: GenerationRequest
-    ) -> AsyncGenerator[Delta | Progress | Completion, None]:
-        for reply in self.replies:
-            yield reply
-
-    async def score(self, request: ScoringRequest) -> Scoring:
-        return self.replies[0]  # type: ignore[no-any-return]
-
-    async def count_tokens(self, request: CountRequest) -> TokenCount:
-        return self.replies[0]  # type: ignore[no-any-return]
-
-    async def is_model_available(self, model: str) -> Availability:
-        return self.replies[0]  # type: ignore[no-any-return]
-
-    async def get_available_models(self) -> Sequence[Model]:
-        return self.replies
-
-
-async def check_broken(rpc: str, asked: Any, backend: BrokenBackend, problem: str) -> None:
-    """The caller gets INTERNAL with the problem, and the log has it too."""
-    with capture_logs() as log:
-        async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-            error = await failure(getattr(llm, rpc)(asked))
-    assert (error.code().name, reason(error)) == ("INTERNAL", "INTERNAL")
-    assert problem in error.details()
-    assert "backend" in error.details()
-    (bug,) = [line for line in log if line["event"] == "bug"]
-    assert problem in bug["message"]
-
-
-@pytest.mark.parametrize("case", BROKEN)
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_reply_that_breaks_the_contract_is_internal(rpc: str, case: str) -> None:
-    reply, over, problem = BROKEN[case]
-    deltas = split_message(reply.message) if isinstance(reply, Completion) else ()
-    await check_broken(rpc, request(**over), BrokenBackend(*deltas, reply), problem)
-
-
-@pytest.mark.parametrize(
-    ("events", "problem"),
-    [
-        ([], "ended without a completion"),
-        ([Delta("a")], "ended without a completion"),
-        ([Delta("b"), GOOD], "do not add up"),
-        ([GOOD.usage, GOOD], "returned a Usage, not Delta"),
-    ],
-)
-async def test_a_stream_that_breaks_the_contract_is_internal(
-    events: list[Any], problem: str
-) -> None:
-    await check_broken("StreamGenerate", request(), BrokenBackend(*events), problem)
-
-
-@pytest.mark.parametrize(
-    ("rpc", "replies", "problem"),
-    [
-        ("Score", [Scoring(())], "not one score for each continuation"),
-        ("Score", [Scoring((Score(-1), Score(-1)))], "not one score for each continuation"),
-        ("Score", [Scoring((Score(math.nan),))], "NaN"),
-        ("CountTokens", [7], "returned a int, not TokenCount"),
-        ("Score", [None], "returned a NoneType"),
-        ("IsAvailable", [True], "returned a bool, not Availability"),
-        ("ListModels", [Model("model")], "'model' does not start with 'hf_'"),
-        ("ListModels", [Model("hf_a"), Model("hf_a")], "listed twice"),
-        ("ListModels", ["hf_a"], "returned a str, not Model"),
-    ],
-)
-async def test_other_replies_that_break_the_contract_are_internal(
-    rpc: str, replies: list[Any], problem: str
-) -> None:
-    asked = {
-        "Score": score_request(),
-        "CountTokens": count_request(),
-        "IsAvailable": models_pb2.IsAvailableRequest(model="hf_model"),
-        "ListModels": models_pb2.ListModelsRequest(),
-    }[rpc]
-    await check_broken(rpc, asked, BrokenBackend(*replies), problem)
-
-
-async def test_a_choice_that_max_tokens_cut_names_max_tokens() -> None:
-    backend = BrokenBackend(replace(GOOD, finish_reason=FinishReason.LENGTH))
-    choices = {"choices": {"values": ["ab", "b"]}}
-    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        error = await failure(llm.Generate(request(constraint=choices, config={"max_tokens": 1})))
-    assert reason(error) == "INVALID_REQUEST"
-    assert details(error)["BadRequest"].field_violations[0].field == "config.max_tokens"
-    assert details(error)["CallReport"].usage.completion_tokens == 1
-
-
-@pytest.mark.parametrize("ends", [FinishReason.REFUSAL, FinishReason.CONTENT_FILTER])
-async def test_a_refusal_need_not_keep_the_constraint(ends: FinishReason) -> None:
-    """And it gets no synthetic text."""
-    choices = {"choices": {"values": ["a", "b"]}}
-    for parts in ((), (Refusal("I must not play"),)):
-        backend = BrokenBackend(replace(say(*parts), finish_reason=ends))
-        async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-            reply = await llm.Generate(request(constraint=choices))
-        assert (reply.text, len(reply.message.parts)) == ("", len(parts))
-
-
-async def test_tokens_come_only_if_requested() -> None:
-    trace = TokenTrace(ids=(5,), logprobs=(-1.0,))
-    backend = BrokenBackend(replace(GOOD, completion_tokens=trace, prompt_tokens=trace))
-    async with serving(LlmServicer(backend)) as server, stub(server.address) as llm:
-        plain = await llm.Generate(request())
-        asked = await llm.Generate(request(returns={"top_logprobs": 0}))
-    assert not plain.HasField("completion_tokens")
-    assert not plain.HasField("prompt_tokens")
-    assert list(asked.completion_tokens.logprobs) == [-1.0]

@@ -117,15 +117,17 @@ async def test_a_caller_joins_the_call_that_runs(rpc: str) -> None:
 async def test_a_call_ends_when_its_last_caller_leaves(rpc: str) -> None:
     gate = Gate("e4")
     async with scripted() as (backend, server), stub(server.address) as llm:
-        backend.enqueue(gate, "d4")
+        backend.enqueue(gate, "e5", "d4")
         asked = request(request_id="r-1")
         first, second = (asyncio.create_task(call(llm, rpc, asked)) for _ in range(2))
         await eventually(lambda: backend.running)
+        # It is sent after both on the same connection, so they have arrived.
+        assert (await call(llm, rpc, request(request_id="r-2"))).text == "e5"
         first.cancel()
         await asyncio.wait((first,))
         assert backend.running == 1
         second.cancel()
-        await eventually(lambda: backend.ended == ["CancelledError"])
+        await eventually(lambda: "CancelledError" in backend.ended)
         # Nothing was kept: it is called again.
         assert (await call(llm, rpc, asked)).text == "d4"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import services.hf.pool
 from services.hf.forward_causal import CausalForward
 from services.hf.loading import LoadedModel
 from tests.support.tiny_models import make_checkpoint
@@ -60,3 +61,28 @@ def stepped(loaded: LoadedModel) -> Stepped:
     forward = CausalForward(known.model, 32, 500_000)
     forward.size.token_bytes = known.size.token_bytes  # as after the test of a model that is loaded
     return Stepped(forward)
+
+
+@pytest.fixture
+def entry(checkpoint: Checkpoints) -> Callable[..., dict[str, Any]]:
+    """An entry with this name. All are the same tiny llama."""
+
+    def make(name: str, **more: Any) -> dict[str, Any]:
+        prefixes = {"prefix_cache_gb": 0.0}
+        return {"name": name, "model_path": checkpoint("llama"), **prefixes, **more}
+
+    return make
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models that were loaded, in order."""
+    names: list[str] = []
+    real = services.hf.pool.load
+
+    def counted(entry: Any, *arguments: Any) -> Any:
+        names.append(entry.name)
+        return real(entry, *arguments)
+
+    monkeypatch.setattr(services.hf.pool, "load", counted)
+    return names

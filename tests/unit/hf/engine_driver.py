@@ -26,9 +26,8 @@ from arena_llm.types import (
 from services.hf.budget import MemoryAccount, MemoryBudget
 from services.hf.config import HfModel
 from services.hf.engine import EngineLimits, HfEngine
-from services.hf.forward import Batch, Floats, Forward, Scored, ScoringTask, Work
+from services.hf.forward import Batch, Floats, Forward, LoadLimits, Scored, ScoringTask, Work
 from services.hf.loading import LoadedModel, load
-from services.hf.openvino.loading import LoadLimits
 from services.hf.request import prepare_generation, prepare_scoring
 from services.hf.sequence import ScoringJob
 

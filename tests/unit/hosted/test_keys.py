@@ -66,6 +66,7 @@ async def test_a_repeated_key_is_hidden(
     async with start(key=f"{provider.key}-wrong", max_attempts=1) as llm:
         error = await fail(llm, streamed, provider.model)
         assert error.reason == "API_KEY_REJECTED"
+        assert f"put a valid {provider.variable} into .env" in error.message
         assert provider.key not in error.message
     logged = "".join(capfd.readouterr()) + caplog.text
     assert provider.key not in logged

@@ -351,3 +351,29 @@ async def test_an_impossible_cost_is_unknown_and_logged(
     assert (reply.usage.cost_picousd, reply.usage.cost_basis) == (None, None)
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (12, 5)
     assert "usage cannot be read" in "".join(capsys.readouterr())
+
+
+def running_calls() -> int:
+    """The calls of services in this process that run, with or without callers."""
+    return sum("SharedCalls._run" in str(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_a_failure_that_its_caller_did_not_hear_is_on_the_bill(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    """The call runs to its end without its caller, because its provider bills it anyway."""
+    settings = {"max_attempts": 1, "first_byte_seconds": 0.2, "request_id_seconds": 60}
+    async with start(**settings) as llm:
+        await llm.generate(provider.model, "hi")  # litellm is imported
+        upstream.history.clear()
+        upstream.enqueue(Fault(hang=True))
+        asked = {"request_id": "r-1", "max_tokens": 50}
+        call = asyncio.create_task(llm.generate(provider.model, "hi", **asked))
+        await eventually(lambda: upstream.history)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await eventually(lambda: not running_calls())
+        reply = await llm.generate(provider.model, "hi", **asked)
+    lost, answered = reply.attempts
+    assert (lost.cost_picousd, lost.reason, answered.reason) == (None, "INTERRUPTED", "")
+    assert lost.max_cost_picousd

@@ -5,96 +5,17 @@ An HTTP 200 has been paid for. So it is never requested again because a field ca
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from arena_llm import ArenaError, AsyncClient
-from tests.support.upstreams.server import Call, Fault, Reply
+from tests.support.upstreams.mutations import mutate, split_event
+from tests.support.upstreams.server import Fault, Reply
 from tests.unit.hosted.conftest import OPENAI_FORMAT, STREAMED, Provider, Start, call
 
 TEXT = "seven of nine"
-
-
-def nest(levels: int) -> Any:
-    value: Any = []
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-class Missing:
-    """The field is not there."""
-
-
-#: What stands in place of a field.
-VALUES: list[Any] = [
-    *(Missing, None, True, 5, -1, 1.5, 10**30, "", "x", "null"),
-    *([], {}, [None], [1], [[]], {"a": 1}, [{"a": 1}], nest(100), "y" * 100_000),
-]
-
-Path = tuple[str | int, ...]
-
-
-def list_paths(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Yield the path of each field and item of a JSON value."""
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for key, inner in items:
-        yield (*path, key)
-        yield from list_paths(inner, (*path, key))
-
-
-def change(value: Any, path: Path, new: Any) -> Any:
-    """Return a copy with another value at the path."""
-    value = copy.deepcopy(value)
-    *way, last = path
-    place = value
-    for key in way:
-        place = place[key]
-    if new is Missing:
-        del place[last]
-    else:
-        place[last] = new
-    return value
-
-
-def split_event(event: bytes) -> tuple[bytes, Any]:
-    """Return what comes before the data of an event, and the data, if it is JSON."""
-    before, mark, data = event.partition(b"data:")
-    try:
-        return before + mark, json.loads(data)
-    except ValueError:
-        return event, None
-
-
-def mutate(upstream: Any, asked: Call, streamed: bool) -> Iterator[tuple[str, Fault]]:
-    """Yield each answer with one wrong field, and where it is."""
-    if not streamed:
-        whole = upstream.answer(asked, Reply(TEXT))
-        for path in list_paths(whole):
-            for value in VALUES:
-                body = json.dumps(change(whole, path, value)).encode()
-                yield f"{path} = {str(value)[:40]}", Fault(body=body)
-        return
-    events = [split_event(event) for event in upstream.events(asked, Reply(TEXT, pieces=[TEXT]))]
-    for index, (_, data) in enumerate(events):
-        for path in list_paths(data):
-            for value in VALUES:
-                pieces = [
-                    before if json_value is None else before + json.dumps(
-                        change(json_value, path, value) if place == index else json_value
-                    ).encode() + b"\n\n"
-                    for place, (before, json_value) in enumerate(events)
-                ]  # fmt: skip
-                yield (
-                    f"event {index} {path} = {str(value)[:40]}",
-                    Fault(body=b"".join(pieces), content_type="text/event-stream"),
-                )
 
 
 async def outcome(llm: AsyncClient, provider: Provider, streamed: bool) -> str | ArenaError:
@@ -116,7 +37,7 @@ async def test_one_wrong_field(
     async with start(max_attempts=2) as llm:
         assert await call(llm, streamed, provider.model) == "ok"
         asked = upstream.history[0]
-        for place, fault in mutate(upstream, asked, streamed):
+        for place, fault in mutate(upstream, asked, Reply(TEXT, pieces=[TEXT]), streamed):
             upstream.history.clear()
             upstream.default = fault
             got = await outcome(llm, provider, streamed)
@@ -179,3 +100,23 @@ async def test_events_that_say_nothing(start: Start, upstream: Any, provider: Pr
         chunks = [data for _, data in map(split_event, separate) if data is not None]
         upstream.default = Fault(body=json.dumps(chunks).encode())
         assert await outcome(llm, provider, True) == TEXT, "all chunks in a list"
+
+
+@pytest.mark.parametrize("provider", ["anthropic"], indirect=True)
+async def test_no_part_of_a_stream_is_skipped(
+    start: Start, upstream: Any, provider: Provider
+) -> None:
+    """Events of an unknown type are skipped, unless they hold a part of the answer."""
+    async with start(max_attempts=1) as llm:
+        await call(llm, True, provider.model)
+        events = upstream.events(upstream.history[0], Reply(TEXT, pieces=["seven ", "of ", "nine"]))
+        separate = [event for event in b"".join(events).split(b"\n\n") if event]
+        for place, event in enumerate(separate):
+            head, data = split_event(event)
+            if data is None:
+                continue
+            changed = head + json.dumps({**data, "type": "new"}).encode()
+            body = b"\n\n".join([*separate[:place], changed, *separate[place + 1 :], b""])
+            upstream.default = Fault(body=body, content_type="text/event-stream")
+            got = await outcome(llm, provider, True)
+            assert isinstance(got, ArenaError) or got == TEXT, (event, got)

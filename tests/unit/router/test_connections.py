@@ -1,4 +1,4 @@
-"""A route with several connections spreads its calls over them."""
+"""The connections of a route: its calls are spread over them, and no other channel has them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ async def test_calls_go_to_the_connection_with_the_fewest() -> None:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
             await eventually(lambda: not any(wire.calls for wire in backend._connections))
+
+
+async def test_two_channels_share_no_connection() -> None:
+    """As while a route changes. With a shared one, grpc crashes when the old channel closes."""
+    async with scripted() as (_, server):
+        old, new = (Backend("hf_", Route(targets=[server.address])) for _ in range(2))
+        async with aclosing(old), aclosing(new):
+            for backend in (old, new):
+                await backend.call("Generate", request().SerializeToString(), 60)
+            assert connections_to(server.port) == 2

@@ -24,7 +24,7 @@ from services.common.errors import BackendError
 from tests.support.logs import capture_logs
 from tests.support.ports import free_ports
 from tests.support.scripted import ScriptedBackend, completion, scripted, serving
-from tests.support.wire import details, failure, reason, request
+from tests.support.wire import details, failure, read_completion, reason, request
 
 A, B, C = MODELS = ("a_model", "b_model", "c_model")
 NAMES = {"fallback_models": {"names": [B, C]}}
@@ -44,13 +44,7 @@ class House(NamedTuple):
     async def ask(self, rpc: str, **fields: Any) -> Any:
         """Return the completion of a call."""
         call = getattr(self.llm, rpc)(request(A, **fields))
-        if rpc == "Generate":
-            return await call
-        events = [event async for event in call]
-        assert [event.sequence for event in events] == list(range(len(events)))
-        kinds = [event.WhichOneof("event") for event in events]
-        assert (kinds.count("start"), kinds[0], kinds[-1]) == (1, "start", "completion")
-        return events[-1].completion
+        return await read_completion(call, rpc)
 
     async def fail(self, rpc: str, **fields: Any) -> Any:
         return await failure(getattr(self.llm, rpc)(request(A, **fields)))

@@ -9,38 +9,24 @@ import grpc
 import pytest
 
 from arena_llm.types import Delta
-from arena_llm.v1 import models_pb2
-from router.backend import Backend
-from router.config import Route, RouterConfig
-from router.servicer import Router
-from services.common.errors import RateLimited, UpstreamUnavailable, build_trailers
+from router.config import Route
+from services.common.errors import RateLimited, UpstreamUnavailable
+from services.common.hops import REMAINING_HEADER
+from services.common.trailers import build_trailers
 from tests.support.logs import capture_logs
-from tests.support.ports import free_ports, refusing
 from tests.support.scripted import hang, scripted, serving
 from tests.support.waiting import eventually, reaching
 from tests.support.wire import (
+    RPCS,
     count_request,
     details,
     failure,
+    make_request,
     reason,
     request,
     score_request,
     stub,
 )
-
-PATH = "/arena_llm.v1.LlmService"
-
-RPCS = ["Generate", "StreamGenerate", "Score", "CountTokens"]
-
-
-def make_request(rpc: str, model: str = "hf_model", **fields: Any) -> Any:
-    """A request of a method."""
-    match rpc:
-        case "Score":
-            return score_request(model, **fields)
-        case "CountTokens":
-            return count_request(model)
-    return request(model, **fields)
 
 
 async def test_a_reply_is_forwarded_unchanged(routed: Any) -> None:
@@ -85,6 +71,8 @@ TRAILERS = build_trailers(RateLimited("slow down"))
 class Bare:
     """A service without our servicer, which records and sends metadata."""
 
+    forwards_calls = False
+
     def __init__(self) -> None:
         self.seen: dict[str, Any] = {}
         self.remaining: list[float | None] = []
@@ -96,12 +84,15 @@ class Bare:
     def drain(self) -> None:
         """Have nothing to end."""
 
-    async def Generate(self, data: bytes, context: Any) -> bytes:
+    async def generate(self, data: bytes, context: Any) -> bytes:
         self.seen = dict(context.invocation_metadata())
         self.remaining.append(context.time_remaining())
         await context.send_initial_metadata((("first", "1"), ("first-bin", b"\x00")))
         context.set_trailing_metadata((("last", "2"), ("last-bin", b"\xff")))
         return data
+
+    async def Generate(self, data: bytes, context: Any) -> bytes:
+        return await self.generate(data, context)
 
     async def StreamGenerate(self, data: bytes, context: Any) -> Any:
         await self.Generate(data, context)
@@ -114,7 +105,7 @@ class Bare:
     async def aclose(self) -> None: ...
 
     name = "bare"
-    interceptors = ()
+    guards = ()
     Score = CountTokens = IsAvailable = ListModels = GetServiceInfo = Generate
 
 
@@ -147,6 +138,31 @@ async def test_metadata_is_forwarded_in_both_directions(bare: Any, routed: Any) 
         "arena-session": "game%207",
         "arena-hops": "1",
     }
+
+
+async def test_ray_serve_gets_its_application_and_the_deadline(bare: Any, routed: Any) -> None:
+    backend, address = bare
+    async with routed(hf_=Route(targets=[address], application="hf")) as llm:
+        await raw(llm, "Generate")(request(), timeout=60, metadata=[(REMAINING_HEADER, "1")])
+    assert backend.seen["application"] == "hf"
+    assert 50_000 < int(backend.seen[REMAINING_HEADER]) <= 60_000
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNAVAILABLE", "NOT_FOUND"])
+async def test_the_text_of_an_exception_in_ray_serve_is_not_shown(
+    bare: Any, routed: Any, code: str
+) -> None:
+    backend, address = bare
+
+    async def fail(data: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode[code], "Traceback: a secret")
+
+    backend.generate = fail
+    async with routed(hf_=Route(targets=[address], application="hf", start="make ray-up")) as llm:
+        error = await failure(llm.Generate(request()))
+    assert (error.code().name, reason(error)) == ("UNAVAILABLE", "BACKEND_DOWN")
+    assert f"cannot answer (Ray Serve: {code}); start it with `make ray-up`" in error.details()
+    assert "secret" not in error.details()
 
 
 async def test_initial_metadata_of_a_stream_is_sent_before_its_messages(
@@ -245,75 +261,6 @@ async def test_a_stream_that_is_cancelled_midway_cancels_the_backend(routed: Any
         assert backend.ended != ["done"]
 
 
-@pytest.mark.parametrize("rpc", RPCS)
-async def test_an_unknown_prefix(rpc: str, routed: Any) -> None:
-    asked = make_request(rpc, "gpt2")
-    async with routed(hf_=["127.0.0.1:1"], vllm_=["127.0.0.1:2"]) as llm:
-        error = await failure(getattr(llm, rpc)(asked))
-    assert error.code().name == "NOT_FOUND"
-    assert reason(error) == "UNKNOWN_PREFIX"
-    assert "hf_, vllm_" in error.details()
-
-
-@pytest.mark.parametrize("rpc", RPCS)
-async def test_no_model_and_no_message(rpc: str, routed: Any) -> None:
-    asked = make_request(rpc, "")
-    async with routed(hf_=["127.0.0.1:1"]) as llm:
-        error = await failure(getattr(llm, rpc)(asked))
-        assert details(error)["BadRequest"].field_violations[0].field == "model"
-        call = getattr(llm, rpc)
-        call._request_serializer = None
-        assert reason(await failure(call(b"\xff\xff"))) == "INVALID_REQUEST"
-
-
-@pytest.mark.parametrize("rpc", RPCS)
-@pytest.mark.parametrize("policy", ["round_robin", "session"])
-async def test_a_backend_that_is_down_is_named_immediately(
-    rpc: str, policy: Any, routed: Any
-) -> None:
-    asked = make_request(rpc, "vllm_x", session="s")
-    with refusing(2) as addresses:
-        route = Route(targets=addresses, policy=policy, start="make up VLLM=1")
-        async with routed(vllm_=route) as llm:
-            # Without a deadline: it must not wait for one.
-            error = await asyncio.wait_for(failure(getattr(llm, rpc)(asked)), 20)
-    assert error.code().name == "UNAVAILABLE"
-    assert reason(error) == "BACKEND_DOWN"
-    for word in ("vllm", *addresses, "cannot be reached", "refused", "`make up VLLM=1`"):
-        assert word in error.details()
-    assert dict(details(error)["ErrorInfo"].metadata) == {
-        "backend": "vllm",
-        "addresses": ", ".join(addresses),
-        "reached": "false",
-    }
-
-
-@pytest.mark.parametrize("rpc", RPCS)
-async def test_a_route_that_leads_back_to_the_router_is_reported(rpc: str) -> None:
-    (port,) = free_ports(1)
-    # "localhost" is not the literal address of `listen`, so the configuration is accepted.
-    routes = {"hf_": Route(targets=[f"localhost:{port}"])}
-    router = Router(RouterConfig(listen=f"127.0.0.1:{port}", routes=routes))
-    async with serving(router, f"127.0.0.1:{port}"), stub(f"127.0.0.1:{port}") as llm:
-        error = await failure(getattr(llm, rpc)(make_request(rpc)))
-        listed = await llm.ListModels(models_pb2.ListModelsRequest())
-    assert (error.code().name, reason(error)) == ("FAILED_PRECONDITION", "ROUTE_LOOP")
-    assert "a route leads back to a router" in error.details()
-    assert "leads back" in listed.unreachable[0].detail
-
-
-async def test_a_host_that_does_not_exist(routed: Any) -> None:
-    async with routed(hf_=["nowhere.invalid:50054"]) as llm:
-        error = await failure(llm.Generate(request()))
-    assert reason(error) == "BACKEND_DOWN"
-    assert "cannot be reached" in error.details()
-
-
-async def test_a_target_can_be_a_host_name(routed: Any) -> None:
-    async with scripted() as (_, server), routed(hf_=[f"localhost:{server.port}"]) as llm:
-        assert (await llm.Generate(request())).served_by.backend == "hf"
-
-
 async def test_the_router_refuses_a_message_with_too_many_fields(routed: Any) -> None:
     """Parsing it would delay all other calls."""
     async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
@@ -325,54 +272,6 @@ async def test_the_router_refuses_a_message_with_too_many_fields(routed: Any) ->
         asked.labels.clear()
         assert (await llm.Generate(asked)).text == "ok"
         assert len(backend.history) == 1
-
-
-@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "0.0.0.0"])  # noqa: S104 - it is called, not listened on
-async def test_backends_are_called_without_the_environments_proxy(
-    host: str, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with refusing() as [nobody]:
-        monkeypatch.setenv(variable, f"http://{nobody}")
-        async with scripted() as (_, server):
-            route = Route(targets=[f"{host}:{server.port}"])
-            backend = Backend("hf_", route)
-            try:
-                await backend.call("Generate", request().SerializeToString(), 60)
-            finally:
-                await backend.aclose()
-
-
-@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
-async def test_a_connection_that_breaks_during_a_call(rpc: str, routed: Any) -> None:
-    async with scripted() as (backend, server), routed(hf_=[server.address]) as llm:
-        backend.enqueue(hang)
-        call = asyncio.ensure_future(failure(getattr(llm, rpc)(request())))
-        await eventually(lambda: backend.running == 1)
-        await server._server.stop(None)
-        error = await call
-    assert reason(error) == "BACKEND_DOWN"
-    assert "connection broke" in error.details()
-    assert server.address in error.details()
-
-
-async def test_a_status_without_details_that_is_not_about_the_connection(routed: Any) -> None:
-    async def refuse(data: bytes, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "no", (("why", "because"),))
-        raise AssertionError("unreachable")
-
-    handler = grpc.unary_unary_rpc_method_handler(refuse)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(PATH[1:], {"Generate": handler}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with routed(hf_=[f"127.0.0.1:{port}"]) as llm:
-        error = await failure(llm.Generate(request()))
-    await server.stop(None)
-    assert (error.code().name, error.details()) == ("PERMISSION_DENIED", "no")
-    assert tuple(error.trailing_metadata()) == (("why", "because"),)
 
 
 async def test_the_line_of_a_call_has_the_backend_and_not_the_prompt(routed: Any) -> None:
@@ -405,27 +304,3 @@ async def test_the_line_of_a_call_has_the_reason_of_a_forwarded_error(routed: An
     assert [(line["status"], line["reason"]) for line in lines] == [
         ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
     ] * 2
-
-
-@pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL"])
-async def test_a_call_that_a_dying_backend_drops_is_backend_down(code: str, routed: Any) -> None:
-    """gRPC's code varies. The error is recognised because it has no details."""
-
-    async def drop(_: bytes, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode[code], "Received RST_STREAM")
-        raise AssertionError
-
-    server = grpc.aio.server()
-    handlers = {"Generate": grpc.unary_unary_rpc_method_handler(drop)}
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("arena_llm.v1.LlmService", handlers),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with routed(hf_=[f"127.0.0.1:{port}"]) as llm:
-            error = await failure(llm.Generate(request()))
-    finally:
-        await server.stop(0)
-    assert (error.code().name, reason(error)) == ("UNAVAILABLE", "BACKEND_DOWN")
-    assert "is gone: the connection broke during the call (Received RST_STREAM)" in error.details()

@@ -15,10 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from router.backends import Backends
 from router.config import RouterConfig
 from router.servicer import Router
+from router.usage import UsageBook
 from services.common import environment, reload
 from services.common.config import ConfigError, load_config
 from services.common.reload import Reloader, list_changes
@@ -138,6 +141,8 @@ async def test_routes_and_tokens_change_and_wrong_files_do_not(
     metadata = (("authorization", "Bearer arena-a"),)
     async with scripted() as (_, server):
         route = {"targets": [server.address]}
+        good = {"listen": "127.0.0.1:0", **settings}
+        secret = {"targets": ["localhost:1"], "tls": {"ca": "none.crt"}}
         write(path, routes={"hf_": route}, **settings)
         async with following(path, RouterConfig, Router) as llm:
             ask = partial(llm.Generate, request(), metadata=metadata)
@@ -145,7 +150,10 @@ async def test_routes_and_tokens_change_and_wrong_files_do_not(
             for wrong, problem in (
                 ("{", "not valid YAML"),
                 (json.dumps({"listen": "127.0.0.1:0", "routes": {}}), "routes"),
-                (json.dumps({"listen": "127.0.0.1:0", "routes": {"hf_": route}}), "restart"),
+                (
+                    json.dumps({**good, "routes": {"hf_": secret}}),
+                    "routes.hf_: TLS: none.crt cannot",
+                ),
             ):
                 path.write_text(wrong)
                 await says(capfd, seen, "configuration not reloaded", problem)
@@ -153,11 +161,149 @@ async def test_routes_and_tokens_change_and_wrong_files_do_not(
             write(path, routes={"hf_": route, "vllm_": route}, max_streams=7, **settings)
             await says(capfd, seen, "a change needs a restart", "max_streams")
             tokens.write_text(json.dumps({"tokens": {}}))
-            await says(capfd, seen, "configuration reloaded", "tokens.yaml")
+            await says(capfd, seen, "configuration reloaded", "tokens.yaml", "=tokens.-alice")
             assert reason(await failure(ask())) == "TOKEN_REJECTED"
             tokens.write_text("tokens: [")
             await says(capfd, seen, "configuration not reloaded", "tokens.yaml")
             assert reason(await failure(ask())) == "TOKEN_REJECTED"
+
+
+async def test_a_change_takes_effect_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While routes are prepared, and after they cannot be, the old tokens hold."""
+    paths = {}
+    for name in ("old", "new"):
+        entry = {"sha256": sha256(name.encode()).hexdigest()}
+        paths[name] = tmp_path / f"{name}.yaml"
+        paths[name].write_text(json.dumps({"tokens": {name: entry}}))
+    prepare, preparing, go_on = Backends.prepare, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Backends, routes: Any) -> Any:
+        preparing.set()
+        await go_on.wait()
+        if "bad_" in routes:
+            raise ConfigError("no such file")
+        return await prepare(self, routes)
+
+    async with scripted() as (_, server):
+
+        def make(name: str, *prefixes: str) -> RouterConfig:
+            routes: Any = {prefix: {"targets": [server.address]} for prefix in ("hf_", *prefixes)}
+            usage = tmp_path / "usage.sqlite"
+            return RouterConfig(
+                listen="127.0.0.1:0", routes=routes, tokens=paths[name], usage=usage
+            )
+
+        router = Router(make("old"))
+        async with serving(router) as front, stub(front.address) as llm:
+
+            async def accepted() -> list[str]:
+                found = []
+                for name in paths:
+                    metadata = (("authorization", f"Bearer {name}"),)
+                    call = llm.Generate(request(), metadata=metadata)
+                    if await call.code() is grpc.StatusCode.OK:
+                        found.append(name)
+                return found
+
+            monkeypatch.setattr(Backends, "prepare", slow)
+            for prefixes, after in ((["bad_"], "old"), ([], "new")):
+                change = asyncio.create_task(router.reconfigure(make("new", *prefixes)))
+                await preparing.wait()
+                assert await accepted() == ["old"]
+                go_on.set()
+                await asyncio.gather(change, return_exceptions=True)
+                assert await accepted() == [after]
+                preparing.clear()
+                go_on.clear()
+
+
+async def test_tokens_begin_and_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, usage = tmp_path / "router.yaml", tmp_path / "usage.sqlite"
+    seen: list[str] = []
+    for name in ("a", "b"):
+        entry = {"sha256": sha256(name.encode()).hexdigest(), "calls_per_day": 2}
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"tokens": {"alice": entry}}))
+    async with scripted() as (backend, server):
+        settings = {"routes": {"hf_": {"targets": [server.address]}}, "usage": str(usage)}
+        write(path, **settings)
+        async with following(path, RouterConfig, Router) as llm:
+
+            async def ask(token: str = "") -> str:
+                """Return the text, or why there is none."""
+                metadata = (("authorization", f"Bearer {token}"),) if token else ()
+                try:
+                    return str((await llm.Generate(request(), metadata=metadata)).text)
+                except grpc.aio.AioRpcError as error:
+                    return reason(error)
+
+            async def change(**tokens: str) -> None:
+                write(path, **settings, **tokens)
+                await says(capfd, seen, "configuration reloaded", "tokens")
+
+            assert await ask() == "ok"
+            changed = asyncio.Event()
+
+            async def wait() -> str:
+                await changed.wait()
+                return "of before"
+
+            backend.enqueue(wait)
+            running = asyncio.create_task(ask())
+            await eventually(lambda: len(backend.history) == 2)
+            await change(tokens="a.yaml")
+            changed.set()
+            assert await running == "of before"
+            assert [await ask(), await ask("b"), await ask("a")] == [
+                *("TOKEN_MISSING", "TOKEN_REJECTED", "ok")
+            ]
+            await change(tokens="b.yaml")
+            # What alice has used stays.
+            assert [await ask("a"), await ask("b"), await ask("b")] == [
+                *("TOKEN_REJECTED", "ok", "QUOTA_EXCEEDED")
+            ]
+            await change()
+            assert await ask() == "ok"
+            await change(tokens="b.yaml")
+            assert [await ask(), await ask("b")] == ["TOKEN_MISSING", "QUOTA_EXCEEDED"]
+            write(path, **settings, tokens="none.yaml")
+            await says(capfd, seen, "configuration not reloaded", "none.yaml")
+            assert await ask() == "TOKEN_MISSING"
+    await (book := UsageBook(usage)).exchange()
+    assert book.today("alice").calls == 2
+
+
+async def test_the_cache_begins_changes_and_ends(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, seen = tmp_path / "router.yaml", []  # type: ignore[var-annotated]
+    async with scripted() as (backend, server):
+        settings = {"routes": {"hf_": {"targets": [server.address]}}}
+        write(path, **settings)
+        async with following(path, RouterConfig, Router) as llm:
+
+            async def count_new_calls() -> int:
+                """Ask twice; return how many calls have reached the service."""
+                before = len(backend.history)
+                for _ in range(2):
+                    await llm.Generate(request(config={"temperature": 0}))
+                return len(backend.history) - before
+
+            assert await count_new_calls() == 2
+            cache = {"store": str(tmp_path / "replies.sqlite")}
+            for change, calls in (
+                ({"cache": cache}, 1),
+                ({"cache": cache | {"max_age_seconds": 60}}, 0),
+                ({"cache": cache | {"mode": "record"}}, 2),
+                ({}, 2),
+            ):
+                write(path, **settings, **change)
+                await says(capfd, seen, "configuration reloaded", "cache")
+                assert await count_new_calls() == calls, change
+            write(path, **settings, cache={"store": str(path / "in-a-file.sqlite")})
+            await says(capfd, seen, "configuration not reloaded", "in-a-file.sqlite")
+            assert await count_new_calls() == 2
 
 
 async def test_models_and_keys_of_a_hosted_service_change(

@@ -73,6 +73,7 @@ HOP = ("arena-hops", "1")
         ((), "x" * 9999, (HOP, ("arena-session", "x" * 256))),
         ((("arena-hops", "2"),), "", (("arena-hops", "3"),)),
         ((("arena-hops", "no number"),), "", (HOP,)),
+        ((("arena-hops", "9" * 5_000),), "", (HOP,)),  # more than int() reads
     ],
 )
 def test_metadata_for_the_backend(metadata: tuple, session: str, expected: tuple) -> None:  # type: ignore[type-arg]
@@ -103,11 +104,20 @@ def test_channel_target(targets: list[str], name: str) -> None:
     ("policy", "balancing"),
     [
         ("round_robin", {"round_robin": {}}),
-        ("session", {"ring_hash_experimental": {"requestHashHeader": "arena-session"}}),
+        (
+            "session",
+            {
+                "ring_hash_experimental": {
+                    "requestHashHeader": "arena-session",
+                    "minRingSize": 384,
+                    "maxRingSize": 384,
+                }
+            },
+        ),
     ],
 )
 def test_service_config(policy: str, balancing: dict[str, object]) -> None:
-    assert json.loads(build_service_config(policy))["loadBalancingConfig"] == [balancing]
+    assert json.loads(build_service_config(policy, 3))["loadBalancingConfig"] == [balancing]
 
 
 def load(tmp_path: Path, routes: str, head: str = "listen: 127.0.0.1:50050\n") -> RouterConfig:

@@ -12,11 +12,13 @@ import grpc
 import pytest
 
 from arena_llm import AsyncClient, Client, DeadlineExceededError, UnavailableError
+from arena_llm.errors import InvalidArgumentError
 from arena_llm.tls import Tls, find_tls
-from deploy.certificates import make_certificates
-from router.config import Route, RouterConfig, RouteTls
+from deploy.certificates import list_names, make_certificates
+from deploy.supervisor import DeployError
+from router.config import Route, RouterConfig
 from router.servicer import Router
-from services.common.config import ConfigError, ServerTls, ServiceConfig
+from services.common.config import ConfigError, ConnectionTls, ServerTls, ServiceConfig
 from services.common.listener import Certificates
 from services.common.server import Server
 from services.common.servicer import LlmServicer
@@ -52,7 +54,9 @@ async def encrypted(folder: Path) -> AsyncIterator[tuple[ScriptedBackend, str]]:
     tls = server_tls(folder)
     config = ServiceConfig(listen="127.0.0.1:0", tls=tls)
     async with serving(LlmServicer(backend), config=config) as service:
-        mine = RouteTls(**{f: getattr(client_tls(folder), f) for f in ("ca", "certificate", "key")})
+        mine = ConnectionTls(
+            **{f: getattr(client_tls(folder), f) for f in ("ca", "certificate", "key")}
+        )
         route = Route(targets=[service.address], tls=mine)
         front = RouterConfig(listen="127.0.0.1:0", routes={"hf_": route}, tls=tls)
         async with serving(Router(front), config=front) as router:
@@ -83,14 +87,14 @@ async def test_every_hop_is_encrypted_and_needs_a_certificate(
         async with AsyncClient(address, tls=client_tls(certs)) as llm:
             assert (await llm.generate("hf_model", "hello")).text == "ok"
         own = {f: getattr(client_tls(tmp_path), f) for f in ("certificate", "key")}
-        for wrong, problem in (
-            (False, None),  # plain text
-            (client_tls(certs, certificate="", key=""), None),  # no certificate
-            (client_tls(certs, **own), None),  # of an unknown authority
-            (client_tls(tmp_path), "ARENA_LLM_CA"),  # does not know the server's authority
-            (client_tls(certs, server_name="gpu2"), "ARENA_LLM_CA"),  # another name
+        for wrong in (
+            False,  # plain text
+            client_tls(certs, certificate="", key=""),  # no certificate
+            client_tls(certs, **own),  # of an unknown authority
+            client_tls(tmp_path),  # does not know the server's authority
+            client_tls(certs, server_name="gpu2"),  # another name
         ):
-            with pytest.raises(UnavailableError, match=problem):
+            with pytest.raises(UnavailableError, match="ARENA_LLM_CA"):
                 await ask_in_vain(address, tls=wrong)
         for variable, name in (
             ("CA", "ca.crt"),
@@ -240,6 +244,19 @@ def test_the_settings_of_a_client(argument: Any, environ: dict[str, str], expect
     assert find_tls(argument, environ) == expected
 
 
+def test_a_file_without_what_is_needed_is_named(tmp_path: Path) -> None:
+    make_certificates(tmp_path, [])
+    ca, key, own = (str(tmp_path / name) for name in ("ca.crt", "client.key", "client.crt"))
+    assert all(Tls(ca, own, key).read())
+    for wrong, problem in (
+        (Tls(key), r"client\.key has no certificate"),
+        (Tls(ca, own, ca), r"ca\.crt has no private key"),
+        (Tls(str(tmp_path / "none")), "cannot be read: No such file"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=problem):
+            wrong.read()
+
+
 async def test_connections_have_bounds() -> None:
     config = ServiceConfig(listen="127.0.0.1:0", max_connections=1, max_idle_seconds=0.2)
     async with (
@@ -254,3 +271,32 @@ async def test_connections_have_bounds() -> None:
         assert caught.value.code() in refusals
         # The idle connection of the first one makes room.
         assert (await second.Generate(request(), wait_for_ready=True, timeout=60)).text == "ok"
+
+
+def test_renewed_certificates_keep_their_names(tmp_path: Path) -> None:
+    make_certificates(tmp_path, ["gpu1", "10.0.0.5"])
+    names = list_names(tmp_path / "server.crt")
+    assert {"gpu1", "10.0.0.5", "::1"} < {*names}
+    before = (tmp_path / "server.crt").read_bytes()
+    make_certificates(tmp_path, [])
+    assert (tmp_path / "server.crt").read_bytes() != before
+    assert list_names(tmp_path / "server.crt") == names
+    make_certificates(tmp_path, ["*.lab"])
+    assert {*list_names(tmp_path / "server.crt")} == {*names, "*.lab"} - {"gpu1", "10.0.0.5"}
+
+
+@pytest.mark.parametrize("host", ["h\u00e4st", "host*", "gpu1:50053", "https://gpu1", "-x", "a,b"])
+def test_a_wrong_name_of_a_host_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(DeployError, match="HOSTS"):
+        make_certificates(tmp_path / "certs", ["gpu1", host])
+    assert not (tmp_path / "certs").exists()
+
+
+def test_an_authority_without_its_key_is_named(tmp_path: Path) -> None:
+    make_certificates(tmp_path, [])
+    (tmp_path / "ca.key").write_bytes((tmp_path / "client.key").read_bytes())
+    with pytest.raises(DeployError, match="are not an authority and its key"):
+        make_certificates(tmp_path, [])
+    (tmp_path / "ca.key").unlink()
+    with pytest.raises(DeployError, match=r"ca\.key is missing: make certificates on the machine"):
+        make_certificates(tmp_path, [])

@@ -190,35 +190,27 @@ def seconds_to_midnight_now() -> float:
     return seconds_to_midnight(time.time())
 
 
-async def test_calls_in_flight_are_bounded_and_a_cancelled_stream_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rpc", ["Generate", "StreamGenerate"])
+async def test_calls_in_flight_are_bounded_and_a_cancelled_call_counts(
+    tmp_path: Path, rpc: str
+) -> None:
     limits = {"max_in_flight": 1, "tokens_per_day": 2}
     async with guarded(tmp_path, {}, alice=entry(ALICE, **limits), bob=entry(BOB)) as line:
         line.backend.enqueue(hang)
-        running = line.generate()
+        running = line.call(rpc, request(prompt="a prompt"), ALICE)
         await eventually(lambda: line.backend.running == 1)
         info: Any = details(await failure(line.generate()))["ErrorInfo"]
         assert (info.reason, info.metadata["quota"]) == ("QUOTA_EXCEEDED", "max_in_flight")
         assert (await line.generate(BOB)).text == "ok"
         running.cancel()
-        await eventually(lambda: not line.backend.running)
 
-        async def read_a_part() -> bool:
-            line.backend.enqueue([Delta(text="a"), Delta(text="b"), Delta(text="c")])
-            stream = line.call("StreamGenerate", request(), ALICE)
-            try:
-                for _ in range(4):  # the start and three pieces
-                    await stream.read()
-            except grpc.aio.AioRpcError:
-                return False  # the router's own call ends a moment later
-            stream.cancel()
-            return True
+        async def is_counted() -> bool:
+            await (book := UsageBook(tmp_path / "usage.sqlite")).exchange()
+            return book.today("alice").tokens > 0
 
-        async def has_no_tokens() -> bool:
-            info: Any = details(await failure(line.generate()))["ErrorInfo"]
-            return str(info.metadata["quota"]) == "tokens_per_day"
-
-        await poll(read_a_part)
-        await poll(has_no_tokens)
+        await poll(is_counted)  # a moment after the call has ended
+        info = details(await failure(line.generate()))["ErrorInfo"]
+        assert info.metadata["quota"] == "tokens_per_day"
 
 
 async def poll(ask: Callable[[], Awaitable[bool]]) -> None:
@@ -307,6 +299,31 @@ def test_the_command_makes_lists_and_revokes_tokens(
     assert "no token bob" in run("revoke", "bob", status=1)
 
 
+def test_the_command_keeps_links_modes_and_quotas_that_the_router_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, link = tmp_path / "shared.yaml", tmp_path / "tokens.yaml"
+
+    def run(*words: str) -> int:
+        return main(["token", *words, "--file", str(link)])
+
+    assert run("list") == 0
+    assert f"there is no file {link}" in capsys.readouterr().err
+    assert run("new", "alice") == 0
+    assert f"`tokens: {link}`" in link.read_text()
+    link.rename(real)
+    link.symlink_to(real)
+    real.chmod(0o640)
+    assert run("new", "bob", "--usd-per-day", "0.0000001") == 0
+    for wrong in ("inf", "nan", "-1", "0"):
+        assert run("new", "carol", f"--usd-per-day={wrong}") == 1
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    entries = TokenTable.load(link).entries
+    assert entries.keys() == {"alice", "bob"}
+    assert entries["bob"].usd_per_day == Decimal("1e-7")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -335,8 +352,8 @@ def test_the_router_does_not_start_without_its_file_of_tokens(tmp_path: Path) ->
 
 async def test_workers_share_the_day_and_a_full_disk_fails_no_call(tmp_path: Path) -> None:
     first, second = (UsageBook(tmp_path / "usage.sqlite") for _ in range(2))
-    first.add("alice", calls=1, tokens=5)
-    second.add("alice", calls=2, picousd=7)
+    first.add("alice", 1, 5, 0)
+    second.add("alice", 2, 0, 7)
     await first.exchange()
     await second.exchange()
     await first.exchange()
@@ -344,7 +361,7 @@ async def test_workers_share_the_day_and_a_full_disk_fails_no_call(tmp_path: Pat
         used = book.today("alice")
         assert (used.calls, used.tokens, used.picousd) == (3, 5, 7)
     broken = UsageBook(tmp_path / "usage.sqlite" / "not-a-folder")
-    broken.add("alice", calls=1)
+    broken.add("alice", 1, 0, 0)
     await broken.exchange()
     await broken.exchange()
     assert broken.today("alice").calls == 1
@@ -354,7 +371,7 @@ def test_a_new_day_begins_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     now = [1_796_000_000.0]
     monkeypatch.setattr("router.usage.time.time", lambda: now[0])
     book = UsageBook(tmp_path / "usage.sqlite")
-    book.add("alice", calls=3)
+    book.add("alice", 3, 0, 0)
     assert book.today("alice").calls == 3
     now[0] += seconds_to_midnight(now[0])
     assert book.today("alice").calls == 0

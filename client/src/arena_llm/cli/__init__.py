@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from arena_llm.cli.commands import COMMANDS
 from arena_llm.cli.output import Output, OutputError
@@ -17,6 +16,7 @@ from arena_llm.command_line import (
     HintingParser,
     add_target,
     add_timeout,
+    add_version,
     parse_arguments,
 )
 from arena_llm.connection import DEFAULT_TIMEOUT, find_connection
@@ -24,7 +24,7 @@ from arena_llm.errors import ArenaError, InvalidArgumentError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 if it succeeded, 1 if not, and 2 for wrong usage."""
+    """Run one command; return its exit code, as `--help` lists them."""
     output = Output()
     try:
         try:
@@ -64,10 +64,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     parser = HintingParser(
         prog="arena-llm",
         description="List, check and call the language models of Arena LLM.",
-        epilog="Exit codes: 0 success, 1 failure, 2 wrong usage. Before an expensive experiment, "
-        "`arena validate` checks all of its models and estimates the cost.",
+        epilog="Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted. Before an "
+        "expensive experiment, `arena validate` checks all of its models and estimates the cost.",
     )
-    parser.add_argument("--version", action="version", version=version("arena-llm"))
+    add_version(parser, "arena-llm")
     _add_globals(parser, target=None, timeout=DEFAULT_TIMEOUT, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subparsers: dict[str, argparse.ArgumentParser] = {}

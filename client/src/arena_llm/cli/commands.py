@@ -23,6 +23,8 @@ from arena_llm.errors import ArenaError, InvalidArgumentError, NotFoundError
 from arena_llm.types import (
     PARAMETERS,
     Availability,
+    CacheUse,
+    Completion,
     GenerateOptions,
     Message,
     Parameter,
@@ -40,6 +42,8 @@ _JSON_OPTIONS = {
     "template_arguments": "arguments of the chat template",
     "provider_options": "options for the provider",
 }
+#: Those with an argument of their own.
+_OTHER_OPTIONS = ("choices", "json_object", "fallback_models", "cache_use")
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -109,7 +113,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 def generate(client: Client, args: argparse.Namespace, output: Output) -> int:
     """Print the text; as JSON, the whole completion."""
     prompt = _read_prompt(args.prompt)
-    names = (*PARAMETERS, *_TEXT_OPTIONS, *_JSON_OPTIONS, "choices", "json_object")
+    names = (*PARAMETERS, *_TEXT_OPTIONS, *_JSON_OPTIONS, *_OTHER_OPTIONS)
     values = {name: getattr(args, name) for name in names}
     options: GenerateOptions = {n: v for n, v in values.items() if v is not None}  # type: ignore[assignment]  # mypy cannot check computed keys
     messages = None
@@ -123,9 +127,19 @@ def generate(client: Client, args: argparse.Namespace, output: Output) -> int:
             for piece in pieces:
                 output.text(piece, end="")
         output.text("")
+        _name_fallback(pieces.completion, output)
     else:
-        output.text(client.generate(args.model, text, messages=messages, **options).text)
+        reply = client.generate(args.model, text, messages=messages, **options)
+        output.text(reply.text)
+        _name_fallback(reply, output)
     return 0
+
+
+def _name_fallback(reply: Completion, output: Output) -> None:
+    """Say which model has answered if it is not the one that was asked."""
+    if reply.failed_models:
+        failed = "; ".join(f"{one.model}: {one.reason}" for one in reply.failed_models)
+        output.warn(f"{reply.model} has answered, because others could not: {failed}")
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +162,19 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     for name, about in _JSON_OPTIONS.items():
         parser.add_argument(_flag(name), type=_json_object, metavar="JSON", help=about)
+    parser.add_argument(
+        "--fallback-models",
+        nargs="*",
+        metavar="NAME",
+        help="models that answer if MODEL cannot, for a reason that waiting does not "
+        "fix; without a name: none, also if the router's configuration has some",
+    )
+    parser.add_argument(
+        "--cache-use",
+        choices=[str(use) for use in CacheUse],
+        help="allow: the router's cache may answer; bypass: it is neither read nor written "
+        "(default: it may answer calls that are greedy or have a seed)",
+    )
 
 
 def _add_parameter(parser: argparse.ArgumentParser, name: str, parameter: Parameter) -> None:

@@ -19,7 +19,14 @@ from decimal import Decimal
 from typing import Any, TextIO
 
 from arena_llm.errors import ArenaError
-from arena_llm.terminal import discard, escape_on_terminal, escape_unencodable, open_closed_files
+from arena_llm.prices import format_dollars
+from arena_llm.terminal import (
+    discard,
+    escape_on_terminal,
+    escape_unencodable,
+    fold,
+    open_closed_files,
+)
 from arena_llm.types import (
     Completion,
     Credits,
@@ -80,7 +87,8 @@ class Output:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows in columns, each cell on one line.
 
-        On a terminal that is too narrow, the last cell of a row continues on further lines.
+        On a terminal that is too narrow, the last cell of a row continues on further lines. If the
+        other cells do not fit either, the first one has a line of its own.
         """
         stream = _stdout()
         cells = [
@@ -92,9 +100,15 @@ class Output:
         if stream.isatty():
             columns = shutil.get_terminal_size().columns
             room = columns - sum(widths[:-1]) - 2 * len(widths[:-1])
+        stacked = room is not None and room < 0
+        if room is not None and stacked:
+            room += widths.pop(0) + 2 - _INDENT
         for row in cells:
-            for line in _lay_out(row, widths, room):
-                self._write(line.rstrip() + "\n")
+            margin = " " * _INDENT if stacked else ""
+            if stacked:
+                self._write(row[0] + "\n")
+            for line in _lay_out(row[1:] if stacked else row, widths, room):
+                self._write((margin + line).rstrip() + "\n")
 
     def warn(self, line: str) -> None:
         """Print a line to stderr. With --json, print nothing: the document contains the fact."""
@@ -110,7 +124,8 @@ class Output:
     def complain(self, line: str) -> None:
         """Print a line to stderr. If that fails, only the exit code reports the error."""
         try:
-            sys.stderr.write(escape_on_terminal(sys.stderr, f"arena-llm: {_one_line(line)}") + "\n")
+            text = escape_on_terminal(sys.stderr, f"arena-llm: {_one_line(line)}")
+            sys.stderr.write(fold(sys.stderr, text) + "\n")
         except OSError:
             discard(sys.stderr)
 
@@ -168,8 +183,8 @@ def error_fields(error: ArenaError) -> dict[str, Any]:
 
 def format_credits(credit: Credits | None) -> str:
     """Return the account's balance and the rest of the key's limit, such as "$9.50 / $2.00"."""
-    amounts = (credit.balance_usd, credit.limit_remaining_usd) if credit else ()
-    return " / ".join(f"${usd:.2f}" for usd in amounts if usd is not None) or "-"
+    amounts = (credit.balance_picousd, credit.limit_remaining_picousd) if credit else ()
+    return " / ".join(format_dollars(left) for left in amounts if left is not None) or "-"
 
 
 def format_price(price: Price | None) -> str:

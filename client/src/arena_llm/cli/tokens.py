@@ -10,8 +10,11 @@ import argparse
 import os
 import re
 import secrets
+import stat
 import tempfile
+from contextlib import suppress
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _QUOTAS = ("calls_per_day", "tokens_per_day", "usd_per_day", "max_in_flight")
 _HEAD = """\
 # Who may call the router: `arena-llm token new NAME` adds an entry, `token revoke NAME` removes it.
-# The router reads this file if its configuration has `tokens: tokens.yaml`.
+# The router reads this file if its configuration has `tokens: {path}`.
 tokens:
 """
 
@@ -35,7 +38,7 @@ tokens:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `token`."""
     parser.add_argument("action", choices=("new", "list", "revoke"), metavar="new|list|revoke")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the token, for new and revoke")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the token's name, for new, revoke")
     parser.add_argument(
         "--file",
         type=Path,
@@ -46,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models",
         nargs="+",
         metavar="PREFIX",
-        help="new: the beginnings of the models that it may call, such as hf_ (default: all)",
+        help="new: prefixes of the models that it may call, such as hf_ (default: all)",
     )
     for quota in _QUOTAS:
         kind, metavar = (float, "USD") if quota.startswith("usd") else (int, "N")
@@ -85,7 +88,7 @@ def run(client: Client, args: argparse.Namespace, output: Output) -> int:
 
 def _new(path: Path, name: str, args: argparse.Namespace) -> str:
     """Add an entry; return the token."""
-    text = path.read_text() if path.exists() else _HEAD
+    text = path.read_text() if path.exists() else _HEAD.format(path=path)
     if name in _read(path):
         raise _invalid(f"{path} has a token {name} already: revoke it first, or take another name")
     token = _PREFIX + secrets.token_urlsafe(32)
@@ -94,8 +97,8 @@ def _new(path: Path, name: str, args: argparse.Namespace) -> str:
         lines.append(f"    models: [{', '.join(map(_quote, args.models))}]")
     for quota in _QUOTAS:
         if (limit := getattr(args, quota)) is not None:
-            if not limit > 0:
-                raise _invalid(f"{quota} must be more than 0")
+            if not 0 < limit < inf:
+                raise _invalid(f"{quota} must be a number above 0")
             lines.append(f"    {quota}: {limit}")
     _write(path, "\n".join([text.rstrip("\n"), *lines, ""]), lambda found: name in found)
     return token
@@ -120,6 +123,8 @@ def _revoke(path: Path, name: str) -> None:
 
 def _list(path: Path, output: Output) -> None:
     """Print the entries, without the hashes."""
+    if not path.exists():
+        output.warn(f"there is no file {path}: arena-llm token new NAME --file {path} makes it")
     entries = _read(path)
     shown: dict[str, dict[str, Any]] = {
         name: {key: value for key, value in entry.items() if key != "sha256"}
@@ -159,7 +164,11 @@ def _read(path: Path) -> dict[Any, dict[str, Any]]:
 
 
 def _write(path: Path, text: str, is_right: Any) -> None:
-    """Replace the file, if the new text reads as it should."""
+    """Replace the file, if the new text reads as it should.
+
+    A link stays, and so do the owner and the mode, with which the router may read the file.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".yaml") as file:
         file.write(text)
@@ -167,6 +176,11 @@ def _write(path: Path, text: str, is_right: Any) -> None:
     try:
         if not is_right(_read(new)):
             raise _invalid(f"{path} is not written as this command writes it: edit it by hand")
+        if path.exists():
+            status = path.stat()
+            new.chmod(stat.S_IMODE(status.st_mode))
+            with suppress(PermissionError, AttributeError):  # only root can give a file away
+                os.chown(new, status.st_uid, status.st_gid)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -18,10 +19,14 @@ from arena_llm.cli.output import Output
 from arena_llm.client import Client
 from arena_llm.connection import METRICS_PORT_VARIABLE, read_checkout_settings
 from arena_llm.errors import InvalidArgumentError, UnavailableError
+from arena_llm.prices import format_dollars
+from arena_llm.types import to_picousd
 
 #: Of the router's metrics.
 _DEFAULT_PORT = "50150"
 _SECONDS = 1.0
+#: Columns of a file or a pipe. rich would assume 80, and break names.
+_WIDE = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the router's page, which `make up` prints (default: "
         f"http://127.0.0.1:${METRICS_PORT_VARIABLE}, else port {_DEFAULT_PORT})",
     )
-    parser.add_argument("--once", action="store_true", help="show it once, and end")
+    parser.add_argument("--once", action="store_true", help="print once, and exit")
 
 
 def run(client: Client, args: argparse.Namespace, output: Output) -> int:
@@ -47,7 +52,8 @@ def run(client: Client, args: argparse.Namespace, output: Output) -> int:
         raise InvalidArgumentError(
             "top needs rich: pip install 'arena-llm[top]', or use --json", reason="INVALID_REQUEST"
         ) from None
-    console = Console(highlight=False)
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if narrow else _WIDE)
     status = _fetch(page)
     if args.once or not console.is_terminal:
         console.print(_draw(status, page))
@@ -106,7 +112,7 @@ def _draw(status: Mapping[str, Any], page: str, problem: str = "") -> Any:
         ),
         _table(
             (
-                *("MODEL", ">CALLS/S", ">P50", ">P99", ">TOKENS IN/S", ">OUT/S"),
+                *("MODEL", ">IN\nFLIGHT", ">CALLS\n/S", ">P50", ">P99", ">TOKENS\nIN/S", ">OUT/S"),
                 *(">CALLS", ">FAILED", ">COST"),
             ),
             [_model_cells(model) for model in models],
@@ -122,13 +128,13 @@ def _draw(status: Mapping[str, Any], page: str, problem: str = "") -> Any:
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     """A table; a column whose name begins with ">" has numbers. Empty without rows."""
-    from rich.padding import Padding
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
         return Text("")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for name in columns:
         is_number = name.startswith(">")
         table.add_column(
@@ -140,7 +146,7 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     for cells in rows:
         # Text: what the services say is never markup.
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
-    return Padding(table, (1, 0, 0, 0))
+    return Group(Text(""), table)
 
 
 #: How the state of a replica is shown.
@@ -165,14 +171,15 @@ def _replica_cells(backend: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _calls(replica: Mapping[str, Any]) -> tuple[str, str]:
-    if replica["state"] == "unreachable":  # not known
-        return "-", "-"
+    if replica["state"] == "unreachable":  # not known, but for calls that the router holds
+        return "-", str(replica["waiting"] or "-")
     return str(replica["in_flight"]), str(replica["waiting"])
 
 
 def _model_cells(model: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         model["model"],
+        f"{model['in_flight']:,.0f}",
         _rate(model["calls_per_s"]),
         _seconds(model["p50_s"]),
         _seconds(model["p99_s"]),
@@ -205,4 +212,4 @@ def _seconds(value: float | None) -> str:
 
 
 def _dollars(value: float) -> str:
-    return f"${value:.4f}" if 0 < value < 1 else f"${value:,.2f}"
+    return format_dollars(to_picousd(value))

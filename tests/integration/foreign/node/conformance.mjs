@@ -2,10 +2,11 @@
 //
 //   node conformance.mjs TARGET MODEL PROTO_DIR GOOGLE_PROTO_DIR
 //
-// The model is that of examples/parrot.py: it repeats the prompt. Prints one line for each check
-// and ends with 1 if one fails.
+// The model is that of examples/parrot.py: it repeats the prompt. Prints the versions and one line
+// for each check, and ends with 1 if one fails.
 
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
 import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
 
@@ -133,6 +134,8 @@ const checks = {
   },
 };
 
+const { version } = createRequire(import.meta.url)("@grpc/grpc-js/package.json");
+console.log(`@grpc/grpc-js ${version}, Node.js ${process.versions.node}`);
 for (const [name, check] of Object.entries(checks)) {
   try {
     await check();

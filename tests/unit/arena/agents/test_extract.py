@@ -80,6 +80,15 @@ READ = [
     ("**e4**", "e4", "bare"),
     ("```\ne4\n```", "e4", "bare"),
     ("<think>hm</think>e4", "e4", "thinking+bare"),
+    ("Action: e4 (not d4)", "e4", "label+contrast"),
+    ("Action: x(0,0) (not O-O)", "x(0,0)", "label+contrast"),
+    ("Not d4 but e4", "e4", "bare+contrast"),
+    ("e4, not x(0,0)", "e4", "bare+contrast"),
+    ("I play e4, not d4.", "e4", "sentence+contrast"),
+    ("I choose e4 over d4.", "e4", "sentence+contrast"),
+    ("My move is not d4 but rather Nf3.", "Nf3+", "sentence+contrast"),
+    ('{"action": "e4 instead of d4"}', "e4", "object+contrast"),
+    ('{"action": "e4", "status": "legal", "is_valid": true, "rejected": false}', "e4", "object"),
 ]  # fmt: skip
 
 
@@ -124,6 +133,22 @@ NOT_READ = [
     (f"{OK} I could also play d4.", "names another action"),
     (f"{OK} But <think>d4 is", "ends before its reasoning"),
     ("<think>I will play e4", "ends before its reasoning"),
+    ('{"action": "e4", "status": "rejected"}', "rejects its action"),
+    ('{"action": "e4", "Status": "not chosen"}', "rejects its action"),
+    ('{"action": "e4", "is_legal": false}', "rejects its action"),
+    ('{"action": "e4", "isValid": "no"}', "rejects its action"),
+    ('{"action": "e4", "rejected": true}', "rejects its action"),
+    ("{'action': 'e4', 'status': 'rejected'}", "rejects its action"),
+    ('{"action": "e4", "status": "rejected"', "rejects its action"),
+    ('{"status": "rejected", "action": "e4"', "rejects its action"),
+    ('{"action": "d4", "legal": false}\nAction: d4', "rejects its action"),
+    ("Action: e4 (not sure)", "not a legal action"),
+    ("Action: e4 (not e4)", "not a legal action"),
+    ("Action: e4 (not d4, not Pass)", "not a legal action"),
+    ("Action: not e4 but e5", "not a legal action"),
+    ("Action: not e4 but d4 or Pass", "not a legal action"),
+    ("Not e4, d4", "does not name"),
+    ("e4 over the top", "does not name"),
     ("Action: e4 or d4", "not a legal action"),
     ("Action: not e4", "not a legal action"),
     ("Action: e4, because d4 is bad", "not a legal action"),
@@ -241,6 +266,9 @@ def test_what_is_read_is_what_the_reply_states_last() -> None:
         squeezed = "".join(stated.split())
         assert any("".join(name.split()) in squeezed for name in written), (text, read)
         if not places:  # then nothing but the action is there
+            body = re.sub(r"\b(I play|My move is)\b", "", body)
+            if read.rule.endswith("+contrast"):
+                body = body.rpartition("not ")[0]
             letters = re.sub(r"```[a-z]*|[\s\"'`*_.]", "", body)
             assert letters in {re.sub(r"[\s\"'`*_.]", "", name) for name in written}, (text, read)
     assert read_ones > 300

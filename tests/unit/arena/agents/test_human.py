@@ -22,7 +22,7 @@ from arena.agents.settings import AgentSettings
 from arena.experiment.load import load_experiment
 from arena.games.game import LegalAction
 from arena.results.spending import Spent
-from arena.runners.coordinator import Job, RunProgress
+from arena.runners.job import Job, RunProgress
 from arena.runners.worker import run_sequential
 from tests.support.game_turns import turn_after
 from tests.support.scripted_experiment import Script
@@ -101,6 +101,20 @@ async def test_an_action_is_typed_as_listed(desk: Screen) -> None:
     assert "JSON" not in shown
 
 
+async def test_a_terminal_shows_whole_words(desk: Screen) -> None:
+    """A terminal itself breaks lines anywhere."""
+    screen = io.StringIO()
+    desk.terminal = Terminal(
+        desk.terminal.descriptor, Console(file=screen, width=60, force_terminal=True)
+    )
+    desk.types("o(0,2)\n")
+    turn = turn_after("tic_tac_toe", [4])
+    await _act(desk, turn)
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(turn.game.text.rules.split()) in " ".join(screen.getvalue().split())
+
+
 async def test_the_player_is_asked_again_after_a_wrong_line(desk: Screen) -> None:
     desk.types("o(1,1)\n\n[red]nine\no(0,0)\n")
     assert (await _act(desk, turn_after("tic_tac_toe", [4]))).action == 0
@@ -146,6 +160,14 @@ async def test_at_the_end_of_the_input_the_player_leaves(desk: Screen) -> None:
     desk.types("nothing\n\x04")  # Ctrl-D
     with pytest.raises(PlayerLeft):
         await _act(desk, turn_after("tic_tac_toe"))
+
+
+async def test_a_player_who_has_left_one_game_is_not_asked_in_the_next(desk: Screen) -> None:
+    desk.types("\x04")  # Ctrl-D
+    for _ in range(2):
+        with pytest.raises(PlayerLeft):
+            await _act(desk, turn_after("tic_tac_toe"))
+    assert desk.shows().count("Your action:") == 1
 
 
 async def test_the_last_line_of_a_closed_pipe_needs_no_line_break(pipe: Screen) -> None:

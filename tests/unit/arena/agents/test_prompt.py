@@ -32,7 +32,7 @@ def test_a_prompt_reads_from_the_rules_to_the_legal_actions() -> None:
 Your goal: get the highest return you can.
 
 Reply with one JSON object and nothing else: no text around it, no code fence.
-{{"reasoning": "<your reasoning, in short>", "action": "<a legal action, exactly as listed>"}}
+{{"reasoning": "<your reasoning, in brief>", "action": "<a legal action, exactly as listed>"}}
 
 You are player 1. Your marks are o.
 The board (. is a free cell):

@@ -18,7 +18,7 @@ from arena.agents.registry import build_agent, find_agent
 from arena.agents.search import MctsAgent, MinimaxAgent
 from arena.agents.settings import LlmSettings, MctsSettings, explain_validation_error
 from arena.games.game import Game, GameError
-from arena.plugins import find_installed
+from arena.plugins import find_offered
 from arena_llm.types import PARAMETERS
 from tests.support.game_turns import read_agent, turn_after
 
@@ -181,15 +181,17 @@ def test_an_agent_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mo
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lucky\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[arena.agents]\npicked = arena.agents.random_agent:RandomAgent\nbad = os:getcwd\n"
+        "llm = arena.agents.random_agent:RandomAgent\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    find_installed.cache_clear()
+    find_offered.cache_clear()
     assert find_agent("picked") is RandomAgent
-    with pytest.raises(ValueError, match="bad is not a subclass of arena"):
+    assert find_agent("llm") is not RandomAgent  # a package cannot replace what the arena has
+    with pytest.raises(ValueError, match=r"bad \(os:getcwd\) is not a subclass of arena"):
         find_agent("bad")
     with pytest.raises(ValueError, match=r"minimax, picked, bad or package.module:Class"):
         find_agent("unlucky")
-    find_installed.cache_clear()
+    find_offered.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,18 @@ def test_a_message_is_one_line_of_plain_text() -> None:
     assert not set("\x1b\x9b\x07\r\u202e") & set(shown)
 
 
+def test_a_message_in_a_terminal_keeps_its_words_whole() -> None:
+    path = "/results/" + "x" * 50
+    text = f"page: {path} and some more words that do not fit into the line"
+    for terminal in (True, False):
+        file = io.StringIO()
+        show(Console(file=file, width=40, force_terminal=terminal), text)
+        lines = file.getvalue().splitlines()
+        assert " ".join(line.strip() for line in lines) == text
+        assert (len(lines) > 1) is terminal
+        assert not terminal or all(len(line) <= 40 or line == path for line in lines)
+
+
 def test_a_wide_report_shows_all_columns_in_a_narrow_terminal(
     arena: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from arena.cli import progress
 from arena.cli.progress import ProgressDisplay
 from arena.experiment.patience import Outage
 from arena.results.spending import Spent
-from arena.runners.coordinator import RunProgress
+from arena.runners.job import RunProgress
 
 TALLY = RunProgress(
     total=300,
@@ -48,13 +48,13 @@ def test_unknown_tokens_and_costs() -> None:
     unknown = Spent(182_340, 314 * 10**9, uncounted=1, unpriced=2)
     tally = replace(TALLY, spent=unknown, budget=0.1, budget_key="max_cost_usd")
     text = shown(tally, terminal=False)
-    assert "182,340 tokens + unknown, $0.31 + unknown, 10% of max_cost_usd" in text
+    assert "182,340 tokens + unknown, $0.31 + unknown, 10 % of max_cost_usd" in text
     bounded = replace(unknown, bounded=1, unpriced_picousd=5 * 10**10)
     text_of_bounded = shown(replace(tally, spent=bounded), terminal=False)
-    assert "$0.31 + at most $0.05 + unknown, 10%" in text_of_bounded
+    assert "$0.31 + at most $0.05 + unknown, 10 %" in text_of_bounded
     all_bounded = replace(unknown, bounded=2, unpriced_picousd=10**11)
     text_of_bounded = shown(replace(tally, spent=all_bounded), terminal=False)
-    assert "$0.31 + at most $0.10, 10%" in text_of_bounded
+    assert "$0.31 + at most $0.10, 10 %" in text_of_bounded
     assert "warning" not in text_of_bounded
     assert "warning: the cost of some requests is unknown; max_cost_usd does not count it" in text
 
@@ -83,8 +83,8 @@ def test_in_a_terminal_it_is_a_bar() -> None:
 
 def test_the_budget() -> None:
     text = shown(replace(TALLY, budget=0.85, budget_key="max_tokens_total"), terminal=False)
-    assert "$0.31, 85% of max_tokens_total" in text
-    assert text.count("warning: 85% of max_tokens_total is used") == 1
+    assert "$0.31, 85 % of max_tokens_total" in text
+    assert text.count("warning: 85 % of max_tokens_total is used") == 1
 
 
 def test_the_remaining_time(monkeypatch) -> None:

@@ -213,7 +213,7 @@ def test_budget(run) -> None:
     done = run(EXPERIMENT + "max_cost_usd: 0.2\nepisodes_in_flight: 1")
     assert done.code == 1
     assert "of max_cost_usd is used" in done.err
-    assert "the budget is spent: $0.2000 of max_cost_usd 0.2: no further calls are made" in done.err
+    assert "the budget is spent: $0.20 of max_cost_usd 0.2: no further calls are made" in done.err
     assert "not played" in done.out.splitlines()[0]
     assert "$0.20" in done.out.splitlines()[1]
     assert "0.2; with a higher limit the same command continues" in done.out

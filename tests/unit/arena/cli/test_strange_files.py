@@ -135,6 +135,13 @@ def test_a_folder_without_a_name(arena, folder: str) -> None:
         assert done.err == f"arena: {folder or '.'}: is a folder\n"
 
 
+def test_a_folder_stands_for_the_results_file_in_it(arena, path: Path) -> None:
+    path.rename(path.with_name("arena.sqlite"))
+    for command in ("report", "export", "verify", "audit"):
+        done = arena(command, ".")
+        assert (done.code, done.err) == (0, ""), command
+
+
 def folder(path: Path) -> None:
     path.unlink()
     path.mkdir()

@@ -282,7 +282,12 @@ def test_an_estimate(run: Run, write: Write) -> None:
 
 @pytest.mark.parametrize(
     ("episodes", "found"),
-    [(5, "not even 80%"), (14, "80%"), (300, "60%"), (410, "55%")],
+    [
+        (5, "are too few to tell even 80 %"),
+        (14, "tell 80 %"),
+        (300, "tell 60 %"),
+        (410, "tell 55 %"),
+    ],
 )
 def test_an_estimate_says_what_the_episodes_can_show(
     run: Run, write: Write, episodes: int, found: str
@@ -291,9 +296,9 @@ def test_an_estimate_says_what_the_episodes_can_show(
     file = write(f"{text}episodes: {episodes}\n")
     shown = words(run("--config", file, "--estimate").out)
     count = f"{2 * episodes:,}"  # from both seats
-    assert f"hex: {count} episodes of each pair tell {found} from 50 %" in shown
+    assert f"hex: {count} episodes of each pair {found} from 50 %" in shown
     (line,) = [line for line in shown if line.startswith("independent episodes")]
-    assert "55%: 820 (542 with 30 % draws)" in line
+    assert "820 for 55 % (542 with 30 % draws)" in line
     document = json.loads(run("--config", file, "--estimate", "--json").out)
     assert document["needed"][0] == {"score": 0.55, "episodes": 820, "with_draws": 542}
     assert document["powers"][0]["episodes"] == 2 * episodes

@@ -51,7 +51,7 @@ def test_costs_are_exact() -> None:
     tenth, budget = Spent(1, 10 * CENT), Budget(0.3)
     spent = sum([tenth] * 2, Spent())
     budget.check(spent, tenth)
-    with pytest.raises(BudgetSpent, match=r"\$0\.3000 of max_cost_usd 0\.3$"):
+    with pytest.raises(BudgetSpent, match=r"\$0\.30 of max_cost_usd 0\.3$"):
         budget.check(spent + tenth, Spent())
 
 

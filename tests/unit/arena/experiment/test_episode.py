@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from arena.experiment.budget import BudgetSpent
 from arena.experiment.episode import play_episode, seat_players
 from arena.experiment.schedule import EpisodeSpec
 from arena.games.game import CHANCE, Game
+from arena.games.state import State
+from arena.plugins import PluginError
 from arena.results.rows import CallKey, EpisodeRow, MoveRow
 from arena_llm.errors import InternalError, UnavailableError
 from arena_llm.types import Attempt, CallReport, ServedBy, Usage
@@ -158,7 +161,7 @@ async def test_policies(policy: str, until: int, policies: list[str | None], sta
 
 async def test_unparseable_and_illegal_replies() -> None:
     def says(key: CallKey, call: ModelCall) -> str:
-        action = {"reasoning": "r", "action": "nowhere"} if key.attempt else "I pass."
+        action = {"reasoning": "r", "action": "nowhere"} if key.attempt else "Let me think."
         return json.dumps(action)
 
     row, moves = await play(
@@ -271,6 +274,20 @@ async def test_max_plies() -> None:
     assert row.status == "finished"
 
 
+@pytest.mark.parametrize("max_plies", [None, 3])
+@pytest.mark.parametrize("returns", [(math.nan, 0.0), (math.inf, -math.inf), (1.0,)])
+async def test_returns_that_are_no_numbers_are_no_result(
+    monkeypatch: pytest.MonkeyPatch, returns: tuple[float, ...], max_plies: int | None
+) -> None:
+    """The game of another person may have an error. The run must not count it as played."""
+    monkeypatch.setattr(State, "returns", lambda _: returns)
+    random = read_agent({"type": "random"})
+    row, _ = await play("tic_tac_toe", random, random, max_plies=max_plies)
+    assert (row.status, row.returns) == ("failed", None)
+    assert row.reason
+    assert row.reason.startswith("returns are unusable: [")
+
+
 async def test_players_without_a_model() -> None:
     perfect = read_agent({"type": "minimax", "depth": 9})
     row, moves = await play("tic_tac_toe", perfect, read_agent({"type": "random"}))
@@ -287,6 +304,6 @@ class _Cheat(Agent):
 async def test_an_agent_that_returns_an_illegal_action_is_named() -> None:
     cheat = read_agent({"type": f"{__name__}:_Cheat"})
     with pytest.raises(
-        ValueError, match=r"_Cheat\.act returned the action 999, which is not legal"
+        PluginError, match=r"_Cheat\.act returned the action 999, which is not legal"
     ):
         await play("tic_tac_toe", cheat, llm())

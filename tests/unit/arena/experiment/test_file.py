@@ -71,7 +71,7 @@ def test_all_keys(load: Load) -> None:
         max_tokens_total: 1000
         results: out/here.sqlite
         estimate: {prompt_tokens: 400}
-        ray: {address: "head:10001"}
+        ray: {address: "head:10001", target: "head:50050"}
         """
     )
     assert experiment.participants == {
@@ -96,6 +96,7 @@ def test_all_keys(load: Load) -> None:
     assert experiment.results == Path("out/here.sqlite")
     assert experiment.settings.episodes_in_flight == 4
     assert experiment.settings.ray.address == "head:10001"
+    assert experiment.settings.ray.target == "head:50050"
     assert json.loads(experiment.config)["on_illegal"] == "retry 2 then random"
 
 
@@ -198,6 +199,7 @@ GAME = "games: [tic_tac_toe]\n"
         (PAIR + GAME + "ray: {adress: x}", "ray.adress: unknown key; did you mean address?"),
         (PAIR + GAME + "gmaes: []", "gmaes: unknown key; did you mean games?"),
         (PAIR + GAME + "ray: {address: 'ray://head:1'}", "ray.address: must be auto or host:port"),
+        (PAIR + GAME + "ray: {target: head}", "ray.target: has no port: write HOST:PORT"),
         (PAIR + "games: [{name: hex, params: {board_size: [3]}}]", "games[0].params.board_size: "
          "must be a number, text, true or false, not [3]"),
         (PAIR + "games: [{name: hex, estimate: {plies: 0}}]", "games[0].estimate.plies: must be "),
@@ -311,7 +313,7 @@ def test_seeds(load: Load) -> None:
     assert all(spec.seed == seeds[spec.game, spec.number] for spec in specs)
     assert len(set(seeds.values())) == 4
     assert all(0 <= seed < 2**63 for seed in seeds.values())
-    turns = {turn_seed(specs[0], seat, ply) for seat in (0, 1) for ply in range(5)}
+    turns = {turn_seed(specs[0].seed, seat, ply) for seat in (0, 1) for ply in range(5)}
     assert len(turns) == 10
     # Other models, other games and more episodes do not change a seed.
     other = schedule(load("games: [leduc_poker]\nmodels: [hf_x]\nepisodes: 5"))

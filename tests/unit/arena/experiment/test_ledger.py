@@ -86,6 +86,11 @@ async def test_a_stored_reply_to_another_request_is_an_error(store: Store) -> No
     assert '\n-second line"\n+another line"\n' in says
 
 
+#: What the router says of a replica that was lost.
+LOST_REPLICA = UnavailableError("gone", reason="BACKEND_DOWN")
+LOST_REPLICA.report = CallReport(attempts=(Attempt(reason="BACKEND_DOWN"),))
+
+
 async def test_a_failed_call_is_made_again(store: Store) -> None:
     def down(key: CallKey, call: ModelCall) -> str:
         raise UnavailableError("down")
@@ -104,6 +109,7 @@ async def test_a_failed_call_is_made_again(store: Store) -> None:
         (UnavailableError("gone", reason="CONNECTION_LOST"), True),
         (UnavailableError("gone", reason="BACKEND_DOWN", metadata={"reached": "true"}), True),
         (UnavailableError("down", reason="BACKEND_DOWN", metadata={"reached": "false"}), False),
+        (LOST_REPLICA, True),
         (UnavailableError("down", reason="UNREACHABLE"), False),
         (DeadlineExceededError("late", reason="DEADLINE_EXCEEDED"), True),
         (InvalidArgumentError("wrong", reason="INVALID_REQUEST"), False),
@@ -178,7 +184,7 @@ async def test_a_budget_that_unknown_costs_may_have_used_up_stops_the_run(store:
     unknown = ModelReply("a", "m", 1.0, prompt_tokens=1, completion_tokens=1, max_cost_picousd=7)
     store.put_call(replace(KEY, ply=1), "{}", unknown)
     tight, enough = (Ledger(store, Budget(max_cost_usd=usd)) for usd in (7e-12, 8e-12))
-    with pytest.raises(BudgetSpent, match=r"at most \$0.0000"):
+    with pytest.raises(BudgetSpent, match=r"at most \$0\.000000000007 of"):
         await tight.recall(KEY, "{}", CALL.model)
     assert await enough.recall(KEY, "{}", CALL.model) is None
 

@@ -13,8 +13,8 @@ from arena.agents.calls import ModelCall
 from arena.experiment.file import Experiment
 from arena.experiment.recording import RecordedModels, Recorder, RecordingError
 from arena.experiment.schedule import schedule
+from arena.export.tables import export_tables
 from arena.results.database import connect
-from arena.results.export import export
 from arena.results.rows import CallKey, request_to_json
 from arena_llm.errors import NotFoundError, UnavailableError
 from arena_llm.types import Attempt, CallReport, CostBasis, ServedBy, Usage
@@ -45,7 +45,9 @@ async def test_a_replay_gives_the_same_bytes(load: Load, tmp_path: Path) -> None
     await run(experiment, again, RecordedModels(record), width=3)
     assert content(again) == content(first)
     for one, other in zip(
-        export(first, tmp_path / "1", "csv"), export(again, tmp_path / "2", "csv"), strict=True
+        export_tables(first, tmp_path / "1", "csv"),
+        export_tables(again, tmp_path / "2", "csv"),
+        strict=True,
     ):
         assert one.read_bytes() == other.read_bytes()
     text = (tmp_path / "1" / "episodes.csv").read_text()

@@ -10,7 +10,7 @@ import pyspiel
 import pytest
 
 from arena.agents.prompt import build_prompt
-from arena.games.disguise import ORIGINALS
+from arena.games.disguise import NUMBERINGS, ORIGINALS
 from arena.games.game import Game
 from tests.support.game_turns import playout
 
@@ -33,7 +33,18 @@ WORDS = {
 }
 
 
-def compare(one: pyspiel.State, two: pyspiel.State) -> None:
+#: What the originals' names of actions look like, if it is more than a word.
+NOTATION = {
+    "connect_four": r"[A-Ga-g]",
+    "hex": r"[A-Ka-k]",
+    "breakthrough": r"[a-h]\d|\*",
+    "chess": r"[a-h]\d|[x+=#]|S-S",
+}
+#: Of these games, names are not in the order of the alphabet; their columns are other letters.
+MAPS = ("arena_couriers", "arena_court")
+
+
+def compare(name: str, one: pyspiel.State, two: pyspiel.State) -> None:
     """Assert that a position of the original and one of its disguise are the same."""
     assert one.is_terminal() == two.is_terminal()
     assert one.current_player() == two.current_player()
@@ -45,7 +56,8 @@ def compare(one: pyspiel.State, two: pyspiel.State) -> None:
         return
     seats = range(2) if one.is_simultaneous_node() else [one.current_player()]
     for seat in seats:
-        assert one.legal_actions(seat) == two.legal_actions(seat)
+        numbers = [NUMBERINGS[name].to_disguised(action) for action in one.legal_actions(seat)]
+        assert sorted(numbers) == two.legal_actions(seat)
         names = [two.action_to_string(seat, action) for action in two.legal_actions(seat)]
         assert len({*names}) == len(names)
 
@@ -57,21 +69,25 @@ def test_there_is_one_for_each_game_with_rules_of_its_own() -> None:
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_the_trees_are_equal(name: str) -> None:
     one, two = pyspiel.load_game(ORIGINALS[name]), pyspiel.load_game(name)
+    number = NUMBERINGS[name]
     assert (one.min_utility(), one.max_utility()) == (two.min_utility(), two.max_utility())
 
     def walk(first: pyspiel.State, second: pyspiel.State) -> int:
-        compare(first, second)
+        compare(name, first, second)
         if first.is_terminal():
             return 1
         if first.is_simultaneous_node():
             found = 1
             for joint in product(first.legal_actions(0), first.legal_actions(1)):
                 children = first.clone(), second.clone()
-                for child in children:
-                    child.apply_actions(list(joint))
+                children[0].apply_actions(list(joint))
+                children[1].apply_actions([number.to_disguised(action) for action in joint])
                 found += walk(*children)
             return found
-        return 1 + sum(walk(first.child(a), second.child(a)) for a in first.legal_actions())
+        disguised = (lambda action: action) if first.is_chance_node() else number.to_disguised
+        return 1 + sum(
+            walk(first.child(a), second.child(disguised(a))) for a in first.legal_actions()
+        )
 
     if name in SMALL:
         assert walk(one.new_initial_state(), two.new_initial_state()) >= 5
@@ -81,13 +97,13 @@ def test_the_trees_are_equal(name: str) -> None:
     while positions < 400:
         states = one.new_initial_state(), two.new_initial_state()
         for _ in range(120):
-            compare(*states)
+            compare(name, *states)
             positions += 1
             if states[0].is_terminal():
                 break
-            action = rng.choice(states[0].legal_actions())
-            for state in states:
-                state.apply_action(action)
+            action, chance = rng.choice(states[0].legal_actions()), states[0].is_chance_node()
+            states[0].apply_action(action)
+            states[1].apply_action(action if chance else number.to_disguised(action))
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
@@ -102,15 +118,30 @@ def test_no_prompt_has_a_word_of_the_original(name: str) -> None:
                 assert f"\n{action.text}" in prompt
 
 
+def natural(text: str) -> list[tuple[int, str]]:
+    """The key of a natural order: numbers by their value, then letters."""
+    return [(int(digits or 1000), rest) for digits, rest in re.findall(r"(\d*)(\D*)", text)[:-1]]
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_names_and_order_of_the_actions_do_not_give_the_original_away(name: str) -> None:
+    """No action keeps its square or its notation, and lists have the order of their own names."""
+    notation = re.compile(NOTATION.get(ORIGINALS[name], r"[-(),]"))
+    for turn in playout(name, 1, most=20):
+        names = [action.text for action in turn.legal]
+        assert name in MAPS or names == sorted(names, key=natural)
+        assert not any(map(notation.search, names))
+
+
 def test_a_disguise_is_a_game_like_any_other() -> None:
     game = Game.load("arena_fifteen")
     assert (game.spec, game.players, game.text.generic) == ("arena_fifteen", 2, False)
     state = game.new()
-    for action in (4, 0, 2):  # 5, 2, 6
+    for action in (4, 1, 5):  # the numbers 5, 2, 6
         state.apply({state.players_to_move()[0]: action})
     assert state.board() == (
         "Numbers of player 0: 5, 6\nNumbers of player 1: 2\nStill on the table: 1, 3, 4, 7, 8, 9"
     )
-    state.apply({1: 1})
-    state.apply({0: 6})  # 4: the diagonal 6, 5, 4
+    state.apply({1: 6})
+    state.apply({0: 3})  # 4: 6, 5 and 4 are a diagonal of the original
     assert state.returns() == (1.0, -1.0)

@@ -164,8 +164,10 @@ def test_poker_rules_tell_every_parameter() -> None:
     rules = find_text(pyspiel.load_game("universal_poker", betting)).rules
     for words in (
         "with 3 players (3 rounds)", "2 3 4 5 6, from", "clubs (c), diamonds (d), hearts (h).",
-        "900 (player 0), 800 (player 1), 700 (player 2) chips", "50 (player 0), 100 (player 1)",
-        "is dealt 2 cards", "Before the rounds, 0, 1, 2 public cards",
-        "player 2, player 0, player 1", "10 20 30, by round", "in a round are 2 3 4.",
+        "has any number of chips", "50 (player 0), 100 (player 1)", "is dealt 2 cards",
+        "1 public card before round 2, 2 public cards before round 3", "10 20 30, by round",
+        "player 2 in round 1, player 0 in round 2, player 1 in round 3", "in a round are 2 3 4.",
     ):  # fmt: skip
         assert words in rules
+    rules = find_text(pyspiel.load_game("universal_poker", betting | {"betting": "nolimit"})).rules
+    assert "900 (player 0), 800 (player 1), 700 (player 2) chips" in rules

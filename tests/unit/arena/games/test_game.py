@@ -15,7 +15,7 @@ from arena.games.parameters import TEXTS
 from arena.games.sandbox import Sandbox
 from arena.games.text import GameText, measured_playouts
 from arena.games.text.wrapped import WrappedText
-from arena.plugins import find_installed
+from arena.plugins import find_offered
 from tests.support.game_turns import reach
 
 
@@ -232,17 +232,17 @@ def test_a_game_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Monk
         "[arena.games]\nexample_race = examples.race:Race\nbad_race = os:getcwd\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    find_installed.cache_clear()
+    find_offered.cache_clear()
     try:
         game = Game.load("example_race", {"goal": 7})
         assert game.spec == "example_race(goal=7)"
         assert "exactly 7 wins" in game.text.rules
-        with pytest.raises(GameError, match="bad_race is not a subclass of arena"):
+        with pytest.raises(GameError, match=r"bad_race \(os:getcwd\) is not a subclass"):
             Game.load("bad_race")
         with pytest.raises(GameError, match="goal"):
             Game.load("example_race", {"goal": 3})
     finally:
-        find_installed.cache_clear()
+        find_offered.cache_clear()
 
 
 @pytest.mark.parametrize(

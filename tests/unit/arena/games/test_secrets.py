@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 
 import pytest
 
 from arena.agents.base import Turn
 from arena.agents.prompt import as_text, build_prompt
-from arena.games.game import Game
-from tests.support.game_turns import every_turn, playout, reach, turn_after
+from arena.games.game import CHANCE, Game
+from tests.support.game_turns import every_turn, playout, reach, turn_after, turn_in
 
 #: Games whose whole tree is small, and which have several players, cards or dice.
 SMALL_GAMES = [
@@ -114,3 +115,37 @@ def test_the_generic_text_shows_everything_that_the_seat_has_seen() -> None:
     prompt = _prompt(turn)
     assert "tried so far, oldest first: x(1,1), x(0,0)\n" in prompt
     assert "\n0 o . .\n1 . x .\n2 . . .\n" in prompt
+
+
+#: Games with hidden cards, dice or moves, whose information states repeat within a few deals.
+LARGE_GAMES = [
+    "bargaining", "battleship", "blotto", "colored_trails", "coordinated_mp", "dark_hex",
+    "first_sealed_auction", "goofspiel(imp_info=true,num_cards=4)", "latent_ttt",
+    "leduc_poker(players=3)", "liars_dice(numdice=2)", "phantom_ttt",
+    "universal_poker(numSuits=2,numRanks=3)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", LARGE_GAMES)
+def test_a_prompt_does_not_depend_on_what_is_hidden(spec: str) -> None:
+    """Where a seat has seen the same, other cards or moves of the others change nothing."""
+    game, repeated = Game.load(spec), 0
+    prompts: dict[tuple[int, str], str] = {}
+    for seed in range(60):
+        state, rng = game.new(), random.Random(seed)  # noqa: S311
+        for _ in range(8):
+            if state.is_terminal:
+                break
+            if state.is_chance:
+                state.apply({CHANCE: state.draw_chance(rng).action})
+                continue
+            moves = {}
+            for seat in state.players_to_move():
+                turn = turn_in(game, state, seat)
+                key = (seat, state.raw.information_state_string(seat))
+                repeated += key in prompts
+                assert prompts.setdefault(key, _prompt(turn)) == _prompt(turn)
+                # Few different moves, so that information states repeat.
+                moves[seat] = rng.choice(turn.legal[:2]).action
+            state.apply(moves)
+    assert repeated

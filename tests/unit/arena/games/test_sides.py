@@ -210,3 +210,47 @@ def test_payoffs_are_those_of_the_engine() -> None:
     assert "player 0: Cooperate, player 1: Defect -> player 0 gets -5, player 1 gets 5" in rules
     assert Game.load("matching_pennies_3p").text.rules.count(" -> ") == 8
     assert not Game.load("blotto").text.generic
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "universal_poker",
+        "universal_poker(betting=nolimit,stack=900 600,blind=50 100,firstPlayer=2 1)",
+        "universal_poker(betting=limit,blind=5 10,firstPlayer=2 1,raiseSize=10 20,maxRaises=2 2)",
+        "leduc_poker",
+        "kuhn_poker",
+    ],
+)
+def test_the_chips_of_a_prompt_are_those_that_the_engine_pays(spec: str) -> None:
+    """A call adds to the pot what its note says, and who folds loses what they have put in."""
+    calls = folds = 0
+    for seed in range(30):
+        pot, notes = 0.0, {}
+        for turn in playout(spec, seed):
+            text, state, seat = turn.game.text, turn.state, turn.seat
+            position = text.position(state, seat)
+            if put := re.search(r"put in: player 0: (\d+), player 1: (\d+)", position):
+                now = float(put[1]) + float(put[2])
+            else:
+                (found,) = re.findall(r"Pot: (\d+) chip", position)
+                now = float(found)
+            last = state.history[-1].text if notes else ""
+            note = re.fullmatch(r"puts in (\d+) chips?|check|(Call)", notes.get(last, ""))
+            if note:
+                calls += 1
+                assert now - pot == float(note[1] or 0) + (note[2] == "Call"), (spec, position)
+            fold = [a for a in turn.legal if "Fold" in (a.text[-4:], text.note(state, seat, a))]
+            for action in fold:
+                folds += 1
+                # The other player wins the pot, in which they have the rest of it.
+                paid = state.raw.child(action.action).returns()
+                assert paid[1 - seat] == -paid[seat]
+                if put:
+                    assert paid[seat] == -int(put[1 + seat])
+                if left := re.search(r"Chips left: player 0: (\d+), player 1: (\d+)", position):
+                    stack = 900 - 300 * seat if "900" in spec else 1200
+                    assert paid[seat] == int(left[1 + seat]) - stack
+            pot, notes = now, {a.text: text.note(state, seat, a) for a in turn.legal}
+    assert folds > 5
+    assert calls > 5 or spec == "kuhn_poker"

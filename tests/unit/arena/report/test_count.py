@@ -15,13 +15,13 @@ import numpy as np
 import pyspiel
 import pytest
 
+from arena.export.tables import TABLES
 from arena.report.answers import Share
 from arena.report.count import Summary, summarise
 from arena.report.load import open_results
 from arena.report.outcomes import WinDrawLoss, find_outcome
 from arena.report.tables import make_tables
 from arena.results.columns import Kind
-from arena.results.export import TABLES
 from arena.results.rows import CallKey, EpisodeRow, ExperimentRow, FailedCallRow, MoveRow
 from arena.results.store import Store
 from tests.support.random_play import GAMES, Played, asked, play, write
@@ -289,6 +289,8 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
                 finish_reason="refusal" if row.ply == 0 else "stop",
                 reasoning_tokens=None,
                 replayed=1,
+                cached=int(row.ply > 1),
+                failed_models="hf_a: MODEL_NOT_FOUND" if row.ply > 3 else None,
             )
         ]
 
@@ -300,6 +302,7 @@ def test_calls_are_added_up_and_unknown_prices_are_counted(tmp_path: Path) -> No
     assert stats.cost_picousd == (calls - 1) * 25
     assert stats.prompt_tokens == (calls - 1) * 10
     assert (stats.ends, stats.replayed) == ({"refusal": 1}, calls)
+    assert (stats.cached, stats.fallbacks) == (calls - 1, calls - 2)
     assert stats.percentile(50) == 50 + 50 * calls  # the middle of 100, 200, ...
 
 

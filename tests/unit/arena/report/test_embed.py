@@ -74,9 +74,18 @@ def test_a_step_says_who_answered_and_what_it_took(tmp_path: Path) -> None:
     found = embed_file(write(tmp_path / "r.db", [game]))
     step = unpack(found, found.index["episodes"][0])["steps"][0]
     assert step["tokens"] == [None, 3, None]
-    assert "picousd" not in step
+    assert "cost" not in step
     assert (step["served"], step["enforcement"], step["end"]) == ("p, fp8", "prompt", "length")
     assert step["attempts"] == 2
+
+
+def test_a_step_has_its_cost_as_it_is_shown(tmp_path: Path) -> None:
+    def answer(row: MoveRow) -> list[MoveRow]:
+        return [asked(row, cost_picousd=33 * 10**9)]
+
+    game = play("tic_tac_toe", ("hf_one", "hf_two"), 0, answer)
+    found = embed_file(write(tmp_path / "r.db", [game]))
+    assert unpack(found, found.index["episodes"][0])["steps"][0]["cost"] == "$0.033"
 
 
 def test_a_long_text_keeps_its_ends_and_says_what_was_cut() -> None:

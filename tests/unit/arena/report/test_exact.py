@@ -85,7 +85,7 @@ def exact(path: Path, played: Sequence[Played], players: Sequence[ModelRow]) -> 
     sandbox = Sandbox()
     try:
         with open_results(path) as results:
-            scales = {row.game: GameScale(True, -13, 13, True) for row in results.episodes}
+            scales = {row.game: GameScale(True, -13, 13, True) for row in results.first(None)}
             return find_exact(results, scales, sandbox)
     finally:
         sandbox.close()

@@ -10,12 +10,13 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from arena.report import formatting
 from arena.report.embed import Report
+from arena.report.fitting import break_name
 from arena.report.terminal import print_tables
-from arena_llm.types import to_picousd
 from tests import golden
 from tests.support.random_play import Played, asked, play, write
 
@@ -129,11 +130,36 @@ def test_every_column_that_needs_it_has_a_sentence(several: Report) -> None:
 
 
 def test_a_long_name_without_punctuation_loses_its_middle(tmp_path: Path) -> None:
-    name = "hf_" + "x" * 60 + "-end"
+    name = "hf_" + "x" * 60 + "end"
     games = [play("tic_tac_toe", (name, "random"), number) for number in range(2)]
     shown = lines(Report.load(write(tmp_path / "r.db", games)), 80)
     assert max(map(len, shown)) <= 80
-    assert any(re.match(r" hf_x+…x*-end  ", line) for line in shown)
+    assert any(re.match(r" hf_x+…x*end  ", line) for line in shown)
+
+
+def test_wide_characters_take_two_places(tmp_path: Path) -> None:
+    """Only the width of the terminal limits the columns: none may be cut or wrapped."""
+    names = ["模型" * 12 + "甲", "模型" * 12 + "乙"]
+    games = [play("tic_tac_toe", names, number) for number in range(2)]
+    shown = lines(Report.load(write(tmp_path / "r.db", games)), 80)
+    assert max(map(cell_len, shown)) <= 80
+    assert sum("…" in line and "甲" in line and "乙" in line for line in shown) == 1
+    assert any(re.match(r" 模[型模]+…[型模]*甲 +1\d\d\d ", line) for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "lines"),
+    [
+        ("hf_smollm2-135m-instruct", 24, ["hf_smollm2-135m-instruct"]),
+        ("hf_smollm2-135m-instruct", 20, ["hf_smollm2-135m-", "instruct"]),
+        ("openrouter_a/b-model", 14, ["openrouter_a/", "b-model"]),
+        ("a" * 9 + "b" * 9, 9, ["aaaa…bbbb"]),
+        ("模型" * 9, 9, ["模型…模型"]),
+        ("模型-模型-模型", 9, ["模型-", "模型-模型"]),
+    ],
+)
+def test_names_break_at_the_best_place(name: str, limit: int, lines: list[str]) -> None:
+    assert break_name(name, limit).splitlines() == lines
 
 
 def test_local_models_cost_nothing(tmp_path: Path) -> None:
@@ -144,22 +170,6 @@ def test_local_models_cost_nothing(tmp_path: Path) -> None:
         ]
         shown = " ".join(lines(Report.load(write(tmp_path / f"{name[:3]}.db", games)), 120))
         assert f"{cost} cost" in shown
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (0, "$0.00"),
-        (12.345, "$12.35"),
-        (0.6, "$0.60"),
-        (0.0123, "$0.012"),
-        (0.00001, "$1.0e-05"),
-    ],
-)
-def test_dollars(value: float | None, text: str) -> None:
-    picousd = None if value is None else to_picousd(value)
-    assert formatting.format_dollars(picousd) == text
 
 
 @pytest.mark.parametrize(

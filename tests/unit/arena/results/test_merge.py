@@ -98,9 +98,13 @@ def test_which_of_two_is_kept(folder: Path) -> None:
     assert content(folder / "kept")["calls"] == []
 
 
-def test_players_are_joined_by_their_settings(folder: Path) -> None:
+def test_players_are_joined_by_their_settings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Equal players with other names are one; other players with equal names are two."""
+    monkeypatch.setattr("arena.results.store.time.time", lambda: 1)
     first = write(folder / "p1", [episode(0, 1, "finished", 1)])
+    monkeypatch.setattr("arena.results.store.time.time", lambda: 2)
     other = folder / "p2"
     models = [replace(MODELS[0], agent="x"), replace(MODELS[1], agent="hf_a")]
     with Store(other, ExperimentRow("two", "{}"), models) as store:
@@ -109,3 +113,33 @@ def test_players_are_joined_by_their_settings(folder: Path) -> None:
     rows = content(folder / "joined")
     assert {row[3] for row in rows["episodes"]} == {'["x","hf_a"]'}
     assert [row[0] for row in rows["models"]] == ["hf_a", "x"]
+
+
+def test_the_latest_run_names_the_players_in_any_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = []
+    for number, name in enumerate(("old", "new", "older")):
+        started = (2, 3, 1)[number]
+        monkeypatch.setattr("arena.results.store.time.time", lambda started=started: started)
+        files.append(folder / name)
+        models = [MODELS[0], replace(MODELS[1], agent=name)]
+        with Store(files[-1], ExperimentRow("one", f'{{"seed":{started}}}'), models) as store:
+            row = replace(episode(number, 1, "finished", 0), agents=("hf_a", name))
+            store.put_episode(row, [])
+    for number, order in enumerate(permutations(files)):
+        target = folder / f"named{number}"
+        merge(order, target)
+        assert [row[0] for row in content(target)["models"]] == ["hf_a", "new"]
+        assert content(target)["experiments"] == [("one", '{"seed":3}')]
+        merge([folder / "older"], target)  # again: nothing changes
+        assert [row[0] for row in content(target)["models"]] == ["hf_a", "new"]
+
+
+def test_a_name_that_is_given_again_is_the_latest(folder: Path) -> None:
+    path = folder / "again"
+    for name in ("a", "b", "a"):
+        models = [MODELS[0], replace(MODELS[1], agent=name)]
+        with Store(path, ExperimentRow("one", "{}"), models) as store:
+            store.put_episode(replace(episode(0, 1, "finished", 0), agents=("hf_a", name)), [])
+    assert [row[0] for row in content(path)["models"]] == ["a", "hf_a"]

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from arena.experiment.recording import RecordedModels
+from arena.export.tables import export_tables
 from arena.report.count import summarise
 from arena.report.load import open_results
 from arena.results.database import ResultsError, connect
-from arena.results.export import export
 from arena.results.merge import merge
 from arena.results.opening import check_results
 from arena.results.reader import Reader
@@ -83,7 +83,7 @@ def test_every_move_is_kept(tmp_path: Path) -> None:
         episodes = connection.execute("SELECT game, number, agents, seed, episode FROM episodes")
         keys = {tuple(row[:4]): row[4] for row in episodes}
     merge([path], tmp_path / "new.sqlite")
-    export(tmp_path / "new.sqlite", tmp_path, "csv")
+    export_tables(tmp_path / "new.sqlite", tmp_path, "csv")
     with (tmp_path / "episodes.csv").open() as file:
         found = {
             row["episode"]: keys[row["game"], int(row["number"]), row["agents"], int(row["seed"])]
@@ -140,8 +140,8 @@ def test_its_episodes_have_a_version_of_their_own(tmp_path: Path) -> None:
 
 
 def test_an_export_has_the_columns_of_today(path: Path, tmp_path: Path) -> None:
-    export(path, tmp_path / "parquet", "parquet")
-    files = {file.stem: file for file in export(path, tmp_path, "csv")}
+    export_tables(path, tmp_path / "parquet", "parquet")
+    files = {file.stem: file for file in export_tables(path, tmp_path, "csv")}
     moves = list(csv.DictReader(files["moves"].read_text().splitlines()))
     assert {move["cost_picousd"] for move in moves if move["model"]} == {str(CENT)}
     assert {move["provider"] for move in moves} == {""}
@@ -205,7 +205,7 @@ def costs(path: Path) -> set[int | None]:
     with open_results(path) as results:
         return {
             move.cost_picousd
-            for episode in results.episodes
+            for episode in results.first(None)
             for move in results.moves(episode)
             if move.model
         }

@@ -8,7 +8,7 @@ import pytest
 
 from arena.cli.query import warn_of_versions
 from arena.experiment.load import load_experiment
-from arena.runners.coordinator import Job
+from arena.runners.job import Job
 from arena.runners.worker import run_sequential
 from tests.support.scripted_experiment import Script
 

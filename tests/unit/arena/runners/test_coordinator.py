@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from arena.experiment.load import load_experiment
 from arena.experiment.schedule import EpisodeSpec
-from arena.runners.coordinator import Coordinator, Job
+from arena.runners.coordinator import Coordinator
+from arena.runners.job import Job
 from arena.runners.queue import FairQueue
 from tests.support.scripted_experiment import Script
 
@@ -71,17 +73,50 @@ def test_an_episode_ends_once() -> None:
     assert queue.end("A1") is None
 
 
-async def test_the_episodes_of_a_worker_that_died_are_played_again(tmp_path: Path) -> None:
-    """A worker number that joins twice belongs to a worker that died and was restarted."""
+@pytest.fixture
+async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
+    """Of an experiment with 16 episodes, 8 of them in flight."""
     path = tmp_path / "experiment.yaml"
-    path.write_text("games: [tic_tac_toe]\nmodels: [hf_a, hf_b]\n")
-    coordinator = Coordinator(Job(load_experiment(path), Script(), tmp_path / "results.sqlite"))
-    for worker in (0, 1):
-        await coordinator.join(worker)
-    episodes = [await coordinator.take(0), await coordinator.take(1)]
-    assert await coordinator.take(1) is None
-    await coordinator.join(0)
-    progress = await coordinator.progress()
-    assert (progress.lost, progress.playing) == (1, 1)
-    assert await coordinator.take(0) == episodes[0]
+    path.write_text(
+        "games: [tic_tac_toe]\nmodels: [hf_a, hf_b]\nepisodes: 8\nepisodes_in_flight: 8\n"
+    )
+    job = Job(load_experiment(path), Script(), tmp_path / "results.sqlite")
+    coordinator = Coordinator(job)
+    yield coordinator
     await coordinator.close()
+
+
+async def take_share(coordinator: Coordinator, worker: int) -> list[str]:
+    """All episodes that the worker gets now."""
+    episodes = []
+    while spec := await coordinator.take(worker):
+        episodes.append(spec.episode)
+    return episodes
+
+
+async def test_the_episodes_of_a_worker_that_died_are_played_again(
+    coordinator: Coordinator,
+) -> None:
+    await coordinator.join(0)
+    await coordinator.join(1)
+    lost, kept = await take_share(coordinator, 0), await take_share(coordinator, 1)
+    await coordinator.leave(0, died=True)
+    progress = await coordinator.progress()
+    assert (progress.lost, progress.playing) == (1, len(kept))
+    assert sorted(await take_share(coordinator, 1)) == sorted(lost), "no others are ahead of them"
+    assert await coordinator.take(0) is None, "who counts as dead gets nothing"
+
+
+async def test_workers_share_the_episodes_in_flight(coordinator: Coordinator) -> None:
+    """Who joins gets a share as episodes of others end; who leaves, leaves its share to others."""
+    await coordinator.join(0)
+    first = await take_share(coordinator, 0)
+    assert len(first) == 8
+    await coordinator.join(1)
+    assert len(await take_share(coordinator, 1)) == 4
+    for episode in first[:5]:
+        await coordinator.leave_open(episode, "hf_none", "")
+    assert len(await take_share(coordinator, 0)) == 1
+    await coordinator.leave(1)
+    assert (await coordinator.progress()).lost == 0
+    assert len(await take_share(coordinator, 0)) == 4

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from arena.runners.ray import RayError, _folder, _ray
+from arena.runners.crew import RayError
+from arena.runners.ray import _folder, _ray
 
 
 @pytest.mark.parametrize("length", [20, 21, 200])

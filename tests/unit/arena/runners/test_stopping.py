@@ -15,7 +15,7 @@ from arena.experiment.load import ExperimentError, load_experiment
 from arena.experiment.schedule import schedule
 from arena.report.load import open_results
 from arena.results.columns import Ended, Kind
-from arena.runners.coordinator import Job, RunProgress
+from arena.runners.job import Job, RunProgress
 from arena.runners.pairing import AdaptivePairing
 from arena.runners.stopping import StoppingRule
 from arena.runners.worker import run_sequential
@@ -50,7 +50,7 @@ async def test_a_run_ends_when_the_better_player_is_known(tmp_path: Path) -> Non
     assert again.episodes.total() == played
     # Without the rule the rest is played. The first deals are the same.
     with open_results(tmp_path / "results.sqlite") as results:
-        early = {row.number for row in results.episodes}
+        early = {row.number for row in results.first(None)}
     assert early >= set(range(5))
     whole = await play(tmp_path, "", episodes=len(early) + 2)
     assert whole.episodes.total() == 2 * (len(early) + 2)
@@ -98,7 +98,7 @@ async def test_adaptive_pairing_ends_and_goes_on_where_it_was(tmp_path: Path) ->
     assert more.enough
     assert first.episodes.total() < more.episodes.total() < more.total == 480
     with open_results(tmp_path / "results.sqlite") as results:
-        games = Counter((frozenset(row.agents), row.seed) for row in results.episodes)
+        games = Counter((frozenset(row.agents), row.seed) for row in results.first(None))
         pairs = Counter(pair for pair, _ in games)
     assert len(pairs) == 6
     assert min(pairs.values()) >= 2
@@ -161,6 +161,19 @@ def test_adaptive_pairing_needs_a_rule_and_a_round_robin(
     config = yaml.safe_load(ADAPTIVE.format(width=50, pairing="adaptive")) | change
     path.write_text(yaml.safe_dump({key: value for key, value in config.items() if value}))
     with pytest.raises(ExperimentError, match=reason):
+        load_experiment(path)
+
+
+def test_a_model_in_several_conditions_is_several_players(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    config = (
+        "{games: [tic_tac_toe], models: [openrouter_lab/a], until: {width: 50}, pairing: adaptive"
+    )
+    path.write_text(config + ", conditions: {actions: [listed, reversed, shuffled]}}")
+    (game,) = load_experiment(path).games
+    assert len({frozenset(lineup) for lineup in game.lineups}) == 3
+    path.write_text(config + ", conditions: {actions: [listed, reversed]}}")
+    with pytest.raises(ExperimentError, match="three or more players"):
         load_experiment(path)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,10 +17,11 @@ from arena.agents.calls import ModelCall, ModelReply
 from arena.experiment.load import load_experiment
 from arena.experiment.patience import ModelAway
 from arena.experiment.recording import RecordingError
+from arena.results.database import ResultsError
 from arena.results.rows import CallKey
 from arena.results.spending import Spent
-from arena.runners.coordinator import Job, RunProgress
-from arena.runners.worker import run_sequential
+from arena.runners.job import Job, RunProgress
+from arena.runners.worker import play, run_sequential
 from arena_llm import UnavailableError
 from tests.support.results import content
 from tests.support.scripted_experiment import CENT, Script
@@ -199,3 +203,25 @@ async def test_the_episodes_of_a_model_that_is_away_stay_open(make_job) -> None:
     assert {again.names[key.episode].count("hf_b") for key in again.asked} == {1}
     calls = [(key.episode, key.ply) for key in script.asked if key.ply < 2]
     assert not set(calls) & {(key.episode, key.ply) for key in again.asked}
+
+
+async def test_a_full_disk_is_one_error_for_all_games() -> None:
+    """asyncio would print the others at the end of the command, with their tracebacks."""
+
+    class Full:
+        async def join(self, worker: int) -> str:
+            return "run"
+
+        async def share(self) -> int:
+            return 3
+
+        async def take(self, worker: int) -> None:
+            raise ResultsError("the disk is full")
+
+    printed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: printed.append(context))
+    with pytest.raises(ResultsError):
+        await play(cast("Any", Full()), cast("Any", SimpleNamespace(backend=None)))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not printed

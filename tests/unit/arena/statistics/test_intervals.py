@@ -10,12 +10,12 @@ from arena.statistics.intervals import (
     RETURNS,
     SCORES,
     bounded_interval,
+    holm,
     mean_interval,
     student_interval,
     two_sided_p,
     variance_share,
 )
-from arena.statistics.multiple import holm
 from arena.statistics.power import games_needed
 
 

@@ -10,7 +10,7 @@ import evalica
 import numpy as np
 import pytest
 
-from arena.statistics.bradley_terry import Design, fit
+from arena.statistics.bradley_terry import Design, fit, profile
 from arena.statistics.elo import POINTS, to_elo
 from arena.statistics.ratings import Matches, Rated, rate
 
@@ -70,6 +70,30 @@ def test_a_sweep_of_five_games_has_an_open_end() -> None:
     strong, weak = rate(matches([(0, 1, 1.0)] * 5), 2).strengths
     assert (round(strong.low), strong.high) == (1492, math.inf)
     assert (weak.low, round(weak.high)) == (-math.inf, 1508)
+
+
+def test_two_deals_of_three_players_have_wide_and_finite_intervals() -> None:
+    """Two clusters widen intervals so much that nearly all games are certain at their ends."""
+    games = [(0, 1, 1.0), (0, 2, 1.0), (1, 2, 0.5), (0, 1, 0.0), (0, 2, 0.5), (1, 2, 1.0)]
+    rated = rate(matches(games, clusters=[0, 0, 0, 1, 1, 1]), 3)
+    found = {(one.first, one.second): one for one in rated.differences}
+    assert found[0, 1].points == pytest.approx(0, abs=1e-6)
+    assert -found[0, 1].low == pytest.approx(found[0, 1].high)
+    assert 5_000 < found[0, 1].high < 50_000
+    assert all(one.low < one.points < one.high < math.inf for one in rated.differences)
+
+
+@pytest.mark.parametrize("contrast", [(1.0, -1.0), (1.0, 0.0)], ids=["of two", "of the last"])
+def test_a_profile_reaches_any_fall_of_the_likelihood(contrast: tuple[float, float]) -> None:
+    """Far out one point costs the whole difference: twice the fall is 2 * points * difference."""
+    games, points = np.array([4.0, 4.0, 4.0]), np.array([2.0, 2.0, 2.0])
+    fitted = fit(Design(np.array([[1.0, -1.0], [1.0, 0.0], [0.0, 1.0]])), games, points)
+    low, high = profile(fitted, np.array([contrast]), np.array([[4_000.0]]))
+    # All effects are 0, and half of each cell's points are lost. The third player stays with one
+    # of the two: then a difference costs the points of two cells.
+    lost = fitted.points[0, 0] + fitted.points[0, 1]
+    assert high[0, 0] == pytest.approx(4_000 / (2 * lost), rel=0.02)
+    assert low[0, 0] == pytest.approx(-high[0, 0])
 
 
 def test_two_players_have_the_interval_of_their_score() -> None:

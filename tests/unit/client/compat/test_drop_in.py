@@ -99,13 +99,44 @@ ARENA = {
     """,
 }
 
+#: The original's seven games, played by OpenSpiel.
+GAMES = [
+    "tic_tac_toe", "connect_four", "kuhn_poker", "matrix_pd", "matching_pennies_3p", "matrix_rps",
+    "hex",
+]  # fmt: skip
+ARENA["seven.py"] = """
+        import sys
 
-def play(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
-    """Run the small arena."""
+        import pyspiel
+        from agents import Agent, ShortAgent
+        from setup import LLM_REGISTRY
+
+        def ask(players, state, seat):
+            return players[seat % 2].act(" ".join(map(str, state.legal_actions(seat))))
+
+        players = [kind(model) for kind, model in zip((Agent, ShortAgent), LLM_REGISTRY)]
+        for name in sys.argv[1:]:
+            game = pyspiel.load_game(name)
+            state, seats = game.new_initial_state(), range(game.num_players())
+            while not state.is_terminal():
+                if state.is_chance_node():
+                    state.apply_action(state.chance_outcomes()[0][0])
+                elif state.is_simultaneous_node():
+                    state.apply_actions([ask(players, state, seat) for seat in seats])
+                else:
+                    state.apply_action(ask(players, state, state.current_player()))
+            print(name, len(state.returns()))
+"""
+
+
+def play(
+    folder: Path, target: str, file: str = "play.py", *words: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the small arena."""
     for name, source in ARENA.items():
         (folder / name).write_text("\n".join(line[8:] for line in source.splitlines()))
     return subprocess.run(
-        [sys.executable, str(folder / "play.py")],
+        [sys.executable, str(folder / file), *words],
         env=os.environ | {"ARENA_LLM_TARGET": target, "OPENROUTER_API_KEY": "k"},
         capture_output=True,
         text=True,
@@ -136,6 +167,22 @@ def test_a_small_arena_plays(target: str, script: Script, tmp_path: Path) -> Non
     assert {request.model for request in moves} == set(MODELS[::3])
     limits = {request.model: request.config.max_tokens for request in moves}
     assert limits == {MODELS[0]: 250, MODELS[3]: 0}
+
+
+def test_the_seven_games_end(target: str, script: Script, tmp_path: Path) -> None:
+    def respond(request):
+        if type(request).__name__ == "ListModelsRequest":
+            return models(*MODELS[::3])
+        return text_reply(request.prompt.split()[0])  # the first legal action
+
+    script.respond = respond
+    done = play(tmp_path, target, "seven.py", *GAMES)
+    assert done.stderr == ""
+    ended = dict(line.split() for line in done.stdout.splitlines())
+    assert list(ended) == GAMES
+    assert set(ended.values()) == {"2", "3"}
+    moves = [seen.request for seen in script.history if seen.method == "Generate"]
+    assert {request.model for request in moves} == set(MODELS[::3])
 
 
 def test_an_arena_without_a_router_is_imported(tmp_path: Path) -> None:

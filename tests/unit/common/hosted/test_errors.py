@@ -7,6 +7,7 @@ import pytest
 from services.common import errors
 from services.common.hosted.errors import OPENAI_CODES, is_transient, make_error
 from services.common.hosted.keys import MAX_LENGTH, Redactor
+from services.common.trailers import build_status
 
 TABLE = [
     (400, "", errors.InvalidRequest),
@@ -51,7 +52,7 @@ def test_a_final_error_has_no_retry_after() -> None:
 @pytest.mark.parametrize("seconds", [1e20, 1e300, 4e9])
 def test_any_retry_after_fits_into_the_status(seconds: float) -> None:
     error = errors.RateLimited("message", retry_after=seconds)
-    assert errors.build_status(error).code == 8
+    assert build_status(error).code == 8
 
 
 def test_an_unreadable_answer_is_not_transient() -> None:

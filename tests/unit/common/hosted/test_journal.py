@@ -53,6 +53,16 @@ def test_a_kill_leaves_what_was_sent(tmp_path: Path) -> None:
     assert costs(Bill(make(tmp_path), "one", "openrouter_a").earlier) == costs(again.earlier)
 
 
+def test_attempts_of_an_error_that_nobody_heard(tmp_path: Path) -> None:
+    """They survive a kill. What cost nothing is not remembered."""
+    journal = make(tmp_path)
+    attempts = [Attempt("here", "gen-1", cost_picousd=7), Attempt(cost_picousd=0), Attempt()]
+    journal.keep_attempts("one", attempts)
+    kill(journal)
+    second = make(tmp_path)
+    assert costs(Bill(second, "one", "openrouter_a").earlier) == [("gen-1", 7), ("", None)]
+
+
 def test_an_error_reports_its_requests_once(tmp_path: Path) -> None:
     journal = make(tmp_path)
     bill = Bill(journal, "one", "openrouter_a")

@@ -89,7 +89,7 @@ def test_the_beginning_is_found_that_has_most_in_common(pool: BlockPool) -> None
     assert len(pool.kept.blocks) == 5
 
 
-def test_a_block_is_not_found_after_another_one_that_takes_the_place_of_the_one_before_it(
+def test_a_block_is_not_found_after_its_predecessor_was_replaced(
     pool: BlockPool,
 ) -> None:
     first, second = pool.take(1), pool.take(2)

@@ -58,7 +58,7 @@ MONEY = [
     (key(0.99), account(20, 5), True, [LOW], 15, 0.99),
     (key(0), account(20, 5), False, ["Low balance: $0.00 left on OpenRouter"], 15, 0),
     (key(None), account(5, 5), False, ["Low balance: $0.00 left on OpenRouter"], 0, None),
-    (key(None), account(5, 7), False, ["Low balance: $-2.00 left on OpenRouter"], -2, None),
+    (key(None), account(5, 7), False, ["Low balance: -$2.00 left on OpenRouter"], -2, None),
 ]
 
 

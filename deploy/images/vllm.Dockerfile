@@ -1,0 +1,28 @@
+# The vllm service with CUDA, without models. The node's driver comes from its container runtime: docker build -f deploy/images/vllm.Dockerfile -t arena-llm-vllm .
+# Set the digest of the base where you build: PYTHON=python:3.12-slim-bookworm@sha256:...
+ARG PYTHON=python:3.12-slim-bookworm
+
+FROM ${PYTHON} AS build
+WORKDIR /build
+COPY deploy/uv.txt deploy/uv.txt
+RUN python -m pip install --no-cache-dir --require-hashes -r deploy/uv.txt
+COPY pyproject.toml uv.lock ./
+COPY client client
+COPY client-compat client-compat
+COPY services services
+ENV UV_PROJECT_ENVIRONMENT=/app/.venv UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
+# Every package has its hash in uv.lock.
+RUN uv sync --frozen --no-editable --extra vllm --extra otel
+
+FROM ${PYTHON}
+# Triton compiles kernels at run time.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /app/.venv /app/.venv
+ENV PATH=/app/.venv/bin:${PATH} PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+EXPOSE 50053 50153
+CMD ["python", "-m", "services.vllm"]

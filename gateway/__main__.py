@@ -1,0 +1,5 @@
+"""`python -m gateway [--config FILE]`."""
+
+from gateway.process import main
+
+main()

@@ -1,0 +1,1 @@
+"""Foreign programs against our services. `python -m tests.doors.environments` installs them."""

@@ -1,0 +1,6 @@
+"""Torture: hostile requests, provider answers, result files and faults, against a real system.
+
+    python -m tests.torture --kind provider --seed 7 --seconds 60
+
+`make torture` runs all kinds in two rounds. See `tests/torture/__main__.py`.
+"""
