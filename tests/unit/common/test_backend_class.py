@@ -84,11 +84,14 @@ class _NotStarted(ParrotBackend):
 @pytest.mark.integration  # starts a process
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    ("kind", "says"),
-    [(_NotMade, "OSError: no such device"), (_NotStarted, "KeyError: 'engine'")],
+    ("kind", "says", "events"),
+    [
+        (_NotMade, "OSError: no such device", {"the backend cannot start"}),
+        (_NotStarted, "KeyError: 'engine'", {"the backend cannot start", "not stopped"}),
+    ],
 )
 def test_a_backend_that_cannot_start_ends_the_service_with_one_line(
-    tmp_path: Path, kind: type[ParrotBackend], says: str, workers: int
+    tmp_path: Path, kind: type[ParrotBackend], says: str, events: set[str], workers: int
 ) -> None:
     config = tmp_path / "parrot.yaml"
     config.write_text(f"listen: 127.0.0.1:0\nworkers: {workers}\nmodels: [parrot_a]\n")
@@ -103,6 +106,7 @@ def test_a_backend_that_cannot_start_ends_the_service_with_one_line(
     assert done.returncode == 1
     assert line in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
-    # The log has the frames.
-    (logged,) = {line.partition("frames=")[2] for line in done.stderr.splitlines()} - {""}
-    assert "test_backend_class.py" in logged
+    # The log has the frames, also those of a backend that cannot be closed after that.
+    logged = {line for line in done.stderr.splitlines() if "frames=" in line}
+    assert {line.partition("event=")[2].split('"')[1] for line in logged} == events
+    assert all("test_backend_class.py" in line for line in logged)
