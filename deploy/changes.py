@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from deploy.instances import MOST, Instance, ReplicaCounts, find_sets, make_instances, split_name
+from deploy.managed import ManagedService
 from deploy.output import say
 from deploy.probe import reachable
-from deploy.services import ManagedService, find_service
+from deploy.services import find_service
 from deploy.supervisor import DeployError, Supervisor
 from deploy.waiting import wait_serving
 from router.targets import update_sets

@@ -23,15 +23,10 @@ from deploy import environment
 from deploy.changes import RunningSystem
 from deploy.doctor import doctor
 from deploy.instances import ask_health, find_tls, split_name
+from deploy.managed import ManagedService
 from deploy.output import complain, open_streams, say
 from deploy.probe import explain_tls, health, memory, reachable
-from deploy.services import (
-    ALL_SERVICES,
-    ROOT,
-    ManagedService,
-    find_service,
-    run_dir,
-)
+from deploy.services import ALL_SERVICES, ROOT, find_service, run_dir
 from deploy.supervisor import DeployError, Process, Supervisor
 from deploy.up import addresses, find_target, prepare, up
 from services.common.config import ConfigError

@@ -20,9 +20,10 @@ from pydantic import BaseModel
 from deploy import environment
 from deploy.handshake import check_gateway, find_ip, is_for, read_certificate
 from deploy.instances import ask_health
+from deploy.managed import ManagedService
 from deploy.output import say
 from deploy.probe import free_port_after, port_problem, reachable
-from deploy.services import ROOT, VLLM, ManagedService, find_service, selected_services
+from deploy.services import ROOT, VLLM, find_service, selected_services
 from deploy.supervisor import Supervisor
 from services.common.config import ConfigError, ServerTls, load_config
 from services.common.environment import is_readable, read_env_file

@@ -16,8 +16,9 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from arena_llm.tls import Tls
+from deploy.managed import ManagedService
 from deploy.probe import free_port_after, health, reachable
-from deploy.services import ManagedService, find_service
+from deploy.services import find_service
 from router.targets import KnownReplicas
 from services.common.addresses import is_unix
 from services.common.config import ConfigError

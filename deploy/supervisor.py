@@ -19,9 +19,10 @@ import psutil
 from pydantic import TypeAdapter
 
 from deploy.instances import Instance, split_name
+from deploy.managed import common_environment
 from deploy.manager import SOCKET, ManagerError, call_manager
 from deploy.manager_config import STOP_WAIT, render_config
-from deploy.services import ALL_SERVICES, ROOT, common_environment, find_service
+from deploy.services import ALL_SERVICES, ROOT, find_service
 from services.common.addresses import Address
 
 #: Set to the run folder in every process of a run, so that `members` finds all of them.

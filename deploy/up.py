@@ -16,15 +16,10 @@ from deploy import environment
 from deploy.changes import RunningSystem
 from deploy.handshake import check_gateway
 from deploy.instances import Instance, ReplicaCounts, find_sets, make_instances
+from deploy.managed import ManagedService
 from deploy.output import complain, say
 from deploy.probe import free_port_after, port_problem, reachable
-from deploy.services import (
-    ALL_SERVICES,
-    ROOT,
-    ManagedService,
-    find_service,
-    selected_services,
-)
+from deploy.services import ALL_SERVICES, ROOT, find_service, selected_services
 from deploy.supervisor import DeployError, Supervisor
 from deploy.waiting import wait_serving
 from router.targets import update_sets

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import sys
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ from gateway.task import CompletionTask
 from services.common.call import CallRecord
 from services.common.digits import read_digits
 from services.common.hops import HOPS_HEADER
-from services.common.log import log
+from services.common.log import list_frames, log
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _SCHEME = "bearer "
@@ -127,10 +125,9 @@ async def _fail(exchange: HttpExchange, record: CallRecord, error: ApiError) -> 
 
 def _make_bug_error(error: Exception) -> ApiError:
     error_id = secrets.token_hex(8)
-    # Frames only: the text of an exception may hold a prompt.
-    frames = traceback.extract_tb(sys.exc_info()[2])[-6:]
-    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    log.error("bug", error_id=error_id, type=type(error).__name__, frames=places)
+    # Without its text, which may hold a prompt.
+    name, frames = type(error).__qualname__, list_frames(error)
+    log.error("bug", error_id=error_id, type=name, frames=frames)
     return ApiError(
         500, f"a bug of the gateway: its log has the error under the id {error_id}",
         code="internal_error", reason="INTERNAL",

@@ -84,9 +84,10 @@ function draw(status) {
   const calls = status.models.reduce((sum, model) => sum + model.calls_per_s, 0);
   say(`${count(status.in_flight)} calls in flight · ${rate(calls)} calls/s · ` +
     `${rate(out)} tokens out/s · ${dollars(status.cost_usd)} since the router started`, "");
+  const minutes = count(status.uptime_s / 60);
   document.getElementById("note").textContent =
     `Rates and quantiles of the last ${count(status.seconds)} s; sums since the router started, ` +
-    `${count(status.uptime_s / 60)} minutes ago.`;
+    `${minutes} ${minutes === "1" ? "minute" : "minutes"} ago.`;
 }
 
 function say(text, kind) {

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.managed import ManagedService
 from deploy.probe import health
-from deploy.services import ROOT, ManagedService
+from deploy.services import ROOT
 from tests.support.small_deploy import small_services
 from tests.support.system import SmallSystem, System
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deploy import services
+from deploy.managed import ManagedService
 
 
-def small_services() -> Sequence[services.ManagedService]:
+def small_services() -> Sequence[ManagedService]:
     """The router and the stand-in, on the addresses of the configuration."""
     by_name = {service.name: service for service in services.ALL_SERVICES}
     stand_in = replace(by_name["hf"], module="tests.support.stand_in", prepare=None)

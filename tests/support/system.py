@@ -10,7 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.services import ROOT, SERVICES, ManagedService
+from deploy.managed import ManagedService
+from deploy.services import ROOT, SERVICES
 from deploy.supervisor import Process, Supervisor
 from tests.support.guard import Guard
 from tests.support.ports import free_ports
