@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_llm import ArenaError, Client
+from arena_llm.command_line import add_version
 from arena_llm.suggestions import did_you_mean
 from arena_llm.tls import Tls
 from arena_llm.types import ReplicaState
@@ -73,6 +74,7 @@ def _run_to_status(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
+    add_version(parser, "arena-llm-services")
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("up", "down", "prepare", "target", "grpcurl", "doctor"):
         commands.add_parser(name)

@@ -24,8 +24,9 @@ SERVICES = "arena-llm-services"
         (["-m", "router"], SERVICES),
         (["-m", "services.openrouter"], SERVICES),
         (["-m", "gateway"], SERVICES),
+        (["-m", "deploy"], SERVICES),
     ],
-    ids=["arena-llm", "arena", "router", "openrouter", "gateway"],
+    ids=["arena-llm", "arena", "router", "openrouter", "gateway", "deploy"],
 )
 def test_the_version(command: list[str], distribution: str) -> None:
     done = subprocess.run(
