@@ -99,8 +99,9 @@ async def test_two_workers_are_one_service(service: Pair) -> None:
     assert {await stream(address, "same") for _ in range(6)} == {"a1"}
     assert len(upstream.history) == 1
     await eventually(lambda: "handed_over=True" in process.log())
-    # Each call counts once, whichever workers had it and whichever shows the figures.
-    await eventually(lambda: {calls_of(process) for _ in range(6)} == {19})
+    # Each call counts once, whichever workers had it and whichever shows the figures. The workers
+    # exchange them once a second; so many readings are hardly all from the one that counted.
+    await eventually(lambda: {calls_of(process) for _ in range(24)} == {19})
 
     # A failure of the other worker's call is the caller's failure.
     upstream.default = Fault(401, "no user")
