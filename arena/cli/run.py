@@ -155,8 +155,9 @@ def _summarise(tally: RunProgress, experiment: Experiment, console: Console) -> 
         *([f"{open_} open"] if open_ else []),
         *([f"{missing - open_} not {state}"] if missing > open_ else []),
     ]
-    # A run that plays nothing new has no answers.
-    illegal = f"{share(tally.illegal, tally.answers)} of {tally.answers:,} answers illegal"
+    # A run that plays nothing new has no answers. What was spent is of all runs.
+    share_illegal = share(tally.illegal, tally.answers)
+    illegal = f"{share_illegal} of this run's {tally.answers:,} answers illegal"
     spending = list_spending(tally.spent)
     lines = [
         f"{tally.total} episode{'s' * (tally.total != 1)}: {', '.join(outcomes)}",

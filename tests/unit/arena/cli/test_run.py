@@ -59,7 +59,7 @@ def test_an_experiment_end_to_end(run, arena, player: Player) -> None:
         "SELECT sum(calls), sum(prompt_tokens + completion_tokens) FROM seats"
     )
     assert summary[1] == (
-        f"0.0 % of {answers} answers illegal, {tokens:,} tokens, ${answers / 100:.2f}"
+        f"0.0 % of this run's {answers} answers illegal, {tokens:,} tokens, ${answers / 100:.2f}"
     )
     assert "small.sqlite" in summary[2]
 
@@ -109,7 +109,7 @@ def test_illegal_replies(run) -> None:
     done = run(EXPERIMENT.replace("hf_a, hf_b", "hf_illegal") + "on_illegal: retry 2\n")
     assert done.code == 0, "that is a result, not a failure"
     assert done.out.splitlines()[0] == "6 episodes: 6 forfeited"
-    assert done.out.splitlines()[1].startswith("100.0 % of 18 answers illegal, ")
+    assert done.out.splitlines()[1].startswith("100.0 % of this run's 18 answers illegal, ")
     assert rows("SELECT DISTINCT status, loser NOT NULL FROM episodes") == [("forfeited", 1)]
 
 
