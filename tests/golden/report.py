@@ -45,14 +45,17 @@ def write_terminal(width: int) -> str:
 
 
 def write_json() -> str:
-    """The tables as JSON. Numbers have nine digits: the last ones depend on the processor."""
+    """The tables as JSON.
+
+    Numbers have nine digits, and at most twelve decimals: the last ones depend on the processor.
+    """
     return json.dumps(_cut_digits(to_json(_report().tables)), indent=1) + "\n"
 
 
 def _cut_digits(value: Any) -> Any:
     match value:
         case float():
-            return float(f"{value:.9g}")
+            return float(f"{round(value, 12):.9g}") + 0.0  # no negative zero
         case list():
             return [_cut_digits(item) for item in value]
         case dict():
