@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 ALL := .venv/.all
 VLLM_STAMP := .venv-vllm/.complete
-# For targets that make a missing environment, but do not update one.
+# For targets that make a missing environment, but do not update an existing one.
 INSTALLED := $(if $(wildcard $(STAMP)),,$(STAMP))
 LOCK := pyproject.toml client/pyproject.toml client-compat/pyproject.toml uv.lock deploy/uv.txt
 DEPLOY := $(BIN)/python -m deploy
@@ -57,8 +57,8 @@ restart: $(INSTALLED) ## Restart a service, or one replica of it, after its call
 down: $(INSTALLED) ## Stop the services
 	@$(DEPLOY) down
 
-# The exit code of `python -m deploy status` is 1 unless all services serve; make would print an
-# error for it.
+# `python -m deploy status` exits with 1 unless all services serve; make would print this as an
+# error.
 status: $(INSTALLED) ## Show each service: state, pid, health, address, memory
 	@$(DEPLOY) status || true
 
@@ -99,7 +99,7 @@ proto: $(ALL) ## Generate the stubs from proto/
 		proto/arena_llm/v1/llm_service.proto
 	cp proto/arena_llm/v1/*.proto client/src/arena_llm/v1/
 
-contract: $(ALL) ## Write proto/contract.binpb after raising REVISION; refuse a contract that breaks callers of 1.0.0
+contract: $(ALL) ## Write proto/contract.binpb (raise REVISION first); refuse a contract that breaks callers of 1.0.0
 	$(BIN)/buf breaking --against proto/contract-1.0.0.binpb
 	$(BIN)/buf build --exclude-source-info -o proto/contract.binpb
 
@@ -114,7 +114,7 @@ lint: $(ALL) ## Check style, types, the contract and uv.lock
 	$(BIN)/buf breaking --against proto/contract.binpb
 	.venv-uv/bin/uv lock --check --quiet
 
-# On a machine without a build of vLLM, its tests are skipped and say so.
+# If vLLM has no build for this machine, its tests are skipped and say so.
 test: VLLM_FLAGS := --if-supported
 test: $(ALL) $(VLLM_STAMP) ## Run the unit and integration tests
 	@$(DEPLOY) prepare
@@ -126,10 +126,10 @@ test-doors: $(ALL) ## Run all tests with foreign programs (DOORS="openai" choose
 	$(BIN)/python -m tests.doors.environments $(DOORS)
 	$(BIN)/python -m pytest tests/doors
 
-test-cluster: $(ALL) ## Run the tests of Ray clusters: conformance of Ray Serve, scaling, killed nodes; on idle cores
+test-cluster: $(ALL) ## Run the tests of Ray clusters: conformance of Ray Serve, scaling, killed nodes; needs idle cores
 	$(BIN)/python -m pytest -m cluster
 
-# Bounded to 15 minutes on 2 cores. KIND="provider grpc" chooses some of its kinds.
+# At most 15 minutes on 2 cores. KIND="provider grpc" chooses kinds of attack.
 torture: $(ALL) ## Attack a running system for 12 minutes: hostile requests, answers, files and faults (SEED=7 repeats a run)
 	@$(DEPLOY) prepare
 	$(BIN)/python -m tests.torture $(KIND:%=--kind %) $(if $(SEED),--seed $(SEED))

@@ -1,1 +1,1 @@
-"""Experiments: language models play OpenSpiel's games. Game code: it uses only the client."""
+"""Experiments: language models play OpenSpiel's games. Models are reached only by the client."""

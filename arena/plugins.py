@@ -26,7 +26,7 @@ _Class = TypeVar("_Class")
 #: package.module:Class
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
-#: The top-level packages of the arena, and those of classes that were loaded from elsewhere.
+#: The top-level packages of the arena, and those of classes loaded from other packages.
 _OURS = frozenset(("arena", "arena_llm"))
 _others: set[str] = set()
 
@@ -39,9 +39,9 @@ class PluginError(Exception):
 
 
 def find_plugin_error(error: Exception) -> PluginError | None:
-    """What to tell the author of the code in which an error was raised; None if that is ours.
+    """Return a PluginError if code that is not the arena's caused an error, else None.
 
-    It is theirs as well if they called the arena with something wrong.
+    A wrong argument in a call of the arena counts as an error of the caller.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     lines = [line for _, line in traceback.walk_tb(error.__traceback__)]

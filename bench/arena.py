@@ -1,15 +1,15 @@
 """The cost and speed of experiments: `python -m bench.arena [PART...]`.
 
-own_cost: the arena's CPU time for a move (prompt, parsing, results, state), with a backend in
-    the same process that answers immediately.
-sequential, ray: six models and five games with five episodes in each seat against a random
-    player, while every reply takes a second. The runner is a separate process that calls the
-    openrouter service through client and router. Its time is compared with that of the longest
-    chain of moves that wait for each other.
+own_cost: the arena's CPU time for a move (prompt, parsing, results, state). The backend is in the
+    same process and answers immediately.
+sequential, ray: six models play five games against a random player, five episodes in each seat.
+    Every reply takes a second. The runner is a separate process that calls the openrouter service
+    through client and router. Its time is compared with that of the longest chain of moves that
+    wait for each other.
 embedded: 20 games of tic-tac-toe with the embedded model, at the same time and one by one, each
     from an empty prefix cache.
 
-With names of parts it prints only these and writes nothing.
+With names of parts it runs and prints only these, and writes nothing.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The arena's ledger calls a hosted service, whose provider writes an invoice. A tenth of the
 provider's answers are faults, callers cancel calls, and the service is killed. Each line of the
-invoice must be in the ledger: with its cost, or as a request whose cost is not known, with the most
-that it can be. With arguments it makes these calls alone and writes nothing.
+invoice must be in the ledger: with its cost, or, if that is unknown, with the most that it can be.
+With arguments it makes only these calls and writes nothing.
 """
 
 from __future__ import annotations

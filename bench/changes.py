@@ -1,7 +1,7 @@
 """Calls that are lost while replicas come, go and restart: `python -m bench.changes`.
 
-Callers with sessions of their own call a small system of `make up`: the router, and a service that
-answers immediately in place of hf. Meanwhile 20 changes are made: `make scale` up and down,
+Callers, each with its own session, call a small system of `make up`: the router, and a service in
+place of hf that answers immediately. Meanwhile 20 changes are made: `make scale` up and down,
 `make restart`, and replicas that are killed. No call may fail.
 """
 

@@ -1,12 +1,12 @@
 """What a newcomer waits for: `python -m bench.commands [PART...]`.
 
-fresh: a clone of the last commit, an empty home, and the packages of uv's cache: `make setup`, and
-    `make up` until the embedded model has answered. Then the memory of the hf service after some
-    moves, and `arena exploitability`, the whole command, each time with a service that was just
-    restarted.
+fresh: in a clone of the last commit, with an empty home and uv's cache of packages: `make setup`,
+    and `make up` until the embedded model has answered. Then the memory of the hf service after
+    some moves, and the whole command `arena exploitability`, each time after a restart of the
+    service.
 unit_tests: `make test-fast` in this folder.
 
-With names of parts it prints only these and writes nothing.
+With names of parts it runs and prints only these, and writes nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _time(system: System, command: str) -> float:
 
 
 def _measure_size(*folders: Path) -> float:
-    """MB on the disk; a file that two names lead to counts once."""
+    """MB on the disk; a file with several hard links counts once."""
     found = {}
     for folder in folders:
         for path in folder.rglob("*"):
@@ -75,7 +75,7 @@ def measure_fresh() -> dict[str, float]:
         cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache/uv"))
         environ = {"HOME": name, "UV_CACHE_DIR": cache, "PYTHONPATH": ""}
         system = System(Path(name, "run"), environ, root=clone)
-        # What is kept between clones would be no part of a fresh one.
+        # A fresh clone must not use what other clones have kept.
         system.env.pop("ARENA_CACHE_DIR", None)
         try:
             return _measure_clone(system)

@@ -1,9 +1,9 @@
-"""Envoy before the router (`make up EDGE=envoy`): `python -m bench.edge`.
+"""Envoy in front of the router (`make up EDGE=envoy`): `python -m bench.edge`.
 
-One game process with ten calls in flight calls the openrouter service straight, through Envoy and
-through the router, and, in turns within the same run, the upstream with the official client. Then
-a load generator in C calls a service of two workers through Envoy, and vllm-router. The upstream
-answers immediately.
+One game process with ten calls in flight calls the openrouter service directly, through Envoy and
+through the router. In turns within the same run, it calls the upstream with the official client.
+Then a load generator in C calls a service of two workers, directly and through Envoy, and the
+upstream through vllm-router. The upstream answers immediately.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Write docs/figures.md, the table of all figures with goals: `python -m bench.figures`.
 
-The page has the goals of every benchmark (`GOALS`) with the values of its last complete run, and
-the content of bench/figures.yaml, which people write: figures of other commands, the tests of
-claims without a figure, and what bounds a figure that is short of its goal.
+The page has the goals of every benchmark (`GOALS`) with the values of its last complete run. It
+adds the content of bench/figures.yaml, which people write: figures of other commands, the tests of
+claims without a figure, and what bounds a figure that misses its goal.
 
 The results of this machine, bench/results/, are not in the repository. They are copied to
-bench/measured.json, which is. A benchmark without results keeps the figures of its last run.
+bench/measured.json, which is in it. A benchmark without results keeps the figures of its last run.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _describe_machines(measured: Mapping[str, Any]) -> str:
 
 
 def _explain(rows: Sequence[GoalRow], reasons: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what bounds each figure that is short of its goal, or could not be measured."""
+    """Yield what bounds each figure that misses its goal, or could not be measured."""
     open_rows = {
         row.name: row for row in rows if row.reached is False or (row.ran and row.value is None)
     }

@@ -28,8 +28,8 @@ from bench.goals import Goal
 ROOT = Path(__file__).parents[1]
 MODEL = "openrouter_a/b"
 
-# The real runs: replicas of the openrouter service with few places, and a provider that is slow, so
-# that places and not the cores of this machine are what limits.
+# In the real runs, replicas of the openrouter service have few places and a slow provider, so that
+# places are the limit, not the cores of this machine.
 PLACES, DELAY, GAMES_PER_REPLICA = 8, 0.4, 10
 ROUNDS, SECONDS = 4, 5.0
 
@@ -120,7 +120,7 @@ def measure() -> dict[str, Any]:
 
 
 def validate(measured: dict[str, Any]) -> list[dict[str, float]]:
-    """Compare the model with the real rates, where each replica has the games that it had."""
+    """Compare the model with the real rates. Each replica of the model has the real one's games."""
     rows = []
     for replicas, runs in measured["runs"].items():
         fleet = Fleet(
@@ -144,7 +144,7 @@ def validate(measured: dict[str, Any]) -> list[dict[str, float]]:
 #: One GPU with a small model: an assumption, because none was measured here.
 GPU = Fleet(games=0, replicas=0, places=64, service=1.5, spread=0.5, think=1.0)
 GAMES_PER_GPU = 100
-#: CPU of a router for each call, busy: bench.router.
+#: CPU seconds of a busy router for each call, measured by bench.router.
 ROUTER_CPU = 0.0003
 VNODES = 128
 

@@ -112,8 +112,9 @@ def simulate_start(
 ) -> list[tuple[float, int, int]]:
     """Start from no replica; return (second, calls that wait, replicas that serve).
 
-    Every 15 s an autoscaler asks for as many replicas as the calls need, at most twice as many as
-    before, or four more, as Kubernetes' does. Each serves `cold` seconds later.
+    An autoscaler, like that of Kubernetes, asks for as many replicas as the calls need: first for
+    one, then for at most twice as many as before, or four more if that is more. It asks every 15 s,
+    up to the second replica every 5 s. A replica serves `cold` seconds later.
     """
     rng = random.Random(1)  # noqa: S311 - no secret
     env = simpy.Environment()

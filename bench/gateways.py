@@ -1,12 +1,12 @@
 """Other gateways beside this system: `python -m bench.gateways [NAME...]`.
 
-The official client calls through each gateway from one game process with ten calls in flight, in
-turns with the official client without a gateway and with this system's client through router and
+One game process with ten calls in flight uses the official client through each gateway. It takes
+turns with the official client without a gateway, and with this system's client through router and
 service. Where h2load is installed, it also calls the gateways and this system. The upstream answers
 immediately.
 
-Each gateway is installed in an environment of its own, in a temporary folder. One that cannot be
-installed or started is named, with the reason. With names of gateways it writes nothing.
+Each gateway is installed in its own environment, in a temporary folder. If one cannot be installed
+or started, the reason is printed. With names of gateways it writes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UV = Path(__file__).parent.parent / ".venv-uv/bin/uv"
 INSTALL, START = 300, 90
 _KEY = f"sk-{secrets.token_hex(16)}"  # the LiteLLM proxy does not start without one
 
-#: A gateway sends nothing but the calls.
+#: Keeps gateways from sending anything except the calls.
 _QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_TELEMETRY": "False",
@@ -136,7 +136,7 @@ def install(name: str, folder: Path) -> None:
     if package.startswith("@"):
         if not (shutil.which("node") and shutil.which("npm")):
             raise NotMeasured("node and npm are not installed")
-        # None of its packages needs a script of its own to be installed.
+        # No install scripts: none of its packages needs one.
         npm = ["npm", "install", "--prefix", str(target), "--no-audit", "--no-fund"]
         commands = [[*npm, "--ignore-scripts", "--loglevel=error", package]]
     else:

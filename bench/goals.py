@@ -34,7 +34,7 @@ class Goal:
 
 
 def is_reached(value: float, sign: str, bound: float) -> bool:
-    """Whether a value keeps to its bound."""
+    """Whether a value is within its bound."""
     return value <= bound if sign == "<=" else value >= bound
 
 

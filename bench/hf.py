@@ -25,7 +25,7 @@ from bench.goals import Goal
 from services.common.local.checks import embedded_folder
 from services.hf.embedded import prepare
 
-#: Engine -> what its entry says. transformers is what the others are compared with.
+#: Engine -> the keys of its entry. The others are compared with transformers.
 ENGINES = {
     "transformers": {"engine": "transformers"},
     "exact": {"engine": "openvino"},
@@ -44,7 +44,7 @@ TOGETHER = 32
 #: Memory for prefixes, as in the shipped configuration: the default would hold 0.5 GB of them.
 PREFIXES_GB = 0.1
 SECONDS = 4.0
-#: Of a stream beside callers of choices, who get few in this time.
+#: Seconds of a stream beside callers of choices, who get only few choices in this time.
 BESIDE_SECONDS = 12.0
 
 
@@ -113,7 +113,7 @@ def game_prompt(*, new: bool = True) -> str:
 
 
 def bare(folder: str) -> None:
-    """Decode without a service. Reads "way rows" lines, and answers each with the tokens/s."""
+    """Decode without a service. Reads lines "WAY ROWS", and answers each with the tokens/s."""
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM
@@ -164,7 +164,7 @@ def bare(folder: str) -> None:
 
 @contextmanager
 def bare_loops(folder: Path) -> Iterator[Callable[[str, int], float]]:
-    """A function that gives the tokens/s of a way (BARE) with so many rows."""
+    """Yield a function that returns the tokens/s of a way (see BARE) with a number of rows."""
     command = [sys.executable, "-m", "bench.hf", "bare", str(folder)]
     running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert running.stdin is not None
@@ -265,7 +265,7 @@ async def _beside_choices(target: str, model: str, callers: int) -> tuple[list[f
 
 
 async def _equal_bits(target: str, model: str) -> float:
-    """The share of requests that get the same text and log-probabilities among others as alone."""
+    """The share of requests with the same text and log-probabilities alone and among others."""
     prompts = story_prompts(TOGETHER)
 
     async with AsyncClient(target) as llm:
@@ -344,7 +344,7 @@ Measure = Callable[[str, str], dict[str, float]]
 
 
 def _measures() -> Iterator[tuple[Measure, Callable[[float, float], float], int, int]]:
-    """Each measure, which of two values is better, the rounds, and the rows of a bare loop."""
+    """Yield each measure, which of two values to keep, the rounds, and a bare loop's rows or 0."""
     for callers in CALLERS:
 
         def rate(target: str, model: str, callers: int = callers) -> dict[str, float]:

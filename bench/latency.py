@@ -1,8 +1,8 @@
 """The latency that router and service add: `python -m bench.latency`.
 
-The upstream answers after 20 ms (bench/provider.py). A load generator in C calls it directly, then
-the service, and both router and service. Beside them, in turns in the same run: one Python process
-with the official client directly, and one with this system's client through both.
+The upstream answers after 20 ms (bench/provider.py). A load generator in C calls it directly,
+through the service, and through router and service. In turns in the same run, one Python process
+calls it with the official client, and one with this system's client through router and service.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What each part of operation costs the router: `python -m bench.overheads`.
 
-Routers in front of one backend that answers immediately: two plain ones, and one each with metrics,
-TLS on both hops, tokens, and traces of which one in a hundred is kept. They take turns. The figure
-is the CPU that a router takes for a call. Each figure is the lower quartile of many short rounds,
-because other work on the machine only adds to it. The second plain router shows what is noise.
+The routers are in front of one backend that answers immediately. Two are plain. The others have
+metrics, TLS on both hops, tokens, or traces of which one in a hundred is kept. They take turns. The
+figure is the CPU that a router takes for a call: the lower quartile of many short rounds, because
+other work on the machine only adds to it. The second plain router shows how large the noise is.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _EXPORT = "opentelemetry.proto.collector.trace.v1.TraceService"
 class Variant:
     """A router. settings: of its configuration. trace: the name of the header with the trace.
 
-    All callers send the same bytes, because a slower caller alone makes the router slower: it then
-    wakes up more often.
+    All callers send the same bytes. Otherwise a slower caller would make the router slower, because
+    it would wake up more often.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Variant:
     trace: str = "bench-trace"
 
     def headers(self) -> Iterator[tuple[tuple[str, str], ...]]:
-        """Those of one call after the other. One trace in a hundred is kept."""
+        """Yield the headers of one call after the other. One trace in a hundred is kept."""
         token = ("authorization", f"Bearer {_TOKEN}")
         period = round(1 / _SAMPLED)
         place = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-0"
@@ -155,7 +155,7 @@ def run() -> dict[str, Any]:
 
 
 def summarize(runs: Mapping[str, Sequence[harness.Run]]) -> dict[str, Any]:
-    """Return the CPU of a call for each way, and what it is more than that of the plain one."""
+    """Return the CPU of a call for each way, and how much more that is than the plain one's."""
     costs = {
         name: harness.percentile([1e6 * run.cpu[name] / len(run.latencies) for run in found], 0.25)
         for name, found in runs.items()

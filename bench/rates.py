@@ -1,13 +1,14 @@
 """The openrouter service against providers that limit calls: `python -m bench.rates`.
 
-Each kind of limit has a provider and a service of its own, and a thousand callers that ask again
-after each answer. All kinds run at the same time, so that no time need be scaled: with 50 calls a
-second a bucket of 10 forgives a delay of 0.2 s, but with 500 only one of 0.02 s, which an event
-loop under load exceeds. An answer takes as long as a model's: 1 s (median), up to 60; where 20 may
-be in flight it takes 0.4 s, always or on average, so that 50 calls a second are granted there, too.
-A call has 120 s. The run takes four minutes. "late" is how late the event loop of callers and
-provider was (99 of 100 times it was less): over 0.1 s, the machine was too busy for the other
-figures.
+Each kind of limit has its own provider, its own service, and a thousand callers that ask again
+after each answer. All kinds run at the same time, so that the run need not be shortened by faster
+calls: at 50 calls a second a bucket of 10 forgives a delay of 0.2 s, but at 500 only one of 0.02 s,
+which an event loop under load exceeds.
+
+An answer takes as long as a model's: 1 s (median), up to 60. Where 20 calls may be in flight, it
+takes 0.4 s, always or on average, so that 50 calls a second are granted there, too. A call has a
+deadline of 120 s. The run takes four minutes. "late" is the 99th percentile of how late the event
+loop of callers and provider was. Over 0.1 s, the machine was too busy for the other figures.
 
 `python -m bench.rates WAY` measures one kind, without the others.
 """
@@ -60,7 +61,7 @@ def usual_seconds() -> float:
 
 
 def quick_seconds() -> float:
-    """The same, with a mean of 0.4 s, so that 20 in flight are 50 a second."""
+    """`usual_seconds` with a mean of 0.4 s, so that 20 calls in flight are 50 a second."""
     return 0.24 * usual_seconds()
 
 
@@ -68,8 +69,9 @@ def quick_seconds() -> float:
 class Way:
     """One kind of limit.
 
-    could: calls that can be granted, or seconds of answers. hint: Retry-After of a refusal.
-    services: that share the limit. later: the rate after a change. takes: seconds of an answer.
+    could: calls that can be granted, or seconds of answers for a limit of calls in flight. hint:
+    Retry-After of a refusal. services: how many share the limit. later: the rate after a change.
+    takes: seconds of an answer.
     """
 
     make: Callable[[], Limiter]
@@ -112,9 +114,9 @@ WAYS = {
 
 @dataclass
 class Counts:
-    """What came to a provider. It begins with the first call.
+    """The calls that a provider got. Times count from the first call.
 
-    granted, refused: when. busy: seconds of all answers, up to the end of the run.
+    granted, refused: their times. busy: seconds of all answers, up to the end of the run.
     """
 
     way: Way
@@ -125,7 +127,7 @@ class Counts:
     begun: float = 0.0
 
     def arrive(self, seconds: float) -> bool:
-        """Whether a call is let in. seconds: that its answer takes."""
+        """Whether a call is let in. seconds: how long its answer takes."""
         self.begun = self.begun or time.monotonic()
         now = time.monotonic() - self.begun
         if self.limiter.arrive(now):
@@ -141,7 +143,7 @@ class Counts:
         return f"{self.limiter.hint(time.monotonic() - self.begun):.3f}"
 
     def used(self) -> float:
-        """The share of what the limit allows that was used, until the end of the run."""
+        """The share of the limit that was used, until the end of the run."""
         if isinstance(self.limiter, InFlight):
             return self.busy / self.way.could
         return sum(at < SECONDS for at in self.granted) / self.way.could

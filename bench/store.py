@@ -3,10 +3,10 @@
 With another number of episodes it writes nothing.
 
 adding: CPU time to store an episode of ten moves with prompts and replies, one commit each.
-size: bytes of a file with so many of them. Their moves are those of a hundred played episodes,
+size: bytes of a file with all episodes. Their moves are copies of a hundred played episodes,
     because compressing a million takes ten minutes; each episode has its own key, deal and row.
 resuming: CPU time of `arena run` over 100,000 episodes, of which the file has 60,000, until the
-    first one would be played: the keys, the query, and the queue.
+    next one would be played: the keys, the query, and the queue.
 reporting: CPU time of `arena report`: the check of the file, the tables and the page.
 exporting: CPU time of `arena export --format rollouts` for 10,000 episodes of self-play, with
     about 400 tokens of each prompt and 60 of each reply.
@@ -146,7 +146,7 @@ def _add(folder: Path, played: Path, figures: dict[str, float]) -> None:
 
 
 def _fill(played: Path, count: int, wanted: list[tuple[str, int, int]]) -> None:
-    """Copy the rows until there are so many. The first ones get the keys, deals and numbers."""
+    """Copy the rows until there are so many. The first rows get the keys, deals and numbers."""
     with closing(sqlite3.connect(played, isolation_level=None)) as connection:
         execute = connection.execute
         templates = [

@@ -1,9 +1,9 @@
 """The cost of the vllm service: `python -m bench.vllm`.
 
 The same work goes to vLLM's AsyncLLM by itself (bare), to the service, to the service through
-the router, and with the official client to vLLM's own OpenAI server. Each has its own engine,
-with equal arguments. The model is small and random: its engine is fast, so the cost of everything
-around the engine is easy to see.
+the router, and with the official client to vLLM's own OpenAI server. Bare, service and server each
+have their own engine, with equal arguments. The model is small and random, so its engine is fast,
+and the cost of everything around the engine is easy to see.
 
 `.venv-vllm/bin/python -m bench.vllm bare FOLDER` is the bare engine: it says "ready", reads a
 Load as JSON from each line of its input, and answers with a Measured on a line.
@@ -309,11 +309,11 @@ async def _take_turns(
     stream: bool = False,
     boards: int = 2,
 ) -> dict[str, list[Measured]]:
-    """The rounds of each way. All prompts are new, because two ways lead to the same engine."""
+    """The rounds of each way. Every prompt is new, because two ways share an engine."""
     rounds: dict[str, list[Measured]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(ROUNDS):
-        # The first way changes: it finds the machine as the round before left it.
+        # Each round begins with another way: the first finds the machine as the last round left it.
         for name in names[number % len(names) :] + names[: number % len(names)]:
             head = f"{topic} {number} {names.index(name)} {callers}"
             prompts = make_prompts(head, callers * requests, boards=boards)

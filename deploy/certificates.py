@@ -1,8 +1,8 @@
 """`make certs`: a certificate authority, and certificates that it signs.
 
 The authority is made once; its key must stay on the machine that makes certificates. Every call
-makes new certificates for the services and for their callers, so that it also renews them: running
-services read changed files by themselves.
+makes new certificates for the services and for their callers. This also renews them, because
+running services read changed files by themselves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SERVICE_NAME = "arena-llm"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _AUTHORITY_DAYS = 3650
 _DAYS = 365
-#: A clock of another machine may be behind.
+#: The clock of another machine may be slow.
 _SKEW = datetime.timedelta(hours=1)
 
 
-#: A host's name; a certificate may have * for its first part.
+#: A host's name. Its first part may be *.
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*")
 
 
@@ -155,7 +155,7 @@ def _make_name(host: str) -> x509.GeneralName:
 def _write(
     stem: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> list[Path]:
-    """Replace both files; the key first, because a service that sees one of them waits for both."""
+    """Replace both files, the key first: a service that sees one new file waits for the other."""
     texts = {
         ".key": key.private_bytes(
             serialization.Encoding.PEM,

@@ -22,7 +22,7 @@ from deploy.supervisor import DeployError, Supervisor
 from deploy.waiting import wait_serving
 from router.targets import update_sets
 
-#: Seconds in which the router must have read the replicas: it looks at the file once a second.
+#: Seconds within which the router must read the replicas. It looks at the file once a second.
 _READ_SECONDS = 15.0
 
 _RELOADED = re.compile('event="configuration (not )?reloaded"')
@@ -43,7 +43,7 @@ class RunningSystem:
         self.addresses = {
             name: address for name, address in supervisor.addresses().items() if name in self.starts
         }
-        #: What a shell does not set now stays as it was.
+        #: A variable that this shell does not set keeps its earlier value.
         self._environ = {
             **ChainMap(*(environ for environ, _ in self.starts.values())),
             **os.environ,
@@ -147,8 +147,8 @@ class RunningSystem:
 
     @contextmanager
     def _uncalled(self, instance: Instance) -> Iterator[None]:
-        """Let other replicas have a process's calls, or let them wait if there is no other."""
-        if instance.service.name in ("edge", "gateway", "router"):  # no service that it routes to
+        """Send a process's calls to other replicas, or let them wait if there is no other."""
+        if instance.service.name in ("edge", "gateway", "router"):  # the router calls none of them
             yield
             return
         if len(self.instances(instance.service)) == 1:
@@ -161,7 +161,7 @@ class RunningSystem:
             self.publish()
 
     def is_changed(self, instance: Instance) -> bool:
-        """Whether only a restart gives a process what its files and variables say now."""
+        """Whether a process needs a restart to follow its present files and variables."""
         seen = instance.service.sees(self._environ)
         return self.starts[instance.name][1] != instance.service.stamp(seen)
 

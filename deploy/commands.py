@@ -59,7 +59,7 @@ def _run_to_status(arguments: argparse.Namespace) -> int:
         # Keys are left to the services that need them.
         load_dotenv(("ARENA_*",), complain if needed else None, needed)
         supervisor = Supervisor(run_dir())
-        # By one name in all processes, however this command was called.
+        # The same name in all processes, however this command was called.
         os.environ["ARENA_RUN_DIR"] = str(supervisor.run_dir)
         return _run(arguments, supervisor)
     except (DeployError, ConfigError, ArenaError) as error:

@@ -35,7 +35,7 @@ _DISK = 2 * 10**9
 _MEMORY = 3 * 10**9
 #: Seconds before its end in which a certificate should be renewed.
 _RENEW = 30 * 86_400
-#: Open files: each connection and each log is one.
+#: Files that a process must be able to open: each connection and each log is one.
 _FILES = 1024
 
 

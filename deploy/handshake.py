@@ -1,6 +1,6 @@
-"""Whether the callers of a service can trust its certificate, tried in memory before it starts.
+"""Tries in memory, before a service starts, whether its callers can trust its certificate.
 
-With the standard library alone: `cryptography` is a part that may be missing.
+It uses the standard library alone, because the part `cryptography` may be missing.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def read_certificate(path: Path) -> Mapping[str, Any]:
 
 
 def find_server_name(path: Path, host: str) -> str:
-    """Return a name by which a certificate can be checked; "" if `host` is one.
+    """Return a name by which a certificate can be checked; "" if `host` is in the certificate.
 
-    A listener's address need not be in it: callers elsewhere may use a name.
+    A listener's address need not be in it, because callers elsewhere may use a name.
     """
     try:
         names = read_certificate(path).get("subjectAltName", ())
@@ -103,7 +103,7 @@ def check_gateway(path: Path, router: str, tls: ServerTls | None) -> None:
     host, _, port = door.router.rpartition(":")
     address = find_ip("127.0.0.1" if host == "localhost" else host)
     if address is None or not address.is_loopback:
-        return  # another machine's, or another name of this one
+        return  # a router on another machine, or another name of this machine
     if f"{address}:{port}" != router.replace("[", "").replace("]", ""):
         raise ConfigError(f"{path}: router: the router listens on {router}, not on {door.router}")
     if (tls is None) != (door.router_tls is None):

@@ -1,7 +1,7 @@
 """The processes of each service on this machine: how many, and on which addresses.
 
-`make scale` sets the number, which stays over `make down`. The first process of a service listens
-on the address of its configuration; the others on free ports above it.
+`make scale` sets the number, which `make down` does not change. The first process of a service
+listens on the address of its configuration; the others on free ports above it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from router.targets import KnownReplicas
 from services.common.addresses import is_unix
 from services.common.config import ConfigError
 
-#: More processes of one service on one machine are a mistake.
+#: A larger number of processes of one service on one machine is a mistake.
 MOST = 64
 
 #: counts.json: the number of processes of a service; one without an entry has one.
@@ -68,7 +68,7 @@ def ask_health(name: str, address: str) -> str:
 
 
 def find_tls(service: ManagedService) -> Tls | None:
-    """How a service is called; None also if that is not known. It is then shown as unreachable."""
+    """How a service is called; None: without encryption, or unknown, so it seems unreachable."""
     try:
         return service.caller_tls
     except ConfigError:
@@ -82,13 +82,13 @@ class ReplicaCounts:
         self._path = run_dir / "counts.json"
 
     def read(self, service: str) -> int:
-        """Return a service's number. A file that cannot be read counts as none."""
+        """Return a service's number of processes; 1 if the file cannot be read."""
         with suppress(OSError, ValueError):
             return _COUNTS.validate_json(self._path.read_bytes()).get(service, 1)
         return 1
 
     def write(self, service: str, count: int) -> None:
-        """Set a service's number."""
+        """Set a service's number of processes."""
         counts: dict[str, int] = {}
         with suppress(OSError, ValueError):
             counts = _COUNTS.validate_json(self._path.read_bytes())
@@ -109,7 +109,7 @@ def make_instances(
     """Return the processes of a service.
 
     taken: addresses that others will have. running: addresses by name, which stay. Raises
-    ConfigError, and ValueError if there are not as many addresses.
+    ConfigError, and ValueError if there are not enough addresses.
     """
     first = service.address
     instances = [Instance(service, 1, first)]
@@ -138,7 +138,7 @@ def _next_address(address: str, used: Collection[str]) -> str:
 def find_sets(
     addresses: Mapping[str, str], without: Collection[str] = (), held: Collection[str] = ()
 ) -> dict[str, KnownReplicas]:
-    """Return what the router must know: the replicas of each service that has not just one.
+    """Return what the router must know: the replicas of each scaled or held service.
 
     addresses: by name. without: names of processes that get no further calls. held: names of
     services whose calls wait.

@@ -70,7 +70,7 @@ class ManagedService:
 
     @cached_property
     def needs(self) -> ServiceNeeds:
-        """What its code declares. Most commands do without: the import takes a second."""
+        """What its code declares. Most commands do not need it: the import takes a second."""
         return self.find_needs()
 
     @property
@@ -107,8 +107,8 @@ class ManagedService:
     def caller_tls(self) -> Tls | None:
         """How this machine's own commands call it; None: without encryption.
 
-        ARENA_LLM_CA and its like take precedence; else the files beside its certificate that `make
-        certs` makes. Raises ConfigError if there are none.
+        ARENA_LLM_CA and similar variables take precedence. Else it is the files that `make certs`
+        makes beside its certificate. Raises ConfigError if there are none.
         """
         server = self.tls
         if server is None:
@@ -124,7 +124,7 @@ class ManagedService:
         if missing := [str(path) for path in needed if not path.exists()]:
             raise ConfigError(
                 f"{self.config_path}: tls: to see whether the service works, this command needs "
-                f"ARENA_LLM_CA and its like (docs/security.md), or {' and '.join(missing)}, which "
+                f"ARENA_LLM_CA etc. (docs/security.md), or {' and '.join(missing)}, which "
                 "`make certs` makes"
             )
         files = dict(zip(("ca", "certificate", "key"), map(str, needed), strict=False))
@@ -183,7 +183,7 @@ class ManagedService:
 
     @contextmanager
     def _own_keys(self) -> Iterator[None]:
-        """Have the variables of .env that the service reads; this process must not keep them."""
+        """A block that has the variables of .env for the service, and removes them at its end."""
         before = dict(os.environ)
         try:
             load_dotenv(("ARENA_*", *self.needs.environment))
@@ -200,8 +200,8 @@ class ManagedService:
     def stamp(self, environ: Mapping[str, str]) -> str:
         """A hash of what only a restart changes: its command, and what it reads at its start.
 
-        environ: the variables that it would see. Those of ports count if its configuration names
-        them, and those of callers (ARENA_LLM_*) never.
+        environ: the variables that it would see. Variables of ports count only if its configuration
+        names them. Variables of callers (ARENA_LLM_*) never count.
         """
         text = self.config_path.read_text()
         others = ("!ARENA_LLM_*", "!ARENA_*_PORT")
@@ -222,7 +222,7 @@ class ManagedService:
 
 
 class EdgeService(ManagedService):
-    """Envoy before the router, whose configuration it shares."""
+    """Envoy in front of the router, whose configuration it shares."""
 
     start = "make up EDGE=envoy"
 

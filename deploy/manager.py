@@ -39,7 +39,7 @@ class ManagerError(Exception):
 
 
 def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
-    """Call a method of the manager of a run folder: of its `supervisor`, if the name has no dot.
+    """Call a method of a run folder's manager. A name without a dot is one of `supervisor`.
 
     Raises ManagerError.
     """
@@ -58,7 +58,7 @@ def call_manager(run_dir: Path, method: str, *arguments: object) -> Any:
 
 
 class Starts:
-    """What each service is started with: calls `arena.*` of the manager.
+    """The variables that each service is started with, behind the manager's calls `arena.*`.
 
     The values of variables, such as keys, are in the manager's memory and in no file.
     """

@@ -40,7 +40,7 @@ def complain(text: str) -> None:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None:  # it was closed when the command started
+    if stream is None:  # the stream was closed when the command started
         return
     try:
         stream.write(_break_lines(stream, escape_unsafe(text)))

@@ -64,7 +64,7 @@ def _ask_ready(target: str, tls: Tls | None) -> str:
 
 
 def explain_tls(address: str, tls: Tls | None) -> str:
-    """Why a listener that accepts connections cannot be called: its encryption; else "".
+    """Why the encryption of a listener prevents calls; "" if it does not, or nothing listens.
 
     tls: how it would be called, by its configuration.
     """
@@ -138,7 +138,7 @@ def free_port_after(address: str, taken: Collection[str] = ()) -> int | None:
 
 
 def _holder(port: int) -> str:
-    """Say in brackets what has the port: a server, or a connection to elsewhere."""
+    """Say in parentheses what holds the port: a server, or an outgoing connection."""
     try:
         sockets = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port]
     except psutil.Error:
@@ -151,7 +151,7 @@ def _holder(port: int) -> str:
             try:
                 process = f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
             except psutil.Error:
-                continue  # it has just ended
+                continue  # the process has just ended
         if connection.status == psutil.CONN_LISTEN:
             return f" (held by {process})"
         if connection.status == psutil.CONN_ESTABLISHED:

@@ -167,7 +167,7 @@ class Supervisor:
 
     def _stop(self, names: Sequence[str]) -> None:
         for name in names:
-            with contextlib.suppress(DeployError):  # it has stopped by itself
+            with contextlib.suppress(DeployError):  # it may have stopped by itself
                 self._call("stopProcess", name, False)
         self._wait_stopped(names)
         for name in names:
@@ -291,7 +291,7 @@ class Supervisor:
 
 
 def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Wait until these processes have ended. Returns those that still run after the time limit."""
+    """Wait until these processes have ended. Returns those that still run at the time limit."""
     _, alive = psutil.wait_procs(processes, timeout=STOP_WAIT * 2 + 10)
     return alive
 

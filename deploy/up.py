@@ -93,7 +93,7 @@ def _update(supervisor: Supervisor) -> None:
     for instance in changed:
         system.restart([instance])
     wait_serving(supervisor, list(system.addresses))
-    system.publish()  # an interrupted change has left out some, or lets calls wait
+    system.publish()  # an interrupted change may have left replicas out, or calls waiting
     changes = [("started", new), ("restarted", changed)]
     done = [f"{verb} {', '.join(one.name for one in names)}" for verb, names in changes if names]
     _report(supervisor, "; ".join(done) or "already up")
@@ -117,7 +117,7 @@ def _install_parts(services: Sequence[ManagedService]) -> None:
         for part, reason in service.check_config().items()
     }
     venv = Path(sys.prefix)
-    # Another environment than `make setup` makes is its owner's.
+    # Only the environment of `make setup` is changed. Any other belongs to the user.
     missing = needed.keys() - environment.installed_parts(venv)
     if not missing or venv != ROOT / ".venv":
         return
@@ -172,7 +172,7 @@ def _checked_instances(
     for service in services:
         if not service.python.exists():
             raise DeployError(f"{service.name} has no environment: make setup-{service.name}")
-    # A certificate that is refused would let the wait for the services never end.
+    # With a certificate that is refused, the wait for the services would reach its time limit.
     problems = [*_find_problems(services, _check_listener)]
     _raise_all(problems)
     moves: dict[str, str] = {}

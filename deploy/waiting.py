@@ -21,7 +21,7 @@ def wait_serving(supervisor: Supervisor, names: Sequence[str]) -> None:
     first_pids: dict[str, int] = {}
     give_up = time.monotonic() + UP_TIMEOUT
     while waiting:
-        # Ask for the processes before the health, so that a crash in between is noticed.
+        # Look at the processes before the health, so that a crash in between is noticed.
         processes = supervisor.processes()
         for name in waiting.copy():
             service = find_service(split_name(name)[0])

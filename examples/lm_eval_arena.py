@@ -3,8 +3,8 @@
     pip install lm-eval arena-llm
     python examples/lm_eval_arena.py run --model arena --model_args model=hf_gpt2 --tasks ...
 
-The harness splits texts as it does for its own model of transformers, with the tokenizer of the
-service, so the numbers are equal. `model_args`: see ArenaLM.
+The harness splits texts as for its own transformers model, with the tokenizer of the service, so
+the numbers are equal. `model_args`: the arguments of ArenaLM.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from arena_llm.types import RawPrompt
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-#: Texts (context, continuation), and their tokens.
+#: The texts (context, continuation), or None; the tokens of the context, and of the continuation.
 _Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 
 
@@ -44,10 +44,10 @@ class ArenaLM(TemplateLM):
         timeout: float | str = 600,
         **_: Any,
     ) -> None:
-        """Raises ArenaError if the model is not there.
+        """Raises ArenaError if the models cannot be listed, ValueError without a context length.
 
-        target: an address; None: $ARENA_LLM_TARGET. prefix: the name of the token that begins a
-        text without a context, such as <|endoftext|>. max_length: in tokens; None: the model's.
+        target: an address; None: $ARENA_LLM_TARGET. prefix: the token that comes before a text
+        without a context, such as <|endoftext|>. max_length: in tokens; None: the model's.
         concurrency: calls at the same time. timeout: seconds for one call.
         """
         super().__init__()
@@ -64,7 +64,7 @@ class ArenaLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """The token that stands before a text without a context."""
+        """The token before a text without a context. Raises ValueError if prefix is not one."""
         if not self.prefix:
             raise ValueError("a text has no context: give prefix, such as prefix=<|endoftext|>")
         tokens = self.tok_encode(self.prefix, add_special_tokens=False)

@@ -4,8 +4,8 @@ Run it from this folder's parent, where Python finds `examples.race`:
 
     arena run --config examples/race.yaml
 
-The first classes are the game as OpenSpiel wants it (see its python/games). The last one gives the
-words for players, and is what an experiment names.
+RaceGame and RaceState are a game as OpenSpiel needs it (see its python/games). Race describes the
+game to players, and experiments name this class.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ pyspiel.register_game(_TYPE, RaceGame)
 
 
 class Race(GameText):
-    """The words. bounds: checked before the game is loaded."""
+    """The description for players. bounds: of parameters, checked before the game is loaded."""
 
     games = ("example_race",)
     bounds: ClassVar = {"goal": (4, 1000)}

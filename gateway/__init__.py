@@ -5,7 +5,7 @@ config       gateway.yaml
 process      the life of the process: listen, serve, read the configuration again, stop
 connection   uvicorn's protocol with bounds for slow callers
 app          the routes
-exchange     one HTTP request: its body, its caller's leaving, its answer
+exchange     one HTTP request: its body, its answer, a caller that leaves
 schema/      what requests and answers hold, as pydantic models
 messages     OpenAI's messages and tools into ours
 options      OpenAI's parameters into the options of our client

@@ -45,7 +45,7 @@ def build_app(upstream: Upstream) -> ASGIApp:
     routed = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
     # A redirection from /v1/models/ to /v1/models would have no error object.
     routed.router.redirect_slashes = False
-    # Starlette's way to a route takes 50 us, a tenth of a call.
+    # Starlette takes 50 us to find a route, a tenth of a call.
     direct = {"/v1/chat/completions": chat, "/v1/completions": completion}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,7 +36,7 @@ async def run_all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     finally:
         await _cancel(tasks)
         for call in calls:
-            call.close()  # one that was cancelled before its turn
+            call.close()  # a call that was cancelled before its turn is still open
 
 
 async def merge(streams: Sequence[AsyncStream]) -> AsyncGenerator[tuple[int, Event], None]:

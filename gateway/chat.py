@@ -111,7 +111,7 @@ class ChatChunks:
             "model": task.request.model,
             "system_fingerprint": None,
         }
-        #: The choices whose role was sent, each with the parts that are its tool calls.
+        #: The choices whose role was sent, each with the indexes of its tool calls by part.
         self._begun: dict[int, dict[int, int]] = {}
         self._sent = SentTokens()
 

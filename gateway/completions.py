@@ -24,7 +24,7 @@ from gateway.options import build_options
 from gateway.schema.completion import CompletionRequest
 from gateway.task import CompletionTask, number_requests
 
-#: Tokens of a completion whose request does not say: OpenAI's default.
+#: max_tokens of a request that does not set it: OpenAI's default.
 DEFAULT_MAX_TOKENS = 16
 
 
@@ -60,7 +60,7 @@ class TextTask(CompletionTask):
         count = len(self._prompts) * self._each
         if count > 128 or (not self._generates and self._each > 1):
             raise ApiError(
-                400, "n: too many answers for one request, or none of them is generated",
+                400, "n: at most 128 answers to all prompts, and n: 1 if no tokens are generated",
                 code="invalid_value", param="n",
             )  # fmt: skip
         self._options = self._number(options)
@@ -271,7 +271,7 @@ def _list_prompts(request: CompletionRequest) -> Sequence[str | Sequence[int]]:
 
 
 def _text(prompt: RawPrompt, trace: TokenTrace | None) -> str:
-    """Return a prompt's text, which its tokens say if it was given as ids."""
+    """Return a prompt's text. If the prompt was given as ids, its tokens have the text."""
     if prompt.text is not None:
         return prompt.text
     if trace is None:

@@ -1,8 +1,8 @@
 """uvicorn's protocol with bounds for slow callers, and a notice when a caller leaves.
 
 uvicorn bounds only the time between two requests. Here the head of a request, its body, and the
-reading of an answer have bounds, too; a caller that exceeds one loses its connection. And a request
-learns that its caller has left without a task that waits for it, which takes 40 us a call.
+reading of an answer have bounds, too; a caller that exceeds one loses its connection. A request is
+also notified when its caller leaves. A task that waits for this would take 40 us a call.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gateway.config import GatewayConfig
 
 #: Bytes of the head of a request: its first line and all headers.
 MAX_HEAD_BYTES = 64 * 1024
-#: The key of an ASGI scope that has the connection.
+#: The key of the connection in an ASGI scope.
 CONNECTION = "arena.connection"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. `limits`: the configuration in force, of a subclass for each server.
+    """One connection. limits: the configuration in force; each server sets it in a subclass.
 
-    when_lost: called if the connection is lost; of the request that is answered now.
+    when_lost: called if the connection is lost. The request that is being answered sets it.
     """
 
     limits: ClassVar[GatewayConfig]

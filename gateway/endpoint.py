@@ -39,14 +39,14 @@ class Upstream:
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
         tls: Tls | bool = config.router_tls.settings if config.router_tls else False
-        # No token of its own: a caller without one must not get that of the gateway.
+        # Without a token: otherwise a caller that sends none would use the gateway's.
         self.client = AsyncClient(config.router, timeout=config.timeout_seconds, token="", tls=tls)
         self._calls = 0
         self._bytes = 0
 
     @contextmanager
     def admit(self, size: int) -> Iterator[None]:
-        """Hold the place of a request. size: its bytes. Raises ApiError if no place is free."""
+        """Hold a place for a request. size: its bytes. Raises ApiError if no place is free."""
         most_calls, most_bytes = self.config.max_calls_in_flight, self.config.max_bytes_in_flight
         if most_calls and self._calls >= most_calls:
             raise make_overload(f"{self._calls} calls are in flight: try again later")

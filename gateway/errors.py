@@ -1,6 +1,6 @@
 """The one table from our errors to OpenAI's: HTTP status and code by reason.
 
-The official client repeats 408, 409, 429 and 5xx, but not an answer with `x-should-retry: false`,
+The official client retries 408, 409, 429 and 5xx, but not an answer with `x-should-retry: false`,
 which is sent where waiting does not help.
 """
 
@@ -14,7 +14,7 @@ from arena_llm import ArenaError
 
 
 class HttpError(NamedTuple):
-    """Status and code of an error. cured_by_waiting: whether a repeated call can succeed."""
+    """Status and code of an error. cured_by_waiting: whether a retry can succeed."""
 
     status: int
     code: str
@@ -31,7 +31,7 @@ BY_REASON: Mapping[str, HttpError] = {
     "UNSUPPORTED": HttpError(400, "unsupported_parameter"),
     "UNKNOWN_FIELD": HttpError(400, "unknown_parameter"),
     "STATE_MISMATCH": HttpError(400, "state_mismatch"),
-    # Not 5xx: services on the way would repeat the call, each of them.
+    # Not 5xx: each service on the way would retry the call.
     "ROUTE_LOOP": HttpError(400, "route_loop"),
     "TOO_LARGE": HttpError(413, "request_too_large"),
     "CONSTRAINT_NOT_MET": HttpError(422, "constraint_not_met"),
@@ -44,7 +44,7 @@ BY_REASON: Mapping[str, HttpError] = {
     "RATE_LIMITED": HttpError(429, "rate_limit_exceeded", True),
     "CREDITS_HELD": HttpError(429, "credits_held", True),
     "OVERLOADED": HttpError(503, "overloaded", True),
-    # Something of the operator's must be fixed first: his key for a provider, or his credits.
+    # The operator must fix something first: a provider's key or credits, or a configuration.
     "INSUFFICIENT_CREDITS": HttpError(402, "insufficient_credits"),
     "API_KEY_MISSING": HttpError(424, "provider_key_missing"),
     "API_KEY_REJECTED": HttpError(424, "provider_key_rejected"),
@@ -81,7 +81,7 @@ BY_CODE: Mapping[str, HttpError] = {
 }
 _UNKNOWN = HttpError(500, "internal_error")
 
-#: Seconds of a retry-after that the official client still waits.
+#: The longest retry-after that the official client waits, in seconds.
 _PATIENCE = 60
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

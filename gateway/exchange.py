@@ -25,7 +25,7 @@ _JSON = (b"content-type", b"application/json")
 _EVENTS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    # nginx would collect the events.
+    # Otherwise nginx would buffer the events.
     (b"x-accel-buffering", b"no"),
 )
 #: Seconds for which a body that is refused is read.
@@ -71,7 +71,7 @@ class HttpExchange:
         self.more_headers.append((name.encode(), _UNSAFE.sub("?", value)[:4000].encode()))
 
     def size(self) -> int:
-        """The size of the body, as the caller says; the most that it can have if it does not.
+        """The size of the body by its Content-Length; without one, the most that is allowed.
 
         Raises ApiError for a body that is too large.
         """
@@ -111,7 +111,7 @@ class HttpExchange:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _discard(self) -> None:
-        """Read a body that is refused, within bounds: a caller that still sends reads no answer."""
+        """Read a refused body, within bounds, because a caller reads no answer while it sends."""
         left = self._config.max_body_bytes
         async with asyncio.timeout(_DISCARD_SECONDS):
             while not self._whole and left > 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 from arena_llm.types import Completion, FinishReason, Token, Usage
 
-#: What OpenAI sends for a token that cannot come: JSON has no -infinity.
+#: What OpenAI sends for a token of probability 0, because JSON has no -infinity.
 _IMPOSSIBLE = -9999.0
 
 FINISH_REASONS = {
@@ -73,7 +73,7 @@ def to_text_logprobs(
 class SentTokens:
     """Counts the tokens that each choice of a stream has sent.
 
-    The end token has no text, and so no piece of the stream: it comes with the last chunk.
+    The end token has no text, so no piece of the stream contains it. The last chunk does.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,8 @@ class SentTokens:
 def to_usage(usages: Sequence[Usage], prompts: Sequence[Usage] | None = None) -> dict[str, Any]:
     """Return the usage of all answers together.
 
-    prompts: those whose prompt counts, if several answers share one; the cost is that of all.
+    prompts: the usages whose prompt counts, if several answers share one; default: all of them.
+    The cost is always that of all answers.
     """
     asked = usages if prompts is None else prompts
     prompt = sum(usage.prompt_tokens or 0 for usage in asked)

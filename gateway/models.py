@@ -48,7 +48,7 @@ class ModelEndpoint(Endpoint):
 
 
 def to_model(model: Model) -> dict[str, Any]:
-    """Return a model in OpenAI's form. The time of its making is not known."""
+    """Return a model in OpenAI's form. Its creation time is not known."""
     written = {
         "id": model.name,
         "object": "model",
@@ -65,7 +65,7 @@ async def find_problem(upstream: Upstream) -> str:
     config = upstream.config
     try:
         status = await upstream.client.health(timeout=_SECONDS)
-    except UnauthenticatedError:  # the router shows its health to callers with a token only
+    except UnauthenticatedError:  # the router shows its health only to callers with a token
         status = "SERVING"
     except ArenaError as error:
         return error.message

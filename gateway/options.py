@@ -1,6 +1,6 @@
-"""OpenAI's parameters, and vLLM's, as the options of our client; and the way back for errors.
+"""Turns OpenAI's and vLLM's parameters into options of our client, and the fields of errors back.
 
-Nothing is checked here that the services check. Their errors name a field of our contract, which
+What the services check is not checked here. Their errors name a field of our contract, which
 `find_param` turns into the caller's word for it.
 """
 
@@ -21,7 +21,7 @@ from gateway.schema.common import (
 )
 from gateway.schema.completion import CompletionRequest
 
-#: Parameters whose name and meaning is that of our client's option.
+#: Parameters with the same name and meaning as an option of our client.
 _SAME = frozenset(
     {
         *("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "min_p"),
@@ -91,7 +91,7 @@ def build_options(
 def build_chat_options(
     request: ChatRequest, params: dict[str, str], request_id: str, session: str
 ) -> dict[str, Any]:
-    """Return the options of a chat completion, but for its tools."""
+    """Return the options of a chat completion, without its tools."""
     options = build_options(request, params, request_id, session or request.prompt_cache_key or "")
     most = request.max_completion_tokens
     if most is not None:

@@ -19,11 +19,11 @@ R = TypeVar("R", bound=ApiModel)
 
 #: Characters of a field's path in an error, and in a header.
 _MAX_PATH = 200
-#: Fields that a request may have too many before it is refused all the same.
+#: Unknown fields that are ignored at most. A request with more of them is refused.
 _MAX_UNKNOWN = 50
 #: Keys that an object of a body may have.
 _MAX_KEYS = 2048
-#: Ends each key; a text can hold it too.
+#: The end of each key. A text can contain it, too.
 _KEY_END = re.compile(rb'"\s*:')
 
 
@@ -45,7 +45,7 @@ def parse_request(kind: type[R], body: bytes, drop_unknown: bool) -> tuple[R, li
             raise _make_error(_choose(problems, value), value, kind)
         ignored += [_remove(_find(problem, value), value) for problem in unknown]
         try:
-            # As JSON, in which strict types are those of JSON.
+            # From JSON again: strict mode then accepts the types of JSON.
             return kind.model_validate_json(to_json(value)), ignored
         except ValidationError as error:
             problems = _list_problems(error)
@@ -64,9 +64,9 @@ def _load(body: bytes) -> Any:
 
 
 def _check_keys(body: bytes) -> None:
-    """Refuse an object with a key twice, of which only the last would count, or very many keys.
+    """Refuse an object that repeats a key, because only the last one would count.
 
-    Of very many keys, each unknown one would be an error.
+    Also refuse one with very many keys, because each unknown key would become an error.
     """
     count = 0
     waiting = [_load(body)]
@@ -80,7 +80,7 @@ def _check_keys(body: bytes) -> None:
                 waiting += mapping.values()
             case list() as items if items and isinstance(items[0], dict | list):
                 waiting += items
-    # Usually there are as many, and the slower parser, which sees each key, is not needed.
+    # Only if there are more ends than keys, a key may be repeated. A slower parser sees all keys.
     if len(_KEY_END.findall(body)) > count:
         with suppress(ValueError):
             json.loads(body, object_pairs_hook=_check_object)
@@ -97,7 +97,7 @@ def _check_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _choose(problems: list[ErrorDetails], value: Any) -> ErrorDetails:
-    """Return the problem that lies deepest: of a union, each alternative has its own."""
+    """Return the deepest problem. For a union there is a problem of each alternative."""
     return max(problems, key=lambda problem: len(_find(problem, value)))
 
 
@@ -107,8 +107,8 @@ Places = tuple[str | int, ...]
 def _find(problem: ErrorDetails, value: Any) -> Places:
     """Return where a problem is in a body.
 
-    pydantic puts the names of a union's alternatives into its places, and a name may be that of a
-    key as well. Of all ways to read them, the one that ends at the last place and is longest holds.
+    pydantic's places include the names of a union's alternatives, and such a name may also be a
+    key. Of all readings, those that end at the last place take precedence, then the longest.
     """
     is_missing = problem["type"] == "missing"
 

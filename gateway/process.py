@@ -41,7 +41,7 @@ _PATTERNS = ("ARENA_*", "OTEL_*")
 
 
 class GatewayServer:
-    """The door on one address."""
+    """The gateway on one address."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self._upstream = Upstream(config)
@@ -166,7 +166,7 @@ def _load_certificates(context: ssl.SSLContext, tls: ServerTls) -> None:
 
 
 class _LogHandler(logging.Handler):
-    """Writes what uvicorn warns of into our log, without tracebacks, which could show a prompt."""
+    """Writes uvicorn's warnings into our log, without tracebacks, which could show a prompt."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""

@@ -17,13 +17,13 @@ from gateway.exchange import HttpExchange
 from gateway.logprobs import to_usage
 from gateway.schema.common import SamplingRequest
 
-#: Seconds for which the head of a streamed answer waits for the first piece, so that an error
-#: before it has its own HTTP status.
+#: Seconds for which the head of a streamed answer waits for the first piece, so that an earlier
+#: error still gets its own HTTP status.
 HEAD_PATIENCE = 5.0
 
 
 def number_requests(options: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Return the options of each of several equal calls: with its own id, and its own seed."""
+    """Return the options of several equal calls, each with its own id and its own seed."""
     if count == 1:
         return [options]
     numbered = []
@@ -79,7 +79,7 @@ class CompletionTask(ABC):
         return ()
 
     def prompt_usages(self, completions: Sequence[Completion]) -> Sequence[Usage]:
-        """The usages whose prompts count: several answers may share one."""
+        """The usages whose prompts count, because several answers may share a prompt."""
         return [completions[0].usage]
 
     def note(self, completions: Sequence[Completion]) -> None:

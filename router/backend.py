@@ -1,7 +1,7 @@
-"""A backend of the router: one channel to its replicas, and the meaning of its failures.
+"""A backend of the router: the channels to its replicas, and the meaning of its failures.
 
-A channel's addresses never change. If the replicas change, new calls take a new channel, and the
-old one is closed after its last call. Both share their connections to the replicas that stay.
+A channel's addresses never change. If the replicas change, new calls take a new channel with
+connections of its own, and the old one is closed after its last call.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ _NEVER_CONNECTED = (
 #: The codes that gRPC sets for a failed connection, and for a stream whose server died.
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
-#: Seconds in which a call that has chosen this backend has begun: more than the longest
-#: ask_timeout_seconds, in which a list of models is read page by page.
+#: Seconds within which a call that has chosen this backend begins. This is the longest
+#: ask_timeout_seconds, because a list of models is read page by page.
 _ABOUT_TO_BEGIN = 60.0
 
 #: The operating system's error in the message of a failed connection: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")
 
 
-#: Seconds in which a server that is up again is connected.
+#: Seconds within which gRPC connects to a server that is up again.
 _RECONNECT_SECONDS = 3.0
 
 #: Sessions whose replica is remembered.
@@ -83,7 +83,7 @@ def channel_options(route: Route, replicas: int = 1) -> Sequence[tuple[str, int 
         # Each channel has its own connections. grpcio 1.75.0 crashes (SIGSEGV) if a channel closes
         # while another one asks for the health of a shared connection.
         ("grpc.use_local_subchannel_pool", 1),
-        # The replicas of a host's name are called by their addresses, in its name.
+        # The replicas behind a host's name have other addresses. Calls still name this host.
         *([("grpc.default_authority", host)] if host else []),
     )
 
@@ -97,7 +97,7 @@ def _open_channel(route: Route, targets: Sequence[str]) -> Any:
 
 
 def _stamp(route: Route) -> object:
-    """Return a value that differs after a certificate of the route has changed."""
+    """Return a value that changes when a certificate of the route changes."""
     return None if route.tls is None else route.tls.settings.stamp()
 
 
@@ -121,7 +121,7 @@ class _Wire:
         self.calls -= 1
 
     async def close_after_its_calls(self) -> None:
-        """Close the channel, to which no call is added any more."""
+        """Close the channel after its last call. New calls must not use it any more."""
         try:
             while self.calls:  # noqa: ASYNC110 - an event would cost every call
                 await asyncio.sleep(1.0)
@@ -155,7 +155,7 @@ class Backend:
         )
         self.holds = route.hold > 0
         self.held = 0
-        #: The replica that has answered the last call of each session, the latest last.
+        #: The replica that answered the last call of each session. The latest session is last.
         self._homes: dict[str, str] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._used: Sequence[str] = route.targets
@@ -205,7 +205,7 @@ class Backend:
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"backend {self.name} at {self.addresses} had no replica that serves until "
-                    "the deadline; what starts its replicas says why"
+                    "the deadline; see the log of what starts its replicas"
                 ) from None
 
     @contextmanager
@@ -223,7 +223,7 @@ class Backend:
             self.held -= 1
 
     def can_hold_again(self, error: grpc.aio.AioRpcError) -> bool:
-        """Whether a call that has failed can wait for a replica: it has reached none."""
+        """Whether a failed call can wait for a replica again, because it has reached none."""
         failure = self.explain_failure(error) if self.holds else None
         if not isinstance(failure, BackendDown) or failure.is_reached:
             return False
@@ -242,9 +242,9 @@ class Backend:
         return call
 
     def serve_metadata(self, timeout: float | None) -> Metadata:
-        """Return the metadata that Ray Serve needs to find a backend, and that tells the deadline.
+        """Return the metadata for Ray Serve: the name of the backend, and the remaining time.
 
-        timeout: seconds that remain. Empty for all other backends.
+        timeout: seconds that remain. Backends without Ray Serve get no metadata.
         """
         if not self._route.application:
             return ()
@@ -257,7 +257,7 @@ class Backend:
         return channel.unary_unary(f"/{SERVICE.full_name}/GetServiceInfo")
 
     def note_replica(self, record: CallRecord) -> None:
-        """Count the session of a call as moved if another replica has answered the one before."""
+        """Count a call's session as moved if another replica answered its previous call."""
         session, replica = record.get("session"), record.get("replica")
         if not self.has_replicas or not isinstance(session, str) or not isinstance(replica, str):
             return
@@ -320,7 +320,7 @@ class Backend:
         )
 
     def serves(self, route: Route) -> bool:
-        """Whether this is what a route needs, with the certificates that it has now."""
+        """Whether this backend fits a route and the route's present certificates."""
         return route == self._route and _stamp(route) == self._stamp
 
     def has_other_files(self, other: Backend) -> bool:

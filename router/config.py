@@ -61,8 +61,8 @@ class Route(StrictModel):
     same request_id, to the same replica while that is up; round_robin takes each in turn, so that
     another replica may answer a repeated request.
     start: the command that starts the backend; errors show it while the backend is down.
-    connections: to each target. A target with several workers needs some, because each connection
-    leads to one worker; calls go to the connection with the fewest.
+    connections: to each target. A target with several workers needs several, because each
+    connection leads to one worker. A call takes the connection with the fewest calls.
     tls: the encryption of these connections; None: none.
     hold: calls, of each worker, that may wait for a replica while none serves, each until its
     deadline; 0: such a call fails with BACKEND_DOWN. For a backend that scales to zero.
@@ -153,10 +153,9 @@ class RouterConfig(SharedConfig):
     IsAvailable wait for a backend. tokens: the file of tokens, relative to the working directory,
     see router/tokens.py; None: anybody may call. usage: the file that counts what each token uses;
     default: usage.sqlite in $ARENA_RUN_DIR. open_health, open_reflection: whether these services
-    need no token. edge: the address of Envoy, see deploy/edge. fallbacks: by model, those that
-    answer if it cannot, for a reason that waiting does not fix. They hold for requests
-    that do not set `fallback_models`. cache: answers equal calls again, records or replays; None:
-    no cache.
+    need no token. edge: the address of Envoy, see deploy/edge. fallbacks: by model, the models that
+    answer if it cannot, for a reason that waiting does not fix. They are used for requests that do
+    not set `fallback_models`. cache: answers equal calls again, records or replays; None: no cache.
     """
 
     # Half of max_calls_in_flight, so that one machine cannot take all of it. A service has one
@@ -197,7 +196,9 @@ class RouterConfig(SharedConfig):
     @model_validator(mode="after")
     def _check_recording(self) -> Self:
         if self.cache is not None and self.cache.mode != "cache" and self.workers > 1:
-            raise ValueError(f"cache.mode: {self.cache.mode} needs workers: 1, one order of calls")
+            raise ValueError(
+                f"cache.mode: {self.cache.mode} needs workers: 1, so that calls have one order"
+            )
         return self
 
     @model_validator(mode="after")

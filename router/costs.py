@@ -1,6 +1,6 @@
 """What a request can cost, for a call whose backend or whose caller has gone.
 
-The model's backend knows the price. It is asked only then.
+Only for such a call does the router request the price from the backend.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _CHOOSES = frozenset(("provider",))
 _SEARCHES = ":online"
 #: A token of usual text has about so many bytes.
 _BYTES_OF_TOKEN = 4
-#: Seconds in which a backend must name a price for the quotas: nobody waits for it.
+#: Seconds in which a backend must name a price for the quotas. No caller waits for it.
 _ASK_SECONDS = 5.0
 
-#: Asks a model's backend about it, for at most so many seconds; returns None without an answer.
+#: Asks a model's backend about the model. Arguments: its name, and the seconds to wait. Returns
+#: None without an answer.
 Ask = Callable[[str, float], Awaitable[models_pb2.ModelInfo | None]]
 
 
@@ -49,7 +50,7 @@ class RequestCosts:
         return await asyncio.to_thread(find_most, self._data, model)
 
     async def estimate_left(self, tokens: int, attempts: int) -> Paid:
-        """Return what the request counts if its caller has left, see `estimate_left`."""
+        """Return what the request counts for quotas if its caller has left, see `estimate_left`."""
         model = await self._ask(self._model, _ASK_SECONDS)
         return await asyncio.to_thread(estimate_left, self._data, model, tokens, attempts)
 
@@ -75,11 +76,11 @@ def find_most(data: bytes, info: models_pb2.ModelInfo | None) -> int | None:
 def estimate_left(
     data: bytes, info: models_pb2.ModelInfo | None, tokens: int, attempts: int
 ) -> Paid:
-    """Return what a call counts for quotas if its caller did not wait for what it took.
+    """Return what a call counts for quotas if its caller left before the usage was known.
 
-    data, info: as for `find_most`. tokens: that have come of its answer. attempts: requests whose
-    costs are not known. The cost is the most that they can have; where that is not known, by the
-    model's price without what else the request may buy.
+    data, info: as for `find_most`. tokens: of the answer, as far as it has come. attempts: requests
+    of unknown cost. Each counts the most that it can cost. If that is not known either, it counts
+    the price of its tokens, without other things that the request may buy.
     """
     try:
         message = generate_pb2.GenerateRequest.FromString(data)

@@ -1,8 +1,8 @@
 """The replicas of a route: which addresses there are, and which of them serve.
 
-gRPC looks a host's name up again only after it has lost a connection, so that it does not see a
-replica that was added, and a process that hangs keeps its connections. Therefore the router looks
-names up itself, and asks each of several replicas for its health.
+gRPC looks a host's name up again only after it has lost a connection, so it does not see a new
+replica. Nor does it see a process that hangs, because that keeps its connections. Therefore the
+router looks names up itself, and checks the health of each replica if there are several.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from services.common.log import log
 
 #: Seconds between two look-ups of a host's name.
 LOOKUP_SECONDS = 1.0
-#: Seconds between two questions for the health of a replica, and for its answer. A replica that
-#: hangs gets no new call after both together.
+#: Seconds between two health checks of a replica, and seconds to wait for its answer. A replica
+#: that hangs gets no new calls after the sum of both.
 CHECK_SECONDS, ANSWER_SECONDS = 0.5, 1.5
-#: Questions per second to all replicas of a route together, so that many replicas take no more of
-#: the router's core than a few percent.
+#: Health checks per second of all replicas of a route together, so that many replicas take only a
+#: few percent of the router's core.
 _MOST_CHECKS = 100.0
 
 _CHECK = "/grpc.health.v1.Health/Check"
@@ -54,7 +54,7 @@ async def look_up(target: str) -> tuple[str, ...] | None:
 
 
 class _Health(Enum):
-    """What a replica has answered last. UNKNOWN: it was not asked yet."""
+    """What a replica has answered last. UNKNOWN: it was not asked yet, or must be asked again."""
 
     UNKNOWN = "unknown"
     SERVING = "serving"
@@ -103,16 +103,16 @@ class ReplicaSet:
 
     @property
     def usable(self) -> tuple[str, ...]:
-        """The replicas that take new calls: without those that do not serve, unless none does."""
+        """The replicas that take new calls: those that are not lost, or all if all are lost."""
         addresses = self.addresses or ()
         return tuple(a for a in addresses if self._health(a) is not _Health.LOST) or addresses
 
     def channel(self, address: str) -> Any:
-        """Return the channel to one replica, beside that of the calls."""
+        """Return a channel to one replica, separate from the channels of the calls."""
         return self._replica(address).channel
 
     def doubt(self) -> None:
-        """A replica could not be reached: none counts as serving before it is asked again."""
+        """Note that a replica could not be reached. None counts as serving until asked again."""
         for replica in self._replicas.values():
             if replica.health is _Health.SERVING:
                 replica.health = _Health.UNKNOWN
@@ -183,7 +183,7 @@ class ReplicaSet:
 
 
 async def _serves(check: Any) -> bool:
-    """Whether a replica says in time that it serves. One without the health service does."""
+    """Whether a replica says in time that it serves, or has no health service."""
     call = check(_REQUEST, timeout=ANSWER_SECONDS)
     try:
         answer = health_pb2.HealthCheckResponse.FromString(await call)

@@ -1,6 +1,6 @@
 """Tells Envoy (`make up EDGE=envoy`) whether a call may skip the router.
 
-Envoy asks before each call of a router with tokens that it would send straight to a service, by the
+If the router has tokens, Envoy asks before it sends a call straight to a service. It asks by the
 method Check of envoy.service.auth.v3.Authorization. The router never refuses here: a call that may
 not pass goes to the router itself, which refuses it with its own reasons, or counts its quotas.
 """
@@ -25,8 +25,8 @@ DOOR_HEADER = "arena-door"
 SERVICE = "envoy.service.auth.v3.Authorization"
 METHOD = f"/{SERVICE}/Check"
 
-#: The parts of Envoy's messages that are used, with Envoy's numbers and under names of our own:
-#: another library of the process may have registered Envoy's.
+#: The parts of Envoy's messages that are used, with Envoy's numbers. The names are ours, because
+#: another library in the process may have registered Envoy's.
 _MESSAGES = """
 name: "arena_llm/edge.proto" package: "arena_llm.edge" syntax: "proto3"
 message_type {
@@ -98,8 +98,8 @@ _TYPES = _load_messages()
 def make_check_handler(find_holder: Callable[[str, str], str]) -> grpc.GenericRpcHandler[Any, Any]:
     """Return the handler of Check.
 
-    find_holder: the name of the token that may pass with a header `authorization` and a model; ""
-    if the router must see the call.
+    find_holder: returns the name of the token for a header `authorization` and a model; "" if the
+    router must see the call.
     """
     to_router = _answer(DOOR_HEADER, ROUTER)
     straight: dict[str, bytes] = {}
@@ -119,7 +119,7 @@ def make_check_handler(find_holder: Callable[[str, str], str]) -> grpc.GenericRp
 
 
 def _answer(key: str, value: str) -> bytes:
-    """Return the answer that lets a call pass, with a header that it then has."""
+    """Return the answer that lets a call pass and gives it one more header."""
     header = {"header": {"key": key, "value": value}, "action": _OVERWRITE}
     response = _TYPES["CheckResponse"](status={"code": 0}, ok={"headers": [header]})
     return bytes(response.SerializeToString())

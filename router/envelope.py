@@ -31,7 +31,7 @@ def _pick_envelope(message_type: type[M], data: bytes) -> M:
 
 
 def add_request(request: Any, record: CallRecord) -> str:
-    """Add a request to the log's line, and return the name by which its replica is chosen."""
+    """Add a request to its log line, and return the name by which its replica is chosen."""
     if isinstance(request, score_pb2.CountTokensRequest):
         record.add_request(request.model, "", {})
         return ""

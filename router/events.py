@@ -1,4 +1,4 @@
-"""Several streams that a caller sees as one: its sequence numbers, and its one start."""
+"""Several streams that a caller sees as one, with one start and continuous sequence numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class JoinedStream:
         return self._next > 0
 
     def start(self, request_id: str) -> bytes:
-        """Return a start of our own: who answers is not known yet."""
+        """Return a start of the router's own, without a model: who answers is not known yet."""
         return self.add(Event(start=generate_pb2.StreamStart(request_id=request_id)))
 
     def join(self) -> None:

@@ -31,7 +31,7 @@ class CallFailed(Exception):
 
     @property
     def reports(self) -> Reports:
-        """What the call took, if its error says so: without a report, it took nothing."""
+        """What the call took. An error without a report took nothing."""
         report = read_report(self.trailers)
         return () if report is None else (report,)
 
@@ -58,7 +58,7 @@ class CallFailed(Exception):
 def extend_own(error: BackendError, reports: Reports, failed_models: str) -> CallFailed:
     """Return an error of the router itself, with what earlier attempts took.
 
-    Their usage is not counted again, as that of a BackendError's report is.
+    As a CallFailed, so that their usage is not counted again. That of a BackendError would be.
     """
     error.metadata["failed_models"] = failed_models
     add_to_error(error, reports)

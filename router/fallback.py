@@ -1,8 +1,8 @@
 """Calls other models if a model cannot answer for a reason that waiting does not fix.
 
-A model that is overloaded, limited or down is waited for. One without credits, key or permission
-stays so: the next model of the list gets the same request. That happens only before the first
-token, and the reply says which models failed before the one that answered.
+If a model is overloaded, limited or down, a retry can help, so the caller gets the error. If it
+lacks credits, a key or permission, the next model of the list gets the same request. That happens
+only before the first token, and the reply says which models failed before the one that answered.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from services.common.handlers import scan
 from services.common.trailers import cut_text
 from services.common.validation import check_fallbacks
 
-#: What waiting does not cure, and the next model may not have.
+#: Reasons that waiting does not fix, and that may not hold for the next model.
 REASONS = frozenset(
     (
         *("API_KEY_MISSING", "API_KEY_REJECTED", "INSUFFICIENT_CREDITS", "REFUSED_BY_PROVIDER"),
         *("MODEL_MISCONFIGURED", "MODEL_NOT_FOUND"),
     )
 )
-#: Why a model of the list is passed over, too: it cannot honour what was written for another one.
+#: A later model is also passed over if it cannot honour a request written for the first one.
 UNFIT = REASONS | {"UNSUPPORTED", "CONTEXT_TOO_LONG", "STATE_MISMATCH"}
 
 #: The path by which a model's supported_fields name what the router honours for it.
@@ -100,10 +100,7 @@ class Fallbacks:
         raise AssertionError("the last model is never passed over")
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
-        """Yield the events of the first model that can answer, after a start of our own.
-
-        Who answers is not known at the start.
-        """
+        """Yield a start of the router's own, then the events of the first model that can answer."""
         stream = JoinedStream()
         yield stream.start(self.request_id)
         for place, model in enumerate(self.models):
@@ -127,7 +124,7 @@ class Fallbacks:
                 raise self._explain(error) from error
 
     def _pass_over(self, place: int, failed: CallFailed) -> None:
-        """Note that a model could not answer. Raises the error if no other one may."""
+        """Note that a model could not answer. Raises the error if no other model may answer."""
         is_last = place + 1 == len(self.models)
         if is_last or failed.reason not in (UNFIT if place else REASONS):
             raise self._after(failed) from failed

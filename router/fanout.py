@@ -62,7 +62,7 @@ def explain(backend: Backend, error: grpc.aio.AioRpcError, addresses: str = "") 
 def merge_models(
     answers: Sequence[Listed], prefixes: Mapping[str, object]
 ) -> tuple[list[models_pb2.ModelInfo], list[models_pb2.UnreachableBackend]]:
-    """Return all models, without those whose name leads to another backend, and what is missing."""
+    """Return the models whose calls reach the backend that lists them, and what is unreachable."""
     models: list[models_pb2.ModelInfo] = []
     unreachable: list[models_pb2.UnreachableBackend] = []
     for backend, answer in answers:

@@ -27,16 +27,16 @@ _HAVE_ATTEMPTS = frozenset(("Generate", "StreamGenerate"))
 
 
 class ForwardedCall:
-    """A call to a backend: the caller's call gets its metadata, and its trailers.
+    """A call to a backend. Its metadata and trailers go to the caller.
 
     If its replica is lost before a token has come, another one is asked, once.
 
-    It is used once: by `reply`, or by `messages`. Both cancel the call to the backend at their end,
-    so that a caller that has disconnected leaves no work behind, and close the caller's charge.
-    Both raise CallFailed for an error of the backend, and BackendError for one of the router.
+    Use it once, by `reply` or by `messages`. Both cancel the call to the backend at their end, so
+    that a caller that has disconnected leaves no work behind, and close the caller's charge. Both
+    raise CallFailed for an error of the backend, and BackendError for one of the router.
 
-    start: begins a call to a replica. If the route holds calls, that waits until a replica serves.
-    costs: of its request; None: it costs nothing.
+    start: begins a call to a replica. If the route holds calls, it is called once a replica serves.
+    costs: of the request; None: it costs nothing.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class ForwardedCall:
         self._initial_sent = False
         #: Why earlier attempts were lost.
         self._lost: list[str] = []
-        #: Attempts of which the charge does not know what they took.
+        #: Attempts whose usage the charge does not know.
         self._unknown = 0
 
     async def _begin(self) -> Any:
@@ -163,7 +163,7 @@ class ForwardedCall:
             failed = CallFailed(error.code(), error.details() or "", trailers, initial)
             raise failed.after(await self._report()) from error
         reports: Reports = ()
-        if has_details:  # a deadline that it noticed
+        if has_details:  # the backend noticed the deadline
             report = read_report(trailers)
             reports = () if report is None else (report,)
         elif not isinstance(failure, BackendDown) or failure.is_reached:
@@ -191,7 +191,7 @@ class ForwardedCall:
         return (report,)
 
     async def _complete(self, data: bytes) -> bytes:
-        """Return an event with what the lost attempts took, if it is one that has attempts."""
+        """Return an event. One that lists attempts also gets what the lost attempts took."""
         event = Event.FromString(data)
         kind = event.WhichOneof("event")
         if kind not in ("completion", "interruption"):

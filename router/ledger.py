@@ -1,8 +1,8 @@
 """Adds the cost of a call's earlier attempts to its reply, or to the details of its error.
 
-A call may have several: a replica that was lost before another one answered, or models that could
-not answer before the one that did. Each attempt that may have cost money is in the list, also one
-of unknown cost: then with the most that it can have cost, if that is known.
+A call has earlier attempts if a replica was lost before another one answered, or if models could
+not answer before one did. Each attempt that may have cost money is listed. If its cost is unknown,
+the list has the most that it can have cost, as far as that is known.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Reports = Sequence[call_report_pb2.CallReport]
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
-_MAX_NAMES = 400  # bytes of the models that failed before
+_MAX_NAMES = 400  # bytes of the text that names the failed models
 
 
 def report_lost(reasons: Iterable[str], most: int | None) -> call_report_pb2.CallReport:
     """Return the report of attempts whose backend was lost. most: see router.costs."""
     report = call_report_pb2.CallReport()
-    if most == 0:  # a model of this house
+    if most == 0:  # such as a local model
         return report
     for reason in reasons:
         attempt = report.attempts.add(reason=error_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}"))

@@ -43,7 +43,7 @@ async def describe(backend: Backend, seconds: float, metadata: Metadata) -> Back
 
 
 def _describe_none(backend: Backend) -> BackendInfo:
-    """Return a backend whose name has no address, or was not looked up yet."""
+    """Return a backend without replicas: its host has no address, or was not looked up yet."""
     state, detail = ReplicaState.UNREACHABLE, "there is no replica: the name has no address"
     if backend.holds:
         state, detail = ReplicaState.UNKNOWN, f"there is no replica; {_describe_held(backend)}"
@@ -56,9 +56,9 @@ def _describe_held(backend: Backend) -> str:
 
 
 def shorten_window(limits: Limits, backends: Iterable[BackendInfo]) -> Limits:
-    """Return the router's limits with the shortest time of its backends for a request_id.
+    """Return the router's limits with the shortest request_id_seconds of its backends.
 
-    The router itself remembers none.
+    The router itself remembers no request_id.
     """
     times = [found.limits.request_id_seconds for found in backends if found.limits is not None]
     return replace(limits, request_id_seconds=min(times, default=0))
@@ -91,5 +91,5 @@ def _read(address: str, info: ServiceInfo) -> tuple[ReplicaInfo, BackendInfo]:
         software_version=info.software_version,
         contract_revision=info.contract_revision,
     )
-    # A backend of the first revision has limits for the service alone.
+    # In the first contract revision, only the service as a whole had limits.
     return replica, replace(own, limits=own.limits or info.limits)

@@ -36,7 +36,7 @@ def note_reply(record: CallRecord, data: bytes) -> Paid | None:
     kind = _TYPES.get(record.rpc)
     if kind is None:
         return None
-    if len(data) > SMALL:  # with token traces, of which nothing is needed here
+    if len(data) > SMALL:  # it has token traces, which are not needed here
         numbers = {f.number for f in kind.DESCRIPTOR.fields if f.name in _FIGURES}
         data = scan(kind.DESCRIPTOR, data, deep=False).pick(data, numbers)
     try:
@@ -94,5 +94,5 @@ def _note(record: CallRecord, reply: Any) -> Paid:
         record.add(replica=reply.served_by.replica[:MAX_NAME])
     if reply.HasField("usage"):
         record.add_usage(reply.usage)
-        record.timings = reply.timings  # in the log of the service
+        record.timings = reply.timings  # for the metrics; the service logs them
     return _count(reply.usage, getattr(reply, "attempts", ()))

@@ -77,7 +77,7 @@ def build_metadata(
     """Return the metadata for the backend: the caller's headers, the hops and the session.
 
     tenant: the name of the caller's token; "": that of the caller's headers, if any. model: the
-    model that is called, which may be another one than the caller's header for proxies names.
+    model that is called, which may differ from the one that the caller's header names.
 
     A header holds printable ASCII only, so the session is percent-encoded. It is cut after
     MAX_NAME characters: every backend refuses a longer one.
@@ -134,10 +134,10 @@ def _map_to_ipv6(target: str) -> str:
     return target if ip_version(target) == 6 else f"[::ffff:{host}]:{port}"
 
 
-#: Entries of each replica on the ring that chooses a session's replica. gRPC's default is a ring of
-#: about 1,024 entries for all replicas: with 100 of them the busiest has 1.9 times its share, and
-#: with 1,000 of them 5.4 times. A further replica gives the others fewer entries there, so that
-#: sessions also move between those. With 128 entries it is 1.2 and 1.3 times.
+#: Entries of each replica on the ring that chooses a session's replica. By default, all replicas
+#: share about 1,024 entries: the busiest of 100 replicas has 1.9 times its share, and of 1,000
+#: replicas 5.4 times. With 128 entries each it has 1.2 and 1.3 times. By default a new replica also
+#: takes entries from the old ones, so that sessions move between those.
 _RING_ENTRIES = 128
 #: gRPC cuts a ring off at 4,096 entries unless a channel's option allows more.
 LARGEST_RING = 1 << 20

@@ -74,7 +74,7 @@ class Router:
         self._access = Access(config)
         self.guards = self._access.guards
         self._backends = Backends()
-        #: Of backends whose routes are gone.
+        #: Tasks that close the backends and caches which new calls no longer use.
         self._closing: set[asyncio.Task[None]] = set()
         self.cache = self._make_cache(config)
 
@@ -103,10 +103,10 @@ class Router:
                 yield from map(Path, route.tls.settings.files)
 
     async def reconfigure(self, config: RouterConfig) -> Sequence[str]:
-        """Let the next call use other routes, tokens, limits, and another cache: all of them, or,
-        after an error, none.
+        """Put other routes, tokens, limits and another cache into force for the next call.
 
-        Returns the names of what has changed in the files that it names. Raises ConfigError.
+        After an error nothing has changed. Returns the names of what has changed in the files that
+        the configuration names. Raises ConfigError.
         """
         routes = expand_routes(config)
         cache = await self._open_cache(config)
@@ -117,7 +117,7 @@ class Router:
             if cache is not None and cache is not self.cache:
                 await cache.aclose()
             raise
-        # From here on nothing waits, so that no call meets a part of the change.
+        # Nothing is awaited from here on, so that no call sees a part of the change.
         changed = [*change_access(), *self._backends.list_renewed(new)]
         gone: list[Backend | ReplyCache] = [*self._backends.replace(new)]
         if self.cache is not None and self.cache is not cache:
@@ -145,14 +145,14 @@ class Router:
         raise AssertionError("unreachable")
 
     def listens_on(self, address: str) -> None:
-        """A reply names the service that answers, not the router."""
+        """Do nothing: a reply names the service that answers, not the router."""
 
     def pages(self) -> Mapping[str, Page]:
         """The page that shows what the calls take, and who makes them."""
         return Status(self._describe_backends).pages()
 
     def drain(self) -> None:
-        """Running calls end by themselves."""
+        """Do nothing: running calls end by themselves."""
 
     async def aclose(self) -> None:
         """Close the channels, and write what the callers have used."""
@@ -223,7 +223,7 @@ class Router:
         ).SerializeToString()
 
     async def _answer(self, request: Message, ask: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the answer to a question about models, which a recording has, too."""
+        """Return the answer to a question about models. A recording keeps such answers, too."""
         return await (ask() if self.cache is None else self.cache.answer(request, ask))
 
     async def GetServiceInfo(self, data: bytes, context: Context) -> bytes:
@@ -325,7 +325,7 @@ class Router:
         return ForwardedCall(start, backend, context, record, charge, costs)
 
     def _bound(self, context: Context) -> float:
-        """Return the seconds to wait for a backend without which the router can answer.
+        """Return the seconds to wait for a backend, if the router can answer without it.
 
         Always less than the caller's remaining time, so that the reply still arrives.
         """

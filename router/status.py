@@ -19,7 +19,7 @@ from services.common.metrics import Series, meter
 
 #: Seconds over which rates and quantiles are taken.
 WINDOW = 60.0
-#: Seconds for which what the backends say of themselves is kept.
+#: Seconds for which the answers of the backends are kept.
 _FRESH = 1.0
 #: Seconds that the backends have to answer, and that a reader of the page waits for them.
 STATUS_SECONDS, _PATIENCE = 1.0, 3.0
@@ -36,7 +36,7 @@ class Status:
         self._ask = ask
         self._loop = asyncio.get_running_loop()
         self._started = time.time()
-        #: The totals at times of the last minute, the oldest first.
+        #: Totals of the last minute, each with its time, the oldest first.
         self._history: deque[tuple[float, Series]] = deque([(time.monotonic(), {})])
         self._backends: tuple[float, Sequence[BackendInfo]] = (-_FRESH, ())
 
@@ -105,7 +105,7 @@ def _show_backend(backend: BackendInfo) -> dict[str, Any]:
 
 
 def _show_models(totals: Series, recent: Series, seconds: float) -> list[dict[str, Any]]:
-    """The models that were called since the start, those that are called most first."""
+    """The models that were called since the start, the busiest first."""
     rows: dict[str, dict[str, Any]] = defaultdict(
         lambda: (
             {"backend": "", "in_flight": 0.0, "calls": 0.0, "failed": 0.0}
@@ -149,7 +149,7 @@ def _show_clients(totals: Series, recent: Series, seconds: float) -> list[dict[s
     )
     fields = {"client_calls": "calls", "client_tokens": "tokens", "client_cost": "cost_usd"}
     for (key, *labels), figures in totals.items():
-        if key in fields and labels[-1] != "cached":  # a part of the input
+        if key in fields and labels[-1] != "cached":  # they are a part of the input
             rows[labels[0]][fields[key]] += figures[0]
     for (key, *labels), figures in recent.items():
         if key == "client_calls":

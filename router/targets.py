@@ -19,7 +19,7 @@ from services.common.config import ConfigError, StrictModel
 
 
 class KnownReplicas(StrictModel):
-    """What stands behind a target of a route.
+    """The replicas behind a target of a route.
 
     targets: the addresses of the replicas. held: none of them may serve now, because the only one
     restarts. Calls then wait up to their deadlines.
@@ -49,7 +49,7 @@ def read_sets(path: Path) -> KnownSets:
 
 
 def update_sets(path: Path, sets: KnownSets) -> bool:
-    """Replace the file as a whole. Returns whether it had something else."""
+    """Replace the file as a whole. Returns whether its content has changed."""
     with suppress(ConfigError):
         if read_sets(path) == sets:
             return False
@@ -70,7 +70,7 @@ def expand_routes(config: RouterConfig) -> Mapping[str, Route]:
 
 
 def expand(route: Route, sets: KnownSets) -> Route:
-    """Return a route with all replicas of its targets, which holds calls if none may serve now.
+    """Return a route with all replicas of its targets. It holds calls if none may serve now.
 
     Raises ValueError if such a route is not allowed, such as without `tls.server_name`.
     """

@@ -1,6 +1,6 @@
-"""The file of tokens: who may call which models, and how much of them a day.
+"""The file of tokens: who may call which models, and how much a day.
 
-The file has the hash of each token only. A token has 256 random bits, so that a plain SHA-256
+The file has only the hash of each token. A token has 256 random bits, so that a plain SHA-256
 cannot be reversed; `arena-llm token new NAME` makes one.
 """
 
@@ -26,7 +26,7 @@ class TokenEntry(StrictModel):
 
     sha256: of the token, in hexadecimal. models: the prefixes of the models that it may call.
     calls_per_day, tokens_per_day, usd_per_day: from midnight to midnight, UTC. They are checked
-    before a call, so that calls that run then may exceed them. max_in_flight: calls at a time.
+    before a call, so that running calls may exceed them. max_in_flight: calls at a time.
     """
 
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -38,7 +38,7 @@ class TokenEntry(StrictModel):
 
     @cached_property
     def has_day(self) -> bool:
-        """Whether it has a limit of a day."""
+        """Whether it has a daily limit."""
         limits = (self.calls_per_day, self.tokens_per_day, self.usd_per_day)
         return any(limit is not None for limit in limits)
 
@@ -66,7 +66,7 @@ class TokensFile(StrictModel):
 
 
 class TokenHolder(NamedTuple):
-    """Who makes a call, for the whole call, even if the file changes meanwhile."""
+    """Who makes a call. It holds for the whole call, even if the file changes meanwhile."""
 
     name: str
     entry: TokenEntry

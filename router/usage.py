@@ -31,8 +31,8 @@ INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   calls = calls + excluded.calls, tokens = tokens + excluded.tokens,
   picousd = picousd + excluded.picousd
 """
-#: Seconds between two writes: workers see each other's calls this late, and a killed router
-#: forgets this much.
+#: Seconds between two writes. Workers see each other's calls with this delay, and a killed router
+#: loses the calls of this time.
 _PAUSE = 1.0
 _DAY = 86_400
 
@@ -60,10 +60,10 @@ class UsageBook:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._day = 0  # since 1970
-        self._midnight = 0.0  # when it ends, by time.time()
-        #: Of all workers, at the last exchange with the file.
+        self._midnight = 0.0  # when the day ends, by time.time()
+        #: Amounts of all workers at the last exchange with the file.
         self._saved: Mapping[str, Amounts] = {}
-        #: Of this process since then: what is being written, and what came later.
+        #: Amounts of this process since then: those being written, and later ones.
         self._writing: dict[str, Amounts] = {}
         self._new: dict[str, Amounts] = {}
         self._writer: asyncio.Task[None] | None = None

@@ -13,7 +13,7 @@ from arena_llm.types import Attempt, ServedBy, Usage
 #: Nothing is known about who answered.
 NOT_KNOWN = ServedBy()
 
-#: The name, in place of a model's, of a person who answers at the terminal.
+#: Stands for the model's name where a person answers at the terminal.
 PERSON = "a person"
 
 
@@ -25,7 +25,7 @@ class ModelCall:
     (temperature, max_tokens, seed, reasoning_effort, routing, ...), as JSON can hold them.
     choices: the model must generate one of these texts. continuations: the model scores each of
     these texts. At most one of the two is set. store_tokens: keep the tokens of the reply.
-    answer: answers in place of a model, such as a person; it is no part of the stored request.
+    answer: answers in place of a model, such as a person; not part of the stored request.
     preferred_schema: a JSON Schema that the reply must fit if the model has structured output; a
     model without it writes freely.
     """
@@ -60,8 +60,8 @@ class ModelReply:
     the reply to an earlier call with the same request_id, and is paid once. cost_basis: billed,
     price_list or free. attempts: the requests to a hosted model's provider.
     failed_attempts_picousd: the cost of those that failed, which is part of cost_picousd.
-    unknown_attempts: further ones, which the provider may have billed. max_cost_picousd: the most
-    that each request of unknown cost can have cost. finds_lost: these attempts
+    unknown_attempts: further requests of unknown cost, which the provider may have billed.
+    max_cost_picousd: an upper bound for each request of unknown cost. finds_lost: the attempts
     include those of an earlier call with the same request_id, whose reply was lost.
     enforcement: how the choices were enforced. tokens: the tokens of the reply as JSON (see
     tokens.py). prompt_ids: the ids of the prompt's tokens, as a JSON list. failed_models: those
@@ -101,7 +101,7 @@ Ask = Callable[[ModelCall], Awaitable[ModelReply]]
 
 
 def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, Any]:
-    """The fields of a ModelReply that say what a call took."""
+    """The fields of a ModelReply for the tokens and the cost of a call."""
     failed = [attempt.cost_picousd for attempt in attempts if attempt.reason]
     cost = usage.cost_picousd
     bounds = [attempt.max_cost_picousd for attempt in attempts if attempt.cost_picousd is None]
@@ -129,7 +129,7 @@ def describe_usage(usage: Usage, attempts: Sequence[Attempt] = ()) -> dict[str, 
     }
 
 
-#: Reasons of errors that do not tell what the call took, although it may have reached a provider.
+#: Reasons of errors whose call may have reached a provider, although they report no usage.
 _LOST = frozenset(
     ("", "CONNECTION_LOST", "BACKEND_DOWN", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL")
 )
@@ -151,7 +151,7 @@ _LOST_BY_ROUTER = frozenset(("BACKEND_DOWN", "DEADLINE_EXCEEDED"))
 def is_lost_attempt(attempt: Attempt) -> bool:
     """Whether only the router knows of an attempt.
 
-    Its service may tell later what it took, to a call with the same request_id.
+    Its service may report the usage later, to a call with the same request_id.
     """
     known = attempt.provider or attempt.upstream_id or attempt.http_status
     return not known and attempt.reason in _LOST_BY_ROUTER

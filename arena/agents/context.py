@@ -1,7 +1,7 @@
 """What the text around a stated action says: whether it is the model's own choice.
 
 An action that is denied, that is an example, that another player makes or that is taken back is
-not a choice. A reply is lost where these rules are too careful, but no wrong move is played.
+not a choice. Where these rules are too strict, a reply is lost, but no wrong move is played.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NOT_A_CHOICE = re.compile(
     rf"chooses|chose)|{_DENIALS})\b|{_DENIALS_WITHOUT_SPACES}"
     r"|^\W*(?:(?:if|then|and|but) )?(?:my |the )?(?:opponent|rival|enemy)\b"
     r"|^\W*no\b[^:]*$"
-    # A heading of something that is no answer yet.
+    # A heading of something that is not an answer yet.
     r"|^\W*(?:thinking|thoughts?|reasoning|analysis|draft|plan|idea|option|candidate|alternative|"
     r"format|template|schema)s?\b(?: \w{1,2})?\W*$",
     re.IGNORECASE,
 )
-#: The line before a label says that the label is none.
+#: Text before a label that makes it an example or a format, and not an answer.
 _NOT_A_LABEL = re.compile(
     r"\b(?:examples?|format|template|instance|e\.g\.|bad|wrong)\W*$"
     r"|\b(?:not|\w+n['\u2019]t|never) (?:reply|answer|respond|write|say|output)\b",
@@ -54,7 +54,7 @@ _TAKES_BACK = re.compile(
     r"\u043d\u0435\u0442)\b)|\u6539\u53d8\u4e3b\u610f|\u4e0d\u5bf9|\u7b49\u7b49|\u7b49\u4e00\u4e0b|\u5f85\u3063\u3066",
     re.IGNORECASE,
 )
-#: The sentence continues: the object is what it speaks about. Not "is my move".
+#: Text after an object that only talks about it: "would lose". But "is my move" states a choice.
 _SPOKEN_ABOUT = re.compile(
     r"[ \t`]*(?:\?|(?:is|was|would|will|could|might|may|can|cannot|can['\u2019]t|seems|looks|"
     r"loses|lost|fails|hangs|blunders|does|doesn['\u2019]t|allows)\b"
@@ -91,7 +91,7 @@ _REJECTED = re.compile(
     r"possible|chosen|selected|accepted|approved|played|available|final))\b",
     re.IGNORECASE,
 )
-#: Keys whose value says whether the action is one, or is none.
+#: Keys whose yes or no accepts or rejects the action.
 _ACCEPTS = frozenset(
     ("legal", "valid", "chosen", "selected", "accepted", "allowed", "possible", "approved")
 )
@@ -100,7 +100,7 @@ _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 
 
 def rejects_itself(pairs: Iterable[tuple[str, object]]) -> bool:
-    """Whether an object says of its own action that it is not chosen. pairs: keys and values."""
+    """Whether an object rejects the action that it names. pairs: its keys and values."""
     for key, value in pairs:
         name = key.strip().lower().removeprefix("is").strip(" _-")
         text = str(value).strip().lower()
@@ -114,7 +114,7 @@ def rejects_itself(pairs: Iterable[tuple[str, object]]) -> bool:
 
 
 def _find_clause(before: str) -> str:
-    """The last clause before a place: what it is said to be."""
+    """The last clause of the text before a place."""
     text = _BEFORE.sub("", before[-_CLAUSE:])
     return re.split(
         r"[.!?;,\n](?=\s|$)|[\n\u3002\uff01\uff1f\uff1b\uff0c]",

@@ -18,7 +18,7 @@ that applies decides:
 5. sentence: the whole reply is a sentence such as "I play e4."
 6. bare: the whole reply is an action.
 
-A choice may name an action that it is not: "Nf3 (not d4)", "not e4 but d4".
+A choice may also name a rejected action: "Nf3 (not d4)", "not e4 but d4".
 
 If the text behind the choice takes it back ("wait", "instead") or names another legal action, or if
 several places state different actions, the reply has no choice. Prose is never searched for
@@ -53,7 +53,7 @@ _OPEN_THINKING = re.compile(
 )
 #: Signs of chat templates: models write them where a server does not remove them.
 _TEMPLATE = re.compile(r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>|</s>|<eos>|<end_of_turn>")
-#: The key may have no quotes, and the value other ones or none. What follows shows where it ends.
+#: Quotes around the key and the value may be missing or single. The end is known by what follows.
 _FRAGMENT = re.compile(
     r"""(?P<before>^|[{,\n])\s{0,40}["']?action["']?\s{0,9}:\s{0,9}"""
     r"""(?:"(?P<double>(?:[^"\\\n]|\\.)*)"|'(?P<single>[^'\n]*)'|(?P<plain>[^\s"',{}\[\]][^"',{}\[\]\n]*))"""
@@ -87,7 +87,7 @@ _SENTENCE = re.compile(
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"```[a-z]*\n?|\n?```", re.IGNORECASE)
-#: Keys whose object says no more than an object alone.
+#: Neutral keys: an object under one of them counts like an object alone.
 _ENVELOPES = frozenset(
     (
         *KEYS, "response", "reply", "result", "output", "json", "data", "message", "content",
@@ -168,7 +168,7 @@ _NUMBERED = re.compile(r"(?:action|move|choice|answer)[ _-]?\d+")
 
 
 def _choice_of(value: dict[str, Any]) -> Choice | None:
-    """The choice of an object; None if it has none, or repeats the format of the prompt."""
+    """The choice of an object; None if it has none, or only repeats the prompt's format."""
     by_name: dict[str, list[Any]] = {}
     others = []
     for key, item in value.items():
@@ -194,7 +194,7 @@ def _choice_of(value: dict[str, Any]) -> Choice | None:
 
 
 def _to_text(item: Any) -> str | None:
-    """The text of an action: a string or number, perhaps in a list of its own."""
+    """The text of an action: a string or number, perhaps in a list of one."""
     if isinstance(item, Pairs):
         return None
     if isinstance(item, list):
@@ -205,7 +205,7 @@ def _to_text(item: Any) -> str | None:
 
 
 def _walk(value: Any) -> Iterator[dict[str, Any]]:
-    """An object, and those inside of it that say no more than it."""
+    """Yield an object, and those inside of it under neutral keys."""
     if isinstance(value, list):
         for item in value if len(value) == 1 else ():
             yield from _walk(item)
@@ -283,7 +283,7 @@ _WRAPPERS = (
 )
 
 
-#: A longer text is no action, however much is around it.
+#: A longer text is not an action, even without the signs around it.
 _MAX_WRAPPED = 1000
 
 
@@ -297,7 +297,7 @@ def _strip(text: str) -> str:
             is_wrapped = text.startswith(opening) and text.endswith(closing)
             if is_wrapped and len(text) > len(opening) + len(closing):
                 text = text[len(opening) : -len(closing)].strip()
-        if text.count("**") == 1:  # the label was inside of the emphasis as well
+        if text.count("**") == 1:  # the emphasis began before the label
             text = text.removeprefix("**").removesuffix("**").strip()
         text = text.removesuffix(".") or text
     return text

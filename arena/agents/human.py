@@ -174,7 +174,7 @@ class HumanAgent(Agent):
         if not (open_game or state.is_terminal):
             return
         for played in state.history[start:]:
-            # The player has typed the own moves, but before the first question in another run.
+            # The player knows the moves typed in this run, but perhaps not those of an earlier run.
             if played.seat != CHANCE and (played.seat != seat or not self._has_seen_rules):
                 name = "you" if played.seat == seat else agents[played.seat]
                 yield f"{name} played {played.text}"

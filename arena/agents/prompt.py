@@ -75,7 +75,7 @@ def describe_replaced(prompt: PromptSettings, problem: str, action: str) -> str:
 def _open(
     turn: Turn, reply: ReplyFormat, system: str, prompt: PromptSettings
 ) -> list[tuple[str, str]]:
-    """The messages before the first turn: the last one has no turn yet, and may be empty."""
+    """The messages before the first turn: instructions, rules, format and examples."""
     template = load_template(prompt.template)
     instructions = template.render("system", persona=prompt.persona, instructions=system)
     messages = [("system", instructions)] if instructions.strip() else []

@@ -106,7 +106,7 @@ def _unparseable(problem: str) -> ParsedReply:
 
 
 _NOT = r"(?:not|instead\s+of|rather\s+than|over)"
-#: A value that names its choice and an action that it is not.
+#: A value that names the chosen action and a rejected one.
 _CONTRASTS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -120,9 +120,9 @@ _MAX_CONTRAST = 200
 
 
 def _match_contrast(value: str, names: Names) -> tuple[LegalAction, str] | None:
-    """The chosen one of a value such as "Nf3 (not d4)" or "not e4 but d4".
+    """The chosen action of a value such as "Nf3 (not d4)" or "not e4 but d4".
 
-    Both must be legal actions, and different ones: "not sure" is no contrast.
+    Both must be legal actions, and different ones: "not sure" is not a contrast.
     """
     if len(value) > _MAX_CONTRAST:
         return None

@@ -164,9 +164,9 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
     score, take the likeliest action, or draw one by probability. routing: the providers
     of a hosted model. template_arguments: of a local model's chat template.
     provider_options: sent to hosted models unchanged. store_tokens: store the tokens of each
-    reply with their log-probabilities, or those that token_ids and top_logprobs request.
-    fallback_models: that answer in place of the model if it cannot for a reason that waiting does
-    not cure; without them no other model ever answers, also if the router has fallbacks. Each
+    reply with what token_ids and top_logprobs request, by default their log-probabilities.
+    fallback_models: models that answer if this one cannot, for a reason that waiting does not
+    cure; without them no other model ever answers, even if the router has fallbacks. Each
     option of the client in PARAMETERS is a field too; None: not sent. With reply score the
     model generates nothing, so only temperature counts (default 1), and only for score_pick
     sample.
@@ -194,7 +194,7 @@ class LlmSettings(_SamplingSettings):  # type: ignore[misc]  # pydantic creates 
 
     @property
     def names_provider(self) -> bool:
-        """Whether the settings say which provider may answer, here or in the provider's words."""
+        """Whether `routing` or `provider_options` says which provider may answer."""
         provider = (self.provider_options or {}).get("provider")
         chosen = isinstance(provider, dict) and (provider.get("only") or provider.get("order"))
         return bool((self.routing and self.routing.providers) or chosen)

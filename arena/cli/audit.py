@@ -28,7 +28,7 @@ _COLUMNS = (
         explain="replies that name a legal move and were not accepted, with the 95 % interval of "
         "their share",
     ),
-    Column("not chosen", explain="moves that were played and the reply does not choose; must be 0"),
+    Column("not chosen", explain="played moves that the reply does not choose; must be 0"),
 )
 _RULES = (Column("rule of the lenient reader", numeric=False), Column("replies"))
 

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if merged.conflicts:
         output.show(
             console,
-            f"{merged.conflicts:,} of the known ones were played twice with other moves: the one "
-            "that ended first is kept",
+            f"{merged.conflicts:,} of the known ones were played twice and differ: the one that "
+            "ended first is kept",
         )
     return 0

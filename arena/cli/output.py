@@ -21,7 +21,7 @@ from arena_llm.terminal import discard, escape_unencodable, fold, fold_words, on
 #: Longer lines of messages and errors are cut.
 LONGEST_LINE = 4_000
 
-#: Of problems of one kind, further ones are only counted.
+#: The most problems of one kind that are printed. The rest is only counted.
 _MOST = 20
 
 
@@ -139,7 +139,7 @@ def show_table(
     rows: Iterable[Sequence[str]],
     rest: str = "use --json",
 ) -> None:
-    """Print rows in the columns that fit, and what these show, as the report's tables do.
+    """Print the columns that fit, and an explanation of each, like the report's tables.
 
     rest: how to see the columns that are left out.
     """

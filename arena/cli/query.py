@@ -54,7 +54,7 @@ def read_query(args: argparse.Namespace) -> Query | None:
     for path in args.results:
         warn_of_versions(experiment, path)
     keys = (spec.episode for spec in schedule(experiment))
-    # A file of one's own may import games; a results file may come from somebody else.
+    # Only the experiment's file may import games: a results file may come from somebody else.
     own = frozenset(filter(None, (find_path(game.spec) for game in experiment.games)))
     return make_query(experiment.row, keys, experiment.models, own)
 

@@ -43,7 +43,7 @@ def _verify(path: Path, query: Query | None) -> int:
             len(results.columns),
             console=progress,
             transient=True,
-            disable=not progress.is_terminal,  # it would print an empty line
+            disable=not progress.is_terminal,  # rich would print an empty line
         ):
             if episode.status in PLAYED:
                 checked += 1

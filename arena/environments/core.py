@@ -78,9 +78,9 @@ class GameEnvironment:
         """Raises GameError, and ValueError for wrong settings.
 
         game, params: as in an experiment. opponents: the settings of the seats that the arena
-        plays, by seat, such as {1: {"type": "minimax"}}; the program plays all others, and
-        therefore every seat that is a model's. learner: how its seats are prompted and read, see
-        LEARNER_KEYS. max_plies: the episode is truncated after so many; None: no limit.
+        plays, by seat, such as {1: {"type": "minimax"}}. They cannot be models: the program plays
+        all other seats, and may ask a model. learner: how its seats are prompted and read, see
+        LEARNER_KEYS. max_plies: the episode is truncated after this many; None: no limit.
         """
         self.game = Game.load(game, params)
         unknown = set(learner or {}) - set(LEARNER_KEYS)

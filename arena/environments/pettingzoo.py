@@ -29,7 +29,7 @@ class ArenaAECEnv(AECEnv):
     """
 
     def __init__(self, game: str, **options: Any) -> None:
-        """game, options: see GameEnvironment. Seats of opponents are no agents here.
+        """game, options: see GameEnvironment. Seats of opponents are not agents.
 
         Raises GameError, also for a game that OpenSpiel cannot describe as a vector.
         """

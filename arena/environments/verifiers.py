@@ -1,11 +1,11 @@
 """Any game as an environment of verifiers (https://github.com/PrimeIntellect-ai/verifiers).
 
 The package `verifiers` must be installed: `pip install verifiers`. Each seat that no opponent plays
-is an agent, seat0 to seat3, with a model of its own if its settings name one. An episode is one
+is an agent, seat0 to seat3, with its own model if its settings name one. An episode is one
 game, and a seat's trace has the prompts that `arena run` would send, so each turn is a branch.
 
-verifiers finds a plugin by a module's name without dots. After its import this module is also
-`arena_games`; for a command line, write a module of that name with
+verifiers finds plugins only by module names without dots. So importing this module also registers
+it as `arena_games`. For the command line of verifiers, write a module of that name with
 
     from arena.environments.verifiers import *
     from arena.environments.verifiers import __all__
@@ -136,7 +136,7 @@ class InProcessHarness(vf.Harness[vf.HarnessConfig]):
         self, ctx: Any, trace: Any, runtime: Any, endpoint: str, secret: str, mcp_urls: Any,
         data: Any, **_: Any,
     ) -> Any:  # fmt: skip
-        """Answer a task that has a prompt of its own."""
+        """Answer a task that has a prompt."""
         system, prompt = self.resolve_prompt(data)
         messages = (
             [vf.UserMessage(content=prompt)] if isinstance(prompt, str) else list(prompt or ())

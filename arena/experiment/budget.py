@@ -118,5 +118,5 @@ class PendingCalls:
 
 
 def _scale(total: int, calls: int, replies: int) -> int:
-    """Return what a number of calls take if these replies took the total; rounded up."""
+    """Scale the total of these replies to a number of calls, rounded up."""
     return -(-total * calls // replies) if replies else 0

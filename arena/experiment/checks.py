@@ -148,7 +148,7 @@ def require_prices(
 ) -> list[ModelCheck]:
     """The checks with the prices of the experiment's file.
 
-    With a budget in dollars, a model without any price fails: nothing could hold the budget.
+    With a budget in dollars, a model without any price fails: its cost could not be limited.
     """
     priced = []
     for check in checks:
@@ -182,7 +182,7 @@ def _find_backend(name: str, model: Model | None) -> str:
 
 
 def _find_backends_without_scores(listed: ModelList) -> set[str]:
-    """The backends that list capabilities, but scoring for no model."""
+    """The backends whose models list capabilities, but never scoring."""
     models = [model for model in listed if model.capabilities]
     able = {model.backend for model in models if Capability.SCORE in model.capabilities}
     return {model.backend for model in models} - able

@@ -14,7 +14,7 @@ KEYS = (*PROMPT_KEYS, "reply", "reader", "system")
 
 #: The most players that one model may become.
 MAX_COMBINATIONS = 100
-#: A longer value is numbered in the name of a player.
+#: Characters. In a player's name, a longer value is replaced by its place in the list.
 _LONGEST = 24
 
 
@@ -41,7 +41,7 @@ def cross_conditions(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield a name and settings for each combination; without conditions, the given ones.
 
-    name, settings: of a player. prompt: of players that have none of their own.
+    name, settings: of a player. prompt: for a player without one.
     """
     if not conditions:
         yield name, dict(settings)

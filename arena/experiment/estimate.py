@@ -13,14 +13,14 @@ from arena_llm import Credits, FreePrice, PriceTable, UnknownPrice
 from arena_llm.prices import find_rates, format_dollars
 from arena_llm.types import Price, PriceUnit
 
-#: Prices that an estimate can leave out, because they are for parts of the prompt that would
-#: otherwise have its usual price, or for images, which the arena does not send.
+#: Prices that an estimate leaves out. Cached parts of a prompt count at the prompt's usual price,
+#: and the arena sends no images.
 _LEFT_OUT = frozenset({PriceUnit.CACHED_TOKEN, PriceUnit.CACHE_WRITE_TOKEN, PriceUnit.IMAGE})
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEstimate:
-    """The part of one model.
+    """The expected usage of one model.
 
     picousd: in 10^-12 US dollars; None if its price is unknown. at_least: the model has prices
     whose units cannot be predicted, so it costs this or more.

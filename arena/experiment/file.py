@@ -120,10 +120,10 @@ def _check_target(target: str | None) -> str | None:
 
 
 class UntilEntry(StrictModel):
-    """When the results are enough; `episodes:` is then the most that is played.
+    """When a run ends because its results are enough; `episodes:` is then the upper limit.
 
-    width: in points; all ratings have narrower 95 % intervals. decided: it is known of every pair
-    who is better. If both are given, one of them is enough.
+    width: all ratings have 95 % intervals narrower than this many points. decided: the better
+    player of every pair is known. If both are given, one of them is enough.
     """
 
     width: PositiveFloat | None = None
@@ -187,10 +187,10 @@ class ExperimentFile(_Episodes):
     a file that ends in .sqlite, or a folder for arena.sqlite, relative to the working
     directory; several experiments can share it. conditions: see conditions.py. until: see
     UntilEntry. pairing: adaptive: each deal goes to the two players whose games narrow the ratings
-    most. episodes_in_flight: how
-    many episodes are played at the same time. The two budgets hold for all runs of the experiment
-    together. prices: by model, where no service knows the price. patience: seconds for which a run
-    waits for a model that is not available; after them its episodes stay open.
+    most. episodes_in_flight: how many episodes are played at the same time. The two budgets hold
+    for all runs of the experiment together. prices: by model, where no service knows the price.
+    patience: seconds for which a run waits for a model that is not available; after that its
+    episodes stay open.
     """
 
     name: _Name
@@ -276,7 +276,7 @@ class Experiment:
 
     @property
     def models(self) -> list[ModelRow]:
-        """A row for every participant, without its time limit, which decides no game."""
+        """A row for every participant, without its time limit, which does not affect games."""
         return [
             ModelRow(
                 name,

@@ -50,13 +50,13 @@ class Ledger:
     Its methods are coroutines because the ledger can be in another process. They raise
     ResultsError if the file cannot be written.
 
-    episodes: the keys of those that the experiment asks for; only a recording needs them. budget: a
-    call that is expected to exceed it raises BudgetSpent (see PendingCalls).
-    Calls of other processes count once they have a reply. recorder: also gets every reply
-    and failure. prices: of models, as far as known. A model with a FreePrice costs nothing.
+    episodes: the keys of the experiment's episodes; only a recording needs them. budget: a call
+    that is expected to exceed it raises BudgetSpent (see PendingCalls). Calls of other processes
+    count once they have a reply. recorder: also gets every reply and failure. prices: of models,
+    as far as known. A model with a FreePrice costs nothing.
 
     A call of any other model is noted before it is sent. If its outcome never comes, because a
-    process was killed or a connection broke, the note stays as a cost that is not known.
+    process was killed or a connection broke, the note stays as an unknown cost.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Ledger:
         self._budget = budget or Budget()
         self._recorder = recorder
         self._prices = {**(prices or {}), PERSON: FreePrice()}
-        self._most: dict[CallKey, int | None] = {}  # that the pending calls can cost
+        self._most: dict[CallKey, int | None] = {}  # the most that each pending call can cost
         self._spent = store.spent()
         self._pending = PendingCalls({} if self._budget == Budget() else store.spent_by_model())
         if recorder is not None:

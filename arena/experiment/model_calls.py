@@ -73,7 +73,7 @@ class ModelCaller:
         await self._client.health(timeout=seconds)
 
     def limit_router_patience(self, seconds: float) -> None:
-        """Wait so long for the router itself; then raise RouterAway."""
+        """Raise RouterAway after waiting this many seconds for the router itself."""
         self._patience.router_seconds = seconds
 
     @property
@@ -105,14 +105,14 @@ class ModelCaller:
             "labels": {
                 "experiment": self._experiment,
                 "player": f"player_{key.seat}",
-                "game": key.episode[-_MOST_OF_LABEL:],  # the end says which
+                "game": key.episode[-_MOST_OF_LABEL:],  # the end tells long keys apart
                 "ply": str(key.ply),
             },
         }
         if call.preferred_schema and await self._has_structured_output(call.model):
             options["json_schema"] = call.preferred_schema
         started = time.monotonic()
-        earlier = CallReport()  # what the tries before this one took
+        earlier = CallReport()  # the usage of the tries before this one
         outages = lost = 0
         while True:
             remaining = started + timeout - time.monotonic()
@@ -126,7 +126,7 @@ class ModelCaller:
                 took = self._complete(earlier, result.usage, _attempts_of(result), model)
                 answer = _make_reply(result, call, latency_ms, took)
                 if lost and not (answer.replayed or answer.finds_lost):
-                    # Otherwise this reply says what the lost tries took.
+                    # This reply does not report the usage of the lost tries.
                     return replace(answer, unknown_attempts=answer.unknown_attempts + lost)
                 return answer
             except ArenaError as error:
@@ -162,7 +162,7 @@ class ModelCaller:
     def _complete(
         self, earlier: CallReport, usage: Usage, attempts: Sequence[Attempt], model: str
     ) -> CallReport:
-        """What a try took, by the experiment's prices if need be, with the tries before it."""
+        """Return the usage of a try and those before it. Adds costs by the experiment's prices."""
         usage, attempts = add_cost(usage, attempts, self._prices.get(model))
         before = earlier.usage
         if before != Usage():
@@ -200,7 +200,7 @@ class ModelCaller:
             return await self._client.score(
                 call.model, None, call.continuations, timeout=seconds, **options
             )
-        # Only models that the experiment names may answer, also if the router has fallbacks.
+        # Only models that the experiment names may answer, even if the router has fallbacks.
         options = {"fallback_models": (), **options}
         return await self._client.generate(
             call.model,
@@ -221,16 +221,16 @@ def _find_pause(error: ArenaError, remaining: float) -> float | None:
 
 
 def _describe_silence(error: ArenaError) -> CallReport:
-    """What a try took whose error does not report it: nothing, unless it may have been lost."""
+    """The usage of a try whose error reports none: zero, or unknown if the try may be lost."""
     if is_lost(error):
         return CallReport(attempts=(Attempt(reason=error.reason or error.code),))
     return CallReport(usage=Usage(cost_picousd=0))
 
 
 def _split_lost(report: CallReport) -> tuple[CallReport, int]:
-    """Return what a try took without its attempts that were lost, and the number of these.
+    """Return a report without the attempts that were lost, and how many were lost.
 
-    A later try tells what they took, if their service remembers it.
+    A later try reports their usage if their service remembers it.
     """
     kept = tuple(attempt for attempt in report.attempts if not is_lost_attempt(attempt))
     lost = len(report.attempts) - len(kept)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from arena_llm import ArenaError
 
-#: Reasons of UNAVAILABLE that a restart of a service ends. Others say themselves when to retry.
+#: Reasons of UNAVAILABLE that pass when a service restarts. Other errors need a retry_after.
 _OUTAGES = frozenset(("BACKEND_DOWN", "CONNECTION_LOST", "UNREACHABLE"))
 
 #: The reason of an error that the client itself makes if nothing answers at its target.
@@ -34,7 +34,7 @@ class ModelAway(Exception):
 
 
 class RouterAway(ModelAway):
-    """The router could not be reached from this machine for longer than it waits for it.
+    """This machine could not reach the router within Patience.router_seconds.
 
     Other machines may reach it, so the model is not given up.
     """
@@ -49,11 +49,11 @@ class Outage(NamedTuple):
 
 
 class Patience:
-    """Waits for models, up to so many seconds after the first failure of each.
+    """Decides how long calls wait for a model: up to `seconds` after its first failure.
 
     All calls of a process share it, so a model that answers one of them is available for all.
 
-    router_seconds: how long it waits for the router itself; None: as for a model.
+    router_seconds: the limit for the router itself; None: as for a model.
     """
 
     def __init__(self, seconds: float, router_seconds: float | None = None) -> None:
@@ -76,10 +76,10 @@ class Patience:
         self._router_away = None
 
     def find_pause(self, model: str, error: ArenaError, tries: int) -> float | None:
-        """Return seconds to wait before the next try; None if the error does not pass by waiting.
+        """Return seconds to wait before the next try; None if waiting does not help.
 
-        tries: earlier ones of this call that failed so. Raises ModelAway if the patience is over,
-        and RouterAway.
+        tries: how many earlier tries of this call failed like this. Raises ModelAway if the
+        patience is over, and RouterAway.
         """
         if error.code != "UNAVAILABLE" or not (error.retry_after or error.reason in _OUTAGES):
             self.answered(model)

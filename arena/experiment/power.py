@@ -8,7 +8,7 @@ from itertools import combinations
 
 from arena.experiment.file import Experiment, GamePlan
 
-#: The expected scores whose difference from 50 % is looked at.
+#: The expected scores to tell from 50 %.
 SCORES = (0.55, 0.6, 0.7, 0.8)
 #: Two shares of drawn games: none, and usual for even players.
 DRAWS = (0.0, 0.3)
@@ -19,8 +19,8 @@ class Power:
     """What the episodes of a pair of players in one game can show.
 
     episodes: of the pair that meets most rarely, in all seat orders; 0 if nobody meets. score:
-    the smallest one of SCORES that they tell from 50 % with a power of 80 %, if no game is
-    drawn; None: none of them.
+    the smallest of SCORES that these episodes tell from 50 % with a power of 80 %, if no game is
+    drawn; None if there is none.
     """
 
     game: str

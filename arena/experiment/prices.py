@@ -82,9 +82,9 @@ def price_usage(usage: Usage, price: Price) -> int | None:
     )
 
 
-#: Tokens that a chat template and a service's own words add: for a message, and for all together.
+#: Tokens that the chat template and the service add: to each message, and to the whole request.
 _FOR_EACH, _FOR_ALL = 16, 1000
-#: A service may name the choices, or the schema, in its instructions as well.
+#: A service may repeat the choices or the schema in its instructions: a factor of their length.
 _REPEATED = 8
 
 
@@ -110,7 +110,7 @@ def find_most(request: str, price: Price | None) -> int | None:
 def add_cost(
     usage: Usage, attempts: Sequence[Attempt], price: Price | None
 ) -> tuple[Usage, Sequence[Attempt]]:
-    """Add the cost of a call whose provider and service know none, by a price.
+    """Add the cost by this price to a call whose provider and service report none.
 
     The tokens are those of the answered attempts, so the cost is theirs. That of failed attempts
     stays unknown.

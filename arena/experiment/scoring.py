@@ -1,4 +1,4 @@
-"""Asks a model for the probability of each legal action wherever it can have to move."""
+"""Asks a model for the probability of each legal action at every information state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PolicyCall:
 
 @dataclass(frozen=True, slots=True)
 class PolicyJob:
-    """What is missing of a player's policy in a game. version: of the player's prompts."""
+    """The calls for a player's missing scores in a game. version: of the player's prompts."""
 
     game: Game
     player: str
@@ -63,8 +63,8 @@ def plan_scoring(
 async def score(job: PolicyJob, backend: Backend, width: int) -> AsyncIterator[list[ScoreRow]]:
     """Make the calls, `width` at the same time, so that an engine can run them together.
 
-    The first call is made alone: then engines have the rules, with which all prompts begin, in
-    their caches. Yields the rows of each answer when it arrives. Raises what the backend raises.
+    The first call is made alone, so that engines then have the rules in their caches: all prompts
+    begin with them. Yields the rows of each answer when it arrives. Raises what the backend raises.
     """
     waiting = iter(job.tasks)
     running: set[asyncio.Task[list[ScoreRow]]] = set()
@@ -103,7 +103,7 @@ async def _score_task(job: PolicyJob, task: PolicyCall, backend: Backend) -> lis
 
 
 def _make_turn(game: Game, state: InformationState) -> Turn:
-    """The seed, which may shuffle the legal actions, depends on what the seat knows alone."""
+    """The seed may shuffle the legal actions, so it depends only on what the seat knows."""
     digest = blake2b(state.key.encode(), digest_size=8).digest()
     legal = state.state.legal_actions(state.seat)
     ply = len(state.state.history)

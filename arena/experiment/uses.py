@@ -43,7 +43,7 @@ class ModelUse:
         return refused
 
     def list_warnings(self, model: Model | None) -> list[str]:
-        """Return what to know before a run, though the model can run."""
+        """Return warnings about a model that can run."""
         if model is None:
             return []
         warnings = []

@@ -47,8 +47,8 @@ def export_tables(
     """Write <table>.csv or <table>.parquet into the folder. Returns the files.
 
     query: restricts the export to an experiment. The tables are models (all players), episodes,
-    moves, failed_calls, seats, scores, and quality (of the moves that a solver can judge). They say
-    nothing of when and by whom an episode was played, so equal results give equal CSV files. In
+    moves, failed_calls, seats, scores, and quality (of the moves that a solver can judge). They do
+    not say when and by whom an episode was played, so equal results give equal CSV files. In
     CSV, NULL is an empty field, legal_actions is JSON, and a text that a spreadsheet would run has
     a ' before it. In Parquet, agents, returns, versions and best are lists. Raises ResultsError.
     """

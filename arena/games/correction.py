@@ -1,10 +1,9 @@
 """Takes the luck that is known out of sampled returns, as a control variate.
 
 At every chance event, and at every move of a player whose probabilities are known, the mean of a
-baseline over all outcomes is added, and the baseline of the outcome that came is subtracted. This
-adds 0 in the mean, so a corrected return has the expectation of the sampled one, with any baseline.
-Here it is the value of a position if everybody played at random from there on, which depends on no
-episode.
+baseline over all outcomes is added, and the baseline of the actual outcome is subtracted. This adds
+0 on average, so any baseline leaves the expectation of a return unchanged. Here the baseline is the
+value of a position if everybody plays at random from there on, which depends on no episode.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class _Baseline:
 
     def __init__(self, game: pyspiel.Game) -> None:
         kind = game.get_type()
-        # Lines that lead to one position share its value. With hidden information they may not.
+        # With perfect information, equal positions share a value, however they were reached.
         self._name = str if kind.information == _PERFECT else pyspiel.State.history_str
         self._values: dict[str, _Values] = {}
 

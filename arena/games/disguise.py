@@ -1,7 +1,7 @@
 """Disguises: games of OpenSpiel with other words and the same tree.
 
 A model that knows a game may recall moves that it has read; under other words it must reason. A
-disguise is a game of its own for OpenSpiel: every position, legal action, chance event and return
+disguise is a separate game for OpenSpiel: every position, legal action, chance event and return
 is that of the original. The names of the actions differ, and so may their numbers, because prompts
 list actions by number: the original's order would give it away.
 """
@@ -67,7 +67,7 @@ def register_disguise(
         parameter_specification={},
     )
 
-    # A class and no function: OpenSpiel lets go of it after Python has ended.
+    # A class, not a function, because OpenSpiel releases it only after Python has ended.
     numbering = Numbering(order)
     members = {
         "kind": disguised, "original": original, "rename": staticmethod(rename),

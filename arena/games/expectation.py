@@ -17,7 +17,7 @@ import pyspiel
 
 from arena.games.information import MAX_TREE, make_key
 
-#: A tree with more positions is not counted, and no more positions are counted in all.
+#: The most positions of one tree, and of all trees together. Larger trees are not evaluated.
 MAX_POSITIONS, MAX_TOTAL = 20_000, 100_000
 
 #: The probability of each action.
@@ -52,7 +52,7 @@ class Expected:
 
 
 class _Unknown(Exception):
-    """A position is reached whose probabilities are not known, or there are too many."""
+    """The probabilities at a position are not known, or there are too many positions."""
 
 
 def expect_returns(
@@ -66,8 +66,8 @@ def expect_returns(
     """Return the expected returns of each line-up, and how exploitable each agent is.
 
     uniform: agents that play at random. deals: seeds of the episodes' chance events. scored: the
-    whole policies of agents whose information states were all scored; larger trees are counted for
-    them. The exploitability is the mean, over both seats, of what the best opponent wins in a
+    whole policies of agents whose information states were all scored; with these, larger trees are
+    evaluated. The exploitability is the mean, over both seats, of what the best opponent wins in a
     two-player zero-sum game. Nothing is returned where positions are missing. Runs in the sandbox.
     """
     try:

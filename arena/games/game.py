@@ -129,7 +129,7 @@ def _parse(name: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def find_path(name: str) -> str:
-    """Return the dotted path of a game of one's own; "" for a game of OpenSpiel or a package."""
+    """Return the dotted path in a game's name; "" for a game of OpenSpiel or of a package."""
     path = name.partition("(")[0]
     return path if is_dotted_path(path) else ""
 

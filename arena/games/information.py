@@ -17,7 +17,7 @@ MAX_STATES, MAX_TREE = 10_000, 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class InformationState:
-    """What a seat knows at a move of its own.
+    """What a seat knows when it has to move.
 
     key: see make_key. state: the first position of the tree in which the seat knows this.
     """
@@ -56,7 +56,7 @@ def list_information_states(game: Game, most: int = MAX_STATES) -> list[Informat
 def _list_turns(root: pyspiel.State) -> Iterator[tuple[pyspiel.State, int]]:
     """Yield each position of the tree with each seat that has a choice there."""
     # Early moves first, because a game may have thousands of moves, and positions with a long
-    # history are slow. A position is only made when its turn comes: large games are left early.
+    # history are slow. Positions are made one by one, so that large games can be left early.
     waiting: deque[tuple[pyspiel.State, Sequence[int]]] = deque([(root, ())])
     while waiting:
         parent, actions = waiting.popleft()

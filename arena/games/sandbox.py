@@ -22,7 +22,7 @@ from arena.games.game import Game, GameError, find_path, needs_trial
 
 #: Limit for one game, in seconds of CPU time: a busy machine does not change what is verified.
 SECONDS = 30.0
-#: The limit of elapsed time is so many times as long. It ends games that wait without computing.
+#: The limit of elapsed time is this many times as long. It ends games that wait without computing.
 _WALL = 10
 #: Limit of the process's address space, in bytes.
 MEMORY = 4 * 2**30
@@ -75,7 +75,7 @@ class Sandbox:
     The process starts with the first game and ends with `close`. seconds: limit of CPU time for
     one game. memory: limit of the process's address space, in bytes. own: dotted paths of games to
     import. The sandbox does not protect from these, so they must not come from a results file.
-    wall: limit of elapsed time for one game, in seconds; by default many times the other one.
+    wall: limit of elapsed time for one game, in seconds; by default ten times `seconds`.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-#: Seconds without a change until a reader gets a comment. A reader that has left is noticed then.
+#: Seconds without a change until a reader gets a comment, which shows whether it has left.
 _PULSE = 15.0
 
 

@@ -53,7 +53,7 @@ class Follower:
                 for agent, policy in seat_players(spec, experiment.participants)
             ]
             await play_episode(spec, Game.load(spec.game), seats, self._ask_for)
-        except Exception as error:  # an agent of one's own may raise any
+        except Exception as error:  # a user's agent may raise anything
             self._feed.set({**self._feed.value, "problem": f"{type(error).__name__}: {error}"})
 
     def _ask_for(self, key: CallKey) -> Ask:

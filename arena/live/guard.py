@@ -23,8 +23,8 @@ _HEADERS = {
 class Guard:
     """Refuses what another site's page sends, and adds the headers of the page's own policy.
 
-    A site can let its own name lead to this machine, so a name in the header Host must be `host`
-    or localhost; an address cannot be such a trick. A change needs the page's own Origin.
+    Another site's name can resolve to this machine (DNS rebinding), so a name in the header Host
+    must be `host` or localhost. Addresses are safe. A change needs the page's own Origin.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:

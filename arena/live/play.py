@@ -34,7 +34,7 @@ _MAX_PLIES = 1_000
 
 
 class PlayError(ValueError):
-    """A game or an action that cannot be had. status: the HTTP status."""
+    """A game or an action is refused. status: the HTTP status."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -151,7 +151,7 @@ class LiveGame:
         self.feed.set({**self.feed.value, "legal": [], **changes})
 
     def _show_position(self) -> None:
-        """Show what the person may see: with hidden information, the text of the own seat."""
+        """Show what the person may see: with hidden information, the text for the person's seat."""
         game, state = self._environment.game, self._environment.state
         if game.perfect_information and not game.simultaneous:
             self._show_board(state.board())

@@ -17,7 +17,7 @@ _GRACE_SECONDS = 5
 
 
 class LiveServer(uvicorn.Server):
-    """Serves the page until a signal. Then it ends the streams, which end only so."""
+    """Serves the page until a signal. Then it ends the streams, which would run on."""
 
     def __init__(self, watcher: Watcher, client: AsyncClient, host: str) -> None:
         """host: the name or address that it listens on."""

@@ -24,9 +24,9 @@ from arena.results.rows import CallKey, EpisodeRow, MoveRow, reply_from_json
 
 #: Seconds between two looks at the file.
 _INTERVAL = 0.25
-#: Of the time of a look, the pause after it.
+#: The pause after a look, as a multiple of the time that the look took.
 _REST = 4
-#: Nanoseconds after which a file's time tells a further commit apart from the last.
+#: Nanoseconds after a commit from which on another commit surely changes the file's time.
 _SETTLED = 10**9
 #: Episodes in each of the two lists.
 _LISTED = 50
@@ -84,7 +84,7 @@ class Watcher:
         pause = _INTERVAL
         try:
             while True:
-                # Not by a connection that stays open: the run could not close its log then.
+                # With a connection that stays open, the run could not close its log.
                 stamp = _stamp(self._path)
                 if stamp != seen or self._look.is_set():
                     self._look.clear()
@@ -97,7 +97,7 @@ class Watcher:
                     ]
                     started = time.monotonic()
                     self._show(await asyncio.to_thread(self._read, wanted))
-                    # A large file takes longer, and must not take all of the processor.
+                    # A large file takes longer, but must not occupy the processor all the time.
                     pause = max(_INTERVAL, _REST * (time.monotonic() - started))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._look.wait(), pause)
@@ -150,7 +150,7 @@ class Watcher:
                 raise_results_errors(self._path),
                 closing(connect(self._path, thorough=not self._checked)) as connection,
             ):
-                self._checked = True  # later rows are those of our own run
+                self._checked = True  # later rows come from the user's run
                 if read_version(connection) != VERSION:
                     raise ResultsError(f"{self._path}: is of another release: use arena report")
                 connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -232,7 +232,7 @@ def _number_episodes(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _format_number(number: int, lineup: int | None = None) -> str:
-    """Return the number in the report; where several line-ups have it, with that of the line-up."""
+    """Return the number to show: "3", or "3.2" for the second of several line-ups."""
     return f"{number + 1}.{lineup}" if lineup else f"{number + 1}"
 
 
@@ -260,7 +260,7 @@ def _read_replies(reader: Reader, episode: str) -> _Replies:
 
 
 def _describe_replies(episode: str, replies: _Replies) -> dict[str, Any]:
-    """Return the view of a running episode whose game is not known: its key does not say it."""
+    """Return the view of a running episode whose game is not known. The key does not tell it."""
     return {
         "episode": episode,
         "status": "running",

@@ -46,8 +46,8 @@ class AnswerStats:
     tokens are known.
     replayed: calls whose reply was that of an earlier call. cached: that the router's cache
     answered. fallbacks: that another model answered, because the player's could not. retried:
-    calls with several requests to the provider; failed_attempts_picousd: what those of them cost
-    that failed. unknown_requests: requests without a stored reply that the provider may have
+    calls with several requests to the provider; failed_attempts_picousd: the cost of the failed
+    requests. unknown_requests: requests without a stored reply that the provider may have
     billed.
     """
 

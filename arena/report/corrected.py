@@ -28,7 +28,7 @@ def find_corrected(
     """Yield the corrected mean return of each player in line-ups that have no exact one.
 
     Something must have been drawn with known probabilities, and every episode must have been
-    played to its end: a forfeit ends what the correction counts on.
+    played to its end: the correction does not hold with forfeits.
     """
     known = {(found.game, tuple(sorted((found.player, *found.against)))) for found in exact}
     uniform = frozenset(name for name, row in results.participants.items() if row.type == "random")

@@ -33,8 +33,8 @@ from arena.results.rows import PLAYED, EpisodeRow, ModelRow, MoveRow
 from arena.solvers.episodes import JudgedMoves, MoveJudge
 from arena.statistics.intervals import Mean
 
-#: A larger file is not replayed as a whole: this takes a second, and a report of a million
-#: episodes' other figures takes ten.
+#: Episodes whose moves are read by default, which takes a second. The other figures of a million
+#: episodes take ten.
 REPLAYS = 1_000
 
 #: An episode, a model, and the places of what it chose there.
@@ -69,10 +69,10 @@ class Summary:
     the first agent against the second): of competitive games only. returns: never added over
     games. ratings: over all competitive games; game_ratings: by game, if there are several.
     units: what is independent. exact: returns that need no sample. read: the episodes whose moves
-    were read. replays: of those of them that were finished or truncated. origins: who answered
-    for an agent. judged: how good the moves of an episode were. unjudged: why those
-    of a game were not judged. unreached: see MoveJudge. places: of
-    the actions that models chose. quality: of each agent's moves.
+    were read. replays: of the finished and truncated ones of these. origins: who answered for an
+    agent. judged: how good the moves of an episode were. unjudged: why those of a game were not
+    judged. unreached: see MoveJudge. places: of the actions that models chose. quality: of each
+    agent's moves.
     """
 
     name: str

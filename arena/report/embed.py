@@ -31,7 +31,7 @@ PART = 500_000
 #: Limits on the total size of the parts, in characters. Beyond WHOLE, episodes are embedded
 #: without prompts, replies and reasoning; beyond BRIEF, without moves.
 WHOLE, BRIEF = 32_000_000, 48_000_000
-#: A page lists at most so many episodes.
+#: A page lists at most this many episodes.
 LISTED = 10_000
 #: Maximum length of a text, and of the end that is kept when its middle is cut out.
 TEXT, TAIL = 20_000, 4_000

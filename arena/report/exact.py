@@ -1,8 +1,8 @@
 """Expected returns of players whose move probabilities are stored: no luck, so fewer games.
 
-Known are random players, models that reply with scores, and local players that always answer
-alike. Their positions come from the stored moves, or from the scores of `arena exploitability`; see
-arena/games/expectation.py.
+The probabilities are known of random players, of models that reply with scores, and of local
+players that always answer alike. The positions come from the stored moves, or from the scores of
+`arena exploitability`; see arena/games/expectation.py.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ExactReturn:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """What needs no sample.
+    """The figures that need no sample.
 
     exploitability: by game and player. uniform: that of uniformly random play, by game. states: how
     many information states were scored, by game and player.

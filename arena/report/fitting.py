@@ -13,8 +13,8 @@ from rich.text import Text
 
 from arena.report.layout import Column
 
-#: A longer name gets line breaks (`break_name`).
-#: The shorter limits are for tables that do not fit with the longer ones.
+#: A longer name gets line breaks (`break_name`). The smaller limits are for tables that do not fit
+#: with the larger ones.
 _NAME_LIMITS = (40, 26, 20, 14)
 #: Columns of the output if it is not a terminal, and with --wide: wide enough for any table.
 WIDE = 10_000
@@ -148,7 +148,7 @@ def _shorten(text: str, limit: int) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return the start of a text, in so many places: a Chinese character takes two."""
+    """Return the start of a text that fits into `limit` places; a Chinese character takes two."""
     while cell_len(text) > limit:
         text = text[: min(limit, len(text) - 1)]
     return text

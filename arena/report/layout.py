@@ -12,8 +12,8 @@ class Column(NamedTuple):
 
     explain: one sentence on what it shows; empty if the name says it. extra: if the terminal is
     too narrow, columns with the highest number are left out first; those with 0 never are.
-    legend: the colour of the bar on the page that the column explains. key: its name in JSON,
-    if that is another one.
+    legend: the colour of the bar on the page that the column explains. key: its name in JSON, if
+    it differs.
     """
 
     name: str

@@ -96,7 +96,7 @@ def rate_episodes(
             scores.append(found.score)
             pair = min(one, two) * len(agents) + max(one, two)
             unit = units.lineup[places]
-            if several_seats:  # each pair is a unit of its own
+            if several_seats:  # each pair is a separate unit
                 unit = unit * len(agents) ** 2 + pair
             parts.append((unit, units.cluster[places], units.weight[places]))
     if not parts:

@@ -236,8 +236,8 @@ def read_counts(reader: Reader) -> Iterator[SeatCounts]:
 
 
 def _split(reader: Reader) -> Iterator[tuple[int, int]]:
-    """Yield ranges of episodes' ids that hold all of them, each only so many that SQLite sorts
-    their seats in the processor's cache, which halves the time."""
+    """Yield ranges that cover the ids of all episodes. SQLite can sort the seats of one range in
+    the processor's cache, which halves the time."""
     ids = [number for (number,) in reader.select("SELECT id FROM episodes ORDER BY id")]
     for place in range(0, len(ids), _SORTED):
         yield ids[place], ids[min(place + _SORTED, len(ids)) - 1]

@@ -225,7 +225,7 @@ def mark_open(connection: sqlite3.Connection, run_id: str = "") -> str:
 def mark_closed(path: Path) -> None:
     """Put everything into one file, as the last process that writes to it. Raises ResultsError.
 
-    If a process reads the file for longer than a moment, the next one that writes to it will do it.
+    If a process reads the file for too long, this is left to the next process that writes to it.
     """
     with raise_results_errors(path), closing(connect(path, write=True)) as connection:
         connection.execute("UPDATE meta SET open = 0")

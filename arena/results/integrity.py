@@ -31,7 +31,7 @@ _METER_3 = (
 _RUN_3 = "CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL)"
 _OPTIONAL = ("meter", "run")
 
-#: Tables that a file may lack, because a run has written it that did not know them yet.
+#: Tables that a file may lack, because an earlier release wrote it.
 _LATER = ("scores",)
 
 #: Up to this size a file is checked as a whole, which takes less than a second.
@@ -96,10 +96,10 @@ def check_schema(connection: sqlite3.Connection, version: int = VERSION) -> str:
 def check_content(connection: sqlite3.Connection, version: int = VERSION) -> str:
     """Return why the rows cannot be used; "" if they can. Reads the file once.
 
-    After this check no query takes more work than the file's size allows, because no page is
-    used twice, and all values have the types and constraints of schema.sql. In a large file the
+    After this check the work of a query is bounded by the file's size, because no page is used
+    twice, and all values have the types and constraints of schema.sql. In a large file the
     transcripts, which are nine tenths of it, are checked when they are read: each is found by its
-    number, which takes little work however the file was made.
+    number, which takes little work even in a malicious file.
     """
     tables = [table for table in _list_tables(version) if has_table(connection, table)]
     if is_large := _measure(connection) > WHOLE:

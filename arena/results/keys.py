@@ -21,7 +21,7 @@ _VERSION = 1
 
 
 def hash_text(text: str, size: int = 16) -> str:
-    """Return the hash of a text, in hexadecimal digits: two for each byte of its size."""
+    """Return the hash of a text as hexadecimal digits. size: in bytes, of two digits each."""
     return blake2b(text.encode(), digest_size=size).hexdigest()
 
 

@@ -59,10 +59,10 @@ def merge(sources: Sequence[Path], target: Path, *, network_disk: bool = False) 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Naming:
-    """What a file calls its experiments and players: the latest file decides.
+    """The names of experiments and players in a file. The latest file decides.
 
-    latest: when its latest run started, with the key of that run. names: rows of the table, with
-    the target's ids of the players, in their order.
+    latest: when its latest run started, with the key of that run. names: the rows of the table
+    names in their order, with the target's ids of the players.
     """
 
     latest: tuple[int, str]
@@ -81,7 +81,7 @@ class _Naming:
 
 
 def _name_alike(target: sqlite3.Connection, naming: Sequence[_Naming]) -> None:
-    """Give experiments and players the names of the latest file, in any order of the files."""
+    """Give experiments and players the names of the latest file, in any order of the sources."""
     # Another process may have added names meanwhile.
     naming = [_Naming.read(target), *sorted(naming)]
     experiments = {name: config for found in naming for name, config in found.experiments}
@@ -144,7 +144,7 @@ class _Merge:
 
     def _copy_runs(self) -> None:
         names = "key, experiment, started, arena, client, open_spiel, python, host"
-        # A run that continued has spent more in the later copy of its file.
+        # Of two copies of a run, the later one has the larger sums.
         larger = ", ".join(f"{name} = max({name}, excluded.{name})" for name in SUMS)
         columns = f"{names}, {', '.join(SUMS)}"
         places = ", ".join("?" * (8 + len(SUMS)))
@@ -174,7 +174,7 @@ class _Merge:
         self._writer.put_episode(episode, moves, players, row and row[0])
 
     def _copy_calls(self) -> None:
-        # Of two replies to one call either may stay; the smaller text, so that order is no matter.
+        # Either of two replies to one call may stay. The smaller text does, in any order of files.
         self._target.executemany(
             "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
             " SET request = excluded.request, reply = excluded.reply"
@@ -202,7 +202,7 @@ def _count_failed_calls(reader: Reader) -> Counter[FailedCallRow]:
 
 
 def _rank(episode: EpisodeRow, moves: Sequence[MoveRow]) -> tuple[bool, int, str]:
-    """Of two episodes with one key, the one with the smaller rank is kept."""
+    """Return the rank of an episode. Of two with one key, the one with the smaller rank is kept."""
     values: Any = (episode.status, episode.reason, episode.loser, episode.returns, episode.plies)
     digest = blake2b(repr(values).encode() + fold(moves), digest_size=16)
     return episode.status == "failed", episode.ended, digest.hexdigest()

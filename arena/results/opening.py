@@ -54,8 +54,8 @@ def open_to_write(
             finished = undo.enter_context(_leave(claims, file))
             connection = undo.enter_context(closing(connect(path, write=True)))
             use_write_ahead_log(connection)
-            # A commit survives the process. A power failure may lose the last commits, but no
-            # part of a commit alone.
+            # A commit survives the process. A power failure may lose the last commits, but only
+            # whole ones.
             connection.execute("PRAGMA synchronous = NORMAL")
             create_tables(connection)
             with claims.alone() as alone:

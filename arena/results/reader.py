@@ -110,7 +110,7 @@ class Reader:
 
     @property
     def participants(self) -> dict[str, ModelRow]:
-        """The players that have played, and those that have a name of their own, by name."""
+        """The players that have played, and others whose names are not taken, by name."""
         return {name: self.players[number] for number, name in self.names.items()}
 
     def _find_experiment(self) -> tuple[str, str]:

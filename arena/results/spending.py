@@ -14,9 +14,9 @@ from arena.results.rows import FailedCallRow
 class Spent:
     """Prompt and completion tokens together, and 10^-12 US dollars, as far as known.
 
-    uncounted, unpriced: the number of replies, and of requests without a reply that may have been
-    billed, whose tokens, or whose cost, are not known. bounded: those of `unpriced` of which it is
-    known what they can have cost at most: together unpriced_picousd.
+    uncounted: replies whose tokens are not known. unpriced: replies, and requests without a reply
+    that may have been billed, whose cost is not known. bounded: how many of `unpriced` have a known
+    upper bound; unpriced_picousd: the sum of these bounds.
     """
 
     tokens: int = 0
@@ -34,7 +34,7 @@ class Spent:
 
     @property
     def unbounded(self) -> int:
-        """The number of those whose cost is not known in any way."""
+        """The number of requests whose cost has no known bound."""
         return self.unpriced - self.bounded
 
     def values(self) -> tuple[int, ...]:
@@ -42,21 +42,21 @@ class Spent:
         return tuple(getattr(self, name) for name in SUMS)
 
 
-#: The columns of the table runs that have what was spent.
+#: The columns of the table runs with these sums.
 SUMS = tuple(field.name for field in fields(Spent))
 
 
 #: Reasons of rows of failed_calls: a call that was sent and has no outcome yet, and one whose
-#: outcome will not come. They stay until a later answer to the same request_id tells what it cost.
+#: outcome will not come. LOST stays until a later answer to the same request_id reports its cost.
 SENT, LOST = "SENT", "LOST"
 
-#: Of all runs of an experiment, which other processes may be making.
+#: The sums over all runs of an experiment, including running ones of other processes.
 _SPENT = (
     f"SELECT {', '.join(f'ifnull(sum({name}), 0)' for name in SUMS)}"  # noqa: S608 - our own names
     " FROM runs WHERE experiment = ?"
 )
 
-#: Of rows of failed_calls whose cost is not known, the last three values of a Spent.
+#: The last three values of a Spent, from rows of failed_calls of unknown cost.
 _UNKNOWN = "count(*), count(max_cost_picousd), ifnull(sum(max_cost_picousd), 0)"
 
 #: By the player's model, because the model that answered may have another name.

@@ -133,7 +133,7 @@ class Store:
         return str(row[0]) if row else None
 
     def answered(self, episodes: Iterable[str]) -> list[CallKey]:
-        """Return the calls of those of these episodes that have not failed."""
+        """Return the calls of these episodes, without those of failed ones."""
         with raise_results_errors(self.path):
             reader = Reader(self._connection, make_query(self._experiment, episodes, self._models))
             try:
@@ -175,8 +175,8 @@ class Store:
     def begin_call(self, key: CallKey, most: int | None = None) -> Spent:
         """Note that a call is sent. Returns what all processes have spent.
 
-        Without an outcome, which the other methods store, it stays in the file as lost: its
-        provider may bill it. most: that it can cost, in 10^-12 US dollars.
+        If no other method stores its outcome, the note stays in the file as lost, because the
+        provider may bill the call. most: the most that it can cost, in 10^-12 US dollars.
         """
         with self._transaction():
             place = (*astuple(key), SENT)
@@ -213,9 +213,9 @@ class Store:
     def put_failed_calls(
         self, key: CallKey, rows: Sequence[FailedCallRow], finds_lost: bool = False
     ) -> Spent:
-        """Store what a call without a reply took. Returns what all processes have spent.
+        """Store the usage of a call without a reply. Returns what all processes have spent.
 
-        finds_lost: the rows include what earlier tries of the call took, which were lost.
+        finds_lost: the rows include the usage of earlier tries of the call, which were lost.
         """
         with self._transaction():
             usage = self._end_call(key, finds_lost)
@@ -224,7 +224,7 @@ class Store:
             return self._add_spent(usage)
 
     def _end_call(self, key: CallKey, finds_lost: bool) -> Spent:
-        """Delete the note of a call that was sent, and if they are found those of lost tries."""
+        """Delete the note that a call was sent; with finds_lost, also the notes of lost tries."""
         condition = f"{_KEY} AND reason = ?"
         delete = f"DELETE FROM failed_calls WHERE {condition}"  # noqa: S608 - our own names
         self._connection.execute(delete, (*astuple(key), SENT))

@@ -1,8 +1,8 @@
 """Results files of earlier releases: they are read by copying them into a new file.
 
-Version 4 of the schema did not know the most that an unknown cost can be. Versions 2 and 3 had one
-experiment in a file, and a row for each move. Their episodes count in reports, but not for a run of
-today: their prompts and deals were others.
+Version 4 of the schema had no upper bounds of unknown costs. Versions 2 and 3 had one experiment in
+a file, and a row for each move. Their episodes count in reports, but not for new runs, because
+their prompts and deals were different.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ _LEGAL = TypeAdapter(tuple[tuple[int, str], ...])
 
 @contextmanager
 def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a results file of any release, with today's tables. Raises ResultsError.
+    """Open a results file of any release, with the present tables. Raises ResultsError.
 
-    What a run adds meanwhile is not seen: all that is read belongs together.
+    The connection shows one snapshot, without what a run adds meanwhile.
     """
     with ExitStack() as files:
         connection = files.enter_context(closing(connect(path)))
@@ -87,7 +87,7 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _copy_tables(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Copy all rows of version 4. Of unknown costs nothing more is known."""
+    """Copy all rows of version 4. Its unknown costs have no bounds."""
     # Text that is not UTF-8 must not make the rest unreadable.
     old.text_factory = lambda raw: raw.decode("utf-8", "replace")
     tables = old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'meta'")
@@ -120,7 +120,7 @@ class _Old:
         }
 
     def copy(self, new: sqlite3.Connection) -> None:
-        """Copy everything into the tables of today."""
+        """Copy everything into the present tables."""
         episodes = list(self._episodes())
         for episode in episodes:
             for agent in episode.agents:
@@ -154,7 +154,7 @@ class _Old:
             yield EpisodeRow(**values)
 
     def _rename(self, old: EpisodeRow, identities: Mapping[str, str]) -> EpisodeRow:
-        """Return the episode with a key of today, which no run of today asks for."""
+        """Return the episode with a key of the present form, which no new run asks for."""
         versions = tuple(LEGACY if self._models[agent].model else "" for agent in old.agents)
         seats = [
             identify_seat(identities[agent], version)

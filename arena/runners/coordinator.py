@@ -38,9 +38,9 @@ class Coordinator:
     """Hands out episodes to workers and stores their replies and results: one for each run.
 
     Its methods are coroutines, so that workers in other processes can use it in the same way
-    (see ray.py). Workers share the episodes in flight evenly: who joins gets a share as episodes of
-    others end, and the share of a worker that has left goes to the others. The episodes of a worker
-    that died are queued again, and their stored replies are reused.
+    (see ray.py). Workers share the episodes in flight evenly: a worker that joins gets its share as
+    episodes of others end, and the share of a worker that has left goes to the others. The episodes
+    of a worker that died are queued again, and their stored replies are reused.
     """
 
     def __init__(self, job: Job) -> None:
@@ -71,7 +71,7 @@ class Coordinator:
         ended = Counter(status for status in statuses.values() if status != "failed")
         missing = [spec for spec in specs if statuses.get(spec.episode) in (None, "failed")]
         self._playouts = measured_playouts()
-        # Answers that hundreds of thousands of episodes share.
+        # Caches: hundreds of thousands of episodes share these values.
         self._moves: dict[tuple[str, tuple[str, ...]], float] = {}
         self._lineups: dict[tuple[str, ...], frozenset[str]] = {}
         # Long games first: a long game that starts last would run alone at the end.
@@ -110,7 +110,7 @@ class Coordinator:
         self.places = max(1, min(experiment.settings.episodes_in_flight, wanted))
 
     async def join(self, worker: int) -> str:
-        """Register a worker that starts. Each worker has another number.
+        """Register a worker that starts. Each worker has a different number.
 
         Returns the id of the runs over the results file (see Store.run_id).
         """
@@ -140,7 +140,7 @@ class Coordinator:
         """Return the next episode for a worker.
 
         None: none is left, the run has stopped, the worker has its share in play, or it counts as
-        dead. A number: other processes play all that is left. Ask again after so many seconds,
+        dead. A number: other processes play all that is left. Ask again after this many seconds,
         because they may die.
         """
         if len(self._in_play.get(worker, range(self.places))) >= await self.share():
@@ -181,7 +181,7 @@ class Coordinator:
             self._progress.done += self._expected_moves(spec)
 
     async def _look_again(self) -> bool:
-        """Look at the other processes' episodes; whether one of them can be played here now."""
+        """Return whether an episode of another process can be played here now."""
         if (now := time.monotonic()) < self._looked + _PAUSE:
             return False
         self._looked = now
@@ -262,7 +262,7 @@ class Coordinator:
         self._progress.refused = refused
 
     async def settle(self) -> None:
-        """Count again those that failed here: another process may have ended them since."""
+        """Recount the episodes that failed here: another process may have ended them since."""
         for episode, reason in self._failed.items():
             if (status := await self._ledger.status(episode)) not in (None, "failed"):
                 progress = self._progress

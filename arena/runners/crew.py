@@ -17,7 +17,7 @@ _PLACES = 16
 _LOOK_SECONDS = 1.0
 #: Seconds until a node that was refused is checked again: first, and the longest.
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 60.0
-#: So often may each worker die in a row, with no reply and no episode stored in between.
+#: Each worker may die this many times in a row without a stored reply or episode in between.
 _DEATHS = 10
 
 
@@ -80,10 +80,10 @@ class _Place:
 class Crew:
     """Runs one worker for each processor of the cluster, but no more than the episodes need.
 
-    Each node that can play has one at least. A node gets its first worker after a check. A worker
-    that died is replaced. A node that died costs the episodes that its workers played, which
-    others play again, with the stored replies. A run ends if no node can play for `patience`
-    seconds, or if all workers die again and again without a reply.
+    Each node that can play has at least one. A node gets its first worker after a check. A worker
+    that died is replaced. If a node dies, others play the episodes of its workers again, with the
+    stored replies. A run ends if no node can play for `patience` seconds, or if all workers die
+    again and again without a reply.
     """
 
     def __init__(self, cluster: Cluster, coordinator: Coordinator, places: int, patience: float):
@@ -136,7 +136,7 @@ class Crew:
         """Note which nodes have come and gone, and check those that are due."""
         nodes = {node.name: node for node in await self._cluster.list_nodes()}
         for name in self._nodes.keys() - nodes.keys():
-            if not self._nodes[name].workers:  # else their ends are collected first
+            if not self._nodes[name].workers:  # else first collect how they ended
                 place = self._nodes.pop(name)
                 if place.check is not None:
                     place.check.cancel()
@@ -151,7 +151,7 @@ class Crew:
             self._check_usable(refused, now)
 
     async def _note_refused(self) -> dict[str, str]:
-        """Report the nodes that cannot play, if they are others than before."""
+        """Report the nodes that cannot play, if they have changed."""
         refused = {
             place.node.address: place.refusal for place in self._nodes.values() if place.refusal
         }

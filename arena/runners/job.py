@@ -20,7 +20,7 @@ class Job:
 
     backend: answers the calls. results: path of the results file. record: path of the recording
     of all requests and replies; None: no recording. prices: of models, as far as known.
-    network_disk: allow results on one.
+    network_disk: allow results on a network file system.
     """
 
     experiment: Experiment
@@ -43,9 +43,8 @@ class RunProgress:
     models are expected to make in this run, and moves made. failures: reasons of this run's
     failed episodes. open: how many episodes stay open because of each reason. waiting: models that
     are waited for. lost: workers that died and were replaced. stopped: why no more episodes are
-    started; "" while the run continues.
-    remedy: how to play the rest. enough: why the rest is not needed. refused: by node of a cluster,
-    why it gets no episodes.
+    started; "" while the run continues. remedy: how to play the rest. enough: why the rest is not
+    needed. refused: by node of a cluster, why it gets no episodes.
     """
 
     total: int

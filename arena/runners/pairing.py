@@ -25,7 +25,7 @@ _Unit = tuple[str, _Pair, int]
 class AdaptivePairing:
     """Gives out the episodes of a run in batches of units.
 
-    Only games in which players can win are chosen among; others are all played.
+    It chooses only among games in which players can win. All other games are played.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class AdaptivePairing:
         chosen = choose_pairs(games, points, len(self._players))
         pairs = [_sort((self._players[one], self._players[two])) for one, two in chosen]
         if not any(self._waiting[pair] for pair in pairs):
-            # The episodes: of the best pairs have all been given out.
+            # All deals of the best pairs (`episodes:` limits them) have been given out.
             pairs = [pair for pair, waiting in self._waiting.items() if waiting]
         for pair in pairs:
             if self._waiting[pair]:

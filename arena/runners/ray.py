@@ -1,8 +1,8 @@
 """Plays episodes in several processes, on this machine or on a cluster, with Ray.
 
 The coordinator is an actor on the driver's machine, which stores every reply before a worker
-uses it. So no file is shared between machines, and a node that dies takes nothing along but the
-replies that were on their way. Workers are tasks, which crew.py keeps on the nodes that can play.
+uses it. So no file is shared between machines, and a node that dies loses only the replies that
+were on their way. Workers are tasks, which crew.py keeps on the nodes that can play.
 They load no models; all of them call the same router.
 """
 

@@ -25,7 +25,7 @@ class StoppingRule:
     """Looks at the deals that have been played in all line-ups, in the order of their numbers.
 
     So a run that stops early has the first deals of a run that does not. With adaptive pairing,
-    each pair has deals of its own. Only competitive games count: see GameScale.
+    each pair has its own deals. Only competitive games count: see GameScale.
     """
 
     def __init__(self, experiment: Experiment, earlier: Iterable[Ended]) -> None:
@@ -54,7 +54,7 @@ class StoppingRule:
             self.add(ended)
 
     def _find_group(self, game: str, agents: Sequence[str]) -> Hashable:
-        """Return what has deals of its own: a game, or a pair of players in it."""
+        """Return the group that shares deals: a game, or a pair of players in it."""
         return (game, tuple(sorted(agents))) if self._adaptive else game
 
     def add(self, ended: Ended) -> None:
@@ -70,7 +70,7 @@ class StoppingRule:
 
     @staticmethod
     def describe(row: EpisodeRow, moves: Sequence[MoveRow]) -> Ended:
-        """Return what counts of an episode that has just been played."""
+        """Return an episode that has just been played, as `add` needs it."""
         kind = Kind(row.game, row.agents, row.status, row.loser, row.returns)
         replaced = any(move.policy == "random" for move in moves)
         return Ended(kind, row.seed, hash_trajectory(moves), replaced)

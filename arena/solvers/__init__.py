@@ -24,7 +24,7 @@ MODULES = {
     "chess": "arena.solvers.chess",
 }
 
-#: Of games whose solver takes long, only so many moves of a file are judged.
+#: Games with a slow solver, and how many moves of a file are judged at most.
 LIMITS = {"chess": 300}
 
 #: The largest regret in chess: from a mate for one side to one for the other.
@@ -82,7 +82,7 @@ def find_original(game: str) -> str:
 
 @lru_cache(maxsize=16)
 def load_solver(game: str) -> Solver | None:
-    """Return the solver of a game, whose position it can solve; None: there is none.
+    """Return the solver of a game; None if there is none.
 
     Raises SolverMissing.
     """

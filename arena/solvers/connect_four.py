@@ -1,4 +1,4 @@
-"""Solves connect four with the package bitbully (its licence is the AGPL: an extra of its own)."""
+"""Solves connect four with the package bitbully (under the AGPL, so it is a separate extra)."""
 
 from __future__ import annotations
 

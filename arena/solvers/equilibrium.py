@@ -16,9 +16,9 @@ from arena.solvers import Judged, Unreached, judge_values
 #: Iterations of CFR+: more of them take minutes for Leduc poker, and change no value by more than
 #: the tolerance.
 _ITERATIONS = 150
-#: Nothing is judged where the equilibrium leads more rarely, as a share of the deals that the seat
-#: can have: play there changes next to nothing, so CFR+ leaves it at almost any value. After these
-#: iterations, actions that the equilibrium never takes have smaller shares than this.
+#: No move is judged in an information state that the equilibrium reaches in a smaller share of its
+#: deals: play there hardly matters, so CFR+ leaves it almost arbitrary. After these iterations,
+#: actions that the equilibrium never takes have smaller shares than this.
 _REACHED = 3e-3
 
 
@@ -56,7 +56,7 @@ class EquilibriumSolver:
     def _walk(self, state: pyspiel.State, dealt: float, reach: tuple[float, float]) -> float:
         """Return player 0's value of a position.
 
-        dealt: the probability of its chance events. reach: that each player's moves lead there.
+        dealt: the probability of its chance events. reach: the probability of each player's moves.
         """
         if state.is_terminal():
             return float(state.returns()[0])
@@ -69,7 +69,7 @@ class EquilibriumSolver:
         policy = dict(self._policy[key])
         sign = 1 if seat == 0 else -1
         value = 0.0
-        weight = dealt * reach[1 - seat]  # of the position, among those that look alike
+        weight = dealt * reach[1 - seat]  # of this position in its information state
         self._weights[key] += weight
         self._reached[key] += weight * reach[seat]
         self._dealt[key] += dealt

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
-#: Numbers up to so many times their count are counted, which is ten times as fast as sorting.
+#: Numbers up to this multiple of their count are grouped without sorting, ten times as fast.
 _SPARSE = 4
 
 

@@ -98,8 +98,8 @@ def mean_interval(
 def student_interval(values: Sequence[float] | Floats, population: int | None = None) -> Mean:
     """Return the mean of at least two units without bounds, with Student's interval.
 
-    population: how many units there are at all, if they were drawn without replacement; with
-    all of them the mean is exact.
+    population: the number of all units, if these were drawn from it without replacement; with all
+    of them the mean is exact.
     """
     found = np.asarray(values, float)
     n, mean = len(found), float(found.mean())
@@ -129,7 +129,7 @@ def two_sided_p(n: float, total: float, spread: float, floor: float = SCORES) ->
     """Return the p-value of a mean of 1/2: below 0.05 if and only if the interval excludes it."""
     size = n / float(variance_share(n, total, spread, floor))
     hits = total / n * size
-    # The chance of at least, and of at most, so many hits, continued to fractions.
+    # The chance of at least, and of at most, this many hits, continued to fractions.
     above = 1.0 if hits <= 0 else float(betainc(hits, size - hits + 1, 0.5))
     below = 1.0 if hits >= size else float(betaincc(hits + 1, size - hits, 0.5))
     return min(1.0, 2 * min(above, below))

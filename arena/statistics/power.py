@@ -15,8 +15,8 @@ def games_needed(score: float, draws: float = 0.0) -> int:
     """Return how many independent games tell an expected score from 50 %, with a power of 80 %.
 
     score: the true one. draws: the share of drawn games. Exact for the test that the report
-    uses, if no game is drawn; else by the variance. Raises ValueError: the score is 0.5, or it
-    cannot have so many draws.
+    uses, if no game is drawn; else by the variance. Raises ValueError if the score is 0.5, is not
+    between 0 and 1, or cannot have this share of draws.
     """
     if not (0 <= score <= 1 and score != _HALF):
         raise ValueError("the score must be between 0 and 1, and not 0.5")

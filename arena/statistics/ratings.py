@@ -23,7 +23,7 @@ Numbers = NDArray[np.int64]
 #: By how much twice the log likelihood falls at the ends of an interval.
 _CHI_SQUARE = float(chdtri(1, 1 - LEVEL))
 
-#: A group of more players is compared in the order of the ratings, each with the next one only.
+#: In a larger group, each player is compared only with the next one in the order of the ratings.
 MAX_ALL_PAIRS = 8
 
 

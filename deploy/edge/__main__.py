@@ -89,12 +89,12 @@ class Edge:
         return [stamp_file(path) for path in self._files]
 
     def stop(self, *_: object) -> None:
-        """End `run` in order: a handler of signals."""
+        """End `run` in good order. It can handle signals."""
         self._stopping = True
         self._wake.set()
 
     def reload(self, *_: object) -> None:
-        """Look at the files now: a handler of signals."""
+        """Look at the files now. It can handle signals."""
         self._wake.set()
 
 

@@ -23,14 +23,14 @@ from router.edge import ROUTER
 from router.targets import KnownSets
 from services.common.config import ConfigError
 
-#: Envoy has small bounds of its own; the services have theirs.
+#: Envoy's default bounds are small. The bounds of the services are enough.
 _NO_BOUND = 2**31 - 1
 
 
 def make_clusters(
     config: RouterConfig, local: Collection[str], router_tls: Tls | None
 ) -> list[Json]:
-    """Return the router, and for each prefix its replicas, with the router in their absence.
+    """Return the router, and for each prefix its replicas, with the router as their substitute.
 
     local: prefixes of services with engines. router_tls: how a client of this machine calls the
     router.
@@ -69,7 +69,7 @@ def _replicas(prefix: str, route: Route, is_local: bool) -> Json:
         # Not RING_HASH: Envoy gives each replica fewer places on its ring if there are more of
         # them, so that sessions also move between old ones. With Maglev 20.5 % move from 4 to 5.
         "lb_policy": "MAGLEV" if route.policy == "session" else "ROUND_ROBIN",
-        # Without healthy replicas the router is called, and never an unhealthy replica.
+        # An unhealthy replica is never called. Without healthy ones the router is called.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "ignore_health_on_host_removal": True,
         "close_connections_on_host_health_failure": True,
@@ -96,7 +96,7 @@ def _replicas(prefix: str, route: Route, is_local: bool) -> Json:
             "eds_cluster_config": {"eds_config": follow(_endpoint_file(prefix))},
         }
     if is_local:
-        # A hosted service that says UNAVAILABLE means its provider, and is left alone.
+        # Local services only: if a hosted service says UNAVAILABLE, its provider is the reason.
         settings["outlier_detection"] = {
             "consecutive_gateway_failure": 5,
             "enforcing_consecutive_gateway_failure": 100,

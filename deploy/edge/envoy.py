@@ -21,11 +21,12 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 #: Seconds until Envoy must have applied a change.
 _APPLY_SECONDS = 10.0
-#: Seconds that calls have to end; the services give theirs as many.
+#: Seconds that running calls have to end, by default as many as in the services.
 _GRACE = 30.0
 _SOCKET = "admin.sock"
 _VERSION = "version_text"
-#: Where Envoy shows which version of a file it uses. Files of endpoints are named so themselves.
+#: Envoy's statistics that show which version of a file it uses. For files of endpoints, the name
+#: of the file is also the name of the statistic.
 _STATISTICS = {
     "clusters": "cluster_manager.cds",
     "listeners": "listener_manager.lds",
@@ -112,7 +113,7 @@ class Envoy:
         return {name: int(value.strip('"') or 0) for name, value in pairs}
 
     def stop(self, grace: float = _GRACE) -> None:
-        """End Envoy after its calls, which have `grace` seconds; it takes no further ones."""
+        """End Envoy after its running calls, which have `grace` seconds. It takes no new calls."""
         if self._process is None or self.status is not None:
             return
         with contextlib.suppress(OSError, http.client.HTTPException):

@@ -1,9 +1,9 @@
 """Envoy's configuration, made from the router's: which calls go straight to a service.
 
-A call with the header `arena-model` goes to the replicas of that prefix, all others to the router.
-So do those that only the router can make: models with fallbacks or a cache, and callers whose
-tokens have quotas (see router/edge.py). If no replica of a service can be reached, the router gets
-the call, too: it waits, repeats or explains.
+A call with the header `arena-model` goes to the replicas of that prefix. All other calls go to the
+router. So do calls that only the router can make: models with fallbacks or a cache, and callers
+whose tokens have quotas (see router/edge.py). If no replica of a service can be reached, the router
+gets the call, too: it waits, retries or explains.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STRAIGHT = f"/{SERVICE.full_name}/(Generate|StreamGenerate|Score|CountTokens)".
 
 
 def check(config: RouterConfig) -> None:
-    """Raise ConfigError for what the edge could not keep."""
+    """Raise ConfigError for a configuration with which no edge can work."""
     if config.edge is None:
         raise ConfigError(f"{config.path}: edge: the address of Envoy is missing")
     if config.cache is not None and config.cache.mode != "cache":
@@ -110,7 +110,7 @@ _AUTHORIZATION: Json = {
 
 
 def resolve(address: str) -> str:
-    """Return an address with an IP address in place of a name, which a listener cannot have."""
+    """Return an address with an IP address in place of a name: a listener cannot have a name."""
     if is_one_address(address):
         return address
     host, _, port = address.rpartition(":")
@@ -133,7 +133,7 @@ def _server_tls(config: RouterConfig) -> Json:
 
 
 def make_secrets(config: RouterConfig) -> list[Json]:
-    """Return the listener's certificate, which Envoy reads again after its file was replaced."""
+    """Return the listener's certificate. Envoy reads it again after its file was replaced."""
     if config.tls is None:
         return []
     folder = {"path": str(config.tls.certificate.absolute().parent)}
@@ -160,7 +160,7 @@ def make_routes(config: RouterConfig, local: Collection[str]) -> list[Json]:
             {
                 "match": {"safe_regex": {"regex": _STRAIGHT}, "headers": headers},
                 "route": _straight(prefix, config.routes[prefix], prefix in local),
-                # Services do not check it.
+                # Services do not check tokens.
                 "request_headers_to_remove": [AUTHORIZATION],
             }
         )
@@ -201,8 +201,8 @@ def _straight(prefix: str, route: Route, is_local: bool) -> Json:
     action: Json = {
         **_deadline(),
         "cluster": f"{prefix} or router",
-        # The second attempt goes to the router. A call that a lost replica may have got is repeated
-        # only where nobody bills it.
+        # The second attempt goes to the router. A call that may have reached a lost replica is
+        # retried only where nobody bills it.
         "retry_policy": {
             "retry_on": "connect-failure,refused-stream" + (",reset" if is_local else ""),
             "num_retries": 3,

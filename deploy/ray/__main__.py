@@ -1,4 +1,4 @@
-"""`python -m deploy.ray up|down|status [--address HOST:PORT]`; see the Makefile."""
+"""`python -m deploy.ray up|down|status [--address HOST:PORT]`, for the Makefile."""
 
 from __future__ import annotations
 

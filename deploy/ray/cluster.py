@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: The packages that Ray sends to the nodes: the code of the services.
 _PACKAGES = ("services", "deploy", "client/src/arena_llm")
 
-#: Calls that Serve gives one replica. The service refuses more than it can, and says why.
+#: Calls that Serve sends to one replica. The service itself refuses too many calls, and says why.
 _MOST_CALLS = 100_000
 
 #: Seconds that calls have to end, before a replica is stopped.
@@ -47,7 +47,7 @@ def serve_variables(config: RayConfig) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deploy.ray.replica.listen_privately",
-        "RAY_SERVE_PROXY_USE_GRPC": "0",  # it calls the server that gets no address
+        "RAY_SERVE_PROXY_USE_GRPC": "0",  # it would call a server that has no address here
         # All calls of a session go to one replica. The line break begins another line of HAProxy's
         # configuration; without that line most sessions move when a replica comes or goes.
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(arena-session)\n    hash-type consistent",
@@ -60,7 +60,7 @@ def serve_variables(config: RayConfig) -> dict[str, str]:
         # for one that starts on a busy machine.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(_PROXY_START),
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": str(_PROXY_START),
-        # They hold calls while there is no replica.
+        # The fallback proxy holds calls while there is no replica.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(port + 4),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(port + 5),
     }
@@ -202,7 +202,7 @@ def count_gpus(config: Any, has_gpus: bool) -> float:
         device = getattr(model, "device", getattr(config, "device", "cpu"))
         if device == "cuda" or (device == "auto" and has_gpus):
             arguments = getattr(model, "engine_args", None)
-            if arguments is None:  # all models of hf share one
+            if arguments is None:  # all models of hf share one GPU
                 return 1
             needed += int(arguments.get("tensor_parallel_size", 1)) * int(
                 arguments.get("pipeline_parallel_size", 1)
@@ -266,7 +266,7 @@ class _Here:
 
     @classmethod
     def find(cls) -> _Here | None:
-        """Return it, if it runs."""
+        """Return Ray on this machine; None if it does not run."""
         try:
             here = cls(json.loads(cls._file().read_text()))
             command = Path(f"/proc/{here.pid}/cmdline").read_bytes()

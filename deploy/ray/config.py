@@ -14,11 +14,11 @@ from services.common.config import StrictModel
 class RayService(StrictModel):
     """One service: its deployment, which is an application of Ray Serve with the service's name.
 
-    min_replicas, max_replicas: 0 for the least lets it scale to zero. calls_per_replica: calls in
+    min_replicas, max_replicas: with a minimum of 0 it scales to zero. calls_per_replica: calls in
     flight for which one replica is enough. up_seconds, down_seconds: how long there must be more
-    or fewer calls before a replica is added or removed. gpus, cpus: of one replica; gpus: None:
-    what the service's own configuration needs. python: the interpreter on the nodes, for a service
-    with an environment of its own; "": that of Ray.
+    or fewer calls before a replica is added or removed. gpus, cpus: of one replica. If gpus is
+    None, it follows from the service's own configuration. python: the interpreter on the nodes, for
+    a service with its own environment; "": that of Ray.
     """
 
     min_replicas: Annotated[int, Field(ge=0)] = 0

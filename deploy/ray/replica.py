@@ -8,11 +8,11 @@ Serve's ingress differs from gRPC's own server in five ways, which this file ans
   turns each into a status with details, and the status is set on the call.
 - It sends trailers only for calls that end without an exception. So a failed call returns an empty
   message, which gRPC drops, with the status.
-- Its servers listen on all addresses of a machine, also with `listen` on loopback, and share a port
-  with any other that has it: two clusters on a machine would get each other's calls. Here they
-  listen on loopback and on the address by which Ray knows the node, each on a port of its own.
-- A replica has one more server, for calls between deployments, which are pickled: who reaches it
-  runs code. No service needs it, so it gets no address.
+- Its servers listen on all addresses of a machine, even with `listen` on loopback, and share a port
+  with any other server on it: two clusters on a machine would get each other's calls. Here they
+  listen on loopback and on the address by which Ray knows the node, each on its own port.
+- A replica has one more server, for pickled calls between deployments: a program that reaches it
+  can run code. No service needs it, so it gets no address.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from services.common.trailers import build_trailers, cut_message
 def listen_privately() -> None:
     """Let the gRPC servers that Serve starts in this process listen as the module says.
 
-    Serve calls it in its proxies and in each replica, before it starts their servers. No public
-    setting reaches what it replaces.
+    Serve calls it in its proxies and in each replica, before it starts their servers. It replaces
+    internals of Serve that have no public setting.
     """
     ray: Any = import_module("ray")
     grpc_util: Any = import_module("ray.serve._private.grpc_util")
@@ -48,7 +48,7 @@ def listen_privately() -> None:
 
     class PrivateServer(grpc_util.gRPCGenericServer):  # type: ignore[misc] # a class of Ray
         def __init__(self, factory: Any, *, extra_options: Any) -> None:
-            # Serve's own value is "0", which gRPC takes for nothing.
+            # Serve's own value is "0", which gRPC ignores.
             super().__init__(factory, extra_options=[("grpc.so_reuseport", 0)])
 
         def add_insecure_port(self, address: str) -> int:

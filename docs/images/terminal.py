@@ -47,7 +47,7 @@ _THEME = TerminalTheme(
         *((165, 214, 255), (226, 197, 255), (179, 240, 255), (255, 255, 255)),
     ],
 )
-#: Without the font that rich names: GitHub loads none from elsewhere, and each system has its own.
+#: Without the font that rich names, because GitHub loads no fonts. The viewer's system has one.
 _FORMAT = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
 <style>

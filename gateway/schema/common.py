@@ -16,8 +16,8 @@ MAX_CHOICES = 128
 JsonObject = dict[str, Any]
 
 Item = TypeVar("Item")
-#: A list whose first wrong item ends its check: each error takes memory, and a body has millions of
-#: places.
+#: A list that is checked up to its first wrong item: each error takes memory, and a body can have
+#: millions of items.
 Items = Annotated[list[Item], Field(fail_fast=True)]
 
 

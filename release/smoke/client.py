@@ -1,6 +1,6 @@
 """Calls a real service with the installed client: `python -I client.py TARGET FOLDER`.
 
-FOLDER is the repository, from which nothing may be imported.
+Nothing may be imported from FOLDER, the repository.
 """
 
 from __future__ import annotations

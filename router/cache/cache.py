@@ -1,4 +1,4 @@
-"""Answers calls by kept replies: an exact cache, or a recording and its replay.
+"""Answers calls with kept replies: an exact cache, or a recording and its replay.
 
 The three modes are one mechanism. `cache` answers equal requests again; `record` forwards every
 call and keeps its reply; `replay` is a cache of such a recording, which never expires and refuses
@@ -32,15 +32,15 @@ from services.common.metrics import meter
 #: Seconds for which a model's revision is known. A service that restarts may have another one.
 _REVISION_SECONDS = 60.0
 _MAX_REVISIONS = 4096
-#: Seconds in which a call that has found the cache begins to use it.
+#: Seconds within which a call that holds this cache begins to use it.
 _ABOUT_TO_BEGIN = 5.0
 
 #: Seconds for which a process claims a request. It renews the claim while its call runs.
 CLAIM_SECONDS = 5.0
-#: Seconds between two looks at a request that another process has claimed, the first and the last.
+#: Seconds between two looks at a request that another process has claimed: at first, and at most.
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.25
 
-#: A request before the store: its digest and its scope.
+#: How the store names a request: by its digest and its scope.
 Place = tuple[bytes, str]
 
 #: Returns the revision of a model, or None if its backend does not answer.
@@ -87,7 +87,7 @@ class ReplyCache:
         self._leases: dict[Place, Lease] = {}
         self._renewing: asyncio.Task[None] | None = None
         self._releasing: set[asyncio.Task[Any]] = set()
-        #: Whether the store has answered the last time.
+        #: Whether the store answered the last time it was asked.
         self._works = True
         self._replayed: Counter[Place] = Counter()
         self._calls = 0
@@ -168,7 +168,7 @@ class ReplyCache:
         return revision
 
     async def answer(self, request: Message, ask: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the answer to a question about models: of the recording, or of `ask`.
+        """Return the answer to a question about models, from the recording or from `ask`.
 
         A cache does not answer such questions. Raises NotRecorded in a replay.
         """
@@ -210,10 +210,10 @@ class ReplyCache:
         return found
 
     async def _lead(self, place: Place, works: bool) -> bytes | Lease:
-        """Claim a request before all processes that share the store. works: whether it does.
+        """Claim a request among all processes that share the store. works: whether the store works.
 
-        If another one has claimed it, wait for its reply. A process that has ended renews no claim,
-        so that its claims expire.
+        If another process has claimed it, wait for that process's reply. A process that has ended
+        does not renew its claims, so they expire.
         """
         lease = self._leases[place] = Lease(lambda: self._end_lease(place, works))
         entry: bytes | None = None
@@ -230,7 +230,7 @@ class ReplyCache:
         return entry
 
     async def _wait_for_claim(self, place: Place) -> bytes | None:
-        """Claim a request. Returns the reply if another process has answered it before that."""
+        """Claim a request, or return the reply if another process answers it first."""
         pause = _FIRST_LOOK
         while await self._try(self._store.claim(*place, self._owner, CLAIM_SECONDS)) is False:
             entry: bytes | None = await self._try(self._store.get(*place))
@@ -292,7 +292,7 @@ class ReplyCache:
             self._note(error)
 
     def _note(self, error: Exception) -> None:
-        """A store that does not work fails no call, unless it records."""
+        """Log an error of the store. In the mode record it is raised; otherwise no call fails."""
         if self.mode == "record":
             raise error
         self.counts.errors += 1

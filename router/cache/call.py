@@ -88,7 +88,7 @@ class CachedCall:
         if key is not None:
             with _looking(self._cache, key) as looking:
                 while not (await asyncio.wait((looking,), timeout=PROGRESS_SECONDS))[0]:
-                    # It waits for an equal call, and shows signs of life.
+                    # While it waits for an equal call, the caller sees progress.
                     if not stream.has_begun:
                         yield stream.start(self._request_id)
                     yield stream.add(Event(progress=_WAITING))
@@ -133,7 +133,7 @@ class CachedCall:
 
 @contextmanager
 def _looking(cache: ReplyCache, key: Key) -> Iterator[asyncio.Task[Any]]:
-    """Look for a reply in a task. A lease that no call has taken ends with the block."""
+    """Look for a reply in a task. If the block fails, a lease that the task gets is ended."""
     task: asyncio.Task[bytes | Lease] = asyncio.create_task(cache.get(key))
     try:
         yield task

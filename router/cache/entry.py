@@ -22,9 +22,9 @@ _LENGTH = struct.Struct("<I")
 
 
 def digest(request: Message) -> bytes:
-    """Return what equal requests have in common. Clears what does not change the model's reply."""
+    """Return a hash that equal requests share. Clears what does not change the model's reply."""
     if isinstance(request, generate_pb2.GenerateRequest):
-        request.ClearField("fallback_models")  # the reply of this model
+        request.ClearField("fallback_models")  # only this model's reply is kept
     return digest_request(request)
 
 
@@ -38,18 +38,18 @@ def may_keep(request: generate_pb2.GenerateRequest) -> bool:
     if config.HasField("seed"):
         return True
     greedy = (config.HasField("temperature") and config.temperature == 0) or config.top_k == 1
-    return greedy and not request.provider_options_json  # which may say something else
+    return greedy and not request.provider_options_json  # they may ask for sampling
 
 
 def _names_url(request: generate_pb2.GenerateRequest) -> bool:
-    """Whether the request has an image by its address, where another one may be tomorrow."""
+    """Whether the request names an image by URL, whose content may change."""
     return any(
         part.image.url for message in request.conversation.messages for part in message.parts
     )
 
 
 def pack(reply: bytes, deltas: Sequence[bytes] = ()) -> bytes:
-    """Return a kept reply: the reply, and the events of the stream that it came by, if any."""
+    """Return the bytes to keep: the reply, and the events if it came as a stream."""
     return b"".join(part for item in (reply, *deltas) for part in (_LENGTH.pack(len(item)), item))
 
 

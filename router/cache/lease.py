@@ -1,4 +1,4 @@
-"""The right to make the call to a request, while equal calls wait for its reply."""
+"""The right to forward a request, while equal calls wait for its reply."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class Lease:
-    """A block around a forwarded call. Its reply, or None at its end, goes to those that wait.
+    """A block around a forwarded call. Its reply goes to the calls that wait; None without one.
 
     end: called once, at the end of the block.
     """
@@ -19,8 +19,8 @@ class Lease:
         self._end = end
         #: The packed reply; None without one.
         self.reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        #: The call has failed, so that those that waited go their own ways. False: its caller has
-        #: left, and one of them makes the call.
+        #: The call has failed, so that each waiting call is forwarded by itself. If False without a
+        #: reply, the caller has left, and one of the waiting calls takes a new lease.
         self.failed = False
 
     def __enter__(self) -> Lease:

@@ -1,4 +1,4 @@
-"""Replies in a file: SQLite, in a thread of its own."""
+"""Replies in a SQLite file, which one thread reads and writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 #: "ALLM" marks the file as ours.
 _APPLICATION = 0x414C4C4D
 _VERSION = 1
-#: Seconds after which a reply that is used again is noted as used.
+#: Seconds between two updates of the time when a reply was last used.
 _USED_STEP = 60.0
 #: The share of max_bytes to which a full file is reduced.
 _REDUCED = 0.9
@@ -28,7 +28,7 @@ _REDUCED = 0.9
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
-    # scope: of a cache the model's revision, of a recording the session. number: counts equal
+    # scope: in a cache the model's revision, in a recording the session. number: counts equal
     # requests of a recording. reply: see entry.pack. created, used: seconds since 1970.
     """CREATE TABLE replies (
         digest BLOB NOT NULL, scope TEXT NOT NULL, number INTEGER NOT NULL, reply BLOB NOT NULL,
@@ -44,7 +44,7 @@ _SCHEMA = (
     """CREATE TRIGGER dropped AFTER DELETE ON replies
         BEGIN UPDATE total SET bytes = bytes - old.bytes; END""",
 )
-#: Requests whose call runs in a process. Not in _SCHEMA, because older files lack it.
+#: Requests that a process is forwarding now. Not in _SCHEMA, because older files lack it.
 _CLAIMS = """CREATE TABLE IF NOT EXISTS claims (
     digest BLOB NOT NULL, scope TEXT NOT NULL, owner TEXT NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (digest, scope)
@@ -110,10 +110,10 @@ class SqliteStore:
         await self._run(lambda: self._append(digest, session, reply))
 
     async def find(self, digest: bytes, session: str, number: int) -> bytes | None:
-        """Return a recorded reply: that of the session's request with this number.
+        """Return a recorded reply; None if there is none.
 
-        The numbers begin again after the last one. A session that was not recorded gets the
-        replies of all sessions to an equal request.
+        number: counts the session's equal requests from 0. After the last recorded reply the first
+        one is returned again. A session that was not recorded gets the replies of all sessions.
         """
         return await self._run(lambda: self._find(digest, session, number))
 

@@ -31,12 +31,12 @@ def enter(missing: ImportError) -> NoReturn:
 def need(part: str) -> None:
     """Install a part of the environment that `make up` left out: the package of the same name.
 
-    Exits if that fails. Does nothing in another environment, which is its owner's.
+    Exits if that fails. Does nothing in any other environment, which belongs to the user.
     """
     if find_spec(part) is not None or Path(sys.prefix) != _VENV:
         return
     print(f"{part} is missing: installing it, once", file=sys.stderr)
-    # Not the environment's own Python, which would be asked to make itself.
+    # Not the environment's own Python: an environment cannot make itself.
     python = getattr(sys, "_base_executable", sys.executable)
     command = [python, _ROOT / "deploy/environment.py", "services", part]
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603

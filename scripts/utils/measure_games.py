@@ -1,4 +1,5 @@
 """Measure games by random play: the moves of an episode, and the tokens of the arena's prompts.
+
 Prints the values of `playouts` for the files in arena/games/text.
 
     .venv/bin/python scripts/utils/measure_games.py [GAME ...]

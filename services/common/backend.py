@@ -45,7 +45,7 @@ _MOST_SHOWN = 500
 class BreakerState(NamedTuple):
     """A model whose calls are refused, because its provider keeps failing.
 
-    reason: UPSTREAM_UNAVAILABLE or TIMEOUT. failures: attempts in a row that have failed so.
+    reason: UPSTREAM_UNAVAILABLE or TIMEOUT. failures: attempts in a row that failed with it.
     seconds: until the next probe; 0: the next call is the probe.
     """
 
@@ -119,9 +119,9 @@ class BaseLLMBackend(ABC, Generic[C]):
         """Prepare to serve. Health becomes SERVING when this returns."""
 
     async def reconfigure(self, config: C) -> Self:
-        """Return the backend that serves with another configuration: a started one, or this one.
+        """Return the backend for another configuration: this one, or a new one that is started.
 
-        If it is another one, this one is closed after its calls. Raises ConfigError if the
+        A new one replaces this one, which is closed after its calls. Raises ConfigError if the
         configuration cannot be used while the service runs.
         """
         raise ConfigError(f"{self.name} reads its configuration only at its start")
@@ -136,13 +136,14 @@ class BaseLLMBackend(ABC, Generic[C]):
         raise AssertionError("unreachable")
 
     def keep_report(self, request_id: str, report: CallReport) -> None:
-        """Keep what a failed call took whose callers had left, for the next with its request_id.
+        """Keep the report of a failed call for the next call with its request_id.
 
-        The default keeps nothing: only calls that are paid for need it.
+        The callers of the failed call had left. The default keeps nothing, because only paid calls
+        need this.
         """
 
     def drain(self) -> None:
-        """Prepare to stop. Running calls may end, but not wait for something slow to load."""
+        """Prepare to stop. Running calls may end, but must not wait for a slow load."""
 
     async def aclose(self) -> None:
         """Release what `start` acquired; called after the last call has ended."""

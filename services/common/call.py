@@ -55,11 +55,11 @@ class CallRecord:
         self.status = "OK"
         self._fields: dict[str, object] = {}
         self._usage: reply_pb2.Usage | None = None
-        #: Of the models that were called before the present one.
+        #: The usage of the models that were called before the present one.
         self._earlier: reply_pb2.Usage | None = None
         #: The span of the call; None if its trace is not kept.
         self.span: Any = None
-        #: With which its trace continues in the next process, see Tracing.accept.
+        #: Headers that continue its trace in the next process, see Tracing.accept.
         self.trace_headers: tuple[tuple[str, Any], ...] = ()
         #: For the metrics.
         self.timings: reply_pb2.Timings | None = None
@@ -107,7 +107,7 @@ class CallRecord:
             self._fields["cost_usd"] = _to_usd(usage.cost_picousd)
 
     def pass_over(self) -> None:
-        """Count what the call took so far under its model's name: another model is called."""
+        """Count the usage so far for the present model, before another model is called."""
         if self._usage is None:
             return
         meter.count_paid(self._fields, self._usage)

@@ -1,7 +1,7 @@
 """Which of several workers runs the call of a request_id, or keeps its reply.
 
-A repeated request reaches any worker. It is handed to the one that had it first, which shares the
-call or its reply as a single process does. The table is shared memory, so that a claim costs 6 us.
+A retry may reach another worker, which hands it to the one that had the id first. That one shares
+the call or its reply, as a single process does. The table is shared memory: a claim costs 6 us.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from hashlib import blake2b
 _SLOT = struct.Struct("<QII")
 _SLOTS = 8
 _BUCKET = struct.Struct("<" + "QII" * _SLOTS)
-#: A million ids are remembered, in 16 MiB that are only taken when needed: at 3,000 calls/s
-#: those of the usual 300 seconds. A full bucket loses its oldest id, whose repetition is then
-#: another call.
+#: Room for a million ids: those of the default 300 seconds at 3,000 calls/s. They take memory as
+#: needed, up to 16 MiB. A full bucket loses its oldest id: a retry with that id is a new call.
 _BUCKETS = 2**17
 _PORT = struct.Struct("<I")
 
@@ -57,7 +56,7 @@ class IdClaims:
     def claim(self, request_id: str, *, again: bool = False) -> int:
         """Return the worker to which the id belongs: this one, if it had none.
 
-        again: take it from another one, which has ended.
+        again: take the id over from a worker that has ended.
         """
         key = int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest()) or 1
         bucket = key % _BUCKETS

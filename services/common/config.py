@@ -60,7 +60,7 @@ class ServerTls(StrictModel):
         return (self.certificate, self.key, *filter(None, (self.client_ca,)))
 
 
-#: Keys of a listener, and of what its process has made for its whole life.
+#: Keys that need a restart: those of the listener, and of what its process makes only once.
 _FIXED = frozenset(
     {
         *("listen", "tls", "insecure", "max_connections", "max_streams", "max_idle_seconds"),
@@ -69,7 +69,7 @@ _FIXED = frozenset(
 )
 
 
-#: All that a service with engines reads again.
+#: The only keys that a service with engines changes while it runs.
 RELOADED_LOCALLY = frozenset(
     {"models", "max_calls_in_flight", "max_bytes_in_flight", "max_calls_of_address"}
 )
@@ -103,7 +103,7 @@ class ListenerConfig(StrictModel):
     knowing the callers. max_connections: of all callers together; further ones are refused.
     max_idle_seconds: after it, a connection without calls is closed; callers connect again by
     themselves. metrics: address for Prometheus, over HTTP at /metrics; None: no metrics.
-    drain_seconds: that running calls have to finish after SIGTERM; then they are cancelled.
+    drain_seconds: the time that running calls get after SIGTERM; then they are cancelled.
     max_calls_in_flight, max_bytes_in_flight: of all calls and their requests; 0 means no limit.
     """
 
@@ -220,7 +220,7 @@ D = TypeVar("D", bound=StrictModel)
 def divide(config: D, parts: int, names: Iterable[str]) -> D:
     """Return a copy in which these bounds are divided.
 
-    Whole numbers are rounded down, but not to 0, which means that there is no limit.
+    Whole numbers are rounded down, but not to 0, because 0 means no limit.
     """
     changed: dict[str, Any] = {}
     for name in names:
@@ -296,9 +296,9 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def load_config(path: Path, config_type: type[C], values: Mapping[str, Any] = {}) -> C:
-    """Read and check one YAML file. values: of keys, in place of those in the file.
+    """Read and check one YAML file. values: override those of the file.
 
-    A type that ignores unknown keys gets its own keys alone: other ones may name variables that
+    A type that ignores unknown keys gets only its own keys: the others may name variables that
     this process must not have.
 
     Raises ConfigError for a missing file, broken YAML, a duplicate key, an unknown key and

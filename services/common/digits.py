@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: More digits are no number of anything here: as milliseconds, these are 31 years. For more than
-#: 4300 int() raises ValueError.
+#: Enough digits for every number here: as milliseconds, these are 31 years. int() raises ValueError
+#: for more than 4300.
 _MOST = 12
 
 

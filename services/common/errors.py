@@ -120,7 +120,7 @@ class Unsupported(BackendError):
     code, reason = grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED"
 
 
-#: Ends the message of a request that another revision of the contract has probably shaped.
+#: Ends the error message of a request that probably follows another revision of the contract.
 OTHER_REVISION = (
     f"its caller may be older or newer than this service, which implements revision {REVISION} of "
     "the contract. Use the same version of Arena LLM at both ends, or make the caller's stubs from "

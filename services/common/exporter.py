@@ -89,7 +89,7 @@ class Exporter:
         self._thread.join()
 
     def _answer(self, environ: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        # A foreign site whose name leads to this machine must not read the figures in a browser.
+        # A foreign site whose name resolves to this machine must not read the figures in a browser.
         if self._is_local and not _is_loopback(environ.get("HTTP_HOST", self.address)):
             start("403 Forbidden", [("Content-Type", _PLAIN), *_HEADERS])
             return [b"use the address of this machine, such as localhost\n"]

@@ -30,7 +30,7 @@ _GROUPS = (
     *("config", "constraint", "reasoning", "tool_choice", "returns", "routing", "raw"),
     *("tools", "conversation", "fallback_models"),
 )
-#: Fields of a part's content that not every backend with that content honours.
+#: Fields of a part's content that a backend may refuse even if it honours that content.
 _CONTENT_FIELDS: Mapping[str, tuple[str, ...]] = {"image": ("data", "url", "detail")}
 #: Fields of a group that are honoured together with the group itself.
 _REQUIRED = frozenset(
@@ -66,7 +66,7 @@ class Refusals:
             raise ConfigError(f"{type(backend).__name__}.fields: {min(unknown)} is no field{hint}")
         self._backend = backend
         self.honoured = ALWAYS_HONOURED | backend.fields
-        #: Fields that need no closer look, and the honoured fields of the single groups.
+        #: Fields that are honoured as a whole, and the honoured fields of each group.
         self._whole = self.honoured - {"conversation", "tools"}
         self._inner = {
             name: frozenset(
@@ -86,7 +86,7 @@ class Refusals:
     ) -> None:
         """Raise Unsupported for the first field that the backend does not honour.
 
-        Fields that a GenerateRequest does not have are not looked at.
+        Fields that a GenerateRequest does not have are not checked.
         """
         for descriptor, value in request.ListFields():
             if not self._is_honoured(descriptor.name, value):
@@ -98,7 +98,7 @@ class Refusals:
                 raise self._refusal(path, field)
 
     def _is_honoured(self, name: str, value: Any) -> bool:
-        """Whether a field is certainly honoured."""
+        """Whether a field is certainly honoured. If not, its paths are checked one by one."""
         if name in self._whole:
             return True
         if (inner := self._inner.get(name)) is not None:

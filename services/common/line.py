@@ -21,7 +21,7 @@ class Waiter(Generic[T]):
 
 
 class Line(Generic[T]):
-    """Waiting calls: those that were sent before come first, then the tenants in turn."""
+    """Waiting calls: retries come first, then the tenants in turn."""
 
     def __init__(self) -> None:
         self._again: deque[Waiter[T]] = deque()
@@ -34,7 +34,7 @@ class Line(Generic[T]):
         self._again.append(waiter)
 
     def count(self, tenant: str) -> int:
-        """Return how many calls of a tenant wait, with those whose callers have just left."""
+        """Return how many calls of a tenant wait, including those whose callers have just left."""
         return len(self._tenants.get(tenant, ()))
 
     def first(self) -> Waiter[T] | None:

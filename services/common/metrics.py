@@ -96,7 +96,7 @@ class Meter:
         as messages; None if it has none.
         """
         self._running.pop(id(fields), None)
-        # Another worker that answers for this one counts the call.
+        # If another worker answers the call, that worker counts it.
         if not self.is_open or "handed_over" in fields:
             return
         if code == "OK" and usage is not None:
@@ -112,7 +112,7 @@ class Meter:
             self._time(timings, model, backend, usage)
 
     def count_paid(self, fields: Mapping[str, Any], usage: Any) -> None:
-        """Count what a model took that another one answers for. fields, usage: as in `end`."""
+        """Count the usage of a model in whose place another one answers. Arguments: as in `end`."""
         if self.is_open:
             self._learn(fields)
             model, backend, client = self._labels_of(fields)

@@ -46,8 +46,8 @@ class Peers:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the replies of the worker that has this id: nothing if it is this one.
 
-        The id belongs to this worker from now on if it belonged to none that runs. Ends the call
-        with the other worker's error.
+        If no running worker has the id, it belongs to this one from now on. Ends the call with the
+        other worker's error.
         """
         if self._claims is None or _is_handed(context):
             return
@@ -87,7 +87,7 @@ class Peers:
 
 
 def _hand_over(context: Context) -> tuple[tuple[str, str | bytes], ...]:
-    """Return the metadata of a call to another worker: that it is one, and its tenant."""
+    """Return the metadata of a call to another worker: a mark, and the caller's tenant and hops."""
     kept = (TENANT_HEADER, HOPS_HEADER)
     caller = (pair for pair in context.invocation_metadata() or () if pair[0] in kept)
     return ((_HEADER, "1"), *caller)

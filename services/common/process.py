@@ -11,8 +11,8 @@ import os
 def tune_gc(forwards_calls: bool) -> None:
     """Freeze the objects that exist after startup, so that the garbage collector skips them.
 
-    A process that forwards calls has no large objects in cycles, so that it may collect them
-    seldom: with Python's own threshold, the calls in flight cause a collection at every tenth call,
+    A process that forwards calls has no large objects in cycles, so rare collections are
+    enough: with Python's own threshold, the calls in flight cause a collection at every tenth call,
     which takes 2 % of the CPU.
     """
     gc.collect()

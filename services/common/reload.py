@@ -1,7 +1,7 @@
 """Reads a service's configuration again while it runs: after a file has changed, or on SIGHUP.
 
 A new configuration is checked as a whole and then takes effect as a whole. If it cannot be used,
-the old one stays. A look at the files each second also works for network file systems and for the
+the old one stays. Checking the files each second also works for network file systems and for the
 links of a Kubernetes ConfigMap, where inotify says nothing.
 """
 
@@ -24,8 +24,8 @@ from services.common.environment import DOTENV, DotenvChange, read_dotenv_again
 from services.common.log import log
 from services.common.metrics import meter
 
-#: Seconds between two looks, and for which a file must have stayed the same: an editor may write
-#: it in several steps.
+#: Seconds between two checks of the files, and seconds for which a file must be unchanged before it
+#: is read: an editor may write it in several steps.
 _PAUSE = 1.0
 _STILL = 0.2
 
@@ -113,7 +113,7 @@ class Reloader:
 
 
 def stamp_file(path: Path) -> object:
-    """What differs once a file has been written again, replaced or removed."""
+    """A value that changes when a file is written, replaced or removed."""
     try:
         status = path.stat()
     except OSError as error:

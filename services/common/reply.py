@@ -284,12 +284,12 @@ class ReplyBuilder:
         record.add_timings(timings)
 
     def served_by(self, model: str) -> ServedBy:
-        """Return what is known about who answers before there is an answer."""
+        """Return what is known about who answers, before there is an answer."""
         return ServedBy(self._name, model, replica=self.replica, service_version=SOFTWARE_VERSION)
 
 
-#: What marks a serialized reply as replayed when it is appended to it: of two values of a field,
-#: the last one counts.
+#: Marks a serialized reply as replayed when it is appended: the last of two values of a field
+#: counts.
 _REPLAYED = reply_pb2.GenerateResponse(replayed=True).SerializeToString()
 
 

@@ -102,7 +102,7 @@ class Service(LlmHandlers, Protocol):
 
 
 def name_host(address: str) -> str:
-    """Return an address that tells this machine from others: with its name if it is any address."""
+    """Return an address that names this machine: its host name replaces 0.0.0.0 or [::]."""
     host, _, port = address.rpartition(":")
     return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104
 

@@ -55,7 +55,7 @@ from services.common.validation import check_model
 
 #: Seconds that a check of a model or a list of models takes at most.
 _CHECK_SECONDS = 60.0
-#: Breakers that the detail of a process names.
+#: Open breakers that GetServiceInfo names at most.
 _MOST_SHOWN = 5
 
 
@@ -123,7 +123,7 @@ class LlmServicer:
         """Close a backend after its calls."""
         shared = self._calls.running
         try:
-            # Checks and lists of models are not admitted, and take less than this.
+            # `admission` does not count checks and lists of models, which take less than this.
             await asyncio.sleep(_CHECK_SECONDS)
             while admission.calls:  # noqa: ASYNC110 - seldom, so that no call pays for an event
                 await asyncio.sleep(1.0)
@@ -159,7 +159,7 @@ class LlmServicer:
                 return mark_replayed(reply) if is_replayed else reply
 
     def _keep_report(self, request_id: str, error: Exception) -> None:
-        """Let the next call with this request_id tell what one took whose callers had left."""
+        """Let the next call with this request_id report a failure whose callers had left."""
         if isinstance(error, BackendError) and error.report is not None:
             self._backend.keep_report(request_id, error.report)
 
@@ -176,7 +176,7 @@ class LlmServicer:
         run: Callable[[], Coroutine[Any, Any, bytes]],
         record: CallRecord,
     ) -> tuple[bytes, bool]:
-        """Return the reply of `run`, or of an earlier call with this id, and which of the two.
+        """Return the reply of `run`, or of an earlier call with this id, and if it is replayed.
 
         digest: empty if the call is not shared.
         """

@@ -24,7 +24,7 @@ Request = generate_pb2.GenerateRequest | score_pb2.ScoreRequest
 
 
 def digest_request(request: Any) -> bytes:
-    """Return what two requests of any kind have in common if all but their hints is the same.
+    """Return a digest, which two requests share if they differ only in their hints.
 
     Clears the hints of the request.
     """
@@ -45,9 +45,9 @@ def digest_request(request: Any) -> bytes:
 
 
 def digest_fields(request: Request, data: bytes, found: Scan) -> bytes:
-    """Return the same for a large request, from its bytes: protobuf would copy it.
+    """Return the digest of a large request from its bytes, because protobuf would copy it.
 
-    Hints inside its parts count here, too.
+    Here, requests that differ in the hints of their parts have different digests.
     """
     digest = _begin_digest(request)
     fields = request.DESCRIPTOR.fields_by_name
@@ -85,7 +85,7 @@ class SharedCall:
         self.task: asyncio.Task[bytes]
 
     async def join(self) -> bytes:
-        """Return the reply. The last caller that leaves before it cancels the call."""
+        """Wait for the reply as one of its callers."""
         # Not asyncio.shield, which takes one more turn of the event loop.
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -105,7 +105,7 @@ class SharedCall:
         self._callers += 1
 
     def leave(self) -> None:
-        """End the part of one caller."""
+        """Remove a caller. The last one cancels the call, unless it runs to its end."""
         self._callers -= 1
         if self._callers == 0 and not self._runs_to_its_end and not self.task.done():
             self.abandoned = True
@@ -125,7 +125,7 @@ class SharedCall:
 
 
 #: The digest and the reply of a call, and when it ended, by time.monotonic(). A plain tuple of
-#: such values, because the garbage collector need not look at them: a minute has thousands.
+#: such values, which the garbage collector does not track: a minute has thousands.
 _Kept = tuple[bytes, bytes, float]
 
 
@@ -154,7 +154,7 @@ class SharedCalls:
     def find(self, request_id: str, digest: bytes) -> SharedCall | bytes | None:
         """Return the running call with this id, or the kept reply.
 
-        Raises RequestIdReused if its request is another one.
+        Raises RequestIdReused if that call had another request.
         """
         self._drop_old()
         found: SharedCall | bytes

@@ -83,7 +83,7 @@ class Streams:
         call.enter()
         try:
             yield first
-            # A stream that shares a call has no events until its end but signs of life.
+            # A stream that joins a running call has only signs of life until that call ends.
             async with aclosing(feed.read(call.task, PROGRESS_SECONDS)) as events:
                 async for event in events:
                     yield event

@@ -1,6 +1,7 @@
 """Refuses fields and values of enums that this revision of the contract does not have.
 
-To ignore such a field would ignore a wish of the caller. In replies unknown fields are ignored.
+Ignoring such a field would drop something that the caller requested. In replies, unknown fields
+are ignored.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class HfBackend(LocalBackend[HfConfig]):
 
     @classmethod
     def list_parts(cls, config: HfConfig) -> Mapping[str, str]:
-        """torch, if a model that is loaded first, or is on this machine, needs it."""
+        """torch, if a model that is preloaded or is on this machine needs it."""
         device = config.device
         if device == "auto":
             device = "cuda" if _has_driver() else "cpu"

@@ -28,7 +28,7 @@ _STRIDE = 128
 _HEADROOM = 32
 
 
-#: Rows are allocated for this ratio more than there were.
+#: A cache that lacks rows grows by this ratio, so that it is rarely reallocated.
 _MORE_ROWS = 5, 4
 
 
@@ -40,7 +40,7 @@ def _most_rows(rows: int) -> int:
 class CacheSize:
     """What the caches of one model take. token_bytes: of one token; known after a first prompt.
 
-    held: the cache of the running batch.
+    held: the caches of the running batch.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class CacheSize:
     def bound(self, widths: Sequence[int], step_tokens: int) -> int:
         """The most bytes of a batch whose rows grow to these widths.
 
-        step_tokens: of the prompts that are read for it meanwhile, padding included.
+        step_tokens: of the prompts that are read meanwhile to join it, padding included.
         """
         if not widths:
             return 0

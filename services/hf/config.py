@@ -42,7 +42,7 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 class HfModel(ModelEntry):
     """One model: from the hub (`repo`, default: the name without its prefix) or a folder.
 
-    engine: auto is openvino on a CPU for every model whose export equals transformers, else
+    engine: auto is openvino on a CPU if the exported model computes what transformers does, else
     transformers. precision, of openvino: exact is the arithmetic of float32; fast is bfloat16 with
     a cache of 8 bits. dtype: "auto" is float32 on a CPU, where it is the fastest, and the
     checkpoint's type on a GPU. allow_pickle: accept pickled weights, which can contain code.
@@ -95,10 +95,9 @@ class HfConfig(ServiceConfig):
     bytes); the least recently used idle model is dropped before another would exceed it, a request
     that does not fit waits, and one that can never fit is refused; default: 70 % of the memory of
     the GPU, the container or the machine.
-    Per model: max_batch: requests that run together. max_waiting: requests that wait; one more
-    gets OVERLOADED. prefill_tokens: prompt
-    tokens that are read between two decoding steps. default_max_tokens: for requests that set
-    no max_tokens.
+    The others are for each model. max_batch: requests that run together. max_waiting: requests that
+    wait; one more gets OVERLOADED. prefill_tokens: prompt tokens that are read between two decoding
+    steps. default_max_tokens: for requests that set no max_tokens.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -17,7 +17,7 @@ _KEYS = (
 #: key then depends on tokens after it: a cached key, or one of a shorter text in the same pass,
 #: would be wrong. So these models read texts up to the original length.
 _LENGTH_DEPENDENT = frozenset({"longrope", "su", "dynamic"})
-#: Those that multiply the context length by `factor`. For others it already counts.
+#: Those whose `factor` multiplies the context length. For others, the length includes it.
 _SCALED = frozenset({"linear", "yarn"})
 
 
@@ -39,7 +39,7 @@ def _scale(length: int, config: Any) -> int:
     if not isinstance(rope, Mapping):
         return length
     if any(isinstance(part, Mapping) for part in rope.values()):
-        # Each type of layer has its own. The length of config.json counts for all of them.
+        # Each type of layer has its own scaling. The length in config.json applies to all of them.
         layers = [part for part in rope.values() if isinstance(part, Mapping)]
         return min(_limit(length, part, config) for part in layers)
     kind = _kind(rope)

@@ -11,7 +11,7 @@ from services.common.errors import ModelMisconfigured
 from services.common.local.checks import is_embedded
 from services.hf.config import HfModel
 
-#: Types that float32 on OpenVINO stands for; the others are for GPUs, or for their own purposes.
+#: The dtypes of an entry that allow OpenVINO, which computes in float32.
 _TYPES = ("auto", "float32")
 
 

@@ -169,7 +169,7 @@ class HfEngine:
             self._give_back_memory()
 
     def _give_back_memory(self) -> None:
-        """Let other models have what rows no longer need, and wait if they have all of it."""
+        """Give other models the memory that rows do not need. Wait if too little is left."""
         items = [*self._rows.sequences, *self._work_items]
         self._reserve(items)
         if self._starved and not items:
@@ -263,7 +263,7 @@ class HfEngine:
             self._waiting = deque(take_turns(self._waiting, lambda item: item.tenant))
 
     def _keep_waiting(self, items: Iterable[Item], begun: Iterable[Item]) -> None:
-        """Let only these wait, and begin to work on others."""
+        """Keep only `items` waiting. Work on `begun` begins."""
         before = len(self._waiting)
         self._waiting = deque(items)
         with self._changed:

@@ -126,7 +126,7 @@ class CausalForward:
         return self.size.held_bytes
 
     def return_memory(self) -> None:
-        """There is none: the cache has the columns of the rows that run."""
+        """Nothing to return: the cache has only the columns of the rows that run."""
 
     def positions(self, positions: torch.Tensor) -> dict[str, Any]:
         """position_ids, if the architecture takes them. Others derive them from the mask."""

@@ -68,7 +68,7 @@ class Seq2SeqForward:
         return self.size.held_bytes
 
     def return_memory(self) -> None:
-        """There is none: the cache has the columns of the rows that run."""
+        """Nothing to return: the cache has only the columns of the rows that run."""
 
     def new_batch(self) -> Batch:
         return Seq2SeqBatch(self)

@@ -53,7 +53,7 @@ class SingleForward:
         self.device: torch.device = model.device
         self._seq2seq = bool(model.config.is_encoder_decoder)
         self._tokens = usable_tokens(model)
-        #: What a state takes: for each token, and beside that.
+        #: Bytes of a state: for each token, and in addition.
         self._token_bytes = self._fixed_bytes = 0
         self._smallest: tuple[int, int] | None = None
         self._beginning = find_beginning(model) if self._seq2seq else []
@@ -74,7 +74,7 @@ class SingleForward:
     held_bytes = 0
 
     def return_memory(self) -> None:
-        """There is none."""
+        """Nothing to return."""
 
     def new_batch(self) -> Batch:
         return SingleBatch(self)
@@ -114,7 +114,7 @@ class SingleForward:
         self.read(row)
 
     def read(self, row: SingleRow, *, first: bool = False) -> None:
-        """Read the tokens of a row that the model has not read: all or the last."""
+        """Read the unread tokens of a row: all the first time, then the last one."""
         count = {} if first else {"next_sequence_length": 1}
         inputs = self.model.prepare_inputs_for_generation(
             row.tokens, is_first_iteration=first, **count, **row.state

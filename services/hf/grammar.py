@@ -47,8 +47,8 @@ _LIMITS: Any = llguidance.LLParserLimits(max_items_in_row=2 * MAX_CHOICES)
 class _Wrapped:
     """The tokenizer with the interface that llguidance needs.
 
-    size: the size of the model's output layer. The tokens after it have one byte each that no
-    token of the model writes alone, because llguidance needs tokens for any text that it forces.
+    size: the size of the model's output layer. Further tokens are added after it: one for each byte
+    that no token of the model writes alone, because llguidance needs tokens for any forced text.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class TextStream:
             self._mark(stop): stop for stop in stops
         }
         self._stops = StopStrings(tuple(self._originals))
-        #: Single bytes of byte fallback, of which only all together are characters.
+        #: Single bytes of byte fallback, which are decoded when their run ends.
         self._run = b""
         self._strip_space = strip_space
         self._strip_end = strip_end

@@ -61,7 +61,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
 
     @classmethod
     def count_uncallable(cls, config: LiteLlmConfig) -> Mapping[str, int]:
-        """What litellm's tables say. Takes seconds, because it imports litellm."""
+        """The missing variables, by litellm's tables. Takes seconds, because it imports litellm."""
         return _load_catalogue(config).count_missing()
 
     async def start(self) -> None:
@@ -155,7 +155,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         return [await self._describe(entry.name, entry.description) for entry in self.config.models]
 
     async def _loads_soon(self) -> bool:
-        """Whether litellm is imported in time for an answer that a router waits for."""
+        """Import litellm. False if it takes longer than a router waits for an answer."""
         if not self._is_ready:
             with suppress(TimeoutError, BackendError):
                 async with asyncio.timeout(_WAIT):
@@ -193,7 +193,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         return tuple(name for name in self._keys.unusable if name.startswith(prefix))
 
     async def _find_price(self, request: GenerationRequest) -> tuple[Price | None, int | None]:
-        """The price in litellm's list. A provider's own options may buy more, as web search."""
+        """The price in litellm's list. Provider options may cost extra, such as a web search."""
         if not self._is_ready or request.provider_options:
             return None, None
         try:

@@ -177,7 +177,7 @@ def check_name(name: str) -> None:
 
 
 def _check_provider(name: str) -> None:
-    """Raise ModelNotFound if only listed models of an unlisted model's provider are called."""
+    """Raise ModelNotFound for an unlisted model if its provider serves only listed ones."""
     prefix = name.removeprefix(PREFIX).partition("/")[0]
     if prefix in _PROVIDERS:  # litellm's search for a provider logs in to some
         check_unlisted(prefix)

@@ -28,8 +28,8 @@ _PUBLIC = frozenset(
     )
 )
 
-#: Providers at an address of the operator's own, and the variable that holds it. litellm would
-#: ask a port of this machine, or another provider, without one.
+#: Providers at an address that the operator sets, and the variable that holds it. Without one,
+#: litellm would ask a port of this machine or another provider.
 _ADDRESSED = {
     "azure": "AZURE_API_BASE",
     "azure_ai": "AZURE_AI_API_BASE",
@@ -46,7 +46,7 @@ _ADDRESSED = {
     "watsonx_text": "WATSONX_URL",
 }
 
-#: Providers that ApiKeyMissing tells about the missing address.
+#: Providers whose missing address raises ApiKeyMissing, which names its variable.
 OWN_SERVERS = frozenset({"hosted_vllm", "litellm_proxy", "lm_studio"})
 
 #: Providers that litellm calls without a transport that the service controls, and what to use

@@ -34,8 +34,8 @@ class RawAnswer:
     holds at least the beginning of a completion. id: the provider's, because litellm replaces it.
     fingerprint: of its system. extras: what a completion has no part for. finish_word: the
     provider's finish reason. stop: the stop string that ended the answer, of any type. words: text
-    that is no part of an answer, as a page or an event that is not JSON; it may explain why there
-    is none. region: where it was made, from a header. unreadable: the names of counts that are
+    outside of an answer, such as a page or an event that is not JSON; it may explain why there is
+    no answer. region: where it was made, from a header. unreadable: the names of counts that are
     negative, absurd or no numbers. candidate: the index of the Gemini candidate that is read; None
     before the first.
     """

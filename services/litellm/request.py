@@ -149,7 +149,7 @@ def _check_limit(field: str, value: Any, parameter: ChatParameter, model: Provid
         )
 
 
-#: The largest values, or the numbers of values, that providers take.
+#: The largest values that providers take or, for a list, the most values.
 _LIMITS: Mapping[str, Mapping[str, int]] = {
     "openai": {"temperature": 2, "stop": 4},
     "azure": {"temperature": 2, "stop": 4},

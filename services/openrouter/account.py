@@ -36,10 +36,10 @@ from services.openrouter.upstream import KEY_VARIABLE, Cached, OpenRouterUpstrea
 #: is cached for the next caller.
 _WAIT = 1.8
 
-#: Seconds before each question about the cost of a generation.
+#: Seconds before each request for the cost of a generation.
 LOOK_UPS = (0, 0.5, 1)
 
-#: 10^-12 US dollars below which there is a warning.
+#: Credits in 10^-12 US dollars below which there is a warning.
 _LOW, _SOON_LOW = 10**12, 5 * 10**12
 #: US dollars. A larger amount is a provider's mistake, and could not be sent.
 _MOST = 9e6

@@ -47,7 +47,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
 
     @classmethod
     def count_uncallable(cls, config: OpenRouterConfig) -> Mapping[str, int]:
-        """The key, unless it is set, is not needed, or a user of the base URL takes its place."""
+        """The key, if it is needed and not set. A user in the base URL takes its place."""
         needed = DIALECTS[config.dialect].needs_key and not urlsplit(config.base_url).username
         if not needed or not config.models or os.environ.get(KEY_VARIABLE):
             return {}
@@ -117,7 +117,7 @@ class OpenRouterBackend(HostedBackend[OpenRouterConfig]):
         return await self._account.find_cost(upstream_id)
 
     async def _find_price(self, request: GenerationRequest) -> tuple[Price | None, int | None]:
-        """The listed price. Other options than a provider's choice may buy more, as web search."""
+        """The listed price. Options other than `provider` may cost extra, such as a web search."""
         options = request.provider_options.keys() - {"provider"}
         name = remove_prefix(request.model)
         if not self._dialect.has_credits or options or name.endswith(":online"):

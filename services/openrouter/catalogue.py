@@ -70,7 +70,7 @@ class ListedModel:
     def is_strict(self) -> bool:
         """Whether it can be made to write arguments of tools that fit their schema.
 
-        True if the server does not say. It takes what constrains JSON.
+        Models that take a JSON schema can. True if the server does not say.
         """
         return self.takes_schema
 

@@ -46,7 +46,7 @@ def build_reasoning(
 
     details: what the catalogue says about the model; None if it is not known.
 
-    A text that must not be shown is left out of the reply here, so that its state is kept.
+    Hidden reasoning is left out of the reply here, not by OpenRouter, so that its state is kept.
     Raises Unsupported for reasoning that the model is known not to show.
     """
     wish = request.reasoning

@@ -27,7 +27,7 @@ _ON_CPU: dict[str, Any] = {
     "worker_cls": "services.vllm.cpu_worker.SeededCpuWorker",
 }
 
-#: The context of a model that does not tell it: vLLM then takes more.
+#: The assumed context length of a model whose files give none. vLLM assumes a longer one.
 _SHORT_CONTEXT = 2048
 
 _ENVIRONMENT = {

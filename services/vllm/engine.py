@@ -63,7 +63,7 @@ Adapter = Any
 #: Seconds between two checks of the core.
 _CHECK_INTERVAL = 0.1
 
-#: For each so many places of the batch, one more call is in the core, which takes it in the step in
+#: The core gets one more call per this many places of its batch. It starts that call in the step in
 #: which another one ends. Otherwise a place would be free for a step, and a move has few steps.
 _AHEAD = 8
 

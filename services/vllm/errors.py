@@ -157,7 +157,7 @@ def _find_size(
 ) -> tuple[int | None, int | None] | None:
     """The inputs and outputs of a module of the base; None if the base does not have it.
 
-    A number is None if a quantized checkpoint does not tell it. The names are those of AWQ, GPTQ,
+    A number is None if a quantized checkpoint does not have it. The names are those of AWQ, GPTQ,
     compressed-tensors and bitsandbytes.
     """
     tensors = {

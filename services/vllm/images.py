@@ -125,7 +125,7 @@ def decode_images(images: Sequence[tuple[str, Image]]) -> list[Any]:
                     "it down",
                 )
             file.load()
-            # Turned as its camera was held, and without transparency.
+            # Rotated by its EXIF orientation, and without transparency.
             decoded.append(convert_image_mode(normalize_image(file), "RGB"))
         except InvalidRequest:
             raise

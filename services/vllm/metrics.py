@@ -36,7 +36,7 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # not typed
     def __init__(self) -> None:
         self.ranks: defaultdict[int, RankStats] = defaultdict(RankStats)
         self.generated = 0
-        #: Requests that the service holds back until it is their caller's turn.
+        #: The number of requests that the service holds back until their tenant's turn.
         self.count_held: Callable[[], int] = lambda: 0
         # (second, tokens generated before it), for each second with new tokens.
         self._history: deque[tuple[int, int]] = deque()

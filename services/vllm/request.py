@@ -236,7 +236,7 @@ def _check_returns(started: StartedEngine, returns: ReturnOptions) -> None:
         )
     if returns.raw_text and started.vocabulary is None:
         raise Unsupported(
-            f"the tokenizer of {name} does not tell the bytes of its tokens: leave "
+            f"the tokenizer of {name} does not give the bytes of its tokens: leave "
             "returns.raw_text out",
             field="returns.raw_text",
         )

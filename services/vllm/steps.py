@@ -67,7 +67,7 @@ class Scorer:
     async def replay(
         self, prompt: list[int], tokens: list[int], places: range, returns: ReturnOptions
     ) -> list[Mapping[int, Any]]:
-        """vLLM's entries for the tokens at these places of a completion, which it did not return.
+        """vLLM's entries for the tokens at these places, which the completion's outputs lack.
 
         Each takes an extra step, which reads the prefix cache.
         """

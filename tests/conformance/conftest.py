@@ -109,9 +109,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _fits(name: str, _: Path | None, door: Door) -> bool:
-    """Whether to test this door of a target: Envoy for one of each kind, as for all the others.
+    """Whether to test this door of a target. Envoy is tested for one target of each kind.
 
-    Ray Serve: the router alone, which sends the deadline as metadata.
+    Ray Serve is tested behind the router alone, which sends the deadline as metadata.
     """
     if name == "ray":
         return door == "router"

@@ -47,14 +47,14 @@ class Calls(ABC):
 
     @abstractmethod
     async def running(self) -> int:
-        """How many calls are inside now. Of another process: at its last call."""
+        """How many calls are inside now; in another process, as it last reported."""
 
 
 @dataclass
 class Target:
     """A backend that is being served, and the model to call.
 
-    address: of the service, or of what stands before it. fields: those that the model lists.
+    address: of the service, or of its router or Envoy. fields: those that the model lists.
     patience: seconds that a cancelled call may take to leave the backend. prepare: makes a fake
     provider answer a request with a field, by its path; None without one.
     """

@@ -85,11 +85,11 @@ CHECKS: Mapping[str, Check] = {
     "constraint.grammar": check_grammar,
 }
 #: Reasons with which a backend that honours a field may still refuse the example: the model lacks
-#: what is needed, or the value is not one of this provider.
+#: what the example needs, or its value belongs to another provider.
 ALLOWED = {"STATE_MISMATCH", "CONTEXT_TOO_LONG"}
 
 
-#: What only a router honours.
+#: A field that only a router honours.
 FALLBACKS = "fallback_models.names"
 #: Parts that some models read only with the state that their provider gave them.
 NEED_STATE = {"conversation.messages.parts.reasoning"}

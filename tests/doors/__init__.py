@@ -1,1 +1,1 @@
-"""Foreign programs against our services. `python -m tests.doors.environments` installs them."""
+"""Foreign programs that call our services. `python -m tests.doors.environments` installs them."""

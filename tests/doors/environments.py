@@ -1,11 +1,11 @@
 """Environments of foreign programs: `python -m tests.doors.environments [OPTION] [NAME...]`.
 
-Each program has its own, because many do not fit beside each other or beside the services:
-.cache/doors/NAME. `requirements/NAME.in` names the program with its exact version, and
+Each program has its own environment, .cache/doors/NAME, because many conflict with each other or
+with the services. `requirements/NAME.in` names the program with its exact version, and
 `requirements/NAME.txt` locks all that it needs by hash; `--lock` writes it. Without names all are
-made, with `--light` those whose first line in NAME.in is `# light`: continuous integration runs
-their tests. A line `# python 3.12` in NAME.in says that the program needs this release or a later
-one; its tests are skipped where there is none.
+made. With `--light` only those are made whose first line in NAME.in is `# light`: continuous
+integration runs their tests. A line `# python 3.12` in NAME.in says that the program needs this
+release or a later one. Its tests are skipped where there is none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 The calls go from the arena's ledger through the client to a real service process, which is killed
 several times. A tenth of the provider's answers are faults, and callers cancel some calls. In the
 end each billed generation is in the ledger: with its cost, or as a request of the same call whose
-cost is not known. Nor is any of these bills higher than the ledger says that it can be.
+cost is not known. No bill of such a request exceeds the bound that the ledger gives.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from tests.support.processes import ServiceProcess
 from tests.support.providers import PROVIDERS, Provider
 from tests.support.upstreams.server import Call, Fault, Reply, Step, UpstreamServer
 
-#: The share of the provider's answers that are faults, of each kind. A fault that is billed is one
-#: after which the provider has generated an answer.
+#: The share of each kind of fault among the provider's answers. A fault is billed if the provider
+#: has generated an answer before it.
 FAULTS: dict[str, float] = {
     "429": 0.01,
     "500": 0.02,
@@ -133,10 +133,10 @@ class Invoice:
 class Outcome:
     """The invoice against the ledger, in 10^-12 dollars.
 
-    known: in the ledger. unknown: requests in the ledger without a cost. unknown_billed: what the
-    invoice has for the calls of these requests, beyond what the ledger knows. at_most: what the
-    ledger says that they can cost together. missing: what is billed and not in the ledger, by
-    request_id, or beyond these bounds; too_much: the reverse.
+    known: costs in the ledger. unknown: requests in the ledger without a cost. unknown_billed: what
+    the invoice has for the calls of these requests, beyond the known costs. at_most: the most that
+    these requests can cost together, by the ledger. missing: by request_id, what is billed and not
+    in the ledger, or above its bounds. too_much: the reverse.
     """
 
     calls: int

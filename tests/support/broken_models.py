@@ -24,7 +24,7 @@ def spoil_token(folder: Path, word: str, value: float = torch.nan) -> Path:
 
 
 def silence_token(folder: Path, word: str) -> Path:
-    """Make a model write a token hardly ever: its logit is always 0, and others are far higher."""
+    """Make a model hardly ever write a token: its logit is always 0, and others are far higher."""
     return _change(folder, "lm_head.weight", _token(folder, word), 0.0)
 
 

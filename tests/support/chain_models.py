@@ -1,7 +1,7 @@
 """Models whose next token depends on the last one alone, by a table.
 
-They run the code of a real architecture, so a test can write down what a model says: where it
-ends its reasoning, which bytes it writes, and with which probabilities.
+They run the code of a real architecture, but a test can prescribe what a model says: where it ends
+its reasoning, which bytes it writes, and with which probabilities.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.support.tiny_models import CHATML, make_byte_level_tokenizer
 
-#: Numbers of an embedding: each token of the vocabulary has one of its own.
+#: Dimensions of an embedding: one for each token of the vocabulary.
 _WIDTH = 384
-#: Numbers of a head. vLLM's attention on CPUs needs 32 at least.
+#: Dimensions of a head. vLLM's attention on CPUs needs 32 at least.
 _HEAD = 32
 
 #: A token -> the tokens that may follow it, with their probabilities.
@@ -75,11 +75,11 @@ def make_chain_model(folder: Path, tokenizer: Any, table: Table, **settings: Any
     return folder
 
 
-#: What the thinker writes of itself: its reasoning, then an answer with a special token inside.
+#: What the thinker writes by default: its reasoning, then an answer with a special token inside.
 REASONING, ANSWER, HALT = "wqk", "xzjv", "<|halt|>"
 #: As a raw prompt, it makes the thinker end inside its reasoning.
 ABANDON = "A"
-#: As the begin of a reply, it makes the thinker begin a call.
+#: As the beginning of a reply, it makes the thinker begin a call.
 CALL = "<think></think>T"
 #: A letter that is among the thinker's end tokens.
 END_LETTER = "J"

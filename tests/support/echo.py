@@ -168,7 +168,7 @@ def describe(value: Any) -> Any:
 
 
 def _obey(constraint: Constraint | None, text: str) -> str:
-    """Return the text if the constraint allows it, and else one that it does."""
+    """Return the text if the constraint allows it, else a text that it allows."""
     match constraint:
         case Choices(values) if text not in values:
             return values[0]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-#: In place of a stream's file: the stream is closed, or a pipe that nobody reads any more.
+#: Instead of the path of a stream: the stream is closed, or a pipe that nobody reads any more.
 CLOSED, UNREAD = "closed", "unread"
 
 _SERVER = """

@@ -1,7 +1,6 @@
 """A small random model that reads images, with a SentencePiece tokenizer that falls back to bytes.
 
-The CPU build of vLLM has no torchvision, which most of its models with images need; this one does
-not.
+The CPU build of vLLM lacks torchvision. Most models with images need it, but this one does not.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def read_dockerfile(name: str) -> tuple[str, str]:
 
 
 def build_environment(name: str, folder: Path) -> Path:
-    """Make an image's environment in a folder: with the files that are copied, and no others.
+    """Make an image's environment in a folder, from the files that the Dockerfile copies alone.
 
     Its packages come from uv's cache, or from where pip is configured to look.
     """

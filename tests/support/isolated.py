@@ -2,8 +2,8 @@
 
     unshare --user --map-root-user --net python -m tests.support.isolated COMMAND...
 
-The network has a loopback device only, through which all addresses are routed: so no packet gets
-anywhere, and a listener on the device sees where each one wanted to go. Prints these addresses as
+The network has only a loopback device, to which all addresses are routed. So no packet gets
+anywhere, and a listener on the device sees the destination of each one. Prints these addresses as
 one JSON list and exits with the command's status.
 """
 
@@ -31,7 +31,7 @@ def main(command: list[str]) -> int:
     listener.bind(("lo", 0))
     found: set[str] = set()
     threading.Thread(target=_listen, args=(listener, found), daemon=True).start()
-    # A packet that must be noticed, or else the test would prove nothing.
+    # If this packet is not noticed, the test proves nothing.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.sendto(b"x", ("192.0.2.1", 9))
     status = subprocess.run(command, stdout=sys.stderr, check=False).returncode

@@ -22,7 +22,7 @@ def usual_seconds(chance: random.Random) -> float:
 
 @dataclass
 class Result:
-    """Calls that were sent, let in, answered and not answered in time; when they were let in."""
+    """Counts of calls. failed: not answered in time. granted: when calls were let in."""
 
     sent: int = 0
     answered: int = 0
@@ -41,9 +41,9 @@ class Result:
 class Simulation:
     """Callers that each ask again after each answer, with a deadline.
 
-    seconds: how long it runs. hint: of the provider, from the right one. workers: processes that
-    share the provider's limit. way_back: seconds that a refusal takes. stall: seconds, on average,
-    for which the event loops of all workers stand still now and then, a fifth of the time.
+    seconds: how long it runs. hint: makes the provider's hint from the right one. workers: the
+    processes that share the provider's limit. way_back: seconds that a refusal takes. stall: mean
+    seconds of a pause of all workers' event loops, which pause a fifth of the time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network of its own, in which only loopback is up: what runs in it reaches nothing else."""
+"""A separate network in which only loopback is up: what runs in it reaches nothing else."""
 
 from __future__ import annotations
 

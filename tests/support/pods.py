@@ -1,4 +1,4 @@
-"""Runs the containers of rendered manifests as processes, with nothing but what they declare.
+"""Runs the containers of rendered manifests as processes, with only what they declare.
 
 Each has a root of its own, which is read-only: the system's folders, /app with the environment that
 its Dockerfile builds (tests/support/images.py), and the volumes at their places. Its variables are
@@ -32,7 +32,7 @@ Document = Mapping[str, Any]
 #: Folders of the system that a container sees. The rest of its root is its own.
 _SYSTEM = ("bin", "lib", "lib64", "sbin", "usr", "opt")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-#: What of /etc a container of Debian's image has, too.
+#: The files of /etc that a container of Debian's image also has.
 _ETC = ("ssl", "passwd", "group", "nsswitch.conf", "ld.so.cache", "alternatives", "localtime")
 
 
@@ -72,7 +72,7 @@ class Container:
         self._volumes = {volume["name"]: volume for volume in pod["volumes"]}
         self._files = volumes
         self._nameserver = nameserver
-        #: Who is not root cannot become somebody else.
+        #: Only root can become another user.
         self.user: int = pod["securityContext"]["runAsUser"] if _is_root() else 0
         self.log = folder / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -30,7 +30,7 @@ class Page:
     played: Sequence[Played]
 
     def open(self, **address: object) -> Page:
-        # The browser does not load a page again if only the part after # changes.
+        # The browser does not reload a page if only the part after # changes.
         self.driver.get("about:blank")
         self.driver.get(
             f"{self.path.as_uri()}#{urlencode(address)}" if address else self.path.as_uri()

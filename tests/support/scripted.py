@@ -44,7 +44,7 @@ from services.common.server import Server, Service, run
 from services.common.servicer import LlmServicer
 from tests.support.waiting import eventually
 
-#: An event of a stream. After the last one, the completion of the deltas follows by itself.
+#: An event of a stream. After the last one, the completion of the deltas follows automatically.
 Event = Delta | Progress | Completion | Exception
 #: A step of the script: a text, a completion, an error, the events of a stream, or a function
 #: for a text.

@@ -60,7 +60,7 @@ class Script:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            # Let other tasks run, a different number of times for each call, to mix the order.
+            # Let other tasks run, to mix the order. How often differs by call.
             for _ in range(_number(key) % 7):
                 await asyncio.sleep(0)
             name = self.names.get(key.episode, key.episode)

@@ -2,5 +2,5 @@
 
     python -m tests.torture --kind provider --seed 7 --seconds 60
 
-`make torture` runs all kinds in two rounds. See `tests/torture/__main__.py`.
+`make torture` runs all kinds in three rounds. See `tests/torture/__main__.py`.
 """

@@ -3,9 +3,9 @@
     python -m tests.torture                               # all kinds, three rounds: make torture
     python -m tests.torture --kind provider --seed 7 --seconds 60
 
-Each kind tortures the same system for so many seconds in each round. In the end no outcome was
-wrong and none was missing, the bill is right, and no process has grown or logged a secret. The exit
-status is 1 otherwise, and the output has the command that repeats the kind that failed.
+Each kind tortures the same system for some seconds in each round. The exit status is 0 if no
+outcome is wrong or missing, the bill is right, and no process has grown or logged a secret.
+Otherwise it is 1, and the output has the command that repeats the kind that failed.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def print_table(records: Sequence[Record]) -> None:
 
 
 def main() -> int:
-    """Torture, and print what came of it."""
+    """Torture, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="default: all")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--without-hf", action="store_true", help="start no hf service")
     parser.add_argument("--keep", type=Path, help="a folder for configurations and logs")
     arguments = parser.parse_args()
-    # A provider that resets its connections is no news.
+    # aiohttp would log each connection that a provider resets.
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     kinds = arguments.kind or list(KINDS)
     print(f"seed {arguments.seed}, {arguments.seconds:g} s of {', '.join(kinds)}", flush=True)

@@ -1,7 +1,7 @@
 """Runs commands of `arena` in one process: `python -m tests.torture.arena_worker FOLDER`.
 
-Each line of its input is a JSON object: `arguments` of the command, and `bytes` that a file may
-have, which is how a full disk looks. Each line of its output is another one: `code`, `out`, `err`,
+Each line of its input is a JSON object: `arguments` of the command, and `bytes`, the largest size
+of a file, which simulates a full disk. Each line of its output is one with `code`, `out`, `err`,
 and `bug` for an exception that the command did not handle.
 """
 
@@ -44,7 +44,7 @@ def limit(size: int | None) -> None:
 
 
 if __name__ == "__main__":
-    # Python would write modules that are cut at the bound, and read them later.
+    # Python would write compiled modules that are cut at the bound, and read them later.
     sys.dont_write_bytecode = True
     os.chdir(sys.argv[1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

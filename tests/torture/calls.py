@@ -22,7 +22,7 @@ MAX_TOKENS = 900
 
 
 class Answer:
-    """What a call gave: a text, or the reason of an error. error: of a call by gRPC."""
+    """The outcome of a call: a text, or the reason of an error. error: only of a call by gRPC."""
 
     def __init__(
         self, text: str | None = None, reason: str = "", error: ArenaError | None = None
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asking:
-    """A call to a hosted model. mark: by which the provider knows what to say."""
+    """A call to a hosted model. mark: tells the provider what to answer."""
 
     model: str
     request_id: str
@@ -58,7 +58,7 @@ class Caller:
     def __init__(self, system: System) -> None:
         self.system = system
         self.bill = system.bill
-        #: Of calls by HTTP, whose replies do not tell their cost.
+        #: Ids of calls by HTTP, whose replies do not tell their cost.
         self.by_http: set[str] = set()
 
     def prepare(self, model: str, dice: random.Random, plan: Plan) -> Asking:
@@ -84,7 +84,7 @@ class Caller:
     async def ask_grpc(
         self, model: str, prompt: str, request_id: str, streamed: bool, **options: Any
     ) -> Answer:
-        """Make a call, and until its cost is known repeat it without faults."""
+        """Make a call. Repeat it without faults until its cost is known."""
         options = {"max_tokens": MAX_TOKENS, **options}
         try:
             return await self._send(model, prompt, request_id, streamed, options)
@@ -139,7 +139,7 @@ class Caller:
 
 
 def read_http(status: int, body: bytes, streamed: bool) -> Answer:
-    """Read an answer of the gateway. One that breaks OpenAI's format is a text that is wrong."""
+    """Read an answer of the gateway. One that breaks OpenAI's format counts as a wrong text."""
     try:
         if status != 200:
             return _read_error(status, json.loads(body))

@@ -34,7 +34,7 @@ PATIENCE = 120.0
 _FAULTS = 0.05
 _SPENT = "SELECT sum(cost_picousd), sum(unpriced), sum(unpriced_picousd) FROM runs"
 _STATES = "SELECT status, count(*) FROM episodes GROUP BY status"
-#: What a run prints when it has asked the router for its models. Without a router it ends there.
+#: What a run prints once it knows the router's models. Without a router it ends before that.
 _CHECKED = "models can run"
 
 
@@ -129,7 +129,7 @@ async def kill_the_runner(system: System, games: Tournament, dice: random.Random
 
 
 async def stop_a_service(system: System, games: Tournament, dice: random.Random) -> None:
-    """A replica stands still for some seconds."""
+    """A replica is suspended for some seconds."""
     process = system.processes[dice.choice(["openrouter-0", "openrouter-1"])]
     process.signal(signal.SIGSTOP)
     await asyncio.sleep(dice.choice([0.2, 3.0]))

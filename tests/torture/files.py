@@ -38,7 +38,7 @@ _COMMANDS: dict[str, list[str]] = {
     "run": ["run", "--config", "test.yaml", "--results", "r.sqlite"],
     "merge": ["merge", "r.sqlite", "--to", "m.sqlite"],
 }
-#: How often each is chosen: a report and an export take as long as many others.
+#: How often each command is chosen. A report or an export takes as long as many other commands.
 _WEIGHTS = {"report": 1, "verify": 6, "audit": 3, "export": 1, "run": 6, "merge": 6}
 _CONFIRMED = re.compile(r"OpenSpiel confirms ([\d,]+) of ([\d,]+) results")
 
@@ -52,7 +52,7 @@ class Arena:
         self._guard: Guard | None = None
 
     async def run(self, arguments: list[str], size: int | None = None) -> dict[str, Any]:
-        """Run a command. Raises TimeoutError, and starts a new process for the next one then."""
+        """Run a command. Raises TimeoutError; the next command then gets a new process."""
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.torture.arena_worker", str(self.folder),
@@ -104,7 +104,7 @@ def flip(path: Path, dice: random.Random) -> None:
 
 
 def blank(path: Path, dice: random.Random) -> None:
-    """A page is empty, or that of another place."""
+    """A page is empty, or a copy of another page."""
     data = path.read_bytes()
     pages = [data[begin : begin + 4096] for begin in range(0, len(data), 4096)]
     pages[dice.randrange(len(pages))] = dice.choice([bytes(4096), dice.choice(pages)])
@@ -112,13 +112,13 @@ def blank(path: Path, dice: random.Random) -> None:
 
 
 def append(path: Path, dice: random.Random) -> None:
-    """There is more at the end."""
+    """The end has additional bytes."""
     with path.open("ab") as file:
         file.write(dice.choice([bytes(4096), dice.randbytes(5000), path.read_bytes()]))
 
 
 def replace(path: Path, dice: random.Random) -> None:
-    """It is something else."""
+    """The file is something else."""
     path.unlink()
     match dice.randrange(6):
         case 0:
@@ -137,7 +137,7 @@ def replace(path: Path, dice: random.Random) -> None:
 
 
 def beside(path: Path, dice: random.Random) -> None:
-    """Files of SQLite lie beside it that are not its own."""
+    """Beside it lies a file with one of SQLite's names and foreign content."""
     suffix = dice.choice(["-wal", "-journal", "-shm"])
     data = dice.choice([b"", dice.randbytes(9000), path.read_bytes(), bytes(32)])
     path.with_name(path.name + suffix).write_bytes(data)
@@ -188,7 +188,7 @@ def redefine(path: Path, dice: random.Random) -> None:
 _DAMAGES: tuple[Callable[[Path, random.Random], None], ...] = (
     *(cut, flip, flip, blank, append, replace, beside, scribble, scribble, redefine),
 )
-#: After these, `verify` may confirm only what it confirms of the whole file.
+#: After these damages, `verify` may confirm only what it confirms of the undamaged file.
 _PHYSICAL = (cut, blank, append)
 
 

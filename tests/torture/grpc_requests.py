@@ -19,9 +19,9 @@ from tests.torture.system import HF_MODEL, System
 WIDTH = 12
 _SERVICE = "/arena_llm.v1.LlmService/"
 _ALL = (*MAKERS, constraint)
-#: The share of requests that hold too much: each takes milliseconds of both sides.
+#: The share of requests that hold too much. Each takes milliseconds of client and server.
 TOO_MUCH = 0.04
-#: Of those for the hf service, whose processor is that of all.
+#: The share of requests that go to the hf service, which computes on the cores that all share.
 BY_HF = 0.1
 
 

@@ -35,9 +35,9 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class Request(NamedTuple):
-    """Bytes to a method. text: the honest answer to it; reasons: of errors; None: not any.
+    """Bytes to a method. text: the honest answer. reasons: of the errors that are right.
 
-    field: that an INVALID_REQUEST must name. must_fail: no reply is right.
+    field: what an INVALID_REQUEST must name. must_fail: no reply is right.
     """
 
     name: str
@@ -95,7 +95,7 @@ def mutation(dice: random.Random, model: str) -> Request:
                 data += data[: dice.randrange(len(data))]
         if not data:
             break
-    # The name of the model may be changed to one of a provider that is not here.
+    # The name of the model may have become one of a provider that does not run here.
     reasons = REFUSED | {"UPSTREAM_UNAVAILABLE"}
     return Request("mutated bytes", pick_method(dice), bytes(data), reasons=reasons)
 
@@ -197,7 +197,7 @@ def deadline(dice: random.Random, model: str) -> Request:
 
 
 def strange(dice: random.Random, model: str) -> Request:
-    """A name of a model that is none, a method that does not exist, text that is no UTF-8."""
+    """A name of no model, a method that does not exist, text that is not UTF-8."""
     request, text = plain(dice, model)
     match dice.randrange(4):
         case 0:
@@ -225,7 +225,7 @@ def strange(dice: random.Random, model: str) -> Request:
 
 
 def local(dice: random.Random, model: str) -> Request:
-    """Scores and counts, which only local models have."""
+    """Scoring and counting tokens, which only local models can do."""
     many = dice.choice([1, 3, 5_000])
     values = [{"text": dice.choice(["a", " b", "", "x" * 10_000, "😀"])} for _ in range(many)]
     if dice.random() < 0.5:

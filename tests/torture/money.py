@@ -1,4 +1,4 @@
-"""The bill: what the providers have billed, against what the callers were planned."""
+"""The bill: what the providers have billed, against what the callers know."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from arena.agents.calls import is_lost, is_lost_attempt
 from arena_llm import ArenaError
 from arena_llm.types import Attempt, Completion
 
-#: Of the answers whose usage does not say a cost: 12 tokens in and 5 out, at 0.15 and 0.6 dollars
-#: for a million, in 10^-12 dollars.
+#: The cost of an answer whose usage names none, in 10^-12 dollars: 12 tokens in and 5 out, at 0.15
+#: and 0.6 dollars for a million.
 USUAL_COST = 12 * 150_000 + 5 * 600_000
 
 
@@ -24,7 +24,7 @@ class Bill:
 
     def __init__(self) -> None:
         self.billed: defaultdict[str, int] = defaultdict(int)
-        #: Of moves of a tournament, whose results have the other side.
+        #: Bills for moves of a tournament. Its results file has the other side.
         self.games: defaultdict[str, int] = defaultdict(int)
         self.known: Counter[str] = Counter()
         self.at_most: Counter[str] = Counter()
@@ -35,7 +35,7 @@ class Bill:
         self.names: dict[str, str] = {}
 
     def add_reply(self, request_id: str, reply: Completion) -> None:
-        """Note what a reply says about its cost, once: it can be requested again."""
+        """Note what a reply says about its cost, only once, because it can be requested again."""
         if request_id not in self._replied:
             self._replied.add(request_id)
             self._add(request_id, reply.attempts)
@@ -71,7 +71,8 @@ class Bill:
             if known > billed:
                 found.append(f"{name}: billed {billed}, the caller knows {known}")
             elif billed > most and request_id in self.names and not self.unbounded[request_id]:
-                # Other kinds ask for few tokens, and the providers' random prices are no real ones.
+                # Unnamed calls are those of other kinds. They ask for few tokens, and providers
+                # bill random prices, so that they can exceed the bound.
                 found.append(f"{name}: billed {billed}, by the caller at most {most}")
         return found
 

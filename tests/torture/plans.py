@@ -22,7 +22,7 @@ FAILED = frozenset(("UPSTREAM_UNAVAILABLE", "INTERRUPTED", "RATE_LIMITED"))
 #: What any call may get while others are refused with 429, or with 402.
 ALWAYS = frozenset(("RATE_LIMITED", "CREDITS_HELD"))
 
-#: How litellm and openrouter tell that the answer of HTTP status is no answer; 0 is paid then.
+#: HTTP statuses by which litellm and openrouter see that there is no answer. Then 0 is paid.
 _GAVE_UP = (408, 499, 504, 522, 524)
 
 
@@ -30,9 +30,9 @@ _GAVE_UP = (408, 499, 504, 522, 524)
 class Trial:
     """A plan with its name.
 
-    texts: whether a text may be the answer, besides an honest one: None: no other one; a function:
-    those that it takes. reasons: of errors that may come. honest: whether an honest text may come.
-    once: it may be bought once only. sent: what was wrong with the answers.
+    texts: says whether a dishonest text may be the answer; None: none may. reasons: of errors that
+    may come. honest: whether an honest text may come. once: the answer may be bought only once.
+    sent: what was wrong with the answers.
     """
 
     name: str
@@ -116,7 +116,7 @@ def from_faults(dice: random.Random, streamed: bool, model: str) -> Trial:
     def plan(asked: Asked) -> tuple[Step, int]:
         if asked.number >= count:
             return asked.reply, asked.cost
-        # A whole answer that breaks off has its usage at the end, which nobody sees.
+        # The usage is at the end of an answer, so that nobody sees it if the answer breaks off.
         return step, asked.cost * is_billed
 
     # A short outage is cured by the attempts. After a reset, one of them may meet a connection
@@ -189,7 +189,7 @@ def _is_changed(text: str, reply: Reply, value: Any) -> bool:
     ]
     if isinstance(value, str) and (text == value or value in middles):
         return text != ""
-    # What says nothing about text may be left out: a piece without its text, or of a new kind.
+    # A value without text may remove a piece: its text is missing, or its kind is unknown.
     nothing = not value or value is Missing or value in _NO_TEXT
     return nothing and text != "" and "" in middles
 

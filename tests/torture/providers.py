@@ -60,7 +60,7 @@ class PlannedProvider:
     """A provider with the plans of its callers, by request_id.
 
     for_games: the plan of all moves of a tournament. down: it answers 503 to everything. requests:
-    of each call. answers: to moves.
+    how many each call has sent. answers: how many moves were answered.
     """
 
     def __init__(self, name: str, bill: Bill) -> None:

@@ -19,7 +19,7 @@ _PREFIX = "ERROR_REASON_"
 REASONS = frozenset(
     name.removeprefix(_PREFIX) for name in error_pb2.ErrorReason.DESCRIPTOR.values_by_name
 )
-#: What only a bug gives. No try may end so.
+#: Reasons that only a bug causes. No try may end with them.
 BUG = "INTERNAL"
 
 #: Problems of one kind that are kept; further ones are only counted.
@@ -29,7 +29,7 @@ _MOST = 25
 class Record:
     """The tries of one kind. seed: with it the same kind makes the same tries.
 
-    answers, errors: that were right. wrong, hung: those that were not. names: tries by their name.
+    answers, errors: counts of right outcomes. wrong, hung: counts of others. names: tries by name.
     """
 
     def __init__(self, kind: str, seed: int) -> None:
@@ -42,11 +42,11 @@ class Record:
         self.round = 0
 
     def dice(self, purpose: str) -> random.Random:
-        """A generator of its own for each purpose, so that tasks do not disturb each other."""
+        """Return a random generator for one purpose, so that tasks do not disturb each other."""
         return random.Random(f"{self.kind} {self.seed} {self.round} {purpose}")  # noqa: S311 - no secret
 
     def describe(self) -> str:
-        """What came of it until now, in a line."""
+        """The outcomes until now, in a line."""
         tries = self.answers + self.errors + self.wrong + self.hung
         return f"{self.kind}: {tries} tries, {self.wrong} wrong, {self.hung} hangs"
 

@@ -35,15 +35,15 @@ MODELS = {
 HF_MODEL = "hf_smollm2-135m-instruct"
 _EMBEDDED = ROOT / ".cache/models/smollm2-135m-instruct"
 
-#: Bounds of the hosted services that bad answers reach within seconds, and good ones do not, though
-#: services, providers and callers share two cores.
+#: Bounds of the hosted services. Bad answers reach them within seconds, but good ones do not, even
+#: though services, providers and callers share two cores.
 BOUNDS: dict[str, Any] = {
     "backoff_seconds": 0.01,
     "max_backoff_seconds": 0.05,
     "timeout_seconds": 12,
     "first_byte_seconds": 6,
     "max_attempts": 3,
-    # Most answers are bad here, which would open it for the calls that must be right.
+    # Most answers are bad here, so it would open and refuse the calls that must be right.
     "breaker": None,
     "max_retry_after_seconds": 0.5,
     "max_answer_bytes": 300_000,
@@ -188,12 +188,12 @@ class System:
         return self.folder / f"{name}.yaml"
 
     def write(self, name: str, config: Mapping[str, Any]) -> None:
-        """Replace a configuration file, as an editor does; JSON is YAML."""
+        """Replace a configuration file, as an editor does. It is JSON, which is also YAML."""
         self._configs[name] = dict(config)
         self.write_text(name, json.dumps(config))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write what may be no configuration."""
+        """Write a text that need not be a configuration."""
         new = self.path(name).with_suffix(".new")
         new.write_text(text)
         os.replace(new, self.path(name))

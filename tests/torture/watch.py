@@ -14,10 +14,9 @@ from tests.torture.calls import Caller, check_normal
 from tests.torture.record import Record
 from tests.torture.system import TOKENS, System
 
-#: Growth of resident memory in the last round that is no leak, in bytes, or as a share: kept
-#: replies (2 MB by the configuration), and what allocators and the garbage collector keep of
-#: messages of tens of MB, which differs by 50 MB from one moment to the next. The first rounds warm
-#: all of it up.
+#: Growth of resident memory in the last round that is no leak, in bytes, or as a share. Its reasons
+#: are kept replies (2 MB by the configuration), and what allocators and the garbage collector keep
+#: of messages of tens of MB, which varies by 50 MB. The earlier rounds warm all of this up.
 MAX_GROWTH = 64 * 2**20
 MAX_GROWTH_SHARE = 0.15
 #: Samples of which the smallest counts.
@@ -26,7 +25,7 @@ SAMPLES = 4
 #: and the threads of pools that the first hostile calls start.
 MAX_FILES, MAX_THREADS = 40, 40
 
-#: Never in a log.
+#: Texts that must never be in a log.
 _SECRETS = {
     **{f"the token {name}": token for name, token in TOKENS.items()},
     "OpenRouter's key": openrouter.KEY, "OpenAI's key": openai.KEY,
@@ -58,7 +57,7 @@ def take_samples(system: System) -> dict[str, Sample]:
 
 
 async def take_settled_samples(caller: Caller, record: Record) -> dict[str, Sample]:
-    """Look at each process when the garbage of hostile messages has gone: between normal calls."""
+    """Look at each process between normal calls, after the garbage of hostile ones has gone."""
     await wait_until_idle(caller.system, record)
     least = take_samples(caller.system)
     for _ in range(SAMPLES - 1):

@@ -83,7 +83,7 @@ class GameText(ABC):
     def aliases_at(self, state: State, action: LegalAction) -> tuple[str, ...]:
         """Return other usual names of an action in this position.
 
-        A name that another action shares is not read.
+        A name that several actions share is ignored.
         """
         return ()
 

@@ -1,7 +1,7 @@
 """Disguises: the words of known games in other words (see arena/games/disguise.py).
 
-The rules are complete, because a model cannot know them. The position is the original's, with its
-words and the names of its actions replaced, where no other drawing says the same.
+The rules are complete, because a model cannot know them. By default the position is the original's
+text with other words. Some disguises draw it differently.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class DisguiseText(GameText):
 
 #: The number of each cell of tic-tac-toe: those of a line add up to 15.
 _NUMBERS = (2, 7, 6, 9, 5, 1, 4, 3, 8)
-#: The cells by their numbers. In the order of the cells they would show the square.
+#: The cells in the order of their numbers. In their own order they would reveal the magic square.
 _CELLS = tuple(_NUMBERS.index(number) for number in range(1, 10))
 
 
@@ -357,7 +357,7 @@ Returns: 1 for a win, 0 for a draw, -1 for a loss."""
 def _register() -> None:
     """Register all disguises with OpenSpiel. Those of matrix games get MatrixGameText.
 
-    Actions are listed in the natural order of their own names: the last item of a row.
+    The last item of a row is the order of the actions, if it differs from the original's.
     """
 
     def words(names: Mapping[str, str]) -> Rename:

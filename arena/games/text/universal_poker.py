@@ -29,7 +29,7 @@ _ACTIONS = {
 }
 
 
-#: What OpenSpiel says that each player has if the betting has a limit.
+#: The chips that OpenSpiel reports for each player if the betting has a limit.
 _ENDLESS = 2**31 - 1
 
 

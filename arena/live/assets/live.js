@@ -12,7 +12,7 @@ function follow(path, show) {
   source.onmessage = (event) => show(JSON.parse(event.data));
   source.onerror = () => {
     // The browser tries again by itself, but not after a refusal.
-    if (source.readyState === EventSource.CLOSED) place("stage").replaceChildren(make("p", { class: "empty" }, "The server does not have it any more."));
+    if (source.readyState === EventSource.CLOSED) place("stage").replaceChildren(make("p", { class: "empty" }, "This game is no longer on the server."));
   };
 }
 

@@ -1,8 +1,8 @@
 """The names of the original Game Reasoning Arena's `backends` package, over Arena LLM's router.
 
 Importing this package makes `game_reasoning_arena.backends` the package `backends` in this folder,
-also if the original project is installed, whose files are not touched. A .pth file of this
-distribution imports it whenever Python starts, so it imports nothing else before it is used.
+even if the original project is installed. The original's files are not touched. A .pth file imports
+this package whenever Python starts, so it imports as little as possible until it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BACKENDS = os.path.join(os.path.dirname(__file__), "backends")
 
 
 class _BackendsFinder:
-    """Finds `game_reasoning_arena.backends`; its modules are found in its folder as usual."""
+    """Finds `game_reasoning_arena.backends`. Python finds its modules in its folder as usual."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:

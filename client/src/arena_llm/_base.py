@@ -83,7 +83,7 @@ class PendingCall(Generic[T]):
         ) from None
 
     def unreadable_reply(self) -> InternalError:
-        """Return the error of a reply that does not parse. grpc.aio has none: it returns None."""
+        """Return the error of a reply that does not parse; grpc.aio only returns None then."""
         return unreadable_reply(self._link.target, self.call.model)
 
     def closed_error(self) -> CallCancelledError:
@@ -110,7 +110,7 @@ class BaseClient:
     ) -> None:
         self.timeout = timeout
         self._link = self._link_type(resolve_target(target), resolve_token(token), find_tls(tls))
-        #: The headers of another caller, for whom this client forwards calls.
+        #: The headers of the caller for whom this client forwards calls; None: its own headers.
         self._caller: Headers | None = None
 
     @property

@@ -34,9 +34,8 @@ class Codec(NamedTuple):
     """How one field is written to a message and read from it.
 
     path: the field that an error names, such as "temperature". put: writes a value to a message;
-    may raise the errors of WRONG_VALUE. read: turns the value of a field that is set into the
-    value of the dataclass; None if they are the same. zero: what a field that is not set is read
-    as.
+    may raise the errors of WRONG_VALUE. read: converts the value of a set field to that of the
+    dataclass; None if they are the same. zero: the dataclass's value for an unset field.
     """
 
     path: str
@@ -54,9 +53,9 @@ def enum_converters(
 ) -> tuple[Callable[[Any], int], Callable[[int], Any]]:
     """Return functions from a value to its number and back.
 
-    hint: a StrEnum, or a Literal of strings. The name of a number is the name of the enum in
-    capitals and the name of the value: ROLE_USER. UNKNOWN of a StrEnum stands for all numbers
-    without a name; a hint without UNKNOWN gives None for them.
+    hint: a StrEnum, or a Literal of strings. A number's name has the enum's name in front of the
+    value's, both in capitals: ROLE_USER. UNKNOWN of a StrEnum stands for all numbers without a
+    name; a hint without UNKNOWN gives None for them.
     """
     if get_origin(hint) is Literal:
         members = {value.upper(): value for value in get_args(hint)}
@@ -276,7 +275,7 @@ def _repeated(hint: Any, field: FieldDescriptor, plan: PlanLater) -> Codec:
     return Codec(wire, put, _read_values, ())
 
 
-#: Values that are read together: other threads wait while a function of C runs.
+#: Values that one slice reads: other threads wait while C code runs.
 _PIECE = 16_384
 
 

@@ -28,7 +28,7 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """What the account and the key's limit still have, in 10^-12 US dollars; None if unknown."""
+    """What is left in the account, and of the key's limit, in 10^-12 US dollars; None: unknown."""
 
     balance_picousd: int | None = None
     limit_remaining_picousd: int | None = None
@@ -79,7 +79,7 @@ class PriceUnit(StrEnum):
 class Rate:
     """One price, in 10^-12 US dollars for one unit.
 
-    above_prompt_tokens: it holds for prompts with more tokens than this.
+    above_prompt_tokens: it applies to prompts with more tokens than this; 0: to all prompts.
     """
 
     unit: PriceUnit
@@ -249,7 +249,7 @@ class ReplicaInfo:
 class BackendInfo:
     """A backend, its prefixes and its processes.
 
-    credits: of its key, where it has them. limits: those in force there; None if it did not answer.
+    credits: of its key; None if it has none. limits: those in force; None if it did not answer.
     """
 
     backend: str
@@ -263,7 +263,7 @@ class BackendInfo:
 class ServiceInfo:
     """What a service is. backends: from the router, all; from a backend, itself.
 
-    limits: from the router, its own, and as request_id_seconds the shortest time of its backends.
+    limits: its own. A router's request_id_seconds is the shortest time of its backends.
     """
 
     service: str

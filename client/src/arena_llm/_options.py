@@ -217,7 +217,7 @@ PARAMETERS_BY_PATH: Mapping[str, Parameter] = {p.path: p for p in PARAMETERS.val
 class CacheUse(StrEnum):
     """Whether the router's cache may answer, if it has one.
 
-    None: if the request is greedy or seeded. ALLOW: in any case. BYPASS: never.
+    None: only if the request is greedy or seeded. ALLOW: always. BYPASS: never.
     """
 
     ALLOW = "allow"
@@ -325,8 +325,8 @@ class GenerateOptions(TypedDict, total=False):
     template_arguments: arguments of the chat template, such as {"enable_thinking": False}.
     provider_options: merged into the provider's request unchanged (JSON types).
     fallback_models: models that the router calls in order if the model cannot answer for a reason
-        that waiting does not cure, such as missing credits. An empty list: none, also if the
-        router's configuration has some. reply.failed_models says which were called before.
+        that waiting does not cure, such as missing credits. An empty list turns off the fallbacks
+        of the router's configuration. reply.failed_models lists the models that failed before.
     cache_use: a CacheUse ("allow" or "bypass"). reply.cached says that the cache answered.
     """
 

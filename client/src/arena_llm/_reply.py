@@ -143,8 +143,8 @@ class Attempt:
     """One request to a provider.
 
     http_status: 0 means no answer. reason: why it failed, such as "RATE_LIMITED"; empty if it did
-    not. cost_picousd: None if it is not known. max_cost_picousd: the most that it can be then; None
-    if that is not known either.
+    not. cost_picousd: None if it is not known. max_cost_picousd: then an upper bound; None if that
+    is not known either.
     """
 
     provider: str = ""

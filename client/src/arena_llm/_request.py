@@ -69,7 +69,7 @@ class Call(NamedTuple, Generic[T]):
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Headers for proxies, which route and hash calls without reading bodies.
 
-        A call that only a router can make has no model there, so that it is led to the router.
+        A call that only a router can make has no model header, so proxies send it to the router.
         """
         model = "" if self.needs_router else self.model
         pairs = (("arena-model", model), ("arena-session", self.session))
@@ -112,7 +112,7 @@ def build_generate_calls(
     options: GenerateOptions,
     concurrency: int,
 ) -> Iterator[Call[Completion] | ArenaError]:
-    """Return an iterator that builds a call for each prompt, or its error in place of it.
+    """Return an iterator over the calls of the prompts; a wrong prompt yields its error instead.
 
     Raises InvalidArgumentError for wrong arguments, and TypeError for an unknown option, before
     the first prompt is read.

@@ -32,7 +32,7 @@ CONNECT_SECONDS = 2.0
 CONNECT_TIMEOUT_MS = 5000
 #: Seconds without a failed connection after which the next failure begins a new outage.
 _QUIET_SECONDS = 5.0
-#: Seconds after which the files of TLS are looked at again.
+#: Seconds between two checks whether the files of TLS have changed.
 _STAMP_SECONDS = 1.0
 
 
@@ -61,7 +61,7 @@ class _Stub(LlmServiceStub):
 
     @cached_property
     def Health(self) -> Any:
-        """The method Check of grpc.health.v1. Few clients need its module, so it comes late."""
+        """The method Check of grpc.health.v1. Its module is imported here, because few need it."""
         from grpc_health.v1.health_pb2_grpc import HealthStub
 
         return HealthStub(self._channel).Check
@@ -117,7 +117,7 @@ class Link(ABC):
         self.tls = tls
         self._stamp: object = None if tls is None else tls.stamp()
         self._stamped = 0.0
-        #: Channels with certificates that have changed since, whose calls may still run.
+        #: Channels with outdated certificates. Their calls may still run.
         self._retired: list[tuple[Any, _OpenChannel]] = []
         self._credentials = make_credentials(token)
         self.closed = False
@@ -162,7 +162,7 @@ class Link(ABC):
         return self._channels.setdefault(self._key(), _OpenChannel(channel, _Stub(channel)))
 
     def _follow_files(self, tls: Tls) -> None:
-        """Let the next call make a new channel if the files have changed: grpc reads them once."""
+        """Make the next call open a new channel if a file has changed: grpc reads files once."""
         now = time.monotonic()
         if now - self._stamped < _STAMP_SECONDS:
             return
@@ -231,10 +231,11 @@ class SyncLink(Link):
 
 
 class _QueueErrors:
-    """Drops an error that grpc.aio causes in every event loop but one of a process.
+    """Drops an error that grpc.aio causes if a process has several event loops.
 
-    All loops watch one queue, each of them reads it when it has something, and those that come late
-    find nothing (BlockingIOError). The call is not affected. Other errors go where they went.
+    All loops watch one queue. When it gets something, all of them read it, and all but the first
+    find it empty (BlockingIOError). Calls are not affected. The previous handler gets all other
+    errors.
     """
 
     def __init__(self, before: Callable[[AbstractEventLoop, Any], Any] | None) -> None:
@@ -251,7 +252,7 @@ class _QueueErrors:
 
 
 class AsyncLink(Link):
-    """One channel for each event loop, because an object of grpc.aio stays with its loop."""
+    """One channel for each event loop, because objects of grpc.aio are bound to one loop."""
 
     def _key(self) -> AbstractEventLoop:
         return get_running_loop()

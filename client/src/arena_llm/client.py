@@ -48,15 +48,15 @@ class Client(BaseClient):
 
     target: HOST:PORT. None means ARENA_LLM_TARGET of the environment, else
         localhost:$ARENA_ROUTER_PORT, else localhost:50050.
-    timeout: seconds for each call without a timeout of its own; math.inf for no limit.
+    timeout: the default for each call, in seconds; math.inf for no limit.
     token: for a router that needs one. None means ARENA_LLM_TOKEN of the environment; "": none.
-    tls: an arena_llm.tls.Tls; True: the public authorities; False: no encryption. None means
-        ARENA_LLM_CA and its like of the environment, else no encryption.
+    tls: an arena_llm.tls.Tls; True: the public authorities; False: no encryption. None means the
+        variables that arena_llm.tls lists, such as ARENA_LLM_CA, else no encryption.
 
     The client connects at the first call. All threads may use one client, and it can be
     pickled, with its token. After the first call, a forked child cannot make calls: start it with
     spawn. A failed call raises an ArenaError; see arena_llm.errors. A call that cannot connect is
-    tried again for up to 2 seconds. A call that may have reached a server is never repeated.
+    retried for up to 2 seconds. A call that may have reached a server is never repeated.
     """
 
     _link_type = SyncLink

@@ -39,10 +39,10 @@ _MOST_USAGE = 6
 
 
 class HintingParser(argparse.ArgumentParser):
-    """A parser whose errors name what a misspelled command or value may stand for."""
+    """A parser whose errors suggest the right name for a misspelled command or value."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with the usage and the message; of a usage that would fill the screen, say where."""
+        """Exit with the usage and the message. A long usage is replaced by a hint to --help."""
         if wrong := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             message += did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), most=1)
         usage = self.format_usage()
@@ -80,7 +80,7 @@ def _check_options(
     known = _list_options(parser) | (_list_options(command) if command else set())
     for word in words[: words.index("--") if "--" in words else None]:
         name = word.partition("=")[0]
-        # argparse accepts the beginning of a name, and takes words with a blank as a value.
+        # argparse accepts the beginning of a name, and reads a word with a blank as a value.
         if not name.startswith("--") or " " in name or any(o.startswith(name) for o in known):
             continue
         names = known.union(*map(_list_options, commands.values()))

@@ -99,7 +99,7 @@ def accept_ping_options() -> Options:
 def reconnect_options(timeout_ms: int) -> Options:
     """Return the options that make a channel find a restarted server within a second.
 
-    Also at another address of its host's name: a lost connection makes grpc look the name up.
+    The server may have another address then: grpc looks its name up after a lost connection.
 
     timeout_ms: the time to connect in milliseconds, after which the attempt has failed.
     """
@@ -115,7 +115,7 @@ def reconnect_options(timeout_ms: int) -> Options:
 
 
 def read_checkout_settings(folder: Path) -> dict[str, str]:
-    """Return ARENA_LLM_TARGET and its like, if the .env of the checkout sets them.
+    """Return the client's variables that the .env of the checkout sets.
 
     folder: a checkout of this project, or a folder inside one. Elsewhere the result is empty.
     """
@@ -190,7 +190,7 @@ def find_connection(target: str | None) -> ConnectionSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener at a host. Other names may be any address."""
+    """Whether only this machine reaches a listener at a host. False for names except localhost."""
     if host.lower() == "localhost":
         return True
     try:

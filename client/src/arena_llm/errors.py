@@ -39,7 +39,7 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 #: have the same beginning, but it has details.
 NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 
-#: Bytes of a call's metadata from which on gRPC refuses some calls; twice as many it never accepts.
+#: Bytes of a call's metadata. gRPC refuses some calls with more, and all with twice as much.
 _MAX_METADATA = 8192
 
 

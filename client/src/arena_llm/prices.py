@@ -1,4 +1,4 @@
-"""What a request costs by a price, the most that it can cost, and how people read an amount."""
+"""The price of a request, the most that it can cost, and the format of amounts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from arena_llm.types import FreePrice, Price, PriceTable, PriceUnit
 
-#: The most expensive cache writes, those for an hour, cost so many times a plain prompt token:
+#: The most expensive cache write, for an hour, costs this many times a plain prompt token:
 #: https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#pricing
 _LONG_CACHE = 2
 
@@ -24,8 +24,8 @@ def find_rates(price: PriceTable, prompt_tokens: float) -> dict[PriceUnit, int]:
 def find_most(price: Price | None, prompt_tokens: int, completion_tokens: int | None) -> int | None:
     """Return the most that a request of texts can cost, in 10^-12 US dollars.
 
-    prompt_tokens, completion_tokens: at most so many; None is not known. None: not known, because
-    the price or a number of tokens is not known.
+    prompt_tokens, completion_tokens: upper bounds; None if unknown. Returns None if the price or a
+    number of tokens is unknown.
     """
     if isinstance(price, FreePrice):
         return 0
@@ -44,7 +44,7 @@ def find_most(price: Price | None, prompt_tokens: int, completion_tokens: int | 
     return most.get(PriceUnit.REQUEST, 0) + prompt_tokens * prompt + completion_tokens * completion
 
 
-#: The least amount, in dollars, that is shown with two decimals. A smaller one would lose digits.
+#: Amounts of at least this many dollars have two decimals. Smaller ones would lose digits.
 _DECIMALS_FROM = 0.0995
 
 

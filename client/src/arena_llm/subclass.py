@@ -1,4 +1,4 @@
-"""Checks a class of a user against the base class that it extends."""
+"""Checks a user's class against the base class that it extends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 def find_problem(found: type, base: type) -> str:
     """Say what is wrong with the methods of a subclass; "" if nothing is.
 
-    It lacks one, one is not `async` where that of the base class is, or one cannot be called with
-    the parameters of the base class. A method without `async` may return an async generator if its
-    annotation says so.
+    It finds a missing method, one that is not `async` although that of the base class is, and one
+    that does not accept the parameters of the base class. A method without `async` may return an
+    async generator if its annotation says so.
     """
     where = f"see {base.__module__}.{base.__qualname__}"
     if missing := sorted(getattr(found, "__abstractmethods__", ())):

@@ -1,4 +1,4 @@
-"""Words of the errors about files and names that every part has."""
+"""Texts that the client, the services and the arena share in errors about files and names."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Tls:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that exist in the settings."""
+        """The files that the settings name."""
         return tuple(filter(None, (self.ca, self.certificate, self.key)))
 
     def stamp(self) -> tuple[Any, ...]:
@@ -81,7 +81,7 @@ def open_channel(
 
 
 def find_tls(tls: Tls | bool | None, environ: Mapping[str, str] = os.environ) -> Tls | None:
-    """Return the argument, else what ARENA_LLM_CA and its like say; None: no encryption.
+    """Return the argument, else the settings of the environment; None: no encryption.
 
     tls: True: the public authorities; False: no encryption, even if the environment names files.
     """
@@ -104,7 +104,7 @@ def _stamp(path: str) -> Any:
 
 
 def _read(path: str, part: bytes) -> bytes:
-    """Return a PEM file. grpc says nothing of use about one without the part that is needed."""
+    """Return a PEM file. Checks that it has this part, because grpc's own error does not help."""
     try:
         text = Path(path).read_bytes()
     except OSError as error:

@@ -2,8 +2,7 @@
 
 The standard variables turn them on: OTEL_EXPORTER_OTLP_ENDPOINT (or ..._TRACES_ENDPOINT) names a
 receiver; OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and the others have their usual meaning. Without a
-receiver nothing of OpenTelemetry is imported. A program that has set a tracer provider of its own
-keeps it.
+receiver nothing of OpenTelemetry is imported. A tracer provider that the program has set is kept.
 
 Spans never have keys, and no prompts or replies unless a service's `capture_content` says so.
 """
@@ -18,14 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-#: Names the header with a call's place in its trace (https://www.w3.org/TR/trace-context/).
+#: The headers with a call's place in its trace (https://www.w3.org/TR/trace-context/).
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 Pairs = tuple[tuple[str, Any], ...]
 
-#: Whether the trace of this call is not kept: nothing in it begins a trace of its own.
+#: Whether this call's trace is dropped: then its parts must not begin new traces.
 _DROPPED: ContextVar[bool] = ContextVar("dropped", default=False)
-#: Characters of a traceparent, and the last one of those that do not ask for the trace to be kept.
+#: The length of a traceparent, and its last characters that mean that the trace is dropped.
 _LENGTH, _NOT_SAMPLED = 55, frozenset("02468ace")
 
 
@@ -47,17 +46,17 @@ class Tracing:
         self._service = service
         self._api: Any = None
         self._tracer: Any = None
-        #: Whether a call is kept only if its caller's trace is.
+        #: Whether a call is dropped if its caller's trace is.
         self._follows_caller = False
-        #: Decides about the traces that begin here; None: the library decides alone.
+        #: Decides whether a trace that begins here is kept; None: the library decides.
         self._roots: Any = None
         self._setting_up = threading.Lock()
         self.is_on = is_requested()
 
     def name(self, service: str) -> None:
-        """Say which service this process is: after its variables are set, before its first span.
+        """Set the name of this service. Call it after the variables are set, before the first span.
 
-        Also gets ready for the first span, which takes 0.1 s.
+        It also prepares the first span, which takes 0.1 s.
         """
         self._service = service
         self.is_on = is_requested()
@@ -98,11 +97,11 @@ class Tracing:
         )
 
     def accept(self, name: str, headers: Iterable[tuple[str, Any]], at: float) -> tuple[Any, Pairs]:
-        """Begin the span of a call that a server has got, which continues its caller's trace.
+        """Begin the span of a call that a server has received. It continues the caller's trace.
 
-        It is the current span for the rest of the task. The span is None if the trace is not kept:
-        most calls are such ones, for which the library does nothing. Also returns the headers with
-        which the trace continues in the next process; none if those of the caller stay.
+        It is the current span for the rest of the task. It is None if the trace is dropped. That
+        is the usual case, so it mostly avoids the library. Also returns the headers with which
+        the trace continues in the next process; none if the caller's headers remain valid.
         """
         parent = {key: value for key, value in headers if key in TRACE_HEADERS}
         place = parent.get(TRACE_HEADERS[0], "")
@@ -201,7 +200,7 @@ def _follows_caller(provider: Any) -> bool:
 
     try:
         from opentelemetry.sdk.trace.sampling import ParentBased
-    except ImportError:  # a program with a provider of its own
+    except ImportError:  # the program has another provider
         return False
     sampler = getattr(provider, "sampler", None)
     if not isinstance(sampler, ParentBased):
@@ -212,10 +211,10 @@ def _follows_caller(provider: Any) -> bool:
 
 
 def _make_roots() -> Any:
-    """Return what decides whether a trace that begins here is kept, before it has a span.
+    """Return an object that decides, without a span, whether a trace that begins here is kept.
 
-    The library makes a span first, which takes 15 us. It also is the library's generator of ids,
-    because the decision holds for one id.
+    The library would make a span first, which takes 15 us. The object is also the library's
+    generator of ids, because the decision depends on the id.
     """
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -282,7 +281,7 @@ def trace_call(
 
 
 def add_spans(span: Any, began: float, parts: Iterable[tuple[str, float]]) -> None:
-    """Add the parts of a span: names and the seconds after its beginning at which each ends.
+    """Add consecutive parts of a span: the name of each, and the seconds from `began` to its end.
 
     began: by time.time().
     """

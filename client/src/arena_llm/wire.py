@@ -67,7 +67,7 @@ _LOCAL: Mapping[type, frozenset[str]] = {
     GenerationRequest: frozenset({"deadline"}),
     Score: frozenset({"text"}),
 }
-#: Properties that are sent, and not read.
+#: Properties that are sent, but not read.
 _DERIVED: Mapping[type, tuple[str, ...]] = {Completion: ("text",)}
 #: The kinds of input: the field of the message, by the type.
 _INPUTS: Mapping[type, str] = {str: "prompt", Conversation: "conversation", RawPrompt: "raw"}
@@ -108,7 +108,7 @@ class _Record:
         #: By the number of each field of the message: the position of the dataclass's field, or
         #: -1 for a field that is only written, and the function that reads it.
         self._readers: dict[int, tuple[int, Callable[[Any], Any] | None]] = {}
-        #: What the fields of an empty message are read as. A dict is made for each message.
+        #: The values of unset fields. Each message gets a new dict.
         self._zeros: list[Any] = []
         self._writers: list[tuple[Any, Callable[[Any, Any], None], str]] = []
         for place, field in enumerate(fields):
@@ -311,7 +311,7 @@ def _member(kind: type[Any], field: FieldDescriptor, local: frozenset[str]) -> C
 def _list_input_codecs(descriptor: Descriptor) -> Iterator[tuple[Codec, int]]:
     """Yield the codecs of `input`: a prompt (a string), a conversation, or a raw prompt.
 
-    They write alike: by the type of the value.
+    All write in the same way, by the type of the value.
     """
     fields = {kind: descriptor.fields_by_name[name] for kind, name in _INPUTS.items()}
     codecs = {

@@ -223,7 +223,7 @@ class HostedBackend(BaseLLMBackend[C]):
         try:
             completion = await generate_constrained(request, ask, False)
         except (InvalidRequest, Unsupported):
-            raise refusal from None  # it was not the schema
+            raise refusal from None  # the schema was not the reason
         if len(self._without_schema) < _MAX_REMEMBERED:
             self._without_schema.add(model)
         log.warning("a model refuses JSON schemas: set structured_output: false", model=model)
@@ -244,7 +244,7 @@ class HostedBackend(BaseLLMBackend[C]):
         return with_attempts(completion, attempts)
 
     async def _look_up_costs(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-        """The attempts, with the costs that the provider can still say."""
+        """The attempts, with unknown costs looked up at the provider."""
         return tuple(
             [
                 replace(attempt, cost_picousd=await self._look_up_cost(attempt.upstream_id))
@@ -257,9 +257,9 @@ class HostedBackend(BaseLLMBackend[C]):
     async def _bound_costs(
         self, attempts: tuple[Attempt, ...], request: GenerationRequest
     ) -> tuple[Attempt, ...]:
-        """The attempts, with the most that those of unknown cost can have cost.
+        """The attempts, with an upper bound for each unknown cost.
 
-        Earlier attempts with the same request_id were made for the same request.
+        It also holds for earlier attempts with this request_id, which had the same request.
         """
         if all(attempt.cost_picousd is not None for attempt in attempts):
             return attempts

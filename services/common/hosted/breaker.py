@@ -1,13 +1,13 @@
 """Circuit breakers: a model whose provider keeps failing is not called until a probe succeeds.
 
 Each model has a breaker for each reason: UPSTREAM_UNAVAILABLE, and TIMEOUT for attempts that took
-too long. It opens when many attempts in a row have failed, for some time. While it is open, calls
+too long. It opens when many attempts in a row have failed over some time. While it is open, calls
 are refused without a request to the provider. From time to time one call is let through: the probe.
 Any answer to it closes the breaker; if it fails, the time to the next probe doubles.
 
-Here and not in the router, because only this service sees the single attempts, and knows whose
-fault a failure is. A library does not fit: purgatory, the maintained one for asyncio, opens at a
-number of failures, however short the outage.
+The breakers are here and not in the router, because only this service sees each attempt and knows
+whose fault a failure is. A library does not fit: purgatory, the maintained one for asyncio, opens
+after a number of failures, however short the outage.
 
 Answers of any other kind, such as RATE_LIMITED, show that the provider works. They close a breaker.
 """
@@ -26,9 +26,9 @@ from services.common.log import log
 
 #: Model names come from callers, so no more models than this are remembered.
 _MAX_MODELS = 1024
-#: Seconds after which a failure and one before it are not in a row.
+#: A row of failures ends if the next failed attempt begins more seconds than this after the last.
 _FORGET = 60.0
-#: Seconds to wait for the outcome of a probe, for callers that are refused meanwhile.
+#: Seconds after which callers that are refused during a probe may try again.
 _PROBE_WAIT = 1.0
 
 
@@ -53,7 +53,7 @@ class Trial:
 
 @dataclass(slots=True)
 class _Breaker:
-    """Failures in a row. since: when the first one of them was sent. words: of the last one.
+    """Failures in a row. since: when the first one was sent. words: the message of the last one.
 
     last: when the last one ended. interval: seconds between probes, if it is open. due: when the
     next probe may be sent.
@@ -87,7 +87,7 @@ class Breakers:
     ) -> None:
         self._config = config
         self._clock = clock
-        #: Of the models whose last attempt failed, by reason.
+        #: By model and reason. Only models whose last attempt failed have breakers.
         self._failing: dict[str, dict[str, _Breaker]] = {}
 
     def check(self, model: str) -> None:
@@ -193,9 +193,9 @@ class Breakers:
 
 
 def _find_reason(error: BaseException | None) -> str | None:
-    """Return the reason by which an attempt counts as a failure of the provider; None: it does not.
+    """Return the reason for which an attempt counts as the provider's failure; None: it does not.
 
-    An unreadable answer does not: it may depend on this one request.
+    An unreadable answer does not count, because it may depend on this one request.
     """
     if not isinstance(error, UpstreamUnavailable) or isinstance(error, UnreadableAnswer):
         return None

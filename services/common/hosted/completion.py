@@ -74,7 +74,7 @@ def parse_finish_reason(word: str) -> FinishReason:
 def no_choice(provider: str, report: CallReport) -> BackendError:
     """The error for an answer without a choice.
 
-    It is requested again only if no token was generated: all others have been paid for.
+    It is retried only if no token was generated: otherwise it has been paid for.
     """
     problem = f"{provider} answered without any choice"
     if tokens := report.usage.completion_tokens:

@@ -87,9 +87,9 @@ class HostedModel(ModelEntry):
 class BreakerConfig(StrictModel):
     """When the calls to a model are refused because its provider keeps failing.
 
-    failures, seconds: so many attempts in a row must have failed, the first of them so long ago. A
-    short outage is left to the retries. probe_seconds, max_probe_seconds: to the first probe, and
-    the longest time between two; it doubles with each probe that fails.
+    failures, seconds: this many attempts in a row must have failed, the first at least this long
+    ago. Shorter outages are left to the retries. probe_seconds: the time until the first probe. It
+    doubles with each probe that fails, up to max_probe_seconds.
     """
 
     failures: PositiveInt = 5
@@ -105,14 +105,13 @@ class HostedConfig(SharedConfig, Generic[M]):
     """The whole file. A subclass sets `prefix`, such as "openrouter_".
 
     max_concurrency: concurrent provider calls of all models together.
-    max_queue: calls that may wait for a place, per model and for the service. Further calls
-    are answered OVERLOADED.
-    limits: of several models together, by patterns of their names. All that match hold.
+    max_queue: calls to one model that may wait for a place. Further calls are answered OVERLOADED.
+    limits: rates that several models share, by patterns of their names. All that match apply.
     timeout_seconds: for one attempt.
     connect_timeout_seconds: to open a connection.
-    first_byte_seconds: until the provider sends the first byte, and between two of a stream. A
-    retry then fits into a caller's deadline, which is 600 seconds by default. An answer that is
-    not streamed begins when the model has ended it, so a model that reasons for longer needs more.
+    first_byte_seconds: until the provider sends the first byte, and between two of a stream. The
+    default leaves time for a retry in a caller's deadline, by default 600 seconds. An answer that
+    is not streamed begins when the model has finished: a model that reasons longer needs more.
     max_attempts: attempts of one call, including the first. An attempt that the provider's limits
     refuse (HTTP 429) does not count.
     backoff_seconds, max_backoff_seconds: the pause before the first retry is random, up to

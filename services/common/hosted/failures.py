@@ -62,7 +62,7 @@ class Failure:
     wait: float | None = None
 
     def inside(self, outer: Failure) -> Failure:
-        """This failure with what the one around it adds. The outer names and status come first."""
+        """This failure merged with the one around it, whose words, status and names come first."""
         return Failure(
             _join((outer.message, self.message), ": "),
             outer.status or self.status,
@@ -111,8 +111,8 @@ def read_error_body(body: bytes, status: int, reason: str) -> Failure:
 
 
 def find_reported(value: dict[str, Any]) -> Any:
-    """Find the error in an answer with HTTP 200: in a field, or the whole answer if it is nothing
-    else. None if it holds none."""
+    """Find the error in an answer with HTTP 200: in a field, or the whole answer if it is only an
+    error. None if there is none."""
     has_content = any(value.get(name) for name in ("choices", "candidates", "content"))
     for name in ("error", "errors"):
         error = value.get(name)
@@ -132,7 +132,7 @@ def find_reported(value: dict[str, Any]) -> Any:
 
 
 def _says_something(error: Any, failure: Failure) -> bool:
-    """Whether an error beside a completion is one: some servers always send the field."""
+    """Whether an error beside a completion is real: some servers always send the field."""
     if isinstance(error, dict) and number(error.get("code")) in (0, 200):
         return False
     return bool(failure.message or failure.status or failure.kinds)

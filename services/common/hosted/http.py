@@ -1,4 +1,4 @@
-"""HTTP to providers: the session, limits on what is read, and server-sent events."""
+"""HTTP to providers: the session, proxies, and limits on what is read."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _Response(aiohttp.ClientResponse):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Keeps connections, until one of them turns out to be dead."""
+    """Keeps idle connections, and can close all of them at the same time."""
 
     def drop_idle(self) -> None:
         """Close all idle connections.
 
-        If the other end has gone away, they are all dead, and each retry would meet another one.
+        If the server has gone away, all of them are dead, and each retry would fail on the next.
         """
         for connections in self._conns.values():  # aiohttp has no public way
             for protocol, _ in connections:

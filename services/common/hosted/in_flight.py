@@ -1,8 +1,8 @@
 """Learns whether a provider bounds the calls in flight, from how many there were when it refused.
 
-A rate alone serves such a provider badly, because answers take more and less time: paced at the
-mean rate of N places, calls meet N busy ones as in Erlang's loss formula, which for 20 places is
-one refusal in six and a use of 84 %.
+A rate alone suits such a provider badly, because answers differ in length. By Erlang's loss
+formula, 20 places that get calls at the mean rate they can serve refuse one in six and are 84 %
+busy.
 """
 
 from __future__ import annotations
@@ -13,26 +13,28 @@ from typing import NamedTuple
 
 #: Refusals that are compared, at least and at most.
 _COMPARED, _MOST_COMPARED = 5, 200
-#: Calls let in between them: at least so many, and so many times those in flight, because their
-#: number changes slowly.
+#: Calls that must have been let in between these refusals: this many, and this many times the
+#: calls in flight, whose number changes slowly.
 _BETWEEN, _TURNS = 60, 3
-#: Calls let in above the lowest refusal that still fit: answers cross with calls on their way.
+#: How far above the lowest refusal the others may lie, because answers cross with calls on their
+#: way: one call, if the lowest is at least 10, and a share of it.
 _SLACK, _SLACK_FROM, _SLACK_SHARE = 1, 10, 0.02
-#: Calls let in at the bound until it grows.
+#: The bound grows after this many calls have been let in at it.
 _GROWS_AFTER = 30
-#: More refusals than this, and this share of the calls let in, mean that the bound is wrong.
+#: More refusals than this, plus this share of the calls let in, mean that the bound is wrong.
 _WRONG, _WRONG_SHARE = 5, 0.15
-#: A call let in with more than this, as a multiple and in addition, shows that it does not hold.
+#: The bound does not hold if a call is let in with more in flight than this multiple of the lowest
+#: refusal, plus this number.
 _ABOVE, _ABOVE_BY = 1.1, 2
-#: Refusals in a row that the bound explains. After more, nothing is let in.
+#: Refusals in a row that the bound explains. More of them mean that nothing is let in.
 _IN_A_ROW = 2
-#: Seconds without a bound after a wrong one, which double up to a maximum.
+#: Seconds without a bound after a wrong one. They double each time, up to the maximum.
 _FORBIDDEN, _MAX_FORBIDDEN = 30.0, 600.0
 
 
 class _Refusal(NamedTuple):
-    """in_flight: when it was sent. let_in: calls since the refusal before, and the most of them
-    in flight."""
+    """in_flight: calls when it was sent. let_in: calls since the refusal before. highest: the most
+    of these in flight."""
 
     in_flight: int
     let_in: int
@@ -94,14 +96,14 @@ class InFlightBound:
         return True
 
     def _drop(self, now: float) -> None:
-        """Forget a bound that does not hold, or no longer."""
+        """Forget a bound that does not hold, or that no longer holds."""
         self.bound = math.inf
         self._refusals.clear()
         self._allowed_at = now + self._forbidden
         self._forbidden = min(2 * self._forbidden, _MAX_FORBIDDEN)
 
     def _find(self) -> bool:
-        """Find out whether the last refusals came at one number, with nothing let in above it."""
+        """Whether the last refusals came at one number in flight, with nothing let in above it."""
         lowest, highest, let_in = math.inf, 0, 0
         for compared, refusal in enumerate(reversed(self._refusals), 1):
             lowest = min(lowest, refusal.in_flight)

@@ -26,9 +26,9 @@ from services.common.log import log
 #: The header that names a request to its provider.
 REQUEST_ID = "X-Client-Request-Id"
 
-#: Bytes of one file. There are two of a process: the present one and the one before it.
+#: Bytes of one file. A process has two: the present one and the one before it.
 _MAX_BYTES = 2 * 2**20
-#: Calls whose requests are remembered until a caller asks again.
+#: Calls whose requests are remembered until a caller retries.
 _MAX_CALLS = 5_000
 #: Processes of one service, each with its own files.
 _MAX_PROCESSES = 64
@@ -39,8 +39,8 @@ _DETAIL = "of an earlier call with this request_id, whose answer was lost"
 class Journal:
     """The requests of one service process.
 
-    folder: None: nothing is written, and only cancelled calls are remembered. name: of the service.
-    A disk that fails is logged once, and then nothing more is written.
+    folder: None: nothing is written, and the end of the process loses everything. name: of the
+    service. A disk that fails is logged once, and then nothing more is written.
     """
 
     def __init__(self, folder: Path | None, name: str) -> None:
@@ -93,7 +93,7 @@ class Journal:
             self._lost.popitem(last=False)
 
     def keep_attempts(self, request_id: str, attempts: Iterable[Attempt]) -> None:
-        """Remember the attempts of an error that no caller has heard."""
+        """Remember the attempts of an error that reached no caller."""
         lost = {
             self.next_id(): make_lost(attempt.provider, attempt.upstream_id, attempt.cost_picousd)
             for attempt in attempts
@@ -179,7 +179,7 @@ class Journal:
 
 
 class Bill:
-    """The requests to providers of one call, from `open` to `report` or `close`."""
+    """The requests to providers of one call, until `report` or `close`."""
 
     def __init__(self, journal: Journal, request_id: str, model: str) -> None:
         self.journal = journal

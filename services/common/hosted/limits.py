@@ -23,11 +23,11 @@ from services.common.tenant import has_share, make_overload
 
 #: Model names come from callers, so this many queues are kept before idle ones are dropped.
 _MAX_QUEUES = 4096
-#: Seconds. Calls that wait longer than this all the time show how fast a queue moves.
+#: Seconds for which calls must wait without a break before the speed of a queue is estimated.
 _BUSY = 60.0
-#: The share of the estimated wait that must fit into a call's deadline.
+#: A call is refused if even this share of its estimated wait exceeds its deadline.
 _HOPE = 0.67
-#: The share of the time to its deadline, at most a second, by which a call stops waiting early.
+#: A call stops waiting at least this share of its time, or a second, before its deadline.
 _MARGIN = 0.1
 #: Seconds. A longer pause is written to the log.
 _LONG_PAUSE = 5.0
@@ -95,9 +95,9 @@ class ModelQueue:
         self._answer_seconds = 0.0  # of a usual call
         self._busy_since = math.inf
         self._sent_while_busy = 0
-        self._told: float | None = None  # the beginning of the pause that the log has
+        self._told: float | None = None  # the beginning of the last pause in the log
         self._words = ""  # of the last refusal
-        self._hint = -math.inf  # until when it asks to wait
+        self._hint = -math.inf  # until when the provider asks to wait
 
     @property
     def is_idle(self) -> bool:
@@ -151,7 +151,7 @@ class ModelQueue:
             self._hint = now + min(error.retry_after or 0.0, self._longest)
             self._pacer.refuse(sent, now, error.retry_after)
         elif isinstance(error, asyncio.CancelledError | GeneratorExit | BreakerOpen):
-            self._pacer.drop(sent, now)  # it was not sent, or nobody will know
+            self._pacer.drop(sent, now)  # it was not sent, or its outcome stays unknown
         else:
             self._pacer.answer(sent, now, waiting=self.waiting > 0)
             if error is None:
@@ -200,7 +200,7 @@ class ModelQueue:
         return Place(self, self._pacer.send(now), tokens)
 
     def _check(self, deadline: float | None, again: bool, tenant: str, now: float) -> None:
-        """Raise the error of a call that need not wait."""
+        """Raise the error of a call that is refused without a wait."""
         if (refusal := self._refusal(now)) is not None:
             raise refusal
         if again:
@@ -211,7 +211,7 @@ class ModelQueue:
                 retry_after=1.0,
             )
         held = self._line.count(tenant)
-        if tenant and not again and not has_share(held, self.waiting, self._max_queue):
+        if tenant and not has_share(held, self.waiting, self._max_queue):
             raise make_overload(tenant, held)
         busy = now - self._busy_since
         if deadline is None or busy < _BUSY or not self._sent_while_busy:

@@ -28,21 +28,22 @@ from services.common.errors import Unsupported
 from services.common.hosted.request import as_conversation
 from services.common.hosted.state import read_state
 
-#: The most cache hints that are sent. Anthropic answers 400 to more; the last ones cover the rest.
+#: The most cache hints that are sent. Anthropic answers 400 to more. The last ones are kept: each
+#: covers all that comes before it.
 _MAX_HINTS = 4
 
 #: Providers refuse a called name that no tool may have. A model may have invented it.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
 
-#: Seconds of Anthropic's shorter cache. A longer wish gets its other one, of one hour.
+#: Seconds of Anthropic's shorter cache. Longer times get the other one, of one hour.
 _SHORT_CACHE = 300
 
 
 class MessageWriter:
     """Writes the messages of one request.
 
-    origin: the states that the provider can read: the beginning of their origin, "*", its end.
+    origin: of the states that the provider can read: its prefix, or "PREFIX*SUFFIX".
     sends_hints: the provider takes Anthropic's cache_control.
     """
 

@@ -8,10 +8,10 @@ from arena_llm.v1 import generate_pb2
 from arena_llm.wire import to_message
 from services.common.hosted.request import as_conversation
 
-#: Tokens that a chat template and a provider's own words for tools add: for a message or tool, and
-#: for all together.
+#: Tokens that a chat template and a provider's prompt for tools add: for each message or tool, and
+#: once for all.
 _FOR_EACH, _FOR_ALL = 16, 1000
-#: An instruction names the choices or the schema again, escaped, and a stricter one once more.
+#: An instruction repeats the choices or the schema, escaped, and the stricter one repeats it again.
 _REPEATED = 8
 
 
@@ -22,7 +22,7 @@ def find_most_paid(
 
     most_output: tokens, if the request does not bound them. None: not known.
 
-    A token of a prompt has at least one byte. The tokens of an image are not known.
+    Counts a token for each byte of a prompt. None if it has images, whose tokens are not known.
     """
     messages = as_conversation(request.input)
     if any(isinstance(part, Image) for message in messages for part in message.parts):
@@ -32,6 +32,6 @@ def find_most_paid(
         return find_most(price, 0, None)
     message = to_message(request, generate_pb2.GenerateRequest)
     prompt = message.ByteSize() + _FOR_EACH * (len(messages) + len(request.tools)) + _FOR_ALL
-    if request.constraint is not None:  # the second ask has the first reply
+    if request.constraint is not None:  # the second request has the first reply
         prompt += _REPEATED * message.constraint.ByteSize() + completion
     return find_most(price, prompt, completion)

@@ -20,27 +20,27 @@ from typing import NamedTuple
 
 from services.common.hosted.in_flight import InFlightBound
 
-#: Calls whose fate is not known yet, at the start. Each call that is let in adds one.
+#: The most calls, at the start, that are neither let in nor refused. Each call let in adds one.
 _FIRST_UNDECIDED = 16
-#: Seconds after which a call that was not refused counts as let in, before a refusal was timed.
+#: Seconds after which a call without a refusal counts as let in, until a refusal has been timed.
 _FIRST_SILENCE = 0.3
 #: The same, as a multiple of the slowest recent refusal, and its bounds.
 _SILENCE_FACTOR, _MIN_SILENCE, _MAX_SILENCE = 1.3, 0.05, 5.0
 #: The share by which the rate grows in a second: its smallest value, its largest value, and the
 #: seconds in which it doubles.
 _MIN_GROWTH, _MAX_GROWTH, _GROWTH_DOUBLES = 0.012, 1.0, 1.2
-#: The rate grows no further than to so many times the average of the last seconds. A higher one
-#: would be refused for many calls at the end of a window before the first refusal arrives.
+#: The rate grows to at most this many times the average of these last seconds. At a higher one,
+#: many calls would be refused at the end of a window before the first refusal arrives.
 _MOST_RATE, _AVERAGED = 2.0, 10.0
 #: The longest time between two grants for which the rate grows.
 _MAX_STEP = 1.0
 #: The first learned rate is at least this, in calls per second.
 _FIRST_RATE = 30.0
-#: Seconds before the first probe of a pause, at the start and at least.
+#: Seconds before a probe: before the very first one, at least, and at most.
 _FIRST_INTERVAL, _MIN_INTERVAL, _MAX_INTERVAL = 0.05, 0.01, 60.0
-#: A refusal after so many grants, so many seconds after the last cut, only slows down.
+#: A refusal after this many grants and seconds since the last cut only lowers the rate by a factor.
 _SOFT_GRANTS, _SOFT_SECONDS, _SOFT_CUT = 15, 0.2, 0.99
-#: A pause longer than this, in seconds, was the rest of a window.
+#: Seconds. A longer pause is taken for the rest of a provider's window.
 _WINDOW = 2.0
 #: Calls that are late, because the event loop was busy, are sent together: up to this many seconds
 #: of them.
@@ -53,7 +53,7 @@ _FORGET = 600.0
 class Sent:
     """A call that was sent. in_flight: calls on their way when it was sent, with itself.
 
-    is_known: whether it was let in or refused. ended: the pause that it ended by not being refused.
+    is_known: whether it was let in or refused. ended: the pause that it ended without an answer.
     """
 
     at: float
@@ -64,7 +64,7 @@ class Sent:
 
 
 class _Known(NamedTuple):
-    """What is learned again if a pause had not ended."""
+    """What was known when a pause ended. It is restored if the pause had not really ended."""
 
     rate: float
     growth: float
@@ -77,7 +77,7 @@ class _Known(NamedTuple):
 class _Pause:
     """since: its beginning. interval: seconds between probes. due: when the next probe may be sent.
 
-    before: what was known when it ended.
+    before: what was known when it ended, to restore.
     """
 
     since: float
@@ -112,7 +112,7 @@ class Pacer:
         self._delays: deque[float] = deque(maxlen=64)  # between sending and refusal
         self.pause: _Pause | None = None
         self._first_interval = _FIRST_INTERVAL
-        #: The last pause, opening or cut: a refusal of a call that was sent before it is not new.
+        #: The last pause, opening or cut. Refusals of calls that were sent earlier do not count.
         self._changed = -math.inf
         self._cut = self._opened = self._began = now
         self._grants = self._total = 0
@@ -197,7 +197,7 @@ class Pacer:
             self._count_refusal(sent, now, hint)
 
     def _settle(self, now: float) -> None:
-        """Let in the calls that were not refused for long enough."""
+        """Count calls as let in that have had no refusal for long enough."""
         while self._undecided and self._undecided[0].at + self._silence <= now:
             sent = self._undecided.popleft()
             if sent.is_probe:
@@ -220,7 +220,7 @@ class Pacer:
             self._max_undecided += 1
         elif waiting and self.in_flight + 1 < min(self.max_in_flight, self._places.bound):
             step = min(now - self._grown, _MAX_STEP)
-            # The average of less than its whole time, at the beginning.
+            # At the beginning, the average covers less than its whole time.
             seen = max(1 - math.exp((self._began - now) / _AVERAGED), 1e-3)
             most = _MOST_RATE * max(self._average / seen, _FIRST_RATE)
             grown = min(self.rate * (1 + self._growth * step), self.max_rate, most)
@@ -260,7 +260,7 @@ class Pacer:
         pause.due = now + max(wait, _MIN_INTERVAL)
 
     def _shut_again(self, pause: _Pause, now: float, hint: float | None) -> None:
-        """The probe that had ended a pause by silence was refused after all."""
+        """Resume a pause: the probe that ended it was refused after all."""
         if pause.before is not None:
             grants = self._grants
             self.rate, self._growth, self._first_interval, self._opened, self._grants = pause.before

@@ -35,7 +35,7 @@ def succeeded(completion: Completion, seconds: float) -> Attempt:
     )
 
 
-#: HTTP statuses of a gateway that gave up: what it asked may go on, and be billed.
+#: HTTP statuses of a gateway that gave up: its own request may go on, and be billed.
 _GAVE_UP = frozenset((408, 499, 504, 522, 524))
 
 
@@ -103,14 +103,14 @@ def with_attempts(completion: Completion, attempts: tuple[Attempt, ...]) -> Comp
 
 
 def with_cost(usage: Usage, attempts: tuple[Attempt, ...]) -> Usage:
-    """The usage with the cost of these attempts, which is unknown if one of theirs is."""
+    """The usage with the sum of the attempts' costs, which is unknown if one of these is."""
     known = [a.cost_picousd for a in attempts if a.cost_picousd is not None]
     cost = sum(known) if len(known) == len(attempts) else None
     return replace(usage, cost_picousd=cost, cost_basis=None if cost is None else usage.cost_basis)
 
 
 def describe_cost(report: CallReport) -> dict[str, str]:
-    """The metadata of an error that say what its call cost, in US dollars."""
+    """The metadata of an error that says what its call cost, in US dollars."""
     if (cost := report.usage.cost_usd) is not None:
         return {"cost_usd": f"{cost.normalize():f}"}
     bounds = [
@@ -142,7 +142,7 @@ def add_earlier(error: BackendError, earlier: Completion) -> None:
 
 
 def add_usage(first: Usage, second: Usage) -> Usage:
-    """The sum of two usages. A number that one of them does not know is unknown."""
+    """The sum of two usages. A number that is unknown in one of them is unknown in the sum."""
     sums: dict[str, Any] = {}
     for name in _NUMBERS:
         left, right = getattr(first, name), getattr(second, name)

@@ -29,7 +29,7 @@ def make_state(value: Mapping[str, Any], origin: str) -> ProviderState | None:
 def read_state(state: ProviderState | None, origin: str, field: str) -> dict[str, Any]:
     """The JSON object in a state; empty for no state.
 
-    origin: the beginning of the origins that are accepted, and after "*" their end.
+    origin: of the accepted states: its prefix, or "PREFIX*SUFFIX".
     Raises StateMismatch for a state of another origin.
     """
     if state is None:

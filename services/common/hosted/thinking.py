@@ -80,7 +80,7 @@ class ThoughtSplitter:
         return text
 
     def _find_kept(self) -> int:
-        """Where the beginning of an end tag may be: it waits for the next piece."""
+        """Where a possible beginning of an end tag starts, which waits for the next piece."""
         for length in range(len(_END) - 1, 0, -1):
             if self._held.endswith(_END[:length]):
                 return len(self._held) - length

@@ -36,7 +36,7 @@ def parse_logprobs(value: Any) -> tuple[TokenRow, ...] | None:
 def make_trace(rows: Sequence[TokenRow]) -> TokenTrace | None:
     """The rows in columns; None if there are none.
 
-    A token with fewer alternatives than another gets impossible ones without a text.
+    A token with fewer alternatives than another gets empty ones of probability 0.
     """
     if not rows:
         return None

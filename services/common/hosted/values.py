@@ -80,7 +80,7 @@ def load_values(data: bytes) -> list[Any]:
 
 
 def list_objects(values: Iterable[Any]) -> list[Any]:
-    """Return the values, and the items of lists in place of these.
+    """Return the values without null, and with the items of lists in place of the lists.
 
     Some servers send an answer or all chunks in a list, and null to keep a connection alive.
     """

@@ -68,7 +68,7 @@ class PromptEncoder:
             )
             tokens: list[int] = self._tokenizer(text, **options).input_ids
             return tokens
-        # What is not marked is the template's own: it gets the control tokens' other names.
+        # Unmarked text is the template's own: its control tokens get their other names.
         text = self.restore(self._control.sub(lambda match: self._rename(match[0]), text))
         added = add_special_tokens is not False
         return list(self._textual.encode(text, add_special_tokens=added).ids)

@@ -187,7 +187,7 @@ class Features:
 
     @staticmethod
     def _check_unforced(request: GenerationRequest, choice: ToolChoice) -> None:
-        """Raise Unsupported for what the calls of such a model cannot be made to obey."""
+        """Raise Unsupported for what the model can only be held to if a call is forced."""
         if choice.names:
             raise Unsupported(
                 f"{TOOL_NAMES} needs the mode REQUIRED for this model: "

@@ -26,7 +26,7 @@ _MULTIPLE = re.compile(r'"multipleOf"\s*:\s*(\d+)')
 _JSON_IN_LARK = re.compile(r"%json\s*")
 #: The engine reads numbers as float64, which has every integer up to this one.
 _MAX_EXACT = 2**53
-#: Members of a schema with numbers that a reply is compared with.
+#: Members of a schema whose numbers are compared with those of a reply.
 _VALUES = frozenset(("const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"))
 
 

@@ -37,10 +37,11 @@ from services.common.local.template import ChatTemplate
 from services.common.local.vocabulary import Vocabulary
 from services.common.local.writing import CompletionEncoder, UnwritableError
 
-#: The bytes of a text that is always tokenized, which takes about 0.1 s.
+#: Texts of up to this many bytes are always tokenized, which takes about 0.1 s.
 _ALWAYS_TOKENIZED = 1 << 18
 
-#: Characters of a text whose tokens are kept: 8,192 texts of any length would fill the memory.
+#: The tokens of texts of up to this many characters are cached. 8,192 texts of any length would
+#: fill the memory.
 _MAX_CACHED = 256
 
 _NO_ARGUMENTS: Mapping[str, Any] = {}
@@ -54,11 +55,10 @@ class PromptReader:
     the model can read. scored: how many of these it can also write; default: all. reasons,
     parses_tools: its entry names a parser of its reasoning, of its tool calls. forces_tools,
     constrains_tools, limits_reasoning: its engine can force a call, make calls fit their schemas,
-    end the reasoning. efforts: its levels of
-    reasoning. vocabulary: the bytes of its tokens; None if they are not known. spaced: whether the
-    engine leaves the first space of a completion out of its text; default: as the tokenizer's
-    decoder. allow_special_tokens: the names of control tokens take effect in texts of messages.
-    images: how its template shows images; None if it reads none.
+    end the reasoning. efforts: its levels of reasoning. vocabulary: the bytes of its tokens; None
+    if they are not known. spaced: whether the engine leaves the first space of a completion out of
+    its text; default: as the tokenizer's decoder. allow_special_tokens: the names of control tokens
+    take effect in texts of messages. images: how its template shows images; None if it reads none.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
-#: A token beside which the decoder writes another one. No decoder changes it.
+#: Decoded beside each token, to see what that token adds inside a text. No decoder changes it.
 _ANCHOR = "x"
 
 

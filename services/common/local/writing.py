@@ -58,7 +58,7 @@ class CompletionEncoder:
         return None if rest else tokens
 
     def encode_greedily(self, text: bytes, limit: int) -> tuple[list[int], bytes]:
-        """Take the longest fitting token repeatedly. Returns the tokens and what none fits."""
+        """Take the longest fitting token repeatedly. Returns the tokens and what is left."""
         tokens = []
         while text:
             lengths = range(min(len(text), self._vocabulary.longest), 0, -1)

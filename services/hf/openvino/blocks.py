@@ -87,7 +87,7 @@ class BlockPrefixes:
     only on the tokens before it, so a hit changes no result.
     """
 
-    #: A known beginning of a block is copied; it is not worth it to wait for one.
+    #: Prompts wait for whole blocks only: the beginning of a block is copied, but not worth a wait.
     unit = BLOCK
 
     def __init__(self, pool: BlockPool, max_blocks: int = 0) -> None:
@@ -124,8 +124,8 @@ class BlockPrefixes:
     ) -> tuple[int, int]:
         """A block that begins like the tokens after `blocks`, and how many tokens are the same.
 
-        most: of all tokens, that may be known. The block has to be copied, because its other
-        tokens are of other rows.
+        most: how many of all tokens may be known. The block has to be copied, because its other
+        tokens belong to other rows.
         """
         before = blocks[-1] if blocks else DUMMY_BLOCK
         wanted = _tokens(tokens[:most], len(blocks))

@@ -42,8 +42,8 @@ DUMMY_BLOCK = 0
 class Chunk:
     """Tokens of one row in one pass.
 
-    past: the row's tokens before. blocks: those of the row. wanted: of how many of the last
-    tokens the logits are needed.
+    past: the row's tokens before. blocks: those of the row. wanted: how many of the last tokens
+    need logits.
     """
 
     tokens: Sequence[int]
@@ -85,7 +85,7 @@ class CompiledModel:
         self._maps: list[mmap.mmap] = []
 
     def allocate(self, blocks: int) -> None:
-        """Make the cache. Memory of a block is taken when it is written first."""
+        """Make the cache. A block takes memory when it is first written."""
         self.blocks = blocks
         self._caches = [self._allocate(name, *shape) for name, shape in self._shapes.items()]
 
@@ -102,8 +102,8 @@ class CompiledModel:
     def run(self, chunks: Sequence[Chunk]) -> Floats:
         """One pass. Returns the logits [wanted places of all chunks, tokens].
 
-        They are valid until the next pass. Those of a row are the same bits in any company:
-        kernels for a single token or a single place differ, so there are always two of each.
+        They are valid until the next pass. Those of a row are the same bits beside any other rows:
+        kernels for one token or one place differ, so a pass always has at least two of each.
         """
         chunks = list(chunks)
         if sum(len(chunk.tokens) for chunk in chunks) == 1:

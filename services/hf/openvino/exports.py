@@ -19,7 +19,7 @@ from typing import Any
 from services.common.local.checks import cache_folder, is_embedded
 from services.common.log import log
 
-#: What decides how a checkpoint is exported, beside the libraries: through torch, and without it.
+#: The files whose code decides what an export contains: one through torch, and one without it.
 _SOURCES = ("compress.py", "export.py", "operator.py", "verify.py")
 _PLAIN_SOURCES = ("../embedded.py", "compress.py", "llama.py", "operator.py")
 
@@ -39,8 +39,8 @@ class Export:
 
     file: the model. embedded: how many token ids it can read. tokens: how many it can read and
     write. end_tokens, suppressed: of the generation config. size: bytes of the weights. half:
-    they are stored in 16 bits. difference: the largest one of a log-probability to
-    transformers; None for the embedded model, which our tests compare.
+    they are stored in 16 bits. difference: the largest one from transformers'
+    log-probabilities; None for the embedded model, which our tests compare.
     """
 
     file: Path
@@ -63,7 +63,7 @@ def make_export(
 ) -> Export:
     """The export of a checkpoint, made if it is missing, which takes seconds to minutes.
 
-    half: with weights of 16 bits; else only if that does not change them. The others are those of
+    half: store the weights in 16 bits even if that changes them. The others are those of
     HfModel. Processes may call it at the same time. Raises ExportRefused, and OSError if the cache
     cannot be written.
     """
@@ -104,7 +104,7 @@ def make_export(
 
 
 def _delete_replaced(new: Path, source: list[str]) -> None:
-    """Delete the exports of the same checkpoint that an earlier version of it, or of us, made."""
+    """Delete older exports of this checkpoint, made before its files or our code changed."""
     deleted = size = 0
     for facts in new.parent.glob(f"*/{_FACTS}"):
         # Those of our first versions do not name their source.
@@ -118,7 +118,7 @@ def _delete_replaced(new: Path, source: list[str]) -> None:
 
 
 def _run(checkpoint: Path, target: Path, options: list[str], *, plain: bool) -> dict[str, Any]:
-    """Export in a process of its own, whose memory is then free again."""
+    """Export in a separate process, so that its memory is freed at its end."""
     module = "llama" if plain else "export"
     command = [sys.executable, "-m", f"services.hf.openvino.{module}"]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -61,7 +61,7 @@ class PagedForward:
         self._pending: Reading | None = None
         #: The rows of the running batch.
         self.rows: list[PagedRow] = []
-        #: By the magnitude of the number of rows.
+        #: By the bit length of the number of rows, because the pace depends on their number.
         self._paces: defaultdict[int, Pace] = defaultdict(Pace)
 
     @property
@@ -85,7 +85,7 @@ class PagedForward:
 
     @property
     def held_bytes(self) -> int:
-        # The memory of prefixes counts apart.
+        # The memory of prefixes is counted separately.
         return max(0, self._pool.written - self._pool.kept.max_blocks) * self.model.block_bytes
 
     def new_batch(self) -> Batch:
@@ -150,7 +150,7 @@ class PagedForward:
             try:
                 logits, read = self._run(chunks, reading, tokens)
             except Exception:
-                reading.failed = True  # run apart, only the one at fault fails
+                reading.failed = True  # run separately, only the one at fault fails
                 return self.model.run(chunks)
         self._pace.record(read, time.perf_counter() - begun)
         return logits

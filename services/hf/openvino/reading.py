@@ -30,7 +30,7 @@ class PagedRow:
         return len(self.tokens) - self.known
 
     def fork(self, model: CompiledModel, tokens: Sequence[int]) -> PagedRow:
-        """A new row that continues this one, which is read, with other tokens."""
+        """A new row that continues this one, all of which is read, with further tokens."""
         full, rest = divmod(self.known, BLOCK)
         row = PagedRow(self._pool, self.tokens, self.blocks[:full])
         if rest:
@@ -117,8 +117,8 @@ class Reading:
 def _piece(unread: int, limit: int) -> int:
     """How many of a row's unread tokens to read.
 
-    Never one token of several: attention has another kernel for a single one, and the same
-    prompt would get other bits in other pieces.
+    Never a single one, if more are unread: attention has another kernel for it, and the bits of a
+    prompt would depend on its pieces.
     """
     if unread <= limit:
         return unread

@@ -1,6 +1,6 @@
 """schemathesis against the gateway: `fuzz.py URL EXAMPLES`. Makes requests from its document.
 
-The model is always one that exists, so that the requests get further than its name.
+The model always exists, because otherwise most requests would fail for its name.
 """
 
 from __future__ import annotations

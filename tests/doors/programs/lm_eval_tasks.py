@@ -91,7 +91,7 @@ def check_tasks(router: str) -> None:
     assert results["results"]["small_next"]["exact_match,none"] == 1, replies
     assert 1 < results["results"]["small_rolling"]["word_perplexity,none"] < 1000
     for sample in results["samples"]["small_mc"]:
-        # The harness chose by the log-probabilities, and one of them may be the greedy text.
+        # The harness chose by log-probabilities. At most one choice can be the greedy text.
         answers = [tuple(answer) for (answer,) in sample["resps"]]
         assert all(logprob < 0 for logprob, _ in answers)
         assert sum(greedy in (True, "True") for _, greedy in answers) <= 1

@@ -22,7 +22,7 @@ class Missing:
     """The field is not there."""
 
 
-#: What stands in place of a field.
+#: What replaces a field.
 VALUES: list[Any] = [
     *(Missing, None, True, 5, -1, 1.5, 10**30, "", "x", "null"),
     *([], {}, [None], [1], [[]], {"a": 1}, [{"a": 1}], nest(100), "y" * 100_000),

@@ -41,7 +41,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0  # seconds before the first byte
     hold: asyncio.Event | None = None  # the answer, or the end of the stream, waits for it
-    held: int | None = None  # pieces of a stream before the wait; None: all but the last
+    held: int | None = None  # pieces of a stream before the wait; None: all except the last
     pieces: Sequence[str] | None = None  # the deltas of a stream; None: by character
     mark: bool = True  # a stream ends with its format's last piece, such as [DONE]
     pause: float = 0.0  # seconds between two pieces of a stream, or two quarters of an answer

@@ -64,7 +64,7 @@ class RegisteredModel(Model, Mapping[str, Any]):
         return len(_KEYS)
 
 
-#: The models by full name, since the last initialize_llm_registry().
+#: The models by full name, as of the last initialize_llm_registry().
 LLM_REGISTRY: dict[str, Any] = {}
 
 

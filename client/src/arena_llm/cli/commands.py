@@ -42,7 +42,7 @@ _JSON_OPTIONS = {
     "template_arguments": "arguments of the chat template",
     "provider_options": "options for the provider",
 }
-#: Those with an argument of their own.
+#: Those that _add_generate defines one by one.
 _OTHER_OPTIONS = ("choices", "json_object", "fallback_models", "cache_use")
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -167,7 +167,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="NAME",
         help="models that answer if MODEL cannot, for a reason that waiting does not "
-        "fix; without a name: none, also if the router's configuration has some",
+        "fix; without a name: none, even if the router's configuration has some",
     )
     parser.add_argument(
         "--cache-use",

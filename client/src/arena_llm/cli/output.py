@@ -154,7 +154,7 @@ _SHOWN: Mapping[type, tuple[str, ...]] = {Completion: ("text",), Usage: ("cost_u
 
 
 def as_plain(value: Any) -> Any:
-    """Return a value as JSON has it, for json.dumps.
+    """Convert a value to JSON's types, for json.dumps.
 
     A dataclass is an object, with its `kind` if it is one of several kinds; bytes are base64; an
     exact decimal is a string.
@@ -207,7 +207,7 @@ def _per_million(picousd: int) -> str:
     return f"{Decimal(picousd).scaleb(-6):,.6f}".rstrip("0").removesuffix(".")
 
 
-#: Characters of a last column that is so narrow that it moves below its row, and its indent there.
+#: A last column with less room than this moves below its row, with this indent (characters).
 _NARROW, _INDENT = 24, 4
 
 

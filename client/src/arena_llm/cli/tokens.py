@@ -164,9 +164,9 @@ def _read(path: Path) -> dict[Any, dict[str, Any]]:
 
 
 def _write(path: Path, text: str, is_right: Any) -> None:
-    """Replace the file, if the new text reads as it should.
+    """Replace the file, if `is_right` accepts the entries of the new text.
 
-    A link stays, and so do the owner and the mode, with which the router may read the file.
+    A link is kept, and so are the owner and the mode, so that the router can still read the file.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,11 +175,11 @@ def _write(path: Path, text: str, is_right: Any) -> None:
     new = Path(file.name)
     try:
         if not is_right(_read(new)):
-            raise _invalid(f"{path} is not written as this command writes it: edit it by hand")
+            raise _invalid(f"{path} has a layout that this command cannot edit: edit it by hand")
         if path.exists():
             status = path.stat()
             new.chmod(stat.S_IMODE(status.st_mode))
-            with suppress(PermissionError, AttributeError):  # only root can give a file away
+            with suppress(PermissionError, AttributeError):  # only root can change the owner
                 os.chown(new, status.st_uid, status.st_gid)
         new.replace(path)
     finally:

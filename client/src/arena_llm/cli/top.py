@@ -1,4 +1,4 @@
-"""`arena-llm top`: the router's state in the terminal, renewed every second.
+"""`arena-llm top`: the router's state in the terminal, updated every second.
 
 It shows what the router's page shows: /status.json at the `metrics` address of its configuration.
 """
@@ -171,7 +171,7 @@ def _replica_cells(backend: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _calls(replica: Mapping[str, Any]) -> tuple[str, str]:
-    if replica["state"] == "unreachable":  # not known, but for calls that the router holds
+    if replica["state"] == "unreachable":  # only the calls that the router holds are known
         return "-", str(replica["waiting"] or "-")
     return str(replica["in_flight"]), str(replica["waiting"])
 
