@@ -1,4 +1,4 @@
-"""Envoy in front of the router: what goes straight to a service, and what only the router may do."""
+"""Envoy in front of the router: what goes straight to a service, and what only the router does."""
 
 from __future__ import annotations
 
