@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -36,6 +36,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.when_lost: Callable[[], None] | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        #: The part of a request that has begun and is not complete. A request may be answered
+        #: before its body arrives.
+        self._arriving: Literal["head", "body"] | None = None
         self._head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -59,31 +62,34 @@ class BoundedProtocol(HttpToolsProtocol):
             self.when_lost()
 
     def data_received(self, data: bytes) -> None:
+        self._arriving = self._arriving or "head"
         super().data_received(data)
         # Usually a whole request has arrived now.
-        if self.transport.is_closing():
+        if self._arriving is None or self.transport.is_closing():
             return
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        in_head = self._arriving == "head"
+        if in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("The head of the request is too large.")
-            elif self._read_timer is None:
-                self._expect(self.limits.head_seconds)
-        elif cycle.more_body and self._read_timer is None:
-            self._expect(self.limits.body_seconds)
+                return
+        if self._read_timer is None:
+            self._expect(self.limits.head_seconds if in_head else self.limits.body_seconds)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._arriving = "head"
         self.scope[CONNECTION] = self  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
         self._stop_expecting()
+        self._arriving = "body"
         self._head_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._stop_expecting()
+        self._arriving = None
         super().on_message_complete()
 
     def pause_writing(self) -> None:

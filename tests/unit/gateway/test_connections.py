@@ -78,6 +78,37 @@ async def test_a_slow_head_a_slow_body_and_an_endless_head_lose_their_connection
                 await asyncio.sleep(0.3)
 
 
+async def test_a_body_that_comes_after_its_answer_does_not_cost_the_connection(
+    open_door: Opener,
+) -> None:
+    """A caller keeps it, and its next request would fail."""
+    async with open_door(head_seconds=0.2) as door:
+        reader, writer = await asyncio.open_connection(*split(door.server.address))
+        for path, status in (("unknown", b"404"), ("unknown", b"404"), ("models", b"405")):
+            body = b"x" * 100_000
+            head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.split()[1] == status
+            length = answer.lower().partition(b"content-length: ")[2].split()[0]
+            await reader.readexactly(int(length))
+            writer.write(body)
+            with pytest.raises(TimeoutError):  # nothing comes, and the connection stays open
+                await asyncio.wait_for(reader.read(1), 0.5)
+        writer.close()
+
+
+async def test_empty_lines_without_end_lose_their_connection(open_door: Opener) -> None:
+    async with open_door(head_seconds=0.2) as door:
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(*split(door.server.address))
+            writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200" in await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"\r\n")
+            await _read_to_end(reader)
+            writer.close()
+
+
 async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
     try:
         return await asyncio.wait_for(reader.read(), 20)
