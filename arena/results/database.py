@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -93,7 +93,7 @@ def connect(
             copy = Path(folder) / "results"
             shutil.copyfile(path, copy)
             log = path.with_name(f"{path.name}-wal")
-            if log.exists():
+            with suppress(FileNotFoundError):
                 shutil.copyfile(log, copy.with_name("results-wal"))
             return _open(copy, path, empty=empty, thorough=thorough)
 

@@ -66,11 +66,16 @@ def check_file(path: Path) -> str:
 
     SQLite would wait forever for a pipe.
     """
-    if not path.exists():
-        return "there is no such results file"
     for file in (path, *(path.parent / (path.name + ending) for ending in _BESIDE)):
-        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-            kind = "a folder" if file.is_dir() else "not a regular file"
+        try:
+            mode = file.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            # A file beside it can go at any time: other processes open and close the results.
+            if file == path:
+                return "there is no such results file"
+            continue
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             return f"is {kind}" if file == path else f"{file.name} beside it is {kind}"
     return ""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from arena.results.database import connect
+from arena.results.integrity import check_file
 from arena.results.store import Store
 from tests.support.result_rows import EXPERIMENT, KEY, MODELS, MOVE, REPLY, ROW
 from tests.support.results import select
@@ -108,6 +109,27 @@ for number in range(8):
     assert [one.wait() for one in running] == [0, 0, 0]
     assert select(path, "SELECT count(*) FROM calls") == [(24,)]
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_journal_that_another_process_removes_meanwhile(path: Path) -> None:
+    """SQLite makes and removes it while the first process makes the tables."""
+    with Store(path, EXPERIMENT, MODELS):
+        pass
+    journal = path.with_name(f"{path.name}-journal")
+    ended = threading.Event()
+
+    def make_and_remove() -> None:
+        while not ended.is_set():
+            journal.touch()
+            journal.unlink()
+
+    other = threading.Thread(target=make_and_remove)
+    other.start()
+    try:
+        assert {check_file(path) for _ in range(3000)} == {""}
+    finally:
+        ended.set()
+        other.join()
 
 
 LEAVING = """
