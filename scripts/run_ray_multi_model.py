@@ -15,6 +15,6 @@ except ImportError as error:
     enter(error)
 
 if __name__ == "__main__":
-    if "--config" in sys.argv:
+    if any(word.partition("=")[0] == "--config" for word in sys.argv):
         need("ray")
     sys.exit(main(["run", "--runner", "ray", *sys.argv[1:]]))
