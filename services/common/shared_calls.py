@@ -70,13 +70,23 @@ _HINTS = ("session", "request_id", "labels", "cache_use")
 class SharedCall:
     """A running call, and the callers that wait for its reply: the bytes of a message.
 
-    runs_to_its_end: it also runs without callers, because its provider bills it anyway.
+    runs_to_its_end: it also runs without callers, because its provider bills it anyway. before:
+    an abandoned call with the same id, which has to end before this one begins.
     """
 
-    __slots__ = ("_callers", "_runs_to_its_end", "_waiters", "abandoned", "digest", "task")
+    __slots__ = (
+        "_callers",
+        "_runs_to_its_end",
+        "_waiters",
+        "abandoned",
+        "before",
+        "digest",
+        "task",
+    )
 
-    def __init__(self, digest: bytes, runs_to_its_end: bool):
+    def __init__(self, digest: bytes, runs_to_its_end: bool, before: SharedCall | None):
         self.digest = digest
+        self.before = before
         self._runs_to_its_end = runs_to_its_end
         self._callers = 0
         self._waiters: list[asyncio.Future[bytes]] = []
@@ -181,7 +191,8 @@ class SharedCalls:
         runs_to_its_end: bool = False,
     ) -> SharedCall:
         """Start a call, which returns its reply. An empty digest means that it is not shared."""
-        call = SharedCall(digest, runs_to_its_end and bool(digest))
+        before = self._calls.get(request_id) if digest else None
+        call = SharedCall(digest, runs_to_its_end and bool(digest), before)
         if digest:
             self._calls[request_id] = call
         call.task = asyncio.get_running_loop().create_task(self._run(request_id, call, run))
@@ -206,6 +217,10 @@ class SharedCalls:
     ) -> bytes:
         """Await the reply, keep it, and give it to all callers."""
         try:
+            if call.before is not None:
+                # At its end it notes what it cost. This call reports that.
+                await asyncio.wait((call.before.task,))
+                call.before = None
             reply = await run
         except BaseException as error:
             self._forget(request_id, call)
@@ -232,7 +247,11 @@ class SharedCalls:
         call.fail(asyncio.CancelledError())
 
     def _forget(self, request_id: str, call: SharedCall) -> None:
-        if self._calls.get(request_id) is call:
+        if self._calls.get(request_id) is not call:
+            return
+        if call.before is not None and not call.before.task.done():
+            self._calls[request_id] = call.before
+        else:
             del self._calls[request_id]
 
     def _drop_old(self) -> None:

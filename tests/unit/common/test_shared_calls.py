@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -228,6 +228,43 @@ async def test_a_call_that_ends_before_it_began_leaves_nothing_behind() -> None:
     assert calls.find("a", b"digest") is None
     await calls.start("a", b"digest", reply(1)).join()
     assert calls.find("a", b"digest") is not None
+
+
+async def test_a_call_begins_after_the_end_of_an_abandoned_one_with_its_id() -> None:
+    """At its end a call notes what it has paid, and the next one reports that."""
+    calls = SharedCalls(60, 10**6)
+    events: list[str] = []
+    noted = asyncio.Event()
+
+    async def abandoned() -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await noted.wait()
+            events.append("noted")
+        return b""
+
+    async def following(name: str) -> bytes:
+        events.append(name)
+        return name.encode()
+
+    async def leave(run: Coroutine[Any, Any, bytes]) -> None:
+        caller = asyncio.create_task(calls.start("id", b"digest", run).join())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert calls.find("id", b"digest") is None
+
+    await leave(abandoned())
+    await leave(following("second"))  # it never began
+    third = asyncio.create_task(calls.start("id", b"digest", following("third")).join())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert events == []
+    noted.set()
+    assert await third == calls.find("id", b"digest") == b"third"
+    assert events == ["noted", "third"]
 
 
 async def test_kept_replies_are_bounded_in_bytes() -> None:
