@@ -25,7 +25,7 @@ from tests.torture import connections, faults, files, grpc_requests, http_reques
 from tests.torture.calls import Caller, check_normal
 from tests.torture.record import Record
 from tests.torture.system import System
-from tests.torture.watch import check_logs, compare, take_samples, take_settled_samples
+from tests.torture.watch import check_logs, compare, count_ended, take_samples, take_settled_samples
 
 Kind = Callable[[Caller, Record, float], Awaitable[None]]
 
@@ -71,6 +71,7 @@ async def torture(
                 await check_normal(caller, whole, f"after {record.kind}")
             samples.append(await take_settled_samples(caller, whole))
         lines = compare(whole, samples)
+        system.bill.ended = count_ended(system)
         for problem in system.bill.problems():
             whole.fail("the bill", problem)
         lines.append(system.bill.describe())

@@ -19,7 +19,9 @@ class Bill:
 
     billed: by the providers. known, at_most: by replies and errors: what attempts cost, and the
     most that attempts of unknown cost can have cost. unbounded: attempts without such a bound.
-    settled: calls that ended with an outcome that tells their whole cost.
+    settled: calls that ended with an outcome that tells their whole cost. left: calls that their
+    caller has left. outcomes, ended: how many outcomes of a call its caller got, and how many the
+    services sent. crossed: see problems.
     """
 
     def __init__(self) -> None:
@@ -30,12 +32,17 @@ class Bill:
         self.at_most: Counter[str] = Counter()
         self.unbounded: Counter[str] = Counter()
         self.settled: set[str] = set()
+        self.left: set[str] = set()
+        self.outcomes: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.crossed: set[str] = set()
         self._replied: set[str] = set()
         #: What was tried, by request_id.
         self.names: dict[str, str] = {}
 
     def add_reply(self, request_id: str, reply: Completion) -> None:
         """Note what a reply says about its cost, only once, because it can be requested again."""
+        self.outcomes[request_id] += 1
         if request_id not in self._replied:
             self._replied.add(request_id)
             self._add(request_id, reply.attempts)
@@ -43,6 +50,7 @@ class Bill:
 
     def add_error(self, request_id: str, error: ArenaError) -> bool:
         """Note what an error says about its cost. Returns False if another try must tell more."""
+        self.outcomes[request_id] += 1
         attempts = error.report.attempts if error.report is not None else ()
         kept = [attempt for attempt in attempts if not is_lost_attempt(attempt)]
         self._add(request_id, kept)
@@ -62,7 +70,11 @@ class Bill:
                 self.unbounded[request_id] += 1
 
     def problems(self) -> list[str]:
-        """The calls for which the two sides do not agree."""
+        """The calls for which the two sides do not agree.
+
+        A caller that leaves while an outcome is on its way never learns what it said. Such calls
+        are `crossed`: only the log of the service has their cost.
+        """
         found = []
         for request_id in self.settled | (self.billed.keys() & self.known.keys()):
             billed, known = self.billed.get(request_id, 0), self.known[request_id]
@@ -70,7 +82,11 @@ class Bill:
             name = self.names.get(request_id, request_id)
             if known > billed:
                 found.append(f"{name}: billed {billed}, the caller knows {known}")
-            elif billed > most and request_id in self.names and not self.unbounded[request_id]:
+            elif billed <= most or request_id not in self.names or self.unbounded[request_id]:
+                continue
+            elif request_id in self.left and self.ended[request_id] > self.outcomes[request_id]:
+                self.crossed.add(request_id)
+            else:
                 # Unnamed calls are those of other kinds. They ask for few tokens, and providers
                 # bill random prices, so that they can exceed the bound.
                 found.append(f"{name}: billed {billed}, by the caller at most {most}")
@@ -84,5 +100,6 @@ class Bill:
         return (
             f"{len(ids)} calls: billed ${billed / 1e12:.6f}, known ${known / 1e12:.6f}, and "
             f"${(billed - known) / 1e12:.6f} in attempts of unknown cost, which can be "
-            f"${most / 1e12:.6f} at most; {sum(self.unbounded.values())} without a bound"
+            f"${most / 1e12:.6f} at most; {sum(self.unbounded.values())} without a bound; "
+            f"{len(self.crossed)} of {len(self.left)} callers left while an outcome was on its way"
         )

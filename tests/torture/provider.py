@@ -78,6 +78,7 @@ def _judge(
 
 async def _leave(caller: Caller, asking: Asking, streamed: bool, seconds: float) -> Answer:
     """Leave a call at any moment; the next one with its request_id tells what it cost."""
+    caller.bill.left.add(asking.request_id)
     call = asyncio.create_task(caller.ask(asking, streamed=streamed))
     await asyncio.sleep(seconds)
     call.cancel()

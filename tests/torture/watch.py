@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ SAMPLES = 4
 #: Files and threads beyond those at the start: connections between the processes, which they keep,
 #: and the threads of pools that the first hostile calls start.
 MAX_FILES, MAX_THREADS = 40, 40
+
+#: Characters of a traceback that are shown.
+_MOST_OF_TRACE = 3000
 
 #: Texts that must never be in a log.
 _SECRETS = {
@@ -121,8 +125,19 @@ def check_logs(record: Record, system: System) -> None:
     for name in system.processes:
         log = system.log(name)
         found = [what for what, secret in _SECRETS.items() if secret in log]
-        found += ["a traceback"] * ("Traceback (most recent call last)" in log)
+        _, mark, trace = log.partition("Traceback (most recent call last)")
+        found += [f"a traceback: ...{trace[:_MOST_OF_TRACE]}"] * bool(mark)
         if found:
             record.fail(f"log of {name}", f"it has {', '.join(found)}")
         else:
             record.answered(f"log of {name}")
+
+
+def count_ended(system: System) -> Counter[str]:
+    """By request_id, the calls that ended in a service with an outcome, by its log."""
+    ended: Counter[str] = Counter()
+    for name in system.processes.keys() - {"router", "gateway"}:
+        for line in system.log(name).splitlines():
+            if " event=call " in line and " status=CANCELLED " not in line:
+                ended[line.partition(" request_id=")[2].partition(" ")[0]] += 1
+    return ended
