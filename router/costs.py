@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from google.protobuf.message import DecodeError
 
 from arena_llm.prices import find_most as find_most_of_tokens
-from arena_llm.types import FreePrice, GenerationRequest, Model, Text
+from arena_llm.types import FreePrice, GenerationRequest, Input, Model, RawPrompt, Text
 from arena_llm.v1 import generate_pb2, models_pb2
 from arena_llm.wire import from_message
 from router.reply import Paid
@@ -62,15 +62,16 @@ def find_most(data: bytes, info: models_pb2.ModelInfo | None) -> int | None:
     """
     if info is None or info.name.endswith(_SEARCHES):
         return None
+    request = _read(data)
+    if request is None or request.provider_options.keys() - _CHOOSES:
+        return None
+    if isinstance(request.input, RawPrompt):  # only backends that cost nothing take it
+        return None
     try:
-        message = generate_pb2.GenerateRequest.FromString(data)
-        request = from_message(message, GenerationRequest)
         model = from_message(info, Model)
-    except (DecodeError, ValueError, KeyError):  # the backend refuses it
+        return find_most_paid(request, model.price, model.max_output_tokens)
+    except (ValueError, KeyError):  # such as JSON that cannot be written again
         return None
-    if request.provider_options.keys() - _CHOOSES:
-        return None
-    return find_most_paid(request, model.price, model.max_output_tokens)
 
 
 def estimate_left(
@@ -82,15 +83,14 @@ def estimate_left(
     of unknown cost. Each counts the most that it can cost. If that is not known either, it counts
     the price of its tokens, without other things that the request may buy.
     """
+    request = _read(data)
     try:
-        message = generate_pb2.GenerateRequest.FromString(data)
-        request = from_message(message, GenerationRequest)
         model = None if info is None else from_message(info, Model)
-    except (DecodeError, ValueError, KeyError):  # the backend refuses it
+    except (ValueError, KeyError):
+        model = None
+    if request is None:
         return Paid(tokens, 0)
-    parts = (part for each in as_conversation(request.input) for part in each.parts)
-    size = sum(len(part.text.encode()) for part in parts if isinstance(part, Text))
-    prompt = size // _BYTES_OF_TOKEN + 1
+    prompt = _estimate_prompt(request.input)
     most = find_most(data, info)
     if most is None and model is not None and model.price is not None:
         if isinstance(model.price, FreePrice):
@@ -100,3 +100,24 @@ def estimate_left(
             completion = next((bound for bound in bounds if bound), tokens)
             most = find_most_of_tokens(model.price, prompt, completion)
     return Paid(prompt + tokens, attempts * (most or 0))
+
+
+def _read(data: bytes) -> GenerationRequest | None:
+    """Return the request; None if backends refuse it: it cannot be read, or has no prompt."""
+    try:
+        message = generate_pb2.GenerateRequest.FromString(data)
+        request = from_message(message, GenerationRequest)
+    except (DecodeError, ValueError, KeyError):
+        return None
+    return None if request.input is None else request
+
+
+def _estimate_prompt(prompt: Input) -> int:
+    """Return about how many tokens a prompt has."""
+    if isinstance(prompt, RawPrompt):
+        if prompt.token_ids is not None:
+            return len(prompt.token_ids)
+        prompt = prompt.text or ""
+    parts = (part for each in as_conversation(prompt) for part in each.parts)
+    size = sum(len(part.text.encode()) for part in parts if isinstance(part, Text))
+    return size // _BYTES_OF_TOKEN + 1

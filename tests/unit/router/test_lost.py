@@ -349,3 +349,21 @@ def test_what_a_left_call_costs_by_its_price(
     assert bool(one.picousd) == bool(expected)
     assert two.picousd == 2 * one.picousd
     assert 100 <= one.tokens - 5 <= 110
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"raw": {"text": "x" * 400}}, 101),
+        ({"raw": {"token_ids": {"ids": range(7)}}}, 7),
+        ({}, 0),
+        ({"prompt": "x" * 400, "constraint": {"json_schema": {"schema": '{"a": "\n"}'}}}, 101),
+    ],
+    ids=["raw text", "raw tokens", "no prompt", "a schema that is not JSON"],
+)
+def test_a_request_of_any_kind_has_an_estimate(fields: dict[str, Any], tokens: int) -> None:
+    info = to_message(Model("a_model", price=PRICE), models_pb2.ModelInfo)
+    data = generate_pb2.GenerateRequest(model="a_model", **fields).SerializeToString()
+    assert estimate_left(data, info, 5, 1).tokens == 5 + tokens
+    assert estimate_left(data, None, 5, 1) == (5 + tokens, 0)
+    assert estimate_left(b"\xff" + data, info, 5, 1) == (5, 0)
