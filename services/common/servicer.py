@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from arena_llm.types import (
+    Attempt,
     Availability,
     BackendInfo,
+    CallReport,
     Completion,
     FreePrice,
     GenerationRequest,
@@ -26,8 +28,8 @@ from arena_llm.types import (
     ScoringRequest,
     TokenCount,
 )
-from arena_llm.v1 import REVISION, models_pb2, score_pb2, service_info_pb2
-from arena_llm.wire import to_message
+from arena_llm.v1 import REVISION, models_pb2, reply_pb2, score_pb2, service_info_pb2
+from arena_llm.wire import from_message, to_message
 from services.common.admission import Admission
 from services.common.backend import BaseLLMBackend, describe_breaker, report_failed_start
 from services.common.call import CallRecord, CallScope
@@ -69,7 +71,7 @@ class LlmServicer:
         self.forwards_calls = backend.forwards_calls
         config = backend.config
         self._calls = SharedCalls(
-            config.request_id_seconds, config.request_id_bytes, self._keep_report
+            config.request_id_seconds, config.request_id_bytes, self._keep_report, self._keep_reply
         )
         self._peers = peers or Peers()
         #: Of backends whose configuration is no longer used; see `reconfigure`.
@@ -162,6 +164,13 @@ class LlmServicer:
         """Let the next call with this request_id report a failure whose callers had left."""
         if isinstance(error, BackendError) and error.report is not None:
             self._backend.keep_report(request_id, error.report)
+
+    def _keep_reply(self, request_id: str, reply: bytes) -> None:
+        """Let the next call with this request_id tell what a reply took that nobody got."""
+        if self.forwards_calls:  # else it cost nothing
+            message = reply_pb2.GenerateResponse.FromString(reply)
+            attempts = tuple(from_message(one, Attempt) for one in message.attempts)
+            self._backend.keep_report(request_id, CallReport(attempts=attempts))
 
     async def _generate(self, request: GenerationRequest, record: CallRecord) -> bytes:
         completion = check_type(

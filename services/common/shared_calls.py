@@ -134,9 +134,10 @@ class SharedCall:
                 waiter.set_exception(error)
 
 
-#: The digest and the reply of a call, and when it ended, by time.monotonic(). A plain tuple of
-#: such values, which the garbage collector does not track: a minute has thousands.
-_Kept = tuple[bytes, bytes, float]
+#: The digest and the reply of a call, when it ended, by time.monotonic(), and whether a caller got
+#: it. A plain tuple of such values, which the garbage collector does not track: a minute has
+#: thousands.
+_Kept = tuple[bytes, bytes, float, bool]
 
 
 class SharedCalls:
@@ -144,7 +145,8 @@ class SharedCalls:
 
     seconds: the window in which a reply is kept; 0 means not at all. max_bytes: of all kept
     replies together; the oldest are dropped first. on_unheard: gets the failure of a call that has
-    run to its end without callers, and its request_id.
+    run to its end without callers, and its request_id. on_dropped: gets a reply that is dropped
+    although no caller got it, and its request_id.
     """
 
     def __init__(
@@ -152,10 +154,12 @@ class SharedCalls:
         seconds: float,
         max_bytes: int,
         on_unheard: Callable[[str, Exception], None] = lambda request_id, error: None,
+        on_dropped: Callable[[str, bytes], None] = lambda request_id, reply: None,
     ) -> None:
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._on_unheard = on_unheard
+        self._on_dropped = on_dropped
         self._calls: dict[str, SharedCall] = {}
         self._kept: dict[str, _Kept] = {}  # the oldest first
         self._bytes = 0
@@ -172,7 +176,7 @@ class SharedCalls:
         if call is not None and not call.abandoned:
             known, found = call.digest, call
         elif (kept := self._kept.get(request_id)) is not None:
-            known, found, _ = kept
+            known, found, ended, _ = kept
         else:
             return None
         if known != digest:
@@ -180,6 +184,8 @@ class SharedCalls:
                 "another request has this request_id: give each request its own id",
                 field="request_id",
             )
+        if isinstance(found, bytes):
+            self._kept[request_id] = known, found, ended, True
         return found
 
     def start(
@@ -230,7 +236,7 @@ class SharedCalls:
             raise
         self._forget(request_id, call)
         if call.digest:
-            self._kept[request_id] = call.digest, reply, time.monotonic()
+            self._kept[request_id] = call.digest, reply, time.monotonic(), call.has_callers
             self._bytes += len(reply) + _OVERHEAD
             self._drop_old()
         call.answer(reply)
@@ -257,8 +263,10 @@ class SharedCalls:
     def _drop_old(self) -> None:
         oldest = time.monotonic() - self._seconds
         while self._kept:
-            request_id, (_, reply, ended) = next(iter(self._kept.items()))
+            request_id, (_, reply, ended, heard) = next(iter(self._kept.items()))
             if ended >= oldest and self._bytes <= self._max_bytes:
                 return
             del self._kept[request_id]
             self._bytes -= len(reply) + _OVERHEAD
+            if not heard:
+                self._on_dropped(request_id, reply)

@@ -276,6 +276,17 @@ async def test_kept_replies_are_bounded_in_bytes() -> None:
     assert calls.find("large", b"digest") is None
 
 
+async def test_a_reply_that_no_caller_got_is_given_back_when_it_is_dropped() -> None:
+    dropped: list[str] = []
+    calls = SharedCalls(60, 1_500, on_dropped=lambda request_id, data: dropped.append(request_id))
+    await calls.start("heard", b"digest", reply(400)).join()
+    for name in ("unheard", "found"):
+        await calls.start(name, b"digest", reply(400), runs_to_its_end=True).task
+    assert calls.find("found", b"digest") is not None
+    await calls.start("large", b"digest", reply(5_000)).join()
+    assert dropped == ["unheard"]
+
+
 async def test_kept_replies_end_with_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("services.common.shared_calls.time.monotonic", lambda: now)

@@ -63,6 +63,29 @@ async def test_all_moments_between(llm: AsyncClient, upstream: Any, provider: Pr
     assert all(request.dropped.is_set() for request in upstream.history)
 
 
+async def test_a_reply_that_nobody_got_and_that_was_dropped_is_reported_by_the_next_call(
+    start: Start, upstream: Any, provider: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A unary call with an id runs to its end after its caller has left."""
+    async with start(request_id_seconds=60, request_id_bytes=1) as llm:
+        for number in range(100):
+            upstream.history.clear()
+            upstream.enqueue(Reply(hold=(hold := asyncio.Event())))
+            options = {"request_id": f"call-{number}", "max_tokens": 20}
+            first = asyncio.create_task(llm.generate(provider.model, "hi", **options))
+            await eventually(lambda: upstream.history)
+            await upstream.history[0].holding.wait()
+            first.cancel()
+            await eventually(lambda: "status=CANCELLED" in capsys.readouterr().err)
+            hold.set()
+            await eventually(lambda: not upstream.running)
+            reply = await llm.generate(provider.model, "hi", **options)
+            if not reply.replayed:  # else it has joined the first call, and got its reply
+                break
+    assert [attempt.reason for attempt in reply.attempts] == ["INTERRUPTED", ""]
+    assert len(upstream.history) == 2
+
+
 async def test_a_stopped_service_leaves_no_session_open(
     start: Start, upstream: Any, provider: Provider
 ) -> None:
