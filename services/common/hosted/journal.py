@@ -93,15 +93,17 @@ class Journal:
             self._lost.popitem(last=False)
 
     def keep_attempts(self, request_id: str, attempts: Iterable[Attempt]) -> None:
-        """Remember the attempts of an error that reached no caller."""
+        """Remember the attempts of an error, or of a reply, that reached no caller."""
         lost = {
             self.next_id(): make_lost(attempt.provider, attempt.upstream_id, attempt.cost_picousd)
             for attempt in attempts
             if attempt.cost_picousd != 0
         }
         if lost:
-            self._write_kept(request_id, lost)
             self.keep(request_id, lost)
+            # In place of the lines that the call itself has written.
+            self.write({"reported": True, "request_id": request_id})
+            self._write_kept(request_id, self._lost[request_id])
 
     def take(self, request_id: str) -> dict[str, Attempt]:
         """Return, by id, the requests of earlier calls with this request_id, and forget them."""

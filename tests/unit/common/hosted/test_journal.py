@@ -63,6 +63,23 @@ def test_attempts_of_an_error_that_nobody_heard(tmp_path: Path) -> None:
     assert costs(Bill(second, "one", "openrouter_a").earlier) == [("gen-1", 7), ("", None)]
 
 
+def test_a_reply_that_nobody_got_is_remembered_once(tmp_path: Path) -> None:
+    """Its own lines are in the file, too."""
+    journal = make(tmp_path)
+    journal.keep_attempts("one", [Attempt("here", "gen-0", cost_picousd=5)])
+    bill = Bill(journal, "other", "openrouter_a")
+    entry = bill.begin()
+    entry.send()
+    entry.end("here", "gen-1", 7)
+    bill.close(answered=True)
+    journal.keep_attempts("other", [Attempt("here", "gen-1", cost_picousd=7)])
+    journal.keep_attempts("one", [Attempt("here", "gen-2", cost_picousd=9)])
+    kill(journal)
+    second = make(tmp_path)
+    assert costs(Bill(second, "other", "openrouter_a").earlier) == [("gen-1", 7)]
+    assert costs(Bill(second, "one", "openrouter_a").earlier) == [("gen-0", 5), ("gen-2", 9)]
+
+
 def test_an_error_reports_its_requests_once(tmp_path: Path) -> None:
     journal = make(tmp_path)
     bill = Bill(journal, "one", "openrouter_a")
