@@ -71,23 +71,36 @@ class SharedCall:
     """A running call, and the callers that wait for its reply: the bytes of a message.
 
     runs_to_its_end: it also runs without callers, because its provider bills it anyway. before:
-    an abandoned call with the same id, which has to end before this one begins.
+    an abandoned call with the same id, which has to end before this one begins. on_unheard: called
+    when it has ended and its last caller left without the result.
     """
 
     __slots__ = (
         "_callers",
+        "_on_unheard",
         "_runs_to_its_end",
         "_waiters",
         "abandoned",
         "before",
         "digest",
+        "heard",
         "task",
     )
 
-    def __init__(self, digest: bytes, runs_to_its_end: bool, before: SharedCall | None):
+    def __init__(
+        self,
+        digest: bytes,
+        runs_to_its_end: bool,
+        before: SharedCall | None,
+        on_unheard: Callable[[], None],
+    ) -> None:
         self.digest = digest
         self.before = before
         self._runs_to_its_end = runs_to_its_end
+        self._on_unheard = on_unheard
+        #: A caller has got the result. It had to be there to take it: a caller that was cancelled
+        #: in the same turn of the event loop did not get it.
+        self.heard = False
         self._callers = 0
         self._waiters: list[asyncio.Future[bytes]] = []
         #: It was cancelled, because its last caller left.
@@ -101,7 +114,12 @@ class SharedCall:
         self._waiters.append(waiter)
         self.enter()
         try:
-            return await waiter
+            reply = await waiter
+            self.heard = True
+            return reply
+        except Exception:
+            self.heard = True
+            raise
         finally:
             self.leave()
 
@@ -111,13 +129,21 @@ class SharedCall:
         return self._callers > 0
 
     def enter(self) -> None:
-        """Add a caller. `join` does; the reader of a stream waits for the task itself."""
+        """Add a caller. `join` does; the reader of a stream waits for the task itself.
+
+        That reader sets `heard`.
+        """
         self._callers += 1
 
     def leave(self) -> None:
         """Remove a caller. The last one cancels the call, unless it runs to its end."""
         self._callers -= 1
-        if self._callers == 0 and not self._runs_to_its_end and not self.task.done():
+        if self._callers:
+            return
+        if self.task.done():
+            if not self.heard:
+                self._on_unheard()
+        elif not self._runs_to_its_end:
             self.abandoned = True
             self.task.cancel()
 
@@ -144,8 +170,8 @@ class SharedCalls:
     """The calls that run, and the replies of those that ended, by request_id.
 
     seconds: the window in which a reply is kept; 0 means not at all. max_bytes: of all kept
-    replies together; the oldest are dropped first. on_unheard: gets the failure of a call that has
-    run to its end without callers, and its request_id. on_dropped: gets a reply that is dropped
+    replies together; the oldest are dropped first. on_unheard: gets the failure of a call that no
+    caller got, and its request_id. on_dropped: gets a reply that is dropped
     although no caller got it, and its request_id.
     """
 
@@ -198,7 +224,12 @@ class SharedCalls:
     ) -> SharedCall:
         """Start a call, which returns its reply. An empty digest means that it is not shared."""
         before = self._calls.get(request_id) if digest else None
-        call = SharedCall(digest, runs_to_its_end and bool(digest), before)
+        call = SharedCall(
+            digest,
+            runs_to_its_end and bool(digest),
+            before,
+            lambda: self._note_unheard(request_id, call),
+        )
         if digest:
             self._calls[request_id] = call
         call.task = asyncio.get_running_loop().create_task(self._run(request_id, call, run))
@@ -251,6 +282,21 @@ class SharedCalls:
         run.close()
         self._forget(request_id, call)
         call.fail(asyncio.CancelledError())
+
+    def _note_unheard(self, request_id: str, call: SharedCall) -> None:
+        """Note that the last caller left with the result on its way."""
+        if call.task.cancelled():
+            return
+        if (error := call.task.exception()) is not None:
+            if isinstance(error, Exception):
+                self._on_unheard(request_id, error)
+        elif call.digest:
+            reply = call.task.result()
+            kept = self._kept.get(request_id)
+            if kept is not None and kept[1] is reply:
+                self._kept[request_id] = *kept[:3], False
+            else:
+                self._on_dropped(request_id, reply)
 
     def _forget(self, request_id: str, call: SharedCall) -> None:
         if self._calls.get(request_id) is not call:

@@ -87,6 +87,7 @@ class Streams:
             async with aclosing(feed.read(call.task, PROGRESS_SECONDS)) as events:
                 async for event in events:
                     yield event
+            call.heard = True
             reply = call.task.result()
             if found is None:
                 yield Event(completion=reply_pb2.GenerateResponse.FromString(reply))

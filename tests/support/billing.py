@@ -106,7 +106,8 @@ class Invoice:
         """An answer with its usage, and its cost in 10^-12 dollars."""
         self._count += 1
         prompt = self._random.randint(1, MAX_PROMPT)
-        completion = self._random.randint(1, MAX_TOKENS)
+        # With one token alone, an answer without a text is right: it is the end token.
+        completion = self._random.randint(2, MAX_TOKENS)
         fields: dict[str, Any] = {"id": f"gen-{self._count}"}
         counts = {"prompt_tokens": prompt, "completion_tokens": completion}
         rates = PRICES[self._name]

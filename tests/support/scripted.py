@@ -182,6 +182,21 @@ def _join(deltas: Sequence[Delta]) -> Message:
     return Message("assistant", parts)
 
 
+class Gate:
+    """A step that ends when the test says so."""
+
+    def __init__(self, text: str = "ok") -> None:
+        self._open = asyncio.Event()
+        self._text = text
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def __call__(self) -> str:
+        await self._open.wait()
+        return self._text
+
+
 async def hang() -> str:
     """A step that ends only by cancellation or a deadline."""
     await asyncio.Event().wait()

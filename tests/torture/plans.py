@@ -179,8 +179,13 @@ _NO_TEXT: list[Any] = [[None], [[]], {"a": 1}, [{"a": 1}], "x", "null"]
 
 
 def _is_changed(text: str, reply: Reply, value: Any) -> bool:
-    """Whether a text is an honest one with one piece, or all of it, replaced by a wrong value."""
+    """Whether a text is an honest one with one piece, or all of it, replaced by a wrong value.
+
+    The piece may be an empty one, before the first text of a stream.
+    """
     meant = reply.text
+    if isinstance(value, str) and text == value + meant:
+        return True
     ends = [*range(0, len(meant), 7), len(meant)]
     middles = [
         text[begin : len(text) - len(meant[begin + 7 :])]

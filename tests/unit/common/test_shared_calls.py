@@ -1,4 +1,4 @@
-"""The same request_id does not pay twice; a silent stream gives signs of life."""
+"""The same request_id does not pay twice."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ import pytest
 
 from arena_llm.types import (
     Completion,
-    Delta,
     FinishReason,
     Message,
-    Progress,
-    ProgressState,
     Text,
     ToolCall,
 )
 from arena_llm.v1 import content_pb2, generate_pb2, reply_pb2, service_info_pb2
-from services.common import streaming
 from services.common.config import ServiceConfig
 from services.common.errors import RateLimited
 from services.common.servicer import LlmServicer
 from services.common.shared_calls import SharedCalls, digest_request
-from tests.support.scripted import USAGE, ScriptedBackend, completion, hang, scripted, serving
+from tests.support.scripted import USAGE, Gate, ScriptedBackend, hang, scripted, serving
 from tests.support.waiting import eventually
 from tests.support.wire import details, failure, reason, request, score_request, stub
 
@@ -38,21 +34,6 @@ async def call(llm: Any, rpc: str, asked: Any) -> Any:
     if rpc == "Generate":
         return await llm.Generate(asked)
     return [event async for event in llm.StreamGenerate(asked)][-1].completion
-
-
-class Gate:
-    """A step that ends when the test says so."""
-
-    def __init__(self, text: str = "ok") -> None:
-        self._open = asyncio.Event()
-        self._text = text
-
-    def open(self) -> None:
-        self._open.set()
-
-    async def __call__(self) -> str:
-        await self._open.wait()
-        return self._text
 
 
 @asynccontextmanager
@@ -287,6 +268,50 @@ async def test_a_reply_that_no_caller_got_is_given_back_when_it_is_dropped() -> 
     assert dropped == ["unheard"]
 
 
+@pytest.mark.parametrize("size", [400, 5_000])
+async def test_a_reply_on_its_way_to_a_cancelled_caller_is_given_back(size: int) -> None:
+    """The caller is cancelled in the same turn of the event loop in which the call ends."""
+    dropped: list[str] = []
+    calls = SharedCalls(60, 1_500, on_dropped=lambda request_id, data: dropped.append(request_id))
+    await _cancel_as_it_ends(calls, reply(size))
+    await calls.start("large", b"digest", reply(5_000)).join()
+    assert dropped == ["id"]
+
+
+async def test_a_failure_on_its_way_to_a_cancelled_caller_is_given_back() -> None:
+    unheard: list[tuple[str, str]] = []
+    calls = SharedCalls(
+        60, 1_500, on_unheard=lambda request_id, error: unheard.append((request_id, str(error)))
+    )
+
+    async def fail() -> bytes:
+        raise RateLimited("slow down")
+
+    await _cancel_as_it_ends(calls, fail())
+    assert unheard == [("id", "slow down")]
+    others = await _cancel_as_it_ends(calls, fail(), other_callers=1)
+    assert isinstance(others[0].exception(), RateLimited)
+    assert len(unheard) == 1  # a caller got it
+
+
+async def _cancel_as_it_ends(
+    calls: SharedCalls, run: Coroutine[Any, Any, bytes], *, other_callers: int = 0
+) -> list[asyncio.Task[bytes]]:
+    """Return the other callers, which have ended."""
+
+    async def end() -> bytes:
+        await asyncio.sleep(0)  # the callers wait now
+        # In the next turn, before the caller wakes with the result.
+        asyncio.get_running_loop().call_soon(caller.cancel)
+        return await run
+
+    call = calls.start("id", b"digest", end())
+    caller, *others = [asyncio.create_task(call.join()) for _ in range(1 + other_callers)]
+    await asyncio.wait([caller, *others])
+    assert caller.cancelled()
+    return others
+
+
 async def test_kept_replies_end_with_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("services.common.shared_calls.time.monotonic", lambda: now)
@@ -318,90 +343,3 @@ def test_the_digest_has_everything_but_hints() -> None:
     assert len(same) == 1
     for other in (talk(provider_options_json="{}"), talk(config={"seed": 0}), talk(config={})):
         assert digest_request(other) not in same
-
-
-async def test_a_silent_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "PROGRESS_SECONDS", 0.02)
-    gate = Gate()
-    async with scripted() as (backend, server), stub(server.address) as llm:
-        backend.enqueue(gate)
-        events = aiter(llm.StreamGenerate(request()))
-        kinds = [(await anext(events)).WhichOneof("event") for _ in range(4)]
-        assert kinds == ["start", "progress", "progress", "progress"]
-        gate.open()
-        rest = [event async for event in events]
-    assert [event.WhichOneof("event") for event in rest if not event.HasField("progress")] == [
-        *("delta", "completion"),
-    ]
-
-
-async def test_a_sign_of_life_says_what_the_stream_waits_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(streaming, "PROGRESS_SECONDS", 0.02)
-    gates = [Gate() for _ in range(3)]
-
-    class Slow(ScriptedBackend):
-        forwards_calls = True
-
-        async def stream_response(self, request: Any) -> Any:
-            await gates[0]()
-            yield Progress(ProgressState.QUEUED, queue_position=2)
-            await gates[1]()
-            yield Delta("ok")
-            await gates[2]()
-            yield completion("ok")
-
-    seen: list[Any] = []
-    async with serving(LlmServicer(Slow())) as server, stub(server.address) as llm:
-        async for event in llm.StreamGenerate(request()):
-            if not event.HasField("progress"):
-                continue
-            progress = (event.progress.state, event.progress.queue_position)
-            if progress not in seen:
-                seen.append(progress)
-                # The backend's own sign comes once; it is repeated during silence.
-                gates[len(seen) - 1].open()
-    assert seen == [
-        (generate_pb2.PROGRESS_STATE_WAITING, 0),
-        (generate_pb2.PROGRESS_STATE_QUEUED, 2),
-        (generate_pb2.PROGRESS_STATE_GENERATING, 0),
-    ]
-
-
-async def test_a_stream_that_shares_a_call_gives_signs_of_life(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(streaming, "PROGRESS_SECONDS", 0.02)
-    gate = Gate()
-    async with scripted() as (backend, server), stub(server.address) as llm:
-        backend.enqueue(gate)
-        first = asyncio.create_task(call(llm, "Generate", request(request_id="r-1")))
-        await eventually(lambda: backend.running)
-        events = aiter(llm.StreamGenerate(request(request_id="r-1")))
-        kinds = [(await anext(events)).WhichOneof("event") for _ in range(3)]
-        assert kinds == ["start", "progress", "progress"]
-        gate.open()
-        last = [event async for event in events][-1]
-        assert (last.completion.text, (await first).text) == ("ok", "ok")
-
-
-async def test_a_slow_reader_slows_the_backend() -> None:
-    """What the backend makes and nobody reads must not fill the memory."""
-    made = 0
-
-    class Fast(ScriptedBackend):
-        async def stream_response(self, request: Any) -> Any:
-            nonlocal made
-            for made in range(1_000):  # noqa: B007 - it counts
-                yield Delta("x" * 100_000)
-
-    async with serving(LlmServicer(Fast())) as server, stub(server.address) as llm:
-        events = llm.StreamGenerate(request())
-        await anext(aiter(events))
-        before = -1
-        while made != before:  # until it stops
-            before = made
-            await asyncio.sleep(0.1)
-        assert made < 200
-        events.cancel()
