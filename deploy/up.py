@@ -285,7 +285,7 @@ def _ask(supervisor: Supervisor) -> None:
             _wait_connected(llm, addresses(supervisor))
             reply = llm.generate(MODEL, PROMPT, max_tokens=32, temperature=0)
         except (UnauthenticatedError, PermissionDeniedError) as error:
-            say(f"{MODEL} was not asked, because the router has tokens: {error}")
+            say(f"{MODEL} did not answer, because this command has no access: {error}")
             return
     say(f"\n{MODEL}, asked {PROMPT!r}:\n  {reply.text.strip()}\n")
     default = target == "127.0.0.1:50050"

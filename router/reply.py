@@ -58,10 +58,10 @@ def note_last_event(record: CallRecord, data: bytes) -> Paid | None:
 def note_failure(record: CallRecord, trailers: Iterable[tuple[str, str | bytes]]) -> Paid | None:
     """Note a failed call, by the details of its error; return what it paid."""
     report = read_report(trailers)
-    if report is not None and report.request_id and not record.has("request_id"):
-        record.add(request_id=report.request_id[:MAX_NAME])
     if report is None:
         return None
+    if report.request_id and not record.has("request_id"):
+        record.add(request_id=report.request_id[:MAX_NAME])
     if report.HasField("usage"):
         record.add_usage(report.usage)
     return _count(report.usage, report.attempts)

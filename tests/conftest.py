@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -54,6 +55,20 @@ _clusters: list[RayServe] = []
 
 #: Memory for one worker and the engines that its tests start.
 WORKER_BYTES = 5 * 2**30
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Let no garbage collection look at the collected tests and their modules, which stay.
+
+    They are a million objects, and each load of a model collects garbage.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:

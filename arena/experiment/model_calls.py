@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from arena.agents.calls import (
     is_lost_attempt,
     name_of,
 )
-from arena.experiment.patience import ModelAway, Outage, Patience
+from arena.experiment.patience import ModelAway, Outage, Patience, spread
 from arena.experiment.prices import add_cost
 from arena.results.rows import CallKey, canonical_json
 from arena.results.tokens import tokens_to_json
@@ -32,9 +31,6 @@ from arena_llm import (
     Scoring,
 )
 from arena_llm.types import Attempt, CallReport, FinishReason, Price, ProviderRouting, Usage
-
-#: Random extra share of a pause, so that not all callers retry at the same time.
-_JITTER = 0.25
 
 #: Shortest pause in seconds.
 _MIN_PAUSE = 0.1
@@ -215,8 +211,7 @@ def _find_pause(error: ArenaError, remaining: float) -> float | None:
     """Seconds to wait before the next try; None if there must be none."""
     if not isinstance(error, ResourceExhaustedError) or error.retry_after is None:
         return None
-    pause = max(error.retry_after, _MIN_PAUSE)
-    pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
+    pause = spread(max(error.retry_after, _MIN_PAUSE))
     return pause if pause < remaining else None
 
 

@@ -17,8 +17,13 @@ _NO_ROUTER = "UNREACHABLE"
 #: Pauses in seconds if the error does not say how long: the first one and the longest.
 _FIRST, _LONGEST = 0.5, 10.0
 
-#: Random extra share of a pause, so that not all callers retry at the same time.
+#: Random extra share of a pause.
 _JITTER = 0.25
+
+
+def spread(pause: float) -> float:
+    """Lengthen a pause by a random share, so that not all callers retry at the same time."""
+    return pause * (1 + random.uniform(0, _JITTER))  # noqa: S311 - no secret
 
 
 class ModelAway(Exception):
@@ -87,7 +92,7 @@ class Patience:
         now = time.monotonic()
         since = self._away.setdefault(model, now)
         pause = error.retry_after or min(_FIRST * 2**tries, _LONGEST)
-        pause *= 1 + random.uniform(0, _JITTER)  # noqa: S311 - no secret
+        pause = spread(pause)
         remaining = since + self.seconds - now
         clock = time.time()
         reason = f"{error.code} {error}"

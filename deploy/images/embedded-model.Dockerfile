@@ -18,5 +18,7 @@ FROM ${PYTHON}
 COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:${PATH} PYTHONUNBUFFERED=1
 WORKDIR /app
+# A new volume takes its owner from this folder.
+RUN install -d -o 10001 -g 10001 /cache
 USER 10001:10001
 CMD ["python", "-m", "services.hf.embedded", "--weights"]

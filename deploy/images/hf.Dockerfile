@@ -18,6 +18,8 @@ FROM ${PYTHON}
 COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:${PATH} PYTHONUNBUFFERED=1
 WORKDIR /app
+# A new volume takes its owner from this folder.
+RUN install -d -o 10001 -g 10001 /cache
 USER 10001:10001
 EXPOSE 50054 50154
 CMD ["python", "-m", "services.hf"]

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from services.common.local.checks import CONTEXT_LENGTH_KEYS
 from services.hf.config import HfModel
-
-#: Names that architectures give to their context length in config.json.
-_KEYS = (
-    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
-    *("max_encoder_position_embeddings", "max_decoder_position_embeddings", "context_length"),
-)
 
 #: Rotary embeddings that change for all tokens once a text is longer than the original length. A
 #: key then depends on tokens after it: a cached key, or one of a shorter text in the same pass,
@@ -24,7 +19,7 @@ _SCALED = frozenset({"linear", "yarn"})
 def read_context_length(entry: HfModel, config: Any) -> int | None:
     """The model's context length in tokens, or the entry's if that is smaller."""
     text_config = config.get_text_config(decoder=True)
-    configured = [getattr(text_config, key, None) for key in _KEYS]
+    configured = [getattr(text_config, key, None) for key in CONTEXT_LENGTH_KEYS]
     lengths = [length for length in configured if isinstance(length, int) and length > 0]
     length = min(lengths, default=None)
     if length is not None:

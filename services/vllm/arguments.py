@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from arena_llm.suggestions import did_you_mean
 from services.common.config import ConfigError
+from services.common.local.checks import CONTEXT_LENGTH_KEYS
 from services.vllm.child import PARENT
 from services.vllm.config import VllmConfig, VllmModel
 
@@ -119,11 +120,8 @@ def find_context_length(entry: VllmModel) -> int:
     """At most the context length of the engine, if it is known before its start."""
     try:
         config = json.loads((entry.model_path / "config.json").read_text())
-        names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-        found = [
-            part[name] for part in (config, config.get("text_config") or {}) for name in names
-            if name in part
-        ]  # fmt: skip
+        parts = (config, config.get("text_config") or {})
+        found = [part[key] for part in parts for key in CONTEXT_LENGTH_KEYS if key in part]
     except (OSError, ValueError, AttributeError, TypeError):
         found = []  # the start reports the file
     lengths = [entry.engine_args.get("max_model_len"), *found]

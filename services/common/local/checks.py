@@ -9,6 +9,12 @@ from pathlib import Path
 
 from services.common.errors import ModelMisconfigured
 
+#: Names that architectures give to their context length in config.json.
+CONTEXT_LENGTH_KEYS = (
+    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
+    *("max_encoder_position_embeddings", "max_decoder_position_embeddings", "context_length"),
+)
+
 EMBEDDED_NAME = "smollm2-135m-instruct"
 
 

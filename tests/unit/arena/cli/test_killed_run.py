@@ -18,7 +18,7 @@ from tests.support.results import content
 
 EXPERIMENT = """
 name: killed
-games: [tic_tac_toe, connect_four]
+games: [tic_tac_toe, hex(board_size=5)]
 models: [hf_a, hf_b]
 episodes: 6
 episodes_in_flight: 8

@@ -250,7 +250,7 @@ def test_illegal_answers_are_a_share_of_models_answers(tmp_path: Path) -> None:
     """A random player's moves are not answers of a model."""
     played = [
         play(game, ("hf_bad", opponent), 0, answer_badly)
-        for game in ("connect_four", "matrix_rps", "kuhn_poker")
+        for game in ("hex(board_size=4)", "matrix_rps", "kuhn_poker")
         for opponent in ("hf_good", "random")
     ]
     summary = summarise_file(write(tmp_path / "r.db", played))

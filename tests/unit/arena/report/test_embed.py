@@ -114,7 +114,7 @@ def test_beyond_the_limits_texts_and_then_moves_are_left_out(tmp_path: Path) -> 
     """The first episodes of each line-up stay complete."""
     pairs = (("hf_one", "hf_two"), ("hf_two", "hf_one"))
     played = [
-        play("connect_four", pair, number, lambda row: [asked(row)])
+        play("hex(board_size=6)", pair, number, lambda row: [asked(row)])
         for pair in pairs
         for number in range(6)
     ]
