@@ -7,6 +7,8 @@ import ctypes
 import gc
 import os
 
+_is_tuned = False
+
 
 def tune_gc(forwards_calls: bool) -> None:
     """Freeze the objects that exist after startup, so that the garbage collector skips them.
@@ -15,10 +17,18 @@ def tune_gc(forwards_calls: bool) -> None:
     enough: with Python's own threshold, the calls in flight cause a collection at every tenth call,
     which takes 2 % of the CPU.
     """
+    global _is_tuned
+    _is_tuned = True
     gc.collect()
     gc.freeze()
     if forwards_calls:
         gc.set_threshold(10_000)
+
+
+def freeze_imports() -> None:
+    """Freeze what was imported since `tune_gc`, if this process has called it."""
+    if _is_tuned:
+        gc.freeze()
 
 
 def use_batch_scheduling() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -27,6 +26,7 @@ from services.common.hosted.journal import Entry
 from services.common.hosted.keys import Keys, Redactor, document_secrets, load_keys, url_secrets
 from services.common.hosted.provider_call import ProviderCall
 from services.common.hosted.request import ResponseFormat, build_apart
+from services.common.process import freeze_imports
 from services.litellm.config import ENVIRONMENT, OPENROUTER_KEY, LiteLlmConfig
 from services.litellm.fields import list_fields
 from services.litellm.reasoning import list_efforts
@@ -126,8 +126,7 @@ class LiteLlmBackend(HostedBackend[LiteLlmConfig]):
         self._catalogue = catalogue
         self._upstream = LiteLlmUpstream(self.config, self._redact)
         loading.set_result(None)
-        if gc.get_freeze_count():  # the service has frozen what it had at its start
-            gc.freeze()
+        freeze_imports()
 
     async def _check_model(self, model: str) -> Availability:
         """Check the configuration and the environment, without asking the provider."""
