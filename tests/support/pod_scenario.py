@@ -107,8 +107,8 @@ async def play(cluster: Cluster, names: NameServer) -> dict[str, Any]:
             llm.generate(HF_MODEL, "Your move?", choices=["0", "4"], timeout=300)
         )
         waits = 'arena_llm_calls_held{backend="hf"} 1.0'
-        while waits not in await asyncio.to_thread(read_metric, 50150, "arena_llm_calls_held"):
-            pass
+        while waits not in await asyncio.to_thread(read_metric, 50150, "arena_llm_calls_held"):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # a page of metrics cannot be awaited
         seen["held"] = not call.done()
         hf = await asyncio.to_thread(cluster.start, "hf")
         addresses["hf"] = LOOPBACK

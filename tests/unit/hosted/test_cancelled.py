@@ -87,14 +87,21 @@ async def test_a_reply_that_nobody_got_and_that_was_dropped_is_reported_by_the_n
 
 
 async def test_a_stopped_service_leaves_no_session_open(
-    start: Start, upstream: Any, provider: Provider
+    start: Start, upstream: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sessions: list[aiohttp.ClientSession] = []
+    make = aiohttp.ClientSession.__init__
+
+    def make_and_note(session: aiohttp.ClientSession, *arguments: Any, **options: Any) -> None:
+        sessions.append(session)
+        make(session, *arguments, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", make_and_note)
     async with start(max_attempts=1) as llm:
         for streamed in (False, True):
             upstream.enqueue(Reply(), Fault(400), Fault(reset=True))
             assert await call(llm, streamed, provider.model) == "ok"
             for _ in range(2):
                 await fail(llm, streamed, provider.model)
-        sessions = [item for item in gc.get_objects() if type(item) is aiohttp.ClientSession]
         assert not all(session.closed for session in sessions)
     assert all(session.closed for session in sessions)
