@@ -45,9 +45,9 @@ _NEVER_CONNECTED = (
 #: The codes that gRPC sets for a failed connection, and for a stream whose server died.
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
-#: Seconds within which a call that has chosen this backend begins. This is the longest
-#: ask_timeout_seconds, because a list of models is read page by page.
-_ABOUT_TO_BEGIN = 60.0
+#: Seconds within which a call that has chosen this backend begins. This is more than the longest
+#: ask_timeout_seconds (60), because a list of models is read page by page.
+_ABOUT_TO_BEGIN = 65.0
 
 #: The operating system's error in the message of a failed connection: "Connection refused".
 _CAUSE = re.compile(r"connect: ([\w ]+) \(\d+\)")

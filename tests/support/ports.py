@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import random
@@ -46,6 +47,13 @@ def _candidate_ports() -> Iterator[int]:
 _candidates = _candidate_ports()
 #: Held until this process ends.
 _reservations: list[socket.socket] = []
+
+
+@atexit.register
+def _release() -> None:
+    """Close the reservations: an open socket at the end of Python is a warning."""
+    for reservation in _reservations:
+        reservation.close()
 
 
 def _reserve(port: int) -> bool:
