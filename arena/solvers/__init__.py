@@ -24,8 +24,8 @@ MODULES = {
     "chess": "arena.solvers.chess",
 }
 
-#: Games with a slow solver, and how many moves of a file are judged at most.
-LIMITS = {"chess": 300}
+#: Games with a slow solver, and how many moves of a file are judged at most, in about 15 seconds.
+LIMITS = {"chess": 300, "connect_four": 1_000}
 
 #: The largest regret in chess: from a mate for one side to one for the other.
 PAWNS = 20.0

@@ -38,7 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "faults": faults.torture,
 }
 ROUNDS = 3
-SECONDS = 33.0
+SECONDS = 30.0
 
 
 async def torture(

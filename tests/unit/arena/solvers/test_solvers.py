@@ -21,6 +21,7 @@ from arena.report.tables import make_tables
 from arena.results.rows import ExperimentRow, ModelRow
 from arena.results.store import Store
 from arena.solvers import (
+    LIMITS,
     Judged,
     SolverMissing,
     Unreached,
@@ -33,6 +34,22 @@ from arena.solvers.episodes import judge_actions
 from arena.solvers.equilibrium import EquilibriumSolver
 from tests.support.game_turns import playout
 from tests.support.random_play import play
+
+
+def test_a_slow_solver_judges_only_the_first_moves_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "connect_four", 10)
+    path = tmp_path / "r.sqlite"
+    players = [ModelRow(name, "random", None, "{}") for name in ("a", "b")]
+    played = [play("connect_four", ("a", "b"), number) for number in range(2)]
+    assert len(played[0].moves) > 5
+    with Store(path, ExperimentRow("test", "{}"), players) as store:
+        for one in played:
+            store.put_episode(one.row, one.moves)
+    with open_results(path) as results:
+        judged = summarise(results).judged
+    assert sum(map(len, judged.values())) == 10
 
 
 def judge(game: str, moves: Sequence[str]) -> dict[str, tuple[float, tuple[str, ...]]]:
