@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from arena_llm.types import Delta, Progress, ProgressState
+from arena_llm.types import CallReport, Delta, Progress, ProgressState
 from arena_llm.v1 import generate_pb2
 from services.common import streaming
+from services.common.errors import RateLimited
 from services.common.servicer import LlmServicer
 from tests.support.scripted import Gate, ScriptedBackend, completion, scripted, serving
 from tests.support.waiting import eventually
-from tests.support.wire import request, stub
+from tests.support.wire import failure, reason, request, stub
 
 
 async def test_a_silent_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +81,25 @@ async def test_a_stream_that_shares_a_call_gives_signs_of_life(
         gate.open()
         last = [event async for event in events][-1]
         assert (last.completion.text, (await first).text) == ("ok", "ok")
+
+
+async def test_a_failure_that_the_caller_of_a_stream_got_is_not_reported_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[str] = []
+    async with scripted() as (backend, server), stub(server.address) as llm:
+        monkeypatch.setattr(
+            backend, "keep_report", lambda request_id, report: kept.append(request_id)
+        )
+        error = RateLimited("slow down", report=CallReport())
+        backend.enqueue(error)
+        events = llm.StreamGenerate(request(request_id="r-1"))
+        assert reason(await failure(_read(events))) == "RATE_LIMITED"
+    assert kept == []
+
+
+async def _read(events: Any) -> list[Any]:
+    return [event async for event in events]
 
 
 async def test_a_slow_reader_slows_the_backend() -> None:
