@@ -166,7 +166,7 @@ class LlmServicer:
             self._backend.keep_report(request_id, error.report)
 
     def _keep_reply(self, request_id: str, reply: bytes) -> None:
-        """Let the next call with this request_id tell what a reply took that nobody got."""
+        """Let the next call with this request_id list the attempts of a reply that nobody got."""
         if self.forwards_calls:  # else it cost nothing
             message = reply_pb2.GenerateResponse.FromString(reply)
             attempts = tuple(from_message(one, Attempt) for one in message.attempts)
@@ -184,16 +184,24 @@ class LlmServicer:
         digest: bytes,
         run: Callable[[], Coroutine[Any, Any, bytes]],
         record: CallRecord,
+        *,
+        tells_cost: bool = True,
     ) -> tuple[bytes, bool]:
         """Return the reply of `run`, or of an earlier call with this id, and if it is replayed.
 
-        digest: empty if the call is not shared.
+        digest: empty if the call is not shared. tells_cost: the reply lists attempts.
         """
         if not digest:
             return await run(), False
         found = self._calls.find(request_id, digest)
         if found is None:
-            call = self._calls.start(request_id, digest, run(), runs_to_its_end=self.forwards_calls)
+            call = self._calls.start(
+                request_id,
+                digest,
+                run(),
+                runs_to_its_end=self.forwards_calls,
+                tells_cost=tells_cost,
+            )
             return await call.join(), False
         record.add(replayed=True)
         return found if isinstance(found, bytes) else await found.join(), True
@@ -241,7 +249,10 @@ class LlmServicer:
                         record.add(handed_over=True)
                         return found
                 run = partial(self._score, request, record)
-                return (await self._share(request.request_id, digest, run, record))[0]
+                reply, _ = await self._share(
+                    request.request_id, digest, run, record, tells_cost=False
+                )
+                return reply
 
     async def _score(self, request: ScoringRequest, record: CallRecord) -> bytes:
         scoring = check_type(await self._backend.score(request), Scoring, "score")

@@ -70,9 +70,10 @@ _HINTS = ("session", "request_id", "labels", "cache_use")
 class SharedCall:
     """A running call, and the callers that wait for its reply: the bytes of a message.
 
-    runs_to_its_end: it also runs without callers, because its provider bills it anyway. before:
-    an abandoned call with the same id, which has to end before this one begins. on_unheard: called
-    when it has ended and its last caller left without the result.
+    runs_to_its_end: it also runs without callers, because its provider bills it anyway. tells_cost:
+    its reply lists what it cost. before: an abandoned call with the same id, which has to end
+    before this one begins. on_unheard: called if the call has ended and its last caller left
+    without the result.
     """
 
     __slots__ = (
@@ -85,16 +86,19 @@ class SharedCall:
         "digest",
         "heard",
         "task",
+        "tells_cost",
     )
 
     def __init__(
         self,
         digest: bytes,
         runs_to_its_end: bool,
+        tells_cost: bool,
         before: SharedCall | None,
         on_unheard: Callable[[], None],
     ) -> None:
         self.digest = digest
+        self.tells_cost = tells_cost
         self.before = before
         self._runs_to_its_end = runs_to_its_end
         self._on_unheard = on_unheard
@@ -160,9 +164,9 @@ class SharedCall:
                 waiter.set_exception(error)
 
 
-#: The digest and the reply of a call, when it ended, by time.monotonic(), and whether a caller got
-#: it. A plain tuple of such values, which the garbage collector does not track: a minute has
-#: thousands.
+#: The digest and the reply of a call, when it ended, by time.monotonic(), and whether it was heard:
+#: a caller got the reply, or it does not tell what the call cost. A plain tuple of such values,
+#: which the garbage collector does not track: a minute has thousands.
 _Kept = tuple[bytes, bytes, float, bool]
 
 
@@ -171,8 +175,8 @@ class SharedCalls:
 
     seconds: the window in which a reply is kept; 0 means not at all. max_bytes: of all kept
     replies together; the oldest are dropped first. on_unheard: gets the failure of a call that no
-    caller got, and its request_id. on_dropped: gets a reply that is dropped
-    although no caller got it, and its request_id.
+    caller got, and its request_id. on_dropped: gets a reply that is dropped although no caller got
+    it, and its request_id, if the reply tells what the call cost.
     """
 
     def __init__(
@@ -221,12 +225,14 @@ class SharedCalls:
         run: Coroutine[Any, Any, bytes],
         *,
         runs_to_its_end: bool = False,
+        tells_cost: bool = True,
     ) -> SharedCall:
         """Start a call, which returns its reply. An empty digest means that it is not shared."""
         before = self._calls.get(request_id) if digest else None
         call = SharedCall(
             digest,
             runs_to_its_end and bool(digest),
+            tells_cost,
             before,
             lambda: self._note_unheard(request_id, call),
         )
@@ -263,11 +269,11 @@ class SharedCalls:
             self._forget(request_id, call)
             if isinstance(error, Exception) and not call.has_callers:
                 self._on_unheard(request_id, error)
-            call.fail(error)
             raise
         self._forget(request_id, call)
         if call.digest:
-            self._kept[request_id] = call.digest, reply, time.monotonic(), call.has_callers
+            heard = call.has_callers or not call.tells_cost
+            self._kept[request_id] = call.digest, reply, time.monotonic(), heard
             self._bytes += len(reply) + _OVERHEAD
             self._drop_old()
         call.answer(reply)
@@ -276,7 +282,8 @@ class SharedCalls:
     def _end(self, request_id: str, call: SharedCall, run: Coroutine[Any, Any, bytes]) -> None:
         self._tasks.discard(call.task)
         if not call.task.cancelled():
-            call.task.exception()  # read, because a failure may have no caller any more
+            if (error := call.task.exception()) is not None:
+                call.fail(error)
             return
         # It may have been cancelled before `_run` began.
         run.close()
@@ -290,7 +297,7 @@ class SharedCalls:
         if (error := call.task.exception()) is not None:
             if isinstance(error, Exception):
                 self._on_unheard(request_id, error)
-        elif call.digest:
+        elif call.digest and call.tells_cost:
             reply = call.task.result()
             kept = self._kept.get(request_id)
             if kept is not None and kept[1] is reply:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
@@ -61,20 +60,3 @@ async def routing(address: str, store: object, **cache: Any) -> AsyncIterator[tu
 
 #: Opens a stack with these settings of the cache.
 Open = Callable[..., AbstractAsyncContextManager[Stack]]
-
-
-class Gate:
-    """A step of the backend that ends when it is opened."""
-
-    def __init__(self, text: str | Exception = "ok") -> None:
-        self._opened = asyncio.Event()
-        self._text = text
-
-    def open(self) -> None:
-        self._opened.set()
-
-    async def __call__(self) -> str:
-        await self._opened.wait()
-        if isinstance(self._text, Exception):
-            raise self._text
-        return self._text

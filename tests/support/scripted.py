@@ -185,16 +185,18 @@ def _join(deltas: Sequence[Delta]) -> Message:
 class Gate:
     """A step that ends when the test says so."""
 
-    def __init__(self, text: str = "ok") -> None:
-        self._open = asyncio.Event()
-        self._text = text
+    def __init__(self, outcome: str | Exception = "ok") -> None:
+        self._opened = asyncio.Event()
+        self._outcome = outcome
 
     def open(self) -> None:
-        self._open.set()
+        self._opened.set()
 
     async def __call__(self) -> str:
-        await self._open.wait()
-        return self._text
+        await self._opened.wait()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
 
 
 async def hang() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -310,6 +311,62 @@ async def _cancel_as_it_ends(
     await asyncio.wait([caller, *others])
     assert caller.cancelled()
     return others
+
+
+async def test_a_score_that_nobody_got_has_no_attempts_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its bytes are those of another message than a completion's. The next call drops it."""
+    gate, kept = Gate(), list[str]()
+    backend = ScriptedBackend()
+    backend.forwards_calls = True  # type: ignore[misc]
+    backend.enqueue(gate)
+    monkeypatch.setattr(backend, "keep_report", lambda request_id, report: kept.append(request_id))
+    async with served(backend, request_id_seconds=60, request_id_bytes=600) as llm:
+        left = llm.Score(score_request(request_id="r-1"))
+        await eventually(lambda: backend.running)
+        left.cancel()
+        await eventually(lambda: "status=CANCELLED" in capsys.readouterr().err)
+        gate.open()
+        await eventually(lambda: not backend.running)
+        await llm.Generate(request(request_id="r-2"))
+        await llm.Generate(request(request_id="r-3"))
+    assert kept == []
+
+
+async def test_what_a_call_cost_is_reported_once_if_callers_leave_at_any_moment() -> None:
+    """Random callers of one call, of which some are cancelled, in any turn of the event loop."""
+    dice = random.Random(7)  # noqa: S311 - no secret
+    for _ in range(2_000):
+        reported: list[str] = []
+        calls = SharedCalls(
+            60,
+            dice.choice([0, 10**6]),
+            on_unheard=lambda request_id, error: reported.append("failure"),  # noqa: B023
+            on_dropped=lambda request_id, reply: reported.append("reply"),  # noqa: B023
+        )
+        turns, fails = dice.randint(1, 5), dice.random() < 0.5
+
+        async def run() -> bytes:
+            for _ in range(turns):  # noqa: B023
+                await asyncio.sleep(0)
+            if fails:  # noqa: B023
+                raise RateLimited("slow down")
+            return b"reply"
+
+        call = calls.start("id", b"digest", run(), runs_to_its_end=True)
+        callers = [asyncio.create_task(call.join()) for _ in range(dice.randint(1, 3))]
+        leaving = [dice.choice([None, *range(7)]) for _ in callers]
+        for turn in range(8):
+            for caller, moment in zip(callers, leaving, strict=True):
+                if moment == turn:
+                    caller.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([*callers, call.task])
+        calls._seconds = 0  # what is kept is dropped now
+        calls.find("another", b"digest")
+        heard = not all(caller.cancelled() for caller in callers)
+        assert reported == [] if heard else reported == ["failure" if fails else "reply"]
 
 
 async def test_kept_replies_end_with_the_window(monkeypatch: pytest.MonkeyPatch) -> None:

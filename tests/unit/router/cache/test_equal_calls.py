@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from services.common import errors
-from tests.support.caching_router import GREEDY, RPCS, Gate, Open, Stack
-from tests.support.scripted import hang
+from tests.support.caching_router import GREEDY, RPCS, Open, Stack
+from tests.support.scripted import Gate, hang
 from tests.support.waiting import eventually
 from tests.support.wire import failure, reason, request
 
